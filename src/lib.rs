@@ -1,1 +1,8 @@
+//! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
 
+#![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod feed;
+pub mod queue;
+pub mod store;
