@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blobs;
 pub mod domain;
 pub mod feed;
 pub mod queue;
