@@ -5,5 +5,6 @@
 pub mod blobs;
 pub mod domain;
 pub mod feed;
+pub mod files;
 pub mod queue;
 pub mod store;

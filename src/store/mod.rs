@@ -6,6 +6,7 @@
 
 pub mod assistants;
 pub mod files;
+pub mod loose_blobs;
 pub mod messages;
 mod page;
 pub mod run_events;
