@@ -286,7 +286,11 @@ impl Upstreams {
 
     /// Where a model name leads. Always answers: the default route takes what no pattern matches.
     pub fn route(&self, model: &str) -> Route {
-        self.inner.routes.route(model)
+        let mut route = self.inner.routes.route(model);
+        if route.upstream == scripted::UPSTREAM && route.context_window.is_none() {
+            route.context_window = self.inner.scripted.context_window(&route.model);
+        }
+        route
     }
 
     /// The models that can be named: those of the routes and those of the script.
@@ -335,6 +339,7 @@ impl Upstreams {
         // By way of text, which keeps 0.7 what it is; a direct conversion widens the `f32`s.
         let body = serde_json::to_vec(&request)
             .and_then(|text| serde_json::from_slice::<Value>(&text))
+            .map(Arc::new)
             .expect("request types always serialise");
         drop(request);
         let mut retry = 0;
@@ -404,7 +409,11 @@ impl Upstreams {
         results
     }
 
-    async fn begin_turn(&self, route: &Route, body: &Value) -> Result<TurnStream, UpstreamError> {
+    async fn begin_turn(
+        &self,
+        route: &Route,
+        body: &Arc<Value>,
+    ) -> Result<TurnStream, UpstreamError> {
         let started = Instant::now();
         let outcome = self.first_event(route, body).await;
         record(&route.upstream, started, outcome.as_ref().err());
@@ -421,7 +430,7 @@ impl Upstreams {
     async fn first_event(
         &self,
         route: &Route,
-        body: &Value,
+        body: &Arc<Value>,
     ) -> Result<(TurnEvent, TurnStream), UpstreamError> {
         let answer = self.send(&route.upstream, Endpoint::Chat, body).await?;
         if !answer.status.is_success() {
@@ -454,6 +463,7 @@ impl Upstreams {
                 .unwrap_or_default(),
         );
         fields.insert("model".into(), Value::String(route.model));
+        let body = Arc::new(body);
         let started = Instant::now();
         let outcome = self.send(&route.upstream, endpoint, &body).await;
         record(&route.upstream, started, outcome.as_ref().err());
@@ -477,7 +487,7 @@ impl Upstreams {
         &self,
         upstream: &str,
         endpoint: Endpoint,
-        body: &Value,
+        body: &Arc<Value>,
     ) -> Result<Answer, UpstreamError> {
         match self
             .inner
@@ -486,7 +496,7 @@ impl Upstreams {
             .find(|server| server.name() == upstream)
         {
             Some(server) => server.send(endpoint, body).await,
-            None => Ok(self.inner.scripted.send(endpoint, body).await),
+            None => Ok(self.inner.scripted.send(endpoint, Arc::clone(body)).await),
         }
     }
 
