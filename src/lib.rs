@@ -1,10 +1,17 @@
 //! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
+//!
+//! Modules in the order of their dependencies; `docs/architecture.md` has the map.
 
 #![forbid(unsafe_code)]
 
-pub mod blobs;
 pub mod domain;
+
+pub mod blobs;
+pub mod store;
+pub mod upstream;
+
 pub mod feed;
 pub mod files;
 pub mod queue;
-pub mod store;
+
+pub mod api;
