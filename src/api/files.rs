@@ -258,3 +258,104 @@ fn attachment(filename: &str) -> HeaderValue {
     }
     HeaderValue::from_str(&value).expect("only visible ASCII characters are left")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_standard_says() {
+        let wanted = |range: &str, size| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, range.parse().expect("test values are valid"));
+            requested_range(&headers, size)
+        };
+        let cases = [
+            ("bytes=0-0", 10, Wanted::Part(0..1)),
+            ("bytes=3-", 10, Wanted::Part(3..10)),
+            ("bytes=3-99", 10, Wanted::Part(3..10)),
+            ("bytes=-4", 10, Wanted::Part(6..10)),
+            ("bytes=-40", 10, Wanted::Part(0..10)),
+            ("bytes=10-", 10, Wanted::Beyond),
+            ("bytes=-0", 10, Wanted::Beyond),
+            ("bytes=0-", 0, Wanted::Beyond),
+            ("bytes=0-18446744073709551615", 10, Wanted::Part(0..10)),
+            ("bytes=5-3", 10, Wanted::All),
+            ("bytes=0-1,3-4", 10, Wanted::All),
+            ("bytes=-", 10, Wanted::All),
+            ("bytes=x-y", 10, Wanted::All),
+            ("lines=1-2", 10, Wanted::All),
+        ];
+        for (range, size, expected) in cases {
+            assert_eq!(wanted(range, size), expected, "{range} of {size}");
+        }
+        assert_eq!(requested_range(&HeaderMap::new(), 10), Wanted::All);
+    }
+
+    #[test]
+    fn any_name_makes_a_valid_header() {
+        let cases = [
+            ("a b.txt", r#"attachment; filename="a b.txt""#),
+            (r"Assets\x.png", r#"attachment; filename="Assets\\x.png""#),
+            (
+                "a\"\r\nSet-Cookie: b",
+                "attachment; filename=\"a\\\"__Set-Cookie: b\"; filename*=UTF-8''a%22%0D%0ASet-Cookie%3A%20b",
+            ),
+            (
+                "你 好.txt",
+                "attachment; filename=\"_ _.txt\"; filename*=UTF-8''%E4%BD%A0%20%E5%A5%BD.txt",
+            ),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(attachment(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_purpose_or_life_is_refused_in_the_known_words() {
+        let fields = |value| Object::at(String::new(), value).expect("tests give objects");
+        let message = |error: ApiError| error.body()["error"]["message"].clone();
+        let refused = purpose(&mut fields(json!({"purpose": "world_domination"})));
+        assert_eq!(
+            refused.map_err(message),
+            Err(json!(
+                "'world_domination' is not one of ['fine-tune', 'assistants', 'batch', \
+                 'user_data', 'vision', 'evals'] - 'purpose'"
+            ))
+        );
+        let life = |policy| expires_after(&mut fields(json!({"expires_after": policy})));
+        assert_eq!(
+            life(json!({"anchor": "created_at", "seconds": 3600})).map_err(message),
+            Ok(Some(3600))
+        );
+        assert_eq!(life(json!(null)).map_err(message), Ok(None));
+        for (policy, param) in [
+            (json!({"seconds": 3600}), "expires_after.anchor"),
+            (json!({"anchor": "created_at"}), "expires_after.seconds"),
+            (
+                json!({"anchor": "last_active_at", "seconds": 3600}),
+                "expires_after.anchor",
+            ),
+            (
+                json!({"anchor": "created_at", "seconds": 3599}),
+                "expires_after.seconds",
+            ),
+            (
+                json!({"anchor": "created_at", "seconds": 2_592_001}),
+                "expires_after.seconds",
+            ),
+            (
+                json!({"anchor": "created_at", "seconds": 3600, "x": 1}),
+                "expires_after.x",
+            ),
+            (json!("never"), "expires_after"),
+        ] {
+            let error = life(policy.clone())
+                .expect_err("it is to be refused")
+                .body();
+            assert_eq!(error["error"]["param"], param, "{policy}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,14 +22,15 @@ use crate::api::state::ApiState;
 use crate::api::validate::{Object, missing};
 use crate::blobs::BlobError;
 
-/// Most bytes of a text field, and of whatever surrounds the fields.
-const SMALL: usize = 128 << 10;
+/// Most bytes of a text field, and of whatever surrounds the fields. The parser searches all of it
+/// again with each piece that comes, and a hostile client's pieces are single bytes.
+const SMALL: usize = 32 << 10;
 
 /// Most fields in a form.
 const MAX_FIELDS: usize = 32;
 
 /// How much the parser is given at a time.
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 16 << 10;
 
 /// How long a refused client is listened to. One that is cut off while it sends sees a broken
 /// connection, and tries again, instead of the reason.
@@ -47,7 +48,7 @@ pub struct FilePart<T> {
 /// The body of a request with a file.
 pub struct Form {
     fields: multer::Multipart<'static>,
-    allowance: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 impl FromRequest<ApiState> for Form {
@@ -67,16 +68,16 @@ impl FromRequest<ApiState> for Form {
 
 impl Form {
     fn new(body: BodyDataStream, boundary: String) -> Self {
-        let allowance = Arc::new(AtomicUsize::new(0));
+        let meter = Arc::<Meter>::default();
         let metered = Metered {
             body,
             rest: Bytes::new(),
             pause: false,
-            allowance: Arc::clone(&allowance),
+            meter: Arc::clone(&meter),
         };
         Self {
             fields: multer::Multipart::new(metered, boundary),
-            allowance,
+            meter,
         }
     }
 
@@ -92,7 +93,6 @@ impl Form {
     {
         let taken = self.take_apart(file, store).await;
         if taken.is_err() {
-            // Ends early, too, when the rest makes no sense.
             drop(tokio::time::timeout(PATIENCE, self.skip_rest()).await);
         }
         taken
@@ -118,7 +118,7 @@ impl Form {
             if name == file {
                 let store = store.take().ok_or_else(|| twice(&name))?;
                 let filename = filename(&field)?;
-                self.allowance.store(usize::MAX, Ordering::Relaxed);
+                self.meter.allowance.store(usize::MAX, Ordering::Relaxed);
                 part = Some(FilePart {
                     filename,
                     stored: store(contents(field)).await?,
@@ -134,7 +134,7 @@ impl Form {
     }
 
     async fn next(&mut self) -> Result<Option<multer::Field<'static>>, ApiError> {
-        self.allowance.store(SMALL, Ordering::Relaxed);
+        self.meter.allowance.store(SMALL, Ordering::Relaxed);
         self.fields
             .next_field()
             .await
@@ -142,13 +142,8 @@ impl Form {
     }
 
     async fn skip_rest(&mut self) {
-        loop {
-            self.allowance.store(usize::MAX, Ordering::Relaxed);
-            match self.fields.next_field().await {
-                Ok(Some(mut field)) => while let Ok(Some(_)) = field.chunk().await {},
-                Ok(None) | Err(_) => return,
-            }
-        }
+        self.meter.discard.store(true, Ordering::Relaxed);
+        while let Ok(Some(_)) = self.fields.next_field().await {}
     }
 }
 
@@ -295,6 +290,15 @@ fn parameters(header: &[u8]) -> Vec<(String, Vec<u8>)> {
 #[error("fields other than the file, and their headers, must be small")]
 struct TooMuch;
 
+/// What the parser may take.
+#[derive(Debug, Default)]
+struct Meter {
+    /// Bytes until it is too much.
+    allowance: AtomicUsize,
+    /// Nothing any more: what comes is thrown away.
+    discard: AtomicBool,
+}
+
 /// A body for a parser that takes all that is ready before it hands anything on, and searches all
 /// it holds for the next boundary. In small pieces, one at a time, it never holds much; and
 /// outside of the file it may take only what it is allowed.
@@ -302,7 +306,7 @@ struct Metered {
     body: BodyDataStream,
     rest: Bytes,
     pause: bool,
-    allowance: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 impl Stream for Metered {
@@ -320,13 +324,227 @@ impl Stream for Metered {
                 Some(Ok(bytes)) => self.rest = bytes,
             }
         }
+        self.pause = true;
+        if self.meter.discard.load(Ordering::Relaxed) {
+            self.rest.clear();
+            return self.poll_next(context);
+        }
         let length = self.rest.len().min(PIECE);
-        let left = self.allowance.load(Ordering::Relaxed);
+        let left = self.meter.allowance.load(Ordering::Relaxed);
         let Some(left) = left.checked_sub(length) else {
             return Poll::Ready(Some(Err(TooMuch.into())));
         };
-        self.allowance.store(left, Ordering::Relaxed);
-        self.pause = true;
+        self.meter.allowance.store(left, Ordering::Relaxed);
         Poll::Ready(Some(Ok(self.rest.split_to(length))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures::stream;
+    use serde_json::json;
+
+    use super::*;
+
+    const END: &str = "\r\n--XX--\r\n";
+
+    /// A form from its text, which arrives in pieces of some size.
+    fn form(text: impl Into<Bytes>, piece: usize) -> Form {
+        let mut text = text.into();
+        let mut pieces = Vec::new();
+        while !text.is_empty() {
+            pieces.push(Ok::<_, std::io::Error>(
+                text.split_to(piece.min(text.len())),
+            ));
+        }
+        Form::new(
+            Body::from_stream(stream::iter(pieces)).into_data_stream(),
+            "XX".to_owned(),
+        )
+    }
+
+    fn field(disposition: &str, value: &str) -> String {
+        format!("--XX\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}")
+    }
+
+    async fn collect(contents: FieldContents) -> Result<Vec<u8>, ApiError> {
+        let pieces: Vec<Bytes> = contents.try_collect().await?;
+        Ok(pieces.concat())
+    }
+
+    async fn refusal(form: Form) -> String {
+        let refused = form.read("file", collect).await;
+        let body = refused.map(|_| ()).expect_err("it is to be refused").body();
+        body["error"]["message"]
+            .as_str()
+            .expect("a refusal has a message")
+            .to_owned()
+    }
+
+    #[tokio::test]
+    async fn fields_come_in_any_order_and_in_any_pieces() {
+        let file = field(
+            r#"name="file"; filename="a.txt""#,
+            "one\r\n--X\r\n\r\n--XXtwo",
+        );
+        let file = file.replace("\r\n--XXtwo", "\r\n-XX");
+        let purpose = field(r#"name="purpose""#, "assistants");
+        let anchor = field(r#"name="expires_after[anchor]""#, "created_at");
+        let seconds = field(r#"name="expires_after[seconds]""#, "3600");
+        let orders = [
+            [&file, &purpose, &anchor, &seconds],
+            [&seconds, &purpose, &file, &anchor],
+        ];
+        for order in orders {
+            let text = order.map(String::as_str).join("\r\n") + END;
+            for piece in [1, 2, 3, 7, 1000] {
+                let read = form(text.clone(), piece).read("file", collect).await;
+                let (fields, part) = read.expect("it is a good form");
+                assert_eq!(part.filename.as_deref(), Some("a.txt"));
+                assert_eq!(part.stored, b"one\r\n--X\r\n\r\n-XX");
+                let expected = json!({"purpose": "assistants", "expires_after":
+                    {"anchor": "created_at", "seconds": 3600}});
+                assert_eq!(Value::Object(fields.rest()), expected);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_file_passes_through_and_an_empty_one_too() {
+        let large = vec![b'\r'; 5_000_000];
+        let head = field(r#"name="file"; filename="a""#, "");
+        let text = [head.as_bytes(), &large, END.as_bytes()].concat();
+        let (_, part) = form(text, 100_000)
+            .read("file", collect)
+            .await
+            .expect("it is a good form");
+        assert!(part.stored == large);
+        let text = head + END;
+        let (_, part) = form(text, 100)
+            .read("file", collect)
+            .await
+            .expect("it is a good form");
+        assert_eq!(part.stored, b"");
+    }
+
+    #[tokio::test]
+    async fn names_of_files_are_kept_as_sent() {
+        let cases = [
+            (r#"filename="a b.txt""#, Some("a b.txt")),
+            (r#"filename="你好.txt""#, Some("你好.txt")),
+            (r#"filename="Assets\x.png""#, Some(r"Assets\x.png")),
+            (r#"filename="Assets\\x.png""#, Some(r"Assets\x.png")),
+            (r#"filename="say \"hi\".txt""#, Some(r#"say "hi".txt"#)),
+            (r#"filename="a;b=c.txt"; x=y"#, Some("a;b=c.txt")),
+            (r#"filename=../../etc/passwd "#, Some("../../etc/passwd")),
+            (r#"filename="";"#, Some("")),
+            (r#"FileName="a.txt""#, Some("a.txt")),
+            (
+                r#"filename="=?utf-8?B?eA==?="; filename*=utf-8''%E4%BD%A0%20.txt"#,
+                Some("你 .txt"),
+            ),
+            (
+                r#"filename*=iso-8859-1''%E9; filename="e.txt""#,
+                Some("e.txt"),
+            ),
+            ("x=filename", None),
+        ];
+        for (given, expected) in cases {
+            let text = field(&format!(r#"name="file"; {given}"#), "x") + END;
+            let (_, part) = form(text, 9)
+                .read("file", collect)
+                .await
+                .expect("it is a good form");
+            assert_eq!(part.filename.as_deref(), expected, "{given}");
+        }
+    }
+
+    #[tokio::test]
+    async fn forms_that_make_no_sense_are_refused() {
+        let file = field(r#"name="file"; filename="a""#, "x");
+        let purpose = field(r#"name="purpose""#, "assistants");
+        let join = |fields: &[&str]| fields.join("\r\n") + END;
+        let broken = "The multipart form in the request body is broken";
+        let cases = [
+            (String::new(), broken),
+            ("no boundary at all".to_owned(), broken),
+            (file.clone(), "Invalid file: the incoming data ended early"),
+            (purpose.clone(), broken),
+            (format!("--XXX\r\n{file}"), broken),
+            ("--XX\r\nContent-Disposition".to_owned(), broken),
+            ("--XX\r\n: : :\r\n\r\nx".to_owned() + END, broken),
+            (join(&[&purpose]), "Missing required parameter: 'file'."),
+            ("--XX--".to_owned(), "Missing required parameter: 'file'."),
+            (join(&[&file, &file]), "Duplicate parameter: 'file'."),
+            (
+                join(&[&purpose, &purpose, &file]),
+                "Duplicate parameter: 'purpose'.",
+            ),
+            (
+                join(&[&field("name=a", "1"), &field("name=a[b]", "1")]),
+                "Duplicate parameter: 'a[b]'.",
+            ),
+            (
+                join(&[&field("name=a", "\0"), &file]),
+                "Invalid 'a': not a text.",
+            ),
+            (join(&["--XX\r\n\r\n1"; 33]), "Duplicate parameter: ''."),
+        ];
+        for (text, expected) in cases {
+            let message = refusal(form(text.clone(), 50)).await;
+            assert!(message.starts_with(expected), "{message} for {text:.100}");
+        }
+        let many: Vec<String> = (0..33).map(|n| field(&format!("name=a{n}"), "1")).collect();
+        let message = refusal(form(many.join("\r\n") + END, 50)).await;
+        assert_eq!(message, "Too many form fields: at most 32 are taken.");
+        let latin = [
+            b"--XX\r\nContent-Disposition: form-data; name=file; filename=caf".as_slice(),
+            b"\xe9\r\n\r\nx\r\n--XX--",
+        ]
+        .concat();
+        assert_eq!(
+            refusal(form(latin, 50)).await,
+            "Invalid file name: not a text in UTF-8."
+        );
+    }
+
+    #[tokio::test]
+    async fn whatever_is_not_the_file_must_be_small() {
+        let huge = "x".repeat(100 * SMALL);
+        let file = field(r#"name="file"; filename="a""#, "x");
+        let cases = [
+            huge.clone(),
+            format!("--XX\r\nX: {huge}\r\n\r\nx"),
+            field("name=purpose", &huge),
+            format!("{file}\r\n{}", field("name=purpose", &huge)),
+        ];
+        for text in cases {
+            for piece in [1000, text.len()] {
+                let message = refusal(form(text.clone() + END, piece)).await;
+                assert!(message.contains("must be small"), "{message}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_refused_form_is_listened_to() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        let form = Form::new(body.into_data_stream(), "XX".to_owned());
+        let send = async move {
+            let head = field("name=file; filename=a", "x");
+            sender
+                .send(Ok::<_, std::io::Error>(Bytes::from(head)))
+                .await?;
+            for _ in 0..100 {
+                sender.send(Ok(Bytes::from(vec![b'x'; 10_000]))).await?;
+            }
+            sender.send(Ok(Bytes::from(END))).await
+        };
+        let refuse = async |_| Err::<(), _>(ApiError::invalid("no"));
+        let (sent, refused) = tokio::join!(send, form.read("file", refuse));
+        assert!(sent.is_ok(), "the client could send all of it");
+        assert!(refused.is_err());
     }
 }
