@@ -14,3 +14,4 @@ pub mod feed;
 pub mod queue;
 
 pub mod api;
+pub mod runner;
