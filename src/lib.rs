@@ -1,1 +1,6 @@
+//! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
 
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod telemetry;
