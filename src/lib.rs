@@ -3,5 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod domain;
+pub mod feed;
 pub mod postgres;
+pub mod queue;
+pub mod store;
 pub mod telemetry;
