@@ -377,12 +377,13 @@ pub struct Config {
     )]
     pub otlp_endpoint: Option<Url>,
 
-    /// The `[[upstream]]` tables of the configuration file, and the default upstream if there is
-    /// one.
+    /// The upstream of `OPENAI_BASE_URL`, if there is one, then the `[[upstream]]` tables of the
+    /// configuration file. The first gets the model names that no route matches; without any, the
+    /// scripted model does.
     #[arg(skip)]
     pub upstreams: Vec<Upstream>,
-    /// The `[[route]]` tables of the configuration file, then the default route, which matches
-    /// every name. The first match counts.
+    /// The `[[route]]` tables of the configuration file, then one for `ASSISTD_DEFAULT_MODEL` if
+    /// it is set. The first match counts.
     #[arg(skip)]
     pub routes: Vec<Route>,
 }
@@ -415,7 +416,7 @@ impl Cli {
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
         let first = Self::from_matches(command(&variable), &arguments)?;
         let Some(path) = first.config.config.clone() else {
-            return Ok(first.with_default_route());
+            return Ok(first.with_defaults());
         };
 
         let refused = |error: FileError| {
@@ -433,7 +434,7 @@ impl Cli {
         let mut cli = Self::from_matches(command, &arguments)?;
         cli.config.upstreams = file.upstreams;
         cli.config.routes = file.routes;
-        let cli = cli.with_default_route();
+        let cli = cli.with_defaults();
         file::check_routes(&cli.config.upstreams, &cli.config.routes).map_err(refused)?;
         Ok(cli)
     }
@@ -442,34 +443,35 @@ impl Cli {
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 
-    /// Adds the upstream of `OPENAI_BASE_URL`, and the route for the names that no other route
-    /// matches.
-    fn with_default_route(mut self) -> Self {
+    /// Adds the upstream of `OPENAI_BASE_URL` and the route of `ASSISTD_DEFAULT_MODEL`.
+    fn with_defaults(mut self) -> Self {
         let config = &mut self.config;
         let base_url = config.openai_base_url.clone().or_else(|| {
             let openai = || Url::parse(OPENAI).expect("a constant that is a URL");
             config.openai_api_key.as_ref().map(|_| openai())
         });
-        let upstream = if base_url.is_some() {
-            DEFAULT_UPSTREAM
-        } else {
-            SCRIPTED_UPSTREAM
-        };
-        config.upstreams.extend(base_url.map(|base_url| Upstream {
-            name: DEFAULT_UPSTREAM.to_owned(),
-            kind: UpstreamKind::OpenAi,
-            base_url,
-            api_key: config.openai_api_key.clone(),
-            api_version: None,
-        }));
-        config.routes.push(Route {
-            pattern: "*".to_owned(),
-            upstream: upstream.to_owned(),
-            model: config.default_model.clone(),
-            context_window: None,
-            max_output_tokens: None,
-            reasoning: None,
-        });
+        if let Some(base_url) = base_url {
+            let upstream = Upstream {
+                name: DEFAULT_UPSTREAM.to_owned(),
+                kind: UpstreamKind::OpenAi,
+                base_url,
+                api_key: config.openai_api_key.clone(),
+                api_version: None,
+                unsupported: Vec::new(),
+            };
+            config.upstreams.insert(0, upstream);
+        }
+        if let Some(model) = &config.default_model {
+            let first = config.upstreams.first();
+            config.routes.push(Route {
+                pattern: "*".to_owned(),
+                upstream: first
+                    .map_or(SCRIPTED_UPSTREAM, |first| &first.name)
+                    .to_owned(),
+                model: Some(model.clone()),
+                context_window: None,
+            });
+        }
         self
     }
 }

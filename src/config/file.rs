@@ -23,6 +23,8 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// Azure's `api-version`.
     pub api_version: Option<String>,
+    /// Request parameters that it does not know and must not be sent.
+    pub unsupported: Vec<String>,
 }
 
 /// How an upstream is spoken to.
@@ -36,8 +38,7 @@ pub enum UpstreamKind {
     Azure,
 }
 
-/// Says which upstream and model a model name stands for: a `[[route]]` table, or the default
-/// route.
+/// Says which upstream and model a model name stands for: a `[[route]]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -50,10 +51,6 @@ pub struct Route {
     pub model: Option<String>,
     /// Tokens that prompt and answer may have together, where it is known.
     pub context_window: Option<u32>,
-    /// Most tokens of one answer, where it is known.
-    pub max_output_tokens: Option<u32>,
-    /// Whether it is a reasoning model; absent: judged by its name.
-    pub reasoning: Option<bool>,
 }
 
 /// What a configuration file says.
@@ -101,6 +98,8 @@ struct UpstreamTable {
     /// Name of the environment variable that has the key.
     api_key_env: Option<String>,
     api_version: Option<String>,
+    #[serde(default)]
+    unsupported: Vec<String>,
 }
 
 /// Reads `path`. `command` knows the settings; `variable` looks up environment variables.
@@ -224,6 +223,7 @@ fn upstream(
         base_url,
         api_key,
         api_version: table.api_version,
+        unsupported: table.unsupported,
     })
 }
 

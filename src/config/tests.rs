@@ -75,19 +75,22 @@ fn flags_may_follow_the_command() {
 fn without_an_upstream_the_scripted_model_answers() {
     let config = load_text("").expect("valid");
     assert_eq!(config.upstreams, []);
-    assert_eq!(config.routes.len(), 1);
+    assert_eq!(config.routes, []);
+
+    let config = load_text("default_model = \"scripted/mine\"\n").expect("valid");
     assert_eq!(config.routes[0].upstream, SCRIPTED_UPSTREAM);
+    assert_eq!(config.routes[0].model.as_deref(), Some("scripted/mine"));
 }
 
 #[test]
 fn a_key_alone_means_openai() {
     let config = load_text("openai_api_key = \"sk-something\"\n").expect("valid");
     assert_eq!(config.upstreams[0].base_url.as_str(), OPENAI);
-    assert_eq!(config.routes[0].upstream, DEFAULT_UPSTREAM);
+    assert_eq!(config.upstreams[0].name, DEFAULT_UPSTREAM);
 }
 
 #[test]
-fn upstreams_and_routes_come_in_the_files_order_with_the_default_last() {
+fn upstreams_and_routes_come_in_the_files_order() {
     let config = load_text(
         r#"
         openai_base_url = "http://127.0.0.1:9/v1"
@@ -110,11 +113,12 @@ fn upstreams_and_routes_come_in_the_files_order_with_the_default_last() {
     )
     .expect("valid");
     let names: Vec<_> = config.upstreams.iter().map(|one| &one.name).collect();
-    assert_eq!(names, ["azure", "default"]);
-    let key = config.upstreams[0].api_key.as_ref().map(Secret::expose);
+    assert_eq!(names, ["default", "azure"]);
+    let key = config.upstreams[1].api_key.as_ref().map(Secret::expose);
     assert_eq!(key, Some("azure-secret"));
     let patterns: Vec<_> = config.routes.iter().map(|route| &route.pattern).collect();
     assert_eq!(patterns, ["gpt-4*", "test-?", "*"]);
+    assert_eq!(config.routes[2].upstream, DEFAULT_UPSTREAM);
     assert_eq!(config.routes[2].model.as_deref(), Some("small"));
 }
 
