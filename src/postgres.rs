@@ -164,20 +164,17 @@ impl Embedded {
     pub async fn start(options: &Options) -> Result<Self, PostgresError> {
         let lock = Lock::acquire(&options.data_dir)?;
         let cluster = Cluster::prepare(options).await?;
-        let postmaster = Postmaster::default();
-        let child = start_server(&cluster, &postmaster).await?;
-
-        let stop = CancellationToken::new();
-        let connect = connect_options(&cluster.socket_dir);
-        let watch = watch(cluster, child, postmaster.clone(), stop.clone());
-        // From here on, an early return drops `embedded` and so stops the server.
-        let embedded = Self {
-            connect,
-            postmaster,
-            stop,
-            watch: Some(tokio::spawn(watch)),
+        // However this function is left early, dropping this stops the server.
+        let mut embedded = Self {
+            connect: connect_options(&cluster.socket_dir),
+            postmaster: Postmaster::default(),
+            stop: CancellationToken::new(),
+            watch: None,
             _lock: lock,
         };
+        let Halter { postmaster, stop } = embedded.halter();
+        let child = start_server(&cluster, &postmaster).await?;
+        embedded.watch = Some(tokio::spawn(watch(cluster, child, postmaster, stop)));
         create_database(&embedded.connect)
             .await
             .map_err(PostgresError::Silent)?;
@@ -189,10 +186,12 @@ impl Embedded {
         self.connect.clone()
     }
 
-    /// Tells the server to stop in good order, and does not wait for that.
-    pub fn halt(&self) {
-        self.stop.cancel();
-        self.postmaster.signal(Signal::SIGINT);
+    /// For stopping it in a hurry.
+    pub fn halter(&self) -> Halter {
+        Halter {
+            postmaster: self.postmaster.clone(),
+            stop: self.stop.clone(),
+        }
     }
 
     /// Stops the server in good order and waits until it is gone. Connections are closed.
@@ -208,7 +207,22 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.halt();
+        self.halter().halt();
+    }
+}
+
+/// Tells an embedded database to stop, from wherever a process ends early.
+#[derive(Debug, Clone)]
+pub struct Halter {
+    postmaster: Postmaster,
+    stop: CancellationToken,
+}
+
+impl Halter {
+    /// Tells the server to stop in good order, and does not wait for that.
+    pub fn halt(&self) {
+        self.stop.cancel();
+        self.postmaster.signal(Signal::SIGINT);
     }
 }
 

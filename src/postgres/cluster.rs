@@ -242,6 +242,8 @@ impl Cluster {
         } else {
             command.arg("--locale=C");
         }
+        // A draft that nobody waits for is of no use.
+        command.kill_on_drop(true);
         for setting in TUNING {
             command.arg("--set").arg(setting);
         }

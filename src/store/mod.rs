@@ -4,10 +4,12 @@
 //! so that no query can forget whose rows it may touch. Only the run engine's own functions go
 //! without one: a lease says which run they may write.
 
+pub mod api_keys;
 pub mod assistants;
 pub mod files;
 pub mod messages;
 mod page;
+pub mod projects;
 pub mod run_events;
 pub mod run_steps;
 pub mod runs;
