@@ -1,6 +1,9 @@
 //! The commands of the program: what they do, and what they say to the person who runs them.
 
-#![expect(clippy::print_stdout, reason = "a command's answer goes to standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a command's answer goes to standard output"
+)]
 
 mod database;
 mod doctor;
@@ -17,6 +20,7 @@ use crate::server::ServeError;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
+use crate::upstream::SetupError;
 
 /// Why a command failed, in words for the person who ran it.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +32,9 @@ enum CliError {
     #[error("DATABASE_URL is not a PostgreSQL URL; it looks like postgres://user@host/database")]
     DatabaseUrl,
     /// The text names the server without the password.
-    #[error("cannot connect to the database at {at}: {source}\nIs it running, and is DATABASE_URL right?")]
+    #[error(
+        "cannot connect to the database at {at}: {source}\nIs it running, and is DATABASE_URL right?"
+    )]
     Connect { at: String, source: sqlx::Error },
     #[error("the database is PostgreSQL {0}; assistd needs 16 or later")]
     OldDatabase(String),
@@ -53,6 +59,8 @@ enum CliError {
         address: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error("the models cannot be set up: {0}")]
+    Models(#[from] SetupError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("cannot wait for signals: {0}")]

@@ -1,11 +1,22 @@
 //! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
+//!
+//! Modules in the order of their dependencies; `docs/architecture.md` has the map.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod domain;
-pub mod feed;
-pub mod postgres;
-pub mod queue;
-pub mod store;
 pub mod telemetry;
+
+pub mod blobs;
+pub mod postgres;
+pub mod store;
+pub mod upstream;
+
+pub mod feed;
+pub mod queue;
+
+pub mod api;
+
+pub mod cli;
+pub mod server;

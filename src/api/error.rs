@@ -165,7 +165,11 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
-            error @ (BlobError::Missing { .. } | BlobError::Body(_) | BlobError::Store(_)) => {
+            error @ (BlobError::Missing { .. }
+            | BlobError::Body(_)
+            | BlobError::Location(_)
+            | BlobError::Folder(_)
+            | BlobError::Store(_)) => {
                 Self::internal(&error)
             }
         }

@@ -49,3 +49,10 @@ pub struct Limits {
     /// Whether `OpenAI-Beta: assistants=v2` must be sent, as the hosted service wanted.
     pub require_beta_header: bool,
 }
+
+impl Limits {
+    /// Tells a poller when to come again. Without it SDKs wait one to five seconds.
+    pub fn poll_headers(&self) -> [(&'static str, String); 1] {
+        [("openai-poll-after-ms", self.poll_after.as_millis().to_string())]
+    }
+}

@@ -16,7 +16,7 @@ use crate::postgres::Embedded;
 use crate::postgres::PostgresError;
 
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
-const OLDEST: i32 = 160_000;
+pub(super) const OLDEST: i32 = 160_000;
 
 /// How many connections a short command needs.
 const FEW: u32 = 2;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::postgres::Halter;
 use crate::server;
 use crate::store;
+use crate::upstream::Upstreams;
 
 /// Exit code of a process that a signal has ended, as shells have it for Ctrl-C.
 const INTERRUPTED: i32 = 130;
@@ -52,6 +53,7 @@ async fn serve(
     if !keys_exist && !config.listen.ip().is_loopback() {
         return Err(CliError::Exposed(config.listen));
     }
+    let models = models(&config)?;
     let unusable = |source| CliError::Listen {
         address: config.listen,
         source,
@@ -59,7 +61,10 @@ async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
     // It differs from the setting if that leaves the port to the system.
     let address = listener.local_addr().map_err(unusable)?;
-    println!("{}", greeting(&config, address, &database.place, keys_exist));
+    println!(
+        "{}",
+        greeting(&config, address, &database.place, &models, keys_exist)
+    );
 
     let shutdown = async move { stop.cancelled().await };
     server::serve(config, database.pool.clone(), listener, shutdown).await?;
@@ -67,7 +72,13 @@ async fn serve(
 }
 
 /// What a person needs to know to use the server.
-fn greeting(config: &Config, address: SocketAddr, place: &str, keys_exist: bool) -> String {
+fn greeting(
+    config: &Config,
+    address: SocketAddr,
+    place: &str,
+    models: &str,
+    keys_exist: bool,
+) -> String {
     let host = if address.ip().is_unspecified() {
         SocketAddr::from(([127, 0, 0, 1], address.port()))
     } else {
@@ -77,7 +88,10 @@ fn greeting(config: &Config, address: SocketAddr, place: &str, keys_exist: bool)
     let (key, keys) = if keys_exist {
         ("your key", "only keys that exist are accepted")
     } else {
-        ("any", "any is accepted until you make one: assistd keys create --project NAME")
+        (
+            "any",
+            "any is accepted until you make one: assistd keys create --project NAME",
+        )
     };
     format!(
         r#"assistd {version} serves the OpenAI Assistants API
@@ -100,30 +114,17 @@ Try it, after `pip install openai`:
 Ctrl-C stops it."#,
         version = env!("CARGO_PKG_VERSION"),
         blobs = config.blobs(),
-        models = models(config),
     )
 }
 
 /// Which model answers.
-fn models(config: &Config) -> String {
-    let routes = match config.routes.len() {
-        0 => String::new(),
-        1 => " (and 1 route)".to_owned(),
-        routes => format!(" (and {routes} routes)"),
-    };
-    match config.upstreams.first() {
-        Some(first) => {
-            let mut url = first.base_url.clone();
-            // It may have credentials in it. Only URLs that can have none refuse this.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            format!("{url}{routes}")
-        }
-        None => format!(
-            "the built-in scripted model, which is no AI{routes}; for a real one set \
-             OPENAI_BASE_URL and OPENAI_API_KEY"
-        ),
-    }
+fn models(config: &Config) -> Result<String, CliError> {
+    let routes = Upstreams::new(server::upstream_options(config))?.describe();
+    Ok(if config.upstreams.is_empty() {
+        format!("{routes}\n            (no AI; for one set OPENAI_BASE_URL and OPENAI_API_KEY)")
+    } else {
+        routes
+    })
 }
 
 /// The signals that ask a server to stop.
@@ -149,7 +150,11 @@ impl Signals {
 }
 
 /// Lets the first signal stop the server in good order, and the second end the process at once.
-async fn heed_signals(mut signals: Signals, stop: CancellationToken, halter: Arc<OnceLock<Halter>>) {
+async fn heed_signals(
+    mut signals: Signals,
+    stop: CancellationToken,
+    halter: Arc<OnceLock<Halter>>,
+) {
     signals.next().await;
     tracing::info!("stopping; a second signal stops at once");
     stop.cancel();

@@ -75,10 +75,7 @@ mod tests {
 
     #[test]
     fn a_hint_does_not_give_a_key_away() {
-        assert_eq!(
-            hint("sk-assistd-0123456789abcdefghij"),
-            "sk-assistd-…ghij"
-        );
+        assert_eq!(hint("sk-assistd-0123456789abcdefghij"), "sk-assistd-…ghij");
         assert_eq!(hint("a-short-one"), "(11 characters)");
         assert_eq!(hint("äöü"), "(3 characters)");
     }

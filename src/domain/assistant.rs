@@ -56,6 +56,13 @@ pub struct ToolResources {
     pub file_search: Option<FileSearchResources>,
 }
 
+impl ToolResources {
+    /// All files named.
+    pub fn files(&self) -> impl Iterator<Item = &FileId> {
+        self.code_interpreter.iter().flat_map(|resources| &resources.file_ids)
+    }
+}
+
 /// Files that code_interpreter sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeInterpreterResources {

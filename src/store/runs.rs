@@ -93,7 +93,10 @@ pub enum Origin {
     /// It is new.
     Created,
     /// The caller submitted tool outputs.
-    Submitted,
+    Submitted {
+        /// When the run was taken up before.
+        started_at: Option<Timestamp>,
+    },
     /// Its worker was lost; this is the how-manieth time.
     Recovered(i32),
 }
@@ -285,6 +288,8 @@ pub struct Submitted {
     pub lease: Option<Lease>,
     /// Where the events that follow begin.
     pub after: Seq,
+    /// When the run was taken up before.
+    pub started_at: Option<Timestamp>,
 }
 
 /// Takes the outputs of all awaited calls, ends their step, and queues the run again; with a
@@ -298,7 +303,7 @@ pub async fn submit(
     claimant: Option<&Claimant>,
 ) -> Result<Submitted, SubmitError> {
     let row = sqlx::query(
-        "select status, expires_at <= now() as expired, outcome, attempt
+        "select status, expires_at <= now() as expired, outcome, attempt, started_at
          from runs where project_id = $1 and thread_id = $2 and id = $3 for update",
     )
     .bind(project)
@@ -357,7 +362,8 @@ pub async fn submit(
     .fetch_one(&mut *connection)
     .await?;
     let lease = claimant.map(|_| Lease { run: id.clone(), attempt: attempt + 1 });
-    Ok(Submitted { run, lease, after: Seq::before_attempt(attempt + 1) })
+    let started_at = row.try_get("started_at")?;
+    Ok(Submitted { run, lease, after: Seq::before_attempt(attempt + 1), started_at })
 }
 
 fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetails {
@@ -386,7 +392,7 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, StoreError> {
     let rows = sqlx::query(
         "with due as (
-             select id, status as was, started_at is not null as started,
+             select id, status as was, started_at as was_started_at,
                     status = any($4) and expires_at > now() as startable
              from runs where due_at <= now()
                  and (not $5 or status = 'cancelling' or expires_at <= now())
@@ -399,7 +405,7 @@ pub async fn claim(
          from due where runs.id = due.id
          returning runs.id, project_id, thread_id, assistant_id, created_at, config, metadata,
                    status, started_at, expires_at, ended_at, outcome, attempt, recoveries,
-                   due.was, due.started",
+                   due.was, due.was_started_at",
     )
     .bind(&claimant.owner)
     .bind(claimant.lease)
@@ -415,8 +421,10 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     let run = Run::from_row(row)?;
     let attempt: i32 = row.try_get("attempt")?;
     let origin = match row.try_get("was")? {
-        RunStatus::Queued if row.try_get("started")? => Origin::Submitted,
-        RunStatus::Queued => Origin::Created,
+        RunStatus::Queued => match row.try_get("was_started_at")? {
+            None => Origin::Created,
+            started_at @ Some(_) => Origin::Submitted { started_at },
+        },
         RunStatus::InProgress
         | RunStatus::RequiresAction
         | RunStatus::Cancelling
