@@ -566,3 +566,6 @@ fn count_tokens(model: &str, usage: &Usage) {
     count("completion", usage.completion);
     count("reasoning", usage.reasoning);
 }
+
+#[cfg(test)]
+mod tests;
