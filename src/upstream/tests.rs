@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_openai::types::chat::ChatCompletionRequestUserMessage;
 use axum::Router;
@@ -216,7 +217,7 @@ async fn a_turn_asks_the_routed_model_for_a_stream_with_usage() {
 
 #[tokio::test]
 async fn azure_has_its_own_paths_and_header() {
-    let server = Server::start([success()]).await;
+    let server = Server::start([success(), success()]).await;
     let kind = Kind::Azure {
         api_version: "2024-10-21".into(),
     };
@@ -241,6 +242,12 @@ async fn azure_has_its_own_paths_and_header() {
     );
     assert_eq!(seen.headers["api-key"], "sk-secret");
     assert!(!seen.headers.contains_key("authorization"));
+    assert!(turn(&upstreams, request("../a/b?c")).await.is_ok());
+    let path = &server.requests()[1].path;
+    assert!(
+        path.starts_with("/openai/deployments/..%2Fa%2Fb%3Fc/chat/completions?"),
+        "{path}"
+    );
 }
 
 #[tokio::test]
@@ -544,15 +551,57 @@ async fn calls_are_passed_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_probe_counts_the_models() {
-    let list = refusal(
-        200,
-        r#"{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}"#,
-    );
-    let server = Server::start([list]).await;
-    let probes = server.upstreams().probe().await;
+async fn the_default_server_is_asked_for_its_models_once_in_a_while() {
+    let list = || {
+        refusal(
+            200,
+            r#"{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}"#,
+        )
+    };
+    let server = Server::start([list(), list()]).await;
+    let upstreams = server.upstreams();
+    let probes = upstreams.probe().await;
     assert_eq!(probes[0].outcome, Ok("reachable, 2 models".to_owned()));
-    assert_eq!(server.requests()[0].path, "/v1/models");
+    for _ in 0..2 {
+        let ids: Vec<String> = upstreams
+            .available_models()
+            .await
+            .into_iter()
+            .map(|model| model.id)
+            .collect();
+        assert_eq!(ids, ["scripted/default", "a", "b"]);
+    }
+    let paths: Vec<String> = server
+        .requests()
+        .into_iter()
+        .map(|seen| seen.path)
+        .collect();
+    assert_eq!(paths, ["/v1/models", "/v1/models"]);
+}
+
+#[tokio::test]
+async fn a_server_without_a_list_is_no_obstacle() {
+    let server = Server::start([refusal(404, "")]).await;
+    let models = server.upstreams().available_models().await;
+    assert_eq!(models.len(), 1, "{models:?}");
+    let route = RouteOptions {
+        pattern: "*".into(),
+        upstream: "local".into(),
+        model: Some("qwen3".into()),
+        context_window: None,
+    };
+    let upstreams = upstreams(Options {
+        upstreams: vec![server.options()],
+        routes: vec![route],
+        ..Options::default()
+    });
+    let ids: Vec<String> = upstreams
+        .available_models()
+        .await
+        .into_iter()
+        .map(|model| model.id)
+        .collect();
+    assert_eq!(ids, ["qwen3", "scripted/default"]);
 }
 
 #[tokio::test]
