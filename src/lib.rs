@@ -1,1 +1,16 @@
+//! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
+//!
+//! Modules in the order of their dependencies; `docs/architecture.md` has the map.
 
+#![forbid(unsafe_code)]
+
+pub mod domain;
+
+pub mod blobs;
+pub mod store;
+pub mod upstream;
+
+pub mod feed;
+pub mod queue;
+
+pub mod api;

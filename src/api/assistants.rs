@@ -1,0 +1,80 @@
+//! `/assistants`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{Body, InPath, Query};
+use crate::api::references::check_files_exist;
+use crate::api::state::ApiState;
+use crate::api::wire::assistant::{AssistantObject, parse_changes, parse_new};
+use crate::api::wire::{Deleted, List};
+use crate::domain::ids::AssistantId;
+use crate::store;
+
+/// `POST /assistants`
+pub async fn create(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let (config, metadata) = parse_new(body)?;
+    check_files_exist(&state, &project, config.tool_resources.files()).await?;
+    let assistant = store::assistants::insert(&state.pool, &project, &config, &metadata).await?;
+    Ok(Json(AssistantObject::from(&assistant)).into_response())
+}
+
+/// `GET /assistants`
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let page = store::assistants::list(&state.pool, &project, &query.page()?).await?;
+    let list = List::of(&page, |item| item.id.to_string(), AssistantObject::from);
+    Ok(Json(list).into_response())
+}
+
+/// `GET /assistants/{assistant_id}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(AssistantId,)>,
+) -> Result<Response, ApiError> {
+    let assistant = store::assistants::find(&state.pool, &project, &id)
+        .await?
+        .ok_or_else(|| ApiError::no_such("assistant", &id))?;
+    Ok(Json(AssistantObject::from(&assistant)).into_response())
+}
+
+/// `POST /assistants/{assistant_id}`
+pub async fn modify(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(AssistantId,)>,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    let (changes, resources) = parse_changes(&mut body)?;
+    let metadata = body.metadata()?;
+    body.finish()?;
+    check_files_exist(&state, &project, resources.files()).await?;
+    let assistant =
+        store::assistants::update(&state.pool, &project, &id, &changes, metadata.as_ref())
+            .await?
+            .ok_or_else(|| ApiError::no_such("assistant", &id))?;
+    Ok(Json(AssistantObject::from(&assistant)).into_response())
+}
+
+/// `DELETE /assistants/{assistant_id}`
+pub async fn delete(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(AssistantId,)>,
+) -> Result<Response, ApiError> {
+    if !store::assistants::delete(&state.pool, &project, &id).await? {
+        return Err(ApiError::no_such("assistant", &id));
+    }
+    Ok(Json(Deleted::new(&id, "assistant.deleted")).into_response())
+}

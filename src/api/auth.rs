@@ -1,0 +1,168 @@
+//! Who calls: an API key names a project. A handler that takes a [`Caller`] can be called with a
+//! good key only.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use parking_lot::RwLock;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+
+use crate::api::error::ApiError;
+use crate::api::state::ApiState;
+use crate::domain::ids::ProjectId;
+use crate::store;
+
+/// How long an answer about a key is good: a revoked key may work this much longer.
+const CACHED_FOR: Duration = Duration::from_secs(5);
+
+/// Answers kept at most; somebody who tries keys must not fill the memory.
+const CACHE_SIZE: usize = 10_000;
+
+type Hash = [u8; 32];
+
+/// Looks keys up. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    pool: PgPool,
+    open_to: Option<ProjectId>,
+    cache: Arc<RwLock<HashMap<Hash, (Option<ProjectId>, Instant)>>>,
+}
+
+impl Keys {
+    /// Keys of this database. With `open_to`, any key opens this project for as long as no key
+    /// exists; for servers that only this machine can reach.
+    pub fn new(pool: PgPool, open_to: Option<ProjectId>) -> Self {
+        Self { pool, open_to, cache: Arc::default() }
+    }
+
+    async fn project(&self, key: &str) -> Result<Option<ProjectId>, ApiError> {
+        let hash: Hash = Sha256::digest(key.as_bytes()).into();
+        if let Some((project, at)) = self.cache.read().get(&hash)
+            && at.elapsed() < CACHED_FOR
+        {
+            return Ok(project.clone());
+        }
+        let mut project = store::api_keys::find_by_hash(&self.pool, &hash).await?;
+        if project.is_none()
+            && self.open_to.is_some()
+            && !store::api_keys::any_exist(&self.pool).await?
+        {
+            project.clone_from(&self.open_to);
+        }
+        let mut cache = self.cache.write();
+        if cache.len() >= CACHE_SIZE {
+            cache.clear();
+        }
+        cache.insert(hash, (project.clone(), Instant::now()));
+        Ok(project)
+    }
+}
+
+/// The project on whose behalf a request is made.
+#[derive(Debug, Clone)]
+pub struct Caller(pub ProjectId);
+
+impl FromRequestParts<ApiState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let key = key_of(&parts.headers).ok_or_else(|| {
+            ApiError::unauthorized(
+                "You didn't provide an API key. You need to provide your API key in an \
+                 Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), \
+                 or as the password field (with blank username) if you're accessing the API from \
+                 your browser and are prompted for a username and password. Keys are made by the \
+                 operator of this server with `assistd keys create`.",
+            )
+        })?;
+        let project = state.keys.project(&key).await?.ok_or_else(|| {
+            ApiError::unauthorized(format!(
+                "Incorrect API key provided: {}. Keys are made by the operator of this server \
+                 with `assistd keys create`.",
+                masked(&key)
+            ))
+            .code("invalid_api_key")
+        })?;
+        if state.limits.require_beta_header {
+            check_beta(parts)?;
+        }
+        Ok(Self(project))
+    }
+}
+
+/// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
+fn key_of(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let authorization = text(header::AUTHORIZATION.as_str());
+    let key = authorization.and_then(|value| {
+        let (scheme, rest) = value.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(rest.trim().to_owned());
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+        let pair = String::from_utf8(decoded).ok()?;
+        pair.split_once(':').map(|(_, password)| password.to_owned())
+    });
+    key.or_else(|| text("api-key").map(str::to_owned)).filter(|key| !key.is_empty())
+}
+
+/// The key as error texts show it: the ends only, and of short keys nothing.
+fn masked(key: &str) -> String {
+    let characters: Vec<char> = key.chars().collect();
+    if characters.len() < 20 {
+        return "*".repeat(characters.len());
+    }
+    let (start, end) = (&characters[..8], &characters[characters.len() - 4..]);
+    let stars = "*".repeat(characters.len() - 12);
+    format!("{}{stars}{}", start.iter().collect::<String>(), end.iter().collect::<String>())
+}
+
+fn check_beta(parts: &Parts) -> Result<(), ApiError> {
+    let path = parts.uri.path();
+    let wanted = path.contains("/assistants") || path.contains("/threads");
+    let given = parts.headers.get("openai-beta").and_then(|value| value.to_str().ok());
+    if !wanted || given.is_some_and(|value| value.contains("assistants=v2")) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again \
+         by setting the header 'OpenAI-Beta: assistants=v2'.",
+    )
+    .code("invalid_beta"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_masked_in_error_texts() {
+        assert_eq!(masked("sk-assistd-0123456789abcdef"), "sk-assis***************cdef");
+        assert_eq!(masked("short"), "*****");
+    }
+
+    #[test]
+    fn keys_are_found_wherever_clients_put_them() {
+        let headers = |name, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::HeaderName::from_static(name),
+                value.parse().expect("test values are valid"),
+            );
+            key_of(&headers)
+        };
+        assert_eq!(headers("authorization", "Bearer sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(headers("api-key", "sk-2").as_deref(), Some("sk-2"));
+        assert_eq!(headers("authorization", "Basic OnNrLTM=").as_deref(), Some("sk-3"));
+        assert_eq!(headers("authorization", "Bearer "), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! OpenAI's error envelope: the only place that writes it, and the only one that maps our errors
+//! to HTTP.
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::blobs::BlobError;
+use crate::store::StoreError;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    param: Option<String>,
+    code: Option<&'static str>,
+    headers: HeaderMap,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// 400: the request cannot be done as it is.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// 404: no such object, or none of the caller's.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    /// The documented 404 of assistants, threads, messages, runs and run steps.
+    pub fn no_such(kind: &str, id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("No {kind} found with id '{id}'."))
+    }
+
+    /// The documented 404 of files.
+    pub fn no_such_file(id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("No such File object: {id}")).param("id")
+    }
+
+    /// 401: no key, or not a good one.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
+    }
+
+    /// 405.
+    pub fn method_not_allowed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+    }
+
+    /// 413.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+    }
+
+    /// 503: for now, with a hint when to come again.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+            .header("retry-after", "1")
+    }
+
+    /// An upstream's failure, handed on with a status of ours.
+    pub fn upstream(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(status, kind, message)
+    }
+
+    /// 500: our own fault. The cause goes to the log, never to the client.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "The server had an error processing your request. Sorry about that! You can retry \
+             your request; if the error persists, give the operator of this server the request \
+             ID from the x-request-id header.",
+        )
+    }
+
+    /// Names the parameter at fault.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Adds a machine-readable code.
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// Adds a response header.
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
+    /// Tells SDKs not to try again by themselves: the request took effect before it failed.
+    pub fn do_not_retry(self) -> Self {
+        self.header("x-should-retry", "false")
+    }
+
+    /// The body, which is also what an `error` event of a stream carries.
+    pub fn body(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, self.headers.clone(), Json(self.body())).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::UnknownCursor { param, id } => {
+                Self::invalid(format!("Invalid '{param}': no object with id '{id}' in this list."))
+                    .param(param)
+                    .code("invalid_value")
+            }
+            error if error.is_transient() => {
+                tracing::error!(error.cause = %error, "the database is not available: {error}");
+                Self::unavailable(
+                    "The server cannot reach its database right now. Please retry your request \
+                     in a moment.",
+                )
+            }
+            error @ (StoreError::Constraint(_)
+            | StoreError::LeaseLost
+            | StoreError::BadRow(_)
+            | StoreError::Database(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<BlobError> for ApiError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLarge { limit } => Self::too_large(format!(
+                "The file is too large: this server takes files of up to {limit} bytes."
+            )),
+            error @ (BlobError::Missing { .. }
+            | BlobError::Body(_)
+            | BlobError::Location(_)
+            | BlobError::Folder(_)
+            | BlobError::Store(_)) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What handlers take from a request. Every refusal has OpenAI's shape.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use serde_json::{Map, Value};
+
+use crate::api::error::ApiError;
+use crate::api::state::ApiState;
+use crate::api::validate::{self, Object, wrong_id};
+use crate::domain::Metadata;
+use crate::domain::ids::{
+    AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix,
+};
+use crate::domain::page::{Order, PageRequest};
+
+/// An id in a path, under the name that routes and error texts give it.
+pub trait PathId: FromStr<Err = WrongPrefix> {
+    /// The name, as in `/threads/{thread_id}`.
+    const PARAM: &'static str;
+}
+
+macro_rules! path_ids {
+    ($($id:ty => $param:literal),* $(,)?) => {
+        $(impl PathId for $id { const PARAM: &'static str = $param; })*
+    };
+}
+
+path_ids!(
+    AssistantId => "assistant_id",
+    ThreadId => "thread_id",
+    MessageId => "message_id",
+    RunId => "run_id",
+    StepId => "step_id",
+    UploadId => "upload_id",
+);
+
+/// The ids in the request's path, checked for their prefixes.
+#[derive(Debug)]
+pub struct InPath<T>(pub T);
+
+fn path_id<T: PathId>(params: &RawPathParams) -> Result<T, ApiError> {
+    let (_, text) = params
+        .iter()
+        .find(|(name, _)| *name == T::PARAM)
+        .ok_or_else(|| ApiError::internal(&format!("no {} in the route", T::PARAM)))?;
+    text.parse().map_err(|error| wrong_id(T::PARAM, text, &error))
+}
+
+async fn path_params(parts: &mut Parts, state: &ApiState) -> Result<RawPathParams, ApiError> {
+    RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| ApiError::invalid("The URL is not valid UTF-8 once decoded."))
+}
+
+macro_rules! in_path {
+    ($($id:ident),*) => {
+        impl<$($id: PathId),*> FromRequestParts<ApiState> for InPath<($($id,)*)> {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(
+                parts: &mut Parts,
+                state: &ApiState,
+            ) -> Result<Self, ApiError> {
+                let params = path_params(parts, state).await?;
+                Ok(Self(($(path_id::<$id>(&params)?,)*)))
+            }
+        }
+    };
+}
+
+in_path!(A);
+in_path!(A, B);
+in_path!(A, B, C);
+
+/// A part of the path that is no id, or one that is looked up whatever it looks like.
+#[derive(Debug)]
+pub struct NameInPath(pub String);
+
+impl FromRequestParts<ApiState> for NameInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let params = path_params(parts, state).await?;
+        let last = params.iter().last().map(|(_, text)| text.to_owned());
+        last.map(Self).ok_or_else(|| ApiError::internal(&"no parameter in the route"))
+    }
+}
+
+/// The request's query, decoded.
+#[derive(Debug)]
+pub struct Query(Vec<(String, String)>);
+
+impl FromRequestParts<ApiState> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        let raw = parts.uri.query().unwrap_or_default();
+        let pairs = form_urlencoded::parse(raw.as_bytes());
+        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()))
+    }
+}
+
+impl Query {
+    /// The last value under this name; an empty one counts as absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().rev().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The id under this name.
+    pub fn id<T: FromStr<Err = WrongPrefix>>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|error| wrong_id(name, text, &error))
+    }
+
+    /// A list given as `name`, `name[]` or `name[0]`.
+    pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(move |(given, value)| {
+            let rest = given.strip_prefix(name)?;
+            let indexed = rest.starts_with('[') && rest.ends_with(']');
+            (rest.is_empty() || indexed).then_some(value.as_str())
+        })
+    }
+
+    /// Pairs given as `metadata[key]=value`.
+    pub fn metadata(&self) -> Metadata {
+        let pair = |(name, value): &(String, String)| {
+            let key = name.strip_prefix("metadata[")?.strip_suffix(']')?;
+            Some((key.to_owned(), value.clone()))
+        };
+        self.0.iter().filter_map(pair).collect()
+    }
+
+    /// The usual pagination: 20 at a time, at most 100.
+    pub fn page(&self) -> Result<PageRequest, ApiError> {
+        self.page_of(20, 100)
+    }
+
+    /// Pagination with other limits.
+    pub fn page_of(&self, default: i64, max: i64) -> Result<PageRequest, ApiError> {
+        let limit = match self.get("limit") {
+            None => default,
+            Some(text) => {
+                let value = text
+                    .parse::<i64>()
+                    .map_or_else(|_| Value::String(text.to_owned()), Value::from);
+                validate::integer("limit", &value, 1, max)?
+            }
+        };
+        let order = match self.get("order") {
+            None => Order::default(),
+            Some("asc") => Order::Asc,
+            Some("desc") => Order::Desc,
+            Some(other) => return Err(validate::invalid_value("order", other, &["asc", "desc"])),
+        };
+        let cursor = |name| self.get(name).map(str::to_owned);
+        Ok(PageRequest { limit, order, after: cursor("after"), before: cursor("before") })
+    }
+
+    /// Refuses values of `include[]` that the contract does not know.
+    pub fn check_include(&self) -> Result<(), ApiError> {
+        const KNOWN: &str = "step_details.tool_calls[*].file_search.results[*].content";
+        match self.list("include").find(|value| *value != KNOWN) {
+            None => Ok(()),
+            Some(other) => Err(validate::invalid_value("include", other, &[KNOWN])),
+        }
+    }
+}
+
+/// A JSON body that must be an object. An absent body counts as an empty object.
+#[derive(Debug)]
+pub struct Body(pub Object);
+
+impl FromRequest<ApiState> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let bytes = body_bytes(request, state).await?;
+        let object = if bytes.is_empty() { Map::new() } else { parse(&bytes)? };
+        Ok(Self(Object::body(object)))
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    const HINT: &str = "We could not parse the JSON body of your request. (HINT: This likely \
+        means you aren't using your HTTP library correctly. The OpenAI API expects a JSON \
+        payload, but what was sent was not valid JSON.";
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid(format!("{HINT} The problem: {error})")))?;
+    let mut value = match value {
+        Value::Object(object) => Value::Object(object),
+        other => {
+            return Err(ApiError::invalid(format!(
+                "Invalid body: expected a JSON object, but got {other:.40} instead."
+            )));
+        }
+    };
+    if bytes.windows(6).any(|window| window == b"\\u0000") && has_nul(&mut value) {
+        return Err(ApiError::invalid(
+            "The NUL character (\\u0000) cannot be stored; leave it out of the request.",
+        ));
+    }
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// Postgres holds no NUL in text or JSON.
+fn has_nul(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter_mut().any(has_nul),
+        Value::Object(fields) => {
+            fields.iter_mut().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The whole body of a request that is not a file.
+pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, ApiError> {
+    let limit = state.limits.body_bytes;
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let too_large = || {
+        ApiError::too_large(format!(
+            "The request body is too large: this server takes up to {limit} bytes here."
+        ))
+    };
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(error) = cause {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return too_large();
+            }
+            cause = error.source();
+        }
+        ApiError::upstream(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            "The request body ended early.",
+        )
+    })
+}

@@ -1,0 +1,135 @@
+//! `/threads/{thread_id}/messages`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{Body, InPath, Query};
+use crate::api::references::check_files_exist;
+use crate::api::state::ApiState;
+use crate::api::threads;
+use crate::api::wire::message::{MessageObject, parse_new};
+use crate::api::wire::{Deleted, List};
+use crate::domain::ids::{FileId, MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::{AttachmentTool, Content};
+use crate::store;
+use crate::store::messages::NewMessage;
+
+/// `POST /threads/{thread_id}/messages`
+pub async fn create(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread,)): InPath<(ThreadId,)>,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let new = parse_new(body)?;
+    check_files(&state, &project, std::slice::from_ref(&new)).await?;
+    let message = store::messages::insert(&state.pool, &project, &thread, &new).await?;
+    let Some(message) = message else {
+        return Err(match store::runs::active_on(&state.pool, &project, &thread).await? {
+            Some(run) => ApiError::invalid(format!(
+                "Can't add messages to {thread} while a run {run} is active."
+            )),
+            None => threads::missing(&state, &project, &thread).await?,
+        });
+    };
+    let files = code_interpreter_files(std::slice::from_ref(&new));
+    if !files.is_empty() {
+        store::threads::add_code_interpreter_files(&state.pool, &project, &thread, &files).await?;
+    }
+    Ok(Json(MessageObject::from(&message)).into_response())
+}
+
+/// `GET /threads/{thread_id}/messages`
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread,)): InPath<(ThreadId,)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let run: Option<RunId> = query.id("run_id")?;
+    let page = query.page()?;
+    let page = store::messages::list(&state.pool, &project, &thread, run.as_ref(), &page).await?;
+    if page.data.is_empty() {
+        threads::check(&state, &project, &thread).await?;
+    }
+    let list = List::of(&page, |item| item.id.to_string(), MessageObject::from);
+    Ok(Json(list).into_response())
+}
+
+/// `GET /threads/{thread_id}/messages/{message_id}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, MessageId)>,
+) -> Result<Response, ApiError> {
+    match store::messages::find(&state.pool, &project, &thread, &id).await? {
+        Some(message) => Ok(Json(MessageObject::from(&message)).into_response()),
+        None => Err(missing(&state, &project, &thread, &id).await?),
+    }
+}
+
+/// `POST /threads/{thread_id}/messages/{message_id}`
+pub async fn modify(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, MessageId)>,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    let metadata = body.metadata()?;
+    body.finish()?;
+    let metadata = metadata.as_ref();
+    match store::messages::update(&state.pool, &project, &thread, &id, metadata).await? {
+        Some(message) => Ok(Json(MessageObject::from(&message)).into_response()),
+        None => Err(missing(&state, &project, &thread, &id).await?),
+    }
+}
+
+/// `DELETE /threads/{thread_id}/messages/{message_id}`
+pub async fn delete(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, MessageId)>,
+) -> Result<Response, ApiError> {
+    if !store::messages::delete(&state.pool, &project, &thread, &id).await? {
+        return Err(missing(&state, &project, &thread, &id).await?);
+    }
+    Ok(Json(Deleted::new(&id, "thread.message.deleted")).into_response())
+}
+
+async fn missing(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &MessageId,
+) -> Result<ApiError, ApiError> {
+    threads::check(state, project, thread).await?;
+    Ok(ApiError::no_such("message", id))
+}
+
+/// Refuses messages with files that do not exist.
+pub async fn check_files(
+    state: &ApiState,
+    project: &ProjectId,
+    messages: &[NewMessage],
+) -> Result<(), ApiError> {
+    let attached = messages.iter().flat_map(|message| &message.attachments);
+    let attached = attached.filter_map(|attachment| attachment.file_id.as_ref());
+    let shown = messages.iter().flat_map(|message| &message.content);
+    let shown = shown.filter_map(|content| match content {
+        Content::ImageFile { file, .. } => Some(file),
+        Content::Text { .. } | Content::Refusal { .. } | Content::ImageUrl { .. } => None,
+    });
+    check_files_exist(state, project, attached.chain(shown)).await
+}
+
+/// The files that messages give to code_interpreter: they become the thread's.
+pub fn code_interpreter_files(messages: &[NewMessage]) -> Vec<FileId> {
+    let attached = messages.iter().flat_map(|message| &message.attachments);
+    attached
+        .filter(|attachment| attachment.tools.contains(&AttachmentTool::CodeInterpreter))
+        .filter_map(|attachment| attachment.file_id.clone())
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! The HTTP surface. Every route stands in one table here.
+
+mod assistants;
+pub mod auth;
+pub mod error;
+mod extract;
+mod messages;
+mod middleware;
+mod models;
+mod operations;
+mod passthrough;
+mod references;
+mod run_steps;
+mod runs;
+mod sse;
+pub mod state;
+mod threads;
+mod validate;
+mod wire;
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::api::state::ApiState;
+
+/// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
+/// also send an `api-version` that changes nothing here.
+pub fn router(state: ApiState) -> Router {
+    let azure = routes()
+        .route("/deployments/{model}/chat/completions", post(passthrough::deployed_chat))
+        .route("/deployments/{model}/embeddings", post(passthrough::deployed_embeddings));
+    let router = Router::new()
+        .nest("/v1", routes())
+        .nest("/openai/v1", routes())
+        .nest("/openai", azure)
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics))
+        .route("/openapi.json", get(operations::openapi))
+        .fallback(operations::no_such_route)
+        .method_not_allowed_fallback(operations::no_such_method);
+    middleware::around(router).with_state(state)
+}
+
+fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/assistants", get(assistants::list).post(assistants::create))
+        .route(
+            "/assistants/{assistant_id}",
+            get(assistants::retrieve).post(assistants::modify).delete(assistants::delete),
+        )
+        .route("/threads", get(threads::list).post(threads::create))
+        .route(
+            "/threads/{thread_id}",
+            get(threads::retrieve).post(threads::modify).delete(threads::delete),
+        )
+        .route("/threads/{thread_id}/messages", get(messages::list).post(messages::create))
+        .route(
+            "/threads/{thread_id}/messages/{message_id}",
+            get(messages::retrieve).post(messages::modify).delete(messages::delete),
+        )
+        .route("/threads/runs", post(runs::create_with_thread))
+        .route("/threads/{thread_id}/runs", get(runs::list).post(runs::create))
+        .route("/threads/{thread_id}/runs/{run_id}", get(runs::retrieve).post(runs::modify))
+        .route("/threads/{thread_id}/runs/{run_id}/cancel", post(runs::cancel))
+        .route("/threads/{thread_id}/runs/{run_id}/stream", get(runs::stream))
+        .route(
+            "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs",
+            post(runs::submit_tool_outputs),
+        )
+        .route("/threads/{thread_id}/runs/{run_id}/steps", get(run_steps::list))
+        .route("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", get(run_steps::retrieve))
+        .route("/models", get(models::list))
+        .route("/models/{*model}", get(models::retrieve))
+        .route("/chat/completions", post(passthrough::chat))
+        .route("/embeddings", post(passthrough::embeddings))
+}
+
+/// This server's OpenAPI document as JSON.
+fn openapi_json() -> &'static str {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+        let document: serde_json::Value = serde_yaml_ng::from_str(include_str!("openapi.yaml"))
+            .expect("the document is part of the program, and a test reads it");
+        document.to_string()
+    });
+    &DOCUMENT
+}

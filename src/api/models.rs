@@ -1,0 +1,56 @@
+//! `/models`: the names that the model routes know.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::NameInPath;
+use crate::api::state::ApiState;
+use crate::upstream::Model;
+
+#[derive(Debug, Serialize)]
+struct ModelObject {
+    id: String,
+    object: &'static str,
+    created: i64,
+    owned_by: String,
+}
+
+impl From<Model> for ModelObject {
+    fn from(model: Model) -> Self {
+        // Nobody knows when a model was made; the field is required.
+        Self { id: model.id, object: "model", created: 0, owned_by: model.owned_by }
+    }
+}
+
+/// `GET /models`
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(_): Caller,
+) -> Result<Response, ApiError> {
+    #[derive(Debug, Serialize)]
+    struct Models {
+        object: &'static str,
+        data: Vec<ModelObject>,
+    }
+    let data = state.upstreams.models().into_iter().map(ModelObject::from).collect();
+    Ok(Json(Models { object: "list", data }).into_response())
+}
+
+/// `GET /models/{model}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(_): Caller,
+    NameInPath(name): NameInPath,
+) -> Result<Response, ApiError> {
+    let model = state.upstreams.models().into_iter().find(|model| model.id == name);
+    let model = model.ok_or_else(|| {
+        ApiError::not_found(format!("The model '{name}' does not exist"))
+            .param("model")
+            .code("model_not_found")
+    })?;
+    Ok(Json(ModelObject::from(model)).into_response())
+}

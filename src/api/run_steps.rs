@@ -1,0 +1,47 @@
+//! `/threads/{thread_id}/runs/{run_id}/steps`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{InPath, Query};
+use crate::api::runs;
+use crate::api::state::ApiState;
+use crate::api::wire::List;
+use crate::api::wire::run_step::StepObject;
+use crate::domain::ids::{RunId, StepId, ThreadId};
+use crate::store;
+
+/// `GET /threads/{thread_id}/runs/{run_id}/steps`
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, run)): InPath<(ThreadId, RunId)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    query.check_include()?;
+    let page =
+        store::run_steps::list(&state.pool, &project, &thread, &run, &query.page()?).await?;
+    if page.data.is_empty() {
+        runs::find(&state, &project, &thread, &run).await?;
+    }
+    let list = List::of(&page, |item| item.id.to_string(), StepObject::at_rest);
+    Ok(Json(list).into_response())
+}
+
+/// `GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, run, id)): InPath<(ThreadId, RunId, StepId)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    query.check_include()?;
+    if let Some(step) = store::run_steps::find(&state.pool, &project, &thread, &run, &id).await? {
+        return Ok(Json(StepObject::at_rest(&step)).into_response());
+    }
+    runs::find(&state, &project, &thread, &run).await?;
+    Err(ApiError::no_such("run step", &id))
+}

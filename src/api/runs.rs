@@ -1,0 +1,352 @@
+//! `/threads/{thread_id}/runs` and `/threads/runs`.
+//!
+//! A handler stores the run, lets a worker know, and answers with what is stored or follows the
+//! feed. It never waits for a model.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use sqlx::PgConnection;
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{Body, InPath, Query};
+use crate::api::messages::{check_files, code_interpreter_files};
+use crate::api::sse::{self, Start};
+use crate::api::state::ApiState;
+use crate::api::threads::{self, NewThread};
+use crate::api::validate::Object;
+use crate::api::wire::List;
+use crate::api::wire::assistant::parse_tool_resources;
+use crate::api::wire::run::{CreateRun, RunObject, parse_outputs};
+use crate::domain::event::Seq;
+use crate::domain::ids::{ProjectId, RunId, ThreadId};
+use crate::domain::run::{Run, RunConfig, RunStatus};
+use crate::queue::Slot;
+use crate::store;
+use crate::store::StoreError;
+use crate::store::runs::{Claimed, Lease, NewRun, Origin, SubmitError};
+use crate::store::wakes::Hint;
+
+/// `POST /threads/{thread_id}/runs`
+pub async fn create(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread,)): InPath<(ThreadId,)>,
+    query: Query,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    query.check_include()?;
+    let request = CreateRun::parse(&mut body)?;
+    body.finish()?;
+    check_files(&state, &project, &request.additional_messages).await?;
+    threads::check(&state, &project, &thread).await?;
+    let config = config_of(&state, &project, &request).await?;
+
+    let slot = state.queue.reserve();
+    let new = new_run(&state, &thread, &request, config);
+    let stored = if request.additional_messages.is_empty() {
+        store::runs::insert(&state.pool, &project, &new, slot.as_ref().map(Slot::claimant)).await
+    } else {
+        insert_with_messages(&state, &project, &new, &request, slot.as_ref()).await
+    };
+    let (run, lease) = match stored {
+        Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
+            return Err(busy(&state, &project, &thread).await?);
+        }
+        Err(StoreError::Constraint(name)) if name == "runs_thread_id_fkey" => {
+            return Err(ApiError::no_such("thread", &thread));
+        }
+        stored => stored?,
+    };
+    let run = start(&state, slot, run, lease, Origin::Created);
+    if request.stream {
+        return Ok(sse::follow(&state, run, Start::default()));
+    }
+    Ok(Json(RunObject::from(&queued(run))).into_response())
+}
+
+/// `POST /threads/runs`
+pub async fn create_with_thread(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    let mut thread = match body.object("thread")? {
+        Some(thread) => NewThread::parse(thread)?,
+        None => NewThread::parse(Object::body(Default::default()))?,
+    };
+    if body.has("tool_resources") {
+        thread.set_tool_resources(parse_tool_resources(&mut body)?);
+    }
+    let request = CreateRun::parse_without_messages(&mut body)?;
+    body.finish()?;
+    thread.check(&state, &project).await?;
+    let config = config_of(&state, &project, &request).await?;
+
+    let slot = state.queue.reserve();
+    let mut transaction = state.pool.begin().await?;
+    let thread = thread.insert(&mut transaction, &project).await?;
+    let new = new_run(&state, &thread.id, &request, config);
+    let claimant = slot.as_ref().map(Slot::claimant);
+    let (run, lease) =
+        store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    transaction.commit().await?;
+    let run = start(&state, slot, run, lease, Origin::Created);
+    if request.stream {
+        return Ok(sse::follow(&state, run, Start { thread: Some(thread), ..Start::default() }));
+    }
+    Ok(Json(RunObject::from(&queued(run))).into_response())
+}
+
+/// `GET /threads/{thread_id}/runs`
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread,)): InPath<(ThreadId,)>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let page = store::runs::list(&state.pool, &project, &thread, &query.page()?).await?;
+    if page.data.is_empty() {
+        threads::check(&state, &project, &thread).await?;
+    }
+    let list = List::of(&page, |item| item.id.to_string(), RunObject::from);
+    Ok(Json(list).into_response())
+}
+
+/// `GET /threads/{thread_id}/runs/{run_id}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, RunId)>,
+) -> Result<Response, ApiError> {
+    let run = find(&state, &project, &thread, &id).await?;
+    Ok((state.limits.poll_headers(), Json(RunObject::from(&run))).into_response())
+}
+
+/// `POST /threads/{thread_id}/runs/{run_id}`
+pub async fn modify(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, RunId)>,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    let metadata = body.metadata()?;
+    body.finish()?;
+    let metadata = metadata.as_ref();
+    match store::runs::update(&state.pool, &project, &thread, &id, metadata).await? {
+        Some(run) => Ok(Json(RunObject::from(&run)).into_response()),
+        None => {
+            let run = find(&state, &project, &thread, &id).await?;
+            let status = run.state.status.as_str();
+            Err(ApiError::invalid(format!("Cannot update run with status '{status}'.")))
+        }
+    }
+}
+
+/// `POST /threads/{thread_id}/runs/{run_id}/cancel`
+pub async fn cancel(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, RunId)>,
+) -> Result<Response, ApiError> {
+    match store::runs::cancel(&state.pool, &project, &thread, &id).await? {
+        Some(run) => {
+            state.queue.hint();
+            state.feed.hint(Hint::Cancel(id));
+            Ok(Json(RunObject::from(&run)).into_response())
+        }
+        None => {
+            let run = find(&state, &project, &thread, &id).await?;
+            let status = run.state.status.as_str();
+            Err(ApiError::invalid(format!("Cannot cancel run with status '{status}'.")))
+        }
+    }
+}
+
+/// `POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs`
+pub async fn submit_tool_outputs(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, RunId)>,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let (outputs, stream) = parse_outputs(body)?;
+    let slot = state.queue.reserve();
+    let mut transaction = state.pool.begin().await?;
+    let claimant = slot.as_ref().map(Slot::claimant);
+    let submitted =
+        store::runs::submit(&mut transaction, &project, &thread, &id, &outputs, claimant).await;
+    let submitted = match submitted {
+        Ok(submitted) => submitted,
+        Err(error) => {
+            drop(transaction);
+            return Err(refused(&state, &project, &thread, &id, &outputs, error).await?);
+        }
+    };
+    transaction.commit().await?;
+    let origin = Origin::Submitted { started_at: submitted.started_at };
+    let run = start(&state, slot, submitted.run, submitted.lease, origin);
+    if stream {
+        return Ok(sse::follow(&state, run, Start { after: submitted.after, ..Start::default() }));
+    }
+    let mut run = queued(run);
+    run.state.started_at = submitted.started_at;
+    Ok(Json(RunObject::from(&run)).into_response())
+}
+
+/// `GET /threads/{thread_id}/runs/{run_id}/stream`, an extension: follows a run from its
+/// beginning, or from behind the event that `Last-Event-ID` names.
+pub async fn stream(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((thread, id)): InPath<(ThreadId, RunId)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let after = match headers.get("last-event-id") {
+        None => Seq::START,
+        Some(value) => {
+            let text = value.to_str().unwrap_or_default();
+            Seq(text.trim().parse().map_err(|_| {
+                ApiError::invalid("Invalid 'Last-Event-ID': expected the id of an event of this run.")
+            })?)
+        }
+    };
+    let run = find(&state, &project, &thread, &id).await?;
+    Ok(sse::follow(&state, run, Start { after, ids: true, thread: None }))
+}
+
+/// The run, or the documented 404 of what is missing.
+pub async fn find(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &RunId,
+) -> Result<Run, ApiError> {
+    if let Some(run) = store::runs::find(&state.pool, project, thread, id).await? {
+        return Ok(run);
+    }
+    threads::check(state, project, thread).await?;
+    Err(ApiError::no_such("run", id))
+}
+
+async fn config_of(
+    state: &ApiState,
+    project: &ProjectId,
+    request: &CreateRun,
+) -> Result<RunConfig, ApiError> {
+    let assistant = store::assistants::find(&state.pool, project, &request.assistant)
+        .await?
+        .ok_or_else(|| ApiError::no_such("assistant", &request.assistant))?;
+    request.config(assistant.config)
+}
+
+fn new_run<'a>(
+    state: &ApiState,
+    thread: &'a ThreadId,
+    request: &'a CreateRun,
+    config: RunConfig,
+) -> NewRun<'a> {
+    NewRun {
+        id: RunId::generate(),
+        thread,
+        assistant: &request.assistant,
+        config: config.into(),
+        metadata: &request.metadata,
+        expires_after: state.limits.run_expiry,
+    }
+}
+
+async fn insert_with_messages(
+    state: &ApiState,
+    project: &ProjectId,
+    new: &NewRun<'_>,
+    request: &CreateRun,
+    slot: Option<&Slot>,
+) -> Result<(Run, Option<Lease>), StoreError> {
+    let mut transaction = state.pool.begin().await?;
+    let connection: &mut PgConnection = &mut transaction;
+    let messages = &request.additional_messages;
+    // The messages first: they are older than what the run will write.
+    store::messages::insert_all(&mut *connection, project, new.thread, messages).await?;
+    let files = code_interpreter_files(messages);
+    if !files.is_empty() {
+        store::threads::add_code_interpreter_files(&mut *connection, project, new.thread, &files)
+            .await?;
+    }
+    let stored =
+        store::runs::insert(&mut *connection, project, new, slot.map(Slot::claimant)).await?;
+    transaction.commit().await?;
+    Ok(stored)
+}
+
+/// Hands the run to this process's worker if a slot was free, or lets all workers know.
+fn start(
+    state: &ApiState,
+    slot: Option<Slot>,
+    run: Run,
+    lease: Option<Lease>,
+    origin: Origin,
+) -> Run {
+    match (slot, lease) {
+        (Some(slot), Some(lease)) => {
+            let publisher = state.feed.open(&lease);
+            slot.start(Claimed { lease, run: run.clone(), origin }, publisher);
+        }
+        (_, _) => {
+            state.queue.hint();
+            state.feed.hint(Hint::Due);
+        }
+    }
+    run
+}
+
+/// The run as a client that just queued it sees it.
+fn queued(mut run: Run) -> Run {
+    run.state.status = RunStatus::Queued;
+    run.state.started_at = None;
+    run
+}
+
+async fn busy(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+) -> Result<ApiError, ApiError> {
+    Ok(match store::runs::active_on(&state.pool, project, thread).await? {
+        Some(run) => {
+            ApiError::invalid(format!("Thread {thread} already has an active run {run}."))
+        }
+        None => threads::missing(state, project, thread).await?,
+    })
+}
+
+async fn refused(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &RunId,
+    outputs: &[(String, String)],
+    error: SubmitError,
+) -> Result<ApiError, ApiError> {
+    let list = |ids: &mut dyn Iterator<Item = &str>| {
+        ids.map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
+    };
+    Ok(match error {
+        SubmitError::NotFound => {
+            threads::check(state, project, thread).await?;
+            ApiError::no_such("run", id)
+        }
+        SubmitError::WrongStatus(status) => ApiError::invalid(format!(
+            "Runs in status \"{}\" do not accept tool outputs.",
+            status.as_str()
+        )),
+        SubmitError::WrongCalls { expected } => ApiError::invalid(format!(
+            "Expected tool outputs for call_ids [{}], got [{}]",
+            list(&mut expected.iter().map(String::as_str)),
+            list(&mut outputs.iter().map(|(id, _)| id.as_str())),
+        )),
+        SubmitError::Store(error) => error.into(),
+    })
+}

@@ -1,0 +1,58 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::api::auth::Keys;
+use crate::blobs::Blobs;
+use crate::feed::Feed;
+use crate::queue::Queue;
+use crate::upstream::Upstreams;
+
+/// Shared by all handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The database.
+    pub pool: PgPool,
+    /// File contents.
+    pub blobs: Blobs,
+    /// Events of runs.
+    pub feed: Feed,
+    /// The way to this process's run engine.
+    pub queue: Queue,
+    /// Models, for the pass-through endpoints.
+    pub upstreams: Upstreams,
+    /// Who may call.
+    pub keys: Keys,
+    /// Limits and defaults.
+    pub limits: Arc<Limits>,
+    /// Renders `/metrics`.
+    pub metrics: MetricsText,
+}
+
+/// Makes the text of `/metrics`.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Limits and defaults of the HTTP surface.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest JSON body.
+    pub body_bytes: usize,
+    /// Largest file.
+    pub file_bytes: u64,
+    /// Life of a run.
+    pub run_expiry: Duration,
+    /// How soon pollers are told to come again.
+    pub poll_after: Duration,
+    /// Whether `OpenAI-Beta: assistants=v2` must be sent, as the hosted service wanted.
+    pub require_beta_header: bool,
+}
+
+impl Limits {
+    /// Tells a poller when to come again. Without it SDKs wait one to five seconds.
+    pub fn poll_headers(&self) -> [(&'static str, String); 1] {
+        [("openai-poll-after-ms", self.poll_after.as_millis().to_string())]
+    }
+}

@@ -1,0 +1,189 @@
+//! `/threads`. Listing them is an extension: the hosted API never could.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, json};
+use sqlx::PgConnection;
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{Body, InPath, Query};
+use crate::api::references::check_files_exist;
+use crate::api::messages::{check_files, code_interpreter_files};
+use crate::api::state::ApiState;
+use crate::api::validate::Object;
+use crate::api::wire::assistant::parse_tool_resources;
+use crate::api::wire::message::parse_all;
+use crate::api::wire::thread::ThreadObject;
+use crate::api::wire::{Deleted, List};
+use crate::domain::Metadata;
+use crate::domain::assistant::ToolResources;
+use crate::domain::ids::{ProjectId, ThreadId};
+use crate::domain::thread::Thread;
+use crate::store;
+use crate::store::messages::NewMessage;
+
+/// What a client asks for when it creates a thread.
+#[derive(Debug)]
+pub struct NewThread {
+    messages: Vec<NewMessage>,
+    tool_resources: ToolResources,
+    metadata: Metadata,
+}
+
+impl NewThread {
+    /// Takes a body apart.
+    pub fn parse(mut body: Object) -> Result<Self, ApiError> {
+        let new = Self {
+            messages: parse_all(&mut body, "messages")?,
+            tool_resources: parse_tool_resources(&mut body)?,
+            metadata: body.metadata()?.unwrap_or_default(),
+        };
+        body.finish()?;
+        Ok(new)
+    }
+
+    /// Refuses files that do not exist.
+    pub async fn check(&self, state: &ApiState, project: &ProjectId) -> Result<(), ApiError> {
+        check_files_exist(state, project, self.tool_resources.files()).await?;
+        check_files(state, project, &self.messages).await
+    }
+
+    /// Replaces the tool resources, for requests that give them beside the thread.
+    pub fn set_tool_resources(&mut self, resources: ToolResources) {
+        self.tool_resources = resources;
+    }
+
+    /// Stores the thread and its messages.
+    pub async fn insert(
+        mut self,
+        connection: &mut PgConnection,
+        project: &ProjectId,
+    ) -> Result<Thread, ApiError> {
+        let attached = code_interpreter_files(&self.messages);
+        if !attached.is_empty() {
+            let files = &mut self.tool_resources.code_interpreter.get_or_insert_default().file_ids;
+            files.extend(attached);
+            let mut seen = std::collections::HashSet::new();
+            files.retain(|file| seen.insert(file.clone()));
+        }
+        let thread = store::threads::insert(
+            &mut *connection,
+            project,
+            &self.metadata,
+            &self.tool_resources,
+        )
+        .await?;
+        if !self.messages.is_empty() {
+            store::messages::insert_all(connection, project, &thread.id, &self.messages).await?;
+        }
+        Ok(thread)
+    }
+}
+
+/// `POST /threads`
+pub async fn create(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let new = NewThread::parse(body)?;
+    new.check(&state, &project).await?;
+    let thread = if new.messages.is_empty() {
+        // One statement needs no transaction around it.
+        let (metadata, resources) = (&new.metadata, &new.tool_resources);
+        store::threads::insert(&state.pool, &project, metadata, resources).await?
+    } else {
+        let mut transaction = state.pool.begin().await?;
+        let thread = new.insert(&mut transaction, &project).await?;
+        transaction.commit().await?;
+        thread
+    };
+    Ok(Json(ThreadObject::from(&thread)).into_response())
+}
+
+/// `GET /threads`, an extension; `metadata[key]=value` keeps only threads with this pair.
+pub async fn list(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let page =
+        store::threads::list(&state.pool, &project, &query.metadata(), &query.page()?).await?;
+    let list = List::of(&page, |item| item.id.to_string(), ThreadObject::from);
+    Ok(Json(list).into_response())
+}
+
+/// `GET /threads/{thread_id}`
+pub async fn retrieve(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(ThreadId,)>,
+) -> Result<Response, ApiError> {
+    let thread = store::threads::find(&state.pool, &project, &id)
+        .await?
+        .ok_or_else(|| ApiError::no_such("thread", &id))?;
+    Ok(Json(ThreadObject::from(&thread)).into_response())
+}
+
+/// `POST /threads/{thread_id}`
+pub async fn modify(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(ThreadId,)>,
+    Body(mut body): Body,
+) -> Result<Response, ApiError> {
+    let resources = parse_tool_resources(&mut body)?;
+    let metadata = body.metadata()?;
+    body.finish()?;
+    check_files_exist(&state, &project, resources.files()).await?;
+    let mut changes = Map::new();
+    if let Some(files) = &resources.code_interpreter {
+        changes.insert("code_interpreter".into(), json!(files));
+    }
+    if let Some(stores) = &resources.file_search {
+        changes.insert("file_search".into(), json!(stores));
+    }
+    let thread =
+        store::threads::update(&state.pool, &project, &id, metadata.as_ref(), &changes)
+            .await?
+            .ok_or_else(|| ApiError::no_such("thread", &id))?;
+    Ok(Json(ThreadObject::from(&thread)).into_response())
+}
+
+/// `DELETE /threads/{thread_id}`
+pub async fn delete(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(ThreadId,)>,
+) -> Result<Response, ApiError> {
+    if !store::threads::delete(&state.pool, &project, &id).await? {
+        return Err(ApiError::no_such("thread", &id));
+    }
+    Ok(Json(Deleted::new(&id, "thread.deleted")).into_response())
+}
+
+/// Refuses a thread that does not exist.
+pub async fn check(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+) -> Result<(), ApiError> {
+    if store::threads::exists(&state.pool, project, thread).await? {
+        Ok(())
+    } else {
+        Err(ApiError::no_such("thread", thread))
+    }
+}
+
+/// Why a message could not be added to a thread that no run keeps busy: it is missing, or its
+/// run has ended just now, and the client may try again.
+pub async fn missing(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+) -> Result<ApiError, ApiError> {
+    check(state, project, thread).await?;
+    Ok(ApiError::unavailable("A run on this thread ended just now. Please retry your request."))
+}

@@ -1,0 +1,230 @@
+//! Messages and their pieces.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::error::ApiError;
+use crate::api::validate::{self, Object, missing};
+use crate::api::wire::seconds;
+use crate::domain::Metadata;
+use crate::domain::message::{
+    Attachment, AttachmentTool, Content, ImageDetail, IncompleteReason, Message, MessageStatus,
+    Role,
+};
+use crate::store::messages::NewMessage;
+
+/// A message. Its status is shown on REST too, where the hosted service left it out: strict
+/// clients require it.
+#[derive(Debug, Serialize)]
+pub struct MessageObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created_at: i64,
+    assistant_id: Option<&'a str>,
+    thread_id: &'a str,
+    run_id: Option<&'a str>,
+    status: MessageStatus,
+    incomplete_details: Option<IncompleteDetails>,
+    incomplete_at: Option<i64>,
+    completed_at: Option<i64>,
+    role: Role,
+    content: Vec<ContentObject<'a>>,
+    attachments: Vec<AttachmentObject<'a>>,
+    metadata: &'a Metadata,
+}
+
+#[derive(Debug, Serialize)]
+struct IncompleteDetails {
+    reason: IncompleteReason,
+}
+
+#[derive(Debug, Serialize)]
+struct AttachmentObject<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_id: Option<&'a str>,
+    tools: &'a [AttachmentTool],
+}
+
+impl<'a> From<&'a Message> for MessageObject<'a> {
+    fn from(message: &'a Message) -> Self {
+        let ended_at = |status| {
+            message.ended_at.filter(|_| message.status == status).map(seconds)
+        };
+        let attachment = |attachment: &'a Attachment| AttachmentObject {
+            file_id: attachment.file_id.as_ref().map(|id| id.as_str()),
+            tools: &attachment.tools,
+        };
+        Self {
+            id: message.id.as_str(),
+            object: "thread.message",
+            created_at: seconds(message.created_at),
+            assistant_id: message.assistant.as_ref().map(|id| id.as_str()),
+            thread_id: message.thread.as_str(),
+            run_id: message.run.as_ref().map(|id| id.as_str()),
+            status: message.status,
+            incomplete_details: message
+                .incomplete_reason
+                .map(|reason| IncompleteDetails { reason }),
+            incomplete_at: ended_at(MessageStatus::Incomplete),
+            completed_at: ended_at(MessageStatus::Completed),
+            role: message.role,
+            content: message.content.iter().map(ContentObject::from).collect(),
+            attachments: message.attachments.iter().map(attachment).collect(),
+            metadata: &message.metadata,
+        }
+    }
+}
+
+/// One part of a message.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ContentObject<'a> {
+    Text { text: TextObject<'a> },
+    Refusal { refusal: &'a str },
+    ImageFile { image_file: ImageFileObject<'a> },
+    ImageUrl { image_url: ImageUrlObject<'a> },
+}
+
+#[derive(Debug, Serialize)]
+struct TextObject<'a> {
+    value: &'a str,
+    annotations: [(); 0],
+}
+
+#[derive(Debug, Serialize)]
+struct ImageFileObject<'a> {
+    file_id: &'a str,
+    detail: ImageDetail,
+}
+
+#[derive(Debug, Serialize)]
+struct ImageUrlObject<'a> {
+    url: &'a str,
+    detail: ImageDetail,
+}
+
+impl<'a> From<&'a Content> for ContentObject<'a> {
+    fn from(content: &'a Content) -> Self {
+        match content {
+            Content::Text { value } => Self::Text { text: TextObject { value, annotations: [] } },
+            Content::Refusal { refusal } => Self::Refusal { refusal },
+            Content::ImageFile { file, detail } => Self::ImageFile {
+                image_file: ImageFileObject { file_id: file.as_str(), detail: *detail },
+            },
+            Content::ImageUrl { url, detail } => {
+                Self::ImageUrl { image_url: ImageUrlObject { url, detail: *detail } }
+            }
+        }
+    }
+}
+
+const TEXT_MAX: usize = 256_000;
+const PARTS_MAX: usize = 1_000;
+const ATTACHMENTS_MAX: usize = 500;
+
+/// A message as a client writes it.
+pub fn parse_new(mut body: Object) -> Result<NewMessage, ApiError> {
+    let roles = [("user", Role::User), ("assistant", Role::Assistant)];
+    let role = body.word("role", &roles)?.ok_or_else(|| missing(&body.path("role")))?;
+    let content = parse_content(&mut body)?;
+    let attachments = body.objects("attachments", ATTACHMENTS_MAX)?.unwrap_or_default();
+    let attachments = attachments.into_iter().map(parse_attachment).collect::<Result<_, _>>()?;
+    let metadata = body.metadata()?.unwrap_or_default();
+    body.finish()?;
+    Ok(NewMessage { role, content, attachments, metadata })
+}
+
+/// Messages that come with a thread or a run.
+pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ApiError> {
+    let messages = body.objects(name, usize::MAX)?.unwrap_or_default();
+    messages.into_iter().map(parse_new).collect()
+}
+
+fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
+    let path = body.path("content");
+    let empty = || {
+        ApiError::invalid("Message content must be non-empty.").param(path.clone()).code("invalid_value")
+    };
+    match body.required("content")? {
+        text @ Value::String(_) => {
+            let value = validate::string(&path, text, TEXT_MAX)?;
+            if value.is_empty() { Err(empty()) } else { Ok(vec![Content::Text { value }]) }
+        }
+        Value::Array(parts) if parts.is_empty() => Err(empty()),
+        Value::Array(parts) if parts.len() <= PARTS_MAX => {
+            let parts = parts.into_iter().enumerate();
+            parts.map(|(n, part)| parse_part(Object::at(format!("{path}[{n}]"), part)?)).collect()
+        }
+        other => Err(validate::wrong_type(&path, "a string or a list of content parts", &other)),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum PartKindIn {
+    Text,
+    ImageFile,
+    ImageUrl,
+}
+
+fn parse_part(mut part: Object) -> Result<Content, ApiError> {
+    let kind = part.kind(&[
+        ("text", PartKindIn::Text),
+        ("image_file", PartKindIn::ImageFile),
+        ("image_url", PartKindIn::ImageUrl),
+    ])?;
+    let details =
+        [("auto", ImageDetail::Auto), ("low", ImageDetail::Low), ("high", ImageDetail::High)];
+    let content = match kind {
+        PartKindIn::Text => Content::Text { value: part.required_string("text", TEXT_MAX)? },
+        PartKindIn::ImageFile => {
+            let path = part.path("image_file");
+            let mut image = part.object("image_file")?.ok_or_else(|| missing(&path))?;
+            let file = image.required_id("file_id")?;
+            let detail = image.word("detail", &details)?.unwrap_or_default();
+            image.finish()?;
+            Content::ImageFile { file, detail }
+        }
+        PartKindIn::ImageUrl => {
+            let path = part.path("image_url");
+            let mut image = part.object("image_url")?.ok_or_else(|| missing(&path))?;
+            let url = image.required_string("url", usize::MAX)?;
+            if !["http://", "https://", "data:"].iter().any(|scheme| url.starts_with(scheme)) {
+                let path = image.path("url");
+                return Err(ApiError::invalid(format!(
+                    "Invalid '{path}': expected an http, https or data URL."
+                ))
+                .param(path)
+                .code("invalid_value"));
+            }
+            let detail = image.word("detail", &details)?.unwrap_or_default();
+            image.finish()?;
+            Content::ImageUrl { url, detail }
+        }
+    };
+    part.finish()?;
+    Ok(content)
+}
+
+fn parse_attachment(mut attachment: Object) -> Result<Attachment, ApiError> {
+    let path = attachment.path("file_id");
+    let file_id = attachment.any("file_id").map(|value| validate::id(&path, value)).transpose()?;
+    let mut tools = Vec::new();
+    for mut tool in attachment.objects("tools", 16)?.unwrap_or_default() {
+        let path = tool.path("type");
+        let kind = tool.kind(&[
+            ("code_interpreter", AttachmentTool::CodeInterpreter),
+            ("file_search", AttachmentTool::FileSearch),
+        ])?;
+        tool.finish()?;
+        if kind == AttachmentTool::FileSearch {
+            return Err(ApiError::invalid(
+                "This server has no vector stores: file_search is not part of this version.",
+            )
+            .param(path)
+            .code("unsupported_parameter"));
+        }
+        tools.push(kind);
+    }
+    attachment.finish()?;
+    Ok(Attachment { file_id, tools })
+}

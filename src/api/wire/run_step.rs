@@ -1,0 +1,120 @@
+//! Run steps.
+
+use serde::Serialize;
+
+use crate::api::wire::run::UsageObject;
+use crate::api::wire::seconds;
+use crate::domain::Metadata;
+use crate::domain::run::RunError;
+use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
+use crate::domain::tool::ToolCall;
+
+/// A run step.
+#[derive(Debug, Serialize)]
+pub struct StepObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created_at: i64,
+    run_id: &'a str,
+    assistant_id: &'a str,
+    thread_id: &'a str,
+    r#type: &'static str,
+    status: StepStatus,
+    cancelled_at: Option<i64>,
+    completed_at: Option<i64>,
+    expires_at: Option<i64>,
+    expired_at: Option<i64>,
+    failed_at: Option<i64>,
+    last_error: Option<&'a RunError>,
+    step_details: DetailsObject<'a>,
+    usage: Option<UsageObject>,
+    metadata: Metadata,
+}
+
+impl<'a> StepObject<'a> {
+    /// The step as an event shows it: its expiry stays visible.
+    pub fn in_event(step: &'a RunStep) -> Self {
+        let ended_in =
+            |status| step.ended_at.filter(|_| step.status == status).map(seconds);
+        let usage = step.usage.filter(|_| step.status != StepStatus::InProgress);
+        Self {
+            id: step.id.as_str(),
+            object: "thread.run.step",
+            created_at: seconds(step.created_at),
+            run_id: step.run.as_str(),
+            assistant_id: step.assistant.as_str(),
+            thread_id: step.thread.as_str(),
+            r#type: match step.details {
+                StepDetails::MessageCreation { .. } => "message_creation",
+                StepDetails::ToolCalls { .. } => "tool_calls",
+            },
+            status: step.status,
+            cancelled_at: ended_in(StepStatus::Cancelled),
+            completed_at: ended_in(StepStatus::Completed),
+            expires_at: Some(seconds(step.expires_at)),
+            expired_at: ended_in(StepStatus::Expired),
+            failed_at: ended_in(StepStatus::Failed),
+            last_error: step.last_error.as_ref(),
+            step_details: DetailsObject::from(&step.details),
+            usage: usage.map(UsageObject::from),
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// The step as lists show it: without expiry once it has ended.
+    pub fn at_rest(step: &'a RunStep) -> Self {
+        let mut object = Self::in_event(step);
+        if step.status != StepStatus::InProgress {
+            object.expires_at = None;
+        }
+        object
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum DetailsObject<'a> {
+    MessageCreation { message_creation: CreatedMessage<'a> },
+    ToolCalls { tool_calls: Vec<CallObject<'a>> },
+}
+
+#[derive(Debug, Serialize)]
+struct CreatedMessage<'a> {
+    message_id: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct CallObject<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: FunctionObject<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct FunctionObject<'a> {
+    name: &'a str,
+    arguments: &'a str,
+    output: Option<&'a str>,
+}
+
+impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
+    fn from(details: &'a StepDetails) -> Self {
+        let call = |call: &'a ToolCall| CallObject {
+            id: &call.id,
+            r#type: "function",
+            function: FunctionObject {
+                name: &call.function.name,
+                arguments: &call.function.arguments,
+                output: call.function.output.as_deref(),
+            },
+        };
+        match details {
+            StepDetails::MessageCreation { message } => Self::MessageCreation {
+                message_creation: CreatedMessage { message_id: message.as_str() },
+            },
+            StepDetails::ToolCalls { calls } => {
+                Self::ToolCalls { tool_calls: calls.iter().map(call).collect() }
+            }
+        }
+    }
+}

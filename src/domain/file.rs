@@ -1,0 +1,124 @@
+//! Stored files and uploads in parts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Timestamp;
+use crate::domain::ids::{FileId, PartId, UploadId};
+
+/// A stored file. Its bytes lie in the blob store under its id.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct File {
+    /// Its id.
+    pub id: FileId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// After this it is deleted; `None` is never.
+    pub expires_at: Option<Timestamp>,
+    /// Name as the client sent it, folders and all.
+    pub filename: String,
+    /// Size in bytes.
+    pub bytes: i64,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Purpose {
+    /// Input of assistants' tools.
+    Assistants,
+    /// Output of assistants' tools.
+    AssistantsOutput,
+    /// Input of the batch API.
+    Batch,
+    /// Training data.
+    #[serde(rename = "fine-tune")]
+    #[sqlx(rename = "fine-tune")]
+    FineTune,
+    /// Pictures for messages.
+    Vision,
+    /// Anything.
+    UserData,
+    /// Evaluation data.
+    Evals,
+}
+
+impl Purpose {
+    /// The purposes a client may name when it uploads, in the order error texts list them.
+    pub const UPLOADABLE: [(&'static str, Self); 6] = [
+        ("fine-tune", Self::FineTune),
+        ("assistants", Self::Assistants),
+        ("batch", Self::Batch),
+        ("user_data", Self::UserData),
+        ("vision", Self::Vision),
+        ("evals", Self::Evals),
+    ];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Assistants => "assistants",
+            Self::AssistantsOutput => "assistants_output",
+            Self::Batch => "batch",
+            Self::FineTune => "fine-tune",
+            Self::Vision => "vision",
+            Self::UserData => "user_data",
+            Self::Evals => "evals",
+        }
+    }
+}
+
+/// A file that arrives in parts.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Upload {
+    /// Its id.
+    pub id: UploadId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Until when parts are taken.
+    pub expires_at: Timestamp,
+    /// Name of the file to be.
+    pub filename: String,
+    /// Declared size of the whole, in bytes.
+    pub bytes: i64,
+    /// Declared media type.
+    pub mime_type: String,
+    /// What the file will be for.
+    pub purpose: Purpose,
+    /// Where it stands.
+    pub status: UploadStatus,
+    /// Life of the file to be, in seconds after its creation.
+    pub file_expires_after: Option<i64>,
+    /// The file, once complete.
+    pub file_id: Option<FileId>,
+}
+
+/// Where an upload stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum UploadStatus {
+    /// Parts are taken.
+    Pending,
+    /// The file exists.
+    Completed,
+    /// Given up by the client.
+    Cancelled,
+    /// Given up by time.
+    Expired,
+}
+
+/// One part of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Part {
+    /// Its id.
+    pub id: PartId,
+    /// The upload it belongs to.
+    pub upload_id: UploadId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Size in bytes.
+    pub bytes: i64,
+}

@@ -1,0 +1,72 @@
+//! Tools an assistant may call, and how a run chooses among them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A tool offered to the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Tool {
+    /// Python in a sandbox.
+    CodeInterpreter,
+    /// Search in vector stores.
+    FileSearch {
+        /// Word for word what the client set under `file_search`, defaults filled in.
+        file_search: Map<String, Value>,
+    },
+    /// A function that the caller runs.
+    Function {
+        /// Its name and parameters.
+        function: Function,
+    },
+}
+
+/// A function as the model is told of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Function {
+    /// `[A-Za-z0-9_-]`, 1 to 64 characters.
+    pub name: String,
+    /// When and how to use it.
+    pub description: Option<String>,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+    /// Whether the model must keep to the schema exactly.
+    pub strict: bool,
+}
+
+/// How the model may choose among the tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToolChoice {
+    /// No tool at all.
+    None,
+    /// As the model likes.
+    Auto,
+    /// At least one.
+    Required,
+    /// This built-in tool.
+    CodeInterpreter,
+    /// This built-in tool.
+    FileSearch,
+    /// The function of this name.
+    Function(String),
+}
+
+/// A call of a tool, as a run step records it: before it runs without output, afterwards with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// `call_…`, from the upstream or made here.
+    pub id: String,
+    /// What is called.
+    pub function: FunctionCall,
+}
+
+/// A call of one of the caller's functions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// Which function.
+    pub name: String,
+    /// JSON text as the model wrote it; not always valid JSON.
+    pub arguments: String,
+    /// What the caller answered; `None` until then.
+    pub output: Option<String>,
+}

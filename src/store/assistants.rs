@@ -1,0 +1,109 @@
+//! Table `assistants`.
+
+use serde_json::{Map, Value};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+
+use crate::domain::Metadata;
+use crate::domain::assistant::{Assistant, AssistantConfig};
+use crate::domain::ids::{AssistantId, ProjectId};
+use crate::domain::page::{Page, PageRequest};
+use crate::store::{StoreError, json, page};
+
+impl FromRow<'_, PgRow> for Assistant {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            created_at: row.try_get("created_at")?,
+            config: json(row, "config")?,
+            metadata: json(row, "metadata")?,
+        })
+    }
+}
+
+/// Stores a new assistant.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    config: &AssistantConfig,
+    metadata: &Metadata,
+) -> Result<Assistant, StoreError> {
+    let assistant = sqlx::query_as(
+        "insert into assistants (id, project_id, config, metadata) values ($1, $2, $3, $4)
+         returning id, created_at, config, metadata",
+    )
+    .bind(AssistantId::generate())
+    .bind(project)
+    .bind(Json(config))
+    .bind(Json(metadata))
+    .fetch_one(db)
+    .await?;
+    Ok(assistant)
+}
+
+/// The assistant of this id.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &AssistantId,
+) -> Result<Option<Assistant>, StoreError> {
+    let assistant = sqlx::query_as(
+        "select id, created_at, config, metadata from assistants
+         where project_id = $1 and id = $2",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(assistant)
+}
+
+/// A page of the project's assistants.
+pub async fn list(
+    pool: &PgPool,
+    project: &ProjectId,
+    request: &PageRequest,
+) -> Result<Page<Assistant>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, created_at, config, metadata from assistants where project_id = ",
+    );
+    query.push_bind(project);
+    page::fetch(pool, query, "assistants", request).await
+}
+
+/// Replaces the settings named in `changes` and keeps the others; likewise the metadata as a
+/// whole. `None` when there is no such assistant.
+pub async fn update(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &AssistantId,
+    changes: &Map<String, Value>,
+    metadata: Option<&Metadata>,
+) -> Result<Option<Assistant>, StoreError> {
+    let assistant = sqlx::query_as(
+        "update assistants set config = config || $3, metadata = coalesce($4, metadata)
+         where project_id = $1 and id = $2 returning id, created_at, config, metadata",
+    )
+    .bind(project)
+    .bind(id)
+    .bind(Json(changes))
+    .bind(metadata.map(Json))
+    .fetch_optional(db)
+    .await?;
+    Ok(assistant)
+}
+
+/// Deletes the assistant; whether there was one. Its runs stay.
+pub async fn delete(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &AssistantId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("delete from assistants where project_id = $1 and id = $2")
+        .bind(project)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,217 @@
+//! Table `messages`.
+
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+
+use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::{Attachment, Content, Message, Role};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::{Metadata, Timestamp};
+use crate::store::{StoreError, json, page};
+
+impl FromRow<'_, PgRow> for Message {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            thread: row.try_get("thread_id")?,
+            created_at: row.try_get("created_at")?,
+            status: row.try_get("status")?,
+            incomplete_reason: row.try_get("incomplete_reason")?,
+            ended_at: row.try_get("ended_at")?,
+            role: row.try_get("role")?,
+            content: json(row, "content")?,
+            attachments: json(row, "attachments")?,
+            assistant: row.try_get("assistant_id")?,
+            run: row.try_get("run_id")?,
+            metadata: json(row, "metadata")?,
+        })
+    }
+}
+
+/// A message as a client writes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NewMessage {
+    /// Who speaks.
+    pub role: Role,
+    /// Its parts.
+    pub content: Vec<Content>,
+    /// Files given along.
+    pub attachments: Vec<Attachment>,
+    /// What the client attaches to it.
+    pub metadata: Metadata,
+}
+
+/// Appends a message, unless a run is active on the thread. `None` when the thread is missing or
+/// busy: `runs::active_on` tells which.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    message: &NewMessage,
+) -> Result<Option<Message>, StoreError> {
+    let message = sqlx::query_as(
+        "insert into messages (id, project_id, thread_id, status, ended_at, role, content,
+                               attachments, metadata)
+         select $3, t.project_id, t.id, 'completed', now(), $4, $5, $6, $7
+         from (select project_id, id from threads
+               where project_id = $1 and id = $2 for key share) as t
+         where not exists (select from runs where thread_id = t.id and
+             status in ('queued', 'in_progress', 'requires_action', 'cancelling'))
+         returning id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
+                   attachments, assistant_id, run_id, metadata",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(MessageId::generate())
+    .bind(role(message.role))
+    .bind(Json(&message.content))
+    .bind(Json(&message.attachments))
+    .bind(Json(&message.metadata))
+    .fetch_optional(db)
+    .await?;
+    Ok(message)
+}
+
+/// Appends messages to a thread that the caller knows to be its own and idle, in the given order.
+pub async fn insert_all(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    messages: &[NewMessage],
+) -> Result<(), StoreError> {
+    let ids: Vec<MessageId> = messages.iter().map(|_| MessageId::generate()).collect();
+    let ids: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
+    sqlx::query(
+        "insert into messages (id, project_id, thread_id, status, ended_at, role, content,
+                               attachments, metadata)
+         select ids.id, $1, $2, 'completed', now(), m ->> 'role', m -> 'content',
+                m -> 'attachments', m -> 'metadata'
+         from jsonb_array_elements($3) with ordinality as rows (m, n)
+         join unnest($4::text[]) with ordinality as ids (id, n) using (n) order by n",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(Json(messages))
+    .bind(ids)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The message of this id on this thread.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &MessageId,
+) -> Result<Option<Message>, StoreError> {
+    let message = sqlx::query_as(
+        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
+                attachments, assistant_id, run_id, metadata
+         from messages where project_id = $1 and thread_id = $2 and id = $3",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(message)
+}
+
+/// A page of the thread's messages, of one run's only if `run` is given.
+pub async fn list(
+    pool: &PgPool,
+    project: &ProjectId,
+    thread: &ThreadId,
+    run: Option<&RunId>,
+    request: &PageRequest,
+) -> Result<Page<Message>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
+                attachments, assistant_id, run_id, metadata
+         from messages where project_id = ",
+    );
+    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
+    if let Some(run) = run {
+        query.push(" and run_id = ").push_bind(run);
+    }
+    page::fetch(pool, query, "messages", request).await
+}
+
+/// The thread's messages before a point, newest first: what a prompt is built from.
+pub async fn newest(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    before: Option<(Timestamp, i64)>,
+    limit: i64,
+) -> Result<Vec<(Message, i64)>, StoreError> {
+    let (created_at, seq) = before.unzip();
+    let rows = sqlx::query(
+        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
+                attachments, assistant_id, run_id, metadata, seq
+         from messages
+         where project_id = $1 and thread_id = $2
+             and (created_at, seq) < (coalesce($3, 'infinity'), coalesce($4, 0))
+         order by created_at desc, seq desc limit $5",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(created_at)
+    .bind(seq)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    let read = |row: &PgRow| Ok((Message::from_row(row)?, row.try_get("seq")?));
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Replaces the message's metadata if given. `None` when there is no such message.
+pub async fn update(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &MessageId,
+    metadata: Option<&Metadata>,
+) -> Result<Option<Message>, StoreError> {
+    let message = sqlx::query_as(
+        "update messages set metadata = coalesce($4, metadata)
+         where project_id = $1 and thread_id = $2 and id = $3
+         returning id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
+                   attachments, assistant_id, run_id, metadata",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(id)
+    .bind(metadata.map(Json))
+    .fetch_optional(db)
+    .await?;
+    Ok(message)
+}
+
+/// Deletes the message; whether there was one.
+pub async fn delete(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &MessageId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "delete from messages where project_id = $1 and thread_id = $2 and id = $3",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}

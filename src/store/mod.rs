@@ -1,0 +1,97 @@
+//! The only SQL of the program: one file per table, a function per thing that is done to it.
+//!
+//! Executors come first, so that the caller chooses pool or transaction; the project comes second,
+//! so that no query can forget whose rows it may touch. Only the run engine's own functions go
+//! without one: a lease says which run they may write.
+
+pub mod api_keys;
+pub mod assistants;
+pub mod files;
+pub mod messages;
+mod page;
+pub mod run_events;
+pub mod run_steps;
+pub mod runs;
+pub mod threads;
+pub mod uploads;
+pub mod wakes;
+
+use sqlx::postgres::PgRow;
+
+/// What can go wrong with stored things.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A constraint of this name refused the row.
+    #[error("refused by constraint {0}")]
+    Constraint(String),
+    /// A list's cursor names no object of the list.
+    #[error("no object with id {id} to list {param}")]
+    UnknownCursor {
+        /// `after` or `before`.
+        param: &'static str,
+        /// What the client sent.
+        id: String,
+    },
+    /// Another worker has the run, or the run is gone, or it was asked to stop.
+    #[error("the lease on the run is lost")]
+    LeaseLost,
+    /// A row that the program cannot read.
+    #[error("unreadable row: {0}")]
+    BadRow(#[from] serde_json::Error),
+    /// The database failed or could not be reached.
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(|database| database.constraint()) {
+            Some(name) => Self::Constraint(name.to_owned()),
+            None => Self::Database(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the same call may succeed in a while: the database was away, not unwilling.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Tls(_),
+            ) => true,
+            // 57P01..57P03: the server is shutting down or starting; 40001, 40P01: try again;
+            // 53…: out of connections, memory or disk for now.
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                code.starts_with("57P0")
+                    || code.starts_with("08")
+                    || code.starts_with("53")
+                    || code == "40001"
+                    || code == "40P01"
+            }),
+            Self::Constraint(_)
+            | Self::UnknownCursor { .. }
+            | Self::LeaseLost
+            | Self::BadRow(_)
+            | Self::Database(_) => false,
+        }
+    }
+}
+
+/// A JSON column as the type it holds.
+fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+    use sqlx::Row as _;
+    row.try_get::<sqlx::types::Json<T>, _>(column).map(|value| value.0)
+}
+
+/// A nullable JSON column as the type it holds.
+fn json_or_null<T: serde::de::DeserializeOwned>(
+    row: &PgRow,
+    column: &str,
+) -> Result<Option<T>, sqlx::Error> {
+    use sqlx::Row as _;
+    row.try_get::<Option<sqlx::types::Json<T>>, _>(column).map(|value| value.map(|json| json.0))
+}

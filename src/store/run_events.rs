@@ -1,0 +1,118 @@
+//! Table `run_events`: the log half of the feed.
+
+use serde_json::value::RawValue;
+use sqlx::{PgExecutor, Row};
+
+use crate::domain::event::{RunEvent, Seq};
+use crate::domain::ids::RunId;
+use crate::store::StoreError;
+use crate::store::runs::Lease;
+
+/// A stretch of consecutive events of one run, written out.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Position of the first.
+    pub first: Seq,
+    /// Position of the last.
+    pub last: Seq,
+    /// A JSON array of them.
+    pub json: String,
+}
+
+impl Segment {
+    /// Writes out events that begin at `first`; `None` when there are none.
+    pub fn new<'a>(
+        first: Seq,
+        events: impl IntoIterator<Item = &'a RunEvent>,
+    ) -> Result<Option<Self>, StoreError> {
+        let written: Vec<Box<RawValue>> = events
+            .into_iter()
+            .map(serde_json::value::to_raw_value)
+            .collect::<Result<_, serde_json::Error>>()?;
+        if written.is_empty() {
+            return Ok(None);
+        }
+        let last = Seq(first.plus(written.len()).0 - 1);
+        Ok(Some(Self { first, last, json: serde_json::to_string(&written)? }))
+    }
+}
+
+/// Appends stretches of several runs in one statement. Those whose lease is lost are left out, and
+/// one written already stays as it is.
+///
+/// The caller turns `synchronous_commit` off for this: what is lost with the machine is a few
+/// deltas, and the objects themselves are committed separately.
+pub async fn append(
+    db: impl PgExecutor<'_>,
+    segments: &[(Lease, Segment)],
+) -> Result<(), StoreError> {
+    let runs: Vec<&str> = segments.iter().map(|(lease, _)| lease.run().as_str()).collect();
+    let attempts: Vec<i32> = segments.iter().map(|(lease, _)| lease.attempt()).collect();
+    let firsts: Vec<i64> = segments.iter().map(|(_, segment)| segment.first.0).collect();
+    let lasts: Vec<i64> = segments.iter().map(|(_, segment)| segment.last.0).collect();
+    let events: Vec<&str> = segments.iter().map(|(_, segment)| segment.json.as_str()).collect();
+    sqlx::query(
+        "insert into run_events (run_id, first_seq, last_seq, events)
+         select new.run_id, new.first_seq, new.last_seq, new.events
+         from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::text[])
+             as new (run_id, attempt, first_seq, last_seq, events)
+         join runs on runs.id = new.run_id and runs.attempt = new.attempt
+             and runs.lease_owner is not null
+         on conflict (run_id, first_seq) do nothing",
+    )
+    .bind(runs)
+    .bind(attempts)
+    .bind(firsts)
+    .bind(lasts)
+    .bind(events)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The run's logged events after a position, in order, each once.
+pub async fn after(
+    db: impl PgExecutor<'_>,
+    run: &RunId,
+    seen: Seq,
+) -> Result<Vec<(Seq, RunEvent)>, StoreError> {
+    let rows = sqlx::query(
+        "select first_seq, events from run_events
+         where run_id = $1 and last_seq > $2 order by first_seq",
+    )
+    .bind(run)
+    .bind(seen)
+    .fetch_all(db)
+    .await?;
+    let mut seen = seen;
+    let mut found = Vec::new();
+    for row in &rows {
+        let first: Seq = row.try_get("first_seq")?;
+        let events: Vec<RunEvent> = serde_json::from_str(row.try_get("events")?)?;
+        for (n, event) in events.into_iter().enumerate() {
+            let seq = first.plus(n);
+            if seq > seen {
+                seen = seq;
+                found.push((seq, event));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Forgets the events of runs that ended before `age` ago; how many rows went.
+pub async fn forget(
+    db: impl PgExecutor<'_>,
+    age: std::time::Duration,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "delete from run_events where (run_id, first_seq) in (
+             select run_id, first_seq from run_events
+             join runs on runs.id = run_id
+             where written_at < now() - $1 and ended_at < now() - $1 limit 10000)",
+    )
+    .bind(age)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

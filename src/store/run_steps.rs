@@ -1,0 +1,105 @@
+//! Table `run_steps`. Only a lease writes it (`runs::commit`) and a caller's tool outputs
+//! (`runs::submit`).
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+
+use crate::domain::Timestamp;
+use crate::domain::ids::{ProjectId, RunId, StepId, ThreadId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::run_step::RunStep;
+use crate::store::{StoreError, json, json_or_null, page};
+
+impl FromRow<'_, PgRow> for RunStep {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            run: row.try_get("run_id")?,
+            thread: row.try_get("thread_id")?,
+            assistant: row.try_get("assistant_id")?,
+            created_at: row.try_get("created_at")?,
+            status: row.try_get("status")?,
+            expires_at: row.try_get("expires_at")?,
+            ended_at: row.try_get("ended_at")?,
+            last_error: json_or_null(row, "last_error")?,
+            details: json(row, "details")?,
+            usage: json_or_null(row, "usage")?,
+        })
+    }
+}
+
+/// The step of this id in this run.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    run: &RunId,
+    id: &StepId,
+) -> Result<Option<RunStep>, StoreError> {
+    let step = sqlx::query_as(
+        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
+                last_error, details, usage
+         from run_steps where project_id = $1 and thread_id = $2 and run_id = $3 and id = $4",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(run)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(step)
+}
+
+/// A page of the run's steps.
+pub async fn list(
+    pool: &PgPool,
+    project: &ProjectId,
+    thread: &ThreadId,
+    run: &RunId,
+    request: &PageRequest,
+) -> Result<Page<RunStep>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
+                last_error, details, usage
+         from run_steps where project_id = ",
+    );
+    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
+    query.push(" and run_id = ").push_bind(run);
+    page::fetch(pool, query, "run_steps", request).await
+}
+
+/// All steps of a run, oldest first.
+pub async fn of_run(db: impl PgExecutor<'_>, run: &RunId) -> Result<Vec<RunStep>, StoreError> {
+    let steps = sqlx::query_as(
+        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
+                last_error, details, usage
+         from run_steps where run_id = $1 order by created_at, seq",
+    )
+    .bind(run)
+    .fetch_all(db)
+    .await?;
+    Ok(steps)
+}
+
+/// The thread's tool calls since a point, oldest first: what a prompt is built from.
+pub async fn tool_calls_since(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+    since: Option<Timestamp>,
+) -> Result<Vec<RunStep>, StoreError> {
+    let steps = sqlx::query_as(
+        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
+                last_error, details, usage
+         from run_steps
+         where project_id = $1 and thread_id = $2 and details ->> 'type' = 'tool_calls'
+             and created_at >= coalesce($3, '-infinity')
+         order by created_at, seq",
+    )
+    .bind(project)
+    .bind(thread)
+    .bind(since)
+    .fetch_all(db)
+    .await?;
+    Ok(steps)
+}

@@ -1,0 +1,157 @@
+//! Table `threads`.
+
+use serde_json::{Map, Value};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+
+use crate::domain::Metadata;
+use crate::domain::assistant::ToolResources;
+use crate::domain::ids::{ProjectId, ThreadId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::thread::Thread;
+use crate::store::{StoreError, json, page};
+
+impl FromRow<'_, PgRow> for Thread {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            created_at: row.try_get("created_at")?,
+            metadata: json(row, "metadata")?,
+            tool_resources: json(row, "tool_resources")?,
+        })
+    }
+}
+
+/// Stores a new thread, without messages.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    metadata: &Metadata,
+    tool_resources: &ToolResources,
+) -> Result<Thread, StoreError> {
+    let thread = sqlx::query_as(
+        "insert into threads (id, project_id, metadata, tool_resources) values ($1, $2, $3, $4)
+         returning id, created_at, metadata, tool_resources",
+    )
+    .bind(ThreadId::generate())
+    .bind(project)
+    .bind(Json(metadata))
+    .bind(Json(tool_resources))
+    .fetch_one(db)
+    .await?;
+    Ok(thread)
+}
+
+/// The thread of this id.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+) -> Result<Option<Thread>, StoreError> {
+    let thread = sqlx::query_as(
+        "select id, created_at, metadata, tool_resources from threads
+         where project_id = $1 and id = $2",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(thread)
+}
+
+/// Whether there is such a thread.
+pub async fn exists(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar(
+        "select exists (select from threads where project_id = $1 and id = $2)",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_one(db)
+    .await?;
+    Ok(found)
+}
+
+/// A page of the project's threads; with `metadata`, only those that have all these pairs.
+pub async fn list(
+    pool: &PgPool,
+    project: &ProjectId,
+    metadata: &Metadata,
+    request: &PageRequest,
+) -> Result<Page<Thread>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, created_at, metadata, tool_resources from threads where project_id = ",
+    );
+    query.push_bind(project);
+    if !metadata.is_empty() {
+        query.push(" and metadata <> '{}' and metadata @> ").push_bind(Json(metadata));
+    }
+    page::fetch(pool, query, "threads", request).await
+}
+
+/// Replaces what is given and keeps the rest. `None` when there is no such thread.
+pub async fn update(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+    metadata: Option<&Metadata>,
+    tool_resources: &Map<String, Value>,
+) -> Result<Option<Thread>, StoreError> {
+    let thread = sqlx::query_as(
+        "update threads
+         set metadata = coalesce($3, metadata), tool_resources = tool_resources || $4
+         where project_id = $1 and id = $2 returning id, created_at, metadata, tool_resources",
+    )
+    .bind(project)
+    .bind(id)
+    .bind(metadata.map(Json))
+    .bind(Json(tool_resources))
+    .fetch_optional(db)
+    .await?;
+    Ok(thread)
+}
+
+/// Adds files to what the thread's code_interpreter sees, each once.
+pub async fn add_code_interpreter_files(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+    files: &[crate::domain::ids::FileId],
+) -> Result<(), StoreError> {
+    let files: Vec<&str> = files.iter().map(crate::domain::ids::FileId::as_str).collect();
+    sqlx::query(
+        "update threads set tool_resources = jsonb_set(
+             tool_resources || jsonb_build_object('code_interpreter',
+                 coalesce(tool_resources -> 'code_interpreter', '{\"file_ids\": []}')),
+             '{code_interpreter,file_ids}',
+             coalesce(tool_resources #> '{code_interpreter,file_ids}', '[]') || coalesce((
+                 select jsonb_agg(distinct file) from unnest($3::text[]) as file
+                 where not coalesce(tool_resources #> '{code_interpreter,file_ids}', '[]') ? file
+             ), '[]'))
+         where project_id = $1 and id = $2",
+    )
+    .bind(project)
+    .bind(id)
+    .bind(files)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the thread with all its messages and runs; whether there was one.
+pub async fn delete(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("delete from threads where project_id = $1 and id = $2")
+        .bind(project)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}

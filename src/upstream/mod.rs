@@ -1,0 +1,568 @@
+//! The models behind this server: OpenAI-compatible Chat Completions servers, and the built-in
+//! scripted model, which speaks the same protocol inside the process.
+//!
+//! Knows nothing of runs, threads or the database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use async_openai::types::chat::ChatCompletionStreamOptions;
+use async_openai::types::chat::CreateChatCompletionRequest;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+use futures::stream::BoxStream;
+use metrics::counter;
+use metrics::histogram;
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+mod decode;
+mod error;
+mod http;
+mod retry;
+mod routes;
+mod scripted;
+pub mod tokens;
+
+pub use error::FailureCode;
+pub use error::SetupError;
+pub use error::UpstreamError;
+pub use routes::Model;
+pub use routes::Route;
+pub use routes::RouteOptions;
+
+use error::Detail;
+use http::HttpUpstream;
+use routes::Routes;
+use scripted::Scripted;
+
+/// Longest error body that is read, in bytes.
+const ERROR_BODY_LIMIT: usize = 64 << 10;
+/// How long [`Upstreams::probe`] waits for a server.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the models behind this server are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The model servers. The first one gets every name that no route matches; with none at all
+    /// the scripted model does.
+    pub upstreams: Vec<UpstreamOptions>,
+    /// The route table, most specific patterns first.
+    pub routes: Vec<RouteOptions>,
+    /// The script of the scripted model; the bundled one when absent.
+    pub script: Option<PathBuf>,
+    /// Longest time to open a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence: before the answer begins, and between any two pieces of it.
+    pub idle_timeout: Duration,
+    /// How often a turn is repeated after a passing failure.
+    pub retries: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            routes: Vec::new(),
+            script: None,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            retries: 3,
+        }
+    }
+}
+
+/// One model server.
+#[derive(Clone)]
+pub struct UpstreamOptions {
+    /// What routes, logs and metrics call it.
+    pub name: String,
+    /// Which flavour of the protocol it speaks.
+    pub kind: Kind,
+    /// For [`Kind::OpenAi`] what SDKs call the base URL, `…/v1`; for [`Kind::Azure`] the resource's
+    /// address.
+    pub base_url: String,
+    /// The key to send.
+    pub api_key: Option<String>,
+    /// Request parameters never to send it: any of `stream_options`, `parallel_tool_calls` and
+    /// `max_completion_tokens` (then sent as `max_tokens`). Others are found out by themselves.
+    pub unsupported: Vec<String>,
+}
+
+impl std::fmt::Debug for UpstreamOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the key nor the address, which may hold credentials.
+        f.debug_struct("UpstreamOptions")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("unsupported", &self.unsupported)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flavour of the Chat Completions protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `Authorization: Bearer`, `/chat/completions`.
+    OpenAi,
+    /// `api-key`, `/openai/deployments/{model}/chat/completions`.
+    Azure {
+        /// The `api-version` query parameter.
+        api_version: String,
+    },
+}
+
+/// A piece of a model's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TurnEvent {
+    /// More of the answer's text.
+    Text(String),
+    /// More of a refusal.
+    Refusal(String),
+    /// More of the model's reasoning, where a server shows it. Not part of the answer.
+    Reasoning(String),
+    /// More of a tool call.
+    ToolCall {
+        /// Which call of this answer, counted from 0 in the order of their beginnings.
+        index: usize,
+        /// The server's id, on the first piece only and not always. Unique within the answer, but
+        /// servers may use it again in the next.
+        id: Option<String>,
+        /// The tool's name, on the first piece only and always.
+        name: Option<String>,
+        /// More of the arguments' JSON text. It need not be valid: the model wrote it.
+        arguments: String,
+    },
+    /// What the answer cost, if the server says so; once, just before the end.
+    Usage(Usage),
+    /// Why the answer ended: the last event of every complete answer.
+    Finish(FinishReason),
+}
+
+/// Why a model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The answer is complete, without tool calls.
+    Stop,
+    /// A token limit cut it off.
+    Length,
+    /// It ends in tool calls.
+    ToolCalls,
+    /// A content filter cut it off.
+    ContentFilter,
+}
+
+/// Tokens of one turn, as the upstream counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens of the answer.
+    pub completion: u32,
+    /// Both.
+    pub total: u32,
+    /// Those of the prompt that came from the upstream's cache.
+    pub cached: u32,
+    /// Those of the answer that were reasoning.
+    pub reasoning: u32,
+}
+
+/// A model's answer as it comes. Dropping it ends the call.
+pub type TurnStream = BoxStream<'static, Result<TurnEvent, UpstreamError>>;
+
+/// An upstream's answer, to be handed on as it is.
+pub struct Passthrough {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `content-type` header.
+    pub content_type: Option<String>,
+    /// The `retry-after` header.
+    pub retry_after: Option<String>,
+    /// The body. Dropping it ends the call.
+    pub body: BoxStream<'static, Result<Bytes, UpstreamError>>,
+}
+
+/// Whether an upstream is there.
+#[derive(Clone, Debug)]
+pub struct ProbeResult {
+    /// The upstream's name.
+    pub upstream: String,
+    /// Its address, without credentials.
+    pub address: String,
+    /// What it said, or what is wrong.
+    pub outcome: Result<String, UpstreamError>,
+}
+
+/// The models behind this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstreams {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    servers: Vec<HttpUpstream>,
+    scripted: Scripted,
+    routes: Routes,
+    retries: u32,
+}
+
+/// An HTTP answer before its body was read.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: BoxStream<'static, Result<Bytes, UpstreamError>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Chat,
+    Embeddings,
+}
+
+impl Endpoint {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "chat/completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
+impl Upstreams {
+    /// Reads the script and prepares the connections; opens none.
+    ///
+    /// # Errors
+    /// When a base URL, a key, a route or the script is not usable; says which and why.
+    pub fn new(options: Options) -> Result<Self, SetupError> {
+        let Options {
+            upstreams,
+            routes,
+            script,
+            connect_timeout,
+            idle_timeout,
+            retries,
+        } = options;
+        // One connection a stream: over HTTP/2 a server's limit on concurrent streams (often 100)
+        // would make later runs wait for earlier ones.
+        let client = reqwest::Client::builder()
+            .http1_only()
+            .connect_timeout(connect_timeout)
+            .read_timeout(idle_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("assistd/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| SetupError(format!("no HTTP client: {error}")))?;
+        let mut servers: Vec<HttpUpstream> = Vec::with_capacity(upstreams.len());
+        for upstream in upstreams {
+            if upstream.name == scripted::UPSTREAM
+                || servers.iter().any(|server| server.name() == upstream.name)
+            {
+                return Err(SetupError(format!(
+                    "two upstreams are called `{}`",
+                    upstream.name
+                )));
+            }
+            servers.push(HttpUpstream::new(upstream, client.clone())?);
+        }
+        let names: Vec<String> = servers
+            .iter()
+            .map(|server| server.name().to_owned())
+            .collect();
+        let routes = Routes::new(routes, &names)?;
+        let scripted = Scripted::load(script.as_deref())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                servers,
+                scripted,
+                routes,
+                retries,
+            }),
+        })
+    }
+
+    /// Where a model name leads. Always answers: the default route takes what no pattern matches.
+    pub fn route(&self, model: &str) -> Route {
+        let mut route = self.inner.routes.route(model);
+        if route.upstream == scripted::UPSTREAM && route.context_window.is_none() {
+            route.context_window = self.inner.scripted.context_window(&route.model);
+        }
+        route
+    }
+
+    /// The models that can be named: those of the routes and those of the script.
+    pub fn models(&self) -> Vec<Model> {
+        let mut models = self.inner.routes.models();
+        models.extend(self.inner.scripted.model_names().map(|id| Model {
+            id,
+            owned_by: scripted::UPSTREAM.to_owned(),
+        }));
+        models
+    }
+
+    /// The routes and servers in one line, without secrets.
+    pub fn describe(&self) -> String {
+        let servers: Vec<String> = self
+            .inner
+            .servers
+            .iter()
+            .map(|server| format!("{} at {}", server.name(), server.address()))
+            .collect();
+        let routes = self.inner.routes.describe();
+        if servers.is_empty() {
+            format!("{routes} (the built-in scripted model: no upstream is configured)")
+        } else {
+            format!("{routes} ({})", servers.join(", "))
+        }
+    }
+
+    /// One turn of a model. Streams whatever the request says.
+    ///
+    /// Passing failures are repeated until the first event; what the stream yields is final.
+    ///
+    /// # Errors
+    /// The last failure, when repeating did not help or could not.
+    pub async fn turn(
+        &self,
+        mut request: CreateChatCompletionRequest,
+    ) -> Result<TurnStream, UpstreamError> {
+        let route = self.route(&request.model);
+        request.model.clone_from(&route.model);
+        request.stream = Some(true);
+        request.stream_options = Some(ChatCompletionStreamOptions {
+            include_usage: Some(true),
+            include_obfuscation: None,
+        });
+        // By way of text, which keeps 0.7 what it is; a direct conversion widens the `f32`s.
+        let body = serde_json::to_vec(&request)
+            .and_then(|text| serde_json::from_slice::<Value>(&text))
+            .map(Arc::new)
+            .expect("request types always serialise");
+        drop(request);
+        let mut retry = 0;
+        loop {
+            let error = match self.begin_turn(&route, &body).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let pause = (retry < self.inner.retries)
+                .then(|| retry::pause(&error, retry, rand::random()))
+                .flatten();
+            let Some(pause) = pause else {
+                return Err(error);
+            };
+            retry += 1;
+            tracing::warn!(
+                upstream.name = route.upstream,
+                upstream.error = error.kind(),
+                retry.number = retry,
+                retry.delay_ms = pause.as_millis() as u64,
+                "upstream {} failed; retrying",
+                route.upstream
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Passes a chat completion request on, streamed or not, under the routed model's name.
+    ///
+    /// # Errors
+    /// When there is no answer, or the upstream refuses this server's key. Any other answer is
+    /// handed on, errors too.
+    pub async fn chat(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Chat, body).await
+    }
+
+    /// Passes an embeddings request on, under the routed model's name.
+    ///
+    /// # Errors
+    /// As for [`Self::chat`].
+    pub async fn embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Embeddings, body).await
+    }
+
+    /// Asks every upstream whether it is there.
+    pub async fn probe(&self) -> Vec<ProbeResult> {
+        let probes = self.inner.servers.iter().map(async |server| {
+            let outcome = tokio::time::timeout(PROBE_TIMEOUT, probe(server)).await;
+            ProbeResult {
+                upstream: server.name().to_owned(),
+                address: server.address(),
+                outcome: outcome.unwrap_or_else(|_| {
+                    Err(UpstreamError::Unavailable {
+                        message: format!("No answer in {} seconds.", PROBE_TIMEOUT.as_secs()),
+                        retry_after: None,
+                        passing: true,
+                    })
+                }),
+            }
+        });
+        let mut results = futures::future::join_all(probes).await;
+        results.push(ProbeResult {
+            upstream: scripted::UPSTREAM.to_owned(),
+            address: "built in".to_owned(),
+            outcome: Ok(self.inner.scripted.describe()),
+        });
+        results
+    }
+
+    async fn begin_turn(
+        &self,
+        route: &Route,
+        body: &Arc<Value>,
+    ) -> Result<TurnStream, UpstreamError> {
+        let started = Instant::now();
+        let outcome = self.first_event(route, body).await;
+        record(&route.upstream, started, outcome.as_ref().err());
+        let (first, rest) = outcome?;
+        let model = route.model.clone();
+        let events = stream::iter([Ok(first)]).chain(rest).inspect(move |event| {
+            if let Ok(TurnEvent::Usage(usage)) = event {
+                count_tokens(&model, usage);
+            }
+        });
+        Ok(events.boxed())
+    }
+
+    async fn first_event(
+        &self,
+        route: &Route,
+        body: &Arc<Value>,
+    ) -> Result<(TurnEvent, TurnStream), UpstreamError> {
+        let answer = self.send(&route.upstream, Endpoint::Chat, body).await?;
+        if !answer.status.is_success() {
+            return Err(self.refusal(&route.upstream, answer).await);
+        }
+        let mut events = decode::events(answer.body).boxed();
+        match events.next().await {
+            Some(first) => Ok((first?, events)),
+            None => Err(UpstreamError::disconnected()),
+        }
+    }
+
+    async fn pass(
+        &self,
+        endpoint: Endpoint,
+        mut body: Value,
+    ) -> Result<Passthrough, UpstreamError> {
+        let Value::Object(fields) = &mut body else {
+            return Err(UpstreamError::InvalidRequest {
+                status: 400,
+                code: None,
+                param: None,
+                message: "The request body must be a JSON object.".into(),
+            });
+        };
+        let route = self.route(
+            fields
+                .get("model")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        );
+        fields.insert("model".into(), Value::String(route.model));
+        let body = Arc::new(body);
+        let started = Instant::now();
+        let outcome = self.send(&route.upstream, endpoint, &body).await;
+        record(&route.upstream, started, outcome.as_ref().err());
+        let answer = outcome?;
+        if matches!(
+            answer.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) {
+            return Err(self.refusal(&route.upstream, answer).await);
+        }
+        let header = |name: &str| Some(answer.headers.get(name)?.to_str().ok()?.to_owned());
+        Ok(Passthrough {
+            status: answer.status.as_u16(),
+            content_type: header("content-type"),
+            retry_after: header("retry-after"),
+            body: answer.body,
+        })
+    }
+
+    async fn send(
+        &self,
+        upstream: &str,
+        endpoint: Endpoint,
+        body: &Arc<Value>,
+    ) -> Result<Answer, UpstreamError> {
+        match self
+            .inner
+            .servers
+            .iter()
+            .find(|server| server.name() == upstream)
+        {
+            Some(server) => server.send(endpoint, body).await,
+            None => Ok(self.inner.scripted.send(endpoint, Arc::clone(body)).await),
+        }
+    }
+
+    /// The error that an answer with an error status is.
+    async fn refusal(&self, upstream: &str, answer: Answer) -> UpstreamError {
+        let text = read_error_body(answer.body).await;
+        let text = match self
+            .inner
+            .servers
+            .iter()
+            .find(|server| server.name() == upstream)
+        {
+            Some(server) => server.redact(text),
+            None => text,
+        };
+        let pause = retry::requested_pause(&answer.headers);
+        Detail::from_body(&text).into_error(upstream, answer.status, pause)
+    }
+}
+
+async fn probe(server: &HttpUpstream) -> Result<String, UpstreamError> {
+    let answer = server.list_models().await?;
+    let status = answer.status;
+    let text = read_error_body(answer.body).await;
+    if !status.is_success() {
+        let text = server.redact(text);
+        return Err(Detail::from_body(&text).into_error(server.name(), status, None));
+    }
+    Ok(
+        match serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|list| Some(list["data"].as_array()?.len()))
+        {
+            Some(models) => format!("reachable, {models} models"),
+            None => "reachable".to_owned(),
+        },
+    )
+}
+
+/// Reads the beginning of a body that is no answer. What cannot be read is left out.
+async fn read_error_body(mut body: BoxStream<'static, Result<Bytes, UpstreamError>>) -> String {
+    let mut bytes = Vec::new();
+    while let Some(Ok(chunk)) = body.next().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= ERROR_BODY_LIMIT {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn record(upstream: &str, started: Instant, error: Option<&UpstreamError>) {
+    let outcome = error.map_or("ok", UpstreamError::kind);
+    counter!("assistd_upstream_requests_total", "upstream" => upstream.to_owned(), "outcome" => outcome)
+        .increment(1);
+    histogram!("assistd_upstream_request_seconds", "upstream" => upstream.to_owned())
+        .record(started.elapsed().as_secs_f64());
+}
+
+fn count_tokens(model: &str, usage: &Usage) {
+    let count = |kind: &'static str, tokens: u32| {
+        counter!("assistd_upstream_tokens_total", "model" => model.to_owned(), "kind" => kind)
+            .increment(u64::from(tokens));
+    };
+    count("prompt", usage.prompt);
+    count("cached", usage.cached);
+    count("completion", usage.completion);
+    count("reasoning", usage.reasoning);
+}
