@@ -49,6 +49,8 @@ class Suite:
 def all_suites():
     pytest = str(CACHE / "proxy" / "bin" / "pytest")
     suites = [Suite("rules", "proxy", [pytest, "-q"]), Suite("wire", "wire", [pytest])]
+    fuzzer = str(CACHE / "fuzz" / "bin" / "python")
+    suites.append(Suite("fuzz", "fuzz", [fuzzer, "fuzz.py"]))
     for venv in sorted(CACHE.glob("openai-*")):
         version = venv.name.removeprefix("openai-")
         suites.append(Suite(f"openai-python-{version}", "python", [str(venv / "bin" / "pytest")]))
@@ -143,9 +145,10 @@ def start_proxy(processes, work, usual, short_lived, whole):
     return process, url
 
 
-def run_suite(suite, work, proxy_url, arguments):
+def run_suite(suite, work, server_url, proxy_url, arguments):
     """Runs one suite; gives its counts and whether it went well."""
     environment = os.environ | suite.environment | {
+        "SDK_SERVER_URL": server_url,
         "SDK_BASE_URL": f"{proxy_url}/v1",
         "SDK_SHORT_LIVED_URL": f"{proxy_url}/short-lived/v1",
         "SDK_API_KEY": suite.key,
@@ -203,7 +206,7 @@ def main():
         proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
         with ThreadPoolExecutor(options.jobs) as pool:
             results = list(
-                pool.map(lambda suite: run_suite(suite, work, proxy_url, options.args.split()), suites)
+                pool.map(lambda suite: run_suite(suite, work, usual, proxy_url, options.args.split()), suites)
             )
         contract_broken = processes.stop(proxy) != 0
     finally:

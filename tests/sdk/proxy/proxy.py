@@ -79,7 +79,7 @@ class Proxy:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP]
         body = request.content if request.can_read_body else None
         path = request.path[len(prefix) :]
-        exchange = Exchange(self._judge, request.method, path, request.headers.get("x-test", "?"))
+        exchange = Exchange(self._judge, request.method, path, request.headers)
         async with self._session.request(
             request.method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
         ) as upstream:
@@ -107,9 +107,10 @@ class Proxy:
 class Exchange:
     """One request and its response, as the judge sees them."""
 
-    def __init__(self, judge, method, path, test):
+    def __init__(self, judge, method, path, headers):
         self._judge = judge
-        self._test = test
+        self._test = headers.get("x-test", "?")
+        self._resumed = "Last-Event-ID" in headers
         self._operation = judge.contract.operation(method, path)
         self._where = str(self._operation) if self._operation else f"{method} {path}"
         self._status = 0
@@ -132,7 +133,8 @@ class Exchange:
         if self._type == "text/event-stream" and operation_id != "createChatCompletion":
             if headers["Content-Type"] != "text/event-stream; charset=utf-8":
                 self._report([f"content type {headers['Content-Type']!r}"])
-            self._rules = StreamRules(operation_id)
+            # A stream that goes on in the middle cannot be judged as a whole.
+            self._rules = None if self._resumed else StreamRules(operation_id)
             self._parser = EventParser(numbered=operation_id == "streamRun")
 
     def chunk(self, chunk):
@@ -147,8 +149,9 @@ class Exchange:
             self._judge.counts["streams"] += 1
             if not cut_off and self._parser.leftover():
                 self._report(["bytes after the last event"])
-            self._rules.finish(cut_off)
-            self._report(self._rules.violations)
+            if self._rules:
+                self._rules.finish(cut_off)
+                self._report(self._rules.violations)
         elif not cut_off and self._operation:
             self._judge_body()
 
@@ -160,7 +163,7 @@ class Exchange:
             return
         found = self._judge.contract.event_violations(name, data)
         self._report([f"event {name}: {what}" for what in found])
-        if not found:
+        if self._rules and not found:
             self._rules.event(name, data)
 
     def _judge_body(self):

@@ -252,8 +252,8 @@ class StreamRules:
             return
         if self.step or self.message:
             self._broken(f"{name} while a step or message is open")
-        # A resumed run has steps that are not in this response; an interrupted step may have no usage.
-        whole = self.operation_id != "submitToolOutputs" and all(self.usage)
+        # Earlier steps may be in other responses, and an interrupted step may have no usage.
+        whole = self.operation_id in ("createRun", "createThreadAndRun") and all(self.usage)
         if run["usage"] and whole:
             for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
                 self._same(f"usage.{key}", run["usage"][key], sum(step[key] for step in self.usage))
