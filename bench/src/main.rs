@@ -180,7 +180,7 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
         let json = format!("{:#}\n", report.json());
         fs::write(options.results.join(format!("{name}.json")), json)?;
     }
-    Ok(if report.has_misses() {
+    Ok(if report.has_failures() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

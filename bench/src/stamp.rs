@@ -86,7 +86,7 @@ mod tests {
             Stamp::Next { sent: 8 },
         ];
         let mut text = String::from("{\"value\":\"~torn ");
-        stamps.map(|stamp| stamp.write(&mut text));
+        stamps.iter().for_each(|stamp| stamp.write(&mut text));
         text.push_str("\"}~0000");
         let mut seen = Vec::new();
         scan(text.as_bytes(), |stamp| seen.push(stamp));

@@ -92,25 +92,34 @@ impl Memory {
         (id, text)
     }
 
-    fn find_run(&self, id: &str) -> Result<Arc<Run>, Missing> {
-        self.runs.read().get(id).cloned().ok_or(Missing)
+    fn find_run(&self, id: &str) -> Result<Arc<Run>, Refused> {
+        self.runs.read().get(id).cloned().ok_or(Refused::Missing)
     }
 
-    fn find_thread(&self, id: &str) -> Result<Messages, Missing> {
-        self.threads.read().get(id).cloned().ok_or(Missing)
+    fn find_thread(&self, id: &str) -> Result<Messages, Refused> {
+        self.threads.read().get(id).cloned().ok_or(Refused::Missing)
     }
 }
 
-/// Something was asked for that was never made.
-struct Missing;
+/// Why a request is not served.
+enum Refused {
+    /// It names something that was never made.
+    Missing,
+    Malformed(serde_json::Error),
+}
 
-impl IntoResponse for Missing {
+impl From<serde_json::Error> for Refused {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (
-            StatusCode::NOT_FOUND,
-            json(r#"{"error":{"message":"No such object"}}"#),
-        )
-            .into_response()
+        match self {
+            Self::Missing => (StatusCode::NOT_FOUND, "no such object").into_response(),
+            Self::Malformed(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        }
     }
 }
 
@@ -145,11 +154,6 @@ fn json(body: impl Into<Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Response> {
-    serde_json::from_slice(body)
-        .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()).into_response())
-}
-
 #[derive(Deserialize)]
 struct NewAssistant {
     model: String,
@@ -159,8 +163,8 @@ struct NewAssistant {
 async fn create_assistant(
     State(memory): State<Arc<Memory>>,
     body: Bytes,
-) -> Result<Response, Response> {
-    let new: NewAssistant = parse(&body)?;
+) -> Result<Response, Refused> {
+    let new: NewAssistant = serde_json::from_slice(&body)?;
     let id = memory.new_id("asst");
     let tools = new
         .tools
@@ -188,8 +192,8 @@ struct NewThread {
 async fn create_thread(
     State(memory): State<Arc<Memory>>,
     body: Bytes,
-) -> Result<Response, Response> {
-    let new: NewThread = parse(&body)?;
+) -> Result<Response, Refused> {
+    let new: NewThread = serde_json::from_slice(&body)?;
     let messages = Messages::default();
     for message in new.messages {
         memory.add_message(&messages, message);
@@ -204,11 +208,9 @@ async fn create_message(
     State(memory): State<Arc<Memory>>,
     Path(thread): Path<String>,
     body: Bytes,
-) -> Result<Response, Response> {
-    let new: NewMessage = parse(&body)?;
-    let messages = memory
-        .find_thread(&thread)
-        .map_err(IntoResponse::into_response)?;
+) -> Result<Response, Refused> {
+    let new: NewMessage = serde_json::from_slice(&body)?;
+    let messages = memory.find_thread(&thread)?;
     let (id, text) = memory.add_message(&messages, new);
     Ok(json(objects::message(&thread, &id, "user", &text, None)))
 }
@@ -229,7 +231,7 @@ async fn list_messages(
     State(memory): State<Arc<Memory>>,
     Path(thread): Path<String>,
     Query(page): Query<Page>,
-) -> Result<Response, Missing> {
+) -> Result<Response, Refused> {
     let messages = memory.find_thread(&thread)?;
     let messages = messages.lock();
     let newest_first = messages.iter().rev().take(page.limit);
@@ -251,13 +253,11 @@ async fn create_run(
     State(memory): State<Arc<Memory>>,
     Path(thread): Path<String>,
     body: Bytes,
-) -> Result<Response, Response> {
-    let new: NewRun = parse(&body)?;
+) -> Result<Response, Refused> {
+    let new: NewRun = serde_json::from_slice(&body)?;
     let assistant = memory.assistants.read().get(&new.assistant_id).cloned();
-    let found = assistant
-        .ok_or(Missing)
-        .and_then(|assistant| Ok((assistant, memory.find_thread(&thread)?)));
-    let (assistant, messages) = found.map_err(IntoResponse::into_response)?;
+    let assistant = assistant.ok_or(Refused::Missing)?;
+    let messages = memory.find_thread(&thread)?;
     let run = Arc::new(Run {
         id: memory.new_id("run"),
         thread,
@@ -291,7 +291,7 @@ fn start(memory: Arc<Memory>, run: Arc<Run>, stream: bool, shown: String) -> Res
 async fn retrieve_run(
     State(memory): State<Arc<Memory>>,
     Path((_, run)): Path<(String, String)>,
-) -> Result<Response, Missing> {
+) -> Result<Response, Refused> {
     Ok(json(objects::run(&*memory.find_run(&run)?)))
 }
 
@@ -311,9 +311,9 @@ async fn submit_tool_outputs(
     State(memory): State<Arc<Memory>>,
     Path((_, run)): Path<(String, String)>,
     body: Bytes,
-) -> Result<Response, Response> {
-    let outputs: Outputs = parse(&body)?;
-    let run = memory.find_run(&run).map_err(IntoResponse::into_response)?;
+) -> Result<Response, Refused> {
+    let outputs: Outputs = serde_json::from_slice(&body)?;
+    let run = memory.find_run(&run)?;
     {
         let mut progress = run.progress.lock();
         progress.status = "queued";
@@ -328,7 +328,7 @@ async fn submit_tool_outputs(
 async fn list_steps(
     State(memory): State<Arc<Memory>>,
     Path((_, run)): Path<(String, String)>,
-) -> Result<Response, Missing> {
+) -> Result<Response, Refused> {
     let run = memory.find_run(&run)?;
     let progress = run.progress.lock();
     let newest_first = progress.steps.iter().rev().cloned();

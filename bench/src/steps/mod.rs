@@ -126,7 +126,8 @@ impl Step {
             | Self::ListMessages(_)
             | Self::RunAlone
             | Self::Flow(_)
-            | Self::ToolLoop(_) => plan.rounds,
+            | Self::ToolLoop(_)
+            | Self::Streams(2..) => plan.rounds,
             Self::WarmUp
             | Self::Commits
             | Self::Streams(_)
