@@ -157,10 +157,14 @@ impl Driver {
             self.recall().await?;
         }
         match origin {
-            Origin::Created => self.publisher.publish([
-                RunEvent::RunCreated(queued(None)),
-                RunEvent::RunChanged(queued(None)),
-            ]),
+            Origin::Created => {
+                let waited = self.clock.now() - self.run.created_at;
+                metrics::histogram!("assistd_queue_wait_seconds").record(waited.as_seconds_f64());
+                self.publisher.publish([
+                    RunEvent::RunCreated(queued(None)),
+                    RunEvent::RunChanged(queued(None)),
+                ]);
+            }
             Origin::Submitted { started_at } => {
                 let step = self.last_tool_calls().await?;
                 self.publisher.publish(step.map(|step| RunEvent::StepEnded(Box::new(step))));
@@ -316,7 +320,7 @@ impl Driver {
         };
         if self.turns == 0 {
             let waited = self.clock.now() - self.run.created_at;
-            metrics::histogram!("assistd_run_overhead_seconds")
+            metrics::histogram!("assistd_added_first_token_seconds")
                 .record(waited.as_seconds_f64().max(0.0));
         }
         turn.budget = budget;

@@ -121,7 +121,6 @@ impl Driver {
             return Err(halt);
         }
         count_end(ending.status);
-        self.count_tokens(usage);
         Ok(())
     }
 

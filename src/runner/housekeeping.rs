@@ -23,12 +23,9 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
-        metrics::gauge!("assistd_runs_active").set(engine.active.lock().len() as f64);
+        metrics::gauge!("assistd_runs_in_progress").set(engine.active.lock().len() as f64);
         match store::runs::backlog(pool).await {
-            Ok((depth, wait)) => {
-                metrics::gauge!("assistd_queue_depth").set(depth as f64);
-                metrics::gauge!("assistd_queue_oldest_seconds").set(wait);
-            }
+            Ok(depth) => metrics::gauge!("assistd_queue_depth").set(depth as f64),
             Err(error) => tracing::debug!(%error, "the queue was not measured: {error}"),
         }
         if forgotten.elapsed() < FORGET_EVERY {

@@ -118,7 +118,6 @@ impl Driver {
             return Err(halt);
         }
         count_end(RunStatus::Completed);
-        self.count_tokens(usage);
         Ok(())
     }
 
@@ -184,7 +183,6 @@ impl Driver {
             return Err(halt);
         }
         self.turns += 1;
-        self.count_tokens(usage);
         Ok(go_on)
     }
 
@@ -192,14 +190,6 @@ impl Driver {
         self.run.config.tools.iter().any(
             |tool| matches!(tool, Tool::Function { function } if function.name == name),
         )
-    }
-
-    pub(super) fn count_tokens(&self, usage: Usage) {
-        let model = &self.run.config.model;
-        for (kind, tokens) in [("prompt", usage.prompt), ("completion", usage.completion)] {
-            metrics::counter!("assistd_tokens_total", "model" => model.clone(), "kind" => kind)
-                .increment(u64::from(tokens));
-        }
     }
 }
 
