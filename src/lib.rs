@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod domain;
+pub mod telemetry;
 
 pub mod blobs;
 pub mod store;
@@ -15,3 +17,8 @@ pub mod files;
 pub mod queue;
 
 pub mod api;
+pub mod runner;
+
+pub mod cli;
+pub mod postgres;
+pub mod server;

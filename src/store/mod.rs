@@ -10,6 +10,7 @@ pub mod files;
 pub mod loose_blobs;
 pub mod messages;
 mod page;
+pub mod projects;
 pub mod run_events;
 pub mod run_steps;
 pub mod runs;
