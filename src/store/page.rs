@@ -52,10 +52,20 @@ where
 /// Keeps what comes strictly after the cursor (or before it). Two scalar subqueries rather than
 /// one row subquery, because only they can be matched against the index.
 fn beyond(query: &mut QueryBuilder<Postgres>, table: &'static str, id: &str, later: bool) {
-    query.push(if later { " and (created_at, seq) > " } else { " and (created_at, seq) < " });
-    query.push("((select created_at from ").push(table).push(" where id = ");
+    query.push(if later {
+        " and (created_at, seq) > "
+    } else {
+        " and (created_at, seq) < "
+    });
+    query
+        .push("((select created_at from ")
+        .push(table)
+        .push(" where id = ");
     query.push_bind(id.to_owned());
-    query.push("), (select seq from ").push(table).push(" where id = ");
+    query
+        .push("), (select seq from ")
+        .push(table)
+        .push(" where id = ");
     query.push_bind(id.to_owned());
     query.push("))");
 }
@@ -69,10 +79,17 @@ async fn check_cursor(
 ) -> Result<(), StoreError> {
     let Some(id) = cursor else { return Ok(()) };
     let mut query = QueryBuilder::new("select exists (select from ");
-    query.push(table).push(" where id = ").push_bind(id.to_owned()).push(")");
+    query
+        .push(table)
+        .push(" where id = ")
+        .push_bind(id.to_owned())
+        .push(")");
     if query.build_query_scalar::<bool>().fetch_one(pool).await? {
         Ok(())
     } else {
-        Err(StoreError::UnknownCursor { param, id: id.to_owned() })
+        Err(StoreError::UnknownCursor {
+            param,
+            id: id.to_owned(),
+        })
     }
 }

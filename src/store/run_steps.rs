@@ -63,7 +63,10 @@ pub async fn list(
                 last_error, details, usage
          from run_steps where project_id = ",
     );
-    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
+    query
+        .push_bind(project)
+        .push(" and thread_id = ")
+        .push_bind(thread);
     query.push(" and run_id = ").push_bind(run);
     page::fetch(pool, query, "run_steps", request).await
 }
