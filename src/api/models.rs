@@ -40,7 +40,8 @@ pub async fn list(State(state): State<ApiState>, Caller(_): Caller) -> Result<Re
     }
     let data = state
         .upstreams
-        .models()
+        .available_models()
+        .await
         .into_iter()
         .map(ModelObject::from)
         .collect();
@@ -59,7 +60,8 @@ pub async fn retrieve(
 ) -> Result<Response, ApiError> {
     let model = state
         .upstreams
-        .models()
+        .available_models()
+        .await
         .into_iter()
         .find(|model| model.id == name);
     let model = model.ok_or_else(|| {
