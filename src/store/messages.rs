@@ -140,7 +140,7 @@ pub async fn list(
     if let Some(run) = run {
         query.push(" and run_id = ").push_bind(run);
     }
-    page::fetch(pool, query, "messages", request).await
+    page::fetch(pool, query, "messages", project, request).await
 }
 
 /// The thread's messages before a point, newest first: what a prompt is built from.

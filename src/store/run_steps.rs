@@ -68,7 +68,7 @@ pub async fn list(
         .push(" and thread_id = ")
         .push_bind(thread);
     query.push(" and run_id = ").push_bind(run);
-    page::fetch(pool, query, "run_steps", request).await
+    page::fetch(pool, query, "run_steps", project, request).await
 }
 
 /// All steps of a run, oldest first.

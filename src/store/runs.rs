@@ -190,7 +190,7 @@ pub async fn list(
         .push_bind(project)
         .push(" and thread_id = ")
         .push_bind(thread);
-    page::fetch(pool, query, "runs", request).await
+    page::fetch(pool, query, "runs", project, request).await
 }
 
 /// The run that keeps the thread busy, if one does.

@@ -91,7 +91,7 @@ pub async fn list(
             .push(" and metadata <> '{}' and metadata @> ")
             .push_bind(Json(metadata));
     }
-    page::fetch(pool, query, "threads", request).await
+    page::fetch(pool, query, "threads", project, request).await
 }
 
 /// Replaces what is given and keeps the rest. `None` when there is no such thread.
