@@ -89,7 +89,7 @@ pub async fn list(
     if let Some(purpose) = purpose {
         query.push(" and purpose = ").push_bind(purpose);
     }
-    page::fetch(pool, query, "files", request).await
+    page::fetch(pool, query, "files", project, request).await
 }
 
 /// Deletes the row and leaves its blob loose; whether there was one.
