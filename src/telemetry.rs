@@ -4,6 +4,7 @@
 //! this module. Every metric it may name is in [`METRICS`]; a test compares that table with the
 //! names in the source.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -149,15 +150,18 @@ pub struct Telemetry {
 /// # Errors
 /// If the filter or the endpoint is not valid; nothing has been set up then.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
+    // The server's notices are about "if not exists" and the like. Later directives win.
     let filter = EnvFilter::builder()
-        .parse(&options.filter)
+        .parse(format!("sqlx::postgres::notice=warn,{}", options.filter))
         .map_err(|reason| TelemetryError::Filter {
             filter: options.filter.clone(),
             reason,
         })?;
     let traces = options.otlp_endpoint.as_ref().map(exporter).transpose()?;
 
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = if options.json {
         lines.json().flatten_event(true).boxed()
     } else {

@@ -77,9 +77,8 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
 }
 
 fn space(data_dir: &Path) -> Finding {
-    let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let existing = folder.ancestors().find(|folder| folder.exists());
-    let shown = folder.display();
+    let existing = data_dir.ancestors().find(|folder| folder.exists());
+    let shown = data_dir.display();
     let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
         Ok(disk) => {
             u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()))
