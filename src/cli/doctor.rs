@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use sqlx::PgPool;
 
+use super::CliError;
+use super::answer;
 use super::database::Database;
 use super::database::OLDEST;
 use crate::blobs::Blobs;
@@ -15,8 +17,6 @@ use crate::config::Config;
 use crate::server;
 use crate::store;
 use crate::upstream::Upstreams;
-
-use super::CliError;
 
 /// The oldest pgvector that is supported: the first with `halfvec`.
 const OLDEST_VECTOR: (u32, u32) = (0, 7);
@@ -52,7 +52,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     let mut failed = false;
     let mut report = |finding: Finding| {
         failed |= matches!(finding, Finding::Fail(_));
-        println!("{finding}");
+        answer(finding);
     };
 
     report(space(&config.data_dir));

@@ -12,6 +12,7 @@ use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
+use super::answer;
 use super::database::Database;
 use super::keys;
 use crate::config::Config;
@@ -61,10 +62,13 @@ async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
     // It differs from the setting if that leaves the port to the system.
     let address = listener.local_addr().map_err(unusable)?;
-    println!(
-        "{}",
-        greeting(&config, address, &database.place, &models, keys_exist)
-    );
+    answer(greeting(
+        &config,
+        address,
+        &database.place,
+        &models,
+        keys_exist,
+    ));
 
     let shutdown = async move { stop.cancelled().await };
     server::serve(config, database.pool.clone(), listener, shutdown).await?;
