@@ -9,7 +9,6 @@ pub mod domain;
 pub mod telemetry;
 
 pub mod blobs;
-pub mod postgres;
 pub mod store;
 pub mod upstream;
 
@@ -17,6 +16,8 @@ pub mod feed;
 pub mod queue;
 
 pub mod api;
+pub mod runner;
 
 pub mod cli;
+pub mod postgres;
 pub mod server;

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs the SDKs under test and what the suites need, into tests/sdk/.cache. Does nothing where all is there.
+set -euo pipefail
+cd "$(dirname "$0")"
+mkdir -p .cache
+
+# done_for FOLDER FILES…: whether FOLDER was installed from exactly these FILES.
+stamp() { cat "$@" | sha256sum | cut -d' ' -f1; }
+done_for() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$(stamp "${@:2}")" ]; }
+
+for list in requirements/*.txt; do
+  folder=".cache/$(basename "$list" .txt)"
+  done_for "$folder" "$list" && continue
+  echo "installing $list"
+  rm -rf "$folder"
+  "${PYTHON:-python3}" -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list"
+  stamp "$list" > "$folder/.stamp"
+done
+
+for package in node/packages/*; do
+  folder=".cache/node-$(basename "$package")"
+  done_for "$folder" "$package"/*.json && continue
+  echo "installing $package"
+  rm -rf "$folder"
+  mkdir "$folder"
+  cp "$package"/*.json "$folder"
+  # The suites need only what the newest SDK uses on any current Node, so its engine wish is no obstacle.
+  (cd "$folder" && npm ci --silent --no-audit --no-fund --engine-strict=false)
+  stamp "$package"/*.json > "$folder/.stamp"
+done

@@ -1,0 +1,117 @@
+"""Compares a stream with the transcript that is expected of it.
+
+A transcript (golden/*.yaml) lists the events in order. An event names the fields that differ from the base
+object of its kind (golden/objects.yaml). Before the comparison ids become `run_1`, `msg_2`, … by order of
+appearance, times become `T`, counts of tokens `N`, and the pieces of one text or one argument are joined into one
+event. Names, values and the order of keys are then compared exactly.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+GOLDEN = Path(__file__).parent / "golden"
+# Long enough not to be the name of a field, such as `run_id`.
+ID = re.compile(r"\b(?:(asst|thread|run|step|msg)_[A-Za-z0-9]{12,}|(call)_[A-Za-z0-9-]+)")
+ANY = "ANY"
+
+
+def expected(name):
+    """The events of a transcript, in full."""
+    bases = yaml.safe_load((GOLDEN / "objects.yaml").read_text())
+    transcript = yaml.safe_load((GOLDEN / f"{name}.yaml").read_text())
+    return [_expand(event, bases, transcript.get("run", {})) for event in transcript["events"]]
+
+
+def _expand(event, bases, of_run):
+    ((name, fields),) = event.items()
+    if name == "done":
+        return name, fields
+    kind = next(kind for kind in bases["kinds"] if re.fullmatch(bases["kinds"][kind], name))
+    return name, bases[kind] | (of_run if kind == "run" else {}) | (fields or {})
+
+
+def normal(events):
+    """The events of a stream as a transcript has them."""
+    return _join([(name, _redact(data)) for name, data in _with_short_ids(events)])
+
+
+def _with_short_ids(events):
+    names = {}
+    counts = {}
+
+    def short(match):
+        kind = match[1] or match[2]
+        if match[0] not in names:
+            counts[kind] = counts.get(kind, 0) + 1
+            names[match[0]] = f"{kind}_{counts[kind]}"
+        return names[match[0]]
+
+    return [(name, json.loads(ID.sub(short, json.dumps(data)))) for name, data in events]
+
+
+def _redact(value, key=""):
+    if isinstance(value, dict):
+        return {name: _redact(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redact(inner) for inner in value]
+    if key.endswith("_at") and isinstance(value, int):
+        return "T"
+    if key.endswith("_tokens") and isinstance(value, int) and not key.startswith("max_"):
+        return "N"
+    return value
+
+
+def _join(events):
+    joined = []
+    for name, data in events:
+        piece = _piece(name, data)
+        if piece and joined and joined[-1][0] == name and _same_place(joined[-1][1], data):
+            _append(joined[-1][1], piece)
+        else:
+            joined.append((name, data))
+    return joined
+
+
+def _piece(name, data):
+    """What a delta adds to what was said before, when it does nothing else."""
+    if name == "thread.message.delta":
+        (part,) = data["delta"]["content"]
+        return part["text"].get("value") if list(part["text"]) == ["value"] else None
+    if name == "thread.run.step.delta":
+        (call,) = data["delta"]["step_details"]["tool_calls"]
+        return call["function"].get("arguments") if list(call["function"]) == ["arguments"] else None
+    return None
+
+
+def _same_place(before, data):
+    return _place(before) == _place(data)
+
+
+def _place(data):
+    inner = data["delta"].get("content") or data["delta"]["step_details"]["tool_calls"]
+    return data["id"], inner[0]["index"]
+
+
+def _append(before, piece):
+    if "content" in before["delta"]:
+        before["delta"]["content"][0]["text"]["value"] += piece
+    else:
+        before["delta"]["step_details"]["tool_calls"][0]["function"]["arguments"] += piece
+
+
+def differences(actual, wanted):
+    """Readable differences between two lists of events."""
+    found = []
+    if [name for name, _ in actual] != [name for name, _ in wanted]:
+        found.append(f"events: {[name for name, _ in actual]}")
+        found.append(f"wanted: {[name for name, _ in wanted]}")
+        return found
+    for position, ((name, got), (_, want)) in enumerate(zip(actual, wanted)):
+        if isinstance(got, dict):
+            got = {key: ANY if isinstance(want, dict) and want.get(key) == ANY else value for key, value in got.items()}
+        if json.dumps(got) != json.dumps(want):
+            found.append(f"event {position} {name}\n   is     {json.dumps(got)}\n   wanted {json.dumps(want)}")
+    return found
