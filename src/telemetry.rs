@@ -205,8 +205,8 @@ impl Telemetry {
 
 /// The process's metrics, which `/metrics` renders. The first call starts collecting.
 ///
-/// Somebody must call [`run_upkeep`](PrometheusHandle::run_upkeep) every few seconds, or the
-/// samples of histograms pile up between two scrapes.
+/// [`run_upkeep`](PrometheusHandle::run_upkeep) wants to be called every few seconds, or the samples
+/// of histograms pile up between two scrapes; `assistd serve` does.
 ///
 /// # Panics
 /// If another recorder has been installed, which nothing here does.

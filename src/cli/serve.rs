@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::postgres::Halter;
 use crate::server;
 use crate::store;
+use crate::telemetry;
 use crate::upstream::Upstreams;
 
 /// Exit code of a process that a signal has ended, as shells have it for Ctrl-C.
@@ -70,9 +72,22 @@ async fn serve(
         keys_exist,
     ));
 
-    let shutdown = async move { stop.cancelled().await };
-    server::serve(config, database.pool.clone(), listener, shutdown).await?;
+    let shutdown = stop.clone().cancelled_owned();
+    let serving = server::serve(config, database.pool.clone(), listener, shutdown);
+    tokio::select! {
+        served = serving => served?,
+        () = keep_metrics_small() => {}
+    }
     Ok(())
+}
+
+/// Sums up the samples of metrics, which would pile up if nobody asked for them. Never ends.
+async fn keep_metrics_small() {
+    let mut often = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        often.tick().await;
+        telemetry::prometheus().run_upkeep();
+    }
 }
 
 /// What a person needs to know to use the server.
