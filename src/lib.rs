@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod domain;
+pub mod telemetry;
 
 pub mod blobs;
 pub mod store;
@@ -14,3 +16,8 @@ pub mod feed;
 pub mod queue;
 
 pub mod api;
+pub mod runner;
+
+pub mod cli;
+pub mod postgres;
+pub mod server;

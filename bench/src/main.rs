@@ -1,1 +1,188 @@
-fn main(){}
+//! The benchmark of assistd: a load generator, a null server and a fake upstream.
+//!
+//! `bench/README.md` says what is measured and how to read it.
+
+mod api;
+mod clock;
+mod database;
+mod http;
+mod lines;
+mod load;
+mod meter;
+mod null;
+mod process;
+mod report;
+mod sitting;
+mod stamp;
+mod steps;
+mod subject;
+mod targets;
+mod upstream;
+
+use crate::http::CallError;
+use crate::http::Http;
+use crate::steps::Plan;
+use crate::subject::Kind;
+use axum::Router;
+use axum::serve::ListenerExt;
+use clap::Parser;
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+
+/// Why a benchmark or one of its steps could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    System(#[from] nix::Error),
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A server that did not come up.
+    #[error("{name} did not start: {why}\n{tail}")]
+    Start {
+        name: &'static str,
+        why: String,
+        tail: String,
+    },
+    /// Runs and calls of the model do not match.
+    #[error("the upstream was called {found} times, not {expected}")]
+    Calls { expected: u64, found: u64 },
+    #[error("no operation was done")]
+    Nothing,
+    #[error("the step needs the server's database on this machine")]
+    NoDatabase,
+    #[error("{0}")]
+    Unexpected(&'static str),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Measures assistd beside a server that does nothing.
+#[derive(Parser)]
+enum Command {
+    /// Measure, and print the figures beside their targets.
+    Run(Run),
+    /// Serve the null server.
+    Null {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Address of the Chat Completions upstream.
+        #[arg(long)]
+        upstream: SocketAddr,
+    },
+    /// Serve the fake upstream.
+    Upstream {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+#[derive(Parser)]
+struct Run {
+    /// Less of everything: under two minutes instead of a quarter of an hour.
+    #[arg(long)]
+    quick: bool,
+    /// Only the steps whose name begins so, after a warm-up; results are not written.
+    #[arg(long, value_name = "PREFIX")]
+    only: Option<String>,
+    /// Measure a second null server instead of assistd: how much the harness itself varies.
+    #[arg(long)]
+    null: bool,
+    /// The server to measure.
+    #[arg(long, default_value = "target/release/assistd")]
+    assistd: PathBuf,
+    /// A scratch database for assistd; without it assistd runs its own.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// A further setting of assistd, as in its environment.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Folder for the results.
+    #[arg(long, default_value = "bench/results")]
+    results: PathBuf,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Null { listen, upstream } => {
+            serve(listen, null::router(Http::new(upstream, "null"))).await
+        }
+        Command::Upstream { listen } => serve(listen, upstream::router()).await,
+        Command::Run(options) => tokio::select! {
+            done = run(options) => done,
+            _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+        },
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(listen: SocketAddr, router: Router) -> Result<ExitCode, BenchError> {
+    let listener = TcpListener::bind(listen).await?.tap_io(|socket| {
+        // Without it small answers wait; but they come all the same.
+        let _ = socket.set_nodelay(true);
+    });
+    axum::serve(listener, router).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(options: Run) -> Result<ExitCode, BenchError> {
+    // A thousand streams take three thousand descriptors; children inherit the limit.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let plan = if options.quick {
+        Plan::quick()
+    } else {
+        Plan::full()
+    };
+    let tested = if options.null {
+        Kind::Null
+    } else {
+        Kind::Assistd {
+            binary: options.assistd,
+            database_url: options.database_url,
+            settings: options.settings,
+        }
+    };
+    let report = sitting::sit(tested, &plan, options.only.as_deref()).await?;
+    let title = if options.quick {
+        "Benchmark, quick"
+    } else {
+        "Benchmark"
+    };
+    let table = report.markdown(title);
+    println!("\n{table}");
+    if options.only.is_none() && !options.null {
+        fs::create_dir_all(&options.results)?;
+        let name = if options.quick { "quick" } else { "latest" };
+        fs::write(options.results.join(format!("{name}.md")), table)?;
+        let json = format!("{:#}\n", report.json());
+        fs::write(options.results.join(format!("{name}.json")), json)?;
+    }
+    Ok(if report.has_failures() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

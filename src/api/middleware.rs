@@ -59,8 +59,8 @@ async fn observe(request: Request, next: Next) -> Response {
     let elapsed = begun.elapsed();
     let labels =
         [("route", route), ("method", method.to_string()), ("status", status.as_str().to_owned())];
-    metrics::counter!("assistd_http_requests_total", &labels).increment(1);
-    metrics::histogram!("assistd_http_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    metrics::counter!("assistd_requests_total", &labels).increment(1);
+    metrics::histogram!("assistd_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
 
     let headers = response.headers_mut();
     headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));

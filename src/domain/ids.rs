@@ -106,6 +106,10 @@ typed_id!(
     ProjectId, "proj_", "proj", alphanumeric24
 );
 typed_id!(
+    /// A key that opens a project.
+    ApiKeyId, "key_", "key", alphanumeric24
+);
+typed_id!(
     /// A model with instructions and tools.
     AssistantId, "asst_", "asst", alphanumeric24
 );

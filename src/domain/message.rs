@@ -105,6 +105,17 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// Length of its text in bytes; pictures have none.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text { value } => value.len(),
+            Self::Refusal { refusal } => refusal.len(),
+            Self::ImageFile { .. } | Self::ImageUrl { .. } => 0,
+        }
+    }
+}
+
 /// How closely a model looks at a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,6 @@
 //! The nouns of the Assistants API and their rules. No I/O and no clock in here.
 
+pub mod api_key;
 pub mod assistant;
 pub mod event;
 pub mod file;

@@ -9,6 +9,7 @@ pub mod assistants;
 pub mod files;
 pub mod messages;
 mod page;
+pub mod projects;
 pub mod run_events;
 pub mod run_steps;
 pub mod runs;

@@ -1,7 +1,7 @@
 //! Table `run_events`: the log half of the feed.
 
 use serde_json::value::RawValue;
-use sqlx::{PgExecutor, Row};
+use sqlx::{PgExecutor, PgPool, Row};
 
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
@@ -40,17 +40,16 @@ impl Segment {
 /// Appends stretches of several runs in one statement. Those whose lease is lost are left out, and
 /// one written already stays as it is.
 ///
-/// The caller turns `synchronous_commit` off for this: what is lost with the machine is a few
-/// deltas, and the objects themselves are committed separately.
-pub async fn append(
-    db: impl PgExecutor<'_>,
-    segments: &[(Lease, Segment)],
-) -> Result<(), StoreError> {
+/// Does not wait for the disk: what may be lost with the machine is a few deltas; the objects
+/// themselves are committed separately.
+pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), StoreError> {
     let runs: Vec<&str> = segments.iter().map(|(lease, _)| lease.run().as_str()).collect();
     let attempts: Vec<i32> = segments.iter().map(|(lease, _)| lease.attempt()).collect();
     let firsts: Vec<i64> = segments.iter().map(|(_, segment)| segment.first.0).collect();
     let lasts: Vec<i64> = segments.iter().map(|(_, segment)| segment.last.0).collect();
     let events: Vec<&str> = segments.iter().map(|(_, segment)| segment.json.as_str()).collect();
+    let mut transaction = pool.begin().await?;
+    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
     sqlx::query(
         "insert into run_events (run_id, first_seq, last_seq, events)
          select new.run_id, new.first_seq, new.last_seq, new.events
@@ -65,8 +64,9 @@ pub async fn append(
     .bind(firsts)
     .bind(lasts)
     .bind(events)
-    .execute(db)
+    .execute(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(())
 }
 

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
@@ -437,15 +436,12 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     Ok(Claimed { lease: Lease { run: run.id.clone(), attempt }, run, origin })
 }
 
-/// How many runs are due and how long the oldest of them has been: the queue's depth and wait.
-pub async fn backlog(db: impl PgExecutor<'_>) -> Result<(i64, f64), StoreError> {
-    let backlog = sqlx::query_as(
-        "select count(*), coalesce(extract(epoch from now() - min(due_at)), 0)::float8
-         from runs where due_at <= now()",
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(backlog)
+/// How many runs are due: the queue's depth.
+pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let depth = sqlx::query_scalar("select count(*) from runs where due_at <= now()")
+        .fetch_one(db)
+        .await?;
+    Ok(depth)
 }
 
 /// What a worker writes in one go: all of it or, when the lease is lost, nothing.
@@ -630,17 +626,6 @@ pub async fn now(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
 
 fn names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
-}
-
-/// For `doctor` and metrics: how many runs there are in each status.
-pub async fn count_active(db: impl PgExecutor<'_>) -> Result<Value, StoreError> {
-    let counts = sqlx::query_scalar(
-        "select coalesce(jsonb_object_agg(status, n), '{}') from (
-             select status, count(*) as n from runs where ended_at is null group by status) as t",
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(counts)
 }
 
 /// Whether the run does not exist any more.

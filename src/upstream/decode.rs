@@ -29,7 +29,7 @@ pub(super) fn events(
     mut body: stream::BoxStream<'static, Result<Bytes, UpstreamError>>,
 ) -> impl Stream<Item = Result<TurnEvent, UpstreamError>> + Send + 'static {
     async_stream::try_stream! {
-        let first = first_chunk(&mut body).await?;
+        let first = beginning(&mut body).await?;
         let mut decoder = Decoder::default();
         let mut ready = Vec::new();
         if first.trim_ascii_start().starts_with(b"{") {
@@ -44,9 +44,11 @@ pub(super) fn events(
             }
             return;
         }
-        // The blank line dispatches a last event that the server did not close.
-        let end = stream::iter([Ok(Bytes::from_static(b"\n\n"))]);
-        let mut lines = stream::iter([Ok(first)]).chain(body).chain(end).eventsource();
+        // The last blank line dispatches an event that the server did not close; the first one
+        // keeps any further byte order mark from the parser's beginning.
+        let blank = || Ok(Bytes::from_static(b"\n\n"));
+        let start = stream::iter([blank(), Ok(first)]);
+        let mut lines = start.chain(body).chain(stream::iter([blank()])).eventsource();
         while let Some(line) = lines.next().await {
             let data = line.map_err(transport)?.data;
             if data.trim() == "[DONE]" {
@@ -67,12 +69,16 @@ pub(super) fn events(
 
 type Body = stream::BoxStream<'static, Result<Bytes, UpstreamError>>;
 
-/// The first chunk that holds more than white space; empty when there is none.
-async fn first_chunk(body: &mut Body) -> Result<Bytes, UpstreamError> {
+/// The beginning of the body, as far as it takes to see what it is, without white space chunks and
+/// byte order mark (at which the parser of event streams panics).
+async fn beginning(body: &mut Body) -> Result<Bytes, UpstreamError> {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let mut start = Vec::new();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk?;
-        if !chunk.trim_ascii().is_empty() {
-            return Ok(chunk);
+        start.extend_from_slice(&chunk?);
+        let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
+        if !BYTE_ORDER_MARK.starts_with(text) && !text.trim_ascii().is_empty() {
+            return Ok(Bytes::copy_from_slice(text));
         }
     }
     Err(UpstreamError::disconnected())
@@ -345,3 +351,6 @@ fn usage(usage: &Value) -> Option<Usage> {
         reasoning: number(&usage["completion_tokens_details"]["reasoning_tokens"]).unwrap_or(0),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -351,7 +351,7 @@ fn is_context_length(message: &str) -> bool {
 fn context_limit(message: &str) -> Option<u32> {
     static LIMIT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i)(?:context (?:length|size|window)|prompt length|number of tokens allowed)\D{0,24}(\d{3,9})",
+            r"(?i)(?:context (?:length|size|window)|prompt length|number of tokens allowed)\D{0,24}(\d{2,9})",
         )
         .expect("a constant pattern")
     });
@@ -362,3 +362,6 @@ fn nonempty(text: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

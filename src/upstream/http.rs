@@ -68,17 +68,13 @@ impl HttpUpstream {
             unsupported,
         } = options;
         let wrong = |what: String| SetupError(format!("upstream `{name}`: {what}"));
-        let mut base: Url = base_url
+        let base: Url = base_url
             .parse()
             .map_err(|error| wrong(format!("the base URL is invalid: {error}")))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(wrong(
                 "the base URL must begin with http:// or https://".into(),
             ));
-        }
-        // So that joining adds to the path instead of replacing its last part.
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
         }
         let credentials = match &api_key {
             Some(key) => {
@@ -177,10 +173,10 @@ impl HttpUpstream {
 
     /// The list of models, which every compatible server has, to see whether it answers.
     pub(super) async fn list_models(&self) -> Result<Answer, UpstreamError> {
-        let url = self.url(match self.kind {
-            Kind::OpenAi => "models".into(),
-            Kind::Azure { .. } => "openai/models".into(),
-        });
+        let url = match self.kind {
+            Kind::OpenAi => self.url(["models"]),
+            Kind::Azure { .. } => self.url(["openai", "models"]),
+        };
         self.execute(self.client.get(url)).await
     }
 
@@ -193,24 +189,29 @@ impl HttpUpstream {
     }
 
     async fn post(&self, endpoint: Endpoint, body: &Value) -> Result<Answer, UpstreamError> {
-        let path = match (&self.kind, endpoint) {
-            (Kind::OpenAi, endpoint) => endpoint.path().to_owned(),
-            (Kind::Azure { .. }, endpoint) => {
-                let model = body["model"].as_str().unwrap_or_default();
-                format!("openai/deployments/{model}/{}", endpoint.path())
+        let model = body["model"].as_str().unwrap_or_default();
+        let url = match &self.kind {
+            Kind::OpenAi => self.url(endpoint.path().split('/')),
+            Kind::Azure { .. } => {
+                let deployment = ["openai", "deployments", model];
+                self.url(deployment.into_iter().chain(endpoint.path().split('/')))
             }
         };
         let request = self
             .client
-            .post(self.url(path))
+            .post(url)
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
         self.execute(request).await
     }
 
-    fn url(&self, path: String) -> Url {
+    /// An address below the base. A client chose the model's name, so what it holds must not make
+    /// another path.
+    fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path()));
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
         if let Kind::Azure { api_version } = &self.kind {
             url.query_pairs_mut()
                 .append_pair("api-version", api_version);

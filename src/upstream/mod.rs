@@ -3,9 +3,7 @@
 //!
 //! Knows nothing of runs, threads or the database.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use std::time::Instant;
 
 use async_openai::types::chat::ChatCompletionStreamOptions;
@@ -20,21 +18,32 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+mod catalog;
 mod decode;
 mod error;
 mod http;
+mod options;
 mod retry;
 mod routes;
 mod scripted;
 pub mod tokens;
+mod turn;
 
 pub use error::FailureCode;
 pub use error::SetupError;
 pub use error::UpstreamError;
+pub use options::Kind;
+pub use options::Options;
+pub use options::UpstreamOptions;
 pub use routes::Model;
 pub use routes::Route;
 pub use routes::RouteOptions;
+pub use turn::FinishReason;
+pub use turn::TurnEvent;
+pub use turn::TurnStream;
+pub use turn::Usage;
 
+use catalog::Catalog;
 use error::Detail;
 use http::HttpUpstream;
 use routes::Routes;
@@ -42,138 +51,6 @@ use scripted::Scripted;
 
 /// Longest error body that is read, in bytes.
 const ERROR_BODY_LIMIT: usize = 64 << 10;
-/// How long [`Upstreams::probe`] waits for a server.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What the models behind this server are.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The model servers. The first one gets every name that no route matches; with none at all
-    /// the scripted model does.
-    pub upstreams: Vec<UpstreamOptions>,
-    /// The route table, most specific patterns first.
-    pub routes: Vec<RouteOptions>,
-    /// The script of the scripted model; the bundled one when absent.
-    pub script: Option<PathBuf>,
-    /// Longest time to open a connection.
-    pub connect_timeout: Duration,
-    /// Longest silence: before the answer begins, and between any two pieces of it.
-    pub idle_timeout: Duration,
-    /// How often a turn is repeated after a passing failure.
-    pub retries: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            upstreams: Vec::new(),
-            routes: Vec::new(),
-            script: None,
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(300),
-            retries: 3,
-        }
-    }
-}
-
-/// One model server.
-#[derive(Clone)]
-pub struct UpstreamOptions {
-    /// What routes, logs and metrics call it.
-    pub name: String,
-    /// Which flavour of the protocol it speaks.
-    pub kind: Kind,
-    /// For [`Kind::OpenAi`] what SDKs call the base URL, `…/v1`; for [`Kind::Azure`] the resource's
-    /// address.
-    pub base_url: String,
-    /// The key to send.
-    pub api_key: Option<String>,
-    /// Request parameters never to send it: any of `stream_options`, `parallel_tool_calls` and
-    /// `max_completion_tokens` (then sent as `max_tokens`). Others are found out by themselves.
-    pub unsupported: Vec<String>,
-}
-
-impl std::fmt::Debug for UpstreamOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the key nor the address, which may hold credentials.
-        f.debug_struct("UpstreamOptions")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .field("unsupported", &self.unsupported)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A flavour of the Chat Completions protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `Authorization: Bearer`, `/chat/completions`.
-    OpenAi,
-    /// `api-key`, `/openai/deployments/{model}/chat/completions`.
-    Azure {
-        /// The `api-version` query parameter.
-        api_version: String,
-    },
-}
-
-/// A piece of a model's answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TurnEvent {
-    /// More of the answer's text.
-    Text(String),
-    /// More of a refusal.
-    Refusal(String),
-    /// More of the model's reasoning, where a server shows it. Not part of the answer.
-    Reasoning(String),
-    /// More of a tool call.
-    ToolCall {
-        /// Which call of this answer, counted from 0 in the order of their beginnings.
-        index: usize,
-        /// The server's id, on the first piece only and not always. Unique within the answer, but
-        /// servers may use it again in the next.
-        id: Option<String>,
-        /// The tool's name, on the first piece only and always.
-        name: Option<String>,
-        /// More of the arguments' JSON text. It need not be valid: the model wrote it.
-        arguments: String,
-    },
-    /// What the answer cost, if the server says so; once, just before the end.
-    Usage(Usage),
-    /// Why the answer ended: the last event of every complete answer.
-    Finish(FinishReason),
-}
-
-/// Why a model stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The answer is complete, without tool calls.
-    Stop,
-    /// A token limit cut it off.
-    Length,
-    /// It ends in tool calls.
-    ToolCalls,
-    /// A content filter cut it off.
-    ContentFilter,
-}
-
-/// Tokens of one turn, as the upstream counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt: u32,
-    /// Tokens of the answer.
-    pub completion: u32,
-    /// Both.
-    pub total: u32,
-    /// Those of the prompt that came from the upstream's cache.
-    pub cached: u32,
-    /// Those of the answer that were reasoning.
-    pub reasoning: u32,
-}
-
-/// A model's answer as it comes. Dropping it ends the call.
-pub type TurnStream = BoxStream<'static, Result<TurnEvent, UpstreamError>>;
-
 /// An upstream's answer, to be handed on as it is.
 pub struct Passthrough {
     /// The HTTP status.
@@ -207,6 +84,8 @@ struct Inner {
     servers: Vec<HttpUpstream>,
     scripted: Scripted,
     routes: Routes,
+    /// What the default server lists.
+    catalog: Catalog,
     retries: u32,
 }
 
@@ -279,6 +158,7 @@ impl Upstreams {
                 servers,
                 scripted,
                 routes,
+                catalog: Catalog::default(),
                 retries,
             }),
         })
@@ -293,13 +173,29 @@ impl Upstreams {
         route
     }
 
-    /// The models that can be named: those of the routes and those of the script.
+    /// The models that the settings name: those of the routes and those of the script.
     pub fn models(&self) -> Vec<Model> {
         let mut models = self.inner.routes.models();
         models.extend(self.inner.scripted.model_names().map(|id| Model {
             id,
             owned_by: scripted::UPSTREAM.to_owned(),
         }));
+        models
+    }
+
+    /// The models of the settings and, where names without a route go to a model server, those that
+    /// it lists; its list may be a minute old.
+    pub async fn available_models(&self) -> Vec<Model> {
+        let mut models = self.models();
+        if let Some(server) = self.inner.servers.first()
+            && !self.inner.routes.has_default()
+        {
+            for model in self.inner.catalog.models(server).await {
+                if models.iter().all(|known| known.id != model.id) {
+                    models.push(model);
+                }
+            }
+        }
         models
     }
 
@@ -386,19 +282,12 @@ impl Upstreams {
 
     /// Asks every upstream whether it is there.
     pub async fn probe(&self) -> Vec<ProbeResult> {
-        let probes = self.inner.servers.iter().map(async |server| {
-            let outcome = tokio::time::timeout(PROBE_TIMEOUT, probe(server)).await;
-            ProbeResult {
-                upstream: server.name().to_owned(),
-                address: server.address(),
-                outcome: outcome.unwrap_or_else(|_| {
-                    Err(UpstreamError::Unavailable {
-                        message: format!("No answer in {} seconds.", PROBE_TIMEOUT.as_secs()),
-                        retry_after: None,
-                        passing: true,
-                    })
-                }),
-            }
+        let probes = self.inner.servers.iter().map(async |server| ProbeResult {
+            upstream: server.name().to_owned(),
+            address: server.address(),
+            outcome: catalog::list(server)
+                .await
+                .map(|models| format!("reachable, {} models", models.len())),
         });
         let mut results = futures::future::join_all(probes).await;
         results.push(ProbeResult {
@@ -517,31 +406,20 @@ impl Upstreams {
     }
 }
 
-async fn probe(server: &HttpUpstream) -> Result<String, UpstreamError> {
-    let answer = server.list_models().await?;
-    let status = answer.status;
-    let text = read_error_body(answer.body).await;
-    if !status.is_success() {
-        let text = server.redact(text);
-        return Err(Detail::from_body(&text).into_error(server.name(), status, None));
-    }
-    Ok(
-        match serde_json::from_str::<Value>(&text)
-            .ok()
-            .and_then(|list| Some(list["data"].as_array()?.len()))
-        {
-            Some(models) => format!("reachable, {models} models"),
-            None => "reachable".to_owned(),
-        },
-    )
+/// Reads the body of an error.
+async fn read_error_body(body: BoxStream<'static, Result<Bytes, UpstreamError>>) -> String {
+    read_body(body, ERROR_BODY_LIMIT).await
 }
 
-/// Reads the beginning of a body that is no answer. What cannot be read is left out.
-async fn read_error_body(mut body: BoxStream<'static, Result<Bytes, UpstreamError>>) -> String {
+/// Reads a body up to about so many bytes. What cannot be read is left out.
+async fn read_body(
+    mut body: BoxStream<'static, Result<Bytes, UpstreamError>>,
+    limit: usize,
+) -> String {
     let mut bytes = Vec::new();
     while let Some(Ok(chunk)) = body.next().await {
         bytes.extend_from_slice(&chunk);
-        if bytes.len() >= ERROR_BODY_LIMIT {
+        if bytes.len() >= limit {
             break;
         }
     }
@@ -566,3 +444,6 @@ fn count_tokens(model: &str, usage: &Usage) {
     count("completion", usage.completion);
     count("reasoning", usage.reasoning);
 }
+
+#[cfg(test)]
+mod tests;

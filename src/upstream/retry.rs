@@ -51,3 +51,69 @@ pub(super) fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderName;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn limited(retry_after: Option<Duration>) -> UpstreamError {
+        UpstreamError::RateLimited {
+            message: String::new(),
+            retry_after,
+            exhausted: false,
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_jitter_only_shortens_them() {
+        let pauses =
+            |jitter| (0..6).map(move |n| pause(&limited(None), n, jitter).map(|p| p.as_millis()));
+        let full: Vec<_> = pauses(0.0).collect();
+        assert_eq!(full, [500, 1_000, 2_000, 4_000, 8_000, 8_000].map(Some));
+        let half: Vec<_> = pauses(1.0).collect();
+        assert_eq!(half, [250, 500, 1_000, 2_000, 4_000, 4_000].map(Some));
+        assert!(pause(&limited(None), u32::MAX, 0.5).is_some());
+    }
+
+    #[test]
+    fn a_requested_pause_is_kept_unless_it_is_too_long() {
+        let asked = |seconds| pause(&limited(Some(Duration::from_secs(seconds))), 0, 1.0);
+        assert_eq!(asked(0), Some(Duration::ZERO));
+        assert_eq!(asked(20), Some(Duration::from_secs(20)));
+        assert_eq!(asked(61), None);
+        assert_eq!(pause(&UpstreamError::broken("x"), 0, 0.0), None);
+    }
+
+    #[test]
+    fn pauses_are_asked_for_in_three_ways() {
+        let asked = |name: &'static str, value: &str| {
+            let value = HeaderValue::from_str(value).expect("a header");
+            requested_pause(&HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                value,
+            )]))
+        };
+        assert_eq!(
+            asked("retry-after-ms", "1500"),
+            Some(Duration::from_millis(1_500))
+        );
+        assert_eq!(asked("retry-after", "2"), Some(Duration::from_secs(2)));
+        assert_eq!(
+            asked("retry-after", "0.5"),
+            Some(Duration::from_millis(500))
+        );
+        assert_eq!(
+            asked("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"),
+            Some(Duration::ZERO)
+        );
+        let future = asked("retry-after", "Wed, 21 Oct 2150 07:28:00 GMT").expect("a date");
+        assert!(future > Duration::from_secs(1_000_000));
+        for nonsense in ["soon", "-1", "NaN", ""] {
+            assert_eq!(asked("retry-after", nonsense), None, "{nonsense}");
+        }
+        assert_eq!(requested_pause(&HeaderMap::new()), None);
+    }
+}

@@ -115,6 +115,11 @@ impl Routes {
         models
     }
 
+    /// Whether a route takes every name, so that none is passed on as it is.
+    pub(super) fn has_default(&self) -> bool {
+        self.table.iter().any(|(_, route)| route.pattern == "*")
+    }
+
     /// The table as text: `gpt-* → local (qwen3), others → openai`.
     pub(super) fn describe(&self) -> String {
         let mut lines: Vec<String> = self
@@ -125,7 +130,7 @@ impl Routes {
                 None => format!("{} → {}", route.pattern, route.upstream),
             })
             .collect();
-        if !self.table.iter().any(|(_, route)| route.pattern == "*") {
+        if !self.has_default() {
             let rest = if lines.is_empty() {
                 "every model"
             } else {

@@ -235,3 +235,6 @@ fn error(error: &HttpErrorFile) -> Answer {
 fn content_type(kind: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,9 @@ use crate::upstream::tokens;
 /// What a broken server sends: neither UTF-8 nor JSON.
 const GARBAGE: &[u8] = b"data: {\"choices\": [\xff\xfe\n\n";
 
+/// Longest time that an answer takes, whatever its script says.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
 /// An answer ready to be sent.
 pub(super) struct Reply {
     model: String,
@@ -142,13 +145,13 @@ impl Reply {
         async_stream::stream! {
             let envelope = Envelope::new("chat.completion.chunk", &self);
             let mut sent = 0_u32;
-            wait_until(start + self.pace.latency).await;
+            wait_until(start + self.pace.due(0)).await;
             yield Ok(envelope.chunk(json!({ "role": "assistant", "content": "" }), None));
             for piece in &self.pieces {
                 if self.broken.is_some_and(|broken| sent >= broken.after) {
                     break;
                 }
-                wait_until(start + self.pace.latency + self.pace.time_for(sent)).await;
+                wait_until(start + self.pace.due(sent)).await;
                 yield Ok(envelope.chunk(self.delta(&piece.delta), None));
                 sent = sent.saturating_add(piece.tokens);
             }
@@ -181,7 +184,7 @@ impl Reply {
         let start = Instant::now();
         async_stream::stream! {
             let tokens = self.pieces.iter().map(|piece| piece.tokens).sum();
-            wait_until(start + self.pace.latency + self.pace.time_for(tokens)).await;
+            wait_until(start + self.pace.due(tokens)).await;
             let mut text = Bytes::from(self.completion().to_string());
             match self.broken.map(|broken| broken.how) {
                 Some(BreakKind::Disconnect) => {
@@ -262,14 +265,14 @@ impl Reply {
 }
 
 impl Pace {
-    /// The time that tokens take after the first one.
-    fn time_for(self, tokens: u32) -> Duration {
-        match self.tokens_per_second {
-            Some(rate) => {
-                Duration::try_from_secs_f64(f64::from(tokens) / rate).unwrap_or(Duration::MAX / 4)
-            }
-            None => Duration::ZERO,
-        }
+    /// When what follows so many tokens is due, from the request on.
+    fn due(self, tokens: u32) -> Duration {
+        let time = self
+            .tokens_per_second
+            .map(|rate| f64::from(tokens) / rate)
+            .unwrap_or_default();
+        let time = Duration::try_from_secs_f64(time).unwrap_or(LONGEST_WAIT);
+        self.latency.saturating_add(time).min(LONGEST_WAIT)
     }
 }
 

@@ -1,0 +1,138 @@
+//! A lean HTTP/1.1 client: keep-alive, no Nagle, no redirects, no decoding.
+//!
+//! The load generator shares the machine with what it measures, so it must cost little; the null
+//! server calls the upstream with it for the same reason.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::net::SocketAddr;
+
+/// Why a call gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The connection failed before or while the answer was read.
+    #[error("{path}: {cause}")]
+    Transport {
+        /// Path of the request.
+        path: String,
+        /// What the client library says.
+        cause: String,
+    },
+    /// An answer that is not 2xx.
+    #[error("{path}: HTTP {status}: {body}")]
+    Status {
+        /// Path of the request.
+        path: String,
+        /// Its status.
+        status: StatusCode,
+        /// The beginning of its body.
+        body: String,
+    },
+    /// A 2xx answer that is not what the protocol promises.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+/// A pool of connections to one address on this machine. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Http {
+    client: Client<HttpConnector, Full<Bytes>>,
+    address: SocketAddr,
+    authorization: HeaderValue,
+}
+
+impl Http {
+    /// Makes a client that sends `key` as its bearer token. Connects only when first used.
+    pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(usize::MAX)
+            .build(connector);
+        let authorization = HeaderValue::from_str(&format!("Bearer {key}"))
+            .expect("keys of the benchmark are plain ASCII");
+        Self {
+            client,
+            address,
+            authorization,
+        }
+    }
+
+    /// Reads an object.
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, CallError> {
+        collect(path, self.send(Method::GET, path, Bytes::new()).await?).await
+    }
+
+    /// Posts a JSON body and reads the whole answer.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, CallError> {
+        collect(path, self.send(Method::POST, path, body.into()).await?).await
+    }
+
+    /// Posts a JSON body and gives the answer's body to read as it comes.
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Incoming, CallError> {
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, CallError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header(AUTHORIZATION, &self.authorization)
+            .header("openai-beta", "assistants=v2")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .expect("paths of the benchmark are valid");
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| transport(path, &error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let body = collect(path, answer.into_body()).await?;
+        let shown = &body[..body.len().min(300)];
+        Err(CallError::Status {
+            path: path.to_owned(),
+            status,
+            body: String::from_utf8_lossy(shown).into_owned(),
+        })
+    }
+}
+
+async fn collect(path: &str, body: Incoming) -> Result<Bytes, CallError> {
+    let collected = body
+        .collect()
+        .await
+        .map_err(|error| transport(path, &error))?;
+    Ok(collected.to_bytes())
+}
+
+/// An error of the connection, with the cause that the library's short text leaves out.
+pub(crate) fn transport(path: &str, error: &dyn std::error::Error) -> CallError {
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        cause = format!("{cause}: {inner}");
+        source = inner.source();
+    }
+    CallError::Transport {
+        path: path.to_owned(),
+        cause,
+    }
+}

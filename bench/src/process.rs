@@ -1,0 +1,186 @@
+//! What a process costs, read from `/proc`; and children that do not outlive the benchmark.
+
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::fs;
+use std::io;
+use std::process::Child;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Clock ticks a second in `/proc`, fixed by Linux for all programs.
+const TICKS: u64 = 100;
+
+/// The facts of `/proc/<pid>/stat` that the benchmark needs.
+struct Stat {
+    name: String,
+    parent: i32,
+    /// Ticks used by the process itself.
+    own: u64,
+    /// Ticks used by children that have ended.
+    ended_children: u64,
+}
+
+fn stat(pid: Pid) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in brackets and may hold any character, so the fields are counted from its end.
+    let (head, tail) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    Some(Stat {
+        name: head.split_once('(')?.1.to_owned(),
+        parent: fields.get(1)?.parse().ok()?,
+        own: ticks(11)? + ticks(12)?,
+        ended_children: ticks(13)? + ticks(14)?,
+    })
+}
+
+fn time(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1_000 / TICKS)
+}
+
+/// CPU time of one process, its children not counted. Zero when it is gone.
+pub(crate) fn cpu(pid: Pid) -> Duration {
+    stat(pid).map_or(Duration::ZERO, |stat| time(stat.own))
+}
+
+/// CPU time of a process and of all its children, ended ones included.
+pub(crate) fn cpu_of_family(parent: Pid) -> Duration {
+    let Some(own) = stat(parent) else {
+        return Duration::ZERO;
+    };
+    let children = children(parent).into_iter().filter_map(stat);
+    time(own.own + own.ended_children + children.map(|child| child.own).sum::<u64>())
+}
+
+/// CPU time of the whole machine so far, without idle and stolen time.
+pub(crate) fn cpu_of_machine() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let first = text.lines().next().unwrap_or_default();
+    let field = |n| -> u64 {
+        let word = first.split_ascii_whitespace().nth(n);
+        word.and_then(|word| word.parse().ok()).unwrap_or_default()
+    };
+    // user, nice, system, irq, softirq
+    Ok(time([1, 2, 3, 6, 7].map(field).iter().sum()))
+}
+
+/// The processes started by `parent`.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.map(Pid::from_raw)
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent.as_raw()))
+        .collect()
+}
+
+/// The parent of a process whose name is `name`; `None` for any other process.
+pub(crate) fn parent_of(pid: Pid, name: &str) -> Option<Pid> {
+    let stat = stat(pid).filter(|stat| stat.name == name)?;
+    Some(Pid::from_raw(stat.parent))
+}
+
+/// Resident memory of a process in MiB: now, and its peak since [`reset_peak`].
+pub(crate) fn memory_mib(pid: Pid) -> Option<(f64, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: f64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(kib / 1024.0)
+    };
+    Some((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+/// Forgets the peak of a process's resident memory.
+pub(crate) fn reset_peak(pid: Pid) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
+/// A process that is stopped when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// Starts a command.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        let child = command.spawn().map_err(|error| {
+            let program = command.get_program().to_string_lossy();
+            io::Error::new(error.kind(), format!("cannot start {program}: {error}"))
+        })?;
+        Ok(Self { child })
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// How the process ended, or `None` while it runs.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(status.to_string())
+    }
+
+    /// Ends the process as a power cut would.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
+    }
+
+    /// Asks the process to end, and ends it after twenty seconds.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        if self.ended().is_some() {
+            return Ok(());
+        }
+        kill(self.pid(), Signal::SIGTERM)?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if self.ended().is_some() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("could not stop process {}: {error}", self.pid());
+        }
+    }
+}
+
+/// Processes that are stopped as by Ctrl-Z until this is dropped.
+pub(crate) struct Paused(Vec<Pid>);
+
+impl Paused {
+    /// Pauses a process and its children.
+    pub(crate) fn family(parent: Pid) -> nix::Result<Self> {
+        // The parent first, so that it starts no further child.
+        kill(parent, Signal::SIGSTOP)?;
+        let mut paused = Self(vec![parent]);
+        for child in children(parent) {
+            // One that has just ended needs no pausing.
+            if kill(child, Signal::SIGSTOP).is_ok() {
+                paused.0.push(child);
+            }
+        }
+        Ok(paused)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // One that is gone needs no waking.
+            let _ = kill(*pid, Signal::SIGCONT);
+        }
+    }
+}

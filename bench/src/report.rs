@@ -1,0 +1,234 @@
+//! Figures beside their targets: as a table to read, and as JSON to compare.
+
+use crate::BenchError;
+use crate::load::median;
+use crate::steps::Figures;
+use crate::steps::Step;
+use crate::targets::FIGURES;
+use crate::targets::Figure;
+use crate::targets::Target;
+use serde_json::json;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// All that a sitting found.
+pub(crate) struct Report {
+    tested: &'static str,
+    started: String,
+    values: HashMap<String, Values>,
+    failures: Vec<String>,
+}
+
+#[derive(Default)]
+struct Values {
+    tested: Vec<f64>,
+    null: Vec<f64>,
+    strangers: f64,
+}
+
+/// More than this many cores in strangers' hands make a figure doubtful.
+const QUIET: f64 = 0.5;
+
+impl Report {
+    /// An empty report on the server named `tested`.
+    pub(crate) fn new(tested: &'static str) -> Self {
+        Self {
+            tested,
+            started: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
+            values: HashMap::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add_tested(&mut self, step: Step, figures: Result<Figures, BenchError>) {
+        self.add(step, self.tested, figures, |values| &mut values.tested);
+    }
+
+    pub(crate) fn add_null(&mut self, step: Step, figures: Result<Figures, BenchError>) {
+        self.add(step, "null", figures, |values| &mut values.null);
+    }
+
+    fn add(
+        &mut self,
+        step: Step,
+        server: &str,
+        figures: Result<Figures, BenchError>,
+        side: impl Fn(&mut Values) -> &mut Vec<f64>,
+    ) {
+        match figures {
+            Ok(figures) => {
+                for (name, value) in figures.values {
+                    let values = self.values.entry(name).or_default();
+                    values.strangers = values.strangers.max(figures.strangers);
+                    side(values).push(value);
+                }
+            }
+            Err(error) => {
+                let failure = format!("{step} on {server}: {error}");
+                eprintln!("FAILED {failure}");
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Whether a step gave no figures.
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        FIGURES
+            .iter()
+            .filter_map(|figure| Some(Row::new(figure, self.values.get(figure.name)?)))
+    }
+
+    /// The table, as Markdown that also reads well as it is.
+    pub(crate) fn markdown(&self, title: &str) -> String {
+        let head = ["figure", self.tested, "null", "ratio", "target", ""].map(str::to_owned);
+        let mut table = vec![head];
+        table.extend(self.rows().map(|row| row.cells()));
+        let mut widths = [0; 6];
+        for row in &table {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut out = format!("# {title}\n\n{} · {}\n\n", self.started, machine());
+        for (n, row) in table.iter().enumerate() {
+            out.push('|');
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+                let pad = " ".repeat(width - cell.chars().count());
+                match column {
+                    1..=3 => out.push_str(&format!(" {pad}{cell} |")),
+                    _ => out.push_str(&format!(" {cell}{pad} |")),
+                }
+            }
+            out.push('\n');
+            if n == 0 {
+                let rule = |(column, width): (usize, usize)| match column {
+                    1..=3 => format!("{}:|", "-".repeat(width + 1)),
+                    _ => format!("{}|", "-".repeat(width + 2)),
+                };
+                let rules = widths.into_iter().enumerate().map(rule);
+                out.extend(std::iter::once("|".to_owned()).chain(rules));
+                out.push('\n');
+            }
+        }
+        if self.rows().any(|row| row.noisy) {
+            let note = "\n`~`: other processes kept more than half a core busy meanwhile.\n";
+            out.push_str(note);
+        }
+        for failure in &self.failures {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "\nFAILED: {failure}");
+        }
+        out
+    }
+
+    /// Everything, each round by itself.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let figures: Vec<_> = self
+            .rows()
+            .map(|row| {
+                json!({
+                    "name": row.figure.name,
+                    "label": row.figure.label,
+                    "tested": row.values.tested,
+                    "null": row.values.null,
+                    "target": row.target(),
+                    "met": row.verdict,
+                    "strangers_cores": row.values.strangers,
+                })
+            })
+            .collect();
+        json!({
+            "started": self.started,
+            "machine": machine(),
+            "tested": self.tested,
+            "failures": self.failures,
+            "figures": figures,
+        })
+    }
+}
+
+struct Row<'a> {
+    figure: &'static Figure,
+    values: &'a Values,
+    tested: Option<f64>,
+    null: Option<f64>,
+    verdict: Option<bool>,
+    noisy: bool,
+}
+
+impl<'a> Row<'a> {
+    fn new(figure: &'static Figure, values: &'a Values) -> Self {
+        let middle = |rounds: &[f64]| (!rounds.is_empty()).then(|| median(rounds));
+        let (tested, null) = (middle(&values.tested), middle(&values.null));
+        let shown = tested.map(|value| figure.rounded(value));
+        let verdict = match figure.target {
+            Target::AtMost(limit) => shown.map(|value| value <= limit),
+            Target::AtLeast(limit) => shown.map(|value| value >= limit),
+            Target::AtMostTimesNull(times) => {
+                tested.zip(null).map(|(value, null)| value <= times * null)
+            }
+            Target::None => None,
+        };
+        Self {
+            figure,
+            values,
+            tested,
+            null,
+            verdict,
+            noisy: values.strangers > QUIET,
+        }
+    }
+
+    fn target(&self) -> String {
+        match self.figure.target {
+            Target::AtMost(limit) => format!("≤ {limit}"),
+            Target::AtLeast(limit) => format!("≥ {limit}"),
+            Target::AtMostTimesNull(times) => format!("≤ {times}× null"),
+            Target::None => String::new(),
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let number =
+            |value: Option<f64>| value.map_or("–".to_owned(), |value| self.figure.shown(value));
+        let ratio = self.tested.zip(self.null);
+        let verdict = match self.verdict {
+            Some(true) => "ok",
+            Some(false) => "MISS",
+            None => "",
+        };
+        let noise = if self.noisy { " ~" } else { "" };
+        [
+            self.figure.label.to_owned(),
+            number(self.tested),
+            number(self.null),
+            ratio.map_or(String::new(), |(a, b)| format!("{:.2}", a / b)),
+            self.target(),
+            format!("{verdict}{noise}"),
+        ]
+    }
+}
+
+/// The machine in a few words.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_once(':'));
+        value.map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = field(&read("/proc/cpuinfo"), "model name");
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let kib: f64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{cores} cores ({model}), {:.0} GiB, Linux {}",
+        kib / 1024.0 / 1024.0,
+        kernel.trim()
+    )
+}

@@ -1,0 +1,110 @@
+//! Streamed runs, with a model that takes its time.
+
+use super::Taking;
+use super::runs::asked_threads;
+use crate::BenchError;
+use crate::api::Streamed;
+use crate::http::CallError;
+use crate::load::Bound;
+use crate::load::median;
+use crate::load::percentile;
+use crate::load::repeat;
+use crate::process;
+use crate::upstream::Pace;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::time::sleep;
+use tokio::time::timeout;
+
+/// A model of ordinary speed: 200 ms to the first token, fifty tokens a second.
+const ORDINARY: Pace = Pace {
+    first_ms: 200,
+    gap_ms: 20,
+    tokens: 100,
+};
+
+/// A stream that takes longer than this has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Taking<'_> {
+    /// So many streams at any time.
+    pub(super) async fn streams(&mut self, streams: usize) -> Result<(), BenchError> {
+        let waves = match streams {
+            1 => self.plan.lone_streams,
+            _ => self.plan.waves,
+        };
+        let total = streams * waves;
+        let (outcomes, server_cpu) = self.stream_all(streams, total, ORDINARY).await?;
+        let outcomes: Vec<Streamed> = outcomes.into_iter().collect::<Result<_, _>>()?;
+        let first: Vec<f64> = outcomes.iter().map(Streamed::added_to_first).collect();
+        let tokens: Vec<f64> = outcomes.into_iter().flat_map(|s| s.token_delays).collect();
+        self.put(format!("streams.{streams}.first.p50"), median(&first));
+        self.put(
+            format!("streams.{streams}.first.p99"),
+            percentile(&first, 0.99),
+        );
+        self.put(format!("streams.{streams}.token.p50"), median(&tokens));
+        self.put(
+            format!("streams.{streams}.token.p99"),
+            percentile(&tokens, 0.99),
+        );
+        let each = server_cpu.as_secs_f64() * 1e3 / total as f64;
+        self.put(format!("streams.{streams}.server-cpu"), each);
+        Ok(())
+    }
+
+    /// A thousand streams, all open at the same time.
+    pub(super) async fn thousand_streams(&mut self) -> Result<(), BenchError> {
+        let pace = Pace {
+            first_ms: 200,
+            gap_ms: 100,
+            tokens: self.plan.thousand_tokens,
+        };
+        process::reset_peak(self.subject.pid())?;
+        let (outcomes, _) = self.stream_all(1_000, 1_000, pace).await?;
+        let good: Vec<Streamed> = outcomes.into_iter().flatten().collect();
+        let first: Vec<f64> = good.iter().map(Streamed::added_to_first).collect();
+        self.put("thousand.good", good.len() as f64);
+        self.put("thousand.first.p50", median(&first));
+        self.put("thousand.first.p99", percentile(&first, 0.99));
+        if let Some((_, peak)) = process::memory_mib(self.subject.pid()) {
+            self.put("thousand.memory-peak", peak);
+        }
+        Ok(())
+    }
+
+    /// Opens `total` streams, `concurrent` at a time, and says what became of each and how much
+    /// CPU time the server took.
+    ///
+    /// The first ones begin spread evenly over half the time that one takes, as callers' requests
+    /// do not come in one instant.
+    pub(super) async fn stream_all(
+        &mut self,
+        concurrent: usize,
+        total: usize,
+        pace: Pace,
+    ) -> Result<(Vec<Result<Streamed, CallError>>, Duration), BenchError> {
+        let api = self.subject.api.clone();
+        let assistant = api.create_assistant(pace, false).await?;
+        let threads = Arc::new(asked_threads(&api, total).await?);
+        let seen = Arc::new(AtomicU64::new(0));
+        let apart = pace.duration() / 2 / u32::try_from(concurrent).unwrap_or(u32::MAX);
+        let work = repeat(concurrent, Bound::Times(total), move |number| {
+            let (api, threads, assistant) = (api.clone(), threads.clone(), assistant.clone());
+            let seen = seen.clone();
+            async move {
+                if number < concurrent {
+                    sleep(apart * u32::try_from(number).unwrap_or(u32::MAX)).await;
+                }
+                let stream = api.stream_run(&threads[number], &assistant, pace, &seen);
+                // A broken stream is a finding, not the end of the step.
+                Ok(timeout(PATIENCE, stream).await.unwrap_or_else(|_| {
+                    Err(CallError::Protocol("a stream did not end".to_owned()))
+                }))
+            }
+        });
+        let (load, cost) = self.metered(work).await?;
+        Ok((load.samples, cost.server))
+    }
+}

@@ -1,0 +1,264 @@
+//! The servers under test, started and stopped by the benchmark.
+
+use crate::BenchError;
+use crate::api::Api;
+use crate::database::Database;
+use crate::http::Http;
+use crate::process;
+use crate::process::Running;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::fs;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tokio::time::sleep;
+
+/// The key that the servers under test are given, so that checking it is part of what they cost.
+const KEY: &str = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// How to start a server.
+pub(crate) enum Kind {
+    /// This program's null server.
+    Null,
+    /// An assistd binary.
+    Assistd {
+        binary: PathBuf,
+        /// The database to use; without it assistd runs its own.
+        database_url: Option<String>,
+        /// Further settings, as environment variables.
+        settings: Vec<(String, String)>,
+    },
+}
+
+/// A running server.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) api: Api,
+    /// Its database, unless it has none.
+    pub(crate) database: Option<Database>,
+    kind: Kind,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    server: Running,
+    // Dropped after the server, which writes to it to the end.
+    folder: TempDir,
+}
+
+impl Subject {
+    /// Starts a server and waits for its first answer.
+    pub(crate) async fn start(kind: Kind, upstream: SocketAddr) -> Result<Self, BenchError> {
+        let folder = TempDir::with_prefix("assistd-bench-")?;
+        // An unprivileged database server must be able to look into it.
+        open_to_all(folder.path())?;
+        let listen = free_address()?;
+        let server = Running::start(&mut command(&kind, listen, upstream, folder.path())?)?;
+        let mut subject = Self {
+            name: match kind {
+                Kind::Null => "null",
+                Kind::Assistd { .. } => "assistd",
+            },
+            api: Api {
+                http: Http::new(listen, KEY),
+            },
+            database: None,
+            kind,
+            listen,
+            upstream,
+            server,
+            folder,
+        };
+        subject.answer().await?;
+        subject.connect_database().await?;
+        Ok(subject)
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.server.pid()
+    }
+
+    /// Ends the server as a power cut would end it; its own database may live on.
+    pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
+        self.database = None;
+        Ok(self.server.kill()?)
+    }
+
+    /// Ends the server as an administrator would.
+    pub(crate) fn stop(&mut self) -> Result<(), BenchError> {
+        self.database = None;
+        Ok(self.server.stop()?)
+    }
+
+    /// Starts an ended server on the same data; gives the time to its first answer.
+    pub(crate) async fn restart(&mut self) -> Result<Duration, BenchError> {
+        let path = self.folder.path();
+        let mut command = command(&self.kind, self.listen, self.upstream, path)?;
+        let start = Instant::now();
+        self.server = Running::start(&mut command)?;
+        self.answer().await?;
+        let elapsed = start.elapsed();
+        self.connect_database().await?;
+        Ok(elapsed)
+    }
+
+    /// Waits until the server creates a thread, which needs all of it.
+    async fn answer(&mut self) -> Result<(), BenchError> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let error = match self.api.create_thread().await {
+                Ok(_) => return Ok(()),
+                Err(error) => error.to_string(),
+            };
+            let why = match self.server.ended() {
+                Some(status) => format!("it ended: {status}"),
+                None if Instant::now() > deadline => error,
+                None => {
+                    sleep(Duration::from_millis(2)).await;
+                    continue;
+                }
+            };
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+            let name = self.name;
+            return Err(BenchError::Start { name, why, tail });
+        }
+    }
+
+    async fn connect_database(&mut self) -> Result<(), BenchError> {
+        let Kind::Assistd { database_url, .. } = &self.kind else {
+            return Ok(());
+        };
+        let database = match database_url {
+            Some(url) => Database::at_url(url).await?,
+            None => Database::in_folder(&cluster(self.folder.path())).await?,
+        };
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        if let Err(error) = self.server.stop() {
+            eprintln!("could not stop {}: {error}", self.name);
+        }
+        // A server that was killed leaves its database behind.
+        let file = cluster(self.folder.path()).join("postmaster.pid");
+        let Ok(text) = fs::read_to_string(file) else {
+            return;
+        };
+        let Some(pid) = text.lines().next().and_then(|line| line.parse().ok()) else {
+            return;
+        };
+        let pid = Pid::from_raw(pid);
+        let is_there = || process::parent_of(pid, "postgres").is_some();
+        if is_there() && kill(pid, Signal::SIGINT).is_ok() {
+            for _ in (0..100).take_while(|_| is_there()) {
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+/// Where assistd keeps its own database cluster.
+fn cluster(folder: &Path) -> PathBuf {
+    folder.join("data/postgres")
+}
+
+/// The fake upstream, in a process of its own.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    http: Http,
+    process: Running,
+}
+
+impl Upstream {
+    pub(crate) async fn start() -> Result<Self, BenchError> {
+        let address = free_address()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["upstream", "--listen", &address.to_string()]);
+        let upstream = Self {
+            address,
+            http: Http::new(address, KEY),
+            process: Running::start(&mut command)?,
+        };
+        while upstream.calls().await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(upstream)
+    }
+
+    /// How often the model was called so far.
+    pub(crate) async fn calls(&self) -> Result<u64, BenchError> {
+        let body = self.http.get("/calls").await?;
+        let count = std::str::from_utf8(&body).ok().and_then(|n| n.parse().ok());
+        Ok(count.expect("the upstream answers with a number"))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+}
+
+fn command(
+    kind: &Kind,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    folder: &Path,
+) -> Result<Command, BenchError> {
+    let mut command = match kind {
+        Kind::Null => {
+            let mut command = Command::new(std::env::current_exe()?);
+            let (listen, upstream) = (listen.to_string(), upstream.to_string());
+            command.args(["null", "--listen", &listen, "--upstream", &upstream]);
+            command
+        }
+        Kind::Assistd {
+            binary,
+            database_url,
+            settings,
+        } => {
+            let mut command = Command::new(binary);
+            command
+                .env("ASSISTD_LISTEN", listen.to_string())
+                .env("ASSISTD_DATA_DIR", folder.join("data"))
+                .env("ASSISTD_API_KEYS", format!("bench:{KEY}"))
+                .env("OPENAI_BASE_URL", format!("http://{upstream}/v1"))
+                .env("OPENAI_API_KEY", KEY)
+                .env_remove("DATABASE_URL")
+                .envs(database_url.iter().map(|url| ("DATABASE_URL", url)))
+                .envs(settings.iter().map(|(name, value)| (name, value)));
+            command
+        }
+    };
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
+}
+
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+/// An address on this machine that nobody listens at.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+}

@@ -1,0 +1,111 @@
+//! The figures that are shown, in order, and what they should be on a machine of two cores that
+//! carries everything: load generator, upstream, server and database.
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+    /// At most so many times what the null server takes in the same sitting.
+    AtMostTimesNull(f64),
+    /// Shown for information.
+    None,
+}
+
+/// One line of the table.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    /// The name under which a step reports it.
+    pub(crate) name: &'static str,
+    /// What it is, with its unit.
+    pub(crate) label: &'static str,
+    /// Digits after the point, in the table and for the verdict.
+    digits: u8,
+    pub(crate) target: Target,
+}
+
+impl Figure {
+    /// A value as the table shows it.
+    pub(crate) fn shown(&self, value: f64) -> String {
+        format!("{value:.*}", usize::from(self.digits))
+    }
+
+    /// A value with no more digits than the table shows.
+    pub(crate) fn rounded(&self, value: f64) -> f64 {
+        let scale = 10_f64.powi(i32::from(self.digits));
+        (value * scale).round() / scale
+    }
+}
+
+const fn figure(name: &'static str, digits: u8, target: Target, label: &'static str) -> Figure {
+    Figure {
+        name,
+        label,
+        digits,
+        target,
+    }
+}
+
+use Target::AtLeast;
+use Target::AtMost;
+use Target::AtMostTimesNull;
+use Target::None as Shown;
+
+/// All figures of the table.
+#[rustfmt::skip]
+pub(crate) const FIGURES: &[Figure] = &[
+    figure("create-thread.1.p50", 2, AtMost(1.0), "create thread, 1 caller: ms p50"),
+    figure("create-thread.16.rate", 0, AtLeast(3_100.0), "create thread, 16 callers: /s"),
+    figure("create-thread.16.server-cpu", 3, Shown, "… server CPU each: ms"),
+    figure("add-message.1.p50", 2, AtMost(1.15), "add message, 1 caller: ms p50"),
+    figure("add-message.16.rate", 0, AtLeast(2_470.0), "add message, 16 callers: /s"),
+    figure("list.1.p50", 2, AtMost(2.0), "list 100 messages, 1 caller: ms p50"),
+    figure("list.16.rate", 0, AtLeast(900.0), "list 100 messages, 16 callers: /s"),
+    figure("list-full.1.p50", 2, AtMost(2.0), "list 100, full table: ms p50"),
+    figure("list-full.growth", 2, AtMost(1.2), "… relative to before it was filled"),
+    figure("run.p50", 1, AtMost(8.0), "run alone: ms p50"),
+    figure("run.p99", 1, AtMost(20.0), "run alone: ms p99"),
+    figure("run.before-upstream", 2, AtMost(3.0), "… before the upstream is called: ms p50"),
+    figure("run.server-cpu", 2, Shown, "… server CPU each: ms"),
+    figure("commits.writing", 1, AtMost(3.0), "writing transactions per run"),
+    figure("commits.syncs", 1, AtMost(3.0), "syncs of the log per run"),
+    figure("commits.all", 1, Shown, "all transactions per run, reads and polls included"),
+    figure("flow.1.rate", 0, AtLeast(120.0), "whole flow, 1 caller: /s"),
+    figure("flow.16.rate", 0, AtLeast(400.0), "whole flow, 16 callers: /s"),
+    figure("flow.64.rate", 0, AtLeast(400.0), "whole flow, 64 callers: /s"),
+    figure("flow.64.p50", 1, Shown, "… ms p50"),
+    figure("flow.64.p99", 1, Shown, "… ms p99"),
+    figure("flow.16.server-cpu", 2, AtMost(2.0), "server CPU per flow at 16: ms"),
+    figure("flow.16.database-cpu", 2, AtMost(2.2), "database CPU per flow at 16: ms"),
+    figure("tools.1.p50", 1, AtMost(16.0), "function-tool loop, 1 caller: ms p50"),
+    figure("tools.16.rate", 0, AtLeast(220.0), "function-tool loop, 16 callers: /s"),
+    figure("tools.16.server-cpu", 2, Shown, "… server CPU each: ms"),
+    figure("streams.1.first.p50", 1, AtMost(4.0), "added to first token, 1 stream: ms p50"),
+    figure("streams.1.first.p99", 1, AtMost(10.0), "added to first token, 1 stream: ms p99"),
+    figure("streams.64.first.p50", 1, AtMost(6.0), "added to first token, 64 streams: ms p50"),
+    figure("streams.64.first.p99", 1, AtMost(12.0), "added to first token, 64 streams: ms p99"),
+    figure("streams.256.first.p50", 1, AtMost(12.0), "added to first token, 256 streams: ms p50"),
+    figure("streams.256.first.p99", 1, AtMost(40.0), "added to first token, 256 streams: ms p99"),
+    figure("streams.1.token.p50", 2, AtMostTimesNull(2.0), "added per token, 1 stream: ms p50"),
+    figure("streams.64.token.p50", 2, AtMostTimesNull(2.0), "added per token, 64 streams: ms p50"),
+    figure("streams.256.token.p50", 2, AtMostTimesNull(2.0), "added per token, 256 streams: ms p50"),
+    figure("streams.256.token.p99", 2, Shown, "… ms p99"),
+    figure("streams.256.server-cpu", 1, AtMost(11.0), "server CPU per 100-token stream at 256: ms"),
+    figure("thousand.good", 0, AtLeast(1_000.0), "1,000 streams at once: good ones"),
+    figure("thousand.first.p50", 1, Shown, "… added to first token: ms p50"),
+    figure("thousand.first.p99", 1, AtMost(100.0), "… added to first token: ms p99"),
+    figure("thousand.memory-peak", 0, AtMost(150.0), "… peak memory of the server: MiB"),
+    figure("long-thread.1.before-upstream", 2, Shown, "thread of 1 message, before the upstream is called: ms p50"),
+    figure("long-thread.1000.before-upstream", 2, AtMost(10.0), "thread of 1,000 messages, before the upstream is called: ms p50"),
+    figure("long-thread.create-growth", 2, AtMost(1.2), "… create run, relative to 1 message"),
+    figure("long-thread.reached", 0, AtLeast(100.0), "… messages that reach the upstream: %"),
+    figure("pause.tokens", 0, AtLeast(90.0), "tokens that come while the database is stopped: %"),
+    figure("memory.warm", 0, AtMost(50.0), "memory of the warm server: MiB"),
+    figure("restart.first-answer", 0, AtMost(500.0), "start to first answer, migrated database: ms"),
+    figure("crash.first-answer", 0, Shown, "kill -9, start to first answer: ms"),
+    figure("crash.ended", 0, AtLeast(100.0), "kill -9: runs ended within 60 s: %"),
+    figure("crash.completed", 0, Shown, "… of them completed: %"),
+    figure("crash.last-end", 0, AtMost(60.0), "… last one ended after: s"),
+    figure("crash.doubled", 0, AtMost(0.0), "… threads with a doubled answer"),
+    figure("crash.usable", 0, AtLeast(100.0), "… threads usable afterwards: %"),
+];

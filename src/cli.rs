@@ -1,0 +1,96 @@
+//! The commands of the program: what they do, and what they say to the person who runs them.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a command's answer goes to standard output"
+)]
+
+mod database;
+mod doctor;
+mod keys;
+mod serve;
+
+use std::process::ExitCode;
+
+use crate::config::Cli;
+use crate::config::Command;
+use crate::config::LogFormat;
+use crate::postgres::PostgresError;
+use crate::server::ServeError;
+use crate::store::StoreError;
+use crate::telemetry;
+use crate::telemetry::TelemetryError;
+use crate::upstream::SetupError;
+
+/// Why a command failed, in words for the person who ran it.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("DATABASE_URL is not a PostgreSQL URL; it looks like postgres://user@host/database")]
+    DatabaseUrl,
+    /// The text names the server without the password.
+    #[error(
+        "cannot connect to the database at {at}: {source}\nIs it running, and is DATABASE_URL right?"
+    )]
+    Connect { at: String, source: sqlx::Error },
+    #[error("the database is PostgreSQL {0}; assistd needs 16 or later")]
+    OldDatabase(String),
+    #[error("the database's tables could not be brought up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no randomness to make a key from: {0}")]
+    Randomness(#[from] rand::rand_core::OsError),
+    #[error("there is no key {0}; `assistd keys list` lists them")]
+    NoSuchKey(String),
+    #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
+    KeyTaken { wanted: String },
+    #[error(
+        "refusing to serve on {0}, which other machines can reach, while no API key exists: \
+         anybody could use this server. Create a key with `assistd keys create --project NAME`, \
+         or set ASSISTD_API_KEYS=project:key"
+    )]
+    Exposed(std::net::SocketAddr),
+    #[error("cannot serve on {address}: {source}; choose another address with ASSISTD_LISTEN")]
+    Listen {
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the models cannot be set up: {0}")]
+    Models(#[from] SetupError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("cannot wait for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Carries out the command. Failures are written to standard error.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("assistd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
+    let Cli { command, config } = cli;
+    let telemetry = telemetry::init(&telemetry::Options {
+        filter: config.log.clone(),
+        json: config.log_format == LogFormat::Json,
+        otlp_endpoint: config.otlp_endpoint.clone(),
+    })?;
+    let outcome = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(config).await,
+        Command::Keys { command } => keys::run(&config, command).await,
+        Command::Doctor => doctor::run(&config).await,
+    };
+    // It waits for the network, in a thread of its own.
+    let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;
+    outcome
+}

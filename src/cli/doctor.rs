@@ -1,0 +1,214 @@
+//! `assistd doctor`: looks at everything the server needs, and says what to do about what is
+//! missing.
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use sqlx::PgPool;
+
+use super::database::Database;
+use super::database::OLDEST;
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::server;
+use crate::store;
+use crate::upstream::Upstreams;
+
+use super::CliError;
+
+/// The oldest pgvector that is supported: the first with `halfvec`.
+const OLDEST_VECTOR: (u32, u32) = (0, 7);
+
+/// Below this many free bytes the database may stop at any time.
+const TOO_LITTLE_SPACE: u64 = 200 << 20;
+/// Below this many it is time to do something.
+const LITTLE_SPACE: u64 = 2 << 30;
+
+/// What a check found.
+enum Finding {
+    /// All is well.
+    Ok(String),
+    /// Something is missing that the server can do without.
+    Warn(String),
+    /// The server cannot work.
+    Fail(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mark, text) = match self {
+            Self::Ok(text) => ("ok   ", text),
+            Self::Warn(text) => ("warn ", text),
+            Self::Fail(text) => ("FAIL ", text),
+        };
+        write!(f, "{mark} {}", text.trim_end().replace('\n', "\n      "))
+    }
+}
+
+/// Checks everything. The exit code is 1 if something failed.
+pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
+    let mut failed = false;
+    let mut report = |finding: Finding| {
+        failed |= matches!(finding, Finding::Fail(_));
+        println!("{finding}");
+    };
+
+    report(space(&config.data_dir));
+    match Database::open_beside_server(config).await {
+        Ok(database) => {
+            report(Finding::Ok(format!("database: {}", database.place)));
+            report(version(&database.pool).await);
+            report(vector(&database.pool).await);
+            report(keys(config, &database.pool).await);
+            database.close().await;
+        }
+        Err(error) => report(Finding::Fail(format!("database: {error}"))),
+    }
+    report(blobs(config).await);
+    for finding in upstreams(config).await {
+        report(finding);
+    }
+    report(Finding::Warn(
+        "sandbox: not built in this version, so the tool code_interpreter is off".to_owned(),
+    ));
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn space(data_dir: &Path) -> Finding {
+    let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let existing = folder.ancestors().find(|folder| folder.exists());
+    let shown = folder.display();
+    let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
+        Ok(disk) => {
+            u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()))
+        }
+        Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),
+    };
+    let text = format!("disk: {:.1} GB free for {shown}", free as f64 / 1e9);
+    if free < TOO_LITTLE_SPACE {
+        Finding::Fail(format!("{text}; free some, or move the folder"))
+    } else if free < LITTLE_SPACE {
+        Finding::Warn(format!("{text}; that is little"))
+    } else {
+        Finding::Ok(text)
+    }
+}
+
+async fn version(pool: &PgPool) -> Finding {
+    let row: Result<(i32, String), _> = sqlx::query_as(
+        "select current_setting('server_version_num')::integer, current_setting('server_version')",
+    )
+    .fetch_one(pool)
+    .await;
+    match row {
+        Ok((number, text)) if number >= OLDEST => Finding::Ok(format!("PostgreSQL: {text}")),
+        Ok((_, text)) => Finding::Fail(format!(
+            "PostgreSQL: {text} is too old; upgrade it to 16 or later"
+        )),
+        Err(error) => Finding::Fail(format!("PostgreSQL: {error}")),
+    }
+}
+
+async fn vector(pool: &PgPool) -> Finding {
+    let found: Result<Option<String>, _> = sqlx::query_scalar(
+        "select coalesce(installed_version, default_version)
+         from pg_available_extensions where name = 'vector'",
+    )
+    .fetch_optional(pool)
+    .await;
+    match found {
+        Ok(Some(version)) if vector_version(&version) >= Some(OLDEST_VECTOR) => {
+            Finding::Ok(format!("pgvector: {version}"))
+        }
+        Ok(Some(version)) => Finding::Fail(format!(
+            "pgvector: {version} is too old; install 0.7 or later, then run \
+             `alter extension vector update` in the database"
+        )),
+        Ok(None) => Finding::Fail(
+            "pgvector: the database server does not have it; install its package on that machine \
+             (on Debian: postgresql-NN-pgvector)"
+                .to_owned(),
+        ),
+        Err(error) => Finding::Fail(format!("pgvector: {error}")),
+    }
+}
+
+fn vector_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+async fn keys(config: &Config, pool: &PgPool) -> Finding {
+    // A database that has not been served yet has no tables.
+    let exist = match store::api_keys::any_exist(pool).await {
+        Ok(exist) => exist || !config.api_keys.is_empty(),
+        Err(_) => !config.api_keys.is_empty(),
+    };
+    let address = config.listen;
+    if exist {
+        Finding::Ok("API keys: only keys that exist are accepted".to_owned())
+    } else if address.ip().is_loopback() {
+        Finding::Ok(format!(
+            "API keys: none; {address} is for this machine only, and any key is accepted there"
+        ))
+    } else {
+        Finding::Fail(format!(
+            "API keys: none, so the server will refuse to serve on {address}; create one with \
+             `assistd keys create --project NAME`"
+        ))
+    }
+}
+
+async fn blobs(config: &Config) -> Finding {
+    let place = config.blobs();
+    let probe = async { Blobs::open(&place)?.probe().await };
+    match probe.await {
+        Ok(()) => Finding::Ok(format!("files: {place} can be written and read")),
+        Err(error) => Finding::Fail(format!(
+            "files: {place}: {error}; check ASSISTD_BLOBS and, for a bucket, the AWS_… variables"
+        )),
+    }
+}
+
+async fn upstreams(config: &Config) -> Vec<Finding> {
+    let upstreams = match Upstreams::new(server::upstream_options(config)) {
+        Ok(upstreams) => upstreams,
+        Err(error) => return vec![Finding::Fail(format!("models: {error}"))],
+    };
+    let mut findings = vec![Finding::Ok(format!("models: {}", upstreams.describe()))];
+    let begun = Instant::now();
+    for result in upstreams.probe().await {
+        let name = format!("upstream {} ({})", result.upstream, result.address);
+        findings.push(match result.outcome {
+            Ok(answer) => Finding::Ok(format!(
+                "{name}: {answer}, {} ms",
+                begun.elapsed().as_millis()
+            )),
+            Err(error) => Finding::Fail(format!(
+                "{name}: {error} Check its base URL and key, and that it runs."
+            )),
+        });
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_pgvector_are_compared_by_number() {
+        assert!(vector_version("0.10.1") > Some(OLDEST_VECTOR));
+        assert!(vector_version("0.6.2") < Some(OLDEST_VECTOR));
+        assert!(vector_version("1.0") > Some(OLDEST_VECTOR));
+        assert_eq!(vector_version("unknown"), None);
+    }
+
+    #[test]
+    fn a_long_finding_is_indented_below_its_mark() {
+        let finding = Finding::Fail("one\ntwo\n".to_owned());
+        assert_eq!(finding.to_string(), "FAIL  one\n      two");
+    }
+}

@@ -1,0 +1,166 @@
+//! `assistd serve`: starts everything, says where it is, and stops everything at the end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio_util::sync::CancellationToken;
+
+use super::CliError;
+use super::database::Database;
+use super::keys;
+use crate::config::Config;
+use crate::postgres::Halter;
+use crate::server;
+use crate::store;
+use crate::upstream::Upstreams;
+
+/// Exit code of a process that a signal has ended, as shells have it for Ctrl-C.
+const INTERRUPTED: i32 = 130;
+
+/// Serves until a signal says to stop.
+pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
+    let stop = CancellationToken::new();
+    let halter = Arc::new(OnceLock::new());
+    tokio::spawn(heed_signals(Signals::new()?, stop.clone(), halter.clone()));
+
+    let database = tokio::select! {
+        database = Database::open(&config) => database?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    if let Some(embedded) = database.server() {
+        // The only place that sets it.
+        let _ = halter.set(embedded.halter());
+    }
+    let outcome = serve(config, &database, stop).await;
+    database.close().await;
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(
+    config: Config,
+    database: &Database,
+    stop: CancellationToken,
+) -> Result<(), CliError> {
+    database.migrate().await?;
+    keys::seed(&database.pool, &config.api_keys).await?;
+    let keys_exist = store::api_keys::any_exist(&database.pool).await?;
+    if !keys_exist && !config.listen.ip().is_loopback() {
+        return Err(CliError::Exposed(config.listen));
+    }
+    let models = models(&config)?;
+    let unusable = |source| CliError::Listen {
+        address: config.listen,
+        source,
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
+    // It differs from the setting if that leaves the port to the system.
+    let address = listener.local_addr().map_err(unusable)?;
+    println!(
+        "{}",
+        greeting(&config, address, &database.place, &models, keys_exist)
+    );
+
+    let shutdown = async move { stop.cancelled().await };
+    server::serve(config, database.pool.clone(), listener, shutdown).await?;
+    Ok(())
+}
+
+/// What a person needs to know to use the server.
+fn greeting(
+    config: &Config,
+    address: SocketAddr,
+    place: &str,
+    models: &str,
+    keys_exist: bool,
+) -> String {
+    let host = if address.ip().is_unspecified() {
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
+    } else {
+        address
+    };
+    let base_url = format!("http://{host}/v1");
+    let (key, keys) = if keys_exist {
+        ("your key", "only keys that exist are accepted")
+    } else {
+        (
+            "any",
+            "any is accepted until you make one: assistd keys create --project NAME",
+        )
+    };
+    format!(
+        r#"assistd {version} serves the OpenAI Assistants API
+
+  Base URL  {base_url}
+  API keys  {keys}
+  Data      {place}
+  Files     {blobs}
+  Models    {models}
+
+Try it, after `pip install openai`:
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{base_url}", api_key="{key}")
+  assistant = client.beta.assistants.create(model="gpt-4o", instructions="Be brief.")
+  thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello!"}}])
+  with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as run:
+      for text in run.text_deltas: print(text, end="", flush=True)
+
+Ctrl-C stops it."#,
+        version = env!("CARGO_PKG_VERSION"),
+        blobs = config.blobs(),
+    )
+}
+
+/// Which model answers.
+fn models(config: &Config) -> Result<String, CliError> {
+    let routes = Upstreams::new(server::upstream_options(config))?.describe();
+    Ok(if config.upstreams.is_empty() {
+        format!("{routes}\n            (no AI; for one set OPENAI_BASE_URL and OPENAI_API_KEY)")
+    } else {
+        routes
+    })
+}
+
+/// The signals that ask a server to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(CliError::Signals)?,
+            terminate: signal(SignalKind::terminate()).map_err(CliError::Signals)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Lets the first signal stop the server in good order, and the second end the process at once.
+async fn heed_signals(
+    mut signals: Signals,
+    stop: CancellationToken,
+    halter: Arc<OnceLock<Halter>>,
+) {
+    signals.next().await;
+    tracing::info!("stopping; a second signal stops at once");
+    stop.cancel();
+    signals.next().await;
+    if let Some(halter) = halter.get() {
+        halter.halt();
+    }
+    std::process::exit(INTERRUPTED);
+}

@@ -1,0 +1,502 @@
+//! Every setting, parsed once. Nobody else reads the environment.
+//!
+//! A setting is looked for on the command line, then in the environment, then
+//! in the configuration file, and has a default otherwise. `assistd --help` is
+//! the reference.
+
+mod file;
+mod values;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::CommandFactory;
+use clap::FromArgMatches;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use reqwest::Url;
+
+pub use file::FileError;
+pub use file::Route;
+pub use file::Upstream;
+pub use file::UpstreamKind;
+pub use values::Bytes;
+pub use values::Secret;
+pub use values::SeedKey;
+
+/// The name that routes use for the upstream of `OPENAI_BASE_URL`.
+pub const DEFAULT_UPSTREAM: &str = "default";
+/// The name that routes use for the built-in scripted model.
+pub const SCRIPTED_UPSTREAM: &str = "scripted";
+
+/// Where the official SDKs go when they are given a key and no base URL.
+const OPENAI: &str = "https://api.openai.com/v1";
+
+/// The parsed command line: what to do, and with which settings.
+#[derive(Debug, Parser)]
+#[command(
+    name = "assistd",
+    version,
+    about = "A self-hosted server for the OpenAI Assistants API",
+    after_help = "A configuration file holds the same settings under their flags' names, with \
+                  underscores (`data_dir = \"/srv/assistd\"`),\nand the tables [[upstream]] and \
+                  [[route]], which map model names to upstreams; see docs/configuration.md."
+)]
+pub struct Cli {
+    /// What to do; serving is the default.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings, the same for every command.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What `assistd` can be asked to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Serve the API (the default)
+    Serve,
+    /// Manage the API keys of this server's clients
+    Keys {
+        /// What to do with the keys.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Check that everything the server needs is there, and say what to do if not
+    Doctor,
+}
+
+/// `assistd keys …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeysCommand {
+    /// Create a key and print it, once
+    Create {
+        /// Project the key gives access to; created if there is none of that name
+        #[arg(long, value_parser = values::name)]
+        project: String,
+        /// What the key is for, to tell it from others
+        #[arg(long, value_parser = values::name, default_value = "default")]
+        name: String,
+    },
+    /// List all keys, without their secret part
+    List,
+    /// Revoke a key, at once and for good
+    Revoke {
+        /// Id of the key, as `assistd keys list` shows it
+        id: String,
+    },
+}
+
+/// Every setting of the server.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// TOML file with more settings
+    #[arg(long, env = "ASSISTD_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Address to serve on; one other than this machine's own needs API keys
+    #[arg(
+        long,
+        env = "ASSISTD_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8000",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub listen: SocketAddr,
+    /// Keys to accept, as project:key,project:key; once a key exists, only known keys are accepted
+    #[arg(
+        long,
+        env = "ASSISTD_API_KEYS",
+        value_name = "PROJECT:KEY",
+        value_delimiter = ',',
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub api_keys: Vec<SeedKey>,
+    /// Refuse Assistants requests without the header `OpenAI-Beta: assistants=v2`
+    #[arg(
+        long,
+        env = "ASSISTD_REQUIRE_BETA_HEADER",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false",
+        action = clap::ArgAction::Set,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub require_beta_header: bool,
+    /// Largest JSON body of a request
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_BODY_BYTES",
+        value_name = "BYTES",
+        default_value = "32MiB",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub max_body_bytes: Bytes,
+    /// Largest file that may be uploaded
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_FILE_BYTES",
+        value_name = "BYTES",
+        default_value = "512MiB",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub max_file_bytes: Bytes,
+    /// Milliseconds that polling clients are told to wait between two polls
+    #[arg(
+        long,
+        env = "ASSISTD_POLL_AFTER_MS",
+        value_name = "MS",
+        default_value = "250",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Serving",
+        global = true
+    )]
+    pub poll_after_ms: u32,
+    /// How long running work may go on after the signal to stop
+    #[arg(
+        long,
+        env = "ASSISTD_SHUTDOWN_GRACE",
+        value_name = "DURATION",
+        default_value = "20s",
+        value_parser = humantime::parse_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub shutdown_grace: Duration,
+
+    /// Folder for the embedded database and the files
+    #[arg(
+        long,
+        env = "ASSISTD_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./data",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub data_dir: PathBuf,
+    /// PostgreSQL 16 or later with pgvector, as a postgres:// URL; absent: assistd runs its own
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub database_url: Option<Secret>,
+    /// Most connections to the database at a time
+    #[arg(
+        long,
+        env = "ASSISTD_DATABASE_CONNECTIONS",
+        value_name = "N",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(2..),
+        help_heading = "Storage",
+        global = true
+    )]
+    pub database_connections: u32,
+    /// Folder of the embedded database's programs (initdb, postgres); absent: looked for
+    #[arg(
+        long,
+        env = "ASSISTD_POSTGRES_BIN",
+        value_name = "DIR",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub postgres_bin: Option<PathBuf>,
+    /// User that runs a new embedded database when assistd is started by root
+    #[arg(
+        long,
+        env = "ASSISTD_POSTGRES_USER",
+        value_name = "USER",
+        default_value = "nobody",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub postgres_user: String,
+    /// Where file contents go: a folder, or s3://bucket/prefix with credentials, region and
+    /// endpoint in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT
+    /// (AWS_ALLOW_HTTP=true for a plain one) [default: blobs in the data folder]
+    #[arg(
+        long,
+        env = "ASSISTD_BLOBS",
+        value_name = "WHERE",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub blobs: Option<String>,
+    /// How long the events of an ended run can be read again
+    #[arg(
+        long,
+        env = "ASSISTD_EVENT_RETENTION",
+        value_name = "DURATION",
+        default_value = "24h",
+        value_parser = humantime::parse_duration,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub event_retention: Duration,
+
+    /// Base URL of the Chat Completions upstream; absent: OpenAI's if there is a key for it,
+    /// else the scripted model answers
+    #[arg(
+        long,
+        env = "OPENAI_BASE_URL",
+        value_name = "URL",
+        value_parser = values::http_url,
+        help_heading = "Models",
+        global = true
+    )]
+    pub openai_base_url: Option<Url>,
+    /// Key for that upstream
+    #[arg(
+        long,
+        env = "OPENAI_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Models",
+        global = true
+    )]
+    pub openai_api_key: Option<Secret>,
+    /// Model that names without a route of their own stand for; absent: they are passed on
+    #[arg(
+        long,
+        env = "ASSISTD_DEFAULT_MODEL",
+        value_name = "MODEL",
+        help_heading = "Models",
+        global = true
+    )]
+    pub default_model: Option<String>,
+    /// YAML file for the scripted model, instead of the built-in script
+    #[arg(
+        long,
+        env = "ASSISTD_SCRIPT",
+        value_name = "FILE",
+        help_heading = "Models",
+        global = true
+    )]
+    pub script: Option<PathBuf>,
+    /// How long an upstream may send nothing before a call to it counts as failed
+    #[arg(
+        long,
+        env = "ASSISTD_UPSTREAM_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = values::positive_duration,
+        help_heading = "Models",
+        global = true
+    )]
+    pub upstream_timeout: Duration,
+    /// How often a failed call to an upstream is repeated
+    #[arg(
+        long,
+        env = "ASSISTD_UPSTREAM_RETRIES",
+        value_name = "N",
+        default_value = "4",
+        help_heading = "Models",
+        global = true
+    )]
+    pub upstream_retries: u32,
+
+    /// Most runs that this process works on at a time
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_CONCURRENT_RUNS",
+        value_name = "N",
+        default_value = "2048",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Runs",
+        global = true
+    )]
+    pub max_concurrent_runs: u32,
+    /// How long after its last sign of life a process loses its runs to others
+    #[arg(
+        long,
+        env = "ASSISTD_LEASE",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = values::positive_duration,
+        help_heading = "Runs",
+        global = true
+    )]
+    pub lease: Duration,
+    /// How long a run may take, waiting for tool outputs included
+    #[arg(
+        long,
+        env = "ASSISTD_RUN_EXPIRY",
+        value_name = "DURATION",
+        default_value = "10m",
+        value_parser = values::positive_duration,
+        help_heading = "Runs",
+        global = true
+    )]
+    pub run_expiry: Duration,
+
+    /// What to log: a level, or directives such as `info,assistd::runner=debug`
+    #[arg(
+        long,
+        env = "ASSISTD_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Observability",
+        global = true
+    )]
+    pub log: String,
+    /// Form of the log lines
+    #[arg(
+        long,
+        env = "ASSISTD_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Observability",
+        global = true
+    )]
+    pub log_format: LogFormat,
+    /// OTLP/HTTP endpoint to send traces to; absent: none are made
+    #[arg(
+        long = "otlp-endpoint",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        value_parser = values::http_url,
+        help_heading = "Observability",
+        global = true
+    )]
+    pub otlp_endpoint: Option<Url>,
+
+    /// The upstream of `OPENAI_BASE_URL`, if there is one, then the `[[upstream]]` tables of the
+    /// configuration file. The first gets the model names that no route matches; without any, the
+    /// scripted model does.
+    #[arg(skip)]
+    pub upstreams: Vec<Upstream>,
+    /// The `[[route]]` tables of the configuration file, then one for `ASSISTD_DEFAULT_MODEL` if
+    /// it is set. The first match counts.
+    #[arg(skip)]
+    pub routes: Vec<Route>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl Cli {
+    /// Reads the command line, the environment and the configuration file.
+    ///
+    /// Ends the process, as is usual for command lines, with the help text when that is asked
+    /// for, and with a message that names the mistake when there is one.
+    pub fn load() -> Self {
+        Self::try_load(std::env::args_os(), |name| std::env::var(name).ok())
+            .unwrap_or_else(|error| error.exit())
+    }
+
+    /// [`load`](Self::load) with the arguments given. Only environment variables that `variable`
+    /// knows count.
+    fn try_load(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let first = Self::from_matches(command(&variable), &arguments)?;
+        let Some(path) = first.config.config.clone() else {
+            return Ok(first.with_defaults());
+        };
+
+        let refused = |error: FileError| {
+            Self::command().error(
+                clap::error::ErrorKind::ValueValidation,
+                format!("configuration file {}: {error}", path.display()),
+            )
+        };
+        let file = file::read(&path, command(&variable), &variable).map_err(refused)?;
+        let command = file.settings.into_iter().fold(
+            command(&variable),
+            // What the file says becomes the default, so flags and environment win over it.
+            |command, (id, values)| command.mut_arg(id, |arg| arg.default_values(values)),
+        );
+        let mut cli = Self::from_matches(command, &arguments)?;
+        cli.config.upstreams = file.upstreams;
+        cli.config.routes = file.routes;
+        let cli = cli.with_defaults();
+        file::check_routes(&cli.config.upstreams, &cli.config.routes).map_err(refused)?;
+        Ok(cli)
+    }
+
+    fn from_matches(command: clap::Command, arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
+    /// Adds the upstream of `OPENAI_BASE_URL` and the route of `ASSISTD_DEFAULT_MODEL`.
+    fn with_defaults(mut self) -> Self {
+        let config = &mut self.config;
+        let base_url = config.openai_base_url.clone().or_else(|| {
+            let openai = || Url::parse(OPENAI).expect("a constant that is a URL");
+            config.openai_api_key.as_ref().map(|_| openai())
+        });
+        if let Some(base_url) = base_url {
+            let upstream = Upstream {
+                name: DEFAULT_UPSTREAM.to_owned(),
+                kind: UpstreamKind::OpenAi,
+                base_url,
+                api_key: config.openai_api_key.clone(),
+                api_version: None,
+                unsupported: Vec::new(),
+            };
+            config.upstreams.insert(0, upstream);
+        }
+        if let Some(model) = &config.default_model {
+            let first = config.upstreams.first();
+            config.routes.push(Route {
+                pattern: "*".to_owned(),
+                upstream: first
+                    .map_or(SCRIPTED_UPSTREAM, |first| &first.name)
+                    .to_owned(),
+                model: Some(model.clone()),
+                context_window: None,
+            });
+        }
+        self
+    }
+}
+
+/// The description of the command line. An environment variable that is set to nothing counts as
+/// not set: compose files and CI systems pass such.
+fn command(variable: &impl Fn(&str) -> Option<String>) -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(|name| variable(name.to_str()?));
+        match value.as_deref() {
+            None | Some("") => arg.env(None::<&'static str>),
+            Some(_) => arg,
+        }
+    })
+}
+
+impl Config {
+    /// Where file contents go: as set, or in the data folder.
+    pub fn blobs(&self) -> String {
+        match &self.blobs {
+            Some(place) => place.clone(),
+            None => self.data_dir.join("blobs").display().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use std::io::Write as _;
+
+use super::*;
+
+/// A configuration file with this text.
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn load(file: &tempfile::NamedTempFile, flags: &[&str]) -> Result<Config, String> {
+    let path = file.path().to_str().expect("a path in UTF-8");
+    let arguments = [&["assistd", "--config", path], flags].concat();
+    let variable = |name: &str| (name == "AZURE_KEY").then(|| "azure-secret".to_owned());
+    match Cli::try_load(arguments, variable) {
+        Ok(cli) => Ok(cli.config),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn load_text(text: &str) -> Result<Config, String> {
+    load(&file(text), &[])
+}
+
+fn mistake(text: &str) -> String {
+    load_text(text).expect_err("the file has a mistake")
+}
+
+#[test]
+fn the_command_line_describes_itself_without_contradiction() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_is_not_set_has_its_default() {
+    let config = load_text("").expect("an empty file is valid");
+    assert_eq!(config.poll_after_ms, 250);
+    assert_eq!(config.lease, Duration::from_secs(30));
+    assert_eq!(config.run_expiry, Duration::from_secs(600));
+    assert_eq!(config.max_file_bytes, Bytes(512 << 20));
+    assert!(!config.require_beta_header);
+}
+
+#[test]
+fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
+    let file = file(
+        "poll_after_ms = 7\nlease = \"5s\"\nmax_body_bytes = 1000\nrequire_beta_header = true\n\
+         api_keys = [\"acme:key-of-acme\", \"other:key-of-other\"]\n",
+    );
+    let config = load(&file, &[]).expect("valid");
+    assert_eq!(config.poll_after_ms, 7);
+    assert_eq!(config.lease, Duration::from_secs(5));
+    assert_eq!(config.max_body_bytes, Bytes(1000));
+    assert!(config.require_beta_header);
+    let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
+    assert_eq!(projects, ["acme", "other"]);
+
+    let flags = ["--poll-after-ms", "9", "--require-beta-header=false"];
+    let config = load(&file, &flags).expect("valid");
+    assert_eq!(config.poll_after_ms, 9);
+    assert!(!config.require_beta_header);
+    assert_eq!(config.lease, Duration::from_secs(5));
+}
+
+#[test]
+fn flags_may_follow_the_command() {
+    let arguments = ["assistd", "doctor", "--poll-after-ms", "9"];
+    let cli = Cli::try_load(arguments, |_| None).expect("valid");
+    assert!(matches!(cli.command, Some(Command::Doctor)));
+    assert_eq!(cli.config.poll_after_ms, 9);
+}
+
+#[test]
+fn without_an_upstream_the_scripted_model_answers() {
+    let config = load_text("").expect("valid");
+    assert_eq!(config.upstreams, []);
+    assert_eq!(config.routes, []);
+
+    let config = load_text("default_model = \"scripted/mine\"\n").expect("valid");
+    assert_eq!(config.routes[0].upstream, SCRIPTED_UPSTREAM);
+    assert_eq!(config.routes[0].model.as_deref(), Some("scripted/mine"));
+}
+
+#[test]
+fn a_key_alone_means_openai() {
+    let config = load_text("openai_api_key = \"sk-something\"\n").expect("valid");
+    assert_eq!(config.upstreams[0].base_url.as_str(), OPENAI);
+    assert_eq!(config.upstreams[0].name, DEFAULT_UPSTREAM);
+}
+
+#[test]
+fn upstreams_and_routes_come_in_the_files_order() {
+    let config = load_text(
+        r#"
+        openai_base_url = "http://127.0.0.1:9/v1"
+        default_model = "small"
+        [[upstream]]
+        name = "azure"
+        kind = "azure"
+        base_url = "https://example.openai.azure.com"
+        api_key_env = "AZURE_KEY"
+        api_version = "2024-10-21"
+        [[route]]
+        match = "gpt-4*"
+        upstream = "azure"
+        model = "gpt-4o"
+        context_window = 128000
+        [[route]]
+        match = "test-?"
+        upstream = "scripted"
+        "#,
+    )
+    .expect("valid");
+    let names: Vec<_> = config.upstreams.iter().map(|one| &one.name).collect();
+    assert_eq!(names, ["default", "azure"]);
+    let key = config.upstreams[1].api_key.as_ref().map(Secret::expose);
+    assert_eq!(key, Some("azure-secret"));
+    let patterns: Vec<_> = config.routes.iter().map(|route| &route.pattern).collect();
+    assert_eq!(patterns, ["gpt-4*", "test-?", "*"]);
+    assert_eq!(config.routes[2].upstream, DEFAULT_UPSTREAM);
+    assert_eq!(config.routes[2].model.as_deref(), Some("small"));
+}
+
+#[test]
+fn mistakes_in_a_file_are_named() {
+    let cases = [
+        ("lisen = 1\n", "there is no setting `lisen`"),
+        ("lease = \"soon\"\n", "`lease`: expected number at 0"),
+        ("lease = \"0s\"\n", "`lease`: must be longer than nothing"),
+        ("lease = 1.5\n", "`lease` must be a string, a number"),
+        ("poll_after_ms = 0\n", "`poll_after_ms`: 0 is not in 1"),
+        (
+            "max_body_bytes = \"3 parsecs\"\n",
+            "unknown unit \"parsecs\"",
+        ),
+        (
+            "openai_base_url = \"ftp://x\"\n",
+            "expected an http:// or https:// URL",
+        ),
+        ("log_format = \"xml\"\n", "`log_format`: "),
+        ("config = \"x.toml\"\n", "cannot name another"),
+        (
+            "listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n",
+            "`listen`: ",
+        ),
+        ("\n\nlease = = 1\n", "line 3: "),
+        ("[[upstream]]\nname = \"a\"\n", "missing field `base_url`"),
+        (
+            "[[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\ncolour = 1\n",
+            "unknown field `colour`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\napi_key_env = \"NOT_SET\"\n",
+            "the environment variable NOT_SET is not set",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\nkind = \"azure\"\n",
+            "needs an api_version",
+        ),
+        (
+            "[[upstream]]\nname = \"scripted\"\nbase_url = \"http://a\"\n",
+            "the name \"scripted\" is taken",
+        ),
+        (
+            "[[route]]\nmatch = \"x\"\nupstream = \"nowhere\"\n",
+            "\"nowhere\", which is no upstream",
+        ),
+        (
+            "[[route]]\nmatch = \"x\"\nupstream = \"default\"\n",
+            "OPENAI_BASE_URL and",
+        ),
+    ];
+    for (text, expected) in cases {
+        let message = mistake(text);
+        assert!(message.contains(expected), "{text:?} gave {message:?}");
+    }
+}
+
+#[test]
+fn secrets_do_not_show() {
+    let config = load_text(
+        "openai_api_key = \"sk-hidden-1\"\ndatabase_url = \"postgres://u:hidden-2@h/d\"\n\
+         api_keys = \"acme:hidden-3\"\n\
+         [[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\napi_key = \"hidden-4\"\n",
+    )
+    .expect("valid");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("[redacted]"), "{shown}");
+
+    for text in [
+        "openai_api_key = \"hidden\n",
+        "api_keys = \"hidden\"\n",
+        "[[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\napi_key = [\"hidden\"]\n",
+    ] {
+        let message = mistake(text);
+        assert!(!message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
+fn sizes_have_units() {
+    for (text, bytes) in [
+        ("1", 1),
+        ("10 kB", 10_000),
+        ("2MiB", 2 << 20),
+        ("1 GiB", 1 << 30),
+    ] {
+        assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+    }
+    for text in [
+        "",
+        "0",
+        "-1",
+        "MiB",
+        "99999999999999999999",
+        "99999999999GiB",
+    ] {
+        assert!(text.parse::<Bytes>().is_err(), "{text}");
+    }
+}

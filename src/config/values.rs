@@ -1,0 +1,121 @@
+//! The types of settings that need more than the standard library's parsers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use reqwest::Url;
+
+/// Text that must not be shown: its `Debug` form is `[redacted]`, and it has no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A key that is to be accepted from the start, and the project it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedKey {
+    /// Name of the project.
+    pub project: String,
+    /// The key, as clients send it.
+    pub key: Secret,
+}
+
+impl FromStr for SeedKey {
+    type Err = &'static str;
+
+    /// Reads `project:key`. The messages never repeat the text, which may be a key.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (project, key) = text.split_once(':').ok_or("expected PROJECT:KEY")?;
+        let project = name(project.trim()).map_err(|_| "the project's name is empty")?;
+        let key = key.trim();
+        // A header can carry nothing else.
+        if key.len() < 8 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a key is at least 8 visible ASCII characters");
+        }
+        Ok(Self {
+            project,
+            key: key.into(),
+        })
+    }
+}
+
+/// A number of bytes, written `1048576`, `1MiB` or `1 MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let factor: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "kB" | "KB" => 1000,
+            "MB" => 1000 * 1000,
+            "GB" => 1000 * 1000 * 1000,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            other => return Err(format!("unknown unit {other:?}; use KiB, MiB or GiB")),
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor))
+            .filter(|bytes| *bytes > 0)
+            .map(Self)
+            .ok_or_else(|| "expected a number of bytes, such as 1048576 or 1MiB".to_owned())
+    }
+}
+
+/// A duration in humantime's notation that is longer than nothing.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A name for people: not empty, one line.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
+        return Err("a name has 1 to 200 characters, all on one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A URL that HTTP can be spoken to.
+pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("expected an http:// or https:// URL".to_owned());
+    }
+    Ok(url)
+}

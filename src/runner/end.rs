@@ -1,0 +1,216 @@
+//! Runs that end otherwise than by completing, and what is left open then.
+
+use std::collections::HashMap;
+
+use crate::domain::event::{ContentDelta, RunEvent, Seq};
+use crate::domain::ids::MessageId;
+use crate::domain::message::{Content, IncompleteReason, Message};
+use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage};
+use crate::domain::run_step::{RunStep, StepStatus};
+use crate::runner::Interrupt;
+use crate::runner::drive::{Driver, Halt};
+use crate::runner::turn::{Turn, end_message};
+use crate::runner::write::count_end;
+use crate::store;
+
+/// How an ending run's open parts end.
+struct Ending {
+    status: RunStatus,
+    step: StepStatus,
+    message: IncompleteReason,
+    outcome: RunOutcome,
+}
+
+impl Ending {
+    fn of(halt: Halt) -> Result<Self, Halt> {
+        let outcome = RunOutcome::default();
+        Ok(match halt {
+            Halt::Interrupted(Interrupt::Cancel) => Self {
+                status: RunStatus::Cancelled,
+                step: StepStatus::Cancelled,
+                message: IncompleteReason::RunCancelled,
+                outcome,
+            },
+            Halt::Interrupted(Interrupt::Expire) => Self {
+                status: RunStatus::Expired,
+                step: StepStatus::Expired,
+                message: IncompleteReason::RunExpired,
+                outcome,
+            },
+            Halt::Interrupted(Interrupt::LeaseLost | Interrupt::Drain) => return Err(halt),
+            Halt::Failed(error) => Self {
+                status: RunStatus::Failed,
+                step: StepStatus::Failed,
+                message: IncompleteReason::RunFailed,
+                outcome: RunOutcome { last_error: Some(error), ..outcome },
+            },
+            Halt::Incomplete(reason) => Self {
+                status: RunStatus::Incomplete,
+                // The step did its work; it is the message that is cut off.
+                step: StepStatus::Completed,
+                message: match reason {
+                    RunIncompleteReason::ContentFilter => {
+                        IncompleteReason::ContentFilter
+                    }
+                    RunIncompleteReason::MaxPromptTokens
+                    | RunIncompleteReason::MaxCompletionTokens => {
+                        IncompleteReason::MaxTokens
+                    }
+                },
+                outcome: RunOutcome { incomplete_reason: Some(reason), ..outcome },
+            },
+        })
+    }
+}
+
+impl Driver {
+    /// Ends the run, with everything that is still open, in one commit.
+    pub(super) async fn halt(&mut self, turn: Turn, halt: Halt) -> Result<(), Halt> {
+        let mut ending = Ending::of(halt)?;
+        loop {
+            match self.end(&turn, &ending).await {
+                // Cancelled while it was ending otherwise.
+                Err(halt @ Halt::Interrupted(Interrupt::Cancel)) => ending = Ending::of(halt)?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn end(&mut self, turn: &Turn, ending: &Ending) -> Result<(), Halt> {
+        if ending.status == RunStatus::Cancelled {
+            let outcome = RunOutcome::default();
+            let status = RunStatus::Cancelling;
+            let state = RunState { status, outcome, ..self.run.state.clone() };
+            self.publisher.publish([RunEvent::RunChanged(Box::new(state))]);
+        }
+        let usage = match turn.usage {
+            Some(usage) => usage,
+            None if turn.has_begun() => self.count(turn).await?,
+            None => Usage::default(),
+        };
+        let mut messages = Vec::new();
+        let mut steps = Vec::new();
+        let mut events = Vec::new();
+        if let Some((step, message)) = &turn.message {
+            let mut message = message.clone();
+            end_message(&mut message, self.clock.now(), Some(ending.message));
+            events.push(RunEvent::MessageEnded(Box::new(message.clone())));
+            messages.push(message);
+            steps.push(self.ended_step(step.clone(), ending, usage));
+        }
+        if let Some(step) = &turn.calls {
+            steps.push(self.ended_step(step.clone(), ending, usage));
+        } else if turn.message.is_none() {
+            // The step that waited for the caller, if the run did.
+            let waiting = self.last_tool_calls().await?;
+            let waiting = waiting.filter(|step| step.status == StepStatus::InProgress);
+            if let Some(step) = waiting {
+                let usage = step.usage.unwrap_or_default();
+                steps.push(self.ended_step(step, ending, usage));
+            }
+        }
+        events.extend(steps.iter().map(|step| RunEvent::StepEnded(Box::new(step.clone()))));
+        let spent = self.spent;
+        self.spent += usage;
+        let state = self.ended(ending.status, ending.outcome.clone());
+        events.push(RunEvent::RunChanged(Box::new(state.clone())));
+        let done =
+            self.commit(steps.iter().collect(), messages.iter().collect(), Some(state), events);
+        if let Err(halt) = done.await {
+            self.spent = spent;
+            return Err(halt);
+        }
+        count_end(ending.status);
+        Ok(())
+    }
+
+    fn ended_step(&mut self, mut step: RunStep, ending: &Ending, usage: Usage) -> RunStep {
+        self.end_step(&mut step, ending.step, usage);
+        step.last_error.clone_from(&ending.outcome.last_error);
+        step
+    }
+
+    /// For a run whose worker was lost: tells readers of the log what they have not heard, and
+    /// closes the message and step that the worker had begun. Those were never stored; the turn
+    /// is done again from its beginning.
+    pub(super) async fn announce_again(&mut self) -> Result<(), Halt> {
+        let pool = &self.engine.deps.pool;
+        let heard = store::run_events::after(pool, &self.run.id, Seq::START).await?;
+        let queued = |started_at| {
+            let status = RunStatus::Queued;
+            Box::new(RunState { status, started_at, ..self.run.state.clone() })
+        };
+        let last_status = heard.iter().rev().find_map(|(_, event)| event.run_status());
+        let mut events = Vec::new();
+        match last_status {
+            None => {
+                events.push(RunEvent::RunCreated(queued(None)));
+                events.push(RunEvent::RunChanged(queued(None)));
+            }
+            Some(RunStatus::RequiresAction) if self.run.state.status == RunStatus::InProgress => {
+                let step = self.last_tool_calls().await?;
+                events.extend(step.map(|step| RunEvent::StepEnded(Box::new(step))));
+                events.push(RunEvent::RunChanged(queued(self.run.state.started_at)));
+            }
+            Some(_) => events.extend(self.close_begun(heard.into_iter().map(|(_, event)| event))),
+        }
+        self.publisher.publish(events);
+        Ok(())
+    }
+
+    /// The events that close what was begun and never ended.
+    fn close_begun(&mut self, heard: impl Iterator<Item = RunEvent>) -> Vec<RunEvent> {
+        let mut messages: HashMap<MessageId, Message> = HashMap::new();
+        let mut step: Option<RunStep> = None;
+        for event in heard {
+            match event {
+                RunEvent::StepCreated(created) => step = Some(*created),
+                RunEvent::StepEnded(_) => step = None,
+                // A step of calls is stored by the time the run waits for the caller.
+                RunEvent::RunChanged(state) if state.status == RunStatus::RequiresAction => {
+                    step = None;
+                }
+                RunEvent::MessageCreated(message) => {
+                    messages.insert(message.id.clone(), *message);
+                }
+                RunEvent::MessageDelta { message, index, delta, .. } => {
+                    if let Some(message) = messages.get_mut(&message) {
+                        append(&mut message.content, index, delta);
+                    }
+                }
+                RunEvent::MessageEnded(message) => {
+                    messages.remove(&message.id);
+                }
+                RunEvent::RunCreated(_)
+                | RunEvent::RunChanged(_)
+                | RunEvent::StepInProgress(_)
+                | RunEvent::StepDelta { .. }
+                | RunEvent::MessageInProgress(_) => {}
+            }
+        }
+        let mut events = Vec::new();
+        for mut message in messages.into_values() {
+            end_message(&mut message, self.clock.now(), Some(IncompleteReason::RunFailed));
+            events.push(RunEvent::MessageEnded(Box::new(message)));
+        }
+        if let Some(mut step) = step {
+            self.end_step(&mut step, StepStatus::Failed, Usage::default());
+            events.push(RunEvent::StepEnded(Box::new(step)));
+        }
+        events
+    }
+
+    /// Whether this process is about to stop.
+    pub(super) fn is_draining(&self) -> bool {
+        self.interrupted() == Some(Interrupt::Drain)
+    }
+}
+
+fn append(content: &mut Vec<Content>, index: usize, delta: ContentDelta) {
+    match (content.get_mut(index), delta) {
+        (Some(Content::Text { value }), ContentDelta::Text(more)) => value.push_str(&more),
+        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => refusal.push_str(&more),
+        (_, ContentDelta::Text(value)) => content.push(Content::Text { value }),
+        (_, ContentDelta::Refusal(refusal)) => content.push(Content::Refusal { refusal }),
+    }
+}

@@ -1,0 +1,241 @@
+//! What a thread's past looks like to a model, before it is cut to size.
+
+use async_openai::types::chat::{
+    ChatCompletionMessageToolCall, ChatCompletionMessageToolCalls,
+    ChatCompletionRequestAssistantMessage, ChatCompletionRequestAssistantMessageContent,
+    ChatCompletionRequestMessage, ChatCompletionRequestMessageContentPartImage,
+    ChatCompletionRequestMessageContentPartText, ChatCompletionRequestToolMessage,
+    ChatCompletionRequestToolMessageContent, ChatCompletionRequestUserMessage,
+    ChatCompletionRequestUserMessageContent, ChatCompletionRequestUserMessageContentPart,
+    FunctionCall, ImageDetail as ChatImageDetail, ImageUrl,
+};
+use base64::Engine as _;
+
+use crate::blobs::{BlobError, Blobs};
+use crate::domain::ids::{FileId, RunId};
+use crate::domain::message::{Content, ImageDetail, Message, Role};
+use crate::domain::run_step::{RunStep, StepDetails};
+use crate::domain::tool::ToolCall;
+
+/// Largest stored picture that is sent to a model.
+const IMAGE_MAX: u64 = 20 << 20;
+
+/// A piece of the past that stays together or goes together.
+#[derive(Debug, Clone)]
+pub(super) enum Unit {
+    /// What a person said.
+    User(Message),
+    /// What the assistant said without calling tools.
+    Assistant(String),
+    /// A turn that called tools: what was said before, the calls, and their outputs.
+    Calls {
+        /// Text before the calls; may be empty.
+        text: String,
+        /// The calls, all with outputs.
+        calls: Vec<ToolCall>,
+    },
+}
+
+impl Unit {
+    /// Length of all text in bytes, an upper bound of its tokens.
+    pub(super) fn bytes(&self) -> usize {
+        self.texts().map(str::len).sum()
+    }
+
+    /// How many pictures there are.
+    pub(super) fn images(&self) -> usize {
+        match self {
+            Self::User(message) => {
+                let image = |part: &&Content| {
+                    matches!(part, Content::ImageFile { .. } | Content::ImageUrl { .. })
+                };
+                message.content.iter().filter(image).count()
+            }
+            Self::Assistant(_) | Self::Calls { .. } => 0,
+        }
+    }
+
+    /// All text that a model reads.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let (parts, text, calls): (&[Content], &str, &[ToolCall]) = match self {
+            Self::User(message) => (&message.content, "", &[]),
+            Self::Assistant(text) => (&[], text, &[]),
+            Self::Calls { text, calls } => (&[], text, calls),
+        };
+        let parts = parts.iter().filter_map(|part| match part {
+            Content::Text { value } => Some(value.as_str()),
+            Content::Refusal { refusal } => Some(refusal.as_str()),
+            Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
+        });
+        let calls = calls.iter().flat_map(|call| {
+            let function = &call.function;
+            let output = function.output.as_deref().unwrap_or_default();
+            [function.name.as_str(), function.arguments.as_str(), output]
+        });
+        parts.chain([text]).chain(calls)
+    }
+}
+
+/// Merges messages and tool calls, both oldest first, into what a model is to read.
+///
+/// Calls without outputs are left out: their run was stopped, and no model accepts them.
+pub(super) fn merge(messages: Vec<Message>, steps: Vec<RunStep>) -> Vec<Unit> {
+    let mut units = Vec::with_capacity(messages.len() + steps.len());
+    let mut messages = messages.into_iter().peekable();
+    // The run of the assistant message that came last, if nothing came after it.
+    let mut speaker: Option<RunId> = None;
+    for step in steps {
+        while let Some(message) = messages.next_if(|message| message.created_at <= step.created_at)
+        {
+            speaker = message.run.clone();
+            push_message(&mut units, message);
+        }
+        let StepDetails::ToolCalls { calls } = step.details else { continue };
+        if calls.is_empty() || calls.iter().any(|call| call.function.output.is_none()) {
+            continue;
+        }
+        // What the same turn said before it called belongs to the call.
+        let spoke = speaker.take().is_some_and(|run| run == step.run);
+        let text = match units.pop_if(|last| spoke && matches!(last, Unit::Assistant(_))) {
+            Some(Unit::Assistant(text)) => text,
+            _ => String::new(),
+        };
+        units.push(Unit::Calls { text, calls });
+    }
+    for message in messages {
+        push_message(&mut units, message);
+    }
+    units
+}
+
+fn push_message(units: &mut Vec<Unit>, message: Message) {
+    match message.role {
+        Role::User => units.push(Unit::User(message)),
+        Role::Assistant => {
+            let texts = message.content.into_iter().filter_map(|part| match part {
+                Content::Text { value } => Some(value),
+                Content::Refusal { refusal } => Some(refusal),
+                // Models take no pictures from an assistant.
+                Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
+            });
+            units.push(Unit::Assistant(texts.collect::<Vec<_>>().join("\n")));
+        }
+    }
+}
+
+/// The unit as chat messages.
+pub(super) async fn render(
+    unit: Unit,
+    blobs: &Blobs,
+    messages: &mut Vec<ChatCompletionRequestMessage>,
+) -> Result<(), BlobError> {
+    match unit {
+        Unit::User(message) => messages.push(user(message, blobs).await?),
+        Unit::Assistant(text) => messages.push(assistant(text, None)),
+        Unit::Calls { text, calls } => {
+            let called = calls.iter().map(|call| {
+                ChatCompletionMessageToolCalls::Function(ChatCompletionMessageToolCall {
+                    id: call.id.clone(),
+                    function: FunctionCall {
+                        name: call.function.name.clone(),
+                        arguments: call.function.arguments.clone(),
+                    },
+                })
+            });
+            messages.push(assistant(text, Some(called.collect())));
+            messages.extend(calls.into_iter().map(|call| {
+                let output = call.function.output.unwrap_or_default();
+                ChatCompletionRequestMessage::Tool(ChatCompletionRequestToolMessage {
+                    content: ChatCompletionRequestToolMessageContent::Text(output),
+                    tool_call_id: call.id,
+                })
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn assistant(
+    text: String,
+    tool_calls: Option<Vec<ChatCompletionMessageToolCalls>>,
+) -> ChatCompletionRequestMessage {
+    let content = (!text.is_empty() || tool_calls.is_none())
+        .then_some(ChatCompletionRequestAssistantMessageContent::Text(text));
+    ChatCompletionRequestMessage::Assistant(ChatCompletionRequestAssistantMessage {
+        content,
+        tool_calls,
+        ..Default::default()
+    })
+}
+
+async fn user(message: Message, blobs: &Blobs) -> Result<ChatCompletionRequestMessage, BlobError> {
+    let mut parts = message.content;
+    let content = match parts.as_mut_slice() {
+        [Content::Text { value }] => {
+            ChatCompletionRequestUserMessageContent::Text(std::mem::take(value))
+        }
+        _ => {
+            let mut rendered = Vec::with_capacity(parts.len());
+            for part in parts {
+                rendered.push(user_part(part, blobs).await?);
+            }
+            ChatCompletionRequestUserMessageContent::Array(rendered)
+        }
+    };
+    Ok(ChatCompletionRequestMessage::User(ChatCompletionRequestUserMessage {
+        content,
+        name: None,
+    }))
+}
+
+async fn user_part(
+    part: Content,
+    blobs: &Blobs,
+) -> Result<ChatCompletionRequestUserMessageContentPart, BlobError> {
+    let text = |text| {
+        ChatCompletionRequestUserMessageContentPart::Text(
+            ChatCompletionRequestMessageContentPartText { text, prompt_cache_breakpoint: None },
+        )
+    };
+    let image = |url, detail| {
+        let detail = Some(match detail {
+            ImageDetail::Auto => ChatImageDetail::Auto,
+            ImageDetail::Low => ChatImageDetail::Low,
+            ImageDetail::High => ChatImageDetail::High,
+        });
+        ChatCompletionRequestUserMessageContentPart::ImageUrl(
+            ChatCompletionRequestMessageContentPartImage {
+                image_url: ImageUrl { url, detail },
+                prompt_cache_breakpoint: None,
+            },
+        )
+    };
+    Ok(match part {
+        Content::Text { value } => text(value),
+        Content::Refusal { refusal } => text(refusal),
+        Content::ImageUrl { url, detail } => image(url, detail),
+        Content::ImageFile { file, detail } => match data_url(&file, blobs).await? {
+            Some(url) => image(url, detail),
+            None => text(format!("[The picture {file} is no longer available.]")),
+        },
+    })
+}
+
+/// A stored picture as a data URL, so that the upstream needs no access to us.
+async fn data_url(file: &FileId, blobs: &Blobs) -> Result<Option<String>, BlobError> {
+    let bytes = match blobs.read(file.as_str(), IMAGE_MAX).await {
+        Ok(bytes) => bytes,
+        Err(BlobError::Missing { .. } | BlobError::TooLarge { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // By its first bytes: names lie.
+    let kind = match bytes.as_ref() {
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+        [b'G', b'I', b'F', b'8', ..] => "image/gif",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        _ => "application/octet-stream",
+    };
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);
+    Ok(Some(format!("data:{kind};base64,{encoded}")))
+}

@@ -1,0 +1,39 @@
+//! What has to be done now and then: old events go, gauges are set.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::runner::Engine;
+use crate::store;
+
+/// How often the queue is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often what is too old goes.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps house until told to stop.
+pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    let pool = &engine.deps.pool;
+    let mut forgotten = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+        }
+        metrics::gauge!("assistd_runs_in_progress").set(engine.active.lock().len() as f64);
+        match store::runs::backlog(pool).await {
+            Ok(depth) => metrics::gauge!("assistd_queue_depth").set(depth as f64),
+            Err(error) => tracing::debug!(%error, "the queue was not measured: {error}"),
+        }
+        if forgotten.elapsed() < FORGET_EVERY {
+            continue;
+        }
+        forgotten = Instant::now();
+        if let Err(error) = store::run_events::forget(pool, engine.deps.event_retention).await {
+            tracing::warn!(error.cause = %error, "old events were not deleted: {error}");
+        }
+    }
+}

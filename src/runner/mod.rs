@@ -1,0 +1,172 @@
+//! The durable loop that executes runs. Knows nothing of HTTP.
+//!
+//! A run may be driven twice if a lease runs out, so every step is safe to repeat: what counts is
+//! what is committed, and only the holder of the lease commits.
+
+mod claim;
+mod drive;
+mod end;
+mod history;
+mod hints;
+mod housekeeping;
+mod prompt;
+mod record;
+mod turn;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::PgPool;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blobs::Blobs;
+use crate::domain::ids::RunId;
+use crate::feed::Feed;
+use crate::queue::Worker;
+use crate::store;
+use crate::store::runs::{Claimant, Lease};
+use crate::store::wakes::Hint;
+use crate::upstream::Upstreams;
+
+/// What the engine works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// The database.
+    pub pool: PgPool,
+    /// File contents, for pictures in prompts.
+    pub blobs: Blobs,
+    /// Where events go.
+    pub feed: Feed,
+    /// Models.
+    pub upstreams: Upstreams,
+    /// Events of ended runs are kept this long.
+    pub event_retention: Duration,
+}
+
+/// The engine of this process.
+pub struct Runner {
+    engine: Arc<Engine>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What all parts of the engine share.
+struct Engine {
+    deps: Deps,
+    claimant: Claimant,
+    active: Mutex<HashMap<RunId, Active>>,
+}
+
+/// A run that is being driven.
+struct Active {
+    lease: Lease,
+    interrupt: watch::Sender<Option<Interrupt>>,
+}
+
+/// Why a driver has to stop before the run has ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    /// A client cancelled the run.
+    Cancel,
+    /// The run is past its time.
+    Expire,
+    /// Another worker has the run, or it was deleted.
+    LeaseLost,
+    /// The process stops; others go on with the run.
+    Drain,
+}
+
+impl Runner {
+    /// Starts to claim and drive runs.
+    pub fn start(deps: Deps, worker: Worker, hints: mpsc::UnboundedReceiver<Hint>) -> Self {
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let claimant = worker.claimant.clone();
+        let engine = Arc::new(Engine { deps, claimant, active: Mutex::default() });
+        let due = worker.due.clone();
+        let background = CancellationToken::new();
+        tasks.spawn(claim::run(engine.clone(), worker, tasks.clone(), stop.clone()));
+        tasks.spawn(hints::send(engine.clone(), hints, background.clone()));
+        tasks.spawn(hints::listen(engine.clone(), due, background.clone()));
+        tasks.spawn(record::run(engine.clone(), background.clone()));
+        tasks.spawn(record::keep_leases(engine.clone(), background.clone()));
+        tasks.spawn(housekeeping::run(engine.clone(), background.clone()));
+        tasks.spawn(end_background(engine.clone(), stop.clone(), background));
+        Self { engine, tasks, stop }
+    }
+
+    /// Takes no more runs, lets those under way finish for up to `grace`, then gives them back.
+    pub async fn drain(self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        let left = self.engine.interrupt_all(Interrupt::Drain);
+        tracing::info!(runs = left, "{left} runs are still under way; giving them back");
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some runs could not be given back; their leases will run out");
+        }
+    }
+}
+
+/// Leases are renewed and events recorded until the last run has left.
+async fn end_background(
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+    background: CancellationToken,
+) {
+    stop.cancelled().await;
+    while !engine.active.lock().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    background.cancel();
+}
+
+impl Engine {
+    fn register(&self, lease: &Lease) -> watch::Receiver<Option<Interrupt>> {
+        let (interrupt, receiver) = watch::channel(None);
+        let active = Active { lease: lease.clone(), interrupt };
+        self.active.lock().insert(lease.run().clone(), active);
+        receiver
+    }
+
+    fn unregister(&self, lease: &Lease) {
+        let mut active = self.active.lock();
+        if active.get(lease.run()).is_some_and(|active| active.lease == *lease) {
+            active.remove(lease.run());
+        }
+    }
+
+    fn leases(&self) -> Vec<Lease> {
+        self.active.lock().values().map(|active| active.lease.clone()).collect()
+    }
+
+    fn interrupt(&self, run: &RunId, interrupt: Interrupt) {
+        if let Some(active) = self.active.lock().get(run) {
+            active.interrupt.send_replace(Some(interrupt));
+        }
+    }
+
+    fn interrupt_all(&self, interrupt: Interrupt) -> usize {
+        let active = self.active.lock();
+        for active in active.values() {
+            active.interrupt.send_replace(Some(interrupt));
+        }
+        active.len()
+    }
+
+    /// Gives a run back for others to go on with.
+    async fn release(&self, lease: &Lease) {
+        if let Err(error) = store::runs::release(&self.deps.pool, std::slice::from_ref(lease)).await
+        {
+            tracing::warn!(run.id = %lease.run(), %error, "a run could not be given back: {error}");
+        }
+        self.deps.feed.hint(Hint::Due);
+    }
+}

@@ -1,0 +1,341 @@
+//! The request of a model turn, rebuilt every turn from what is stored, so that a run can go on
+//! after anything. Order and text stay the same from turn to turn, for upstreams that cache
+//! prefixes.
+
+use async_openai::types::chat::{
+    ChatCompletionNamedToolChoice, ChatCompletionRequestMessage,
+    ChatCompletionRequestSystemMessage, ChatCompletionRequestSystemMessageContent,
+    ChatCompletionTool, ChatCompletionToolChoiceOption, ChatCompletionTools,
+    CreateChatCompletionRequest, FunctionName, FunctionObject, ToolChoiceOptions,
+};
+use sqlx::PgPool;
+
+use crate::blobs::{BlobError, Blobs};
+use crate::domain::message::{Content, Message};
+use crate::domain::run::{Run, RunConfig, Truncation};
+use crate::domain::tool::{Tool, ToolChoice};
+use crate::runner::history::{self, Unit};
+use crate::store::{self, StoreError};
+use crate::upstream::tokens;
+
+/// How many messages are read at a time; a thread is read only as far back as it fits.
+const PAGE: i64 = 1_000;
+
+/// Tool outputs shorter than this are not cut, in bytes.
+const UNCUT: usize = 400;
+
+/// Why there is no request.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PromptError {
+    /// The newest user message with what follows it is larger than the budget on its own.
+    #[error("the prompt does not fit {0} tokens")]
+    TooLong(u32),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A picture could not be read.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// A request and what it is expected to cost.
+#[derive(Debug)]
+pub(super) struct Prompt {
+    /// What is sent upstream; the model name is the run's.
+    pub(super) request: CreateChatCompletionRequest,
+}
+
+/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens; `turn`
+/// counts the run's earlier turns, and `completion` limits the answer.
+pub(super) async fn build(
+    pool: &PgPool,
+    blobs: &Blobs,
+    run: &Run,
+    budget: Option<u32>,
+    turn: usize,
+    completion: Option<u32>,
+) -> Result<Prompt, PromptError> {
+    let config = &*run.config;
+    let units = load(pool, run, budget).await?;
+    let units = fit(config, units, budget).await?;
+    let mut messages = Vec::with_capacity(units.len() + 1);
+    if !config.instructions.is_empty() {
+        messages.push(ChatCompletionRequestMessage::System(ChatCompletionRequestSystemMessage {
+            content: ChatCompletionRequestSystemMessageContent::Text(config.instructions.clone()),
+            name: None,
+        }));
+    }
+    for unit in units {
+        history::render(unit, blobs, &mut messages).await?;
+    }
+    Ok(Prompt { request: request(config, messages, turn, completion) })
+}
+
+/// Reads the thread, newest first, until it is whole or more than the budget can hold.
+async fn load(pool: &PgPool, run: &Run, budget: Option<u32>) -> Result<Vec<Unit>, StoreError> {
+    let mut wanted = match run.config.truncation {
+        Truncation::Auto => usize::MAX,
+        Truncation::LastMessages(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let mut messages = Vec::new();
+    let mut before = None;
+    let mut bytes = 0;
+    let whole;
+    loop {
+        let page =
+            store::messages::newest(pool, &run.project, &run.thread, before, PAGE).await?;
+        let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
+        before = page.last().map(|(message, seq)| (message.created_at, *seq));
+        let mut cut = false;
+        for (message, _) in page {
+            // What this run wrote itself is never cut by `last_messages`.
+            if message.run.as_ref() != Some(&run.id) {
+                if wanted == 0 {
+                    cut = true;
+                    break;
+                }
+                wanted -= 1;
+            }
+            bytes += message.content.iter().map(Content::bytes).sum::<usize>();
+            messages.push(message);
+        }
+        // A token is rarely more than a dozen bytes, so this much is more than enough.
+        let enough = budget.is_some_and(|budget| bytes > budget as usize * 12);
+        if cut || !full || enough {
+            whole = !cut && !full;
+            break;
+        }
+    }
+    messages.reverse();
+    let oldest: Option<&Message> = messages.first();
+    let since = oldest.map(|message| message.created_at).filter(|_| !whole);
+    let steps = store::run_steps::tool_calls_since(pool, &run.project, &run.thread, since).await?;
+    Ok(history::merge(messages, steps))
+}
+
+/// Cuts the past to the budget: the oldest goes first, but never the newest user message nor what
+/// came after it. Of that, big tool outputs are cut in the middle.
+async fn fit(
+    config: &RunConfig,
+    mut units: Vec<Unit>,
+    budget: Option<u32>,
+) -> Result<Vec<Unit>, PromptError> {
+    let Some(budget) = budget else { return Ok(units) };
+    let fixed = Fixed::of(config);
+    let overhead = |units: &[Unit]| {
+        let images: usize = units.iter().map(Unit::images).sum();
+        let messages = units.len() + 1;
+        u32::try_from(messages).unwrap_or(u32::MAX).saturating_mul(tokens::PER_MESSAGE * 2)
+            + u32::try_from(images).unwrap_or(u32::MAX).saturating_mul(tokens::PER_IMAGE)
+            + tokens::PER_PROMPT
+    };
+    let bound: usize = units.iter().map(Unit::bytes).sum::<usize>() + fixed.text.len();
+    let bound = u32::try_from(bound).unwrap_or(u32::MAX);
+    if bound.saturating_add(overhead(&units)) <= budget {
+        return Ok(units);
+    }
+
+    let model = &config.model;
+    tokens::ready(model).await;
+    let count = |unit: &Unit| -> u32 {
+        unit.texts().map(|text| tokens::count_text(model, text)).sum::<u32>()
+            + overhead(std::slice::from_ref(unit))
+    };
+    let base = tokens::count_text(model, &fixed.text);
+    let keep_from = units
+        .iter()
+        .rposition(|unit| matches!(unit, Unit::User(_)))
+        .unwrap_or(units.len().saturating_sub(1));
+    let mut kept: u32 = base + units[keep_from..].iter().map(count).sum::<u32>();
+    while kept > budget {
+        let over = kept - budget;
+        let Some(saved) = cut_largest_output(&mut units[keep_from..], model, over) else {
+            return Err(PromptError::TooLong(budget));
+        };
+        kept = kept.saturating_sub(saved);
+    }
+    let mut first = keep_from;
+    while first > 0 {
+        let more = count(&units[first - 1]);
+        if kept.saturating_add(more) > budget {
+            break;
+        }
+        kept += more;
+        first -= 1;
+    }
+    units.drain(..first);
+    Ok(units)
+}
+
+/// Shortens the largest tool output by about `over` tokens, or by half; how many tokens that saved.
+fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32> {
+    let outputs = units.iter_mut().filter_map(|unit| match unit {
+        Unit::Calls { calls, .. } => Some(calls),
+        Unit::User(_) | Unit::Assistant(_) => None,
+    });
+    let outputs = outputs.flatten().filter_map(|call| call.function.output.as_mut());
+    let largest = outputs.max_by_key(|output| output.len()).filter(|text| text.len() > UNCUT)?;
+    let before = tokens::count_text(model, largest);
+    let share = f64::from(before.saturating_sub(over)) / f64::from(before.max(1));
+    let target = ((largest.len() as f64 * share * 0.9) as usize).max(UNCUT / 2);
+    *largest = cut_in_the_middle(largest, target);
+    Some(before.saturating_sub(tokens::count_text(model, largest)).max(1))
+}
+
+/// Keeps about `target` bytes, half from each end, and says so in between.
+fn cut_in_the_middle(text: &str, target: usize) -> String {
+    let half = target / 2;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len().saturating_sub(half)).max(head);
+    let gone = text[head..tail].chars().count();
+    format!("{}\n[... {gone} characters left out ...]\n{}", &text[..head], &text[tail..])
+}
+
+/// The part of a prompt that is always there: instructions and tool definitions.
+struct Fixed {
+    text: String,
+}
+
+impl Fixed {
+    fn of(config: &RunConfig) -> Self {
+        let mut text = config.instructions.clone();
+        for tool in &config.tools {
+            // Close enough: upstreams render definitions in ways of their own.
+            text.push_str(&serde_json::to_string(tool).unwrap_or_default());
+        }
+        Self { text }
+    }
+}
+
+fn request(
+    config: &RunConfig,
+    messages: Vec<ChatCompletionRequestMessage>,
+    turn: usize,
+    completion: Option<u32>,
+) -> CreateChatCompletionRequest {
+    let tools: Vec<ChatCompletionTools> = config.tools.iter().filter_map(offered).collect();
+    let tools = (!tools.is_empty()).then_some(tools);
+    // Servers refuse both of these when no tools are offered.
+    let tool_choice = tools.as_ref().and_then(|_| forced(&config.tool_choice, turn));
+    let parallel = tools.as_ref().filter(|_| !config.parallel_tool_calls).map(|_| false);
+    CreateChatCompletionRequest {
+        model: config.model.clone(),
+        messages,
+        tools,
+        tool_choice,
+        parallel_tool_calls: parallel,
+        temperature: config.temperature.map(|value| value as f32),
+        top_p: config.top_p.map(|value| value as f32),
+        reasoning_effort: config.reasoning_effort.as_ref().and_then(|effort| {
+            serde_json::from_value(serde_json::Value::String(effort.clone())).ok()
+        }),
+        response_format: serde_json::from_value(config.response_format.clone()).ok(),
+        max_completion_tokens: completion,
+        ..Default::default()
+    }
+}
+
+fn offered(tool: &Tool) -> Option<ChatCompletionTools> {
+    match tool {
+        Tool::Function { function } => Some(ChatCompletionTools::Function(ChatCompletionTool {
+            function: FunctionObject {
+                name: function.name.clone(),
+                description: function.description.clone(),
+                parameters: Some(function.parameters.clone()),
+                strict: function.strict.then_some(true),
+            },
+        })),
+        Tool::CodeInterpreter | Tool::FileSearch { .. } => None,
+    }
+}
+
+/// A forced choice holds for the first turn; held on to, the run would never end.
+fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOption> {
+    let mode = |mode| Some(ChatCompletionToolChoiceOption::Mode(mode));
+    match choice {
+        ToolChoice::None => mode(ToolChoiceOptions::None),
+        ToolChoice::Required if turn == 0 => mode(ToolChoiceOptions::Required),
+        ToolChoice::Function(name) if turn == 0 => Some(ChatCompletionToolChoiceOption::Function(
+            ChatCompletionNamedToolChoice { function: FunctionName { name: name.clone() } },
+        )),
+        ToolChoice::Auto
+        | ToolChoice::Required
+        | ToolChoice::Function(_)
+        | ToolChoice::CodeInterpreter
+        | ToolChoice::FileSearch => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tool::{FunctionCall, ToolCall};
+
+    fn config() -> RunConfig {
+        RunConfig {
+            model: "gpt-4o".into(),
+            instructions: "Be brief.".into(),
+            tools: Vec::new(),
+            temperature: None,
+            top_p: None,
+            reasoning_effort: None,
+            response_format: serde_json::json!("auto"),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            max_prompt_tokens: None,
+            max_completion_tokens: None,
+            truncation: Truncation::Auto,
+        }
+    }
+
+    fn said(text: &str) -> Unit {
+        Unit::Assistant(text.into())
+    }
+
+    fn asked(text: &str) -> Unit {
+        let message = serde_json::json!({
+            "id": "msg_1", "thread": "thread_1", "created_at": "2026-01-01T00:00:00Z",
+            "status": "completed", "incomplete_reason": null, "ended_at": null, "role": "user",
+            "content": [{"type": "text", "value": text}], "attachments": [], "assistant": null,
+            "run": null, "metadata": {},
+        });
+        Unit::User(serde_json::from_value(message).expect("a message"))
+    }
+
+    fn called(output: String) -> Unit {
+        let function = FunctionCall { name: "f".into(), arguments: "{}".into(), output: Some(output) };
+        let calls = vec![ToolCall { id: "call_1".into(), function }];
+        Unit::Calls { text: String::new(), calls }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_goes_first_and_the_newest_question_stays() {
+        let words = "word ".repeat(200);
+        let units = vec![asked(&words), said(&words), asked("and now?")];
+        let whole = fit(&config(), units.clone(), Some(10_000)).await.expect("fits");
+        assert_eq!(whole.len(), 3);
+        let cut = fit(&config(), units.clone(), Some(300)).await.expect("fits after cutting");
+        assert_eq!(cut.len(), 2, "the first question goes");
+        let cut = fit(&config(), units, Some(60)).await.expect("fits after cutting");
+        assert!(matches!(cut.as_slice(), [Unit::User(_)]));
+    }
+
+    #[tokio::test]
+    async fn a_big_tool_output_is_cut_in_the_middle() {
+        let output = format!("begin {} end", "filler ".repeat(3_000));
+        let units = vec![asked("go"), called(output)];
+        let cut = fit(&config(), units, Some(500)).await.expect("fits after cutting");
+        let [_, Unit::Calls { calls, .. }] = cut.as_slice() else { panic!("{cut:?}") };
+        let output = calls[0].function.output.as_deref().unwrap_or_default();
+        assert!(output.starts_with("begin") && output.ends_with("end"));
+        assert!(output.contains("characters left out"));
+        assert!(tokens::count_text("gpt-4o", output) < 500);
+    }
+
+    #[tokio::test]
+    async fn a_question_larger_than_the_budget_is_refused() {
+        let units = vec![asked(&"word ".repeat(1_000))];
+        let refused = fit(&config(), units, Some(256)).await;
+        assert!(matches!(refused, Err(PromptError::TooLong(256))));
+    }
+}

@@ -1,0 +1,89 @@
+//! What is done for all runs of the process at once: events go to the log, leases are renewed,
+//! cancellations are noticed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::Unlogged;
+use crate::runner::{Engine, Interrupt};
+use crate::store::{self, StoreError};
+use crate::store::wakes::Hint;
+
+/// How often events are written to the log.
+const RECORD_EVERY: Duration = Duration::from_millis(250);
+
+/// How often runs are checked for cancellation, in case a hint was lost.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Writes new events of all runs to the log, in batches.
+pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RECORD_EVERY) => {}
+        }
+        let unlogged = engine.deps.feed.unlogged();
+        if unlogged.is_empty() {
+            continue;
+        }
+        match write(&engine, &unlogged).await {
+            Ok(()) => {
+                for unlogged in unlogged {
+                    engine.deps.feed.hint(Hint::Events(unlogged.lease.run().clone()));
+                    unlogged.done();
+                }
+            }
+            // They stay unlogged and come with the next batch.
+            Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
+        }
+    }
+}
+
+async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError> {
+    let segments: Vec<_> = unlogged
+        .iter()
+        .map(|unlogged| (unlogged.lease.clone(), unlogged.segment.clone()))
+        .collect();
+    store::run_events::append(&engine.deps.pool, &segments).await
+}
+
+/// Renews the leases of all runs under way, well before they run out, and tells drivers of runs
+/// that are lost or cancelled.
+pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
+    let renew_every = engine.claimant.lease / 3;
+    let mut renewed = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CHECK_EVERY.min(renew_every)) => {}
+        }
+        let leases = engine.leases();
+        if leases.is_empty() {
+            continue;
+        }
+        let pool = &engine.deps.pool;
+        match store::runs::cancelling_of(pool, &engine.claimant).await {
+            Ok(runs) => runs.iter().for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
+            Err(error) => tracing::debug!(%error, "cancellations were not checked: {error}"),
+        }
+        if renewed.elapsed() < renew_every {
+            continue;
+        }
+        match store::runs::renew(pool, &engine.claimant, &leases).await {
+            Ok(held) => {
+                renewed = Instant::now();
+                let held: HashSet<_> = held.into_iter().collect();
+                for lease in leases.iter().filter(|lease| !held.contains(lease.run())) {
+                    // A run that has just ended is no longer active, and then nothing happens.
+                    engine.interrupt(lease.run(), Interrupt::LeaseLost);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error.cause = %error, "leases were not renewed: {error}");
+            }
+        }
+    }
+}

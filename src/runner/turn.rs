@@ -1,0 +1,276 @@
+//! One model turn: the upstream's pieces become steps, messages and events.
+
+use futures::StreamExt;
+
+use crate::domain::event::{ContentDelta, RunEvent, ToolCallDelta};
+use crate::domain::ids::{self, MessageId, StepId};
+use crate::domain::message::{Content, IncompleteReason, Message, MessageStatus, Role};
+use crate::domain::run::Usage;
+use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
+use crate::domain::tool::{FunctionCall, ToolCall};
+use crate::runner::drive::{Driver, Halt};
+use crate::upstream::{self, FinishReason, TurnEvent, TurnStream, UpstreamError, tokens};
+
+/// What has come of a turn so far.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The message being written, with its step.
+    pub(super) message: Option<(RunStep, Message)>,
+    /// The step of the calls being written.
+    pub(super) calls: Option<RunStep>,
+    /// What the upstream says it cost.
+    pub(super) usage: Option<Usage>,
+    /// What the prompt was cut to, for counting it should the upstream not do so.
+    pub(super) budget: Option<u32>,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TurnEnd {
+    /// The model has said what it had to say.
+    Finished,
+    /// A token limit cut it off.
+    OutOfTokens,
+    /// A content filter cut it off.
+    Filtered,
+    /// It waits for the outputs of its calls.
+    WantsTools,
+}
+
+impl Turn {
+    /// Whether anything was shown to readers.
+    pub(super) fn has_begun(&self) -> bool {
+        self.message.is_some() || self.calls.is_some()
+    }
+
+    /// Everything the model wrote that is still open.
+    fn written(&self) -> String {
+        let mut text = String::new();
+        if let Some((_, message)) = &self.message {
+            for part in &message.content {
+                if let Content::Text { value } | Content::Refusal { refusal: value } = part {
+                    text.push_str(value);
+                }
+            }
+        }
+        if let Some(RunStep { details: StepDetails::ToolCalls { calls }, .. }) = &self.calls {
+            for call in calls {
+                text.push_str(&call.function.name);
+                text.push_str(&call.function.arguments);
+            }
+        }
+        text
+    }
+}
+
+impl Driver {
+    /// Reads a model's answer to its end. An error of the upstream's is the inner result.
+    pub(super) async fn read(
+        &mut self,
+        turn: &mut Turn,
+        mut answer: TurnStream,
+    ) -> Result<Result<TurnEnd, UpstreamError>, Halt> {
+        loop {
+            let event = match self.interruptible(answer.next()).await? {
+                Some(Ok(event)) => event,
+                Some(Err(error)) => return Ok(Err(error)),
+                None => {
+                    let message = "The model's answer ended before it was complete.".to_owned();
+                    return Ok(Err(UpstreamError::Broken { message }));
+                }
+            };
+            match event {
+                TurnEvent::Text(text) => self.write(turn, ContentDelta::Text(text)),
+                TurnEvent::Refusal(text) => self.write(turn, ContentDelta::Refusal(text)),
+                TurnEvent::Reasoning(_) => {}
+                TurnEvent::ToolCall { index, id, name, arguments } => {
+                    self.call(turn, index, id, name, arguments).await?;
+                }
+                TurnEvent::Usage(usage) => turn.usage = Some(from_upstream(usage)),
+                TurnEvent::Finish(reason) => {
+                    drop(answer);
+                    return self.finish_turn(turn, reason).await.map(Ok);
+                }
+            }
+        }
+    }
+
+    async fn finish_turn(&mut self, turn: &mut Turn, reason: FinishReason) -> Result<TurnEnd, Halt> {
+        if turn.usage.is_none() {
+            turn.usage = Some(self.count(turn).await?);
+        }
+        if !turn.has_begun() {
+            // A model may say nothing; readers still get a message, if an empty one.
+            self.write(turn, ContentDelta::Text(String::new()));
+        }
+        Ok(match reason {
+            FinishReason::Length => TurnEnd::OutOfTokens,
+            FinishReason::ContentFilter => TurnEnd::Filtered,
+            FinishReason::Stop | FinishReason::ToolCalls if turn.calls.is_some() => {
+                TurnEnd::WantsTools
+            }
+            FinishReason::Stop | FinishReason::ToolCalls => TurnEnd::Finished,
+        })
+    }
+
+    /// Appends to the turn's message, which begins with its first piece.
+    fn write(&mut self, turn: &mut Turn, delta: ContentDelta) {
+        if turn.calls.is_some() {
+            // Talk after the calls of a turn has no place in the API: its message would have to
+            // come between the calls and their outputs.
+            return;
+        }
+        let (_, message) = match &mut turn.message {
+            Some(open) => open,
+            none => none.insert(self.open_message()),
+        };
+        let first = match (message.content.last_mut(), &delta) {
+            (Some(Content::Text { value }), ContentDelta::Text(more)) => {
+                value.push_str(more);
+                false
+            }
+            (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
+                refusal.push_str(more);
+                false
+            }
+            (_, ContentDelta::Text(text)) => {
+                message.content.push(Content::Text { value: text.clone() });
+                true
+            }
+            (_, ContentDelta::Refusal(text)) => {
+                message.content.push(Content::Refusal { refusal: text.clone() });
+                true
+            }
+        };
+        let index = message.content.len() - 1;
+        let message = message.id.clone();
+        self.publisher.publish([RunEvent::MessageDelta { message, index, first, delta }]);
+    }
+
+    fn open_message(&mut self) -> (RunStep, Message) {
+        let id = MessageId::generate();
+        let step = self.open_step(StepDetails::MessageCreation { message: id.clone() });
+        let message = Message {
+            id,
+            thread: self.run.thread.clone(),
+            created_at: self.clock.now(),
+            status: MessageStatus::InProgress,
+            incomplete_reason: None,
+            ended_at: None,
+            role: Role::Assistant,
+            content: Vec::new(),
+            attachments: Vec::new(),
+            assistant: Some(self.run.assistant.clone()),
+            run: Some(self.run.id.clone()),
+            metadata: Default::default(),
+        };
+        self.publisher.publish([
+            RunEvent::MessageCreated(Box::new(message.clone())),
+            RunEvent::MessageInProgress(Box::new(message.clone())),
+        ]);
+        (step, message)
+    }
+
+    fn open_step(&mut self, details: StepDetails) -> RunStep {
+        let step = RunStep {
+            id: StepId::generate(),
+            run: self.run.id.clone(),
+            thread: self.run.thread.clone(),
+            assistant: self.run.assistant.clone(),
+            created_at: self.clock.now(),
+            status: StepStatus::InProgress,
+            expires_at: self.run.state.expires_at,
+            ended_at: None,
+            last_error: None,
+            details,
+            usage: None,
+        };
+        self.publisher.publish([
+            RunEvent::StepCreated(Box::new(step.clone())),
+            RunEvent::StepInProgress(Box::new(step.clone())),
+        ]);
+        step
+    }
+
+    /// Appends to a call. The first call of a turn ends the message before it.
+    async fn call(
+        &mut self,
+        turn: &mut Turn,
+        index: usize,
+        id: Option<String>,
+        name: Option<String>,
+        arguments: String,
+    ) -> Result<(), Halt> {
+        if index > 0 && !self.run.config.parallel_tool_calls {
+            // Asked for one call a turn, some servers send more all the same.
+            return Ok(());
+        }
+        if let Some((step, message)) = turn.message.take() {
+            self.end_message_before_calls(step, message).await?;
+        }
+        if turn.calls.is_none() {
+            turn.calls = Some(self.open_step(StepDetails::ToolCalls { calls: Vec::new() }));
+        }
+        let Some(RunStep { id: step, details: StepDetails::ToolCalls { calls }, .. }) =
+            &mut turn.calls
+        else {
+            return Err(Halt::internal(&"a step of calls holds none"));
+        };
+        let mut events = Vec::new();
+        if index == calls.len() {
+            let name = name.unwrap_or_default();
+            // Ids of upstreams are kept where they look like ours and are new in this turn.
+            let id = id
+                .filter(|id| id.starts_with("call_") && calls.iter().all(|call| call.id != *id))
+                .unwrap_or_else(ids::tool_call_id);
+            let began = ToolCallDelta::FunctionBegan { id: id.clone(), name: name.clone() };
+            events.push(RunEvent::StepDelta { step: step.clone(), index, delta: began });
+            let function = FunctionCall { name, arguments: String::new(), output: None };
+            calls.push(ToolCall { id, function });
+        }
+        let Some(call) = calls.get_mut(index) else {
+            return Err(Halt::internal(&"the upstream skipped a tool call"));
+        };
+        if !arguments.is_empty() {
+            call.function.arguments.push_str(&arguments);
+            let delta = ToolCallDelta::FunctionArguments(arguments);
+            events.push(RunEvent::StepDelta { step: step.clone(), index, delta });
+        }
+        self.publisher.publish(events);
+        Ok(())
+    }
+
+    /// Counts what the upstream did not: exact for known vocabularies, an estimate otherwise.
+    pub(super) async fn count(&mut self, turn: &Turn) -> Result<Usage, Halt> {
+        let model = self.run.config.model.clone();
+        tokens::ready(&model).await;
+        Ok(Usage {
+            prompt: self.count_prompt(turn.budget).await?,
+            completion: tokens::count_text(&model, &turn.written()),
+            ..Usage::default()
+        })
+    }
+}
+
+/// Marks a message as ended.
+pub(super) fn end_message(
+    message: &mut Message,
+    at: crate::domain::Timestamp,
+    reason: Option<IncompleteReason>,
+) {
+    message.status = match reason {
+        None => MessageStatus::Completed,
+        Some(_) => MessageStatus::Incomplete,
+    };
+    message.incomplete_reason = reason;
+    message.ended_at = Some(at);
+}
+
+fn from_upstream(usage: upstream::Usage) -> Usage {
+    Usage {
+        prompt: usage.prompt,
+        completion: usage.completion,
+        cached: usage.cached,
+        reasoning: usage.reasoning,
+    }
+}

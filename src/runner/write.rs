@@ -1,0 +1,199 @@
+//! What a driver commits, each in one statement: objects, the run's status, and the events that
+//! tell of them.
+
+use std::time::Duration;
+
+use crate::domain::event::RunEvent;
+use crate::domain::message::Message;
+use crate::domain::run::{RunOutcome, RunState, RunStatus, Usage};
+use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
+use crate::domain::tool::{Tool, ToolCall};
+use crate::runner::drive::{Driver, Halt};
+use crate::runner::turn::{Turn, end_message};
+use crate::runner::Interrupt;
+use crate::store::runs::Changes;
+use crate::store::{self, StoreError};
+
+/// Pause between attempts to commit while the database is away.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+impl Driver {
+    /// Commits objects and status with the events that announce them, then shows the events.
+    ///
+    /// While the database is away this waits for it: what the model wrote is worth it. Another
+    /// worker may take the run meanwhile; then this one has lost it.
+    pub(super) async fn commit(
+        &mut self,
+        steps: Vec<&RunStep>,
+        messages: Vec<&Message>,
+        state: Option<RunState>,
+        events: Vec<RunEvent>,
+    ) -> Result<(), Halt> {
+        let engine = self.engine.clone();
+        let changes = Changes {
+            steps,
+            messages,
+            state: state.as_ref(),
+            events: self.publisher.segment(&events)?,
+        };
+        let mut unsure = false;
+        loop {
+            let done =
+                store::runs::commit(&engine.deps.pool, &engine.claimant, &self.lease, &changes)
+                    .await;
+            match done {
+                Ok(()) => break,
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(error.cause = %error, "a commit waits for the database: {error}");
+                    unsure = true;
+                    tokio::time::sleep(RETRY_EVERY).await;
+                    if self.is_draining() {
+                        return Err(Halt::Interrupted(Interrupt::Drain));
+                    }
+                }
+                // The answer to an earlier attempt was lost, but not the commit itself.
+                Err(StoreError::LeaseLost | StoreError::Constraint(_))
+                    if unsure && self.has_committed(&changes).await? =>
+                {
+                    break;
+                }
+                Err(StoreError::LeaseLost) => return Err(self.why_refused().await?),
+                Err(error) => return Err(Halt::internal(&error)),
+            }
+        }
+        if let Some(state) = state {
+            self.run.state = state;
+        }
+        self.publisher.publish_logged(events);
+        Ok(())
+    }
+
+    /// Whether what could not be written again is written already.
+    async fn has_committed(&self, changes: &Changes<'_>) -> Result<bool, Halt> {
+        let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
+        Ok(match changes.state {
+            Some(state) => standing == Some(state.status),
+            None => matches!(standing, Some(RunStatus::InProgress | RunStatus::Cancelling)),
+        })
+    }
+
+    /// Why a write was refused: a client cancelled just now, or the lease is lost.
+    async fn why_refused(&self) -> Result<Halt, Halt> {
+        let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
+        Ok(Halt::Interrupted(match standing {
+            Some(RunStatus::Cancelling) => Interrupt::Cancel,
+            _ => Interrupt::LeaseLost,
+        }))
+    }
+
+    /// The state that ends the run.
+    pub(super) fn ended(&mut self, status: RunStatus, outcome: RunOutcome) -> RunState {
+        RunState {
+            status,
+            ended_at: Some(self.clock.now()),
+            outcome: RunOutcome { usage: Some(self.spent), ..outcome },
+            ..self.run.state.clone()
+        }
+    }
+
+    /// The model has said all: its message, the step and the run are complete.
+    pub(super) async fn complete(&mut self, turn: &mut Turn) -> Result<(), Halt> {
+        let Some((mut step, mut message)) = turn.message.clone() else {
+            return Err(Halt::internal(&"a finished turn has no message"));
+        };
+        end_message(&mut message, self.clock.now(), None);
+        let usage = turn.usage.unwrap_or_default();
+        self.end_step(&mut step, StepStatus::Completed, usage);
+        let spent = self.spent;
+        self.spent += usage;
+        let state = self.ended(RunStatus::Completed, RunOutcome::default());
+        let events = vec![
+            RunEvent::MessageEnded(Box::new(message.clone())),
+            RunEvent::StepEnded(Box::new(step.clone())),
+            RunEvent::RunChanged(Box::new(state.clone())),
+        ];
+        if let Err(halt) = self.commit(vec![&step], vec![&message], Some(state), events).await {
+            // Not committed, the turn is still open for whoever ends it now.
+            self.spent = spent;
+            return Err(halt);
+        }
+        count_end(RunStatus::Completed);
+        Ok(())
+    }
+
+    /// Text before tool calls is a message of its own. The turn's tokens are told with the calls.
+    pub(super) async fn end_message_before_calls(
+        &mut self,
+        mut step: RunStep,
+        mut message: Message,
+    ) -> Result<(), Halt> {
+        end_message(&mut message, self.clock.now(), None);
+        self.end_step(&mut step, StepStatus::Completed, Usage::default());
+        let events = vec![
+            RunEvent::MessageEnded(Box::new(message.clone())),
+            RunEvent::StepEnded(Box::new(step.clone())),
+        ];
+        self.commit(vec![&step], vec![&message], None, events).await
+    }
+
+    pub(super) fn end_step(&mut self, step: &mut RunStep, status: StepStatus, usage: Usage) {
+        step.status = status;
+        step.ended_at = Some(self.clock.now());
+        step.usage = Some(usage);
+    }
+
+    /// Stores the turn's calls and waits for the caller. Calls of functions that were never
+    /// offered are answered here; when there are no others, `true` says that the run goes on.
+    pub(super) async fn call_tools(&mut self, turn: &mut Turn) -> Result<bool, Halt> {
+        let Some(mut step) = turn.calls.clone() else {
+            return Err(Halt::internal(&"a turn that wants tools has no calls"));
+        };
+        let StepDetails::ToolCalls { calls } = &mut step.details else {
+            return Err(Halt::internal(&"a step of calls holds none"));
+        };
+        let mut awaited: Vec<ToolCall> = Vec::new();
+        for call in calls {
+            if self.offers(&call.function.name) {
+                awaited.push(call.clone());
+            } else {
+                let name = &call.function.name;
+                call.function.output = Some(format!("Error: there is no function named {name}."));
+            }
+        }
+        let usage = turn.usage.unwrap_or_default();
+        step.usage = Some(usage);
+        let go_on = awaited.is_empty();
+        let spent = self.spent;
+        self.spent += usage;
+        let done = if go_on {
+            self.end_step(&mut step, StepStatus::Completed, usage);
+            let events = vec![RunEvent::StepEnded(Box::new(step.clone()))];
+            self.commit(vec![&step], Vec::new(), None, events).await
+        } else {
+            let state = RunState {
+                status: RunStatus::RequiresAction,
+                outcome: RunOutcome { required_calls: awaited, ..RunOutcome::default() },
+                ..self.run.state.clone()
+            };
+            let events = vec![RunEvent::RunChanged(Box::new(state.clone()))];
+            self.commit(vec![&step], Vec::new(), Some(state), events).await
+        };
+        if let Err(halt) = done {
+            self.spent = spent;
+            return Err(halt);
+        }
+        self.turns += 1;
+        Ok(go_on)
+    }
+
+    fn offers(&self, name: &str) -> bool {
+        self.run.config.tools.iter().any(
+            |tool| matches!(tool, Tool::Function { function } if function.name == name),
+        )
+    }
+}
+
+/// Counts an ended run for `/metrics`.
+pub(super) fn count_end(status: RunStatus) {
+    metrics::counter!("assistd_runs_total", "status" => status.as_str()).increment(1);
+}

@@ -1,0 +1,155 @@
+//! The composition root: builds everything from the settings, owns start and drain.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::api::auth::Keys;
+use crate::api::state::{ApiState, Limits};
+use crate::blobs::{BlobError, Blobs};
+use crate::config;
+use crate::config::Config;
+use crate::domain::ids;
+use crate::feed::Feed;
+use crate::queue;
+use crate::runner::{Deps, Runner};
+use crate::store::{self, StoreError};
+use crate::store::runs::Claimant;
+use crate::telemetry;
+use crate::upstream;
+use crate::upstream::{SetupError, Upstreams};
+
+/// The project of servers without keys.
+const DEFAULT_PROJECT: &str = "default";
+
+/// How long open connections may take to end after the last run has.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why serving ended early, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("cannot serve: {0}")]
+    Listener(#[from] std::io::Error),
+    /// No place for files.
+    #[error("cannot open the place for files: {0}")]
+    Blobs(#[from] BlobError),
+    /// The settings of models are not usable.
+    #[error("the models cannot be set up: {0}")]
+    Models(#[from] SetupError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Serves on `listener` until `shutdown` resolves, then drains: no new requests, runs under way may
+/// finish within the grace period, the rest is given back for others to go on with.
+///
+/// # Errors
+/// If something the server needs is not there.
+pub async fn serve(
+    config: Config,
+    pool: PgPool,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let blobs = Blobs::open(&config.blobs())?;
+    let upstreams = Upstreams::new(upstream_options(&config))?;
+    let open_to = match listener.local_addr()?.ip().is_loopback() {
+        true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
+        false => None,
+    };
+    let claimant = Claimant { owner: ids::hex32(), lease: config.lease };
+    let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
+    let (queue, worker) = queue::new(slots, claimant);
+    let (feed, hints) = Feed::new(pool.clone());
+    let deps = Deps {
+        pool: pool.clone(),
+        blobs: blobs.clone(),
+        feed: feed.clone(),
+        upstreams: upstreams.clone(),
+        event_retention: config.event_retention,
+    };
+    let prometheus = telemetry::prometheus();
+    let state = ApiState {
+        pool: pool.clone(),
+        blobs,
+        feed,
+        queue,
+        upstreams,
+        keys: Keys::new(pool, open_to),
+        limits: Arc::new(limits(&config)),
+        metrics: Arc::new(move || prometheus.render()),
+    };
+
+    let runner = Runner::start(deps, worker, hints);
+    let stopping = CancellationToken::new();
+    let draining = stopping.clone();
+    // Events are small and must not wait for each other.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let server = axum::serve(listener, api::router(state))
+        .with_graceful_shutdown(async move { stopping.cancelled().await });
+    let server = tokio::spawn(server.into_future());
+    shutdown.await;
+    draining.cancel();
+    runner.drain(config.shutdown_grace).await;
+    match tokio::time::timeout(CLOSE_WITHIN, server).await {
+        Ok(Ok(served)) => Ok(served?),
+        Ok(Err(panic)) => Err(std::io::Error::other(panic).into()),
+        Err(_) => {
+            tracing::info!("some connections did not end in time; closing them");
+            Ok(())
+        }
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes: usize::try_from(config.max_body_bytes.0).unwrap_or(usize::MAX),
+        file_bytes: config.max_file_bytes.0,
+        run_expiry: config.run_expiry,
+        poll_after: Duration::from_millis(config.poll_after_ms.into()),
+        require_beta_header: config.require_beta_header,
+    }
+}
+
+/// The settings that concern models, in the form that [`upstream::Upstreams::new`] takes.
+pub fn upstream_options(config: &Config) -> upstream::Options {
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|one| upstream::UpstreamOptions {
+            name: one.name.clone(),
+            kind: match (one.kind, &one.api_version) {
+                (config::UpstreamKind::Azure, Some(version)) => upstream::Kind::Azure {
+                    api_version: version.clone(),
+                },
+                (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => {
+                    upstream::Kind::OpenAi
+                }
+            },
+            base_url: one.base_url.to_string(),
+            api_key: one.api_key.as_ref().map(|key| key.expose().to_owned()),
+            unsupported: one.unsupported.clone(),
+        });
+    let routes = config.routes.iter().map(|route| upstream::RouteOptions {
+        pattern: route.pattern.clone(),
+        upstream: route.upstream.clone(),
+        model: route.model.clone(),
+        context_window: route.context_window,
+    });
+    upstream::Options {
+        upstreams: upstreams.collect(),
+        routes: routes.collect(),
+        script: config.script.clone(),
+        idle_timeout: config.upstream_timeout,
+        retries: config.upstream_retries,
+        ..upstream::Options::default()
+    }
+}
