@@ -71,7 +71,12 @@ impl Feed {
             readers: Mutex::default(),
             hints,
         };
-        (Self { inner: Arc::new(inner) }, receiver)
+        (
+            Self {
+                inner: Arc::new(inner),
+            },
+            receiver,
+        )
     }
 
     /// Opens the feed of a run that this process is about to drive.
@@ -83,9 +88,15 @@ impl Feed {
             length: watch::Sender::new((0, true)),
             logged: Mutex::default(),
         });
-        self.inner.channels.write().insert(lease.run().clone(), channel.clone());
+        self.inner
+            .channels
+            .write()
+            .insert(lease.run().clone(), channel.clone());
         self.inner.wake(lease.run());
-        Publisher { channel, inner: self.inner.clone() }
+        Publisher {
+            channel,
+            inner: self.inner.clone(),
+        }
     }
 
     /// Sends a hint to other processes, soon and in company with others.
@@ -195,7 +206,11 @@ struct Reader {
 impl Reader {
     fn register(inner: &Arc<Inner>, run: &RunId) -> Self {
         let notify = inner.readers.lock().entry(run.clone()).or_default().clone();
-        Self { inner: inner.clone(), run: run.clone(), notify }
+        Self {
+            inner: inner.clone(),
+            run: run.clone(),
+            notify,
+        }
     }
 }
 
@@ -233,7 +248,8 @@ impl Publisher {
     pub fn publish_logged(&self, events: impl IntoIterator<Item = RunEvent>) {
         self.publish(events);
         *self.channel.logged.lock() = self.channel.events.read().len();
-        self.inner.hint(Hint::Events(self.channel.lease.run().clone()));
+        self.inner
+            .hint(Hint::Events(self.channel.lease.run().clone()));
     }
 
     /// Position of the event published last.
@@ -246,7 +262,10 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         let run = self.channel.lease.run();
         let mut channels = self.inner.channels.write();
-        if channels.get(run).is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
+        if channels
+            .get(run)
+            .is_some_and(|current| Arc::ptr_eq(current, &self.channel))
+        {
             channels.remove(run);
         }
         drop(channels);
@@ -279,7 +298,12 @@ impl Unlogged {
         };
         let until = events.len();
         drop(events);
-        Some(Self { lease: channel.lease.clone(), segment, channel, until })
+        Some(Self {
+            lease: channel.lease.clone(),
+            segment,
+            channel,
+            until,
+        })
     }
 
     /// The log holds these events now.

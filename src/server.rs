@@ -19,8 +19,8 @@ use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
 use crate::runner::{Deps, Runner};
-use crate::store::{self, StoreError};
 use crate::store::runs::Claimant;
+use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
@@ -65,7 +65,10 @@ pub async fn serve(
         true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
         false => None,
     };
-    let claimant = Claimant { owner: ids::hex32(), lease: config.lease };
+    let claimant = Claimant {
+        owner: ids::hex32(),
+        lease: config.lease,
+    };
     let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
     let (queue, worker) = queue::new(slots, claimant);
     let (feed, hints) = Feed::new(pool.clone());

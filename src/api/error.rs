@@ -2,7 +2,7 @@
 //! to HTTP.
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
-    headers: HeaderMap,
+    headers: Vec<(&'static str, &'static str)>,
 }
 
 impl ApiError {
@@ -28,7 +28,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             code: None,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -59,12 +59,20 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            message,
+        )
     }
 
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            message,
+        )
     }
 
     /// 503: for now, with a hint when to come again.
@@ -104,7 +112,7 @@ impl ApiError {
 
     /// Adds a response header.
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self.headers.push((name, value));
         self
     }
 
@@ -126,18 +134,25 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, self.headers.clone(), Json(self.body())).into_response()
+        let mut response = (self.status, Json(self.body())).into_response();
+        for (name, value) in self.headers {
+            let value = HeaderValue::from_static(value);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        response
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::UnknownCursor { param, id } => {
-                Self::invalid(format!("Invalid '{param}': no object with id '{id}' in this list."))
-                    .param(param)
-                    .code("invalid_value")
-            }
+            StoreError::UnknownCursor { param, id } => Self::invalid(format!(
+                "Invalid '{param}': no object with id '{id}' in this list."
+            ))
+            .param(param)
+            .code("invalid_value"),
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
                 Self::unavailable(
@@ -169,9 +184,7 @@ impl From<BlobError> for ApiError {
             | BlobError::Body(_)
             | BlobError::Location(_)
             | BlobError::Folder(_)
-            | BlobError::Store(_)) => {
-                Self::internal(&error)
-            }
+            | BlobError::Store(_)) => Self::internal(&error),
         }
     }
 }

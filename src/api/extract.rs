@@ -12,9 +12,7 @@ use crate::api::error::ApiError;
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
-use crate::domain::ids::{
-    AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix,
-};
+use crate::domain::ids::{AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix};
 use crate::domain::page::{Order, PageRequest};
 
 /// An id in a path, under the name that routes and error texts give it.
@@ -47,7 +45,8 @@ fn path_id<T: PathId>(params: &RawPathParams) -> Result<T, ApiError> {
         .iter()
         .find(|(name, _)| *name == T::PARAM)
         .ok_or_else(|| ApiError::internal(&format!("no {} in the route", T::PARAM)))?;
-    text.parse().map_err(|error| wrong_id(T::PARAM, text, &error))
+    text.parse()
+        .map_err(|error| wrong_id(T::PARAM, text, &error))
 }
 
 async fn path_params(parts: &mut Parts, state: &ApiState) -> Result<RawPathParams, ApiError> {
@@ -86,7 +85,8 @@ impl FromRequestParts<ApiState> for NameInPath {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let params = path_params(parts, state).await?;
         let last = params.iter().last().map(|(_, text)| text.to_owned());
-        last.map(Self).ok_or_else(|| ApiError::internal(&"no parameter in the route"))
+        last.map(Self)
+            .ok_or_else(|| ApiError::internal(&"no parameter in the route"))
     }
 }
 
@@ -100,7 +100,11 @@ impl FromRequestParts<ApiState> for Query {
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         let raw = parts.uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(raw.as_bytes());
-        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()))
+        Ok(Self(
+            pairs
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+        ))
     }
 }
 
@@ -108,13 +112,19 @@ impl Query {
     /// The last value under this name; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(given, _)| given == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// The id under this name.
     pub fn id<T: FromStr<Err = WrongPrefix>>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| wrong_id(name, text, &error))
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error| wrong_id(name, text, &error))
     }
 
     /// A list given as `name`, `name[]` or `name[0]`.
@@ -158,7 +168,12 @@ impl Query {
             Some(other) => return Err(validate::invalid_value("order", other, &["asc", "desc"])),
         };
         let cursor = |name| self.get(name).map(str::to_owned);
-        Ok(PageRequest { limit, order, after: cursor("after"), before: cursor("before") })
+        Ok(PageRequest {
+            limit,
+            order,
+            after: cursor("after"),
+            before: cursor("before"),
+        })
     }
 
     /// Refuses values of `include[]` that the contract does not know.
@@ -180,7 +195,11 @@ impl FromRequest<ApiState> for Body {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let bytes = body_bytes(request, state).await?;
-        let object = if bytes.is_empty() { Map::new() } else { parse(&bytes)? };
+        let object = if bytes.is_empty() {
+            Map::new()
+        } else {
+            parse(&bytes)?
+        };
         Ok(Self(Object::body(object)))
     }
 }
@@ -215,9 +234,9 @@ fn has_nul(value: &mut Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter_mut().any(has_nul),
-        Value::Object(fields) => {
-            fields.iter_mut().any(|(name, value)| name.contains('\0') || has_nul(value))
-        }
+        Value::Object(fields) => fields
+            .iter_mut()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -235,18 +254,20 @@ pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, Api
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        while let Some(error) = cause {
-            if error.is::<http_body_util::LengthLimitError>() {
-                return too_large();
+    axum::body::to_bytes(request.into_body(), limit)
+        .await
+        .map_err(|error| {
+            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+            while let Some(error) = cause {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    return too_large();
+                }
+                cause = error.source();
             }
-            cause = error.source();
-        }
-        ApiError::upstream(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            "The request body ended early.",
-        )
-    })
+            ApiError::upstream(
+                StatusCode::BAD_REQUEST,
+                "invalid_request_error",
+                "The request body ended early.",
+            )
+        })
 }

@@ -81,9 +81,7 @@ fn space(data_dir: &Path) -> Finding {
     let existing = folder.ancestors().find(|folder| folder.exists());
     let shown = folder.display();
     let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
-        Ok(disk) => {
-            u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()))
-        }
+        Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
         Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),
     };
     let text = format!("disk: {:.1} GB free for {shown}", free as f64 / 1e9);

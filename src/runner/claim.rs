@@ -68,8 +68,9 @@ pub(super) async fn run(
 async fn claim(engine: &Engine, worker: &Worker) -> Result<Vec<Job>, store::StoreError> {
     let pool = &engine.deps.pool;
     let wanted = worker.slots.available_permits().min(BATCH);
-    let permits: Vec<_> =
-        (0..wanted).map_while(|_| worker.slots.clone().try_acquire_owned().ok()).collect();
+    let permits: Vec<_> = (0..wanted)
+        .map_while(|_| worker.slots.clone().try_acquire_owned().ok())
+        .collect();
     // Without a free slot, runs that only have to be ended are taken all the same.
     let ending = permits.is_empty();
     let limit = if ending { BATCH } else { permits.len() };
@@ -78,7 +79,11 @@ async fn claim(engine: &Engine, worker: &Worker) -> Result<Vec<Job>, store::Stor
     let mut permits = permits.into_iter();
     let job = |claimed: store::runs::Claimed| {
         let publisher = engine.deps.feed.open(&claimed.lease);
-        Job { claimed, publisher, slot: permits.next() }
+        Job {
+            claimed,
+            publisher,
+            slot: permits.next(),
+        }
     };
     Ok(claimed.into_iter().map(job).collect())
 }

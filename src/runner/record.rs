@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Unlogged;
 use crate::runner::{Engine, Interrupt};
-use crate::store::{self, StoreError};
 use crate::store::wakes::Hint;
+use crate::store::{self, StoreError};
 
 /// How often events are written to the log.
 const RECORD_EVERY: Duration = Duration::from_millis(250);
@@ -32,7 +32,10 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         match write(&engine, &unlogged).await {
             Ok(()) => {
                 for unlogged in unlogged {
-                    engine.deps.feed.hint(Hint::Events(unlogged.lease.run().clone()));
+                    engine
+                        .deps
+                        .feed
+                        .hint(Hint::Events(unlogged.lease.run().clone()));
                     unlogged.done();
                 }
             }
@@ -66,7 +69,9 @@ pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
         }
         let pool = &engine.deps.pool;
         match store::runs::cancelling_of(pool, &engine.claimant).await {
-            Ok(runs) => runs.iter().for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
+            Ok(runs) => runs
+                .iter()
+                .for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
             Err(error) => tracing::debug!(%error, "cancellations were not checked: {error}"),
         }
         if renewed.elapsed() < renew_every {

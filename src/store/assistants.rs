@@ -69,7 +69,7 @@ pub async fn list(
         "select id, created_at, config, metadata from assistants where project_id = ",
     );
     query.push_bind(project);
-    page::fetch(pool, query, "assistants", request).await
+    page::fetch(pool, query, "assistants", project, request).await
 }
 
 /// Replaces the settings named in `changes` and keeps the others; likewise the metadata as a

@@ -46,7 +46,10 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().and_then(|database| database.constraint()) {
+        match error
+            .as_database_error()
+            .and_then(|database| database.constraint())
+        {
             Some(name) => Self::Constraint(name.to_owned()),
             None => Self::Database(error),
         }
@@ -85,7 +88,8 @@ impl StoreError {
 /// A JSON column as the type it holds.
 fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
     use sqlx::Row as _;
-    row.try_get::<sqlx::types::Json<T>, _>(column).map(|value| value.0)
+    row.try_get::<sqlx::types::Json<T>, _>(column)
+        .map(|value| value.0)
 }
 
 /// A nullable JSON column as the type it holds.
@@ -94,5 +98,6 @@ fn json_or_null<T: serde::de::DeserializeOwned>(
     column: &str,
 ) -> Result<Option<T>, sqlx::Error> {
     use sqlx::Row as _;
-    row.try_get::<Option<sqlx::types::Json<T>>, _>(column).map(|value| value.map(|json| json.0))
+    row.try_get::<Option<sqlx::types::Json<T>>, _>(column)
+        .map(|value| value.map(|json| json.0))
 }

@@ -147,7 +147,10 @@ pub async fn insert(
     .bind(claimant.map(|claimant| claimant.lease))
     .fetch_one(db)
     .await?;
-    let lease = claimant.map(|_| Lease { run: run.id.clone(), attempt: 1 });
+    let lease = claimant.map(|_| Lease {
+        run: run.id.clone(),
+        attempt: 1,
+    });
     Ok((run, lease))
 }
 
@@ -183,8 +186,11 @@ pub async fn list(
                 started_at, expires_at, ended_at, outcome
          from runs where project_id = ",
     );
-    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
-    page::fetch(pool, query, "runs", request).await
+    query
+        .push_bind(project)
+        .push(" and thread_id = ")
+        .push_bind(thread);
+    page::fetch(pool, query, "runs", project, request).await
 }
 
 /// The run that keeps the thread busy, if one does.
@@ -319,9 +325,15 @@ pub async fn submit(
         return Err(SubmitError::WrongStatus(RunStatus::Expired));
     }
     let outcome: crate::domain::run::RunOutcome = json(&row, "outcome")?;
-    let expected: Vec<String> = outcome.required_calls.into_iter().map(|call| call.id).collect();
+    let expected: Vec<String> = outcome
+        .required_calls
+        .into_iter()
+        .map(|call| call.id)
+        .collect();
     let complete = expected.len() == outputs.len()
-        && expected.iter().all(|id| outputs.iter().any(|(answered, _)| answered == id));
+        && expected
+            .iter()
+            .all(|id| outputs.iter().any(|(answered, _)| answered == id));
     if !complete {
         return Err(SubmitError::WrongCalls { expected });
     }
@@ -360,9 +372,17 @@ pub async fn submit(
     .bind(claimant.map(|claimant| claimant.lease))
     .fetch_one(&mut *connection)
     .await?;
-    let lease = claimant.map(|_| Lease { run: id.clone(), attempt: attempt + 1 });
+    let lease = claimant.map(|_| Lease {
+        run: id.clone(),
+        attempt: attempt + 1,
+    });
     let started_at = row.try_get("started_at")?;
-    Ok(Submitted { run, lease, after: Seq::before_attempt(attempt + 1), started_at })
+    Ok(Submitted {
+        run,
+        lease,
+        after: Seq::before_attempt(attempt + 1),
+        started_at,
+    })
 }
 
 fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetails {
@@ -373,16 +393,17 @@ fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetai
         call
     };
     match details {
-        StepDetails::ToolCalls { calls } => {
-            StepDetails::ToolCalls { calls: calls.into_iter().map(answer).collect() }
-        }
+        StepDetails::ToolCalls { calls } => StepDetails::ToolCalls {
+            calls: calls.into_iter().map(answer).collect(),
+        },
         StepDetails::MessageCreation { message } => StepDetails::MessageCreation { message },
     }
 }
 
-/// Takes up to `limit` due runs, the longest due first. Queued ones become `in_progress`; those
-/// that are to be cancelled or are past their time keep their status for the worker to end.
-/// With `only_ending`, takes only these last.
+/// Takes up to `limit` due runs, the longest due first.
+///
+/// Queued ones become `in_progress`; those that are to be cancelled or are past their time keep
+/// their status for the worker to end. With `only_ending`, takes only these last.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -433,7 +454,14 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
         | RunStatus::Incomplete
         | RunStatus::Expired => Origin::Recovered(row.try_get("recoveries")?),
     };
-    Ok(Claimed { lease: Lease { run: run.id.clone(), attempt }, run, origin })
+    Ok(Claimed {
+        lease: Lease {
+            run: run.id.clone(),
+            attempt,
+        },
+        run,
+        origin,
+    })
 }
 
 /// How many runs are due: the queue's depth.
@@ -610,18 +638,19 @@ pub async fn cancelling_of(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
 ) -> Result<Vec<RunId>, StoreError> {
-    let runs = sqlx::query_scalar(
-        "select id from runs where status = 'cancelling' and lease_owner = $1",
-    )
-    .bind(&claimant.owner)
-    .fetch_all(db)
-    .await?;
+    let runs =
+        sqlx::query_scalar("select id from runs where status = 'cancelling' and lease_owner = $1")
+            .bind(&claimant.owner)
+            .fetch_all(db)
+            .await?;
     Ok(runs)
 }
 
 /// The database's time, which alone dates what workers write.
 pub async fn now(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
-    Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(db).await?)
+    Ok(sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(db)
+        .await?)
 }
 
 fn names(statuses: &[RunStatus]) -> Vec<&'static str> {

@@ -52,7 +52,11 @@ pub struct Deleted {
 impl Deleted {
     /// Says that the object is gone; `object` is its kind with `.deleted` appended.
     pub fn new(id: impl ToString, object: &'static str) -> Self {
-        Self { id: id.to_string(), object, deleted: true }
+        Self {
+            id: id.to_string(),
+            object,
+            deleted: true,
+        }
     }
 }
 
