@@ -38,6 +38,8 @@ use crate::upstream::Upstreams;
 pub struct Deps {
     /// The database.
     pub pool: PgPool,
+    /// The same database for what need not survive a crash of the machine: the log and hints.
+    pub background: PgPool,
     /// File contents, for pictures in prompts.
     pub blobs: Blobs,
     /// Where events go.

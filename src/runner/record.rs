@@ -50,7 +50,7 @@ async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError>
         .iter()
         .map(|unlogged| (unlogged.lease.clone(), unlogged.segment.clone()))
         .collect();
-    store::run_events::append(&engine.deps.pool, &segments).await
+    store::run_events::append(&engine.deps.background, &segments).await
 }
 
 /// Renews the leases of all runs under way, well before they run out, and tells drivers of runs
