@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,9 @@ use crate::upstream::{SetupError, Upstreams};
 
 /// The project of servers without keys.
 const DEFAULT_PROJECT: &str = "default";
+
+/// Connections for the log and for hints.
+const BACKGROUND_CONNECTIONS: u32 = 2;
 
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -74,6 +78,7 @@ pub async fn serve(
     let (feed, hints) = Feed::new(pool.clone());
     let deps = Deps {
         pool: pool.clone(),
+        background: background(&pool),
         blobs: blobs.clone(),
         feed: feed.clone(),
         upstreams: upstreams.clone(),
@@ -110,6 +115,16 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// A few connections that do not wait for the disk when they commit.
+fn background(pool: &PgPool) -> PgPool {
+    let options = pool.connect_options();
+    let options = PgConnectOptions::clone(&options).options([("synchronous_commit", "off")]);
+    PgPoolOptions::new()
+        .min_connections(0)
+        .max_connections(BACKGROUND_CONNECTIONS)
+        .connect_lazy_with(options)
 }
 
 fn limits(config: &Config) -> Limits {

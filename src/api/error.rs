@@ -118,11 +118,6 @@ impl ApiError {
         self
     }
 
-    /// Tells SDKs not to try again by themselves: the request took effect before it failed.
-    pub fn do_not_retry(self) -> Self {
-        self.header("x-should-retry", "false")
-    }
-
     /// The body, which is also what an `error` event of a stream carries.
     pub fn body(&self) -> Value {
         json!({"error": {

@@ -41,30 +41,18 @@ pub async fn create(
     let request = CreateRun::parse(&mut body)?;
     body.finish()?;
     check_files(&state, &project, &request.additional_messages).await?;
-    threads::check(&state, &project, &thread).await?;
     let config = config_of(&state, &project, &request).await?;
 
     let slot = state.queue.reserve();
     let new = new_run(&state, &thread, &request, config);
-    let stored = if request.additional_messages.is_empty() {
-        store::runs::insert(
-            &state.pool,
-            &project,
-            &new,
-            slot.as_ref().map(Slot::claimant),
-        )
-        .await
-    } else {
-        insert_with_messages(&state, &project, &new, &request, slot.as_ref()).await
-    };
+    let stored = insert(&state, &project, &new, &request, slot.as_ref()).await;
     let (run, lease) = match stored {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Err(ApiError::no_such("thread", &thread)),
         Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
             return Err(busy(&state, &project, &thread).await?);
         }
-        Err(StoreError::Constraint(name)) if name == "runs_thread_id_fkey" => {
-            return Err(ApiError::no_such("thread", &thread));
-        }
-        stored => stored?,
+        Err(error) => return Err(error.into()),
     };
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
@@ -96,7 +84,8 @@ pub async fn create_with_thread(
     let thread = thread.insert(&mut transaction, &project).await?;
     let new = new_run(&state, &thread.id, &request, config);
     let claimant = slot.as_ref().map(Slot::claimant);
-    let (run, lease) = store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    let stored = store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
     transaction.commit().await?;
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
@@ -293,16 +282,25 @@ fn new_run<'a>(
     }
 }
 
-async fn insert_with_messages(
+/// Stores a run, after its additional messages if it has any. `None` when there is no such thread.
+async fn insert(
     state: &ApiState,
     project: &ProjectId,
     new: &NewRun<'_>,
     request: &CreateRun,
     slot: Option<&Slot>,
-) -> Result<(Run, Option<Lease>), StoreError> {
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    let claimant = slot.map(Slot::claimant);
+    let messages = &request.additional_messages;
+    if messages.is_empty() {
+        // One statement needs no transaction around it.
+        return store::runs::insert(&state.pool, project, new, claimant).await;
+    }
     let mut transaction = state.pool.begin().await?;
     let connection: &mut PgConnection = &mut transaction;
-    let messages = &request.additional_messages;
+    if !store::threads::exists(&mut *connection, project, new.thread).await? {
+        return Ok(None);
+    }
     // The messages first: they are older than what the run will write.
     store::messages::insert_all(&mut *connection, project, new.thread, messages).await?;
     let files = code_interpreter_files(messages);
@@ -310,8 +308,7 @@ async fn insert_with_messages(
         store::threads::add_code_interpreter_files(&mut *connection, project, new.thread, &files)
             .await?;
     }
-    let stored =
-        store::runs::insert(&mut *connection, project, new, slot.map(Slot::claimant)).await?;
+    let stored = store::runs::insert(&mut *connection, project, new, claimant).await?;
     transaction.commit().await?;
     Ok(stored)
 }

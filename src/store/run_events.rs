@@ -1,7 +1,7 @@
 //! Table `run_events`: the log half of the feed.
 
 use serde_json::value::RawValue;
-use sqlx::{PgExecutor, PgPool, Row};
+use sqlx::{PgExecutor, Row};
 
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
@@ -44,9 +44,12 @@ impl Segment {
 /// Appends stretches of several runs in one statement. Those whose lease is lost are left out, and
 /// one written already stays as it is.
 ///
-/// Does not wait for the disk: what may be lost with the machine is a few deltas; the objects
-/// themselves are committed separately.
-pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), StoreError> {
+/// The executor's connection need not wait for the disk (`synchronous_commit = off`): what may be
+/// lost with the machine is a few deltas; the objects themselves are committed separately.
+pub async fn append(
+    db: impl PgExecutor<'_>,
+    segments: &[(Lease, Segment)],
+) -> Result<(), StoreError> {
     let runs: Vec<&str> = segments
         .iter()
         .map(|(lease, _)| lease.run().as_str())
@@ -61,10 +64,6 @@ pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), 
         .iter()
         .map(|(_, segment)| segment.json.as_str())
         .collect();
-    let mut transaction = pool.begin().await?;
-    sqlx::query("set local synchronous_commit = off")
-        .execute(&mut *transaction)
-        .await?;
     sqlx::query(
         "insert into run_events (run_id, first_seq, last_seq, events)
          select new.run_id, new.first_seq, new.last_seq, new.events
@@ -79,9 +78,8 @@ pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), 
     .bind(firsts)
     .bind(lasts)
     .bind(events)
-    .execute(&mut *transaction)
+    .execute(db)
     .await?;
-    transaction.commit().await?;
     Ok(())
 }
 

@@ -118,21 +118,23 @@ pub struct NewRun<'a> {
 }
 
 /// Stores a new run, queued; with a claimant, already in that worker's hands, which saves the
-/// commit of a separate claim. An active run on the thread breaks `runs_one_active_per_thread`.
+/// commit of a separate claim. `None` when there is no such thread; an active run on it breaks
+/// `runs_one_active_per_thread`.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     new: &NewRun<'_>,
     claimant: Option<&Claimant>,
-) -> Result<(Run, Option<Lease>), StoreError> {
-    let run: Run = sqlx::query_as(
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    let run: Option<Run> = sqlx::query_as(
         "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
                            status, started_at, due_at, attempt, lease_owner)
-         values ($1, $2, $3, $4, $5, $6, now() + $7,
-                 case when $8::text is null then 'queued' else 'in_progress' end,
-                 case when $8 is not null then now() end,
-                 case when $8 is null then now() else now() + $9 end,
-                 case when $8 is null then 0 else 1 end, $8)
+         select $1, project_id, id, $4, $5, $6, now() + $7,
+                case when $8::text is null then 'queued' else 'in_progress' end,
+                case when $8 is not null then now() end,
+                case when $8 is null then now() else now() + $9 end,
+                case when $8 is null then 0 else 1 end, $8
+         from threads where project_id = $2 and id = $3
          returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
                    started_at, expires_at, ended_at, outcome",
     )
@@ -145,13 +147,15 @@ pub async fn insert(
     .bind(new.expires_after)
     .bind(claimant.map(|claimant| &claimant.owner))
     .bind(claimant.map(|claimant| claimant.lease))
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    let lease = claimant.map(|_| Lease {
-        run: run.id.clone(),
-        attempt: 1,
-    });
-    Ok((run, lease))
+    Ok(run.map(|run| {
+        let lease = claimant.map(|_| Lease {
+            run: run.id.clone(),
+            attempt: 1,
+        });
+        (run, lease)
+    }))
 }
 
 /// The run of this id on this thread.
@@ -657,11 +661,14 @@ fn names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
 }
 
-/// Whether the run does not exist any more.
-pub async fn is_gone(db: impl PgExecutor<'_>, run: &RunId) -> Result<bool, StoreError> {
-    let gone = sqlx::query_scalar("select not exists (select from runs where id = $1)")
-        .bind(run)
-        .fetch_one(db)
-        .await?;
-    Ok(gone)
+/// Whether the run does nothing by itself any more: it is over, or waits for the caller. `None`
+/// when there is no such run.
+pub async fn rests(db: impl PgExecutor<'_>, run: &RunId) -> Result<Option<bool>, StoreError> {
+    let rests = sqlx::query_scalar(
+        "select ended_at is not null or status = 'requires_action' from runs where id = $1",
+    )
+    .bind(run)
+    .fetch_optional(db)
+    .await?;
+    Ok(rests)
 }
