@@ -10,6 +10,8 @@ mod doctor;
 mod keys;
 mod serve;
 
+use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::config::Cli;
@@ -72,7 +74,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("assistd: {error}");
+            remark(format_args!("assistd: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -93,4 +95,15 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     // It waits for the network, in a thread of its own.
     let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;
     outcome
+}
+
+/// Writes a line of a command's answer to standard output. That nobody reads it, as when it goes
+/// to `head`, is no reason to fail.
+fn answer(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Writes a line that is not part of the answer, to standard error.
+fn remark(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

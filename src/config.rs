@@ -443,9 +443,14 @@ impl Cli {
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 
-    /// Adds the upstream of `OPENAI_BASE_URL` and the route of `ASSISTD_DEFAULT_MODEL`.
+    /// Makes the data folder's path absolute, and adds the upstream of `OPENAI_BASE_URL` and the
+    /// route of `ASSISTD_DEFAULT_MODEL`.
     fn with_defaults(mut self) -> Self {
         let config = &mut self.config;
+        // So that messages say where it is.
+        if let Ok(data_dir) = std::path::absolute(&config.data_dir) {
+            config.data_dir = data_dir;
+        }
         let base_url = config.openai_base_url.clone().or_else(|| {
             let openai = || Url::parse(OPENAI).expect("a constant that is a URL");
             config.openai_api_key.as_ref().map(|_| openai())

@@ -28,6 +28,17 @@ const POLL: Duration = Duration::from_millis(500);
 /// An event and its position, as readers get it.
 pub type Numbered = (Seq, Arc<RunEvent>);
 
+/// Why a run's events stop without one that ends the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The run was deleted.
+    #[error("the run is gone")]
+    Gone,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All feeds of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
@@ -118,17 +129,17 @@ impl Feed {
 
     /// The run's events after `seen`, as they come, up to and including the one that ends the
     /// client's stream: a terminal status, or `requires_action` as long as the caller has not
-    /// answered. Starts from the beginning of the run with [`Seq::START`].
-    ///
-    /// Ends early, without such an event, when the run is deleted.
+    /// answered. Starts from the beginning of the run with [`Seq::START`]. Ends at once when such
+    /// an event is not after `seen`.
     pub fn follow(
         &self,
         run: RunId,
         seen: Seq,
-    ) -> impl Stream<Item = Result<Numbered, StoreError>> + Send + use<> {
+    ) -> impl Stream<Item = Result<Numbered, FollowError>> + Send + use<> {
         let inner = self.inner.clone();
         async_stream::try_stream! {
             let mut seen = seen;
+            let mut is_over = false;
             let reader = Reader::register(&inner, &run);
             loop {
                 // Looked up before the log is read, or an attempt that begins in between would
@@ -137,6 +148,9 @@ impl Feed {
                 let woken = reader.notify.notified();
                 if live.as_ref().is_none_or(|channel| seen.next() < channel.first) {
                     let logged = store::run_events::after(&inner.pool, &run, seen).await?;
+                    if logged.is_empty() && is_over {
+                        return;
+                    }
                     let last = logged.len();
                     for (n, (seq, event)) in logged.into_iter().enumerate() {
                         seen = seq;
@@ -174,10 +188,15 @@ impl Feed {
                     // The attempt ended without ending the run: others go on with it.
                     continue;
                 }
-                if store::runs::is_gone(&inner.pool, &run).await? {
-                    return;
+                // The end of a run and its events are committed together, so one more look at
+                // the log after this shows all there is.
+                is_over = match store::runs::rests(&inner.pool, &run).await? {
+                    Some(rests) => rests,
+                    None => Err(FollowError::Gone)?,
+                };
+                if !is_over {
+                    let _ = tokio::time::timeout(POLL, woken).await;
                 }
-                let _ = tokio::time::timeout(POLL, woken).await;
             }
         }
     }
@@ -252,9 +271,9 @@ impl Publisher {
             .hint(Hint::Events(self.channel.lease.run().clone()));
     }
 
-    /// Position of the event published last.
-    pub fn position(&self) -> Seq {
-        Seq(self.channel.first.plus(self.channel.events.read().len()).0 - 1)
+    /// What has not been written to the log yet, if anything.
+    pub fn unlogged(&self) -> Option<Unlogged> {
+        Unlogged::of(self.channel.clone())
     }
 }
 

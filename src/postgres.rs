@@ -292,7 +292,7 @@ async fn start_server(cluster: &Cluster, postmaster: &Postmaster) -> Result<Chil
         if !remains || begun.elapsed() > REMAINS_LIMIT {
             let status = exited.map_or_else(|error| error.to_string(), |status| status.to_string());
             return Err(PostgresError::Start {
-                output: format!("{output}{status}"),
+                output: format!("{}{status}", cluster.explain(output)),
                 log: cluster.log_dir(),
             });
         }
@@ -330,7 +330,10 @@ async fn watch(
 ) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return stop_server(child, &postmaster).await,
+            () = stop.cancelled() => {
+                stop_server(child, &postmaster).await;
+                return cluster.remove_socket_dir();
+            }
             status = child.wait() => {
                 postmaster.clear();
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());

@@ -4,6 +4,7 @@
 //! this module. Every metric it may name is in [`METRICS`]; a test compares that table with the
 //! names in the source.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -149,15 +150,18 @@ pub struct Telemetry {
 /// # Errors
 /// If the filter or the endpoint is not valid; nothing has been set up then.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
+    // The server's notices are about "if not exists" and the like. Later directives win.
     let filter = EnvFilter::builder()
-        .parse(&options.filter)
+        .parse(format!("sqlx::postgres::notice=warn,{}", options.filter))
         .map_err(|reason| TelemetryError::Filter {
             filter: options.filter.clone(),
             reason,
         })?;
     let traces = options.otlp_endpoint.as_ref().map(exporter).transpose()?;
 
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = if options.json {
         lines.json().flatten_event(true).boxed()
     } else {
@@ -201,8 +205,8 @@ impl Telemetry {
 
 /// The process's metrics, which `/metrics` renders. The first call starts collecting.
 ///
-/// Somebody must call [`run_upkeep`](PrometheusHandle::run_upkeep) every few seconds, or the
-/// samples of histograms pile up between two scrapes.
+/// [`run_upkeep`](PrometheusHandle::run_upkeep) wants to be called every few seconds, or the samples
+/// of histograms pile up between two scrapes; `assistd serve` does.
 ///
 /// # Panics
 /// If another recorder has been installed, which nothing here does.

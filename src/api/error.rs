@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::blobs::BlobError;
+use crate::domain::file::Upload;
+use crate::files::FileError;
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -116,11 +118,6 @@ impl ApiError {
         self
     }
 
-    /// Tells SDKs not to try again by themselves: the request took effect before it failed.
-    pub fn do_not_retry(self) -> Self {
-        self.header("x-should-retry", "false")
-    }
-
     /// The body, which is also what an `error` event of a stream carries.
     pub fn body(&self) -> Value {
         json!({"error": {
@@ -180,11 +177,46 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
+            error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
             error @ (BlobError::Missing { .. }
-            | BlobError::Body(_)
             | BlobError::Location(_)
             | BlobError::Folder(_)
             | BlobError::Store(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Blob(error) => error.into(),
+            FileError::Store(error) => error.into(),
+            FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
+            FileError::NoUpload(id) => Self::no_such("upload", id),
+            FileError::NotPending { id, status } => Self::invalid(format!(
+                "Upload '{id}' has status '{}'; only a pending upload can be changed.",
+                status.as_str()
+            )),
+            FileError::NoPart(id) => {
+                Self::invalid(format!("No part found with id '{id}' in this upload."))
+                    .param("part_ids")
+            }
+            FileError::PartTwice(id) => {
+                Self::invalid(format!("Part '{id}' is named more than once.")).param("part_ids")
+            }
+            FileError::UploadFull => Self::invalid(format!(
+                "The parts of an upload may have up to {} bytes together.",
+                Upload::MAX_BYTES
+            )),
+            FileError::WrongSize { declared, bytes } => Self::invalid(format!(
+                "The parts have {bytes} bytes together, but the upload was created with 'bytes' \
+                 of {declared}."
+            ))
+            .param("part_ids"),
+            FileError::WrongChecksum { expected, md5 } => Self::invalid(format!(
+                "The parts have the MD5 checksum '{md5}', but '{expected}' was expected."
+            ))
+            .param("md5"),
         }
     }
 }

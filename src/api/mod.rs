@@ -4,9 +4,11 @@ mod assistants;
 pub mod auth;
 pub mod error;
 mod extract;
+mod files;
 mod messages;
 mod middleware;
 mod models;
+mod multipart;
 mod operations;
 mod passthrough;
 mod references;
@@ -15,6 +17,7 @@ mod runs;
 mod sse;
 pub mod state;
 mod threads;
+mod uploads;
 mod validate;
 mod wire;
 
@@ -108,6 +111,16 @@ fn routes() -> Router<ApiState> {
             "/threads/{thread_id}/runs/{run_id}/steps/{step_id}",
             get(run_steps::retrieve),
         )
+        .route("/files", get(files::list).post(files::create))
+        .route(
+            "/files/{file_id}",
+            get(files::retrieve).delete(files::delete),
+        )
+        .route("/files/{file_id}/content", get(files::content))
+        .route("/uploads", post(uploads::create))
+        .route("/uploads/{upload_id}/parts", post(uploads::add_part))
+        .route("/uploads/{upload_id}/complete", post(uploads::complete))
+        .route("/uploads/{upload_id}/cancel", post(uploads::cancel))
         .route("/models", get(models::list))
         .route("/models/{*model}", get(models::retrieve))
         .route("/chat/completions", post(passthrough::chat))

@@ -128,7 +128,6 @@ pub(super) fn options(config: &Config) -> postgres::Options {
 
 fn place(config: &Config) -> String {
     let folder = config.data_dir.join("postgres");
-    let folder = std::path::absolute(&folder).unwrap_or(folder);
     format!("embedded PostgreSQL in {}", folder.display())
 }
 

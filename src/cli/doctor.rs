@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use sqlx::PgPool;
 
+use super::CliError;
+use super::answer;
 use super::database::Database;
 use super::database::OLDEST;
 use crate::blobs::Blobs;
@@ -15,8 +17,6 @@ use crate::config::Config;
 use crate::server;
 use crate::store;
 use crate::upstream::Upstreams;
-
-use super::CliError;
 
 /// The oldest pgvector that is supported: the first with `halfvec`.
 const OLDEST_VECTOR: (u32, u32) = (0, 7);
@@ -52,7 +52,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     let mut failed = false;
     let mut report = |finding: Finding| {
         failed |= matches!(finding, Finding::Fail(_));
-        println!("{finding}");
+        answer(finding);
     };
 
     report(space(&config.data_dir));
@@ -77,9 +77,8 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
 }
 
 fn space(data_dir: &Path) -> Finding {
-    let folder = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let existing = folder.ancestors().find(|folder| folder.exists());
-    let shown = folder.display();
+    let existing = data_dir.ancestors().find(|folder| folder.exists());
+    let shown = data_dir.display();
     let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
         Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
         Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),

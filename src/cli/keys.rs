@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use sqlx::PgPool;
 
 use super::CliError;
+use super::answer;
 use super::database::Database;
+use super::remark;
 use crate::config::Config;
 use crate::config::KeysCommand;
 use crate::config::SeedKey;
@@ -36,15 +38,17 @@ async fn create(pool: &PgPool, project: &str, name: &str) -> Result<(), CliError
     let (hash, hint) = (api_key::hash(&key), api_key::hint(&key));
     let id = store::api_keys::insert(pool, &project_id, name, &hash, &hint).await?;
     // The key alone goes to standard output, so that a script can catch it.
-    eprintln!("Key {id} for project {project:?}. It is shown only now:");
-    println!("{key}");
+    remark(format_args!(
+        "Key {id} for project {project:?}. It is shown only now:"
+    ));
+    answer(key);
     Ok(())
 }
 
 async fn list(pool: &PgPool) -> Result<(), CliError> {
     let keys = store::api_keys::list(pool).await?;
     if keys.is_empty() {
-        eprintln!("There are no keys. Create one with `assistd keys create --project NAME`.");
+        remark("There are no keys. Create one with `assistd keys create --project NAME`.");
         return Ok(());
     }
     let heading = ["ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED"].map(str::to_owned);
@@ -68,7 +72,7 @@ async fn list(pool: &PgPool) -> Result<(), CliError> {
                 format!("{cell:<width$}  ", width = width.unwrap_or_default())
             })
             .collect();
-        println!("{}", line.trim_end());
+        answer(line.trim_end());
     }
     Ok(())
 }
@@ -79,7 +83,9 @@ async fn revoke(pool: &PgPool, id: &str) -> Result<(), CliError> {
     if !store::api_keys::revoke(pool, &parsed).await? {
         return Err(unknown());
     }
-    eprintln!("Key {id} is revoked. A running server notices within seconds.");
+    remark(format_args!(
+        "Key {id} is revoked. A running server notices within seconds."
+    ));
     Ok(())
 }
 

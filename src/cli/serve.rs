@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -12,12 +13,14 @@ use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
+use super::answer;
 use super::database::Database;
 use super::keys;
 use crate::config::Config;
 use crate::postgres::Halter;
 use crate::server;
 use crate::store;
+use crate::telemetry;
 use crate::upstream::Upstreams;
 
 /// Exit code of a process that a signal has ended, as shells have it for Ctrl-C.
@@ -61,14 +64,30 @@ async fn serve(
     let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
     // It differs from the setting if that leaves the port to the system.
     let address = listener.local_addr().map_err(unusable)?;
-    println!(
-        "{}",
-        greeting(&config, address, &database.place, &models, keys_exist)
-    );
+    answer(greeting(
+        &config,
+        address,
+        &database.place,
+        &models,
+        keys_exist,
+    ));
 
-    let shutdown = async move { stop.cancelled().await };
-    server::serve(config, database.pool.clone(), listener, shutdown).await?;
+    let shutdown = stop.clone().cancelled_owned();
+    let serving = server::serve(config, database.pool.clone(), listener, shutdown);
+    tokio::select! {
+        served = serving => served?,
+        () = keep_metrics_small() => {}
+    }
     Ok(())
+}
+
+/// Sums up the samples of metrics, which would pile up if nobody asked for them. Never ends.
+async fn keep_metrics_small() {
+    let mut often = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        often.tick().await;
+        telemetry::prometheus().run_upkeep();
+    }
 }
 
 /// What a person needs to know to use the server.

@@ -124,10 +124,11 @@ impl Lock {
             }
             Err(fs::TryLockError::Error(error)) => return Err(at(&path)(error)),
         }
-        // For people and for the message above; the lock itself is the kernel's.
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(at(&path))?;
+        // For people and for the message above, so a full disk may prevent it; the lock itself is
+        // the kernel's.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }
@@ -161,6 +162,26 @@ impl Cluster {
     /// Folder of the server's log.
     pub(super) fn log_dir(&self) -> PathBuf {
         self.folder.join("log")
+    }
+
+    /// What a server said at its end: on standard error, or in its log if it got that far.
+    pub(super) fn explain(&self, output: String) -> String {
+        if !output.contains("redirecting log output") {
+            return explain(output);
+        }
+        let entries = fs::read_dir(self.log_dir()).into_iter().flatten().flatten();
+        let written = |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
+        let newest = entries.max_by_key(written);
+        let text = newest.and_then(|entry| fs::read(entry.path()).ok());
+        let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(5)..];
+        explain(last.iter().map(|line| format!("{line}\n")).collect())
+    }
+
+    /// Removes the socket's folder, if nothing else is in it: it may be in `/tmp`.
+    pub(super) fn remove_socket_dir(&self) {
+        let _ = fs::remove_dir(&self.socket_dir);
     }
 
     /// Stops the server of a process that was killed, if it still runs.
@@ -402,7 +423,7 @@ fn explain(mut output: String) -> String {
                    /etc/passwd, or start assistd as another one.\n";
     }
     if output.contains("No space left on device") {
-        output += "Free some space: a new database needs 60 MB.\n";
+        output += "Free some space; a new database needs 60 MB.\n";
     }
     output
 }
@@ -432,7 +453,7 @@ impl Output {
         // A child of the server could keep it open.
         let lines = tokio::time::timeout(Duration::from_secs(1), self.0).await;
         let lines = lines.ok().and_then(Result::ok).unwrap_or_default();
-        explain(lines.into_iter().map(|line| line + "\n").collect())
+        lines.into_iter().map(|line| line + "\n").collect()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::feed::Publisher;
 use crate::queue::Job;
 use crate::runner::prompt::{self, PromptError};
+use crate::runner::record;
 use crate::runner::turn::{Turn, TurnEnd};
 use crate::runner::{Engine, Interrupt};
 use crate::store::runs::{Claimed, Lease, Origin};
@@ -156,7 +157,11 @@ impl Driver {
                 tracing::warn!("run {} is in other hands now, or gone", self.run.id);
             }
             // Whatever else went wrong while ending, another attempt may end it.
-            Err(_) => self.engine.release(&self.lease).await,
+            Err(_) => {
+                let unlogged = self.publisher.unlogged();
+                record::write_now(&self.engine, unlogged).await;
+                self.engine.release(&self.lease).await;
+            }
         }
     }
 

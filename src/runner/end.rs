@@ -166,10 +166,14 @@ impl Driver {
                 events.push(RunEvent::RunCreated(queued(None)));
                 events.push(RunEvent::RunChanged(queued(None)));
             }
-            Some(RunStatus::RequiresAction) if self.run.state.status == RunStatus::InProgress => {
+            Some(RunStatus::RequiresAction) => {
+                // The caller has answered, unless the run was ended while it waited.
                 let step = self.last_tool_calls().await?;
-                events.extend(step.map(|step| RunEvent::StepEnded(Box::new(step))));
-                events.push(RunEvent::RunChanged(queued(self.run.state.started_at)));
+                let answered = step.filter(|step| step.status == StepStatus::Completed);
+                if let Some(step) = answered {
+                    events.push(RunEvent::StepEnded(Box::new(step)));
+                    events.push(RunEvent::RunChanged(queued(self.run.state.started_at)));
+                }
             }
             Some(_) => events.extend(self.close_begun(heard.into_iter().map(|(_, event)| event))),
         }

@@ -88,17 +88,28 @@ impl Runner {
     pub fn start(deps: Deps, worker: Worker, hints: mpsc::UnboundedReceiver<Hint>) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let claimant = worker.claimant.clone();
+        let Worker {
+            slots,
+            jobs,
+            due,
+            claimant,
+        } = worker;
         let engine = Arc::new(Engine {
             deps,
             claimant,
             active: Mutex::default(),
         });
-        let due = worker.due.clone();
         let background = CancellationToken::new();
-        tasks.spawn(claim::run(
+        tasks.spawn(claim::take_handed_over(
             engine.clone(),
-            worker,
+            jobs,
+            tasks.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(claim::take_due(
+            engine.clone(),
+            slots,
+            due.clone(),
             tasks.clone(),
             stop.clone(),
         ));

@@ -29,19 +29,23 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         if unlogged.is_empty() {
             continue;
         }
-        match write(&engine, &unlogged).await {
-            Ok(()) => {
-                for unlogged in unlogged {
-                    engine
-                        .deps
-                        .feed
-                        .hint(Hint::Events(unlogged.lease.run().clone()));
-                    unlogged.done();
-                }
+        write_now(&engine, unlogged).await;
+    }
+}
+
+/// Writes these events to the log. Should that fail, they stay unlogged and come with the next
+/// batch, if there is one.
+pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
+    let unlogged: Vec<Unlogged> = unlogged.into_iter().collect();
+    match write(engine, &unlogged).await {
+        Ok(()) => {
+            for unlogged in unlogged {
+                let run = unlogged.lease.run().clone();
+                engine.deps.feed.hint(Hint::Events(run));
+                unlogged.done();
             }
-            // They stay unlogged and come with the next batch.
-            Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
         }
+        Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
     }
 }
 

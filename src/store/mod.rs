@@ -7,6 +7,7 @@
 pub mod api_keys;
 pub mod assistants;
 pub mod files;
+pub mod loose_blobs;
 pub mod messages;
 mod page;
 pub mod projects;

@@ -661,11 +661,14 @@ fn names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
 }
 
-/// Whether the run does not exist any more.
-pub async fn is_gone(db: impl PgExecutor<'_>, run: &RunId) -> Result<bool, StoreError> {
-    let gone = sqlx::query_scalar("select not exists (select from runs where id = $1)")
-        .bind(run)
-        .fetch_one(db)
-        .await?;
-    Ok(gone)
+/// Whether the run does nothing by itself any more: it is over, or waits for the caller. `None`
+/// when there is no such run.
+pub async fn rests(db: impl PgExecutor<'_>, run: &RunId) -> Result<Option<bool>, StoreError> {
+    let rests = sqlx::query_scalar(
+        "select ended_at is not null or status = 'requires_action' from runs where id = $1",
+    )
+    .bind(run)
+    .fetch_optional(db)
+    .await?;
+    Ok(rests)
 }

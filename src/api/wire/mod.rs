@@ -4,10 +4,12 @@
 
 pub mod assistant;
 pub mod event;
+pub mod file;
 pub mod message;
 pub mod run;
 pub mod run_step;
 pub mod thread;
+pub mod upload;
 
 use serde::Serialize;
 

@@ -1,0 +1,28 @@
+# The commands of this project. `make run` and `make test` are all that is needed to begin.
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup run test demo bench lint
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
+
+setup: ## Install what the server needs beside its binary, into .venv
+	@scripts/setup
+
+run: setup ## Build the server and serve; settings come from the environment
+	@cargo build --release --bin assistd
+	@exec ./target/release/assistd
+
+test: ## Run every test
+	@scripts/test
+
+demo: setup ## Show what the server does, with the official SDK
+	@scripts/demo
+
+bench: setup ## Measure the server
+	@bench/run
+
+lint: ## Check formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings

@@ -1,0 +1,215 @@
+//! The program as a person meets it: its settings, its commands, its start and its end.
+
+use std::path::Path;
+
+use assistd::postgres::Embedded;
+use assistd::postgres::Options;
+use nix::sys::signal::Signal;
+
+use crate::running::Running;
+use crate::running::assistd;
+use crate::running::output;
+use crate::running::text;
+
+fn server_runs(data_dir: &Path) -> bool {
+    data_dir.join("postgres/postmaster.pid").exists()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("assistd.toml");
+    std::fs::write(&file, "postgres_bin = \"/from-file\"\n").expect("written");
+    let place = |command: &mut std::process::Command| {
+        let output = output(command.args(["keys", "list"]));
+        assert!(!output.status.success());
+        text(&output)
+    };
+    let with_file = || {
+        let mut command = assistd(folder.path());
+        command
+            .env("ASSISTD_CONFIG", &file)
+            .env_remove("ASSISTD_POSTGRES_BIN");
+        command
+    };
+    let said = place(&mut with_file());
+    assert!(said.contains("/from-file: "), "{said}");
+    let said = place(with_file().env("ASSISTD_POSTGRES_BIN", "/from-environment"));
+    assert!(said.contains("/from-environment: "), "{said}");
+    let said = place(
+        with_file()
+            .env("ASSISTD_POSTGRES_BIN", "/from-environment")
+            .args(["--postgres-bin", "/from-flag"]),
+    );
+    assert!(said.contains("/from-flag: "), "{said}");
+    // Compose files set what has no value to nothing.
+    let said = place(with_file().env("ASSISTD_POSTGRES_BIN", ""));
+    assert!(said.contains("/from-file: "), "{said}");
+}
+
+#[test]
+fn a_signal_stops_the_server_and_its_database_in_good_order() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let server = Running::start(&mut assistd(folder.path()));
+        assert!(server_runs(folder.path()));
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(!server_runs(folder.path()));
+    }
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_death() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = Running::start(&mut assistd(folder.path()));
+    assert!(
+        server.greeting.contains("any is accepted"),
+        "{}",
+        server.greeting
+    );
+
+    let created = output(assistd(folder.path()).args(["keys", "create", "--project", "acme"]));
+    assert!(created.status.success(), "{}", text(&created));
+    let key = String::from_utf8(created.stdout).expect("a key is text");
+    assert!(key.starts_with("sk-assistd-"), "{key}");
+
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    assert!(
+        server_runs(folder.path()),
+        "nobody has stopped the database"
+    );
+
+    let server = Running::start(&mut assistd(folder.path()));
+    assert!(
+        server.greeting.contains("only keys that exist"),
+        "{}",
+        server.greeting
+    );
+    let listed = output(assistd(folder.path()).args(["keys", "list"]));
+    let listed = text(&listed);
+    assert!(listed.contains("acme"), "{listed}");
+    assert!(!listed.contains(key.trim()), "{listed}");
+
+    let id = listed
+        .split_whitespace()
+        .find(|word| word.starts_with("key_"))
+        .expect("the key's id is listed");
+    let revoked = output(assistd(folder.path()).args(["keys", "revoke", id]));
+    assert!(revoked.status.success(), "{}", text(&revoked));
+    let unknown = output(assistd(folder.path()).args(["keys", "revoke", "key_none"]));
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown).contains("there is no key key_none"));
+
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn keys_of_the_settings_are_accepted_from_the_start_and_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let seeds = "acme:key-of-acme,other:key-of-other,acme:second-of-acme";
+    for _ in 0..2 {
+        let server = Running::start(assistd(folder.path()).env("ASSISTD_API_KEYS", seeds));
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+    let listed = text(&output(assistd(folder.path()).args(["keys", "list"])));
+    assert_eq!(listed.matches("acme").count(), 2, "{listed}");
+    assert_eq!(listed.matches("key_").count(), 3, "{listed}");
+
+    let taken = output(assistd(folder.path()).env("ASSISTD_API_KEYS", "other:key-of-acme"));
+    assert_eq!(taken.status.code(), Some(1));
+    let said = text(&taken);
+    assert!(said.contains("belongs to another project"), "{said}");
+    assert!(!said.contains("key-of-acme"), "{said}");
+}
+
+#[test]
+fn others_can_reach_the_server_only_when_there_are_keys() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let open = |keys: &str| {
+        let mut command = assistd(folder.path());
+        command
+            .env("ASSISTD_LISTEN", "0.0.0.0:0")
+            .env("ASSISTD_API_KEYS", keys);
+        command
+    };
+    let refused = output(&mut open(""));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("refusing to serve on 0.0.0.0:0"));
+    assert!(!server_runs(folder.path()), "the database was stopped");
+
+    let server = Running::start(&mut open("acme:key-of-acme"));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_doctor_finds_a_healthy_server_healthy_and_says_what_is_wrong_otherwise() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let healthy = output(assistd(folder.path()).arg("doctor"));
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy));
+
+    let sick = output(
+        assistd(folder.path())
+            .env("ASSISTD_BLOBS", "/dev/null/files")
+            // The discard port: nothing listens there.
+            .env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+            .arg("doctor"),
+    );
+    assert_eq!(sick.status.code(), Some(1));
+    let said = text(&sick);
+    assert!(said.contains("FAIL  files: /dev/null/files"), "{said}");
+    assert!(said.contains("FAIL  upstream default"), "{said}");
+    assert!(said.contains("ok    pgvector"), "{said}");
+}
+
+#[tokio::test]
+async fn replicas_that_start_together_share_one_database() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let embedded = Embedded::start(&Options {
+        data_dir: folder.path().to_owned(),
+        bin_dir: None,
+        user: "nobody".to_owned(),
+        connections: 40,
+    })
+    .await
+    .expect("the database starts; `make setup` installs it");
+    let options = embedded.connect_options();
+    let socket = options.get_socket().expect("it listens on a socket");
+    let url = format!(
+        "postgres://assistd@localhost/assistd?host={}",
+        socket.display()
+    );
+
+    let replicas: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = assistd(folder.path());
+            command
+                .env("DATABASE_URL", &url)
+                .env("ASSISTD_API_KEYS", "acme:key-of-acme")
+                .env("ASSISTD_DATABASE_CONNECTIONS", "4");
+            std::thread::spawn(move || Running::start(&mut command))
+        })
+        .collect();
+    for replica in replicas {
+        let replica = replica.join().expect("every replica starts");
+        assert!(replica.greeting.contains("PostgreSQL at "));
+        replica.signal(Signal::SIGTERM);
+        assert_eq!(replica.wait().code(), Some(0));
+    }
+    embedded.stop().await;
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_without_its_password() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = "postgres://somebody:hidden@127.0.0.1:9/somewhere";
+    let output = output(assistd(folder.path()).env("DATABASE_URL", url));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output);
+    assert!(said.contains("127.0.0.1:9/somewhere"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+}
