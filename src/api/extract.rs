@@ -99,12 +99,15 @@ impl FromRequestParts<ApiState> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         let raw = parts.uri.query().unwrap_or_default();
-        let pairs = form_urlencoded::parse(raw.as_bytes());
-        Ok(Self(
-            pairs
-                .map(|(name, value)| (name.into_owned(), value.into_owned()))
-                .collect(),
-        ))
+        let pairs: Vec<_> = form_urlencoded::parse(raw.as_bytes())
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        let has_nul =
+            |(name, value): &(String, String)| name.contains('\0') || value.contains('\0');
+        if pairs.iter().any(has_nul) {
+            return Err(ApiError::invalid(NUL));
+        }
+        Ok(Self(pairs))
     }
 }
 
@@ -204,6 +207,8 @@ impl FromRequest<ApiState> for Body {
     }
 }
 
+const NUL: &str = "The NUL character (\\u0000) cannot be stored; leave it out of the request.";
+
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     const HINT: &str = "We could not parse the JSON body of your request. (HINT: This likely \
         means you aren't using your HTTP library correctly. The OpenAI API expects a JSON \
@@ -219,9 +224,7 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
         }
     };
     if bytes.windows(6).any(|window| window == b"\\u0000") && has_nul(&mut value) {
-        return Err(ApiError::invalid(
-            "The NUL character (\\u0000) cannot be stored; leave it out of the request.",
-        ));
+        return Err(ApiError::invalid(NUL));
     }
     match value {
         Value::Object(object) => Ok(object),

@@ -18,7 +18,10 @@ pub mod threads;
 pub mod uploads;
 pub mod wakes;
 
-use sqlx::postgres::PgRow;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
 /// What can go wrong with stored things.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,24 @@ fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, 
     use sqlx::Row as _;
     row.try_get::<sqlx::types::Json<T>, _>(column)
         .map(|value| value.0)
+}
+
+/// A value for a `json` column, which keeps the order of keys as they were written; `jsonb` does
+/// not. A model fills in a schema in the order of its properties.
+struct AsWritten<'a, T>(&'a T);
+
+impl<T> sqlx::Type<sqlx::Postgres> for AsWritten<'_, T> {
+    fn type_info() -> PgTypeInfo {
+        const JSON: Oid = Oid(114);
+        PgTypeInfo::with_oid(JSON)
+    }
+}
+
+impl<T: serde::Serialize> sqlx::Encode<'_, sqlx::Postgres> for AsWritten<'_, T> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        serde_json::to_writer(&mut **buffer, self.0)?;
+        Ok(IsNull::No)
+    }
 }
 
 /// A nullable JSON column as the type it holds.

@@ -24,7 +24,7 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
 use crate::domain::{Metadata, Timestamp};
 use crate::store::run_events::Segment;
-use crate::store::{StoreError, json, page};
+use crate::store::{AsWritten, StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Run {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -142,7 +142,7 @@ pub async fn insert(
     .bind(project)
     .bind(new.thread)
     .bind(new.assistant)
-    .bind(Json(&*new.config))
+    .bind(AsWritten(&*new.config))
     .bind(Json(new.metadata))
     .bind(new.expires_after)
     .bind(claimant.map(|claimant| &claimant.owner))
