@@ -9,10 +9,13 @@ mod client;
 mod cluster;
 mod crash;
 mod embedded_postgres;
+mod lease;
 mod program;
 mod proxy;
 mod running;
 mod sequence;
+mod stage;
+mod transitions;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
