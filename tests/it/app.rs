@@ -76,6 +76,23 @@ impl Server {
         Pid::from_raw(i32::try_from(pid).expect("process ids are small"))
     }
 
+    /// Stops all processes of the server's own database in their tracks.
+    pub fn pause_database(&self) -> PausedDatabase {
+        let file = self.folder.join("postgres/postmaster.pid");
+        let file = std::fs::read_to_string(file).expect("the database runs");
+        let pid = file.lines().next().and_then(|line| line.parse().ok());
+        let postmaster = Pid::from_raw(pid.expect("the file begins with a process id"));
+        // Stopped, it has no more children.
+        kill(postmaster, Signal::SIGSTOP).expect("the database runs");
+        let mut processes = children(postmaster);
+        assert!(processes.len() > 1, "a database has processes");
+        processes.push(postmaster);
+        for process in &processes {
+            let _ = kill(*process, Signal::SIGSTOP);
+        }
+        PausedDatabase(processes)
+    }
+
     /// Ends the process at once, as the kernel does when memory runs out.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
@@ -91,6 +108,31 @@ impl Server {
     pub fn terminate(&self) {
         kill(self.pid(), Signal::SIGTERM).expect("it runs");
     }
+}
+
+/// A database that does nothing.
+pub struct PausedDatabase(Vec<Pid>);
+
+impl PausedDatabase {
+    /// Lets it go on.
+    pub fn resume(self) {
+        for process in self.0 {
+            let _ = kill(process, Signal::SIGCONT);
+        }
+    }
+}
+
+fn children(parent: Pid) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").expect("this is Linux");
+    let processes = processes.flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // After the name, which is in parentheses: the state, then the parent.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let its_parent: i32 = fields.split_whitespace().nth(1)?.parse().ok()?;
+        (its_parent == parent.as_raw()).then_some(Pid::from_raw(pid))
+    });
+    processes.collect()
 }
 
 impl Drop for Server {

@@ -9,12 +9,16 @@ mod client;
 mod cluster;
 mod crash;
 mod embedded_postgres;
+mod endings;
+mod fake_model;
 mod lease;
+mod pair;
 mod program;
 mod proxy;
 mod running;
 mod sequence;
 mod stage;
+mod streams;
 mod transitions;
 
 use std::future::Future;
