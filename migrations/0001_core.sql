@@ -22,7 +22,7 @@ create table assistants (
     project_id text collate "C" not null references projects on delete cascade,
     seq bigint generated always as identity,
     created_at timestamptz not null default now(),
-    config jsonb not null,
+    config json not null,
     metadata jsonb not null default '{}'
 );
 create index assistants_by_project on assistants (project_id, created_at, seq);
@@ -45,7 +45,7 @@ create table runs (
     assistant_id text collate "C" not null,
     seq bigint generated always as identity,
     created_at timestamptz not null default now(),
-    config jsonb not null,
+    config json not null,
     metadata jsonb not null default '{}',
     status text not null constraint runs_status_known check (status in
         ('queued', 'in_progress', 'requires_action', 'cancelling',

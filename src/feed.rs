@@ -28,6 +28,17 @@ const POLL: Duration = Duration::from_millis(500);
 /// An event and its position, as readers get it.
 pub type Numbered = (Seq, Arc<RunEvent>);
 
+/// Why a run's events stop without one that ends the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The run was deleted.
+    #[error("the run is gone")]
+    Gone,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All feeds of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
@@ -71,7 +82,12 @@ impl Feed {
             readers: Mutex::default(),
             hints,
         };
-        (Self { inner: Arc::new(inner) }, receiver)
+        (
+            Self {
+                inner: Arc::new(inner),
+            },
+            receiver,
+        )
     }
 
     /// Opens the feed of a run that this process is about to drive.
@@ -83,9 +99,15 @@ impl Feed {
             length: watch::Sender::new((0, true)),
             logged: Mutex::default(),
         });
-        self.inner.channels.write().insert(lease.run().clone(), channel.clone());
+        self.inner
+            .channels
+            .write()
+            .insert(lease.run().clone(), channel.clone());
         self.inner.wake(lease.run());
-        Publisher { channel, inner: self.inner.clone() }
+        Publisher {
+            channel,
+            inner: self.inner.clone(),
+        }
     }
 
     /// Sends a hint to other processes, soon and in company with others.
@@ -107,17 +129,17 @@ impl Feed {
 
     /// The run's events after `seen`, as they come, up to and including the one that ends the
     /// client's stream: a terminal status, or `requires_action` as long as the caller has not
-    /// answered. Starts from the beginning of the run with [`Seq::START`].
-    ///
-    /// Ends early, without such an event, when the run is deleted.
+    /// answered. Starts from the beginning of the run with [`Seq::START`]. Ends at once when such
+    /// an event is not after `seen`.
     pub fn follow(
         &self,
         run: RunId,
         seen: Seq,
-    ) -> impl Stream<Item = Result<Numbered, StoreError>> + Send + use<> {
+    ) -> impl Stream<Item = Result<Numbered, FollowError>> + Send + use<> {
         let inner = self.inner.clone();
         async_stream::try_stream! {
             let mut seen = seen;
+            let mut is_over = false;
             let reader = Reader::register(&inner, &run);
             loop {
                 // Looked up before the log is read, or an attempt that begins in between would
@@ -126,6 +148,9 @@ impl Feed {
                 let woken = reader.notify.notified();
                 if live.as_ref().is_none_or(|channel| seen.next() < channel.first) {
                     let logged = store::run_events::after(&inner.pool, &run, seen).await?;
+                    if logged.is_empty() && is_over {
+                        return;
+                    }
                     let last = logged.len();
                     for (n, (seq, event)) in logged.into_iter().enumerate() {
                         seen = seq;
@@ -163,10 +188,15 @@ impl Feed {
                     // The attempt ended without ending the run: others go on with it.
                     continue;
                 }
-                if store::runs::is_gone(&inner.pool, &run).await? {
-                    return;
+                // The end of a run and its events are committed together, so one more look at
+                // the log after this shows all there is.
+                is_over = match store::runs::rests(&inner.pool, &run).await? {
+                    Some(rests) => rests,
+                    None => Err(FollowError::Gone)?,
+                };
+                if !is_over {
+                    let _ = tokio::time::timeout(POLL, woken).await;
                 }
-                let _ = tokio::time::timeout(POLL, woken).await;
             }
         }
     }
@@ -195,7 +225,11 @@ struct Reader {
 impl Reader {
     fn register(inner: &Arc<Inner>, run: &RunId) -> Self {
         let notify = inner.readers.lock().entry(run.clone()).or_default().clone();
-        Self { inner: inner.clone(), run: run.clone(), notify }
+        Self {
+            inner: inner.clone(),
+            run: run.clone(),
+            notify,
+        }
     }
 }
 
@@ -233,12 +267,13 @@ impl Publisher {
     pub fn publish_logged(&self, events: impl IntoIterator<Item = RunEvent>) {
         self.publish(events);
         *self.channel.logged.lock() = self.channel.events.read().len();
-        self.inner.hint(Hint::Events(self.channel.lease.run().clone()));
+        self.inner
+            .hint(Hint::Events(self.channel.lease.run().clone()));
     }
 
-    /// Position of the event published last.
-    pub fn position(&self) -> Seq {
-        Seq(self.channel.first.plus(self.channel.events.read().len()).0 - 1)
+    /// What has not been written to the log yet, if anything.
+    pub fn unlogged(&self) -> Option<Unlogged> {
+        Unlogged::of(self.channel.clone())
     }
 }
 
@@ -246,7 +281,10 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         let run = self.channel.lease.run();
         let mut channels = self.inner.channels.write();
-        if channels.get(run).is_some_and(|current| Arc::ptr_eq(current, &self.channel)) {
+        if channels
+            .get(run)
+            .is_some_and(|current| Arc::ptr_eq(current, &self.channel))
+        {
             channels.remove(run);
         }
         drop(channels);
@@ -279,7 +317,12 @@ impl Unlogged {
         };
         let until = events.len();
         drop(events);
-        Some(Self { lease: channel.lease.clone(), segment, channel, until })
+        Some(Self {
+            lease: channel.lease.clone(),
+            segment,
+            channel,
+            until,
+        })
     }
 
     /// The log holds these events now.

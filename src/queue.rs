@@ -1,6 +1,7 @@
-//! Where handlers and the run engine of one process meet, besides the database: a handler that
-//! creates a run may hand it straight to a free slot of its own process, which saves the claim's
-//! commit and lets events reach the client through memory.
+//! Where handlers and the run engine of one process meet, besides the database.
+//!
+//! A handler that creates a run may hand it straight to a free slot of its own process, which
+//! saves the claim's commit and lets events reach the client through memory.
 
 use std::sync::Arc;
 
@@ -54,16 +55,31 @@ pub fn new(slots: usize, claimant: Claimant) -> (Queue, Worker) {
     let (sender, jobs) = mpsc::unbounded_channel();
     let slots = Arc::new(Semaphore::new(slots));
     let due = Arc::new(Notify::new());
-    let queue =
-        Queue { slots: slots.clone(), jobs: sender, due: due.clone(), claimant: claimant.clone() };
-    (queue, Worker { slots, jobs, due, claimant })
+    let queue = Queue {
+        slots: slots.clone(),
+        jobs: sender,
+        due: due.clone(),
+        claimant: claimant.clone(),
+    };
+    (
+        queue,
+        Worker {
+            slots,
+            jobs,
+            due,
+            claimant,
+        },
+    )
 }
 
 impl Queue {
     /// A slot, if one is free and the engine still takes work.
     pub fn reserve(&self) -> Option<Slot> {
         let permit = self.slots.clone().try_acquire_owned().ok()?;
-        (!self.jobs.is_closed()).then(|| Slot { permit, queue: self.clone() })
+        (!self.jobs.is_closed()).then(|| Slot {
+            permit,
+            queue: self.clone(),
+        })
     }
 
     /// Says that a run is due; the engine claims it when it has a free slot.
@@ -81,7 +97,11 @@ impl Slot {
     /// Hands the run over. Should the engine have stopped just now, the lease runs out and
     /// another worker takes the run.
     pub fn start(self, claimed: Claimed, publisher: Publisher) {
-        let job = Job { claimed, publisher, slot: Some(self.permit) };
+        let job = Job {
+            claimed,
+            publisher,
+            slot: Some(self.permit),
+        };
         if self.queue.jobs.send(job).is_err() {
             tracing::warn!("the run engine stopped before it took a run; its lease will run out");
         }

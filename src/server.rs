@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,14 +20,17 @@ use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
 use crate::runner::{Deps, Runner};
-use crate::store::{self, StoreError};
 use crate::store::runs::Claimant;
+use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
 
 /// The project of servers without keys.
 const DEFAULT_PROJECT: &str = "default";
+
+/// Connections for the log and for hints.
+const BACKGROUND_CONNECTIONS: u32 = 2;
 
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -65,12 +69,16 @@ pub async fn serve(
         true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
         false => None,
     };
-    let claimant = Claimant { owner: ids::hex32(), lease: config.lease };
+    let claimant = Claimant {
+        owner: ids::hex32(),
+        lease: config.lease,
+    };
     let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
     let (queue, worker) = queue::new(slots, claimant);
     let (feed, hints) = Feed::new(pool.clone());
     let deps = Deps {
         pool: pool.clone(),
+        background: background(&pool),
         blobs: blobs.clone(),
         feed: feed.clone(),
         upstreams: upstreams.clone(),
@@ -107,6 +115,16 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// A few connections that do not wait for the disk when they commit.
+fn background(pool: &PgPool) -> PgPool {
+    let options = pool.connect_options();
+    let options = PgConnectOptions::clone(&options).options([("synchronous_commit", "off")]);
+    PgPoolOptions::new()
+        .min_connections(0)
+        .max_connections(BACKGROUND_CONNECTIONS)
+        .connect_lazy_with(options)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -26,19 +26,26 @@ const CACHE_SIZE: usize = 10_000;
 
 type Hash = [u8; 32];
 
+/// Which project a key opens, if any, and when that was looked up.
+type Answer = (Option<ProjectId>, Instant);
+
 /// Looks keys up. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Keys {
     pool: PgPool,
     open_to: Option<ProjectId>,
-    cache: Arc<RwLock<HashMap<Hash, (Option<ProjectId>, Instant)>>>,
+    cache: Arc<RwLock<HashMap<Hash, Answer>>>,
 }
 
 impl Keys {
     /// Keys of this database. With `open_to`, any key opens this project for as long as no key
     /// exists; for servers that only this machine can reach.
     pub fn new(pool: PgPool, open_to: Option<ProjectId>) -> Self {
-        Self { pool, open_to, cache: Arc::default() }
+        Self {
+            pool,
+            open_to,
+            cache: Arc::default(),
+        }
     }
 
     async fn project(&self, key: &str) -> Result<Option<ProjectId>, ApiError> {
@@ -108,11 +115,15 @@ fn key_of(headers: &HeaderMap) -> Option<String> {
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(rest.trim())
+            .ok()?;
         let pair = String::from_utf8(decoded).ok()?;
-        pair.split_once(':').map(|(_, password)| password.to_owned())
+        pair.split_once(':')
+            .map(|(_, password)| password.to_owned())
     });
-    key.or_else(|| text("api-key").map(str::to_owned)).filter(|key| !key.is_empty())
+    key.or_else(|| text("api-key").map(str::to_owned))
+        .filter(|key| !key.is_empty())
 }
 
 /// The key as error texts show it: the ends only, and of short keys nothing.
@@ -123,13 +134,20 @@ fn masked(key: &str) -> String {
     }
     let (start, end) = (&characters[..8], &characters[characters.len() - 4..]);
     let stars = "*".repeat(characters.len() - 12);
-    format!("{}{stars}{}", start.iter().collect::<String>(), end.iter().collect::<String>())
+    format!(
+        "{}{stars}{}",
+        start.iter().collect::<String>(),
+        end.iter().collect::<String>()
+    )
 }
 
 fn check_beta(parts: &Parts) -> Result<(), ApiError> {
     let path = parts.uri.path();
     let wanted = path.contains("/assistants") || path.contains("/threads");
-    let given = parts.headers.get("openai-beta").and_then(|value| value.to_str().ok());
+    let given = parts
+        .headers
+        .get("openai-beta")
+        .and_then(|value| value.to_str().ok());
     if !wanted || given.is_some_and(|value| value.contains("assistants=v2")) {
         return Ok(());
     }
@@ -146,7 +164,10 @@ mod tests {
 
     #[test]
     fn a_key_is_masked_in_error_texts() {
-        assert_eq!(masked("sk-assistd-0123456789abcdef"), "sk-assis***************cdef");
+        assert_eq!(
+            masked("sk-assistd-0123456789abcdef"),
+            "sk-assis***************cdef"
+        );
         assert_eq!(masked("short"), "*****");
     }
 
@@ -160,9 +181,15 @@ mod tests {
             );
             key_of(&headers)
         };
-        assert_eq!(headers("authorization", "Bearer sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(
+            headers("authorization", "Bearer sk-1").as_deref(),
+            Some("sk-1")
+        );
         assert_eq!(headers("api-key", "sk-2").as_deref(), Some("sk-2"));
-        assert_eq!(headers("authorization", "Basic OnNrLTM=").as_deref(), Some("sk-3"));
+        assert_eq!(
+            headers("authorization", "Basic OnNrLTM=").as_deref(),
+            Some("sk-3")
+        );
         assert_eq!(headers("authorization", "Bearer "), None);
     }
 }

@@ -2,11 +2,13 @@
 //! to HTTP.
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::blobs::BlobError;
+use crate::domain::file::Upload;
+use crate::files::FileError;
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -17,7 +19,7 @@ pub struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
-    headers: HeaderMap,
+    headers: Vec<(&'static str, &'static str)>,
 }
 
 impl ApiError {
@@ -28,7 +30,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             code: None,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -59,12 +61,20 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            message,
+        )
     }
 
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            message,
+        )
     }
 
     /// 503: for now, with a hint when to come again.
@@ -104,13 +114,8 @@ impl ApiError {
 
     /// Adds a response header.
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self.headers.push((name, value));
         self
-    }
-
-    /// Tells SDKs not to try again by themselves: the request took effect before it failed.
-    pub fn do_not_retry(self) -> Self {
-        self.header("x-should-retry", "false")
     }
 
     /// The body, which is also what an `error` event of a stream carries.
@@ -126,18 +131,25 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, self.headers.clone(), Json(self.body())).into_response()
+        let mut response = (self.status, Json(self.body())).into_response();
+        for (name, value) in self.headers {
+            let value = HeaderValue::from_static(value);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        response
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::UnknownCursor { param, id } => {
-                Self::invalid(format!("Invalid '{param}': no object with id '{id}' in this list."))
-                    .param(param)
-                    .code("invalid_value")
-            }
+            StoreError::UnknownCursor { param, id } => Self::invalid(format!(
+                "Invalid '{param}': no object with id '{id}' in this list."
+            ))
+            .param(param)
+            .code("invalid_value"),
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
                 Self::unavailable(
@@ -165,13 +177,46 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
+            error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
             error @ (BlobError::Missing { .. }
-            | BlobError::Body(_)
             | BlobError::Location(_)
             | BlobError::Folder(_)
-            | BlobError::Store(_)) => {
-                Self::internal(&error)
+            | BlobError::Store(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Blob(error) => error.into(),
+            FileError::Store(error) => error.into(),
+            FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
+            FileError::NoUpload(id) => Self::no_such("upload", id),
+            FileError::NotPending { id, status } => Self::invalid(format!(
+                "Upload '{id}' has status '{}'; only a pending upload can be changed.",
+                status.as_str()
+            )),
+            FileError::NoPart(id) => {
+                Self::invalid(format!("No part found with id '{id}' in this upload."))
+                    .param("part_ids")
             }
+            FileError::PartTwice(id) => {
+                Self::invalid(format!("Part '{id}' is named more than once.")).param("part_ids")
+            }
+            FileError::UploadFull => Self::invalid(format!(
+                "The parts of an upload may have up to {} bytes together.",
+                Upload::MAX_BYTES
+            )),
+            FileError::WrongSize { declared, bytes } => Self::invalid(format!(
+                "The parts have {bytes} bytes together, but the upload was created with 'bytes' \
+                 of {declared}."
+            ))
+            .param("part_ids"),
+            FileError::WrongChecksum { expected, md5 } => Self::invalid(format!(
+                "The parts have the MD5 checksum '{md5}', but '{expected}' was expected."
+            ))
+            .param("md5"),
         }
     }
 }

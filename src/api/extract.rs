@@ -12,9 +12,7 @@ use crate::api::error::ApiError;
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
-use crate::domain::ids::{
-    AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix,
-};
+use crate::domain::ids::{AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix};
 use crate::domain::page::{Order, PageRequest};
 
 /// An id in a path, under the name that routes and error texts give it.
@@ -47,7 +45,8 @@ fn path_id<T: PathId>(params: &RawPathParams) -> Result<T, ApiError> {
         .iter()
         .find(|(name, _)| *name == T::PARAM)
         .ok_or_else(|| ApiError::internal(&format!("no {} in the route", T::PARAM)))?;
-    text.parse().map_err(|error| wrong_id(T::PARAM, text, &error))
+    text.parse()
+        .map_err(|error| wrong_id(T::PARAM, text, &error))
 }
 
 async fn path_params(parts: &mut Parts, state: &ApiState) -> Result<RawPathParams, ApiError> {
@@ -86,7 +85,8 @@ impl FromRequestParts<ApiState> for NameInPath {
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         let params = path_params(parts, state).await?;
         let last = params.iter().last().map(|(_, text)| text.to_owned());
-        last.map(Self).ok_or_else(|| ApiError::internal(&"no parameter in the route"))
+        last.map(Self)
+            .ok_or_else(|| ApiError::internal(&"no parameter in the route"))
     }
 }
 
@@ -99,8 +99,15 @@ impl FromRequestParts<ApiState> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
         let raw = parts.uri.query().unwrap_or_default();
-        let pairs = form_urlencoded::parse(raw.as_bytes());
-        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()))
+        let pairs: Vec<_> = form_urlencoded::parse(raw.as_bytes())
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        let has_nul =
+            |(name, value): &(String, String)| name.contains('\0') || value.contains('\0');
+        if pairs.iter().any(has_nul) {
+            return Err(ApiError::invalid(NUL));
+        }
+        Ok(Self(pairs))
     }
 }
 
@@ -108,13 +115,19 @@ impl Query {
     /// The last value under this name; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(given, _)| given == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// The id under this name.
     pub fn id<T: FromStr<Err = WrongPrefix>>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| wrong_id(name, text, &error))
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error| wrong_id(name, text, &error))
     }
 
     /// A list given as `name`, `name[]` or `name[0]`.
@@ -158,7 +171,12 @@ impl Query {
             Some(other) => return Err(validate::invalid_value("order", other, &["asc", "desc"])),
         };
         let cursor = |name| self.get(name).map(str::to_owned);
-        Ok(PageRequest { limit, order, after: cursor("after"), before: cursor("before") })
+        Ok(PageRequest {
+            limit,
+            order,
+            after: cursor("after"),
+            before: cursor("before"),
+        })
     }
 
     /// Refuses values of `include[]` that the contract does not know.
@@ -180,10 +198,16 @@ impl FromRequest<ApiState> for Body {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let bytes = body_bytes(request, state).await?;
-        let object = if bytes.is_empty() { Map::new() } else { parse(&bytes)? };
+        let object = if bytes.is_empty() {
+            Map::new()
+        } else {
+            parse(&bytes)?
+        };
         Ok(Self(Object::body(object)))
     }
 }
+
+const NUL: &str = "The NUL character (\\u0000) cannot be stored; leave it out of the request.";
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     const HINT: &str = "We could not parse the JSON body of your request. (HINT: This likely \
@@ -200,9 +224,7 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
         }
     };
     if bytes.windows(6).any(|window| window == b"\\u0000") && has_nul(&mut value) {
-        return Err(ApiError::invalid(
-            "The NUL character (\\u0000) cannot be stored; leave it out of the request.",
-        ));
+        return Err(ApiError::invalid(NUL));
     }
     match value {
         Value::Object(object) => Ok(object),
@@ -215,9 +237,9 @@ fn has_nul(value: &mut Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter_mut().any(has_nul),
-        Value::Object(fields) => {
-            fields.iter_mut().any(|(name, value)| name.contains('\0') || has_nul(value))
-        }
+        Value::Object(fields) => fields
+            .iter_mut()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -235,18 +257,20 @@ pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, Api
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        while let Some(error) = cause {
-            if error.is::<http_body_util::LengthLimitError>() {
-                return too_large();
+    axum::body::to_bytes(request.into_body(), limit)
+        .await
+        .map_err(|error| {
+            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+            while let Some(error) = cause {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    return too_large();
+                }
+                cause = error.source();
             }
-            cause = error.source();
-        }
-        ApiError::upstream(
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            "The request body ended early.",
-        )
-    })
+            ApiError::upstream(
+                StatusCode::BAD_REQUEST,
+                "invalid_request_error",
+                "The request body ended early.",
+            )
+        })
 }

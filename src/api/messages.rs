@@ -28,12 +28,14 @@ pub async fn create(
     check_files(&state, &project, std::slice::from_ref(&new)).await?;
     let message = store::messages::insert(&state.pool, &project, &thread, &new).await?;
     let Some(message) = message else {
-        return Err(match store::runs::active_on(&state.pool, &project, &thread).await? {
-            Some(run) => ApiError::invalid(format!(
-                "Can't add messages to {thread} while a run {run} is active."
-            )),
-            None => threads::missing(&state, &project, &thread).await?,
-        });
+        return Err(
+            match store::runs::active_on(&state.pool, &project, &thread).await? {
+                Some(run) => ApiError::invalid(format!(
+                    "Can't add messages to {thread} while a run {run} is active."
+                )),
+                None => threads::missing(&state, &project, &thread).await?,
+            },
+        );
     };
     let files = code_interpreter_files(std::slice::from_ref(&new));
     if !files.is_empty() {

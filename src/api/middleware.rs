@@ -18,7 +18,9 @@ use crate::domain::ids;
 
 /// Wraps all routes.
 pub fn around(router: Router<ApiState>) -> Router<ApiState> {
-    router.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(observe))
+    router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe))
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -35,7 +37,10 @@ async fn observe(request: Request, next: Next) -> Response {
     let id = format!("req_{}", ids::hex32());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = route
+        .as_ref()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
     let span = tracing::info_span!(
         "request",
         request.id = %id,
@@ -46,7 +51,10 @@ async fn observe(request: Request, next: Next) -> Response {
         let response = next.run(request).await;
         let status = response.status();
         if status.is_server_error() {
-            tracing::warn!(http.status = status.as_u16(), "{method} {route} failed with {status}");
+            tracing::warn!(
+                http.status = status.as_u16(),
+                "{method} {route} failed with {status}"
+            );
         } else {
             tracing::debug!(http.status = status.as_u16(), "{method} {route}: {status}");
         }
@@ -57,14 +65,20 @@ async fn observe(request: Request, next: Next) -> Response {
 
     let status = response.status();
     let elapsed = begun.elapsed();
-    let labels =
-        [("route", route), ("method", method.to_string()), ("status", status.as_str().to_owned())];
+    let labels = [
+        ("route", route),
+        ("method", method.to_string()),
+        ("status", status.as_str().to_owned()),
+    ];
     metrics::counter!("assistd_requests_total", &labels).increment(1);
     metrics::histogram!("assistd_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
 
     let headers = response.headers_mut();
     headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
-    headers.insert("openai-processing-ms", HeaderValue::from(elapsed.as_millis() as u64));
+    headers.insert(
+        "openai-processing-ms",
+        HeaderValue::from(elapsed.as_millis() as u64),
+    );
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", id);
     }

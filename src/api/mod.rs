@@ -4,9 +4,11 @@ mod assistants;
 pub mod auth;
 pub mod error;
 mod extract;
+mod files;
 mod messages;
 mod middleware;
 mod models;
+mod multipart;
 mod operations;
 mod passthrough;
 mod references;
@@ -15,6 +17,7 @@ mod runs;
 mod sse;
 pub mod state;
 mod threads;
+mod uploads;
 mod validate;
 mod wire;
 
@@ -29,8 +32,14 @@ use crate::api::state::ApiState;
 /// also send an `api-version` that changes nothing here.
 pub fn router(state: ApiState) -> Router {
     let azure = routes()
-        .route("/deployments/{model}/chat/completions", post(passthrough::deployed_chat))
-        .route("/deployments/{model}/embeddings", post(passthrough::deployed_embeddings));
+        .route(
+            "/deployments/{model}/chat/completions",
+            post(passthrough::deployed_chat),
+        )
+        .route(
+            "/deployments/{model}/embeddings",
+            post(passthrough::deployed_embeddings),
+        );
     let router = Router::new()
         .nest("/v1", routes())
         .nest("/openai/v1", routes())
@@ -46,32 +55,72 @@ pub fn router(state: ApiState) -> Router {
 
 fn routes() -> Router<ApiState> {
     Router::new()
-        .route("/assistants", get(assistants::list).post(assistants::create))
+        .route(
+            "/assistants",
+            get(assistants::list).post(assistants::create),
+        )
         .route(
             "/assistants/{assistant_id}",
-            get(assistants::retrieve).post(assistants::modify).delete(assistants::delete),
+            get(assistants::retrieve)
+                .post(assistants::modify)
+                .delete(assistants::delete),
         )
         .route("/threads", get(threads::list).post(threads::create))
         .route(
             "/threads/{thread_id}",
-            get(threads::retrieve).post(threads::modify).delete(threads::delete),
+            get(threads::retrieve)
+                .post(threads::modify)
+                .delete(threads::delete),
         )
-        .route("/threads/{thread_id}/messages", get(messages::list).post(messages::create))
+        .route(
+            "/threads/{thread_id}/messages",
+            get(messages::list).post(messages::create),
+        )
         .route(
             "/threads/{thread_id}/messages/{message_id}",
-            get(messages::retrieve).post(messages::modify).delete(messages::delete),
+            get(messages::retrieve)
+                .post(messages::modify)
+                .delete(messages::delete),
         )
         .route("/threads/runs", post(runs::create_with_thread))
-        .route("/threads/{thread_id}/runs", get(runs::list).post(runs::create))
-        .route("/threads/{thread_id}/runs/{run_id}", get(runs::retrieve).post(runs::modify))
-        .route("/threads/{thread_id}/runs/{run_id}/cancel", post(runs::cancel))
-        .route("/threads/{thread_id}/runs/{run_id}/stream", get(runs::stream))
+        .route(
+            "/threads/{thread_id}/runs",
+            get(runs::list).post(runs::create),
+        )
+        .route(
+            "/threads/{thread_id}/runs/{run_id}",
+            get(runs::retrieve).post(runs::modify),
+        )
+        .route(
+            "/threads/{thread_id}/runs/{run_id}/cancel",
+            post(runs::cancel),
+        )
+        .route(
+            "/threads/{thread_id}/runs/{run_id}/stream",
+            get(runs::stream),
+        )
         .route(
             "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs",
             post(runs::submit_tool_outputs),
         )
-        .route("/threads/{thread_id}/runs/{run_id}/steps", get(run_steps::list))
-        .route("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", get(run_steps::retrieve))
+        .route(
+            "/threads/{thread_id}/runs/{run_id}/steps",
+            get(run_steps::list),
+        )
+        .route(
+            "/threads/{thread_id}/runs/{run_id}/steps/{step_id}",
+            get(run_steps::retrieve),
+        )
+        .route("/files", get(files::list).post(files::create))
+        .route(
+            "/files/{file_id}",
+            get(files::retrieve).delete(files::delete),
+        )
+        .route("/files/{file_id}/content", get(files::content))
+        .route("/uploads", post(uploads::create))
+        .route("/uploads/{upload_id}/parts", post(uploads::add_part))
+        .route("/uploads/{upload_id}/complete", post(uploads::complete))
+        .route("/uploads/{upload_id}/cancel", post(uploads::cancel))
         .route("/models", get(models::list))
         .route("/models/{*model}", get(models::retrieve))
         .route("/chat/completions", post(passthrough::chat))

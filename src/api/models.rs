@@ -22,22 +22,34 @@ struct ModelObject {
 impl From<Model> for ModelObject {
     fn from(model: Model) -> Self {
         // Nobody knows when a model was made; the field is required.
-        Self { id: model.id, object: "model", created: 0, owned_by: model.owned_by }
+        Self {
+            id: model.id,
+            object: "model",
+            created: 0,
+            owned_by: model.owned_by,
+        }
     }
 }
 
 /// `GET /models`
-pub async fn list(
-    State(state): State<ApiState>,
-    Caller(_): Caller,
-) -> Result<Response, ApiError> {
+pub async fn list(State(state): State<ApiState>, Caller(_): Caller) -> Result<Response, ApiError> {
     #[derive(Debug, Serialize)]
     struct Models {
         object: &'static str,
         data: Vec<ModelObject>,
     }
-    let data = state.upstreams.models().into_iter().map(ModelObject::from).collect();
-    Ok(Json(Models { object: "list", data }).into_response())
+    let data = state
+        .upstreams
+        .available_models()
+        .await
+        .into_iter()
+        .map(ModelObject::from)
+        .collect();
+    Ok(Json(Models {
+        object: "list",
+        data,
+    })
+    .into_response())
 }
 
 /// `GET /models/{model}`
@@ -46,7 +58,12 @@ pub async fn retrieve(
     Caller(_): Caller,
     NameInPath(name): NameInPath,
 ) -> Result<Response, ApiError> {
-    let model = state.upstreams.models().into_iter().find(|model| model.id == name);
+    let model = state
+        .upstreams
+        .available_models()
+        .await
+        .into_iter()
+        .find(|model| model.id == name);
     let model = model.ok_or_else(|| {
         ApiError::not_found(format!("The model '{name}' does not exist"))
             .param("model")

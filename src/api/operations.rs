@@ -23,7 +23,10 @@ pub async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError>
 
 /// `GET /metrics`, in Prometheus' text format.
 pub async fn metrics(State(state): State<ApiState>) -> Response {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     (kind, (state.metrics)()).into_response()
 }
 

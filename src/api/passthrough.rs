@@ -75,10 +75,18 @@ fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
 }
 
 fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiError> {
-    let Passthrough { status, content_type, retry_after, body } = answered.map_err(refused)?;
+    let Passthrough {
+        status,
+        content_type,
+        retry_after,
+        body,
+    } = answered.map_err(refused)?;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, HttpBody::from_stream(body)).into_response();
-    let headers = [(header::CONTENT_TYPE, content_type), (header::RETRY_AFTER, retry_after)];
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::RETRY_AFTER, retry_after),
+    ];
     for (name, value) in headers {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             response.headers_mut().insert(name, value);
@@ -94,9 +102,9 @@ fn refused(error: UpstreamError) -> ApiError {
             ApiError::upstream(StatusCode::TOO_MANY_REQUESTS, "requests", message)
                 .code("rate_limit_exceeded")
         }
-        UpstreamError::ContextLength { .. } => {
-            ApiError::invalid(message).param("messages").code("context_length_exceeded")
-        }
+        UpstreamError::ContextLength { .. } => ApiError::invalid(message)
+            .param("messages")
+            .code("context_length_exceeded"),
         UpstreamError::InvalidRequest { .. } => ApiError::invalid(message),
         UpstreamError::Auth { .. }
         | UpstreamError::Unavailable { .. }

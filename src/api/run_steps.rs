@@ -22,8 +22,7 @@ pub async fn list(
     query: Query,
 ) -> Result<Response, ApiError> {
     query.check_include()?;
-    let page =
-        store::run_steps::list(&state.pool, &project, &thread, &run, &query.page()?).await?;
+    let page = store::run_steps::list(&state.pool, &project, &thread, &run, &query.page()?).await?;
     if page.data.is_empty() {
         runs::find(&state, &project, &thread, &run).await?;
     }

@@ -41,24 +41,18 @@ pub async fn create(
     let request = CreateRun::parse(&mut body)?;
     body.finish()?;
     check_files(&state, &project, &request.additional_messages).await?;
-    threads::check(&state, &project, &thread).await?;
     let config = config_of(&state, &project, &request).await?;
 
     let slot = state.queue.reserve();
     let new = new_run(&state, &thread, &request, config);
-    let stored = if request.additional_messages.is_empty() {
-        store::runs::insert(&state.pool, &project, &new, slot.as_ref().map(Slot::claimant)).await
-    } else {
-        insert_with_messages(&state, &project, &new, &request, slot.as_ref()).await
-    };
+    let stored = insert(&state, &project, &new, &request, slot.as_ref()).await;
     let (run, lease) = match stored {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Err(ApiError::no_such("thread", &thread)),
         Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
             return Err(busy(&state, &project, &thread).await?);
         }
-        Err(StoreError::Constraint(name)) if name == "runs_thread_id_fkey" => {
-            return Err(ApiError::no_such("thread", &thread));
-        }
-        stored => stored?,
+        Err(error) => return Err(error.into()),
     };
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
@@ -90,12 +84,19 @@ pub async fn create_with_thread(
     let thread = thread.insert(&mut transaction, &project).await?;
     let new = new_run(&state, &thread.id, &request, config);
     let claimant = slot.as_ref().map(Slot::claimant);
-    let (run, lease) =
-        store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    let stored = store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
     transaction.commit().await?;
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
-        return Ok(sse::follow(&state, run, Start { thread: Some(thread), ..Start::default() }));
+        return Ok(sse::follow(
+            &state,
+            run,
+            Start {
+                thread: Some(thread),
+                ..Start::default()
+            },
+        ));
     }
     Ok(Json(RunObject::from(&queued(run))).into_response())
 }
@@ -140,7 +141,9 @@ pub async fn modify(
         None => {
             let run = find(&state, &project, &thread, &id).await?;
             let status = run.state.status.as_str();
-            Err(ApiError::invalid(format!("Cannot update run with status '{status}'.")))
+            Err(ApiError::invalid(format!(
+                "Cannot update run with status '{status}'."
+            )))
         }
     }
 }
@@ -160,7 +163,9 @@ pub async fn cancel(
         None => {
             let run = find(&state, &project, &thread, &id).await?;
             let status = run.state.status.as_str();
-            Err(ApiError::invalid(format!("Cannot cancel run with status '{status}'.")))
+            Err(ApiError::invalid(format!(
+                "Cannot cancel run with status '{status}'."
+            )))
         }
     }
 }
@@ -186,10 +191,19 @@ pub async fn submit_tool_outputs(
         }
     };
     transaction.commit().await?;
-    let origin = Origin::Submitted { started_at: submitted.started_at };
+    let origin = Origin::Submitted {
+        started_at: submitted.started_at,
+    };
     let run = start(&state, slot, submitted.run, submitted.lease, origin);
     if stream {
-        return Ok(sse::follow(&state, run, Start { after: submitted.after, ..Start::default() }));
+        return Ok(sse::follow(
+            &state,
+            run,
+            Start {
+                after: submitted.after,
+                ..Start::default()
+            },
+        ));
     }
     let mut run = queued(run);
     run.state.started_at = submitted.started_at;
@@ -209,12 +223,22 @@ pub async fn stream(
         Some(value) => {
             let text = value.to_str().unwrap_or_default();
             Seq(text.trim().parse().map_err(|_| {
-                ApiError::invalid("Invalid 'Last-Event-ID': expected the id of an event of this run.")
+                ApiError::invalid(
+                    "Invalid 'Last-Event-ID': expected the id of an event of this run.",
+                )
             })?)
         }
     };
     let run = find(&state, &project, &thread, &id).await?;
-    Ok(sse::follow(&state, run, Start { after, ids: true, thread: None }))
+    Ok(sse::follow(
+        &state,
+        run,
+        Start {
+            after,
+            ids: true,
+            thread: None,
+        },
+    ))
 }
 
 /// The run, or the documented 404 of what is missing.
@@ -258,16 +282,25 @@ fn new_run<'a>(
     }
 }
 
-async fn insert_with_messages(
+/// Stores a run, after its additional messages if it has any. `None` when there is no such thread.
+async fn insert(
     state: &ApiState,
     project: &ProjectId,
     new: &NewRun<'_>,
     request: &CreateRun,
     slot: Option<&Slot>,
-) -> Result<(Run, Option<Lease>), StoreError> {
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    let claimant = slot.map(Slot::claimant);
+    let messages = &request.additional_messages;
+    if messages.is_empty() {
+        // One statement needs no transaction around it.
+        return store::runs::insert(&state.pool, project, new, claimant).await;
+    }
     let mut transaction = state.pool.begin().await?;
     let connection: &mut PgConnection = &mut transaction;
-    let messages = &request.additional_messages;
+    if !store::threads::exists(&mut *connection, project, new.thread).await? {
+        return Ok(None);
+    }
     // The messages first: they are older than what the run will write.
     store::messages::insert_all(&mut *connection, project, new.thread, messages).await?;
     let files = code_interpreter_files(messages);
@@ -275,8 +308,7 @@ async fn insert_with_messages(
         store::threads::add_code_interpreter_files(&mut *connection, project, new.thread, &files)
             .await?;
     }
-    let stored =
-        store::runs::insert(&mut *connection, project, new, slot.map(Slot::claimant)).await?;
+    let stored = store::runs::insert(&mut *connection, project, new, claimant).await?;
     transaction.commit().await?;
     Ok(stored)
 }
@@ -292,7 +324,14 @@ fn start(
     match (slot, lease) {
         (Some(slot), Some(lease)) => {
             let publisher = state.feed.open(&lease);
-            slot.start(Claimed { lease, run: run.clone(), origin }, publisher);
+            slot.start(
+                Claimed {
+                    lease,
+                    run: run.clone(),
+                    origin,
+                },
+                publisher,
+            );
         }
         (_, _) => {
             state.queue.hint();
@@ -314,12 +353,14 @@ async fn busy(
     project: &ProjectId,
     thread: &ThreadId,
 ) -> Result<ApiError, ApiError> {
-    Ok(match store::runs::active_on(&state.pool, project, thread).await? {
-        Some(run) => {
-            ApiError::invalid(format!("Thread {thread} already has an active run {run}."))
-        }
-        None => threads::missing(state, project, thread).await?,
-    })
+    Ok(
+        match store::runs::active_on(&state.pool, project, thread).await? {
+            Some(run) => {
+                ApiError::invalid(format!("Thread {thread} already has an active run {run}."))
+            }
+            None => threads::missing(state, project, thread).await?,
+        },
+    )
 }
 
 async fn refused(
@@ -331,7 +372,9 @@ async fn refused(
     error: SubmitError,
 ) -> Result<ApiError, ApiError> {
     let list = |ids: &mut dyn Iterator<Item = &str>| {
-        ids.map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
+        ids.map(|id| format!("'{id}'"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     Ok(match error {
         SubmitError::NotFound => {

@@ -15,6 +15,7 @@ use crate::api::wire::thread::ThreadObject;
 use crate::domain::event::Seq;
 use crate::domain::run::Run;
 use crate::domain::thread::Thread;
+use crate::feed::{FollowError, Numbered};
 
 /// How often a silent stream says that it is alive, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -47,18 +48,16 @@ pub fn follow(state: &ApiState, run: Run, start: Start) -> Response {
 fn frames(
     run: Arc<Run>,
     start: Start,
-    events: impl Stream<Item = Result<crate::feed::Numbered, crate::store::StoreError>> + Send,
+    events: impl Stream<Item = Result<Numbered, FollowError>> + Send,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
     async_stream::stream! {
         let mut events = std::pin::pin!(events);
         if let Some(thread) = &start.thread {
             yield Ok(framed(event::frame("thread.created", &ThreadObject::from(thread))));
         }
-        let mut ended = false;
         while let Some(next) = events.next().await {
             match next {
                 Ok((seq, event)) => {
-                    ended = event.ends_stream();
                     let mut bytes = framed(event::write(&run, &event));
                     if start.ids {
                         bytes = [format!("id: {}\n", seq.0).as_bytes(), &bytes].concat().into();
@@ -66,15 +65,14 @@ fn frames(
                     yield Ok(bytes);
                 }
                 Err(error) => {
-                    yield Ok(framed(event::frame("error", &ApiError::from(error).body())));
-                    ended = true;
+                    let error = match error {
+                        FollowError::Gone => ApiError::no_such("run", &run.id),
+                        FollowError::Store(error) => error.into(),
+                    };
+                    yield Ok(framed(event::frame("error", &error.body())));
                     break;
                 }
             }
-        }
-        if !ended {
-            let error = ApiError::no_such("run", &run.id);
-            yield Ok(framed(event::frame("error", &error.body())));
         }
         yield Ok(Bytes::from_static(DONE));
     }

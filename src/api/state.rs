@@ -53,6 +53,9 @@ pub struct Limits {
 impl Limits {
     /// Tells a poller when to come again. Without it SDKs wait one to five seconds.
     pub fn poll_headers(&self) -> [(&'static str, String); 1] {
-        [("openai-poll-after-ms", self.poll_after.as_millis().to_string())]
+        [(
+            "openai-poll-after-ms",
+            self.poll_after.as_millis().to_string(),
+        )]
     }
 }

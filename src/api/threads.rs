@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
-use crate::api::references::check_files_exist;
 use crate::api::messages::{check_files, code_interpreter_files};
+use crate::api::references::check_files_exist;
 use crate::api::state::ApiState;
 use crate::api::validate::Object;
 use crate::api::wire::assistant::parse_tool_resources;
@@ -63,7 +63,11 @@ impl NewThread {
     ) -> Result<Thread, ApiError> {
         let attached = code_interpreter_files(&self.messages);
         if !attached.is_empty() {
-            let files = &mut self.tool_resources.code_interpreter.get_or_insert_default().file_ids;
+            let files = &mut self
+                .tool_resources
+                .code_interpreter
+                .get_or_insert_default()
+                .file_ids;
             files.extend(attached);
             let mut seen = std::collections::HashSet::new();
             files.retain(|file| seen.insert(file.clone()));
@@ -145,10 +149,9 @@ pub async fn modify(
     if let Some(stores) = &resources.file_search {
         changes.insert("file_search".into(), json!(stores));
     }
-    let thread =
-        store::threads::update(&state.pool, &project, &id, metadata.as_ref(), &changes)
-            .await?
-            .ok_or_else(|| ApiError::no_such("thread", &id))?;
+    let thread = store::threads::update(&state.pool, &project, &id, metadata.as_ref(), &changes)
+        .await?
+        .ok_or_else(|| ApiError::no_such("thread", &id))?;
     Ok(Json(ThreadObject::from(&thread)).into_response())
 }
 
@@ -185,5 +188,7 @@ pub async fn missing(
     thread: &ThreadId,
 ) -> Result<ApiError, ApiError> {
     check(state, project, thread).await?;
-    Ok(ApiError::unavailable("A run on this thread ended just now. Please retry your request."))
+    Ok(ApiError::unavailable(
+        "A run on this thread ended just now. Please retry your request.",
+    ))
 }

@@ -18,7 +18,10 @@ pub struct Object {
 impl Object {
     /// The body of a request.
     pub fn body(fields: Map<String, Value>) -> Self {
-        Self { path: String::new(), fields }
+        Self {
+            path: String::new(),
+            fields,
+        }
     }
 
     /// A value inside a body, at `path`.
@@ -31,7 +34,11 @@ impl Object {
 
     /// Where a field of this object is, as `param` names it: `tools[0].function.name`.
     pub fn path(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     /// Whether the field is there, be it null.
@@ -41,7 +48,9 @@ impl Object {
 
     /// Takes the field as it is; null counts as absent.
     pub fn any(&mut self, name: &str) -> Option<Value> {
-        self.fields.shift_remove(name).filter(|value| !value.is_null())
+        self.fields
+            .shift_remove(name)
+            .filter(|value| !value.is_null())
     }
 
     /// Takes a field that must be there.
@@ -51,7 +60,9 @@ impl Object {
 
     /// Takes a string of at most `max` characters.
     pub fn string(&mut self, name: &str, max: usize) -> Result<Option<String>, ApiError> {
-        self.any(name).map(|value| string(&self.path(name), value, max)).transpose()
+        self.any(name)
+            .map(|value| string(&self.path(name), value, max))
+            .transpose()
     }
 
     /// Takes a string that must be there.
@@ -79,9 +90,13 @@ impl Object {
 
     /// Takes a number from `min` to `max`.
     pub fn decimal(&mut self, name: &str, min: f64, max: f64) -> Result<Option<f64>, ApiError> {
-        let Some(value) = self.any(name) else { return Ok(None) };
+        let Some(value) = self.any(name) else {
+            return Ok(None);
+        };
         let path = self.path(name);
-        let number = value.as_f64().ok_or_else(|| wrong_type(&path, "a decimal", &value))?;
+        let number = value
+            .as_f64()
+            .ok_or_else(|| wrong_type(&path, "a decimal", &value))?;
         if number < min {
             return Err(out_of_range("decimal", &path, false, min, &value));
         }
@@ -93,7 +108,9 @@ impl Object {
 
     /// Takes a whole number from `min` to `max`.
     pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.any(name) else { return Ok(None) };
+        let Some(value) = self.any(name) else {
+            return Ok(None);
+        };
         let path = self.path(name);
         integer(&path, &value, min, max).map(Some)
     }
@@ -121,23 +138,34 @@ impl Object {
         T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
     {
         let path = self.path(name);
-        let Some(items) = self.array(name, max)? else { return Ok(None) };
-        let ids = items.into_iter().enumerate().map(|(n, item)| id(&format!("{path}[{n}]"), item));
+        let Some(items) = self.array(name, max)? else {
+            return Ok(None);
+        };
+        let ids = items
+            .into_iter()
+            .enumerate()
+            .map(|(n, item)| id(&format!("{path}[{n}]"), item));
         ids.collect::<Result<_, _>>().map(Some)
     }
 
     /// Takes an object.
     pub fn object(&mut self, name: &str) -> Result<Option<Self>, ApiError> {
         let path = self.path(name);
-        self.any(name).map(|value| Self::at(path, value)).transpose()
+        self.any(name)
+            .map(|value| Self::at(path, value))
+            .transpose()
     }
 
     /// Takes an array of objects of at most `max` items.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ApiError> {
         let path = self.path(name);
-        let Some(items) = self.array(name, max)? else { return Ok(None) };
+        let Some(items) = self.array(name, max)? else {
+            return Ok(None);
+        };
         let each = items.into_iter().enumerate();
-        each.map(|(n, item)| Self::at(format!("{path}[{n}]"), item)).collect::<Result<_, _>>().map(Some)
+        each.map(|(n, item)| Self::at(format!("{path}[{n}]"), item))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Takes one of some words.
@@ -147,22 +175,34 @@ impl Object {
         words: &[(&str, T)],
     ) -> Result<Option<T>, ApiError> {
         let path = self.path(name);
-        let Some(text) = self.string(name, usize::MAX)? else { return Ok(None) };
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let Some(text) = self.string(name, usize::MAX)? else {
+            return Ok(None);
+        };
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         found.map(Some).ok_or_else(|| {
-            invalid_value(&path, &text, &words.iter().map(|(word, _)| *word).collect::<Vec<_>>())
+            invalid_value(
+                &path,
+                &text,
+                &words.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+            )
         })
     }
 
     /// Takes a `type`, which must be there and one of some words.
     pub fn kind<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ApiError> {
-        self.word("type", words)?.ok_or_else(|| missing(&self.path("type")))
+        self.word("type", words)?
+            .ok_or_else(|| missing(&self.path("type")))
     }
 
     /// Takes metadata: at most 16 pairs, keys of at most 64 characters, values of at most 512.
     pub fn metadata(&mut self) -> Result<Option<Metadata>, ApiError> {
         let path = self.path("metadata");
-        let Some(object) = self.object("metadata")? else { return Ok(None) };
+        let Some(object) = self.object("metadata")? else {
+            return Ok(None);
+        };
         if object.fields.len() > 16 {
             return Err(ApiError::invalid(format!(
                 "Invalid '{path}': too many properties. Expected an object with at most 16 \
@@ -239,7 +279,9 @@ pub fn string(path: &str, value: Value, max: usize) -> Result<String, ApiError> 
 
 /// A whole number from `min` to `max`.
 pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, ApiError> {
-    let number = value.as_i64().ok_or_else(|| wrong_type(path, "an integer", value))?;
+    let number = value
+        .as_i64()
+        .ok_or_else(|| wrong_type(path, "an integer", value))?;
     if number < min {
         return Err(out_of_range("integer", path, false, min, value));
     }
@@ -279,9 +321,11 @@ pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ApiError {
         [init @ .., last] => format!("{}, and {last}", init.join(", ")),
     };
     let shown: String = got.chars().take(64).collect();
-    ApiError::invalid(format!("Invalid value: '{shown}'. Supported values are: {list}."))
-        .param(path)
-        .code("invalid_value")
+    ApiError::invalid(format!(
+        "Invalid value: '{shown}'. Supported values are: {list}."
+    ))
+    .param(path)
+    .code("invalid_value")
 }
 
 /// The documented refusal of an absent field.
@@ -322,7 +366,11 @@ fn out_of_range(
         (_, true) => "decimal_above_max_value",
         (_, false) => "decimal_below_min_value",
     };
-    let (side, sign) = if above { ("above maximum", "<=") } else { ("below minimum", ">=") };
+    let (side, sign) = if above {
+        ("above maximum", "<=")
+    } else {
+        ("below minimum", ">=")
+    };
     ApiError::invalid(format!(
         "Invalid '{path}': {kind} {side} value. Expected a value {sign} {bound}, but got {got} \
          instead."
@@ -363,7 +411,11 @@ mod tests {
                 "integer_above_max_value",
             ),
             (
-                text_of(object(json!({"max_prompt_tokens": 10})).integer("max_prompt_tokens", 256, i64::MAX)),
+                text_of(object(json!({"max_prompt_tokens": 10})).integer(
+                    "max_prompt_tokens",
+                    256,
+                    i64::MAX,
+                )),
                 "Invalid 'max_prompt_tokens': integer below minimum value. Expected a value >= 256, but got 10 instead.",
                 "max_prompt_tokens",
                 "integer_below_min_value",
@@ -388,7 +440,10 @@ mod tests {
             ),
         ];
         for ((message, param, code), expected, at, class) in cases {
-            assert_eq!((message.as_str(), param.as_str(), code.as_str()), (expected, at, class));
+            assert_eq!(
+                (message.as_str(), param.as_str(), code.as_str()),
+                (expected, at, class)
+            );
         }
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("x"))).collect();
         let (message, ..) = text_of(object(json!({"metadata": many})).metadata());

@@ -22,9 +22,9 @@ use crate::upstream::Upstreams;
 const OLDEST_VECTOR: (u32, u32) = (0, 7);
 
 /// Below this many free bytes the database may stop at any time.
-const TOO_LITTLE_SPACE: u128 = 200 << 20;
+const TOO_LITTLE_SPACE: u64 = 200 << 20;
 /// Below this many it is time to do something.
-const LITTLE_SPACE: u128 = 2 << 30;
+const LITTLE_SPACE: u64 = 2 << 30;
 
 /// What a check found.
 enum Finding {
@@ -80,7 +80,7 @@ fn space(data_dir: &Path) -> Finding {
     let existing = data_dir.ancestors().find(|folder| folder.exists());
     let shown = data_dir.display();
     let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
-        Ok(disk) => u128::from(disk.blocks_available()) * u128::from(disk.fragment_size()),
+        Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
         Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),
     };
     let text = format!("disk: {:.1} GB free for {shown}", free as f64 / 1e9);

@@ -59,7 +59,9 @@ pub struct ToolResources {
 impl ToolResources {
     /// All files named.
     pub fn files(&self) -> impl Iterator<Item = &FileId> {
-        self.code_interpreter.iter().flat_map(|resources| &resources.file_ids)
+        self.code_interpreter
+            .iter()
+            .flat_map(|resources| &resources.file_ids)
     }
 }
 

@@ -22,6 +22,17 @@ pub struct File {
     pub purpose: Purpose,
 }
 
+/// A file as its maker describes it, before it has an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// Name as the client sent it, folders and all.
+    pub filename: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its life in seconds; `None` is for ever.
+    pub expires_after: Option<i64>,
+}
+
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +81,17 @@ impl Purpose {
     }
 }
 
+/// A file that arrives in parts, as its maker describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUpload {
+    /// The file to be.
+    pub file: NewFile,
+    /// Declared size of the whole, in bytes.
+    pub bytes: i64,
+    /// Declared media type.
+    pub mime_type: String,
+}
+
 /// A file that arrives in parts.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Upload {
@@ -95,6 +117,20 @@ pub struct Upload {
     pub file_id: Option<FileId>,
 }
 
+impl Upload {
+    /// Most bytes of one upload, and of all its parts together: the API's "8 GB".
+    pub const MAX_BYTES: i64 = 8 << 30;
+
+    /// The file that the upload is to become.
+    pub fn new_file(&self) -> NewFile {
+        NewFile {
+            filename: self.filename.clone(),
+            purpose: self.purpose,
+            expires_after: self.file_expires_after,
+        }
+    }
+}
+
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
@@ -110,6 +146,18 @@ pub enum UploadStatus {
     Expired,
 }
 
+impl UploadStatus {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// One part of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Part {
@@ -121,4 +169,9 @@ pub struct Part {
     pub created_at: Timestamp,
     /// Size in bytes.
     pub bytes: i64,
+}
+
+impl Part {
+    /// Most bytes of one part: the API's "64 MB".
+    pub const MAX_BYTES: u64 = 64 << 20;
 }

@@ -164,9 +164,15 @@ mod tests {
 
     #[test]
     fn an_id_of_another_kind_is_refused_by_its_prefix() {
-        assert_eq!("msg_abc".parse::<RunId>(), Err(WrongPrefix { prefix: "run" }));
+        assert_eq!(
+            "msg_abc".parse::<RunId>(),
+            Err(WrongPrefix { prefix: "run" })
+        );
         assert_eq!("run_".parse::<RunId>(), Err(WrongPrefix { prefix: "run" }));
-        assert_eq!("run_a b".parse::<RunId>(), Err(WrongPrefix { prefix: "run" }));
+        assert_eq!(
+            "run_a b".parse::<RunId>(),
+            Err(WrongPrefix { prefix: "run" })
+        );
         assert!("run_imported-From_elsewhere1".parse::<RunId>().is_ok());
     }
 }

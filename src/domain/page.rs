@@ -35,6 +35,9 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// The same page of something else.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
-        Page { data: self.data.into_iter().map(convert).collect(), has_more: self.has_more }
+        Page {
+            data: self.data.into_iter().map(convert).collect(),
+            has_more: self.has_more,
+        }
     }
 }

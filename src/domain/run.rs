@@ -155,9 +155,12 @@ impl RunStatus {
             Self::Completed | Self::Incomplete | Self::Failed => {
                 &[Self::InProgress, Self::Cancelling]
             }
-            Self::Expired => {
-                &[Self::Queued, Self::InProgress, Self::RequiresAction, Self::Cancelling]
-            }
+            Self::Expired => &[
+                Self::Queued,
+                Self::InProgress,
+                Self::RequiresAction,
+                Self::Cancelling,
+            ],
         }
     }
 
@@ -165,11 +168,9 @@ impl RunStatus {
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Queued | Self::InProgress | Self::RequiresAction | Self::Cancelling => false,
-            Self::Cancelled
-            | Self::Failed
-            | Self::Completed
-            | Self::Incomplete
-            | Self::Expired => true,
+            Self::Cancelled | Self::Failed | Self::Completed | Self::Incomplete | Self::Expired => {
+                true
+            }
         }
     }
 
@@ -262,10 +263,19 @@ mod tests {
 
     #[test]
     fn every_active_status_can_be_cancelled_and_can_expire() {
-        for from in RunStatus::ALL.into_iter().filter(|status| !status.is_terminal()) {
-            assert!(RunStatus::Expired.allowed_from().contains(&from), "{from:?}");
+        for from in RunStatus::ALL
+            .into_iter()
+            .filter(|status| !status.is_terminal())
+        {
+            assert!(
+                RunStatus::Expired.allowed_from().contains(&from),
+                "{from:?}"
+            );
             if from != RunStatus::Cancelling {
-                assert!(RunStatus::Cancelling.allowed_from().contains(&from), "{from:?}");
+                assert!(
+                    RunStatus::Cancelling.allowed_from().contains(&from),
+                    "{from:?}"
+                );
             }
         }
     }

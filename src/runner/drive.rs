@@ -15,6 +15,7 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::feed::Publisher;
 use crate::queue::Job;
 use crate::runner::prompt::{self, PromptError};
+use crate::runner::record;
 use crate::runner::turn::{Turn, TurnEnd};
 use crate::runner::{Engine, Interrupt};
 use crate::store::runs::{Claimed, Lease, Origin};
@@ -73,7 +74,10 @@ impl From<UpstreamError> for Halt {
             FailureCode::ServerError => RunErrorCode::ServerError,
             FailureCode::InvalidPrompt => RunErrorCode::InvalidPrompt,
         };
-        Self::Failed(RunError { code, message: error.message() })
+        Self::Failed(RunError {
+            code,
+            message: error.message(),
+        })
     }
 }
 
@@ -93,11 +97,18 @@ impl From<StoreError> for Halt {
 
 /// Drives a run to its end, or until it has to wait for the caller.
 pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
-    let Job { claimed, publisher, slot } = job;
+    let Job {
+        claimed,
+        publisher,
+        slot,
+    } = job;
     let Claimed { lease, run, origin } = claimed;
     let interrupts = engine.register(&lease);
     let deps = &engine.deps;
-    let begun = run.state.started_at.filter(|_| run.state.status == RunStatus::InProgress);
+    let begun = run
+        .state
+        .started_at
+        .filter(|_| run.state.status == RunStatus::InProgress);
     let begun = match begun {
         Some(at) => Ok(at),
         None => store::runs::now(&deps.pool).await,
@@ -109,7 +120,11 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
                 lease: lease.clone(),
                 run,
                 publisher,
-                clock: Clock { base: at, at: Instant::now(), last: at },
+                clock: Clock {
+                    base: at,
+                    at: Instant::now(),
+                    last: at,
+                },
                 spent: Usage::default(),
                 turns: 0,
                 interrupts,
@@ -142,7 +157,11 @@ impl Driver {
                 tracing::warn!("run {} is in other hands now, or gone", self.run.id);
             }
             // Whatever else went wrong while ending, another attempt may end it.
-            Err(_) => self.engine.release(&self.lease).await,
+            Err(_) => {
+                let unlogged = self.publisher.unlogged();
+                record::write_now(&self.engine, unlogged).await;
+                self.engine.release(&self.lease).await;
+            }
         }
     }
 
@@ -151,7 +170,11 @@ impl Driver {
         let state = self.run.state.clone();
         let queued = |started_at| {
             let status = RunStatus::Queued;
-            Box::new(RunState { status, started_at, ..state.clone() })
+            Box::new(RunState {
+                status,
+                started_at,
+                ..state.clone()
+            })
         };
         if origin != Origin::Created {
             self.recall().await?;
@@ -167,8 +190,10 @@ impl Driver {
             }
             Origin::Submitted { started_at } => {
                 let step = self.last_tool_calls().await?;
-                self.publisher.publish(step.map(|step| RunEvent::StepEnded(Box::new(step))));
-                self.publisher.publish([RunEvent::RunChanged(queued(started_at))]);
+                self.publisher
+                    .publish(step.map(|step| RunEvent::StepEnded(Box::new(step))));
+                self.publisher
+                    .publish([RunEvent::RunChanged(queued(started_at))]);
             }
             Origin::Recovered(times) => {
                 self.announce_again().await?;
@@ -182,7 +207,8 @@ impl Driver {
         }
         match state.status {
             RunStatus::InProgress => {
-                self.publisher.publish([RunEvent::RunChanged(Box::new(state))]);
+                self.publisher
+                    .publish([RunEvent::RunChanged(Box::new(state))]);
                 Ok(())
             }
             RunStatus::Cancelling => Err(Halt::Interrupted(Interrupt::Cancel)),
@@ -257,7 +283,10 @@ impl Driver {
             let named = limit.filter(|_| cut == 0).map(|limit| limit - limit / 4);
             let refused = self.count_prompt(budget).await?;
             budget = Some(named.unwrap_or(u32::MAX).min(refused / 4 * 3));
-            tracing::info!(prompt.tokens = budget, "the upstream wants a shorter prompt");
+            tracing::info!(
+                prompt.tokens = budget,
+                "the upstream wants a shorter prompt"
+            );
         }
         Err(Halt::internal(&"no turn was tried"))
     }
@@ -273,9 +302,17 @@ impl Driver {
                     .ok_or(Halt::Incomplete(RunIncompleteReason::MaxPromptTokens))?,
             ),
         };
-        let window = self.engine.deps.upstreams.route(&config.model).context_window;
+        let window = self
+            .engine
+            .deps
+            .upstreams
+            .route(&config.model)
+            .context_window;
         let window = window.map(|window| {
-            let answer = config.max_completion_tokens.unwrap_or(window / 4).min(window / 2);
+            let answer = config
+                .max_completion_tokens
+                .unwrap_or(window / 4)
+                .min(window / 2);
             window - answer
         });
         Ok(match (left, window) {
@@ -285,7 +322,9 @@ impl Driver {
     }
 
     fn completion_budget(&self) -> Result<Option<u32>, Halt> {
-        let Some(max) = self.run.config.max_completion_tokens else { return Ok(None) };
+        let Some(max) = self.run.config.max_completion_tokens else {
+            return Ok(None);
+        };
         max.checked_sub(self.spent.completion)
             .filter(|left| *left > 0)
             .map(Some)
@@ -299,8 +338,15 @@ impl Driver {
     ) -> Result<Result<TurnEnd, UpstreamError>, Halt> {
         let completion = self.completion_budget()?;
         let deps = self.engine.deps.clone();
-        let prompt =
-            prompt::build(&deps.pool, &deps.blobs, &self.run, budget, self.turns, completion).await;
+        let prompt = prompt::build(
+            &deps.pool,
+            &deps.blobs,
+            &self.run,
+            budget,
+            self.turns,
+            completion,
+        )
+        .await;
         let prompt = match prompt {
             Ok(prompt) => prompt,
             Err(PromptError::TooLong(_)) if self.run.config.max_prompt_tokens.is_some() => {
@@ -324,7 +370,9 @@ impl Driver {
                 .record(waited.as_seconds_f64().max(0.0));
         }
         turn.budget = budget;
-        let answer = self.interruptible(deps.upstreams.turn(prompt.request)).await?;
+        let answer = self
+            .interruptible(deps.upstreams.turn(prompt.request))
+            .await?;
         match answer {
             Ok(answer) => self.read(turn, answer).await,
             Err(error) => Ok(Err(error)),

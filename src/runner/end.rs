@@ -42,22 +42,24 @@ impl Ending {
                 status: RunStatus::Failed,
                 step: StepStatus::Failed,
                 message: IncompleteReason::RunFailed,
-                outcome: RunOutcome { last_error: Some(error), ..outcome },
+                outcome: RunOutcome {
+                    last_error: Some(error),
+                    ..outcome
+                },
             },
             Halt::Incomplete(reason) => Self {
                 status: RunStatus::Incomplete,
                 // The step did its work; it is the message that is cut off.
                 step: StepStatus::Completed,
                 message: match reason {
-                    RunIncompleteReason::ContentFilter => {
-                        IncompleteReason::ContentFilter
-                    }
+                    RunIncompleteReason::ContentFilter => IncompleteReason::ContentFilter,
                     RunIncompleteReason::MaxPromptTokens
-                    | RunIncompleteReason::MaxCompletionTokens => {
-                        IncompleteReason::MaxTokens
-                    }
+                    | RunIncompleteReason::MaxCompletionTokens => IncompleteReason::MaxTokens,
                 },
-                outcome: RunOutcome { incomplete_reason: Some(reason), ..outcome },
+                outcome: RunOutcome {
+                    incomplete_reason: Some(reason),
+                    ..outcome
+                },
             },
         })
     }
@@ -80,8 +82,13 @@ impl Driver {
         if ending.status == RunStatus::Cancelled {
             let outcome = RunOutcome::default();
             let status = RunStatus::Cancelling;
-            let state = RunState { status, outcome, ..self.run.state.clone() };
-            self.publisher.publish([RunEvent::RunChanged(Box::new(state))]);
+            let state = RunState {
+                status,
+                outcome,
+                ..self.run.state.clone()
+            };
+            self.publisher
+                .publish([RunEvent::RunChanged(Box::new(state))]);
         }
         let usage = match turn.usage {
             Some(usage) => usage,
@@ -109,13 +116,21 @@ impl Driver {
                 steps.push(self.ended_step(step, ending, usage));
             }
         }
-        events.extend(steps.iter().map(|step| RunEvent::StepEnded(Box::new(step.clone()))));
+        events.extend(
+            steps
+                .iter()
+                .map(|step| RunEvent::StepEnded(Box::new(step.clone()))),
+        );
         let spent = self.spent;
         self.spent += usage;
         let state = self.ended(ending.status, ending.outcome.clone());
         events.push(RunEvent::RunChanged(Box::new(state.clone())));
-        let done =
-            self.commit(steps.iter().collect(), messages.iter().collect(), Some(state), events);
+        let done = self.commit(
+            steps.iter().collect(),
+            messages.iter().collect(),
+            Some(state),
+            events,
+        );
         if let Err(halt) = done.await {
             self.spent = spent;
             return Err(halt);
@@ -138,7 +153,11 @@ impl Driver {
         let heard = store::run_events::after(pool, &self.run.id, Seq::START).await?;
         let queued = |started_at| {
             let status = RunStatus::Queued;
-            Box::new(RunState { status, started_at, ..self.run.state.clone() })
+            Box::new(RunState {
+                status,
+                started_at,
+                ..self.run.state.clone()
+            })
         };
         let last_status = heard.iter().rev().find_map(|(_, event)| event.run_status());
         let mut events = Vec::new();
@@ -147,10 +166,14 @@ impl Driver {
                 events.push(RunEvent::RunCreated(queued(None)));
                 events.push(RunEvent::RunChanged(queued(None)));
             }
-            Some(RunStatus::RequiresAction) if self.run.state.status == RunStatus::InProgress => {
+            Some(RunStatus::RequiresAction) => {
+                // The caller has answered, unless the run was ended while it waited.
                 let step = self.last_tool_calls().await?;
-                events.extend(step.map(|step| RunEvent::StepEnded(Box::new(step))));
-                events.push(RunEvent::RunChanged(queued(self.run.state.started_at)));
+                let answered = step.filter(|step| step.status == StepStatus::Completed);
+                if let Some(step) = answered {
+                    events.push(RunEvent::StepEnded(Box::new(step)));
+                    events.push(RunEvent::RunChanged(queued(self.run.state.started_at)));
+                }
             }
             Some(_) => events.extend(self.close_begun(heard.into_iter().map(|(_, event)| event))),
         }
@@ -173,7 +196,12 @@ impl Driver {
                 RunEvent::MessageCreated(message) => {
                     messages.insert(message.id.clone(), *message);
                 }
-                RunEvent::MessageDelta { message, index, delta, .. } => {
+                RunEvent::MessageDelta {
+                    message,
+                    index,
+                    delta,
+                    ..
+                } => {
                     if let Some(message) = messages.get_mut(&message) {
                         append(&mut message.content, index, delta);
                     }
@@ -190,7 +218,11 @@ impl Driver {
         }
         let mut events = Vec::new();
         for mut message in messages.into_values() {
-            end_message(&mut message, self.clock.now(), Some(IncompleteReason::RunFailed));
+            end_message(
+                &mut message,
+                self.clock.now(),
+                Some(IncompleteReason::RunFailed),
+            );
             events.push(RunEvent::MessageEnded(Box::new(message)));
         }
         if let Some(mut step) = step {
@@ -209,7 +241,9 @@ impl Driver {
 fn append(content: &mut Vec<Content>, index: usize, delta: ContentDelta) {
     match (content.get_mut(index), delta) {
         (Some(Content::Text { value }), ContentDelta::Text(more)) => value.push_str(&more),
-        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => refusal.push_str(&more),
+        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
+            refusal.push_str(&more)
+        }
         (_, ContentDelta::Text(value)) => content.push(Content::Text { value }),
         (_, ContentDelta::Refusal(refusal)) => content.push(Content::Refusal { refusal }),
     }

@@ -14,6 +14,9 @@ use crate::store::wakes::{Hint, Listener};
 /// How many hints go out in one statement.
 const BATCH: usize = 256;
 
+/// How long hints about events wait for company; readers of the log are not in a hurry.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// Pause before the connection for hints is opened again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -33,9 +36,17 @@ pub(super) async fn send(
         if !more {
             return;
         }
+        if batch.iter().all(|hint| matches!(hint, Hint::Events(_))) {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < BATCH
+                && let Ok(hint) = hints.try_recv()
+            {
+                batch.push(hint);
+            }
+        }
         let mut seen = HashSet::new();
         batch.retain(|hint| seen.insert(hint.clone()));
-        if let Err(error) = store::wakes::notify(&engine.deps.pool, &batch).await {
+        if let Err(error) = store::wakes::notify(&engine.deps.background, &batch).await {
             // Whoever waits for a hint also polls.
             tracing::debug!(%error, "hints were not sent: {error}");
         }

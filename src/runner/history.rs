@@ -90,7 +90,9 @@ pub(super) fn merge(messages: Vec<Message>, steps: Vec<RunStep>) -> Vec<Unit> {
             speaker = message.run.clone();
             push_message(&mut units, message);
         }
-        let StepDetails::ToolCalls { calls } = step.details else { continue };
+        let StepDetails::ToolCalls { calls } = step.details else {
+            continue;
+        };
         if calls.is_empty() || calls.iter().any(|call| call.function.output.is_none()) {
             continue;
         }
@@ -182,10 +184,12 @@ async fn user(message: Message, blobs: &Blobs) -> Result<ChatCompletionRequestMe
             ChatCompletionRequestUserMessageContent::Array(rendered)
         }
     };
-    Ok(ChatCompletionRequestMessage::User(ChatCompletionRequestUserMessage {
-        content,
-        name: None,
-    }))
+    Ok(ChatCompletionRequestMessage::User(
+        ChatCompletionRequestUserMessage {
+            content,
+            name: None,
+        },
+    ))
 }
 
 async fn user_part(
@@ -194,7 +198,10 @@ async fn user_part(
 ) -> Result<ChatCompletionRequestUserMessageContentPart, BlobError> {
     let text = |text| {
         ChatCompletionRequestUserMessageContentPart::Text(
-            ChatCompletionRequestMessageContentPartText { text, prompt_cache_breakpoint: None },
+            ChatCompletionRequestMessageContentPartText {
+                text,
+                prompt_cache_breakpoint: None,
+            },
         )
     };
     let image = |url, detail| {
@@ -233,7 +240,21 @@ async fn data_url(file: &FileId, blobs: &Blobs) -> Result<Option<String>, BlobEr
         [0x89, b'P', b'N', b'G', ..] => "image/png",
         [0xff, 0xd8, 0xff, ..] => "image/jpeg",
         [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => "image/webp",
         _ => "application/octet-stream",
     };
     let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);

@@ -1,10 +1,11 @@
-//! What has to be done now and then: old events go, gauges are set.
+//! What has to be done now and then: old events and files go, gauges are set.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::files;
 use crate::runner::Engine;
 use crate::store;
 
@@ -34,6 +35,14 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         forgotten = Instant::now();
         if let Err(error) = store::run_events::forget(pool, engine.deps.event_retention).await {
             tracing::warn!(error.cause = %error, "old events were not deleted: {error}");
+        }
+        // May have much to delete; stopping in the middle of it is harmless.
+        let swept = tokio::select! {
+            () = stop.cancelled() => return,
+            swept = files::sweep(pool, &engine.deps.blobs) => swept,
+        };
+        if let Err(error) = swept {
+            tracing::warn!(error.cause = %error, "expired files were not deleted: {error}");
         }
     }
 }

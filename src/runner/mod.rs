@@ -6,8 +6,8 @@
 mod claim;
 mod drive;
 mod end;
-mod history;
 mod hints;
+mod history;
 mod housekeeping;
 mod prompt;
 mod record;
@@ -38,6 +38,8 @@ use crate::upstream::Upstreams;
 pub struct Deps {
     /// The database.
     pub pool: PgPool,
+    /// The same database for what need not survive a crash of the machine: the log and hints.
+    pub background: PgPool,
     /// File contents, for pictures in prompts.
     pub blobs: Blobs,
     /// Where events go.
@@ -86,18 +88,42 @@ impl Runner {
     pub fn start(deps: Deps, worker: Worker, hints: mpsc::UnboundedReceiver<Hint>) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let claimant = worker.claimant.clone();
-        let engine = Arc::new(Engine { deps, claimant, active: Mutex::default() });
-        let due = worker.due.clone();
+        let Worker {
+            slots,
+            jobs,
+            due,
+            claimant,
+        } = worker;
+        let engine = Arc::new(Engine {
+            deps,
+            claimant,
+            active: Mutex::default(),
+        });
         let background = CancellationToken::new();
-        tasks.spawn(claim::run(engine.clone(), worker, tasks.clone(), stop.clone()));
+        tasks.spawn(claim::take_handed_over(
+            engine.clone(),
+            jobs,
+            tasks.clone(),
+            stop.clone(),
+        ));
+        tasks.spawn(claim::take_due(
+            engine.clone(),
+            slots,
+            due.clone(),
+            tasks.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(hints::send(engine.clone(), hints, background.clone()));
         tasks.spawn(hints::listen(engine.clone(), due, background.clone()));
         tasks.spawn(record::run(engine.clone(), background.clone()));
         tasks.spawn(record::keep_leases(engine.clone(), background.clone()));
         tasks.spawn(housekeeping::run(engine.clone(), background.clone()));
         tasks.spawn(end_background(engine.clone(), stop.clone(), background));
-        Self { engine, tasks, stop }
+        Self {
+            engine,
+            tasks,
+            stop,
+        }
     }
 
     /// Takes no more runs, lets those under way finish for up to `grace`, then gives them back.
@@ -108,8 +134,14 @@ impl Runner {
             return;
         }
         let left = self.engine.interrupt_all(Interrupt::Drain);
-        tracing::info!(runs = left, "{left} runs are still under way; giving them back");
-        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+        tracing::info!(
+            runs = left,
+            "{left} runs are still under way; giving them back"
+        );
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some runs could not be given back; their leases will run out");
         }
     }
@@ -131,20 +163,30 @@ async fn end_background(
 impl Engine {
     fn register(&self, lease: &Lease) -> watch::Receiver<Option<Interrupt>> {
         let (interrupt, receiver) = watch::channel(None);
-        let active = Active { lease: lease.clone(), interrupt };
+        let active = Active {
+            lease: lease.clone(),
+            interrupt,
+        };
         self.active.lock().insert(lease.run().clone(), active);
         receiver
     }
 
     fn unregister(&self, lease: &Lease) {
         let mut active = self.active.lock();
-        if active.get(lease.run()).is_some_and(|active| active.lease == *lease) {
+        if active
+            .get(lease.run())
+            .is_some_and(|active| active.lease == *lease)
+        {
             active.remove(lease.run());
         }
     }
 
     fn leases(&self) -> Vec<Lease> {
-        self.active.lock().values().map(|active| active.lease.clone()).collect()
+        self.active
+            .lock()
+            .values()
+            .map(|active| active.lease.clone())
+            .collect()
     }
 
     fn interrupt(&self, run: &RunId, interrupt: Interrupt) {

@@ -60,15 +60,21 @@ pub(super) async fn build(
     let units = fit(config, units, budget).await?;
     let mut messages = Vec::with_capacity(units.len() + 1);
     if !config.instructions.is_empty() {
-        messages.push(ChatCompletionRequestMessage::System(ChatCompletionRequestSystemMessage {
-            content: ChatCompletionRequestSystemMessageContent::Text(config.instructions.clone()),
-            name: None,
-        }));
+        messages.push(ChatCompletionRequestMessage::System(
+            ChatCompletionRequestSystemMessage {
+                content: ChatCompletionRequestSystemMessageContent::Text(
+                    config.instructions.clone(),
+                ),
+                name: None,
+            },
+        ));
     }
     for unit in units {
         history::render(unit, blobs, &mut messages).await?;
     }
-    Ok(Prompt { request: request(config, messages, turn, completion) })
+    Ok(Prompt {
+        request: request(config, messages, turn, completion),
+    })
 }
 
 /// Reads the thread, newest first, until it is whole or more than the budget can hold.
@@ -82,8 +88,7 @@ async fn load(pool: &PgPool, run: &Run, budget: Option<u32>) -> Result<Vec<Unit>
     let mut bytes = 0;
     let whole;
     loop {
-        let page =
-            store::messages::newest(pool, &run.project, &run.thread, before, PAGE).await?;
+        let page = store::messages::newest(pool, &run.project, &run.thread, before, PAGE).await?;
         let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
         before = page.last().map(|(message, seq)| (message.created_at, *seq));
         let mut cut = false;
@@ -120,13 +125,19 @@ async fn fit(
     mut units: Vec<Unit>,
     budget: Option<u32>,
 ) -> Result<Vec<Unit>, PromptError> {
-    let Some(budget) = budget else { return Ok(units) };
+    let Some(budget) = budget else {
+        return Ok(units);
+    };
     let fixed = Fixed::of(config);
     let overhead = |units: &[Unit]| {
         let images: usize = units.iter().map(Unit::images).sum();
         let messages = units.len() + 1;
-        u32::try_from(messages).unwrap_or(u32::MAX).saturating_mul(tokens::PER_MESSAGE * 2)
-            + u32::try_from(images).unwrap_or(u32::MAX).saturating_mul(tokens::PER_IMAGE)
+        u32::try_from(messages)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(tokens::PER_MESSAGE * 2)
+            + u32::try_from(images)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(tokens::PER_IMAGE)
             + tokens::PER_PROMPT
     };
     let bound: usize = units.iter().map(Unit::bytes).sum::<usize>() + fixed.text.len();
@@ -138,7 +149,9 @@ async fn fit(
     let model = &config.model;
     tokens::ready(model).await;
     let count = |unit: &Unit| -> u32 {
-        unit.texts().map(|text| tokens::count_text(model, text)).sum::<u32>()
+        unit.texts()
+            .map(|text| tokens::count_text(model, text))
+            .sum::<u32>()
             + overhead(std::slice::from_ref(unit))
     };
     let base = tokens::count_text(model, &fixed.text);
@@ -173,22 +186,36 @@ fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32>
         Unit::Calls { calls, .. } => Some(calls),
         Unit::User(_) | Unit::Assistant(_) => None,
     });
-    let outputs = outputs.flatten().filter_map(|call| call.function.output.as_mut());
-    let largest = outputs.max_by_key(|output| output.len()).filter(|text| text.len() > UNCUT)?;
+    let outputs = outputs
+        .flatten()
+        .filter_map(|call| call.function.output.as_mut());
+    let largest = outputs
+        .max_by_key(|output| output.len())
+        .filter(|text| text.len() > UNCUT)?;
     let before = tokens::count_text(model, largest);
     let share = f64::from(before.saturating_sub(over)) / f64::from(before.max(1));
     let target = ((largest.len() as f64 * share * 0.9) as usize).max(UNCUT / 2);
     *largest = cut_in_the_middle(largest, target);
-    Some(before.saturating_sub(tokens::count_text(model, largest)).max(1))
+    Some(
+        before
+            .saturating_sub(tokens::count_text(model, largest))
+            .max(1),
+    )
 }
 
 /// Keeps about `target` bytes, half from each end, and says so in between.
 fn cut_in_the_middle(text: &str, target: usize) -> String {
     let half = target / 2;
     let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len().saturating_sub(half)).max(head);
+    let tail = text
+        .ceil_char_boundary(text.len().saturating_sub(half))
+        .max(head);
     let gone = text[head..tail].chars().count();
-    format!("{}\n[... {gone} characters left out ...]\n{}", &text[..head], &text[tail..])
+    format!(
+        "{}\n[... {gone} characters left out ...]\n{}",
+        &text[..head],
+        &text[tail..]
+    )
 }
 
 /// The part of a prompt that is always there: instructions and tool definitions.
@@ -216,8 +243,13 @@ fn request(
     let tools: Vec<ChatCompletionTools> = config.tools.iter().filter_map(offered).collect();
     let tools = (!tools.is_empty()).then_some(tools);
     // Servers refuse both of these when no tools are offered.
-    let tool_choice = tools.as_ref().and_then(|_| forced(&config.tool_choice, turn));
-    let parallel = tools.as_ref().filter(|_| !config.parallel_tool_calls).map(|_| false);
+    let tool_choice = tools
+        .as_ref()
+        .and_then(|_| forced(&config.tool_choice, turn));
+    let parallel = tools
+        .as_ref()
+        .filter(|_| !config.parallel_tool_calls)
+        .map(|_| false);
     CreateChatCompletionRequest {
         model: config.model.clone(),
         messages,
@@ -256,7 +288,9 @@ fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOp
         ToolChoice::None => mode(ToolChoiceOptions::None),
         ToolChoice::Required if turn == 0 => mode(ToolChoiceOptions::Required),
         ToolChoice::Function(name) if turn == 0 => Some(ChatCompletionToolChoiceOption::Function(
-            ChatCompletionNamedToolChoice { function: FunctionName { name: name.clone() } },
+            ChatCompletionNamedToolChoice {
+                function: FunctionName { name: name.clone() },
+            },
         )),
         ToolChoice::Auto
         | ToolChoice::Required
@@ -303,20 +337,36 @@ mod tests {
     }
 
     fn called(output: String) -> Unit {
-        let function = FunctionCall { name: "f".into(), arguments: "{}".into(), output: Some(output) };
-        let calls = vec![ToolCall { id: "call_1".into(), function }];
-        Unit::Calls { text: String::new(), calls }
+        let function = FunctionCall {
+            name: "f".into(),
+            arguments: "{}".into(),
+            output: Some(output),
+        };
+        let calls = vec![ToolCall {
+            id: "call_1".into(),
+            function,
+        }];
+        Unit::Calls {
+            text: String::new(),
+            calls,
+        }
     }
 
     #[tokio::test]
     async fn the_oldest_goes_first_and_the_newest_question_stays() {
         let words = "word ".repeat(200);
         let units = vec![asked(&words), said(&words), asked("and now?")];
-        let whole = fit(&config(), units.clone(), Some(10_000)).await.expect("fits");
+        let whole = fit(&config(), units.clone(), Some(10_000))
+            .await
+            .expect("fits");
         assert_eq!(whole.len(), 3);
-        let cut = fit(&config(), units.clone(), Some(300)).await.expect("fits after cutting");
+        let cut = fit(&config(), units.clone(), Some(300))
+            .await
+            .expect("fits after cutting");
         assert_eq!(cut.len(), 2, "the first question goes");
-        let cut = fit(&config(), units, Some(60)).await.expect("fits after cutting");
+        let cut = fit(&config(), units, Some(60))
+            .await
+            .expect("fits after cutting");
         assert!(matches!(cut.as_slice(), [Unit::User(_)]));
     }
 
@@ -324,8 +374,12 @@ mod tests {
     async fn a_big_tool_output_is_cut_in_the_middle() {
         let output = format!("begin {} end", "filler ".repeat(3_000));
         let units = vec![asked("go"), called(output)];
-        let cut = fit(&config(), units, Some(500)).await.expect("fits after cutting");
-        let [_, Unit::Calls { calls, .. }] = cut.as_slice() else { panic!("{cut:?}") };
+        let cut = fit(&config(), units, Some(500))
+            .await
+            .expect("fits after cutting");
+        let [_, Unit::Calls { calls, .. }] = cut.as_slice() else {
+            panic!("{cut:?}")
+        };
         let output = calls[0].function.output.as_deref().unwrap_or_default();
         assert!(output.starts_with("begin") && output.ends_with("end"));
         assert!(output.contains("characters left out"));

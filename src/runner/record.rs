@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::feed::Unlogged;
 use crate::runner::{Engine, Interrupt};
-use crate::store::{self, StoreError};
 use crate::store::wakes::Hint;
+use crate::store::{self, StoreError};
 
 /// How often events are written to the log.
 const RECORD_EVERY: Duration = Duration::from_millis(250);
@@ -29,16 +29,23 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         if unlogged.is_empty() {
             continue;
         }
-        match write(&engine, &unlogged).await {
-            Ok(()) => {
-                for unlogged in unlogged {
-                    engine.deps.feed.hint(Hint::Events(unlogged.lease.run().clone()));
-                    unlogged.done();
-                }
+        write_now(&engine, unlogged).await;
+    }
+}
+
+/// Writes these events to the log. Should that fail, they stay unlogged and come with the next
+/// batch, if there is one.
+pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
+    let unlogged: Vec<Unlogged> = unlogged.into_iter().collect();
+    match write(engine, &unlogged).await {
+        Ok(()) => {
+            for unlogged in unlogged {
+                let run = unlogged.lease.run().clone();
+                engine.deps.feed.hint(Hint::Events(run));
+                unlogged.done();
             }
-            // They stay unlogged and come with the next batch.
-            Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
         }
+        Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
     }
 }
 
@@ -47,7 +54,7 @@ async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError>
         .iter()
         .map(|unlogged| (unlogged.lease.clone(), unlogged.segment.clone()))
         .collect();
-    store::run_events::append(&engine.deps.pool, &segments).await
+    store::run_events::append(&engine.deps.background, &segments).await
 }
 
 /// Renews the leases of all runs under way, well before they run out, and tells drivers of runs
@@ -66,7 +73,9 @@ pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
         }
         let pool = &engine.deps.pool;
         match store::runs::cancelling_of(pool, &engine.claimant).await {
-            Ok(runs) => runs.iter().for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
+            Ok(runs) => runs
+                .iter()
+                .for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
             Err(error) => tracing::debug!(%error, "cancellations were not checked: {error}"),
         }
         if renewed.elapsed() < renew_every {

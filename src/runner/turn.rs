@@ -53,7 +53,11 @@ impl Turn {
                 }
             }
         }
-        if let Some(RunStep { details: StepDetails::ToolCalls { calls }, .. }) = &self.calls {
+        if let Some(RunStep {
+            details: StepDetails::ToolCalls { calls },
+            ..
+        }) = &self.calls
+        {
             for call in calls {
                 text.push_str(&call.function.name);
                 text.push_str(&call.function.arguments);
@@ -83,7 +87,12 @@ impl Driver {
                 TurnEvent::Text(text) => self.write(turn, ContentDelta::Text(text)),
                 TurnEvent::Refusal(text) => self.write(turn, ContentDelta::Refusal(text)),
                 TurnEvent::Reasoning(_) => {}
-                TurnEvent::ToolCall { index, id, name, arguments } => {
+                TurnEvent::ToolCall {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                } => {
                     self.call(turn, index, id, name, arguments).await?;
                 }
                 TurnEvent::Usage(usage) => turn.usage = Some(from_upstream(usage)),
@@ -95,7 +104,11 @@ impl Driver {
         }
     }
 
-    async fn finish_turn(&mut self, turn: &mut Turn, reason: FinishReason) -> Result<TurnEnd, Halt> {
+    async fn finish_turn(
+        &mut self,
+        turn: &mut Turn,
+        reason: FinishReason,
+    ) -> Result<TurnEnd, Halt> {
         if turn.usage.is_none() {
             turn.usage = Some(self.count(turn).await?);
         }
@@ -134,22 +147,33 @@ impl Driver {
                 false
             }
             (_, ContentDelta::Text(text)) => {
-                message.content.push(Content::Text { value: text.clone() });
+                message.content.push(Content::Text {
+                    value: text.clone(),
+                });
                 true
             }
             (_, ContentDelta::Refusal(text)) => {
-                message.content.push(Content::Refusal { refusal: text.clone() });
+                message.content.push(Content::Refusal {
+                    refusal: text.clone(),
+                });
                 true
             }
         };
         let index = message.content.len() - 1;
         let message = message.id.clone();
-        self.publisher.publish([RunEvent::MessageDelta { message, index, first, delta }]);
+        self.publisher.publish([RunEvent::MessageDelta {
+            message,
+            index,
+            first,
+            delta,
+        }]);
     }
 
     fn open_message(&mut self) -> (RunStep, Message) {
         let id = MessageId::generate();
-        let step = self.open_step(StepDetails::MessageCreation { message: id.clone() });
+        let step = self.open_step(StepDetails::MessageCreation {
+            message: id.clone(),
+        });
         let message = Message {
             id,
             thread: self.run.thread.clone(),
@@ -211,8 +235,11 @@ impl Driver {
         if turn.calls.is_none() {
             turn.calls = Some(self.open_step(StepDetails::ToolCalls { calls: Vec::new() }));
         }
-        let Some(RunStep { id: step, details: StepDetails::ToolCalls { calls }, .. }) =
-            &mut turn.calls
+        let Some(RunStep {
+            id: step,
+            details: StepDetails::ToolCalls { calls },
+            ..
+        }) = &mut turn.calls
         else {
             return Err(Halt::internal(&"a step of calls holds none"));
         };
@@ -223,9 +250,20 @@ impl Driver {
             let id = id
                 .filter(|id| id.starts_with("call_") && calls.iter().all(|call| call.id != *id))
                 .unwrap_or_else(ids::tool_call_id);
-            let began = ToolCallDelta::FunctionBegan { id: id.clone(), name: name.clone() };
-            events.push(RunEvent::StepDelta { step: step.clone(), index, delta: began });
-            let function = FunctionCall { name, arguments: String::new(), output: None };
+            let began = ToolCallDelta::FunctionBegan {
+                id: id.clone(),
+                name: name.clone(),
+            };
+            events.push(RunEvent::StepDelta {
+                step: step.clone(),
+                index,
+                delta: began,
+            });
+            let function = FunctionCall {
+                name,
+                arguments: String::new(),
+                output: None,
+            };
             calls.push(ToolCall { id, function });
         }
         let Some(call) = calls.get_mut(index) else {
@@ -234,7 +272,11 @@ impl Driver {
         if !arguments.is_empty() {
             call.function.arguments.push_str(&arguments);
             let delta = ToolCallDelta::FunctionArguments(arguments);
-            events.push(RunEvent::StepDelta { step: step.clone(), index, delta });
+            events.push(RunEvent::StepDelta {
+                step: step.clone(),
+                index,
+                delta,
+            });
         }
         self.publisher.publish(events);
         Ok(())

@@ -8,9 +8,9 @@ use crate::domain::message::Message;
 use crate::domain::run::{RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{Tool, ToolCall};
+use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::turn::{Turn, end_message};
-use crate::runner::Interrupt;
 use crate::store::runs::Changes;
 use crate::store::{self, StoreError};
 
@@ -73,7 +73,10 @@ impl Driver {
         let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
         Ok(match changes.state {
             Some(state) => standing == Some(state.status),
-            None => matches!(standing, Some(RunStatus::InProgress | RunStatus::Cancelling)),
+            None => matches!(
+                standing,
+                Some(RunStatus::InProgress | RunStatus::Cancelling)
+            ),
         })
     }
 
@@ -91,7 +94,10 @@ impl Driver {
         RunState {
             status,
             ended_at: Some(self.clock.now()),
-            outcome: RunOutcome { usage: Some(self.spent), ..outcome },
+            outcome: RunOutcome {
+                usage: Some(self.spent),
+                ..outcome
+            },
             ..self.run.state.clone()
         }
     }
@@ -112,7 +118,10 @@ impl Driver {
             RunEvent::StepEnded(Box::new(step.clone())),
             RunEvent::RunChanged(Box::new(state.clone())),
         ];
-        if let Err(halt) = self.commit(vec![&step], vec![&message], Some(state), events).await {
+        if let Err(halt) = self
+            .commit(vec![&step], vec![&message], Some(state), events)
+            .await
+        {
             // Not committed, the turn is still open for whoever ends it now.
             self.spent = spent;
             return Err(halt);
@@ -172,11 +181,15 @@ impl Driver {
         } else {
             let state = RunState {
                 status: RunStatus::RequiresAction,
-                outcome: RunOutcome { required_calls: awaited, ..RunOutcome::default() },
+                outcome: RunOutcome {
+                    required_calls: awaited,
+                    ..RunOutcome::default()
+                },
                 ..self.run.state.clone()
             };
             let events = vec![RunEvent::RunChanged(Box::new(state.clone()))];
-            self.commit(vec![&step], Vec::new(), Some(state), events).await
+            self.commit(vec![&step], Vec::new(), Some(state), events)
+                .await
         };
         if let Err(halt) = done {
             self.spent = spent;
@@ -187,9 +200,11 @@ impl Driver {
     }
 
     fn offers(&self, name: &str) -> bool {
-        self.run.config.tools.iter().any(
-            |tool| matches!(tool, Tool::Function { function } if function.name == name),
-        )
+        self.run
+            .config
+            .tools
+            .iter()
+            .any(|tool| matches!(tool, Tool::Function { function } if function.name == name))
     }
 }
 

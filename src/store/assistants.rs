@@ -9,7 +9,7 @@ use crate::domain::Metadata;
 use crate::domain::assistant::{Assistant, AssistantConfig};
 use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
-use crate::store::{StoreError, json, page};
+use crate::store::{AsWritten, StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Assistant {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -35,7 +35,7 @@ pub async fn insert(
     )
     .bind(AssistantId::generate())
     .bind(project)
-    .bind(Json(config))
+    .bind(AsWritten(config))
     .bind(Json(metadata))
     .fetch_one(db)
     .await?;
@@ -69,7 +69,7 @@ pub async fn list(
         "select id, created_at, config, metadata from assistants where project_id = ",
     );
     query.push_bind(project);
-    page::fetch(pool, query, "assistants", request).await
+    page::fetch(pool, query, "assistants", project, request).await
 }
 
 /// Replaces the settings named in `changes` and keeps the others; likewise the metadata as a
@@ -82,12 +82,15 @@ pub async fn update(
     metadata: Option<&Metadata>,
 ) -> Result<Option<Assistant>, StoreError> {
     let assistant = sqlx::query_as(
-        "update assistants set config = config || $3, metadata = coalesce($4, metadata)
+        "update assistants
+         set config = (select json_object_agg(key, coalesce(changed.value, kept.value))
+                       from json_each(config) kept full join json_each($3) changed using (key)),
+             metadata = coalesce($4, metadata)
          where project_id = $1 and id = $2 returning id, created_at, config, metadata",
     )
     .bind(project)
     .bind(id)
-    .bind(Json(changes))
+    .bind(AsWritten(changes))
     .bind(metadata.map(Json))
     .fetch_optional(db)
     .await?;

@@ -1,9 +1,58 @@
-//! Table `files`.
+//! Table `files`. A file whose time is over is not there any more, for every function here, even
+//! before the sweep has deleted it.
 
-use sqlx::PgExecutor;
+use sqlx::{PgConnection, PgExecutor, PgPool, QueryBuilder};
 
-use crate::domain::ids::ProjectId;
-use crate::store::StoreError;
+use crate::domain::file::{File, NewFile};
+use crate::domain::ids::{FileId, ProjectId};
+use crate::domain::page::{Page, PageRequest};
+use crate::store::{StoreError, page};
+
+/// Stores a file whose contents of this many bytes lie in the blob store already.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &FileId,
+    new: &NewFile,
+    bytes: i64,
+) -> Result<File, StoreError> {
+    let NewFile {
+        filename,
+        purpose,
+        expires_after,
+    } = new;
+    let file = sqlx::query_as(
+        "insert into files (id, project_id, expires_at, filename, bytes, purpose)
+         values ($1, $2, now() + $3 * interval '1 second', $4, $5, $6)
+         returning id, created_at, expires_at, filename, bytes, purpose",
+    )
+    .bind(id)
+    .bind(project)
+    .bind(expires_after)
+    .bind(filename)
+    .bind(bytes)
+    .bind(purpose)
+    .fetch_one(db)
+    .await?;
+    Ok(file)
+}
+
+/// The file of this id.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &FileId,
+) -> Result<Option<File>, StoreError> {
+    let file = sqlx::query_as(
+        "select id, created_at, expires_at, filename, bytes, purpose from files
+         where project_id = $1 and id = $2 and (expires_at is null or expires_at > now())",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(file)
+}
 
 /// The first of these files that is not the project's, if there is one.
 pub async fn first_missing(
@@ -22,4 +71,103 @@ pub async fn first_missing(
     .fetch_optional(db)
     .await?;
     Ok(missing)
+}
+
+/// A page of the project's files, of one purpose or of all. A purpose that no file can have
+/// lists nothing.
+pub async fn list(
+    pool: &PgPool,
+    project: &ProjectId,
+    purpose: Option<&str>,
+    request: &PageRequest,
+) -> Result<Page<File>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, created_at, expires_at, filename, bytes, purpose from files
+         where (expires_at is null or expires_at > now()) and project_id = ",
+    );
+    query.push_bind(project);
+    if let Some(purpose) = purpose {
+        query.push(" and purpose = ").push_bind(purpose);
+    }
+    page::fetch(pool, query, "files", project, request).await
+}
+
+/// Deletes the row and leaves its blob loose; whether there was one.
+pub async fn delete(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    id: &FileId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "delete from files
+         where project_id = $1 and id = $2 and (expires_at is null or expires_at > now())",
+    )
+    .bind(project)
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    unlist(conn, project, id).await?;
+    Ok(true)
+}
+
+/// Deletes rows whose time is over, at most `limit`, and leaves their blobs loose; how many.
+pub async fn delete_expired(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
+    let gone: Vec<(ProjectId, FileId)> = sqlx::query_as(
+        "delete from files where id in (
+             select id from files where expires_at <= now()
+             order by expires_at limit $1 for update skip locked)
+         returning project_id, id",
+    )
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    for (project, id) in &gone {
+        unlist(conn, project, id).await?;
+    }
+    Ok(gone.len())
+}
+
+/// Takes a file out of what the project's assistants and threads give to code_interpreter. Rows
+/// are locked in order, so that deletions side by side do not wait for each other in a circle.
+async fn unlist(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    id: &FileId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "with listing as (
+             select id from assistants
+             where project_id = $1
+               and config #> '{tool_resources,code_interpreter,file_ids}' <> '[]'
+               and (config #> '{tool_resources,code_interpreter,file_ids}') ? $2
+             order by id for update)
+         update assistants set config = jsonb_set(
+             config, '{tool_resources,code_interpreter,file_ids}',
+             (config #> '{tool_resources,code_interpreter,file_ids}') - $2)
+         where id in (select id from listing)",
+    )
+    .bind(project)
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "with listing as (
+             select id from threads
+             where project_id = $1
+               and tool_resources #> '{code_interpreter,file_ids}' <> '[]'
+               and (tool_resources #> '{code_interpreter,file_ids}') ? $2
+             order by id for update)
+         update threads set tool_resources = jsonb_set(
+             tool_resources, '{code_interpreter,file_ids}',
+             (tool_resources #> '{code_interpreter,file_ids}') - $2)
+         where id in (select id from listing)",
+    )
+    .bind(project)
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
 }

@@ -133,11 +133,14 @@ pub async fn list(
                 attachments, assistant_id, run_id, metadata
          from messages where project_id = ",
     );
-    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
+    query
+        .push_bind(project)
+        .push(" and thread_id = ")
+        .push_bind(thread);
     if let Some(run) = run {
         query.push(" and run_id = ").push_bind(run);
     }
-    page::fetch(pool, query, "messages", request).await
+    page::fetch(pool, query, "messages", project, request).await
 }
 
 /// The thread's messages before a point, newest first: what a prompt is built from.
@@ -198,14 +201,13 @@ pub async fn delete(
     thread: &ThreadId,
     id: &MessageId,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(
-        "delete from messages where project_id = $1 and thread_id = $2 and id = $3",
-    )
-    .bind(project)
-    .bind(thread)
-    .bind(id)
-    .execute(db)
-    .await?;
+    let done =
+        sqlx::query("delete from messages where project_id = $1 and thread_id = $2 and id = $3")
+            .bind(project)
+            .bind(thread)
+            .bind(id)
+            .execute(db)
+            .await?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -7,6 +7,7 @@
 pub mod api_keys;
 pub mod assistants;
 pub mod files;
+pub mod loose_blobs;
 pub mod messages;
 mod page;
 pub mod projects;
@@ -17,7 +18,10 @@ pub mod threads;
 pub mod uploads;
 pub mod wakes;
 
-use sqlx::postgres::PgRow;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
 /// What can go wrong with stored things.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,10 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().and_then(|database| database.constraint()) {
+        match error
+            .as_database_error()
+            .and_then(|database| database.constraint())
+        {
             Some(name) => Self::Constraint(name.to_owned()),
             None => Self::Database(error),
         }
@@ -85,7 +92,26 @@ impl StoreError {
 /// A JSON column as the type it holds.
 fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
     use sqlx::Row as _;
-    row.try_get::<sqlx::types::Json<T>, _>(column).map(|value| value.0)
+    row.try_get::<sqlx::types::Json<T>, _>(column)
+        .map(|value| value.0)
+}
+
+/// A value for a `json` column, which keeps the order of keys as they were written; `jsonb` does
+/// not. A model fills in a schema in the order of its properties.
+struct AsWritten<'a, T>(&'a T);
+
+impl<T> sqlx::Type<sqlx::Postgres> for AsWritten<'_, T> {
+    fn type_info() -> PgTypeInfo {
+        const JSON: Oid = Oid(114);
+        PgTypeInfo::with_oid(JSON)
+    }
+}
+
+impl<T: serde::Serialize> sqlx::Encode<'_, sqlx::Postgres> for AsWritten<'_, T> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        serde_json::to_writer(&mut **buffer, self.0)?;
+        Ok(IsNull::No)
+    }
 }
 
 /// A nullable JSON column as the type it holds.
@@ -94,5 +120,6 @@ fn json_or_null<T: serde::de::DeserializeOwned>(
     column: &str,
 ) -> Result<Option<T>, sqlx::Error> {
     use sqlx::Row as _;
-    row.try_get::<Option<sqlx::types::Json<T>>, _>(column).map(|value| value.map(|json| json.0))
+    row.try_get::<Option<sqlx::types::Json<T>>, _>(column)
+        .map(|value| value.map(|json| json.0))
 }

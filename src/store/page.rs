@@ -3,6 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 
+use crate::domain::ids::ProjectId;
 use crate::domain::page::{Order, Page, PageRequest};
 use crate::store::StoreError;
 
@@ -15,6 +16,7 @@ pub(super) async fn fetch<T>(
     pool: &PgPool,
     mut query: QueryBuilder<Postgres>,
     table: &'static str,
+    project: &ProjectId,
     page: &PageRequest,
 ) -> Result<Page<T>, StoreError>
 where
@@ -22,10 +24,10 @@ where
 {
     let ascending = page.order == Order::Asc;
     if let Some(after) = &page.after {
-        beyond(&mut query, table, after, ascending);
+        beyond(&mut query, table, project, after, ascending);
     }
     if let Some(before) = &page.before {
-        beyond(&mut query, table, before, !ascending);
+        beyond(&mut query, table, project, before, !ascending);
     }
     let backwards = page.before.is_some() && page.after.is_none();
     query.push(if ascending != backwards {
@@ -37,8 +39,8 @@ where
 
     let mut data: Vec<T> = query.build_query_as().fetch_all(pool).await?;
     if data.is_empty() {
-        check_cursor(pool, table, "after", page.after.as_deref()).await?;
-        check_cursor(pool, table, "before", page.before.as_deref()).await?;
+        check_cursor(pool, table, project, "after", page.after.as_deref()).await?;
+        check_cursor(pool, table, project, "before", page.before.as_deref()).await?;
     }
     let limit = usize::try_from(page.limit).unwrap_or(0);
     let has_more = data.len() > limit;
@@ -51,28 +53,52 @@ where
 
 /// Keeps what comes strictly after the cursor (or before it). Two scalar subqueries rather than
 /// one row subquery, because only they can be matched against the index.
-fn beyond(query: &mut QueryBuilder<Postgres>, table: &'static str, id: &str, later: bool) {
-    query.push(if later { " and (created_at, seq) > " } else { " and (created_at, seq) < " });
-    query.push("((select created_at from ").push(table).push(" where id = ");
-    query.push_bind(id.to_owned());
-    query.push("), (select seq from ").push(table).push(" where id = ");
-    query.push_bind(id.to_owned());
-    query.push("))");
+fn beyond(
+    query: &mut QueryBuilder<Postgres>,
+    table: &'static str,
+    project: &ProjectId,
+    id: &str,
+    later: bool,
+) {
+    query.push(if later {
+        " and (created_at, seq) > ("
+    } else {
+        " and (created_at, seq) < ("
+    });
+    for (column, end) in [("created_at", ", "), ("seq", ")")] {
+        query.push("(select ").push(column).push(" from ");
+        cursor(query, table, project, id);
+        query.push(")").push(end);
+    }
+}
+
+/// The row that a cursor names, if it is the project's.
+fn cursor(query: &mut QueryBuilder<Postgres>, table: &'static str, project: &ProjectId, id: &str) {
+    query
+        .push(table)
+        .push(" where id = ")
+        .push_bind(id.to_owned());
+    query.push(" and project_id = ").push_bind(project.clone());
 }
 
 /// An empty page may be the list's end or a cursor that never was; clients must be told apart.
 async fn check_cursor(
     pool: &PgPool,
     table: &'static str,
+    project: &ProjectId,
     param: &'static str,
-    cursor: Option<&str>,
+    id: Option<&str>,
 ) -> Result<(), StoreError> {
-    let Some(id) = cursor else { return Ok(()) };
+    let Some(id) = id else { return Ok(()) };
     let mut query = QueryBuilder::new("select exists (select from ");
-    query.push(table).push(" where id = ").push_bind(id.to_owned()).push(")");
+    cursor(&mut query, table, project, id);
+    query.push(")");
     if query.build_query_scalar::<bool>().fetch_one(pool).await? {
         Ok(())
     } else {
-        Err(StoreError::UnknownCursor { param, id: id.to_owned() })
+        Err(StoreError::UnknownCursor {
+            param,
+            id: id.to_owned(),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Table `run_events`: the log half of the feed.
 
 use serde_json::value::RawValue;
-use sqlx::{PgExecutor, PgPool, Row};
+use sqlx::{PgExecutor, Row};
 
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
@@ -33,23 +33,37 @@ impl Segment {
             return Ok(None);
         }
         let last = Seq(first.plus(written.len()).0 - 1);
-        Ok(Some(Self { first, last, json: serde_json::to_string(&written)? }))
+        Ok(Some(Self {
+            first,
+            last,
+            json: serde_json::to_string(&written)?,
+        }))
     }
 }
 
 /// Appends stretches of several runs in one statement. Those whose lease is lost are left out, and
 /// one written already stays as it is.
 ///
-/// Does not wait for the disk: what may be lost with the machine is a few deltas; the objects
-/// themselves are committed separately.
-pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), StoreError> {
-    let runs: Vec<&str> = segments.iter().map(|(lease, _)| lease.run().as_str()).collect();
+/// The executor's connection need not wait for the disk (`synchronous_commit = off`): what may be
+/// lost with the machine is a few deltas; the objects themselves are committed separately.
+pub async fn append(
+    db: impl PgExecutor<'_>,
+    segments: &[(Lease, Segment)],
+) -> Result<(), StoreError> {
+    let runs: Vec<&str> = segments
+        .iter()
+        .map(|(lease, _)| lease.run().as_str())
+        .collect();
     let attempts: Vec<i32> = segments.iter().map(|(lease, _)| lease.attempt()).collect();
-    let firsts: Vec<i64> = segments.iter().map(|(_, segment)| segment.first.0).collect();
+    let firsts: Vec<i64> = segments
+        .iter()
+        .map(|(_, segment)| segment.first.0)
+        .collect();
     let lasts: Vec<i64> = segments.iter().map(|(_, segment)| segment.last.0).collect();
-    let events: Vec<&str> = segments.iter().map(|(_, segment)| segment.json.as_str()).collect();
-    let mut transaction = pool.begin().await?;
-    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
+    let events: Vec<&str> = segments
+        .iter()
+        .map(|(_, segment)| segment.json.as_str())
+        .collect();
     sqlx::query(
         "insert into run_events (run_id, first_seq, last_seq, events)
          select new.run_id, new.first_seq, new.last_seq, new.events
@@ -64,9 +78,8 @@ pub async fn append(pool: &PgPool, segments: &[(Lease, Segment)]) -> Result<(), 
     .bind(firsts)
     .bind(lasts)
     .bind(events)
-    .execute(&mut *transaction)
+    .execute(db)
     .await?;
-    transaction.commit().await?;
     Ok(())
 }
 
@@ -101,10 +114,7 @@ pub async fn after(
 }
 
 /// Forgets the events of runs that ended before `age` ago; how many rows went.
-pub async fn forget(
-    db: impl PgExecutor<'_>,
-    age: std::time::Duration,
-) -> Result<u64, StoreError> {
+pub async fn forget(db: impl PgExecutor<'_>, age: std::time::Duration) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "delete from run_events where (run_id, first_seq) in (
              select run_id, first_seq from run_events

@@ -63,9 +63,12 @@ pub async fn list(
                 last_error, details, usage
          from run_steps where project_id = ",
     );
-    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
+    query
+        .push_bind(project)
+        .push(" and thread_id = ")
+        .push_bind(thread);
     query.push(" and run_id = ").push_bind(run);
-    page::fetch(pool, query, "run_steps", request).await
+    page::fetch(pool, query, "run_steps", project, request).await
 }
 
 /// All steps of a run, oldest first.

@@ -24,7 +24,7 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
 use crate::domain::{Metadata, Timestamp};
 use crate::store::run_events::Segment;
-use crate::store::{StoreError, json, page};
+use crate::store::{AsWritten, StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Run {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -118,21 +118,23 @@ pub struct NewRun<'a> {
 }
 
 /// Stores a new run, queued; with a claimant, already in that worker's hands, which saves the
-/// commit of a separate claim. An active run on the thread breaks `runs_one_active_per_thread`.
+/// commit of a separate claim. `None` when there is no such thread; an active run on it breaks
+/// `runs_one_active_per_thread`.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     new: &NewRun<'_>,
     claimant: Option<&Claimant>,
-) -> Result<(Run, Option<Lease>), StoreError> {
-    let run: Run = sqlx::query_as(
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    let run: Option<Run> = sqlx::query_as(
         "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
                            status, started_at, due_at, attempt, lease_owner)
-         values ($1, $2, $3, $4, $5, $6, now() + $7,
-                 case when $8::text is null then 'queued' else 'in_progress' end,
-                 case when $8 is not null then now() end,
-                 case when $8 is null then now() else now() + $9 end,
-                 case when $8 is null then 0 else 1 end, $8)
+         select $1, project_id, id, $4, $5, $6, now() + $7,
+                case when $8::text is null then 'queued' else 'in_progress' end,
+                case when $8 is not null then now() end,
+                case when $8 is null then now() else now() + $9 end,
+                case when $8 is null then 0 else 1 end, $8
+         from threads where project_id = $2 and id = $3
          returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
                    started_at, expires_at, ended_at, outcome",
     )
@@ -140,15 +142,20 @@ pub async fn insert(
     .bind(project)
     .bind(new.thread)
     .bind(new.assistant)
-    .bind(Json(&*new.config))
+    .bind(AsWritten(&*new.config))
     .bind(Json(new.metadata))
     .bind(new.expires_after)
     .bind(claimant.map(|claimant| &claimant.owner))
     .bind(claimant.map(|claimant| claimant.lease))
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    let lease = claimant.map(|_| Lease { run: run.id.clone(), attempt: 1 });
-    Ok((run, lease))
+    Ok(run.map(|run| {
+        let lease = claimant.map(|_| Lease {
+            run: run.id.clone(),
+            attempt: 1,
+        });
+        (run, lease)
+    }))
 }
 
 /// The run of this id on this thread.
@@ -183,8 +190,11 @@ pub async fn list(
                 started_at, expires_at, ended_at, outcome
          from runs where project_id = ",
     );
-    query.push_bind(project).push(" and thread_id = ").push_bind(thread);
-    page::fetch(pool, query, "runs", request).await
+    query
+        .push_bind(project)
+        .push(" and thread_id = ")
+        .push_bind(thread);
+    page::fetch(pool, query, "runs", project, request).await
 }
 
 /// The run that keeps the thread busy, if one does.
@@ -319,9 +329,15 @@ pub async fn submit(
         return Err(SubmitError::WrongStatus(RunStatus::Expired));
     }
     let outcome: crate::domain::run::RunOutcome = json(&row, "outcome")?;
-    let expected: Vec<String> = outcome.required_calls.into_iter().map(|call| call.id).collect();
+    let expected: Vec<String> = outcome
+        .required_calls
+        .into_iter()
+        .map(|call| call.id)
+        .collect();
     let complete = expected.len() == outputs.len()
-        && expected.iter().all(|id| outputs.iter().any(|(answered, _)| answered == id));
+        && expected
+            .iter()
+            .all(|id| outputs.iter().any(|(answered, _)| answered == id));
     if !complete {
         return Err(SubmitError::WrongCalls { expected });
     }
@@ -360,9 +376,17 @@ pub async fn submit(
     .bind(claimant.map(|claimant| claimant.lease))
     .fetch_one(&mut *connection)
     .await?;
-    let lease = claimant.map(|_| Lease { run: id.clone(), attempt: attempt + 1 });
+    let lease = claimant.map(|_| Lease {
+        run: id.clone(),
+        attempt: attempt + 1,
+    });
     let started_at = row.try_get("started_at")?;
-    Ok(Submitted { run, lease, after: Seq::before_attempt(attempt + 1), started_at })
+    Ok(Submitted {
+        run,
+        lease,
+        after: Seq::before_attempt(attempt + 1),
+        started_at,
+    })
 }
 
 fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetails {
@@ -373,16 +397,17 @@ fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetai
         call
     };
     match details {
-        StepDetails::ToolCalls { calls } => {
-            StepDetails::ToolCalls { calls: calls.into_iter().map(answer).collect() }
-        }
+        StepDetails::ToolCalls { calls } => StepDetails::ToolCalls {
+            calls: calls.into_iter().map(answer).collect(),
+        },
         StepDetails::MessageCreation { message } => StepDetails::MessageCreation { message },
     }
 }
 
-/// Takes up to `limit` due runs, the longest due first. Queued ones become `in_progress`; those
-/// that are to be cancelled or are past their time keep their status for the worker to end.
-/// With `only_ending`, takes only these last.
+/// Takes up to `limit` due runs, the longest due first.
+///
+/// Queued ones become `in_progress`; those that are to be cancelled or are past their time keep
+/// their status for the worker to end. With `only_ending`, takes only these last.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -433,7 +458,14 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
         | RunStatus::Incomplete
         | RunStatus::Expired => Origin::Recovered(row.try_get("recoveries")?),
     };
-    Ok(Claimed { lease: Lease { run: run.id.clone(), attempt }, run, origin })
+    Ok(Claimed {
+        lease: Lease {
+            run: run.id.clone(),
+            attempt,
+        },
+        run,
+        origin,
+    })
 }
 
 /// How many runs are due: the queue's depth.
@@ -610,29 +642,33 @@ pub async fn cancelling_of(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
 ) -> Result<Vec<RunId>, StoreError> {
-    let runs = sqlx::query_scalar(
-        "select id from runs where status = 'cancelling' and lease_owner = $1",
-    )
-    .bind(&claimant.owner)
-    .fetch_all(db)
-    .await?;
+    let runs =
+        sqlx::query_scalar("select id from runs where status = 'cancelling' and lease_owner = $1")
+            .bind(&claimant.owner)
+            .fetch_all(db)
+            .await?;
     Ok(runs)
 }
 
 /// The database's time, which alone dates what workers write.
 pub async fn now(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
-    Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(db).await?)
+    Ok(sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(db)
+        .await?)
 }
 
 fn names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
 }
 
-/// Whether the run does not exist any more.
-pub async fn is_gone(db: impl PgExecutor<'_>, run: &RunId) -> Result<bool, StoreError> {
-    let gone = sqlx::query_scalar("select not exists (select from runs where id = $1)")
-        .bind(run)
-        .fetch_one(db)
-        .await?;
-    Ok(gone)
+/// Whether the run does nothing by itself any more: it is over, or waits for the caller. `None`
+/// when there is no such run.
+pub async fn rests(db: impl PgExecutor<'_>, run: &RunId) -> Result<Option<bool>, StoreError> {
+    let rests = sqlx::query_scalar(
+        "select ended_at is not null or status = 'requires_action' from runs where id = $1",
+    )
+    .bind(run)
+    .fetch_optional(db)
+    .await?;
+    Ok(rests)
 }

@@ -66,13 +66,12 @@ pub async fn exists(
     project: &ProjectId,
     id: &ThreadId,
 ) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar(
-        "select exists (select from threads where project_id = $1 and id = $2)",
-    )
-    .bind(project)
-    .bind(id)
-    .fetch_one(db)
-    .await?;
+    let found =
+        sqlx::query_scalar("select exists (select from threads where project_id = $1 and id = $2)")
+            .bind(project)
+            .bind(id)
+            .fetch_one(db)
+            .await?;
     Ok(found)
 }
 
@@ -88,9 +87,11 @@ pub async fn list(
     );
     query.push_bind(project);
     if !metadata.is_empty() {
-        query.push(" and metadata <> '{}' and metadata @> ").push_bind(Json(metadata));
+        query
+            .push(" and metadata <> '{}' and metadata @> ")
+            .push_bind(Json(metadata));
     }
-    page::fetch(pool, query, "threads", request).await
+    page::fetch(pool, query, "threads", project, request).await
 }
 
 /// Replaces what is given and keeps the rest. `None` when there is no such thread.
@@ -122,7 +123,10 @@ pub async fn add_code_interpreter_files(
     id: &ThreadId,
     files: &[crate::domain::ids::FileId],
 ) -> Result<(), StoreError> {
-    let files: Vec<&str> = files.iter().map(crate::domain::ids::FileId::as_str).collect();
+    let files: Vec<&str> = files
+        .iter()
+        .map(crate::domain::ids::FileId::as_str)
+        .collect();
     sqlx::query(
         "update threads set tool_resources = jsonb_set(
              tool_resources || jsonb_build_object('code_interpreter',

@@ -1,0 +1,182 @@
+//! Tables `uploads` and `upload_parts`.
+
+use sqlx::{PgConnection, PgExecutor, PgPool};
+
+use crate::domain::file::{NewFile, NewUpload, Part, Upload};
+use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
+use crate::store::StoreError;
+
+/// Stores a new upload, which takes parts for an hour.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    new: &NewUpload,
+) -> Result<Upload, StoreError> {
+    let NewUpload {
+        file:
+            NewFile {
+                filename,
+                purpose,
+                expires_after,
+            },
+        bytes,
+        mime_type,
+    } = new;
+    let upload = sqlx::query_as(
+        "insert into uploads (id, project_id, expires_at, filename, bytes, mime_type, purpose,
+                              status, file_expires_after)
+         values ($1, $2, now() + interval '1 hour', $3, $4, $5, $6, 'pending', $7)
+         returning id, created_at, expires_at, filename, bytes, mime_type, purpose, status,
+                   file_expires_after, file_id",
+    )
+    .bind(UploadId::generate())
+    .bind(project)
+    .bind(filename)
+    .bind(bytes)
+    .bind(mime_type)
+    .bind(purpose)
+    .bind(expires_after)
+    .fetch_one(db)
+    .await?;
+    Ok(upload)
+}
+
+/// The upload of this id, as it stands now: one whose time is over is expired, whether or not the
+/// sweep has seen it.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &UploadId,
+) -> Result<Option<Upload>, StoreError> {
+    let upload = sqlx::query_as(
+        "select id, created_at, expires_at, filename, bytes, mime_type, purpose,
+                case when status = 'pending' and expires_at <= now() then 'expired' else status end
+                    as status,
+                file_expires_after, file_id
+         from uploads where project_id = $1 and id = $2",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(upload)
+}
+
+/// The upload of this id, which nobody else can change until the transaction ends.
+pub async fn lock(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    id: &UploadId,
+) -> Result<Option<Upload>, StoreError> {
+    let locked = sqlx::query("select from uploads where project_id = $1 and id = $2 for update")
+        .bind(project)
+        .bind(id)
+        .fetch_optional(&mut *conn)
+        .await?;
+    if locked.is_none() {
+        return Ok(None);
+    }
+    find(conn, project, id).await
+}
+
+/// Stores a part whose bytes lie in the blob store already. The upload must be locked.
+pub async fn insert_part(
+    db: impl PgExecutor<'_>,
+    upload: &UploadId,
+    id: &PartId,
+    bytes: i64,
+) -> Result<Part, StoreError> {
+    let part = sqlx::query_as(
+        "insert into upload_parts (id, upload_id, bytes) values ($1, $2, $3)
+         returning id, upload_id, created_at, bytes",
+    )
+    .bind(id)
+    .bind(upload)
+    .bind(bytes)
+    .fetch_one(db)
+    .await?;
+    Ok(part)
+}
+
+/// All parts of an upload that was found for the project already.
+pub async fn parts(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<Vec<Part>, StoreError> {
+    let parts = sqlx::query_as(
+        "select id, upload_id, created_at, bytes from upload_parts where upload_id = $1",
+    )
+    .bind(upload)
+    .fetch_all(db)
+    .await?;
+    Ok(parts)
+}
+
+/// Size of all parts of an upload together, in bytes.
+pub async fn size(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<i64, StoreError> {
+    let size = sqlx::query_scalar(
+        "select coalesce(sum(bytes), 0)::bigint from upload_parts where upload_id = $1",
+    )
+    .bind(upload)
+    .fetch_one(db)
+    .await?;
+    Ok(size)
+}
+
+/// Turns a locked upload into its file, which was stored in the same transaction.
+pub async fn complete(
+    conn: &mut PgConnection,
+    id: &UploadId,
+    file: &FileId,
+) -> Result<Upload, StoreError> {
+    close(&mut *conn, id, "completed", Some(file)).await
+}
+
+/// Gives a locked upload up.
+pub async fn cancel(conn: &mut PgConnection, id: &UploadId) -> Result<Upload, StoreError> {
+    close(&mut *conn, id, "cancelled", None).await
+}
+
+async fn close(
+    conn: &mut PgConnection,
+    id: &UploadId,
+    status: &str,
+    file: Option<&FileId>,
+) -> Result<Upload, StoreError> {
+    let upload = sqlx::query_as(
+        "update uploads set status = $2, file_id = $3 where id = $1 and status = 'pending'
+         returning id, created_at, expires_at, filename, bytes, mime_type, purpose, status,
+                   file_expires_after, file_id",
+    )
+    .bind(id)
+    .bind(status)
+    .bind(file)
+    .fetch_one(conn)
+    .await?;
+    Ok(upload)
+}
+
+/// Deletes the rows of all parts and leaves their blobs loose; which they were.
+pub async fn delete_parts(
+    db: impl PgExecutor<'_>,
+    upload: &UploadId,
+) -> Result<Vec<PartId>, StoreError> {
+    let ids = sqlx::query_scalar("delete from upload_parts where upload_id = $1 returning id")
+        .bind(upload)
+        .fetch_all(db)
+        .await?;
+    Ok(ids)
+}
+
+/// Marks uploads as expired whose time is long over and leaves the blobs of their parts loose. An
+/// upload that was completed in its last minute may still be copying its parts, hence the wait.
+pub async fn expire(pool: &PgPool) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    sqlx::query(
+        "with over as (
+             update uploads set status = 'expired'
+             where status = 'pending' and expires_at < now() - interval '1 hour' returning id)
+         delete from upload_parts where upload_id in (select id from over)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}

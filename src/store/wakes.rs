@@ -27,7 +27,10 @@ pub enum Hint {
 
 /// Sends hints to all processes, this one included.
 pub async fn notify(db: impl PgExecutor<'_>, hints: &[Hint]) -> Result<(), StoreError> {
-    let payloads = hints.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    let payloads = hints
+        .iter()
+        .map(serde_json::to_string)
+        .collect::<Result<Vec<_>, _>>()?;
     sqlx::query("select pg_notify($1, payload) from unnest($2::text[]) as payload")
         .bind(CHANNEL)
         .bind(payloads)

@@ -287,7 +287,7 @@ impl Upstreams {
             address: server.address(),
             outcome: catalog::list(server)
                 .await
-                .map(|models| format!("reachable, {} models", models.len())),
+                .map(|models| format!("reachable; models: {}", models.len())),
         });
         let mut results = futures::future::join_all(probes).await;
         results.push(ProbeResult {
@@ -307,10 +307,15 @@ impl Upstreams {
         let outcome = self.first_event(route, body).await;
         record(&route.upstream, started, outcome.as_ref().err());
         let (first, rest) = outcome?;
-        let model = route.model.clone();
-        let events = stream::iter([Ok(first)]).chain(rest).inspect(move |event| {
-            if let Ok(TurnEvent::Usage(usage)) = event {
-                count_tokens(&model, usage);
+        let Route {
+            upstream, model, ..
+        } = route.clone();
+        let events = stream::iter([Ok(first)]).chain(rest).inspect(move |event| match event {
+            Ok(TurnEvent::Usage(usage)) => count_tokens(&model, usage),
+            Ok(_) => {}
+            Err(error) => {
+                counter!("assistd_upstream_interruptions_total", "upstream" => upstream.clone(), "outcome" => error.kind())
+                    .increment(1);
             }
         });
         Ok(events.boxed())

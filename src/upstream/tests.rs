@@ -378,7 +378,7 @@ async fn silence_ends_a_call_without_repetition() {
     let server = Server::start([silence(), streamed(Body::from_stream(hello))]).await;
     let options = Options {
         upstreams: vec![server.options()],
-        idle_timeout: Duration::from_millis(80),
+        idle_timeout: Duration::from_millis(400),
         ..Options::default()
     };
     let upstreams = upstreams(options);
@@ -561,7 +561,7 @@ async fn the_default_server_is_asked_for_its_models_once_in_a_while() {
     let server = Server::start([list(), list()]).await;
     let upstreams = server.upstreams();
     let probes = upstreams.probe().await;
-    assert_eq!(probes[0].outcome, Ok("reachable, 2 models".to_owned()));
+    assert_eq!(probes[0].outcome, Ok("reachable; models: 2".to_owned()));
     for _ in 0..2 {
         let ids: Vec<String> = upstreams
             .available_models()

@@ -113,11 +113,11 @@ def answers(url):
         return False
 
 
-def start_server(processes, work, name, keys, expiry):
+def start_server(processes, work, data, name, keys, expiry):
     port = free_port()
     settings = {
         "ASSISTD_LISTEN": f"127.0.0.1:{port}",
-        "ASSISTD_DATA_DIR": str(work / f"data-{name}"),
+        "ASSISTD_DATA_DIR": str(data / name),
         "ASSISTD_API_KEYS": keys,
         "ASSISTD_SCRIPT": str(HERE / "script.yaml"),
         "ASSISTD_RUN_EXPIRY": expiry,
@@ -193,33 +193,37 @@ def main():
         parser.error(f"there is no server at {SERVER}; build it or set ASSISTD_BIN")
     suites = [suite for suite in all_suites() if not options.suites or suite.name in options.suites]
 
-    # Only a whole run can be expected to reach every operation.
-    whole = not options.suites and not options.args
-    work = options.keep or Path(tempfile.mkdtemp(prefix="assistd-sdk-", dir="/tmp"))
-    work.mkdir(parents=True, exist_ok=True)
-    processes = Processes(work)
+    temporary = Path(tempfile.mkdtemp(prefix="assistd-sdk-", dir="/tmp"))
     try:
-        # Every suite works in a project of its own, so that none sees the others' objects.
-        keys = ",".join(f"{suite.name}:{suite.key}" for suite in suites) + ",stranger:sk-test-stranger"
-        usual = start_server(processes, work, "usual", keys, "10m")
-        short_lived = start_server(processes, work, "short-lived", keys, SHORT_EXPIRY)
-        proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            results = list(
-                pool.map(lambda suite: run_suite(suite, work, usual, proxy_url, options.args.split()), suites)
-            )
-        contract_broken = processes.stop(proxy) != 0
+        results = run_all(suites, options, temporary)
     finally:
-        processes.stop_all()
-    print((work / "contract.txt").read_text(), end="")
-    if not options.keep:
-        shutil.rmtree(work, ignore_errors=True)
-
-    # The contract, over all suites, is one more check.
-    results.append({"passed": not contract_broken, "failed": contract_broken, "skipped": 0})
+        shutil.rmtree(temporary, ignore_errors=True)
     passed, failed, skipped = (sum(counts[kind] for counts in results) for kind in COUNTS)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(bool(failed))
+
+
+def run_all(suites, options, temporary):
+    """Runs the suites against two servers; gives the counts of each, and of the contract over all of them."""
+    # Only a whole run can be expected to reach every operation.
+    whole = not options.suites and not options.args
+    work, data = options.keep or temporary / "logs", temporary / "data"
+    work.mkdir(parents=True, exist_ok=True)
+    # Every suite works in a project of its own, so that none sees the others' objects.
+    keys = ",".join(f"{suite.name}:{suite.key}" for suite in suites) + ",stranger:sk-test-stranger"
+    processes = Processes(work)
+    try:
+        usual = start_server(processes, work, data, "usual", keys, "10m")
+        short_lived = start_server(processes, work, data, "short-lived", keys, SHORT_EXPIRY)
+        proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
+        arguments = options.args.split()
+        with ThreadPoolExecutor(options.jobs) as pool:
+            results = list(pool.map(lambda suite: run_suite(suite, work, usual, proxy_url, arguments), suites))
+        kept = processes.stop(proxy) == 0
+    finally:
+        processes.stop_all()
+    print((work / "contract.txt").read_text(), end="")
+    return [*results, {"passed": kept, "failed": not kept, "skipped": 0}]
 
 
 if __name__ == "__main__":

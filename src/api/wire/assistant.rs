@@ -33,7 +33,12 @@ pub struct AssistantObject<'a> {
 
 impl<'a> From<&'a Assistant> for AssistantObject<'a> {
     fn from(assistant: &'a Assistant) -> Self {
-        let Assistant { id, created_at, config, metadata } = assistant;
+        let Assistant {
+            id,
+            created_at,
+            config,
+            metadata,
+        } = assistant;
         Self {
             id: id.as_str(),
             object: "assistant",
@@ -83,13 +88,19 @@ const TOOLS_MAX: usize = 128;
 /// Null means the default.
 pub fn parse_shared(body: &mut Object, changes: &mut Map<String, Value>) -> Result<(), ApiError> {
     if body.has("instructions") {
-        changes.insert("instructions".into(), json!(body.string("instructions", INSTRUCTIONS_MAX)?));
+        changes.insert(
+            "instructions".into(),
+            json!(body.string("instructions", INSTRUCTIONS_MAX)?),
+        );
     }
     if body.has("tools") {
         changes.insert("tools".into(), json!(parse_tools(body)?));
     }
     if body.has("temperature") {
-        changes.insert("temperature".into(), json!(body.decimal("temperature", 0.0, 2.0)?));
+        changes.insert(
+            "temperature".into(),
+            json!(body.decimal("temperature", 0.0, 2.0)?),
+        );
     }
     if body.has("top_p") {
         changes.insert("top_p".into(), json!(body.decimal("top_p", 0.0, 1.0)?));
@@ -116,7 +127,10 @@ pub fn parse_changes(body: &mut Object) -> Result<(Map<String, Value>, ToolResou
         changes.insert("name".into(), json!(body.string("name", 256)?));
     }
     if body.has("description") {
-        changes.insert("description".into(), json!(body.string("description", 512)?));
+        changes.insert(
+            "description".into(),
+            json!(body.string("description", 512)?),
+        );
     }
     if body.has("tool_resources") {
         resources = parse_tool_resources(body)?;
@@ -164,15 +178,21 @@ fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
     ])?;
     let parsed = match kind {
         Kind::CodeInterpreter => Tool::CodeInterpreter,
-        Kind::FileSearch => Tool::FileSearch { file_search: parse_file_search(&mut tool)? },
-        Kind::Function => Tool::Function { function: parse_function(&mut tool)? },
+        Kind::FileSearch => Tool::FileSearch {
+            file_search: parse_file_search(&mut tool)?,
+        },
+        Kind::Function => Tool::Function {
+            function: parse_function(&mut tool)?,
+        },
     };
     tool.finish()?;
     Ok(parsed)
 }
 
 fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
-    let mut function = tool.object("function")?.ok_or_else(|| missing(&tool.path("function")))?;
+    let mut function = tool
+        .object("function")?
+        .ok_or_else(|| missing(&tool.path("function")))?;
     let path = function.path("name");
     let name = function.required_string("name", 64)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -191,7 +211,12 @@ fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
     };
     let strict = function.boolean("strict")?.unwrap_or(false);
     function.finish()?;
-    Ok(Function { name, description, parameters, strict })
+    Ok(Function {
+        name,
+        description,
+        parameters,
+        strict,
+    })
 }
 
 fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> {
@@ -204,8 +229,12 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
         }
         if let Some(mut ranking) = settings.object("ranking_options")? {
             let words = ["auto", "default_2024_08_21"];
-            ranker = ranking.word("ranker", &words.map(|word| (word, word)))?.unwrap_or(ranker);
-            threshold = ranking.decimal("score_threshold", 0.0, 1.0)?.unwrap_or(threshold);
+            ranker = ranking
+                .word("ranker", &words.map(|word| (word, word)))?
+                .unwrap_or(ranker);
+            threshold = ranking
+                .decimal("score_threshold", 0.0, 1.0)?
+                .unwrap_or(threshold);
             ranking.ignore(&["hybrid_search"]);
             ranking.finish()?;
         }
@@ -222,7 +251,9 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
 /// stores, so none that is named can exist.
 pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError> {
     let mut parsed = ToolResources::default();
-    let Some(mut resources) = body.object("tool_resources")? else { return Ok(parsed) };
+    let Some(mut resources) = body.object("tool_resources")? else {
+        return Ok(parsed);
+    };
     if let Some(mut tool) = resources.object("code_interpreter")? {
         let file_ids = tool.ids("file_ids", 20)?.unwrap_or_default();
         tool.finish()?;
@@ -235,7 +266,11 @@ pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError
             return Err(ApiError::no_such("vector store", id).param(path));
         }
         let path = tool.path("vector_stores");
-        if !tool.array("vector_stores", 1)?.unwrap_or_default().is_empty() {
+        if !tool
+            .array("vector_stores", 1)?
+            .unwrap_or_default()
+            .is_empty()
+        {
             return Err(ApiError::invalid(
                 "This server has no vector stores: file_search is not part of this version.",
             )
@@ -259,10 +294,16 @@ fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
         Some(given) => given,
     };
     let mut format = Object::at(path, given.clone())?;
-    let has_schema = format.kind(&[("text", false), ("json_object", false), ("json_schema", true)])?;
+    let has_schema = format.kind(&[
+        ("text", false),
+        ("json_object", false),
+        ("json_schema", true),
+    ])?;
     if has_schema {
         let path = format.path("json_schema");
-        let mut schema = format.object("json_schema")?.ok_or_else(|| missing(&path))?;
+        let mut schema = format
+            .object("json_schema")?
+            .ok_or_else(|| missing(&path))?;
         schema.required_string("name", 64)?;
         schema.string("description", usize::MAX)?;
         schema.object("schema")?;

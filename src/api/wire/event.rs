@@ -13,30 +13,43 @@ use crate::domain::run_step::StepStatus;
 /// Writes `event: NAME\ndata: JSON\n\n` for an event of this run.
 pub fn write(run: &Run, event: &RunEvent) -> Result<Vec<u8>, serde_json::Error> {
     match event {
-        RunEvent::RunCreated(state) => frame("thread.run.created", &RunObject::in_state(run, state)),
+        RunEvent::RunCreated(state) => {
+            frame("thread.run.created", &RunObject::in_state(run, state))
+        }
         RunEvent::RunChanged(state) => {
             frame(run_event(state.status), &RunObject::in_state(run, state))
         }
-        RunEvent::StepCreated(step) => frame("thread.run.step.created", &StepObject::in_event(step)),
+        RunEvent::StepCreated(step) => {
+            frame("thread.run.step.created", &StepObject::in_event(step))
+        }
         RunEvent::StepInProgress(step) => {
             frame("thread.run.step.in_progress", &StepObject::in_event(step))
         }
-        RunEvent::StepDelta { step, index, delta } => {
-            frame("thread.run.step.delta", &step_delta(step.as_str(), *index, delta))
-        }
+        RunEvent::StepDelta { step, index, delta } => frame(
+            "thread.run.step.delta",
+            &step_delta(step.as_str(), *index, delta),
+        ),
         RunEvent::StepEnded(step) => frame(step_event(step.status), &StepObject::in_event(step)),
         RunEvent::MessageCreated(message) => {
             frame("thread.message.created", &MessageObject::from(&**message))
         }
-        RunEvent::MessageInProgress(message) => {
-            frame("thread.message.in_progress", &MessageObject::from(&**message))
-        }
-        RunEvent::MessageDelta { message, index, first, delta } => {
-            frame("thread.message.delta", &message_delta(message.as_str(), *index, *first, delta))
-        }
-        RunEvent::MessageEnded(message) => {
-            frame(message_event(message.status), &MessageObject::from(&**message))
-        }
+        RunEvent::MessageInProgress(message) => frame(
+            "thread.message.in_progress",
+            &MessageObject::from(&**message),
+        ),
+        RunEvent::MessageDelta {
+            message,
+            index,
+            first,
+            delta,
+        } => frame(
+            "thread.message.delta",
+            &message_delta(message.as_str(), *index, *first, delta),
+        ),
+        RunEvent::MessageEnded(message) => frame(
+            message_event(message.status),
+            &MessageObject::from(&**message),
+        ),
     }
 }
 
@@ -128,13 +141,20 @@ fn message_delta<'a>(
     delta: &'a ContentDelta,
 ) -> Delta<'a, MessageDelta<'a>> {
     let part = match delta {
-        ContentDelta::Text(value) => {
-            PartKind::Text { text: TextDelta { value, annotations: first.then_some([]) } }
-        }
+        ContentDelta::Text(value) => PartKind::Text {
+            text: TextDelta {
+                value,
+                annotations: first.then_some([]),
+            },
+        },
         ContentDelta::Refusal(refusal) => PartKind::Refusal { refusal },
     };
     let content = [PartDelta { index, part }];
-    Delta { id, object: "thread.message.delta", delta: MessageDelta { content } }
+    Delta {
+        id,
+        object: "thread.message.delta",
+        delta: MessageDelta { content },
+    }
 }
 
 #[derive(Serialize)]
@@ -160,24 +180,43 @@ struct CallDelta<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FunctionDelta<'a> {
-    Began { name: &'a str, arguments: &'static str, output: Option<&'static str> },
-    Arguments { arguments: &'a str },
+    Began {
+        name: &'a str,
+        arguments: &'static str,
+        output: Option<&'static str>,
+    },
+    Arguments {
+        arguments: &'a str,
+    },
 }
 
-fn step_delta<'a>(
-    id: &'a str,
-    index: usize,
-    delta: &'a ToolCallDelta,
-) -> Delta<'a, StepDelta<'a>> {
+fn step_delta<'a>(id: &'a str, index: usize, delta: &'a ToolCallDelta) -> Delta<'a, StepDelta<'a>> {
     let (call, function) = match delta {
-        ToolCallDelta::FunctionBegan { id, name } => {
-            (Some(id.as_str()), FunctionDelta::Began { name, arguments: "", output: None })
-        }
+        ToolCallDelta::FunctionBegan { id, name } => (
+            Some(id.as_str()),
+            FunctionDelta::Began {
+                name,
+                arguments: "",
+                output: None,
+            },
+        ),
         ToolCallDelta::FunctionArguments(arguments) => {
             (None, FunctionDelta::Arguments { arguments })
         }
     };
-    let call = CallDelta { index, id: call, r#type: "function", function };
-    let step_details = StepDetailsDelta { r#type: "tool_calls", tool_calls: [call] };
-    Delta { id, object: "thread.run.step.delta", delta: StepDelta { step_details } }
+    let call = CallDelta {
+        index,
+        id: call,
+        r#type: "function",
+        function,
+    };
+    let step_details = StepDetailsDelta {
+        r#type: "tool_calls",
+        tool_calls: [call],
+    };
+    Delta {
+        id,
+        object: "thread.run.step.delta",
+        delta: StepDelta { step_details },
+    }
 }

@@ -48,7 +48,10 @@ struct AttachmentObject<'a> {
 impl<'a> From<&'a Message> for MessageObject<'a> {
     fn from(message: &'a Message) -> Self {
         let ended_at = |status| {
-            message.ended_at.filter(|_| message.status == status).map(seconds)
+            message
+                .ended_at
+                .filter(|_| message.status == status)
+                .map(seconds)
         };
         let attachment = |attachment: &'a Attachment| AttachmentObject {
             file_id: attachment.file_id.as_ref().map(|id| id.as_str()),
@@ -106,14 +109,25 @@ struct ImageUrlObject<'a> {
 impl<'a> From<&'a Content> for ContentObject<'a> {
     fn from(content: &'a Content) -> Self {
         match content {
-            Content::Text { value } => Self::Text { text: TextObject { value, annotations: [] } },
+            Content::Text { value } => Self::Text {
+                text: TextObject {
+                    value,
+                    annotations: [],
+                },
+            },
             Content::Refusal { refusal } => Self::Refusal { refusal },
             Content::ImageFile { file, detail } => Self::ImageFile {
-                image_file: ImageFileObject { file_id: file.as_str(), detail: *detail },
+                image_file: ImageFileObject {
+                    file_id: file.as_str(),
+                    detail: *detail,
+                },
             },
-            Content::ImageUrl { url, detail } => {
-                Self::ImageUrl { image_url: ImageUrlObject { url, detail: *detail } }
-            }
+            Content::ImageUrl { url, detail } => Self::ImageUrl {
+                image_url: ImageUrlObject {
+                    url,
+                    detail: *detail,
+                },
+            },
         }
     }
 }
@@ -125,13 +139,25 @@ const ATTACHMENTS_MAX: usize = 500;
 /// A message as a client writes it.
 pub fn parse_new(mut body: Object) -> Result<NewMessage, ApiError> {
     let roles = [("user", Role::User), ("assistant", Role::Assistant)];
-    let role = body.word("role", &roles)?.ok_or_else(|| missing(&body.path("role")))?;
+    let role = body
+        .word("role", &roles)?
+        .ok_or_else(|| missing(&body.path("role")))?;
     let content = parse_content(&mut body)?;
-    let attachments = body.objects("attachments", ATTACHMENTS_MAX)?.unwrap_or_default();
-    let attachments = attachments.into_iter().map(parse_attachment).collect::<Result<_, _>>()?;
+    let attachments = body
+        .objects("attachments", ATTACHMENTS_MAX)?
+        .unwrap_or_default();
+    let attachments = attachments
+        .into_iter()
+        .map(parse_attachment)
+        .collect::<Result<_, _>>()?;
     let metadata = body.metadata()?.unwrap_or_default();
     body.finish()?;
-    Ok(NewMessage { role, content, attachments, metadata })
+    Ok(NewMessage {
+        role,
+        content,
+        attachments,
+        metadata,
+    })
 }
 
 /// Messages that come with a thread or a run.
@@ -143,19 +169,31 @@ pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ApiEr
 fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
     let path = body.path("content");
     let empty = || {
-        ApiError::invalid("Message content must be non-empty.").param(path.clone()).code("invalid_value")
+        ApiError::invalid("Message content must be non-empty.")
+            .param(path.clone())
+            .code("invalid_value")
     };
     match body.required("content")? {
         text @ Value::String(_) => {
             let value = validate::string(&path, text, TEXT_MAX)?;
-            if value.is_empty() { Err(empty()) } else { Ok(vec![Content::Text { value }]) }
+            if value.is_empty() {
+                Err(empty())
+            } else {
+                Ok(vec![Content::Text { value }])
+            }
         }
         Value::Array(parts) if parts.is_empty() => Err(empty()),
         Value::Array(parts) if parts.len() <= PARTS_MAX => {
             let parts = parts.into_iter().enumerate();
-            parts.map(|(n, part)| parse_part(Object::at(format!("{path}[{n}]"), part)?)).collect()
+            parts
+                .map(|(n, part)| parse_part(Object::at(format!("{path}[{n}]"), part)?))
+                .collect()
         }
-        other => Err(validate::wrong_type(&path, "a string or a list of content parts", &other)),
+        other => Err(validate::wrong_type(
+            &path,
+            "a string or a list of content parts",
+            &other,
+        )),
     }
 }
 
@@ -172,10 +210,15 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
         ("image_file", PartKindIn::ImageFile),
         ("image_url", PartKindIn::ImageUrl),
     ])?;
-    let details =
-        [("auto", ImageDetail::Auto), ("low", ImageDetail::Low), ("high", ImageDetail::High)];
+    let details = [
+        ("auto", ImageDetail::Auto),
+        ("low", ImageDetail::Low),
+        ("high", ImageDetail::High),
+    ];
     let content = match kind {
-        PartKindIn::Text => Content::Text { value: part.required_string("text", TEXT_MAX)? },
+        PartKindIn::Text => Content::Text {
+            value: part.required_string("text", TEXT_MAX)?,
+        },
         PartKindIn::ImageFile => {
             let path = part.path("image_file");
             let mut image = part.object("image_file")?.ok_or_else(|| missing(&path))?;
@@ -188,7 +231,10 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
             let path = part.path("image_url");
             let mut image = part.object("image_url")?.ok_or_else(|| missing(&path))?;
             let url = image.required_string("url", usize::MAX)?;
-            if !["http://", "https://", "data:"].iter().any(|scheme| url.starts_with(scheme)) {
+            if !["http://", "https://", "data:"]
+                .iter()
+                .any(|scheme| url.starts_with(scheme))
+            {
                 let path = image.path("url");
                 return Err(ApiError::invalid(format!(
                     "Invalid '{path}': expected an http, https or data URL."
@@ -207,7 +253,10 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
 
 fn parse_attachment(mut attachment: Object) -> Result<Attachment, ApiError> {
     let path = attachment.path("file_id");
-    let file_id = attachment.any("file_id").map(|value| validate::id(&path, value)).transpose()?;
+    let file_id = attachment
+        .any("file_id")
+        .map(|value| validate::id(&path, value))
+        .transpose()?;
     let mut tools = Vec::new();
     for mut tool in attachment.objects("tools", 16)?.unwrap_or_default() {
         let path = tool.path("type");

@@ -4,10 +4,12 @@
 
 pub mod assistant;
 pub mod event;
+pub mod file;
 pub mod message;
 pub mod run;
 pub mod run_step;
 pub mod thread;
+pub mod upload;
 
 use serde::Serialize;
 
@@ -52,7 +54,11 @@ pub struct Deleted {
 impl Deleted {
     /// Says that the object is gone; `object` is its kind with `.deleted` appended.
     pub fn new(id: impl ToString, object: &'static str) -> Self {
-        Self { id: id.to_string(), object, deleted: true }
+        Self {
+            id: id.to_string(),
+            object,
+            deleted: true,
+        }
     }
 }
 

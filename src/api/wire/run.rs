@@ -60,7 +60,10 @@ impl<'a> RunObject<'a> {
     pub fn in_state(run: &'a Run, state: &'a RunState) -> Self {
         let config = &*run.config;
         let ended_in = |statuses: &[RunStatus]| {
-            state.ended_at.filter(|_| statuses.contains(&state.status)).map(seconds)
+            state
+                .ended_at
+                .filter(|_| statuses.contains(&state.status))
+                .map(seconds)
         };
         Self {
             id: run.id.as_str(),
@@ -156,10 +159,14 @@ struct TruncationObject {
 impl From<Truncation> for TruncationObject {
     fn from(truncation: Truncation) -> Self {
         match truncation {
-            Truncation::Auto => Self { r#type: "auto", last_messages: None },
-            Truncation::LastMessages(n) => {
-                Self { r#type: "last_messages", last_messages: Some(n) }
-            }
+            Truncation::Auto => Self {
+                r#type: "auto",
+                last_messages: None,
+            },
+            Truncation::LastMessages(n) => Self {
+                r#type: "last_messages",
+                last_messages: Some(n),
+            },
         }
     }
 }
@@ -208,8 +215,12 @@ impl From<Usage> for UsageObject {
             prompt_tokens: usage.prompt,
             completion_tokens: usage.completion,
             total_tokens: usage.prompt.saturating_add(usage.completion),
-            prompt_token_details: PromptDetails { cached_tokens: usage.cached },
-            completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning },
+            prompt_token_details: PromptDetails {
+                cached_tokens: usage.cached,
+            },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning,
+            },
         }
     }
 }
@@ -272,7 +283,11 @@ impl CreateRun {
         let additional_messages = super::message::parse_all(body, "additional_messages")?;
         let additional_instructions = body.string("additional_instructions", 256_000)?;
         let request = Self::parse_without_messages(body)?;
-        Ok(Self { additional_messages, additional_instructions, ..request })
+        Ok(Self {
+            additional_messages,
+            additional_instructions,
+            ..request
+        })
     }
 
     /// The same for a run that comes with its thread.
@@ -303,8 +318,18 @@ impl CreateRun {
 
     /// The settings of the run: the assistant's with the overrides applied.
     pub fn config(&self, assistant: AssistantConfig) -> Result<RunConfig, ApiError> {
-        let AssistantConfig { model, instructions, tools, tool_resources: _, temperature, top_p,
-            reasoning_effort, response_format, name: _, description: _ } = assistant;
+        let AssistantConfig {
+            model,
+            instructions,
+            tools,
+            tool_resources: _,
+            temperature,
+            top_p,
+            reasoning_effort,
+            response_format,
+            name: _,
+            description: _,
+        } = assistant;
         let mut config = RunConfig {
             model: self.model.clone().unwrap_or(model),
             instructions: instructions.unwrap_or_default(),
@@ -356,19 +381,23 @@ fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
         ToolChoice::None | ToolChoice::Auto => true,
         ToolChoice::Required => !config.tools.is_empty(),
         ToolChoice::CodeInterpreter => config.tools.contains(&Tool::CodeInterpreter),
-        ToolChoice::FileSearch => {
-            config.tools.iter().any(|tool| matches!(tool, Tool::FileSearch { .. }))
-        }
-        ToolChoice::Function(name) => config.tools.iter().any(
-            |tool| matches!(tool, Tool::Function { function } if function.name == *name),
-        ),
+        ToolChoice::FileSearch => config
+            .tools
+            .iter()
+            .any(|tool| matches!(tool, Tool::FileSearch { .. })),
+        ToolChoice::Function(name) => config
+            .tools
+            .iter()
+            .any(|tool| matches!(tool, Tool::Function { function } if function.name == *name)),
     };
     if offered {
         return Ok(());
     }
-    Err(ApiError::invalid("Invalid 'tool_choice': the tool it asks for is not among the 'tools'.")
-        .param("tool_choice")
-        .code("invalid_value"))
+    Err(
+        ApiError::invalid("Invalid 'tool_choice': the tool it asks for is not among the 'tools'.")
+            .param("tool_choice")
+            .code("invalid_value"),
+    )
 }
 
 fn parse_truncation(body: &mut Object) -> Result<Truncation, ApiError> {
@@ -382,7 +411,9 @@ fn parse_truncation(body: &mut Object) -> Result<Truncation, ApiError> {
     if !last {
         return Ok(Truncation::Auto);
     }
-    let count = count.and_then(|count| u32::try_from(count).ok()).ok_or_else(|| missing(&path))?;
+    let count = count
+        .and_then(|count| u32::try_from(count).ok())
+        .ok_or_else(|| missing(&path))?;
     Ok(Truncation::LastMessages(count))
 }
 
@@ -430,7 +461,9 @@ fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ApiError> {
 /// The outputs that a client submits, by call.
 pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), ApiError> {
     let stream = body.boolean("stream")?.unwrap_or(false);
-    let outputs = body.objects("tool_outputs", 1_000)?.ok_or_else(|| missing("tool_outputs"))?;
+    let outputs = body
+        .objects("tool_outputs", 1_000)?
+        .ok_or_else(|| missing("tool_outputs"))?;
     body.finish()?;
     let parse = |mut output: Object| {
         let id = output.string("tool_call_id", 256)?.unwrap_or_default();
@@ -438,5 +471,11 @@ pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), 
         output.finish()?;
         Ok((id, text))
     };
-    Ok((outputs.into_iter().map(parse).collect::<Result<_, ApiError>>()?, stream))
+    Ok((
+        outputs
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, ApiError>>()?,
+        stream,
+    ))
 }

@@ -34,8 +34,7 @@ pub struct StepObject<'a> {
 impl<'a> StepObject<'a> {
     /// The step as an event shows it: its expiry stays visible.
     pub fn in_event(step: &'a RunStep) -> Self {
-        let ended_in =
-            |status| step.ended_at.filter(|_| step.status == status).map(seconds);
+        let ended_in = |status| step.ended_at.filter(|_| step.status == status).map(seconds);
         let usage = step.usage.filter(|_| step.status != StepStatus::InProgress);
         Self {
             id: step.id.as_str(),
@@ -74,8 +73,12 @@ impl<'a> StepObject<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum DetailsObject<'a> {
-    MessageCreation { message_creation: CreatedMessage<'a> },
-    ToolCalls { tool_calls: Vec<CallObject<'a>> },
+    MessageCreation {
+        message_creation: CreatedMessage<'a>,
+    },
+    ToolCalls {
+        tool_calls: Vec<CallObject<'a>>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -110,11 +113,13 @@ impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
         };
         match details {
             StepDetails::MessageCreation { message } => Self::MessageCreation {
-                message_creation: CreatedMessage { message_id: message.as_str() },
+                message_creation: CreatedMessage {
+                    message_id: message.as_str(),
+                },
             },
-            StepDetails::ToolCalls { calls } => {
-                Self::ToolCalls { tool_calls: calls.iter().map(call).collect() }
-            }
+            StepDetails::ToolCalls { calls } => Self::ToolCalls {
+                tool_calls: calls.iter().map(call).collect(),
+            },
         }
     }
 }

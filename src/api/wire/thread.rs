@@ -19,7 +19,12 @@ pub struct ThreadObject<'a> {
 
 impl<'a> From<&'a Thread> for ThreadObject<'a> {
     fn from(thread: &'a Thread) -> Self {
-        let Thread { id, created_at, metadata, tool_resources } = thread;
+        let Thread {
+            id,
+            created_at,
+            metadata,
+            tool_resources,
+        } = thread;
         Self {
             id: id.as_str(),
             object: "thread",

@@ -110,7 +110,7 @@ impl Scripted {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{}, {} models", self.inner.source, self.inner.script.len())
+        format!("{}; models: {}", self.inner.source, self.inner.script.len())
     }
 
     /// Answers a request as a server would.

@@ -626,6 +626,24 @@ fn a_wrong_script_is_told_what_is_wrong_and_where() {
     }
 }
 
+#[tokio::test]
+async fn the_documentation_shows_scripts_that_work() {
+    let text = include_str!("../../../docs/scripted-model.md");
+    let blocks = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let scripts: Vec<Scripted> = blocks.map(scripted).collect();
+    let [weather, flaky] = scripts.as_slice() else {
+        panic!("two scripts")
+    };
+    let asked = json!({ "model": "scripted/weather", "messages": user("Weather in Oslo?") });
+    let call = ("get_weather".to_owned(), r#"{"city":"Oslo"}"#.to_owned());
+    assert_eq!(ask(weather, asked).await.calls, [call]);
+    let asked = json!({ "model": "scripted/flaky", "messages": user("break off") });
+    assert_eq!(ask(flaky, asked).await.text, "This answer is");
+}
+
 /// The demonstration that needs no model server.
 mod default_script {
     use super::*;

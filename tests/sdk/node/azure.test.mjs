@@ -27,7 +27,7 @@ promise('the Azure client reads a stream', async ({ defaultHeaders }) => {
 
 promise('the Azure client names the model in the path of a chat', async ({ defaultHeaders }) => {
   const completion = await azure(defaultHeaders).chat.completions.create({
-    model: 'scripted/echo',
+    model: 'gpt-4o',
     messages: [{ role: 'user', content: 'Hi' }],
   });
   assert.equal(completion.choices[0].message.content, 'You said: Hi');

@@ -50,6 +50,23 @@ async def test_a_json_schema_format_comes_back_verbatim(client):
     assert assistant.to_dict()["response_format"] == wanted
 
 
+async def test_the_order_of_a_schemas_properties_is_kept(client):
+    # A model fills in a schema in the order in which it is written.
+    properties = {name: {"type": "string"} for name in ("reasoning", "zebra", "answer", "b", "aa")}
+    schema = {"type": "object", "properties": properties}
+    assistant = await got(
+        client.beta.assistants.create(
+            model="scripted/json",
+            tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}],
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+        )
+    )
+    await got(client.beta.assistants.update(assistant.id, name="Ada"))
+    read = (await got(client.beta.assistants.retrieve(assistant.id))).to_dict()
+    assert list(read["tools"][0]["function"]["parameters"]["properties"]) == list(properties)
+    assert list(read["response_format"]["json_schema"]["schema"]["properties"]) == list(properties)
+
+
 async def test_an_update_keeps_what_it_does_not_name(client):
     before = await got(client.beta.assistants.create(model="scripted/echo", name="Ada", instructions="Be brief."))
     after = await got(client.beta.assistants.update(before.id, name="Grace", metadata={"a": "b"}))

@@ -39,7 +39,7 @@ async def test_a_file_is_stored(azure):
 
 async def test_a_deployment_in_the_path_names_the_model(azure):
     completion = await got(
-        azure.chat.completions.create(model="scripted/echo", messages=[{"role": "user", "content": "Hi"}])
+        azure.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
     )
     assert completion.choices[0].message.content == "You said: Hi"
 

@@ -94,8 +94,7 @@ async def test_a_wrong_key_is_masked(connect):
     client = connect(api_key="sk-wrong-key-0123456789-abcdefgh")
     body = await refusal(lambda: client.beta.threads.create(), openai.AuthenticationError)
     assert body["code"] == "invalid_api_key"
-    assert body["message"].startswith("Incorrect API key provided: sk-wrong") and "abcdefgh" not in body["message"]
-    assert body["message"].endswith("efgh. You can find your API key at https://platform.openai.com/account/api-keys.")
+    assert re.match(r"Incorrect API key provided: sk-wrong\*+efgh\. ", body["message"])
 
 
 async def test_a_key_of_another_project_sees_nothing(client, connect, thread):

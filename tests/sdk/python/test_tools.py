@@ -38,7 +38,7 @@ async def test_submit_and_poll_completes_the_run(client, waiting, answer):
     run = await waiting()
     done = await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
         )
     )
     assert (done.id, done.status, done.required_action) == (run.id, "completed", None)
@@ -61,7 +61,7 @@ async def test_parallel_calls_are_one_step_and_are_answered_together(client, wai
     assert len({call.id for call in calls}) == 2
     await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold", "warm")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold", "warm")
         )
     )
     said = await answer(run.thread_id)
@@ -89,7 +89,7 @@ async def test_an_output_may_be_left_out(client, waiting):
     call = run.required_action.submit_tool_outputs.tool_calls[0]
     done = await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call.id}]
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call.id}]
         )
     )
     assert done.status == "completed"
@@ -125,13 +125,13 @@ async def test_text_before_a_call_is_a_message_of_its_own(client, waiting):
     run = await waiting("go", model="thinker")
     run = await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
         )
     )
     assert run.status == "requires_action"
     run = await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "warm")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "warm")
         )
     )
     assert run.status == "completed"
@@ -161,7 +161,7 @@ async def test_a_forced_tool_choice_holds_for_the_first_turn_only(client, waitin
     assert run.to_dict()["tool_choice"] == choice
     done = await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
         )
     )
     assert done.status == "completed"
@@ -194,7 +194,7 @@ async def test_earlier_tool_calls_are_part_of_the_next_runs_prompt(client, waiti
     run = await waiting()
     await got(
         client.beta.threads.runs.submit_tool_outputs_and_poll(
-            run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs(run, "cold")
         )
     )
     await got(client.beta.threads.messages.create(run.thread_id, role="user", content="thanks"))

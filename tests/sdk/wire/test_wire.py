@@ -112,6 +112,12 @@ def test_a_body_that_is_no_json_object_is_refused(http, body):
     assert answer.json["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("query", ["after=%00", "order=up", "limit=0", "limit=x", "metadata[a]=%00", "after=thread_%ff"])
+def test_a_query_that_makes_no_sense_is_refused(http, query):
+    answer = http("GET", f"/threads?{query}")
+    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+
+
 def test_a_method_that_a_path_does_not_have_is_refused_in_the_envelope(http):
     answer = http("PUT", "/assistants", {})
     assert answer.status in (404, 405)

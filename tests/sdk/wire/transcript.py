@@ -68,7 +68,7 @@ def _join(events):
     joined = []
     for name, data in events:
         piece = _piece(name, data)
-        if piece and joined and joined[-1][0] == name and _same_place(joined[-1][1], data):
+        if piece and joined and joined[-1][0] == name and _goes_on(joined[-1][1], data):
             _append(joined[-1][1], piece)
         else:
             joined.append((name, data))
@@ -78,28 +78,32 @@ def _join(events):
 def _piece(name, data):
     """What a delta adds to what was said before, when it does nothing else."""
     if name == "thread.message.delta":
-        (part,) = data["delta"]["content"]
-        return part["text"].get("value") if list(part["text"]) == ["value"] else None
+        text = _part(data).get("text", {})
+        return text.get("value") if list(text) == ["value"] else None
     if name == "thread.run.step.delta":
-        (call,) = data["delta"]["step_details"]["tool_calls"]
-        return call["function"].get("arguments") if list(call["function"]) == ["arguments"] else None
+        function = _part(data).get("function", {})
+        return function.get("arguments") if list(function) == ["arguments"] else None
     return None
 
 
-def _same_place(before, data):
-    return _place(before) == _place(data)
+def _goes_on(before, data):
+    # The event that begins a tool call stays by itself: it has the id, and no arguments yet.
+    return _place(before) == _place(data) and "id" not in _part(before)
 
 
 def _place(data):
-    inner = data["delta"].get("content") or data["delta"]["step_details"]["tool_calls"]
-    return data["id"], inner[0]["index"]
+    return data["id"], _part(data)["index"]
+
+
+def _part(data):
+    return (data["delta"].get("content") or data["delta"]["step_details"]["tool_calls"])[0]
 
 
 def _append(before, piece):
     if "content" in before["delta"]:
-        before["delta"]["content"][0]["text"]["value"] += piece
+        _part(before)["text"]["value"] += piece
     else:
-        before["delta"]["step_details"]["tool_calls"][0]["function"]["arguments"] += piece
+        _part(before)["function"]["arguments"] += piece
 
 
 def differences(actual, wanted):
