@@ -158,14 +158,24 @@ impl Client {
 
     /// Follows a run from its beginning, or from after an event.
     pub async fn follow(&self, thread: &str, run: &str, after: Option<&str>) -> Events {
+        let opened = self.try_follow(thread, run, after).await;
+        opened.unwrap_or_else(|error| panic!("{run} cannot be followed: {error}"))
+    }
+
+    /// Follows a run; an error is one of the connection.
+    pub async fn try_follow(
+        &self,
+        thread: &str,
+        run: &str,
+        after: Option<&str>,
+    ) -> Result<Events, reqwest::Error> {
         let path = format!("/threads/{thread}/runs/{run}/stream");
         let request = self.request(Method::GET, &path);
-        let opened = Events::open(match after {
+        Events::open(match after {
             Some(id) => request.header("last-event-id", id),
             None => request,
-        });
-        let opened = opened.await;
-        opened.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        })
+        .await
     }
 }
 

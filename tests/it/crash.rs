@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::Server;
-use crate::client::{Client, Reply, id};
+use crate::client::{Client, Events, Reply, id};
 use crate::cluster::Db;
 use crate::proxy::{Moment, Proxy};
 use crate::sequence::{self, TERMINAL, text};
@@ -22,7 +22,7 @@ const QUESTION: &str = "What is it like outside?";
 enum Scenario {
     /// One message, streamed.
     Text,
-    /// Text, a call, its output, and text again, polled.
+    /// Text, a call, its output, and text again; followed beside the requests.
     Function,
     /// Cancelled while the message is being streamed.
     Cancel,
@@ -61,30 +61,35 @@ async fn a_cancelled_run_survives_a_kill_at_any_statement() {
     survives(Scenario::Cancel, 6).await;
 }
 
-/// Both moments side by side. The scenario must take at least so many statements, or the kills did
-/// not happen.
+/// How many kills go on side by side for one moment. Most of the time is spent waiting for leases
+/// to run out.
+const LANES: usize = 2;
+
+/// The scenario must take at least so many statements, or the kills did not happen.
 async fn survives(scenario: Scenario, at_least: usize) {
-    let told = tokio::spawn(kill_at_every_statement(scenario, Moment::Told));
-    let untold = tokio::spawn(kill_at_every_statement(scenario, Moment::Untold));
-    for kills in [told, untold] {
-        let kills = kills
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        assert!(kills >= at_least, "only {kills} statements were seen");
+    let moments = [Moment::Told, Moment::Untold].into_iter();
+    let lanes = moments.flat_map(|moment| (1..=LANES).map(move |first| (moment, first)));
+    let lanes = lanes.map(|(moment, first)| {
+        tokio::spawn(async move { kill_at_every_statement(scenario, moment, first).await })
+    });
+    for lane in futures::future::join_all(lanes).await {
+        let statements = lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        assert!(statements >= at_least, "only {statements} were seen");
     }
 }
 
-/// How many kills it took until the scenario went through undisturbed.
-async fn kill_at_every_statement(scenario: Scenario, moment: Moment) -> usize {
+/// Kills at the statements of one lane until the scenario goes through undisturbed; how many
+/// statements it has then.
+async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usize) -> usize {
     let db = Db::new().await;
     let proxy = Proxy::start(&db).await;
     let mut server = Server::start_at(&proxy.url, &SETTINGS).await;
     let assistant = scenario.assistant(&server.client()).await;
-    for kills in 0.. {
+    for statement in (first..).step_by(LANES) {
         let client = server.client();
         let thread = client.thread(QUESTION).await;
         let mut heard = Heard::default();
-        proxy.kill_at(kills + 1, moment, server.pid());
+        proxy.kill_at(statement, moment, server.pid());
         let played = scenario
             .play(&client, &thread, &assistant, &mut heard)
             .await;
@@ -92,7 +97,7 @@ async fn kill_at_every_statement(scenario: Scenario, moment: Moment) -> usize {
             played.expect("the server was spared");
             let run = heard.run.expect("the scenario makes a run");
             verify(scenario, &client, &db, &thread, &run).await;
-            return kills;
+            return statement - 1;
         }
         server.wait().await;
         server = Server::start_at(&proxy.url, &SETTINGS).await;
@@ -130,15 +135,11 @@ impl Scenario {
             let run = post(client, &runs, &json!({"assistant_id": assistant})).await?;
             let run = id(&run);
             heard.run = Some(run.clone());
-            let waiting = poll(client, thread, &run, &["requires_action"]).await?;
-            post(
-                client,
-                &format!("{runs}/{run}/submit_tool_outputs"),
-                &outputs(&waiting),
-            )
-            .await?;
+            let waiting = last_of(client.try_follow(thread, &run, None).await?).await?;
+            let path = format!("{runs}/{run}/submit_tool_outputs");
+            post(client, &path, &outputs(&waiting)).await?;
             heard.submitted = true;
-            poll(client, thread, &run, &TERMINAL).await?;
+            last_of(client.try_follow(thread, &run, None).await?).await?;
             return Ok(());
         }
         let body = json!({"assistant_id": assistant, "stream": true});
@@ -166,15 +167,15 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
     Ok(body)
 }
 
-async fn poll(client: &Client, thread: &str, run: &str, until: &[&str]) -> Result<Value, Cut> {
-    let path = format!("/threads/{thread}/runs/{run}");
+/// The run as the last event of a stream has it, unless the connection breaks.
+async fn last_of(mut stream: Events) -> Result<Value, Cut> {
+    let mut last = Value::Null;
     loop {
-        let Reply { status, body, .. } = client.send(Method::GET, &path, None).await?;
-        assert_eq!(status, 200, "{path}: {body}");
-        if until.contains(&body["status"].as_str().expect("a run has a status")) {
-            return Ok(body);
+        let event = stream.try_next().await.ok_or(Cut)?.map_err(|_| Cut)?;
+        if event.name == "done" {
+            return Ok(last);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        last = event.data;
     }
 }
 
