@@ -1,0 +1,359 @@
+//! What belongs to one project does not exist for another, on any route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, id, reply};
+use crate::cluster::Db;
+use crate::routes;
+
+/// In every text of the first project. No answer to the second may hold it.
+const SECRET: &str = "only-for-alpha";
+
+/// What a project has, by the names of path parameters.
+type Things = BTreeMap<&'static str, String>;
+
+/// What an operation is tried with.
+enum Body {
+    None,
+    Json(Value),
+    /// A form with these fields and a file in the last one.
+    Form(&'static [(&'static str, &'static str)], &'static str),
+}
+
+impl Body {
+    fn onto(&self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::None => request,
+            Self::Json(body) => request.json(body),
+            Self::Form(fields, file) => form(request, fields, file, "stolen"),
+        }
+    }
+}
+
+fn form(
+    request: RequestBuilder,
+    fields: &[(&str, &str)],
+    file: &str,
+    contents: &str,
+) -> RequestBuilder {
+    let mut text = String::new();
+    for (name, value) in fields {
+        text += "--edge\r\ncontent-disposition: form-data; ";
+        text += &format!("name=\"{name}\"\r\n\r\n{value}\r\n");
+    }
+    text += "--edge\r\ncontent-disposition: form-data; ";
+    text +=
+        &format!("name=\"{file}\"; filename=\"{contents}.txt\"\r\n\r\n{contents}\r\n--edge--\r\n");
+    request
+        .header("content-type", "multipart/form-data; boundary=edge")
+        .body(text)
+}
+
+/// A project with one of everything, full of `text`.
+async fn furnish(client: &Client, text: &str) -> Things {
+    let metadata = json!({"note": text});
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let assistant = id(&client
+        .post(
+            "/assistants",
+            json!({
+                "model": "scripted/weather", "name": text, "instructions": text,
+                "tools": [function], "metadata": metadata,
+            }),
+        )
+        .await);
+    let file = client.request(Method::POST, "/files");
+    let file = form(file, &[("purpose", "assistants")], "file", text);
+    let file = id(&reply(file).await.expect("the server answers").body);
+    let upload = json!({
+        "filename": text, "purpose": "assistants", "bytes": text.len(), "mime_type": "text/plain",
+    });
+    let upload = id(&client.post("/uploads", upload).await);
+    let part = client.request(Method::POST, &format!("/uploads/{upload}/parts"));
+    let part = reply(form(part, &[], "data", text)).await;
+    let part = id(&part.expect("the server answers").body);
+    let thread = client.post("/threads", json!({"metadata": metadata})).await;
+    let thread = id(&thread);
+    let message = json!({"role": "user", "content": text, "metadata": metadata});
+    let message = client
+        .post(&format!("/threads/{thread}/messages"), message)
+        .await;
+    let run = client.run(&thread, &assistant).await;
+    let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+    let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0];
+    let steps = client
+        .list(&format!("/threads/{thread}/runs/{run}/steps"))
+        .await;
+    Things::from([
+        ("assistant_id", assistant),
+        ("file_id", file),
+        ("upload_id", upload),
+        ("part_id", part),
+        ("message_id", id(&message)),
+        ("call_id", id(call)),
+        ("step_id", id(&steps[0])),
+        ("run_id", run),
+        ("thread_id", thread),
+    ])
+}
+
+/// A body with which the operation would succeed on things of one's own; `None` for an operation
+/// that this test does not know.
+fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body> {
+    let stolen = || Body::Json(json!({"metadata": {"note": "stolen"}}));
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    Some(match (method, path) {
+        ("get" | "delete", _) => Body::None,
+        ("post", "/assistants") => Body::Json(json!({"model": "scripted/hello"})),
+        ("post", "/threads") => Body::Json(json!({})),
+        ("post", "/threads/runs" | "/threads/{thread_id}/runs") => {
+            Body::Json(json!({"assistant_id": own["assistant_id"]}))
+        }
+        (
+            "post",
+            "/assistants/{assistant_id}"
+            | "/threads/{thread_id}"
+            | "/threads/{thread_id}/messages/{message_id}"
+            | "/threads/{thread_id}/runs/{run_id}",
+        ) => stolen(),
+        ("post", "/threads/{thread_id}/messages") => {
+            Body::Json(json!({"role": "user", "content": "stolen"}))
+        }
+        ("post", "/threads/{thread_id}/runs/{run_id}/cancel" | "/uploads/{upload_id}/cancel") => {
+            Body::Json(json!({}))
+        }
+        ("post", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs") => {
+            let output = json!({"tool_call_id": foreign["call_id"], "output": "stolen"});
+            Body::Json(json!({"tool_outputs": [output]}))
+        }
+        ("post", "/files") => Body::Form(&[("purpose", "assistants")], "file"),
+        ("post", "/uploads") => Body::Json(json!({
+            "filename": "mine", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain",
+        })),
+        ("post", "/uploads/{upload_id}/parts") => Body::Form(&[], "data"),
+        ("post", "/uploads/{upload_id}/complete") => {
+            Body::Json(json!({"part_ids": [foreign["part_id"]]}))
+        }
+        ("post", "/chat/completions") => Body::Json(json!({
+            "model": "scripted/hello", "messages": [{"role": "user", "content": "Hello?"}],
+        })),
+        ("post", "/embeddings") => {
+            Body::Json(json!({"model": "scripted/default", "input": "Hello?"}))
+        }
+        _ => return None,
+    })
+}
+
+/// The path with every mixture of foreign and own things but the one that is all one's own.
+fn foreign_paths(path: &str, own: &Things, foreign: &Things) -> Vec<String> {
+    let mut paths = vec![(path.to_owned(), false)];
+    for (name, theirs) in foreign {
+        let parameter = format!("{{{name}}}");
+        if !path.contains(&parameter) {
+            continue;
+        }
+        let filled = paths.iter().flat_map(|(path, is_foreign)| {
+            [
+                (path.replace(&parameter, &own[name]), *is_foreign),
+                (path.replace(&parameter, theirs), true),
+            ]
+        });
+        paths = filled.collect();
+    }
+    let foreign = paths.into_iter().filter(|(_, is_foreign)| *is_foreign);
+    foreign.map(|(path, _)| path).collect()
+}
+
+/// All rows of a project, and the parts of uploads, which have no column for it.
+async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.columns
+         where table_schema = 'public' and column_name = 'project_id'",
+    )
+    .fetch_all(&db.pool)
+    .await
+    .expect("the database answers");
+    assert!(tables.len() > 6, "{tables:?}");
+    let mut rows = BTreeMap::new();
+    let owned = "where project_id = (select id from projects where name = $1)";
+    let queries = tables.into_iter().map(|table| {
+        let query = format!("select to_jsonb(t) from {table} t {owned} order by id");
+        (table, query)
+    });
+    let parts = format!(
+        "select to_jsonb(t) from upload_parts t
+         where upload_id in (select id from uploads {owned}) order by id"
+    );
+    for (table, query) in queries.chain([("upload_parts".to_owned(), parts)]) {
+        let found: Vec<Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .bind(project)
+            .fetch_all(&db.pool)
+            .await
+            .expect("the database answers");
+        rows.insert(table, found.into());
+    }
+    rows
+}
+
+async fn two_projects() -> (Db, Server, Client, Client) {
+    let db = Db::new().await;
+    let keys = "alpha:sk-of-alpha,beta:sk-of-beta";
+    let server = Server::start(&db, &[("ASSISTD_API_KEYS", keys)]).await;
+    let alpha = server.client_with_key("sk-of-alpha");
+    let beta = server.client_with_key("sk-of-beta");
+    (db, server, alpha, beta)
+}
+
+#[tokio::test]
+async fn no_route_shows_or_changes_what_belongs_to_another_project() {
+    let (db, _server, alpha, beta) = two_projects().await;
+    let foreign = furnish(&alpha, SECRET).await;
+    let own = furnish(&beta, "mine").await;
+    let before = rows(&db, "alpha").await;
+    assert!(
+        before.values().all(|rows| rows != &json!([])),
+        "{before:#?}"
+    );
+
+    let mut tried = 0;
+    for (method, path) in routes::documented(&beta).await {
+        let Some(body) = body(&method, &path, &own, &foreign) else {
+            panic!("no isolation test for {method} {path}");
+        };
+        let method: Method = method.to_uppercase().parse().expect("a method");
+        let call = async |path: &str| {
+            let request = body.onto(beta.request(method.clone(), path));
+            let response = request.send().await.expect("the server answers");
+            let status = response.status().as_u16();
+            let text = response.text().await.expect("the server answers");
+            assert!(!text.contains(SECRET), "{method} {path}: {text}");
+            (status, text)
+        };
+        let paths = foreign_paths(&path, &own, &foreign);
+        for path in &paths {
+            // The same under the names that Azure's clients use.
+            for prefix in ["/v1", "/openai", "/openai/v1"] {
+                let path = path.replacen("/v1", prefix, 1);
+                let (status, text) = call(&format!("/{path}")).await;
+                assert_eq!(status, 404, "{method} {path}: {text}");
+                assert!(text.contains("\"error\""), "{method} {path}: {text}");
+                tried += 1;
+            }
+        }
+        let listed = path.replace("{model}", "scripted/hello");
+        if !listed.contains('{') {
+            let (status, text) = call(&format!("/{listed}")).await;
+            assert_eq!(status, 200, "{method} {listed}: {text}");
+            for foreign in foreign.values() {
+                assert!(!text.contains(foreign), "{method} {listed}: {text}");
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
+    assert_eq!(rows(&db, "alpha").await, before, "something was changed");
+}
+
+#[tokio::test]
+async fn requests_cannot_name_what_belongs_to_another_project() {
+    let (db, _server, alpha, beta) = two_projects().await;
+    let foreign = furnish(&alpha, SECRET).await;
+    let own = furnish(&beta, "mine").await;
+    let before = rows(&db, "alpha").await;
+    let file = &foreign["file_id"];
+    let resources = json!({"code_interpreter": {"file_ids": [file]}});
+    let tools = json!([{"type": "code_interpreter"}]);
+    let attachments = json!([{"file_id": file, "tools": tools}]);
+    let attaching = json!({"role": "user", "content": "Hello?", "attachments": attachments});
+    let image = json!({"type": "image_file", "image_file": {"file_id": file}});
+    let showing = json!({"role": "user", "content": [image]});
+    let thread = id(&beta.post("/threads", json!({})).await);
+    let runs = format!("/threads/{thread}/runs");
+    let messages = format!("/threads/{thread}/messages");
+    let (mine, theirs) = (&own["assistant_id"], &foreign["assistant_id"]);
+    let named = [
+        (&*runs, json!({"assistant_id": theirs})),
+        ("/threads/runs", json!({"assistant_id": theirs})),
+        (
+            &*runs,
+            json!({"assistant_id": mine, "additional_messages": [attaching]}),
+        ),
+        (
+            "/threads/runs",
+            json!({"assistant_id": mine, "tool_resources": resources}),
+        ),
+        (&*messages, attaching.clone()),
+        (&*messages, showing.clone()),
+        ("/threads", json!({"messages": [attaching]})),
+        ("/threads", json!({"messages": [showing]})),
+        ("/threads", json!({"tool_resources": resources})),
+        (
+            "/assistants",
+            json!({"model": "scripted/hello", "tools": tools, "tool_resources": resources}),
+        ),
+    ];
+    let mut replies = Vec::new();
+    for (path, body) in named {
+        let sent = beta.send(Method::POST, path, Some(&body)).await;
+        replies.push((format!("{path} {body}"), sent.expect("the server answers")));
+    }
+    let cursors = [
+        ("/assistants", "assistant_id"),
+        ("/threads", "thread_id"),
+        ("/files", "file_id"),
+        (&*messages, "message_id"),
+        (&*runs, "run_id"),
+    ];
+    for (path, name) in cursors {
+        for cursor in ["after", "before"] {
+            let path = format!("{path}?{cursor}={}", foreign[name]);
+            let sent = beta.send(Method::GET, &path, None).await;
+            replies.push((path, sent.expect("the server answers")));
+        }
+    }
+    for (what, reply) in replies {
+        assert!([400, 404].contains(&reply.status), "{what}: {reply:?}");
+        assert!(
+            reply.body["error"]["message"].is_string(),
+            "{what}: {reply:?}"
+        );
+    }
+    assert_eq!(rows(&db, "alpha").await, before, "something was changed");
+}
+
+#[tokio::test]
+async fn every_route_is_documented_and_every_documented_route_is_there() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[]).await;
+    let documented: BTreeSet<_> = routes::documented(&server.client())
+        .await
+        .into_iter()
+        .collect();
+    let served: BTreeSet<_> = routes::served().into_iter().collect();
+    assert_eq!(documented, served);
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_a_good_key() {
+    let (_db, server, alpha, _) = two_projects().await;
+    let things = furnish(&alpha, SECRET).await;
+    let stranger = server.client_with_key("sk-of-nobody");
+    let open = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
+    for (method, path) in routes::documented(&stranger).await {
+        let is_open = open.contains(&&*path);
+        let mut path = path.replace("{model}", "scripted/hello");
+        for (name, thing) in &things {
+            path = path.replace(&format!("{{{name}}}"), thing);
+        }
+        let method: Method = method.to_uppercase().parse().expect("a method");
+        let sent = stranger
+            .send(method.clone(), &format!("/{path}"), None)
+            .await;
+        let expected = if is_open { 200 } else { 401 };
+        let reply = sent.expect("the server answers");
+        assert_eq!(reply.status, expected, "{method} {path}: {reply:?}");
+    }
+}

@@ -1,0 +1,50 @@
+//! The routes of the server, from its published document and from its source.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::client::Client;
+
+const SOURCE: &str = include_str!("../../src/api/mod.rs");
+
+/// The operations of `/openapi.json`: methods in lower case, and paths.
+pub async fn documented(client: &Client) -> Vec<(String, String)> {
+    let document = client.get("//openapi.json").await;
+    let paths = document["paths"].as_object().expect("it has paths");
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let fields = item.as_object().into_iter().flat_map(|item| item.keys());
+        let methods = fields.filter(|field| field.as_str() != "parameters");
+        methods.map(|method| (method.clone(), path.clone()))
+    });
+    operations.collect()
+}
+
+/// The operations in the source's table of routes. Those that only Azure's clients know are left
+/// out: the document tells of them in words.
+pub fn served() -> Vec<(String, String)> {
+    static ROUTE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"\.route\(\s*"([^"]+)","#).expect("it is an expression"));
+    static METHOD: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\b(get|post|put|patch|delete)\(").expect("it is an expression")
+    });
+    let (outer, api) = SOURCE
+        .split_once("fn routes()")
+        .expect("the routes of the API have a function");
+    let mut served = Vec::new();
+    for (part, prefix) in [(outer, ""), (api, "/v1")] {
+        let routes: Vec<_> = ROUTE.captures_iter(part).collect();
+        let starts = routes.iter().filter_map(|route| route.get(0));
+        let starts: Vec<usize> = starts.map(|whole| whole.start()).collect();
+        let ends = starts.iter().skip(1).copied().chain([part.len()]);
+        for ((route, start), end) in routes.iter().zip(&starts).zip(ends) {
+            let path = route[1].replace("{*", "{");
+            if path.starts_with("/deployments/") {
+                continue;
+            }
+            let methods = METHOD.captures_iter(&part[*start..end]);
+            served.extend(methods.map(|method| (method[1].to_owned(), format!("{prefix}{path}"))));
+        }
+    }
+    served
+}
