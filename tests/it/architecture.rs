@@ -1,0 +1,183 @@
+//! Who may name whom. Modules of one crate may import each other as they like, so the direction
+//! is kept by this test.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+const EVERYTHING: &[&str] = &[
+    "api",
+    "blobs",
+    "cli",
+    "config",
+    "domain",
+    "feed",
+    "files",
+    "postgres",
+    "queue",
+    "runner",
+    "server",
+    "store",
+    "telemetry",
+    "upstream",
+];
+
+/// Every module, with those of ours that it may name besides itself.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("domain", &[]),
+    ("telemetry", &[]),
+    ("postgres", &[]),
+    ("blobs", &["domain"]),
+    ("store", &["domain"]),
+    ("upstream", &["domain"]),
+    ("feed", &["domain", "store"]),
+    ("files", &["domain", "store", "blobs"]),
+    ("queue", &["feed", "store"]),
+    (
+        "runner",
+        &[
+            "domain", "store", "blobs", "feed", "files", "queue", "upstream",
+        ],
+    ),
+    (
+        "api",
+        &["domain", "store", "blobs", "feed", "files", "queue"],
+    ),
+    ("server", EVERYTHING),
+    ("cli", EVERYTHING),
+    ("main", EVERYTHING),
+    ("lib", EVERYTHING),
+];
+
+/// What single files may name besides.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("api/passthrough.rs", "upstream"),
+    ("api/models.rs", "upstream"),
+    // Hands them to the two above.
+    ("api/state.rs", "upstream"),
+];
+
+/// Where SQL is besides `store`: for servers, not for what is in their tables.
+const SQL: &[&str] = &["postgres.rs", "cli/database.rs", "cli/doctor.rs"];
+
+/// A source file.
+struct Source {
+    /// Path below `src`.
+    path: String,
+    /// The module at the root that it belongs to.
+    module: String,
+    /// Its text without comments that have a line of their own.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    let sources = paths.into_iter().map(|path| {
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let path = path.strip_prefix(&root).expect("it is below the root");
+        let path = path.to_str().expect("our names are text").to_owned();
+        let module = path.split(['/', '.']).next().unwrap_or_default().to_owned();
+        Source {
+            module,
+            code: code.collect::<Vec<_>>().join("\n"),
+            path,
+        }
+    });
+    sources.collect()
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\b(?:crate|assistd)::(\{|\w+)").expect("it is an expression")
+    });
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for Source { path, module, code } in sources() {
+        let Some((_, allowed)) = MAY_NAME.iter().find(|(known, _)| *known == module) else {
+            wrong.push(format!("{path}: the module {module} is not in the table"));
+            continue;
+        };
+        seen.insert(module.clone());
+        for named in NAMED.captures_iter(&code) {
+            let named = &named[1];
+            if named != module
+                && !allowed.contains(&named)
+                && !EXCEPTIONS.contains(&(&*path, named))
+            {
+                wrong.push(format!("{path} names {named}"));
+            }
+        }
+        if code.contains("super::super::super") {
+            wrong.push(format!("{path} climbs too high to see where to"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let known: BTreeSet<_> = MAY_NAME
+        .iter()
+        .map(|(module, _)| (*module).to_owned())
+        .collect();
+    assert_eq!(seen, known, "the table names modules that are gone");
+}
+
+/// Files that match, outside of the given modules and files.
+fn elsewhere(pattern: &str, allowed: &[&str]) -> Vec<String> {
+    let pattern = Regex::new(pattern).expect("it is an expression");
+    let found = sources().into_iter().filter(|source| {
+        let is_allowed = allowed.contains(&&*source.module) || allowed.contains(&&*source.path);
+        pattern.is_match(&source.code) && !is_allowed
+    });
+    found.map(|source| source.path).collect()
+}
+
+#[test]
+fn all_sql_is_in_the_store() {
+    let sql = "sqlx::query|raw_sql|QueryBuilder";
+    let allowed = [SQL, &["store"]].concat();
+    assert_eq!(elsewhere(sql, &allowed), [""; 0]);
+    assert_eq!(
+        elsewhere(sql, &["store"]).len(),
+        SQL.len(),
+        "the list is too long"
+    );
+}
+
+#[test]
+fn one_file_writes_the_status_of_runs() {
+    let writes = "(?i)(update|insert into|delete from) runs\\b";
+    assert_eq!(elsewhere(writes, &["store/runs.rs"]), [""; 0]);
+    assert_eq!(elsewhere(writes, &[]), ["store/runs.rs"]);
+}
+
+#[test]
+fn http_is_served_in_one_place() {
+    assert_eq!(
+        elsewhere(r"\baxum::", &["api", "server", "upstream/tests.rs"]),
+        [""; 0]
+    );
+}
+
+#[test]
+fn the_settings_alone_are_read_from_the_environment() {
+    // The path on which programs are looked for is no setting of ours.
+    let allowed = ["config", "postgres/binaries.rs"];
+    assert_eq!(elsewhere(r"env::(var|args)", &allowed), [""; 0]);
+}
