@@ -13,11 +13,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::api::error::ApiError;
-use crate::api::state::ApiState;
 use crate::domain::ids;
 
 /// Wraps all routes.
-pub fn around(router: Router<ApiState>) -> Router<ApiState> {
+pub fn around<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe))
@@ -86,4 +85,31 @@ async fn observe(request: Request, next: Next) -> Response {
         headers.insert("retry-after", HeaderValue::from_static("1"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn broken() -> Response {
+        panic!("the cause")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_any_other_and_its_cause_stays_here() {
+        let router = around(Router::new().route("/broken", get(broken)));
+        let request = Request::get("/broken").body(Body::empty());
+        let response = router.oneshot(request.expect("it is well formed")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key("x-request-id"));
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await;
+        let text = String::from_utf8(body.expect("it is short").into()).expect("it is text");
+        assert!(text.contains("\"type\":\"server_error\""), "{text}");
+        assert!(!text.contains("the cause"), "{text}");
+    }
 }

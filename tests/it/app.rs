@@ -70,6 +70,11 @@ impl Server {
         Client::new(&self.origin, key)
     }
 
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Its process.
     pub fn pid(&self) -> Pid {
         let pid = self.child.id().expect("it was not waited for yet");
@@ -138,7 +143,7 @@ fn children(parent: Pid) -> Vec<Pid> {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(40)..];
             eprintln!("the last the server said:\n{}", last.join("\n"));

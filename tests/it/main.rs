@@ -5,14 +5,17 @@
 //! has failed.
 
 mod app;
+mod architecture;
 mod client;
 mod cluster;
 mod crash;
 mod embedded_postgres;
 mod endings;
+mod errors;
 mod fake_model;
 mod isolation;
 mod lease;
+mod migrations;
 mod pair;
 mod program;
 mod proxy;
@@ -22,6 +25,7 @@ mod sequence;
 mod stage;
 mod streams;
 mod transitions;
+mod upstream_faults;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

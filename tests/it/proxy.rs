@@ -1,4 +1,5 @@
-//! Stands between a server and its database, and kills the server at a chosen statement.
+//! Stands between a server and its database: kills the server at a chosen statement, or cuts the
+//! line.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
 
 use crate::cluster::{Db, cluster};
 
@@ -27,6 +29,7 @@ pub struct Proxy {
     /// For `DATABASE_URL`.
     pub url: String,
     fuse: Arc<Fuse>,
+    is_whole: watch::Sender<bool>,
 }
 
 /// A fuse that burns one statement at a time.
@@ -46,14 +49,26 @@ impl Proxy {
         let listener = listener.expect("there are free ports");
         let port = listener.local_addr().expect("it is bound").port();
         let fuse = Arc::new(Fuse::default());
-        tokio::spawn(serve(listener, fuse.clone()));
+        let (is_whole, line) = watch::channel(true);
+        tokio::spawn(serve(listener, fuse.clone(), line));
         Self {
             url: format!(
                 "postgres://assistd@127.0.0.1:{port}/{}?sslmode=disable",
                 db.name
             ),
             fuse,
+            is_whole,
         }
+    }
+
+    /// Breaks all connections, and lets none through.
+    pub fn cut(&self) {
+        self.is_whole.send_replace(false);
+    }
+
+    /// Lets connections through again.
+    pub fn mend(&self) {
+        self.is_whole.send_replace(true);
     }
 
     /// Kills the process at the `n`th statement from now on, counted from one.
@@ -80,9 +95,15 @@ impl Fuse {
     }
 }
 
-async fn serve(listener: TcpListener, fuse: Arc<Fuse>) {
+async fn serve(listener: TcpListener, fuse: Arc<Fuse>, line: watch::Receiver<bool>) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(connect(client, fuse.clone()));
+        let (fuse, mut line) = (fuse.clone(), line.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = line.wait_for(|is_whole| !is_whole) => {}
+                _ = connect(client, fuse) => {}
+            }
+        });
     }
 }
 
@@ -92,10 +113,13 @@ async fn connect(client: TcpStream, fuse: Arc<Fuse>) -> io::Result<()> {
     let (mut asks, to_client) = client.into_split();
     let database = UnixStream::connect(cluster().socket()).await?;
     let (from_database, mut to_database) = database.into_split();
-    let answers = tokio::spawn(carry_answers(from_database, to_client, fuse));
-    let _ = tokio::io::copy(&mut asks, &mut to_database).await;
-    drop(to_database);
-    let _ = answers.await;
+    let answers = carry_answers(from_database, to_client, fuse);
+    let asks = async move {
+        let copied = tokio::io::copy(&mut asks, &mut to_database).await;
+        drop(to_database);
+        copied
+    };
+    let _ = tokio::join!(asks, answers);
     Ok(())
 }
 

@@ -1,0 +1,273 @@
+//! A run's end tells what was wrong with the model, and passing troubles do not end it.
+
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::Client;
+use crate::cluster::Db;
+use crate::fake_model::{Call, FakeModel};
+use crate::sequence::{self, TERMINAL, Told};
+
+/// A server with a model that the test plays.
+struct Stage {
+    model: FakeModel,
+    client: Client,
+    assistant: String,
+    _server: Server,
+    _db: Db,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let db = Db::new().await;
+        let model = FakeModel::start().await;
+        let retries = [("ASSISTD_UPSTREAM_RETRIES", "2")];
+        let server = Server::start(&db, &[&model.settings()[..], &retries].concat()).await;
+        let client = server.client();
+        let assistant = json!({"model": "fake", "instructions": "Be brief."});
+        Self {
+            model,
+            assistant: client.assistant_with(assistant).await,
+            client,
+            _server: server,
+            _db: db,
+        }
+    }
+
+    /// A run on a new thread: ids of both.
+    async fn run(&self) -> (String, String) {
+        let thread = self.client.thread("Hello?").await;
+        let run = self.client.run(&thread, &self.assistant).await;
+        (thread, run)
+    }
+
+    /// The run at its end, with its stream checked.
+    async fn end(&self, thread: &str, run: &str) -> (Value, Told) {
+        let ended = self.client.run_in(thread, run, &TERMINAL).await;
+        let events = self.client.follow(thread, run, None).await.rest().await;
+        let told = sequence::check(&events);
+        assert_eq!(told.run, ended);
+        (ended, told)
+    }
+
+    /// The assistant's messages on the thread.
+    async fn answers(&self, thread: &str) -> Vec<Value> {
+        let messages = self
+            .client
+            .list(&format!("/threads/{thread}/messages"))
+            .await;
+        let answers = messages
+            .into_iter()
+            .filter(|message| message["role"] == "assistant");
+        answers.collect()
+    }
+}
+
+#[track_caller]
+fn assert_failed(run: &Value, code: &str) {
+    assert_eq!(run["status"], "failed", "{run}");
+    assert_eq!(run["last_error"]["code"], code, "{run}");
+    let message = run["last_error"]["message"].as_str().unwrap_or_default();
+    assert!(
+        !message.is_empty() && !message.contains("sk-model"),
+        "{run}"
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_reached_fails_the_run() {
+    let db = Db::new().await;
+    // Bound, and closed again: nobody listens there.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let address = listener.and_then(|listener| listener.local_addr());
+    let url = format!("http://{}/v1", address.expect("there are free ports"));
+    let settings = [
+        ("OPENAI_BASE_URL", url.as_str()),
+        ("OPENAI_API_KEY", "sk-model"),
+        ("ASSISTD_UPSTREAM_RETRIES", "1"),
+    ];
+    let server = Server::start(&db, &settings).await;
+    let client = server.client();
+    let assistant = client.assistant_with(json!({"model": "fake"})).await;
+    let thread = client.thread("Hello?").await;
+    let run = client.run(&thread, &assistant).await;
+    let run = client.run_in(&thread, &run, &TERMINAL).await;
+    assert_failed(&run, "server_error");
+    assert!(
+        !run.to_string().contains(&url),
+        "addresses are nobody's business: {run}"
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_is_busy_for_a_moment_is_asked_again() {
+    let stage = Stage::new().await;
+    let (thread, run) = stage.run().await;
+    let busy = json!({"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}});
+    let call = stage.model.call().await;
+    call.answer(429, &[("retry-after", "0")], busy.to_string());
+    stage
+        .model
+        .call()
+        .await
+        .refuse(503, "overloaded", "Not now.");
+    stage.model.call().await.say("Hello!").await;
+    let (ended, _) = stage.end(&thread, &run).await;
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(stage.answers(&thread).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_stays_broken_fails_the_run_with_the_right_code() {
+    let stage = Stage::new().await;
+    let refusals = [
+        (500, "server_error", 3, "server_error"),
+        (429, "rate_limit_exceeded", 3, "rate_limit_exceeded"),
+        (429, "insufficient_quota", 1, "rate_limit_exceeded"),
+        (400, "invalid_request", 1, "invalid_prompt"),
+        (401, "invalid_api_key", 1, "server_error"),
+        (404, "model_not_found", 1, "server_error"),
+    ];
+    for (status, code, tries, last_error) in refusals {
+        let (thread, run) = stage.run().await;
+        for _ in 0..tries {
+            let call = stage.model.call().await;
+            call.refuse(status, code, "It will not do; your key is sk-model.");
+        }
+        let (ended, told) = stage.end(&thread, &run).await;
+        assert_failed(&ended, last_error);
+        assert!(
+            told.messages.is_empty() && told.steps.is_empty(),
+            "{told:?}"
+        );
+        assert!(stage.answers(&thread).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_fails_the_run_and_keeps_what_was_said() {
+    let stage = Stage::new().await;
+    for garbage in [None, Some("data: {\"choices\": [nonsense\n\n")] {
+        let (thread, run) = stage.run().await;
+        let mut speech = stage.model.call().await.speak();
+        speech.say("Half an").await;
+        if let Some(garbage) = garbage {
+            speech.send(garbage).await;
+        }
+        drop(speech);
+        let (ended, told) = stage.end(&thread, &run).await;
+        assert_failed(&ended, "server_error");
+        let answers = stage.answers(&thread).await;
+        let [answer] = answers.as_slice() else {
+            panic!("{answers:#?}");
+        };
+        assert_eq!(answer["status"], "incomplete");
+        assert_eq!(answer["incomplete_details"]["reason"], "run_failed");
+        assert_eq!(sequence::text(answer), "Half an");
+        assert!(told.steps.values().all(|step| step["status"] == "failed"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_completion_at_all_fails_the_run() {
+    let stage = Stage::new().await;
+    let page = "<html><body>It works!</body></html>";
+    let answers: [(&str, Bytes); 3] = [
+        ("text/html", page.into()),
+        ("application/json", "{\"hello\": 1}".into()),
+        (
+            "text/event-stream",
+            vec![0xff, 0xfe, 0x00, 0x0a, 0x0a].into(),
+        ),
+    ];
+    for (kind, body) in answers {
+        let (thread, run) = stage.run().await;
+        // It may be asked again while nothing was said.
+        let answer = async |call: Call| call.answer(200, &[("content-type", kind)], body.clone());
+        let ended = stage.client.run_in(&thread, &run, &TERMINAL);
+        let mut ended = std::pin::pin!(ended);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut ended => break ended,
+                call = stage.model.call() => answer(call).await,
+            }
+        };
+        assert_failed(&ended, "server_error");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
+    let stage = Stage::new().await;
+    let client = &stage.client;
+    let old = "old ".repeat(500);
+    let thread = client.thread(&old).await;
+    for text in [&*old, "What is new?"] {
+        let message = json!({"role": "user", "content": text});
+        client
+            .post(&format!("/threads/{thread}/messages"), message)
+            .await;
+    }
+    let run = client.run(&thread, &stage.assistant).await;
+    let first = stage.model.call().await;
+    let whole = first.request["messages"].as_array().map_or(0, Vec::len);
+    assert_eq!(whole, 4, "instructions and three messages");
+    let message = "This model's maximum context length is 600 tokens. However, your messages \
+                   resulted in 1029 tokens. Please reduce the length of the messages.";
+    first.refuse(400, "context_length_exceeded", message);
+    let second = stage.model.call().await;
+    let sent = second.request["messages"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    assert!(sent.len() < whole, "{sent:#?}");
+    assert_eq!(sent[0]["content"], "Be brief.");
+    assert_eq!(
+        sent.last().map(|last| &last["content"]),
+        Some(&json!("What is new?"))
+    );
+    second.say("Nothing.").await;
+    let (ended, _) = stage.end(&thread, &run).await;
+    assert_eq!(ended["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_prompt_that_can_be_shortened_no_further_fails_the_run() {
+    let stage = Stage::new().await;
+    let (thread, run) = stage.run().await;
+    let ended = stage.client.run_in(&thread, &run, &TERMINAL);
+    let mut ended = std::pin::pin!(ended);
+    let message = "This model's maximum context length is 4 tokens.";
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            call = stage.model.call() => call.refuse(400, "context_length_exceeded", message),
+        }
+    };
+    assert_failed(&ended, "invalid_prompt");
+}
+
+#[tokio::test]
+async fn tokens_that_the_model_does_not_count_are_counted_here() {
+    let stage = Stage::new().await;
+    let (thread, run) = stage.run().await;
+    let mut speech = stage.model.call().await.speak();
+    speech.say("Hello there, how can I help you today?").await;
+    speech.stop().await;
+    speech.end().await;
+    let (ended, told) = stage.end(&thread, &run).await;
+    assert_eq!(ended["status"], "completed");
+    let usage = &ended["usage"];
+    let count = |name: &str| usage[name].as_u64().unwrap_or_default();
+    assert!((8..=14).contains(&count("completion_tokens")), "{usage}");
+    assert!((5..=30).contains(&count("prompt_tokens")), "{usage}");
+    assert_eq!(
+        count("total_tokens"),
+        count("prompt_tokens") + count("completion_tokens")
+    );
+    let [step] = told.steps.values().collect::<Vec<_>>()[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(step["usage"], *usage);
+}
