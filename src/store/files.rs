@@ -141,12 +141,16 @@ async fn unlist(
         "with listing as (
              select id from assistants
              where project_id = $1
-               and config #> '{tool_resources,code_interpreter,file_ids}' <> '[]'
-               and (config #> '{tool_resources,code_interpreter,file_ids}') ? $2
+               and (config #> '{tool_resources,code_interpreter,file_ids}')::jsonb <> '[]'
+               and (config #> '{tool_resources,code_interpreter,file_ids}')::jsonb ? $2
              order by id for update)
-         update assistants set config = jsonb_set(
-             config, '{tool_resources,code_interpreter,file_ids}',
-             (config #> '{tool_resources,code_interpreter,file_ids}') - $2)
+         update assistants set config = (
+             select json_object_agg(key, case key
+                 when 'tool_resources' then jsonb_set(
+                     value::jsonb, '{code_interpreter,file_ids}',
+                     (value::jsonb #> '{code_interpreter,file_ids}') - $2)::json
+                 else value end)
+             from json_each(config))
          where id in (select id from listing)",
     )
     .bind(project)
