@@ -1,10 +1,5 @@
 //! The commands of the program: what they do, and what they say to the person who runs them.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a command's answer goes to standard output"
-)]
-
 mod database;
 mod doctor;
 mod keys;

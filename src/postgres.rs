@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use binaries::BinariesError;
 use cluster::Cluster;
 use cluster::Lock;
+use cluster::Output;
 
 /// The name of the database, and of the role that owns it.
 const NAME: &str = "assistd";
@@ -43,6 +44,11 @@ const REMAINS_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server may take for an orderly stop before it is told to abort. It recovers from
 /// that at its next start.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long to wait before a server that ended by itself is started again: at first, and after
+/// many failures.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the embedded database is and who runs it.
 #[derive(Debug, Clone)]
@@ -321,52 +327,55 @@ async fn answers(options: PgConnectOptions) -> Result<(), sqlx::Error> {
     }
 }
 
-/// Restarts the server whenever it ends by itself, until it is told to stop.
+/// Starts the server again whenever it ends by itself, until it is told to stop. Whatever makes it
+/// end, such as a full disk, may be cleared away at any time.
 async fn watch(
     cluster: Cluster,
     mut child: Child,
     postmaster: Postmaster,
     stop: CancellationToken,
 ) {
+    let mut pause = SHORTEST_PAUSE;
+    let mut output: Option<Output> = None;
     loop {
-        tokio::select! {
+        let begun = Instant::now();
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
             () = stop.cancelled() => {
                 stop_server(child, &postmaster).await;
                 return cluster.remove_socket_dir();
             }
-            status = child.wait() => {
-                postmaster.clear();
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                tracing::error!(
-                    postgres.status = status,
-                    "the database ended by itself ({status}); starting it again"
-                );
-            }
-        }
-        child = tokio::select! {
-            () = stop.cancelled() => return,
-            child = restart(&cluster, &postmaster) => child,
         };
-    }
-}
-
-/// Starts the server, trying until that succeeds: whatever is in the way, such as a full disk,
-/// may be cleared away at any time.
-async fn restart(cluster: &Cluster, postmaster: &Postmaster) -> Child {
-    let mut pause = Duration::from_millis(200);
-    loop {
-        match start_server(cluster, postmaster).await {
-            Ok(child) => {
-                tracing::info!("the database runs again");
-                return child;
+        postmaster.clear();
+        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let said = match output.take() {
+            Some(output) => cluster.explain(output.collect().await),
+            None => String::new(),
+        };
+        tracing::error!(
+            postgres.status = status,
+            postgres.output = said.trim_end(),
+            "the database ended by itself ({status}); starting it again"
+        );
+        pause = match begun.elapsed() > LONGEST_PAUSE {
+            true => SHORTEST_PAUSE,
+            false => (pause * 2).min(LONGEST_PAUSE),
+        };
+        child = loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return cluster.remove_socket_dir(),
             }
-            Err(error) => tracing::error!(
-                error = %error, retry.delay_ms = pause.as_millis() as u64,
-                "the database cannot be started again: {error}"
-            ),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
+            match cluster.spawn_server() {
+                Ok((child, said)) => {
+                    output = Some(said);
+                    break child;
+                }
+                Err(error) => tracing::error!(error = %error, "{error}"),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        postmaster.set(&child);
     }
 }
 

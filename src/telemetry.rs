@@ -101,6 +101,11 @@ pub const METRICS: &[Metric] = &[
         help: "Calls to an upstream (upstream, outcome)",
     },
     Metric {
+        name: "assistd_upstream_interruptions_total",
+        kind: Kind::Counter,
+        help: "Answers that broke off after their first piece (upstream, outcome)",
+    },
+    Metric {
         name: "assistd_upstream_request_seconds",
         kind: Kind::Seconds(SLOW),
         help: "Time from a call to an upstream to the first byte of its answer (upstream)",

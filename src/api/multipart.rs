@@ -29,8 +29,9 @@ const SMALL: usize = 32 << 10;
 /// Most fields in a form.
 const MAX_FIELDS: usize = 32;
 
-/// How much the parser is given at a time.
-const PIECE: usize = 16 << 10;
+/// How much the parser is given at a time. It takes a few of these ahead, out of what it may take
+/// of a small thing, so this must be much less.
+const PIECE: usize = SMALL / 8;
 
 /// How long a refused client is listened to. One that is cut off while it sends sees a broken
 /// connection, and tries again, instead of the reason.
@@ -124,7 +125,7 @@ impl Form {
                     stored: store(contents(field)).await?,
                 });
             } else {
-                let value = text(&name, field).await?;
+                let value = self.text(&name, field).await?;
                 insert(&mut texts, &name, value)?;
             }
         }
@@ -141,6 +142,22 @@ impl Form {
             .map_err(|error| broken(&error))
     }
 
+    async fn text(
+        &self,
+        name: &str,
+        mut field: multer::Field<'static>,
+    ) -> Result<String, ApiError> {
+        self.meter.allowance.store(SMALL, Ordering::Relaxed);
+        let mut text = Vec::new();
+        while let Some(bytes) = field.chunk().await.map_err(|error| broken(&error))? {
+            text.extend_from_slice(&bytes);
+        }
+        String::from_utf8(text)
+            .ok()
+            .filter(|text| !text.contains('\0'))
+            .ok_or_else(|| ApiError::invalid(format!("Invalid '{name}': not a text.")).param(name))
+    }
+
     async fn skip_rest(&mut self) {
         self.meter.discard.store(true, Ordering::Relaxed);
         while let Ok(Some(_)) = self.fields.next_field().await {}
@@ -154,17 +171,6 @@ fn contents(field: multer::Field<'static>) -> FieldContents {
     field
         .map_err(|error| BlobError::Body(error.to_string()))
         .boxed()
-}
-
-async fn text(name: &str, mut field: multer::Field<'static>) -> Result<String, ApiError> {
-    let mut text = Vec::new();
-    while let Some(bytes) = field.chunk().await.map_err(|error| broken(&error))? {
-        text.extend_from_slice(&bytes);
-    }
-    String::from_utf8(text)
-        .ok()
-        .filter(|text| !text.contains('\0'))
-        .ok_or_else(|| ApiError::invalid(format!("Invalid '{name}': not a text.")).param(name))
 }
 
 /// Puts a text field where it belongs. Numbers arrive as texts; only inside of objects are any
@@ -349,17 +355,19 @@ mod tests {
 
     const END: &str = "\r\n--XX--\r\n";
 
-    /// A form from its text, which arrives in pieces of some size.
+    /// A form from its text, which arrives in pieces of some size, each after a pause.
     fn form(text: impl Into<Bytes>, piece: usize) -> Form {
         let mut text = text.into();
         let mut pieces = Vec::new();
         while !text.is_empty() {
-            pieces.push(Ok::<_, std::io::Error>(
-                text.split_to(piece.min(text.len())),
-            ));
+            pieces.push(text.split_to(piece.min(text.len())));
         }
+        let pieces = stream::iter(pieces).then(async |piece| {
+            tokio::task::yield_now().await;
+            Ok::<_, std::io::Error>(piece)
+        });
         Form::new(
-            Body::from_stream(stream::iter(pieces)).into_data_stream(),
+            Body::from_stream(pieces).into_data_stream(),
             "XX".to_owned(),
         )
     }
@@ -414,12 +422,13 @@ mod tests {
     async fn a_large_file_passes_through_and_an_empty_one_too() {
         let large = vec![b'\r'; 5_000_000];
         let head = field(r#"name="file"; filename="a""#, "");
-        let text = [head.as_bytes(), &large, END.as_bytes()].concat();
-        let (_, part) = form(text, 100_000)
-            .read("file", collect)
-            .await
-            .expect("it is a good form");
-        assert!(part.stored == large);
+        let purpose = field("name=purpose", "assistants\r\n");
+        let parts = [purpose.as_bytes(), head.as_bytes(), &large, END.as_bytes()];
+        for piece in [5000, 100_000, 6_000_000] {
+            let form = form(parts.concat(), piece);
+            let (_, part) = form.read("file", collect).await.expect("it is a good form");
+            assert!(part.stored == large);
+        }
         let text = head + END;
         let (_, part) = form(text, 100)
             .read("file", collect)
@@ -511,7 +520,7 @@ mod tests {
 
     #[tokio::test]
     async fn whatever_is_not_the_file_must_be_small() {
-        let huge = "x".repeat(100 * SMALL);
+        let huge = "x".repeat(10 * SMALL);
         let file = field(r#"name="file"; filename="a""#, "x");
         let cases = [
             huge.clone(),
