@@ -189,12 +189,10 @@ fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
     Ok(parsed)
 }
 
-fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
-    let mut function = tool
-        .object("function")?
-        .ok_or_else(|| missing(&tool.path("function")))?;
-    let path = function.path("name");
-    let name = function.required_string("name", 64)?;
+/// The name of a function or of a schema, as models take it.
+fn parse_name(object: &mut Object) -> Result<String, ApiError> {
+    let path = object.path("name");
+    let name = object.required_string("name", 64)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(ApiError::invalid(format!(
@@ -204,6 +202,14 @@ fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
         .param(path)
         .code("invalid_value"));
     }
+    Ok(name)
+}
+
+fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
+    let mut function = tool
+        .object("function")?
+        .ok_or_else(|| missing(&tool.path("function")))?;
+    let name = parse_name(&mut function)?;
     let description = function.string("description", usize::MAX)?;
     let parameters = match function.object("parameters")? {
         Some(object) => Value::Object(object.rest()),
@@ -304,7 +310,7 @@ fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
         let mut schema = format
             .object("json_schema")?
             .ok_or_else(|| missing(&path))?;
-        schema.required_string("name", 64)?;
+        parse_name(&mut schema)?;
         schema.string("description", usize::MAX)?;
         schema.object("schema")?;
         schema.boolean("strict")?;
