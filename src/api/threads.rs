@@ -180,15 +180,11 @@ pub async fn check(
     }
 }
 
-/// Why a message could not be added to a thread that no run keeps busy: it is missing, or its
-/// run has ended just now, and the client may try again.
-pub async fn missing(
-    state: &ApiState,
-    project: &ProjectId,
-    thread: &ThreadId,
-) -> Result<ApiError, ApiError> {
-    check(state, project, thread).await?;
-    Ok(ApiError::unavailable(
-        "A run on this thread ended just now. Please retry your request.",
-    ))
+/// How often a request is tried again that found a thread busy with a run which had ended by the
+/// time it was looked up.
+pub const TRIES_WHEN_BUSY: u8 = 5;
+
+/// Runs came and went on this thread at every try.
+pub fn restless() -> ApiError {
+    ApiError::unavailable("Other runs on this thread got ahead. Please retry your request.")
 }
