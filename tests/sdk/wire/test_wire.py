@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from raw_http import BASE_URL, KEY, begin, events_of, send
+from raw_http import BASE_URL, KEY, SHORT_LIVED_URL, begin, events_of, send
 
 ROOT = BASE_URL.removesuffix("/v1")
 
@@ -94,6 +94,18 @@ def test_a_request_without_a_key_is_refused(http):
     answer = http("GET", "/assistants", headers={"Authorization": ""})
     assert answer.status == 401
     assert answer.json["error"]["message"].startswith("You didn't provide an API key.")
+
+
+def test_the_beta_header_is_asked_for_where_the_server_requires_it(http):
+    refused = http("GET", "/assistants", base=SHORT_LIVED_URL)
+    assert (refused.status, refused.json["error"]["code"]) == (400, "invalid_beta")
+    assert refused.json["error"]["message"] == (
+        "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by setting the "
+        "header 'OpenAI-Beta: assistants=v2'."
+    )
+    header = {"OpenAI-Beta": "assistants=v2"}
+    assert http("GET", "/assistants", base=SHORT_LIVED_URL, headers=header).status == 200
+    assert http("GET", "/files", base=SHORT_LIVED_URL).status == 200
 
 
 def test_a_key_may_come_as_the_password_of_basic_auth(http):
