@@ -43,6 +43,24 @@ def test_a_stream_goes_on_after_the_last_event_seen(http, run):
     assert (rest, rest_numbers) == (events[5:], numbers[5:])
 
 
+def test_a_resumed_run_is_read_again_as_one_stream(http):
+    tool = {"type": "function", "function": {"name": "get_weather"}}
+    assistant_id = http("POST", "/assistants", {"model": "scripted/weather", "tools": [tool]}).json["id"]
+    messages = [{"role": "user", "content": "weather in Oslo"}]
+    thread_id = http("POST", "/threads", {"messages": messages}).json["id"]
+    stream = http("POST", f"/threads/{thread_id}/runs", {"assistant_id": assistant_id, "stream": True})
+    first, _ = events_of(stream.body)
+    run = first[-2][1]
+    call = run["required_action"]["submit_tool_outputs"]["tool_calls"][0]
+    path = f"/threads/{thread_id}/runs/{run['id']}"
+    outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "cold"}], "stream": True}
+    second, _ = events_of(http("POST", f"{path}/submit_tool_outputs", outputs).body)
+    whole, _ = events_of(http("GET", f"{path}/stream").body)
+    assert [name for name, _ in whole if "delta" not in name] == [
+        name for name, _ in first[:-1] + second if "delta" not in name
+    ]
+
+
 def test_several_readers_follow_a_running_run(http, request):
     assistant_id = http("POST", "/assistants", {"model": "scripted/slow"}).json["id"]
     thread_id = http("POST", "/threads", {"messages": [{"role": "user", "content": "Hi"}]}).json["id"]
