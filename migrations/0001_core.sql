@@ -23,6 +23,7 @@ create table assistants (
     seq bigint generated always as identity,
     created_at timestamptz not null default now(),
     config json not null,
+    tool_resources jsonb not null default '{}',
     metadata jsonb not null default '{}'
 );
 create index assistants_by_project on assistants (project_id, created_at, seq);

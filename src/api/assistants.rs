@@ -9,7 +9,9 @@ use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
 use crate::api::references::check_files_exist;
 use crate::api::state::ApiState;
-use crate::api::wire::assistant::{AssistantObject, parse_changes, parse_new};
+use crate::api::wire::assistant::{
+    AssistantObject, parse_changes, parse_config, parse_tool_resources,
+};
 use crate::api::wire::{Deleted, List};
 use crate::domain::ids::AssistantId;
 use crate::store;
@@ -18,11 +20,15 @@ use crate::store;
 pub async fn create(
     State(state): State<ApiState>,
     Caller(project): Caller,
-    Body(body): Body,
+    Body(mut body): Body,
 ) -> Result<Response, ApiError> {
-    let (config, metadata) = parse_new(body)?;
-    check_files_exist(&state, &project, config.tool_resources.files()).await?;
-    let assistant = store::assistants::insert(&state.pool, &project, &config, &metadata).await?;
+    let config = parse_config(&mut body)?;
+    let resources = parse_tool_resources(&mut body)?;
+    let metadata = body.metadata()?.unwrap_or_default();
+    body.finish()?;
+    check_files_exist(&state, &project, resources.files()).await?;
+    let assistant =
+        store::assistants::insert(&state.pool, &project, &config, &resources, &metadata).await?;
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 
@@ -56,14 +62,21 @@ pub async fn modify(
     InPath((id,)): InPath<(AssistantId,)>,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
-    let (changes, resources) = parse_changes(&mut body)?;
+    let changes = parse_changes(&mut body)?;
+    let resources = parse_tool_resources(&mut body)?;
     let metadata = body.metadata()?;
     body.finish()?;
     check_files_exist(&state, &project, resources.files()).await?;
-    let assistant =
-        store::assistants::update(&state.pool, &project, &id, &changes, metadata.as_ref())
-            .await?
-            .ok_or_else(|| ApiError::no_such("assistant", &id))?;
+    let assistant = store::assistants::update(
+        &state.pool,
+        &project,
+        &id,
+        &changes,
+        &resources,
+        metadata.as_ref(),
+    )
+    .await?
+    .ok_or_else(|| ApiError::no_such("assistant", &id))?;
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 

@@ -14,8 +14,10 @@ pub struct Assistant {
     pub id: AssistantId,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Everything a client may set, but the metadata.
+    /// What a run of it starts from.
     pub config: AssistantConfig,
+    /// Files and vector stores of the built-in tools.
+    pub tool_resources: ToolResources,
     /// What the client attached to it.
     pub metadata: Metadata,
 }
@@ -33,8 +35,6 @@ pub struct AssistantConfig {
     pub instructions: Option<String>,
     /// At most 128.
     pub tools: Vec<Tool>,
-    /// Files and vector stores of the built-in tools.
-    pub tool_resources: ToolResources,
     /// 0 to 2.
     pub temperature: Option<f64>,
     /// 0 to 1.

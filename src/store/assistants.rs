@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
 
 use crate::domain::Metadata;
-use crate::domain::assistant::{Assistant, AssistantConfig};
+use crate::domain::assistant::{Assistant, AssistantConfig, ToolResources};
 use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
 use crate::store::{AsWritten, StoreError, json, page};
@@ -17,6 +17,7 @@ impl FromRow<'_, PgRow> for Assistant {
             id: row.try_get("id")?,
             created_at: row.try_get("created_at")?,
             config: json(row, "config")?,
+            tool_resources: json(row, "tool_resources")?,
             metadata: json(row, "metadata")?,
         })
     }
@@ -27,15 +28,18 @@ pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     config: &AssistantConfig,
+    tool_resources: &ToolResources,
     metadata: &Metadata,
 ) -> Result<Assistant, StoreError> {
     let assistant = sqlx::query_as(
-        "insert into assistants (id, project_id, config, metadata) values ($1, $2, $3, $4)
-         returning id, created_at, config, metadata",
+        "insert into assistants (id, project_id, config, tool_resources, metadata)
+         values ($1, $2, $3, $4, $5)
+         returning id, created_at, config, tool_resources, metadata",
     )
     .bind(AssistantId::generate())
     .bind(project)
     .bind(AsWritten(config))
+    .bind(Json(tool_resources))
     .bind(Json(metadata))
     .fetch_one(db)
     .await?;
@@ -49,7 +53,7 @@ pub async fn find(
     id: &AssistantId,
 ) -> Result<Option<Assistant>, StoreError> {
     let assistant = sqlx::query_as(
-        "select id, created_at, config, metadata from assistants
+        "select id, created_at, config, tool_resources, metadata from assistants
          where project_id = $1 and id = $2",
     )
     .bind(project)
@@ -66,31 +70,34 @@ pub async fn list(
     request: &PageRequest,
 ) -> Result<Page<Assistant>, StoreError> {
     let mut query = QueryBuilder::new(
-        "select id, created_at, config, metadata from assistants where project_id = ",
+        "select id, created_at, config, tool_resources, metadata from assistants where project_id = ",
     );
     query.push_bind(project);
     page::fetch(pool, query, "assistants", project, request).await
 }
 
-/// Replaces the settings named in `changes` and keeps the others; likewise the metadata as a
-/// whole. `None` when there is no such assistant.
+/// Replaces the settings named in `changes` and keeps the others; likewise each tool's resources,
+/// and the metadata as a whole. `None` when there is no such assistant.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &AssistantId,
     changes: &Map<String, Value>,
+    tool_resources: &ToolResources,
     metadata: Option<&Metadata>,
 ) -> Result<Option<Assistant>, StoreError> {
     let assistant = sqlx::query_as(
         "update assistants
          set config = (select json_object_agg(key, coalesce(changed.value, kept.value))
                        from json_each(config) kept full join json_each($3) changed using (key)),
-             metadata = coalesce($4, metadata)
-         where project_id = $1 and id = $2 returning id, created_at, config, metadata",
+             tool_resources = tool_resources || $4,
+             metadata = coalesce($5, metadata)
+         where project_id = $1 and id = $2 returning id, created_at, config, tool_resources, metadata",
     )
     .bind(project)
     .bind(id)
     .bind(AsWritten(changes))
+    .bind(Json(tool_resources))
     .bind(metadata.map(Json))
     .fetch_optional(db)
     .await?;

@@ -141,16 +141,12 @@ async fn unlist(
         "with listing as (
              select id from assistants
              where project_id = $1
-               and (config #> '{tool_resources,code_interpreter,file_ids}')::jsonb <> '[]'
-               and (config #> '{tool_resources,code_interpreter,file_ids}')::jsonb ? $2
+               and tool_resources #> '{code_interpreter,file_ids}' <> '[]'
+               and (tool_resources #> '{code_interpreter,file_ids}') ? $2
              order by id for update)
-         update assistants set config = (
-             select json_object_agg(key, case key
-                 when 'tool_resources' then jsonb_set(
-                     value::jsonb, '{code_interpreter,file_ids}',
-                     (value::jsonb #> '{code_interpreter,file_ids}') - $2)::json
-                 else value end)
-             from json_each(config))
+         update assistants set tool_resources = jsonb_set(
+             tool_resources, '{code_interpreter,file_ids}',
+             (tool_resources #> '{code_interpreter,file_ids}') - $2)
          where id in (select id from listing)",
     )
     .bind(project)

@@ -37,6 +37,7 @@ impl<'a> From<&'a Assistant> for AssistantObject<'a> {
             id,
             created_at,
             config,
+            tool_resources,
             metadata,
         } = assistant;
         Self {
@@ -52,7 +53,7 @@ impl<'a> From<&'a Assistant> for AssistantObject<'a> {
             temperature: config.temperature.unwrap_or(1.0),
             reasoning_effort: config.reasoning_effort.as_deref(),
             tool_resources: ResourcesObject {
-                resources: &config.tool_resources,
+                resources: tool_resources,
                 code_interpreter: config.tools.contains(&Tool::CodeInterpreter),
             },
             metadata,
@@ -116,10 +117,9 @@ pub fn parse_shared(body: &mut Object, changes: &mut Map<String, Value>) -> Resu
     Ok(())
 }
 
-/// An assistant's settings, as far as they are given; the tool resources also on their own.
-pub fn parse_changes(body: &mut Object) -> Result<(Map<String, Value>, ToolResources), ApiError> {
+/// An assistant's settings, as far as they are given.
+pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ApiError> {
     let mut changes = Map::new();
-    let mut resources = ToolResources::default();
     if body.has("model") {
         changes.insert("model".into(), json!(body.required_string("model", 256)?));
     }
@@ -127,35 +127,23 @@ pub fn parse_changes(body: &mut Object) -> Result<(Map<String, Value>, ToolResou
         changes.insert("name".into(), json!(body.string("name", 256)?));
     }
     if body.has("description") {
-        changes.insert(
-            "description".into(),
-            json!(body.string("description", 512)?),
-        );
-    }
-    if body.has("tool_resources") {
-        resources = parse_tool_resources(body)?;
-        changes.insert("tool_resources".into(), json!(resources));
+        let description = body.string("description", 512)?;
+        changes.insert("description".into(), json!(description));
     }
     parse_shared(body, &mut changes)?;
-    Ok((changes, resources))
+    Ok(changes)
 }
 
-/// A new assistant's settings and metadata.
-pub fn parse_new(mut body: Object) -> Result<(AssistantConfig, Metadata), ApiError> {
+/// A new assistant's settings.
+pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ApiError> {
     if !body.has("model") {
         return Err(missing("model"));
     }
-    let (given, _) = parse_changes(&mut body)?;
-    let metadata = body.metadata()?.unwrap_or_default();
-    body.finish()?;
     let mut config = Map::new();
     config.insert("tools".into(), json!([]));
-    config.insert("tool_resources".into(), json!({}));
     config.insert("response_format".into(), json!("auto"));
-    config.extend(given);
-    let config = serde_json::from_value(Value::Object(config))
-        .map_err(|error| ApiError::internal(&error))?;
-    Ok((config, metadata))
+    config.extend(parse_changes(body)?);
+    serde_json::from_value(Value::Object(config)).map_err(|error| ApiError::internal(&error))
 }
 
 fn parse_tools(body: &mut Object) -> Result<Vec<Tool>, ApiError> {

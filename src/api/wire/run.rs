@@ -322,7 +322,6 @@ impl CreateRun {
             model,
             instructions,
             tools,
-            tool_resources: _,
             temperature,
             top_p,
             reasoning_effort,
