@@ -23,8 +23,8 @@ create trigger upload_parts_let_go after delete on upload_parts
 
 -- A deleted file leaves the lists it is in. Most assistants and threads list none.
 create index assistants_by_code_interpreter_file on assistants
-    using gin ((config #> '{tool_resources,code_interpreter,file_ids}'))
-    where config #> '{tool_resources,code_interpreter,file_ids}' <> '[]';
+    using gin ((config::jsonb #> '{tool_resources,code_interpreter,file_ids}'))
+    where config::jsonb #> '{tool_resources,code_interpreter,file_ids}' <> '[]';
 create index threads_by_code_interpreter_file on threads
     using gin ((tool_resources #> '{code_interpreter,file_ids}'))
     where tool_resources #> '{code_interpreter,file_ids}' <> '[]';

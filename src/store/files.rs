@@ -141,12 +141,12 @@ async fn unlist(
         "with listing as (
              select id from assistants
              where project_id = $1
-               and config #> '{tool_resources,code_interpreter,file_ids}' <> '[]'
-               and (config #> '{tool_resources,code_interpreter,file_ids}') ? $2
+               and config::jsonb #> '{tool_resources,code_interpreter,file_ids}' <> '[]'
+               and (config::jsonb #> '{tool_resources,code_interpreter,file_ids}') ? $2
              order by id for update)
          update assistants set config = jsonb_set(
-             config, '{tool_resources,code_interpreter,file_ids}',
-             (config #> '{tool_resources,code_interpreter,file_ids}') - $2)
+             config::jsonb, '{tool_resources,code_interpreter,file_ids}',
+             (config::jsonb #> '{tool_resources,code_interpreter,file_ids}') - $2)::json
          where id in (select id from listing)",
     )
     .bind(project)
