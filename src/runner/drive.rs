@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use crate::domain::Timestamp;
 use crate::domain::event::RunEvent;
+use crate::domain::ids::MessageId;
 use crate::domain::run::{
     Run, RunError, RunErrorCode, RunIncompleteReason, RunState, RunStatus, Usage,
 };
@@ -42,6 +43,9 @@ pub(super) struct Driver {
     pub(super) spent: Usage,
     /// Model turns that called tools.
     pub(super) turns: usize,
+    /// The message of the turn under way, once it is stored: text comes before calls. A turn that
+    /// is done again because its worker was lost has said that already.
+    pub(super) said: Option<MessageId>,
     interrupts: watch::Receiver<Option<Interrupt>>,
 }
 
@@ -127,6 +131,7 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
                 },
                 spent: Usage::default(),
                 turns: 0,
+                said: None,
                 interrupts,
             };
             driver.drive(origin).await;
@@ -223,13 +228,19 @@ impl Driver {
         }
     }
 
-    /// What earlier attempts spent.
+    /// What earlier attempts spent and said.
     async fn recall(&mut self) -> Result<(), Halt> {
         for step in store::run_steps::of_run(&self.engine.deps.pool, &self.run.id).await? {
             if let Some(usage) = step.usage {
                 self.spent += usage;
             }
-            self.turns += usize::from(matches!(step.details, StepDetails::ToolCalls { .. }));
+            self.said = match step.details {
+                StepDetails::MessageCreation { message } => Some(message),
+                StepDetails::ToolCalls { .. } => {
+                    self.turns += 1;
+                    None
+                }
+            };
         }
         Ok(())
     }
@@ -343,6 +354,7 @@ impl Driver {
             &deps.blobs,
             &self.run,
             budget,
+            self.said.as_ref(),
             self.turns,
             completion,
         )
@@ -383,8 +395,16 @@ impl Driver {
     pub(super) async fn count_prompt(&mut self, budget: Option<u32>) -> Result<u32, Halt> {
         let deps = &self.engine.deps;
         let model = &self.run.config.model;
-        let prompt =
-            prompt::build(&deps.pool, &deps.blobs, &self.run, budget, self.turns, None).await;
+        let prompt = prompt::build(
+            &deps.pool,
+            &deps.blobs,
+            &self.run,
+            budget,
+            self.said.as_ref(),
+            self.turns,
+            None,
+        )
+        .await;
         let prompt = match prompt {
             Ok(prompt) => prompt,
             Err(PromptError::TooLong(budget)) => return Ok(budget),

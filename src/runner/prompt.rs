@@ -11,6 +11,7 @@ use async_openai::types::chat::{
 use sqlx::PgPool;
 
 use crate::blobs::{BlobError, Blobs};
+use crate::domain::ids::MessageId;
 use crate::domain::message::{Content, Message};
 use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
@@ -45,18 +46,20 @@ pub(super) struct Prompt {
     pub(super) request: CreateChatCompletionRequest,
 }
 
-/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens; `turn`
-/// counts the run's earlier turns, and `completion` limits the answer.
+/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens and holds
+/// all but the message that the turn itself has `said`; `turn` counts the run's earlier turns, and
+/// `completion` limits the answer.
 pub(super) async fn build(
     pool: &PgPool,
     blobs: &Blobs,
     run: &Run,
     budget: Option<u32>,
+    said: Option<&MessageId>,
     turn: usize,
     completion: Option<u32>,
 ) -> Result<Prompt, PromptError> {
     let config = &*run.config;
-    let units = load(pool, run, budget).await?;
+    let units = load(pool, run, budget, said).await?;
     let units = fit(config, units, budget).await?;
     let mut messages = Vec::with_capacity(units.len() + 1);
     if !config.instructions.is_empty() {
@@ -78,7 +81,12 @@ pub(super) async fn build(
 }
 
 /// Reads the thread, newest first, until it is whole or more than the budget can hold.
-async fn load(pool: &PgPool, run: &Run, budget: Option<u32>) -> Result<Vec<Unit>, StoreError> {
+async fn load(
+    pool: &PgPool,
+    run: &Run,
+    budget: Option<u32>,
+    said: Option<&MessageId>,
+) -> Result<Vec<Unit>, StoreError> {
     let mut wanted = match run.config.truncation {
         Truncation::Auto => usize::MAX,
         Truncation::LastMessages(n) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -93,6 +101,9 @@ async fn load(pool: &PgPool, run: &Run, budget: Option<u32>) -> Result<Vec<Unit>
         before = page.last().map(|(message, seq)| (message.created_at, *seq));
         let mut cut = false;
         for (message, _) in page {
+            if Some(&message.id) == said {
+                continue;
+            }
             // What this run wrote itself is never cut by `last_messages`.
             if message.run.as_ref() != Some(&run.id) {
                 if wanted == 0 {

@@ -112,7 +112,11 @@ impl Driver {
         if turn.usage.is_none() {
             turn.usage = Some(self.count(turn).await?);
         }
-        if !turn.has_begun() {
+        if !turn.has_begun() && self.said.is_some() {
+            // Done again, the turn calls nothing this time: what it said before is the answer,
+            // and there is no step that could tell what this one cost.
+            turn.usage = Some(Usage::default());
+        } else if !turn.has_begun() {
             // A model may say nothing; readers still get a message, if an empty one.
             self.write(turn, ContentDelta::Text(String::new()));
         }
@@ -128,9 +132,9 @@ impl Driver {
 
     /// Appends to the turn's message, which begins with its first piece.
     fn write(&mut self, turn: &mut Turn, delta: ContentDelta) {
-        if turn.calls.is_some() {
+        if turn.calls.is_some() || self.said.is_some() {
             // Talk after the calls of a turn has no place in the API: its message would have to
-            // come between the calls and their outputs.
+            // come between the calls and their outputs. And nothing is said twice.
             return;
         }
         let (_, message) = match &mut turn.message {

@@ -104,24 +104,22 @@ impl Driver {
 
     /// The model has said all: its message, the step and the run are complete.
     pub(super) async fn complete(&mut self, turn: &mut Turn) -> Result<(), Halt> {
-        let Some((mut step, mut message)) = turn.message.clone() else {
-            return Err(Halt::internal(&"a finished turn has no message"));
-        };
-        end_message(&mut message, self.clock.now(), None);
         let usage = turn.usage.unwrap_or_default();
-        self.end_step(&mut step, StepStatus::Completed, usage);
+        let mut events = Vec::new();
+        // Without a message, an earlier attempt has stored it.
+        let mut ended = turn.message.clone();
+        if let Some((step, message)) = &mut ended {
+            end_message(message, self.clock.now(), None);
+            self.end_step(step, StepStatus::Completed, usage);
+            events.push(RunEvent::MessageEnded(Box::new(message.clone())));
+            events.push(RunEvent::StepEnded(Box::new(step.clone())));
+        }
+        let (steps, messages) = ended.iter().map(|(step, message)| (step, message)).unzip();
         let spent = self.spent;
         self.spent += usage;
         let state = self.ended(RunStatus::Completed, RunOutcome::default());
-        let events = vec![
-            RunEvent::MessageEnded(Box::new(message.clone())),
-            RunEvent::StepEnded(Box::new(step.clone())),
-            RunEvent::RunChanged(Box::new(state.clone())),
-        ];
-        if let Err(halt) = self
-            .commit(vec![&step], vec![&message], Some(state), events)
-            .await
-        {
+        events.push(RunEvent::RunChanged(Box::new(state.clone())));
+        if let Err(halt) = self.commit(steps, messages, Some(state), events).await {
             // Not committed, the turn is still open for whoever ends it now.
             self.spent = spent;
             return Err(halt);
@@ -142,7 +140,10 @@ impl Driver {
             RunEvent::MessageEnded(Box::new(message.clone())),
             RunEvent::StepEnded(Box::new(step.clone())),
         ];
-        self.commit(vec![&step], vec![&message], None, events).await
+        self.commit(vec![&step], vec![&message], None, events)
+            .await?;
+        self.said = Some(message.id);
+        Ok(())
     }
 
     pub(super) fn end_step(&mut self, step: &mut RunStep, status: StepStatus, usage: Usage) {
@@ -196,6 +197,7 @@ impl Driver {
             return Err(halt);
         }
         self.turns += 1;
+        self.said = None;
         Ok(go_on)
     }
 

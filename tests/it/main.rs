@@ -1,5 +1,49 @@
-//! Tests of the server from the outside.
+//! Tests of the server from the outside: real processes on a real PostgreSQL.
+//!
+//! Every test has a database of its own, most of them in one cluster that lives as long as this
+//! program. Tests wait for events, never for time to pass; what takes longer than [`PATIENCE`]
+//! has failed.
 
+mod app;
+mod client;
+mod cluster;
+mod crash;
 mod embedded_postgres;
+mod endings;
+mod fake_model;
+mod lease;
+mod pair;
 mod program;
+mod proxy;
 mod running;
+mod sequence;
+mod stage;
+mod streams;
+mod transitions;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives it up. Far more than anything takes, so that a
+/// busy machine fails no test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits for something that must come.
+async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, coming).await {
+        Ok(came) => came,
+        Err(_) => panic!("never came: {what}"),
+    }
+}

@@ -1,0 +1,341 @@
+//! A run survives the death of its process at any statement.
+//!
+//! For every statement that a scenario makes the server execute, the server is killed once just
+//! after it heard that the statement is done, and once just before. Another one starts on the same
+//! database, and must bring the run to a good end with nothing lost, doubled or half made.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, Reply, id};
+use crate::cluster::Db;
+use crate::proxy::{Moment, Proxy};
+use crate::sequence::{self, TERMINAL, text};
+
+/// Lost runs are to be taken over soon.
+const SETTINGS: [(&str, &str); 1] = [("ASSISTD_LEASE", "1s")];
+
+const QUESTION: &str = "What is it like outside?";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    /// One message, streamed.
+    Text,
+    /// Text, a call, its output, and text again, polled.
+    Function,
+    /// Cancelled while the message is being streamed.
+    Cancel,
+}
+
+/// What the server had said before it died.
+#[derive(Debug, Default)]
+struct Heard {
+    run: Option<String>,
+    submitted: bool,
+    cancelled: bool,
+}
+
+/// The connection broke.
+#[derive(Debug)]
+struct Cut;
+
+impl From<reqwest::Error> for Cut {
+    fn from(_: reqwest::Error) -> Self {
+        Self
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_run_survives_a_kill_at_any_statement() {
+    survives(Scenario::Text, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_run_survives_a_kill_at_any_statement() {
+    survives(Scenario::Function, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_survives_a_kill_at_any_statement() {
+    survives(Scenario::Cancel, 6).await;
+}
+
+/// Both moments side by side. The scenario must take at least so many statements, or the kills did
+/// not happen.
+async fn survives(scenario: Scenario, at_least: usize) {
+    let told = tokio::spawn(kill_at_every_statement(scenario, Moment::Told));
+    let untold = tokio::spawn(kill_at_every_statement(scenario, Moment::Untold));
+    for kills in [told, untold] {
+        let kills = kills
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        assert!(kills >= at_least, "only {kills} statements were seen");
+    }
+}
+
+/// How many kills it took until the scenario went through undisturbed.
+async fn kill_at_every_statement(scenario: Scenario, moment: Moment) -> usize {
+    let db = Db::new().await;
+    let proxy = Proxy::start(&db).await;
+    let mut server = Server::start_at(&proxy.url, &SETTINGS).await;
+    let assistant = scenario.assistant(&server.client()).await;
+    for kills in 0.. {
+        let client = server.client();
+        let thread = client.thread(QUESTION).await;
+        let mut heard = Heard::default();
+        proxy.kill_at(kills + 1, moment, server.pid());
+        let played = scenario
+            .play(&client, &thread, &assistant, &mut heard)
+            .await;
+        if proxy.disarm() {
+            played.expect("the server was spared");
+            let run = heard.run.expect("the scenario makes a run");
+            verify(scenario, &client, &db, &thread, &run).await;
+            return kills;
+        }
+        server.wait().await;
+        server = Server::start_at(&proxy.url, &SETTINGS).await;
+        let client = server.client();
+        let run = settle(scenario, &client, &thread, &assistant, &heard).await;
+        verify(scenario, &client, &db, &thread, &run).await;
+    }
+    unreachable!("there are no more statements than numbers");
+}
+
+impl Scenario {
+    async fn assistant(self, client: &Client) -> String {
+        match self {
+            Self::Text => client.assistant("hello").await,
+            Self::Function => {
+                let function = json!({"name": "get_weather", "parameters": {}});
+                let tools = json!([{"type": "function", "function": function}]);
+                let body = json!({"model": "scripted/weather", "tools": tools});
+                client.assistant_with(body).await
+            }
+            Self::Cancel => client.assistant("slow").await,
+        }
+    }
+
+    /// Does what a client does, until all is done or the connection breaks.
+    async fn play(
+        self,
+        client: &Client,
+        thread: &str,
+        assistant: &str,
+        heard: &mut Heard,
+    ) -> Result<(), Cut> {
+        let runs = format!("/threads/{thread}/runs");
+        if self == Self::Function {
+            let run = post(client, &runs, &json!({"assistant_id": assistant})).await?;
+            let run = id(&run);
+            heard.run = Some(run.clone());
+            let waiting = poll(client, thread, &run, &["requires_action"]).await?;
+            post(
+                client,
+                &format!("{runs}/{run}/submit_tool_outputs"),
+                &outputs(&waiting),
+            )
+            .await?;
+            heard.submitted = true;
+            poll(client, thread, &run, &TERMINAL).await?;
+            return Ok(());
+        }
+        let body = json!({"assistant_id": assistant, "stream": true});
+        let mut stream = client.try_stream(&runs, &body).await?;
+        loop {
+            let event = stream.try_next().await.ok_or(Cut)?.map_err(|_| Cut)?;
+            match event.name.as_str() {
+                "thread.run.created" => heard.run = Some(id(&event.data)),
+                "thread.message.delta" if self == Self::Cancel && !heard.cancelled => {
+                    let run = heard.run.as_deref().expect("it was created before");
+                    post(client, &format!("{runs}/{run}/cancel"), &json!({})).await?;
+                    heard.cancelled = true;
+                }
+                "done" => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A `POST` that succeeds unless the connection breaks.
+async fn post(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
+    let Reply { status, body, .. } = client.send(Method::POST, path, Some(body)).await?;
+    assert_eq!(status, 200, "{path}: {body}");
+    Ok(body)
+}
+
+async fn poll(client: &Client, thread: &str, run: &str, until: &[&str]) -> Result<Value, Cut> {
+    let path = format!("/threads/{thread}/runs/{run}");
+    loop {
+        let Reply { status, body, .. } = client.send(Method::GET, &path, None).await?;
+        assert_eq!(status, 200, "{path}: {body}");
+        if until.contains(&body["status"].as_str().expect("a run has a status")) {
+            return Ok(body);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+fn outputs(run: &Value) -> Value {
+    let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
+    let calls = calls.as_array().expect("the run waits for outputs");
+    let outputs = calls
+        .iter()
+        .map(|call| json!({"tool_call_id": call["id"], "output": "sunny"}));
+    json!({"tool_outputs": outputs.collect::<Value>()})
+}
+
+/// Goes on where the scenario was cut, until the run is over; the run's id.
+async fn settle(
+    scenario: Scenario,
+    client: &Client,
+    thread: &str,
+    assistant: &str,
+    heard: &Heard,
+) -> String {
+    let runs = client.list(&format!("/threads/{thread}/runs")).await;
+    assert!(runs.len() < 2, "the run is there twice: {runs:?}");
+    let found = runs.first().map(id);
+    if heard.run.is_some() {
+        assert_eq!(found, heard.run, "the run is lost");
+    }
+    let run = match found {
+        Some(run) => run,
+        None => client.run(thread, assistant).await,
+    };
+    let resting = [TERMINAL.as_slice(), &["requires_action"]].concat();
+    let mut ended = client.run_in(thread, &run, &resting).await;
+    if ended["status"] == "requires_action" {
+        assert!(!heard.submitted, "the outputs are lost");
+        let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
+        client.post(&path, outputs(&ended)).await;
+        ended = client.run_in(thread, &run, &TERMINAL).await;
+    }
+    let allowed: &[&str] = match scenario {
+        Scenario::Text | Scenario::Function => &["completed"],
+        Scenario::Cancel if heard.cancelled => &["cancelled"],
+        Scenario::Cancel => &["cancelled", "completed"],
+    };
+    assert!(
+        allowed.contains(&ended["status"].as_str().unwrap_or_default()),
+        "{ended}"
+    );
+    run
+}
+
+/// Everything that must hold of an ended run, however it got there.
+async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, run: &str) {
+    let ended = client.get(&format!("/threads/{thread}/runs/{run}")).await;
+    let steps = client
+        .list(&format!("/threads/{thread}/runs/{run}/steps"))
+        .await;
+    let messages = client.list(&format!("/threads/{thread}/messages")).await;
+    let (asked, answers) = messages.split_first().expect("the question is there");
+    assert_eq!(text(asked), QUESTION);
+    let texts: Vec<String> = answers.iter().map(text).collect();
+
+    let whole = |scenario| match scenario {
+        Scenario::Text => vec!["Hello! How can I help?"],
+        Scenario::Function => vec!["Let me look.", "The weather: sunny."],
+        Scenario::Cancel => vec![SLOW],
+    };
+    if ended["status"] == "completed" {
+        assert_eq!(texts, whole(scenario), "{steps:#?}");
+        assert!(
+            answers
+                .iter()
+                .all(|message| message["status"] == "completed"),
+            "{answers:#?}"
+        );
+        assert!(
+            steps.iter().all(|step| step["status"] == "completed"),
+            "{steps:#?}"
+        );
+    } else {
+        assert_eq!(ended["status"], "cancelled", "{ended}");
+        assert!(answers.len() < 2, "{answers:#?}");
+        assert!(
+            answers
+                .iter()
+                .all(|message| message["status"] == "incomplete")
+        );
+        assert!(texts.iter().all(|text| SLOW.starts_with(text)), "{texts:?}");
+        assert!(
+            steps.iter().all(|step| step["status"] == "cancelled"),
+            "{steps:#?}"
+        );
+    }
+    verify_steps(scenario, &ended, &steps, answers);
+
+    let told = sequence::check(&client.follow(thread, run, None).await.rest().await);
+    assert_eq!(told.run, ended, "the stream ends with the run as it is");
+    for message in answers {
+        assert_eq!(
+            told.messages.get(&id(message)),
+            Some(message),
+            "told otherwise"
+        );
+    }
+    for step in &steps {
+        let told = told.steps.get(&id(step)).expect("every step was told");
+        assert_eq!(
+            [&told["status"], &told["usage"]],
+            [&step["status"], &step["usage"]]
+        );
+    }
+
+    let open: i64 = sqlx::query_scalar(
+        "select count(*) from run_steps join runs on runs.id = run_id
+         where run_steps.status = 'in_progress' and runs.ended_at is not null",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .expect("the database answers");
+    assert_eq!(open, 0, "an ended run has open steps");
+
+    let again = json!({"role": "user", "content": "And now?"});
+    client
+        .post(&format!("/threads/{thread}/messages"), again)
+        .await;
+    let hello = client.assistant("hello").await;
+    let next = client.run(thread, &hello).await;
+    client.run_in(thread, &next, &["completed"]).await;
+}
+
+/// Steps and messages belong together one to one, and the steps' tokens add up to the run's.
+fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Value]) {
+    let made: Vec<&Value> = steps
+        .iter()
+        .filter(|step| step["type"] == "message_creation")
+        .map(|step| &step["step_details"]["message_creation"]["message_id"])
+        .collect();
+    let written: Vec<&Value> = answers.iter().map(|message| &message["id"]).collect();
+    assert_eq!(made, written, "steps and messages");
+    let calls: Vec<&Value> = steps
+        .iter()
+        .filter(|step| step["type"] == "tool_calls")
+        .collect();
+    match (scenario, calls.as_slice()) {
+        (Scenario::Function, [calls]) => {
+            let calls = &calls["step_details"]["tool_calls"];
+            assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
+            assert_eq!(calls[0]["function"]["output"], "sunny");
+        }
+        (Scenario::Text | Scenario::Cancel, []) => {}
+        _ => panic!("{calls:#?}"),
+    }
+    for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        let sum: u64 = steps
+            .iter()
+            .filter_map(|step| step["usage"][count].as_u64())
+            .sum();
+        assert_eq!(run["usage"][count].as_u64(), Some(sum), "{count}");
+    }
+}
+
+/// What the model `slow` says.
+const SLOW: &str = "One two three four five six seven eight nine ten eleven twelve thirteen \
+    fourteen fifteen sixteen seventeen eighteen nineteen twenty twenty-one twenty-two \
+    twenty-three twenty-four twenty-five twenty-six twenty-seven twenty-eight twenty-nine thirty.";

@@ -1,0 +1,156 @@
+//! What comes of a run whose time is over, or whose process is.
+
+use serde_json::json;
+
+use crate::app::Server;
+use crate::client::id;
+use crate::cluster::Db;
+use crate::fake_model::FakeModel;
+use crate::pair::Pair;
+use crate::sequence;
+
+/// Nobody may get a run because its lease has run out.
+const NEVER: (&str, &str) = ("ASSISTD_LEASE", "1h");
+
+const EXPIRES_SOON: (&str, &str) = ("ASSISTD_RUN_EXPIRY", "4s");
+
+#[tokio::test]
+async fn a_run_expires_while_its_model_is_silent() {
+    let pair = Pair::start(&[NEVER, EXPIRES_SOON]).await;
+    let client = pair.here.client();
+    let thread = client.thread("Hello?").await;
+    let stream = client.run_stream(&thread, &pair.assistant).await;
+    let mut speech = pair.model.call().await.speak();
+    speech.say("One").await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "expired");
+    let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(message["incomplete_details"]["reason"], "run_expired");
+    assert!(told.steps.values().all(|step| step["status"] == "expired"));
+    let stored = client.list(&format!("/threads/{thread}/messages")).await;
+    assert_eq!(stored[1], *message);
+    speech.closed().await;
+}
+
+#[tokio::test]
+async fn a_run_expires_while_it_waits_for_the_caller() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[NEVER, EXPIRES_SOON]).await;
+    let client = server.client();
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let body = json!({"model": "scripted/weather", "tools": [function]});
+    let assistant = client.assistant_with(body).await;
+    let thread = client.thread("Hello?").await;
+    let run = client.run(&thread, &assistant).await;
+    let expired = client.run_in(&thread, &run, &["expired"]).await;
+    assert!(expired["required_action"].is_null(), "{expired}");
+    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    assert_eq!(told.run, expired);
+    let steps = client
+        .list(&format!("/threads/{thread}/runs/{run}/steps"))
+        .await;
+    let statuses: Vec<_> = steps.iter().map(|step| &step["status"]).collect();
+    assert_eq!(statuses, ["completed", "expired"]);
+}
+
+#[tokio::test]
+async fn a_run_expires_while_it_waits_for_a_worker() {
+    let db = Db::new().await;
+    let model = FakeModel::start().await;
+    let one_slot = ("ASSISTD_MAX_CONCURRENT_RUNS", "1");
+    let settings = [&model.settings()[..], &[NEVER, one_slot]].concat();
+    let patient = Server::start(&db, &settings).await;
+    let hasty = Server::start(&db, &[&settings[..], &[EXPIRES_SOON]].concat()).await;
+    let client = patient.client();
+    let assistant = client.assistant_with(json!({"model": "fake"})).await;
+    // Both have their hands full with runs that do not expire soon.
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        let thread = client.thread("Hello?").await;
+        client.run(&thread, &assistant).await;
+        silent.push(model.call().await);
+    }
+    let client = hasty.client();
+    let thread = client.thread("Hello?").await;
+    let run = client.run(&thread, &assistant).await;
+    let expired = client.run_in(&thread, &run, &["expired"]).await;
+    assert!(expired["started_at"].is_null(), "{expired}");
+    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    assert_eq!(told.run, expired);
+    assert!(told.steps.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
+    let mut pair = Pair::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "1h")]).await;
+    let client = pair.here.client();
+    let thread = client.thread("Hello?").await;
+    let mut stream = client.run_stream(&thread, &pair.assistant).await;
+    let mut speech = pair.model.call().await.speak();
+    speech.say("One").await;
+    let mut seen = stream.until("thread.message.delta").await;
+    pair.here.terminate();
+    // It has heard when it takes no more connections.
+    crate::eventually("the end of the listener", || async {
+        let client = pair.here.client();
+        let sent = client.send(reqwest::Method::GET, "//healthz", None).await;
+        sent.is_err().then_some(())
+    })
+    .await;
+    speech.say(" two").await;
+    speech.finish().await;
+    seen.extend(stream.rest().await);
+    let told = sequence::check(&seen);
+    assert_eq!(told.run["status"], "completed");
+    assert!(pair.here.wait().await.success());
+}
+
+#[tokio::test]
+async fn a_server_that_stops_gives_back_what_it_cannot_finish() {
+    let mut pair = Pair::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "10ms")]).await;
+    let (thread, run) = pair.run().await;
+    let mut abandoned = pair.model.call().await.speak();
+    abandoned.say("One").await;
+    pair.here.terminate();
+    pair.model.call().await.say("Hello!").await;
+    let client = pair.there.client();
+    let ended = client.run_in(&thread, &run, &["completed"]).await;
+    assert!(pair.here.wait().await.success());
+    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    assert_eq!(told.run, ended);
+    let messages = client.list(&format!("/threads/{thread}/messages")).await;
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+    assert_eq!(sequence::text(&messages[1]), "Hello!");
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_the_runs_of_one_that_was_killed() {
+    let pair = Pair::start(&[("ASSISTD_LEASE", "1s")]).await;
+    let (thread, run) = pair.run().await;
+    let client = pair.there.client();
+    let mut stream = client.follow(&thread, &run, None).await;
+    let mut abandoned = pair.model.call().await.speak();
+    abandoned.say("One").await;
+    let mut seen = stream.until("thread.message.delta").await;
+    pair.here.kill().await;
+    pair.model.call().await.say("Hello!").await;
+    seen.extend(stream.rest().await);
+
+    // The reader hears how the first message ended, and then the whole second one.
+    let told = sequence::check(&seen);
+    let mut messages: Vec<_> = told.messages.values().collect();
+    messages.sort_by_key(|message| message["status"].to_string());
+    let [whole, broken] = messages[..] else {
+        panic!("{messages:#?}");
+    };
+    assert_eq!(broken["incomplete_details"]["reason"], "run_failed");
+    assert_eq!(sequence::text(broken), "One");
+    let stored = client.list(&format!("/threads/{thread}/messages")).await;
+    assert_eq!(stored.len(), 2, "the broken message was never stored");
+    assert_eq!(stored[1], *whole);
+    let ended = client.get(&format!("/threads/{thread}/runs/{run}")).await;
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(id(&ended), run);
+}

@@ -1,0 +1,182 @@
+//! A model server that says what a test tells it to, when the test tells it to.
+
+use std::io;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Response, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::soon;
+
+/// A model server. Calls wait until the test takes them.
+pub struct FakeModel {
+    /// For `OPENAI_BASE_URL`.
+    pub base_url: String,
+    calls: Mutex<mpsc::UnboundedReceiver<Call>>,
+}
+
+/// A call that waits for its answer. Dropped, it gets none.
+pub struct Call {
+    /// What was asked.
+    pub request: Value,
+    answer: oneshot::Sender<Response<Body>>,
+}
+
+/// An answer that is being given, piece by piece. Dropped before it is finished, it ends the way
+/// it does when a server dies.
+pub struct Speech(Option<mpsc::Sender<io::Result<Bytes>>>);
+
+impl FakeModel {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let (sender, calls) = mpsc::unbounded_channel();
+        let router = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .with_state(sender);
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("there are free ports");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self {
+            base_url: format!("http://{address}/v1"),
+            calls: Mutex::new(calls),
+        }
+    }
+
+    /// The settings of a server that asks this model.
+    pub fn settings(&self) -> [(&str, &str); 2] {
+        [
+            ("OPENAI_BASE_URL", &self.base_url),
+            ("OPENAI_API_KEY", "sk-model"),
+        ]
+    }
+
+    /// The next call.
+    pub async fn call(&self) -> Call {
+        let call = async { self.calls.lock().await.recv().await };
+        soon("a call of the model", call)
+            .await
+            .expect("the model serves")
+    }
+}
+
+async fn complete(
+    State(calls): State<mpsc::UnboundedSender<Call>>,
+    Json(request): Json<Value>,
+) -> Response<Body> {
+    let (answer, given) = oneshot::channel();
+    let _ = calls.send(Call { request, answer });
+    given.await.unwrap_or_else(|_| {
+        let broken = tokio_stream::iter([Err::<Bytes, _>(broken())]);
+        Response::new(Body::from_stream(broken))
+    })
+}
+
+fn broken() -> io::Error {
+    io::Error::other("the model server dies")
+}
+
+impl Call {
+    /// Answers with a status and a body.
+    pub fn answer(self, status: u16, headers: &[(&str, &str)], body: impl Into<Body>) {
+        let mut response = Response::builder()
+            .status(StatusCode::from_u16(status).expect("tests use known statuses"))
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        // A caller that has gone away needs no answer.
+        let _ = self
+            .answer
+            .send(response.body(body.into()).expect("it is well formed"));
+    }
+
+    /// Answers with an error as OpenAI writes it.
+    pub fn refuse(self, status: u16, code: &str, message: &str) {
+        let error = json!({"error": {"message": message, "type": "error", "code": code}});
+        self.answer(status, &[], error.to_string());
+    }
+
+    /// Begins a streamed answer.
+    pub fn speak(self) -> Speech {
+        let (sender, pieces) = mpsc::channel(1);
+        let response = Response::builder()
+            .header("content-type", "text/event-stream")
+            .body(Body::from_stream(ReceiverStream::new(pieces)));
+        let _ = self.answer.send(response.expect("it is well formed"));
+        Speech(Some(sender))
+    }
+
+    /// Says all of it.
+    pub async fn say(self, text: &str) {
+        let mut speech = self.speak();
+        speech.say(text).await;
+        speech.finish().await;
+    }
+}
+
+impl Speech {
+    /// Sends bytes as they are. A caller that has gone away hears nothing.
+    pub async fn send(&mut self, bytes: impl Into<Bytes>) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.send(Ok(bytes.into())).await;
+        }
+    }
+
+    /// Sends a chunk.
+    pub async fn chunk(&mut self, choices: Value, usage: Value) {
+        let chunk = json!({
+            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "fake",
+            "choices": choices, "usage": usage,
+        });
+        self.send(format!("data: {chunk}\n\n")).await;
+    }
+
+    /// Says something.
+    pub async fn say(&mut self, text: &str) {
+        let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
+        self.chunk(json!([choice]), Value::Null).await;
+    }
+
+    /// Ends the answer, and says that it cost 10 and 5 tokens.
+    pub async fn finish(mut self) {
+        self.stop().await;
+        let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+        self.chunk(json!([]), usage).await;
+        self.end().await;
+    }
+
+    /// Says that the answer is complete.
+    pub async fn stop(&mut self) {
+        let choice = json!({"index": 0, "delta": {}, "finish_reason": "stop"});
+        self.chunk(json!([choice]), Value::Null).await;
+    }
+
+    /// Ends the stream in good order.
+    pub async fn end(mut self) {
+        self.send("data: [DONE]\n\n").await;
+        self.0 = None;
+    }
+
+    /// Waits until the caller has hung up.
+    pub async fn closed(&self) {
+        if let Some(sender) = &self.0 {
+            soon("the end of a call", sender.closed()).await;
+        }
+    }
+}
+
+impl Drop for Speech {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            // There is room, or pieces that nobody takes; then nobody minds the end either.
+            let _ = sender.try_send(Err(broken()));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Stands between a server and its database, and kills the server at a chosen statement.
+
+use std::io;
+use std::sync::Arc;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::cluster::{Db, cluster};
+
+/// When to kill, seen from the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The statement is done, and the server was told.
+    Told,
+    /// The statement is done, and the server will never hear of it.
+    Untold,
+}
+
+/// A way to a database that counts finished statements.
+pub struct Proxy {
+    /// For `DATABASE_URL`.
+    pub url: String,
+    fuse: Arc<Fuse>,
+}
+
+/// A fuse that burns one statement at a time.
+#[derive(Default)]
+struct Fuse(Mutex<Option<Burning>>);
+
+struct Burning {
+    left: usize,
+    moment: Moment,
+    victim: Pid,
+}
+
+impl Proxy {
+    /// A way to this database.
+    pub async fn start(db: &Db) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("there are free ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        let fuse = Arc::new(Fuse::default());
+        tokio::spawn(serve(listener, fuse.clone()));
+        Self {
+            url: format!(
+                "postgres://assistd@127.0.0.1:{port}/{}?sslmode=disable",
+                db.name
+            ),
+            fuse,
+        }
+    }
+
+    /// Kills the process at the `n`th statement from now on, counted from one.
+    pub fn kill_at(&self, n: usize, moment: Moment, victim: Pid) {
+        *self.fuse.0.lock() = Some(Burning {
+            left: n,
+            moment,
+            victim,
+        });
+    }
+
+    /// Whether the kill was still to come; now it will not.
+    pub fn disarm(&self) -> bool {
+        self.fuse.0.lock().take().is_some()
+    }
+}
+
+impl Fuse {
+    /// Counts a statement; what to do now if it was the one.
+    fn burn(&self) -> Option<Burning> {
+        let mut burning = self.0.lock();
+        burning.as_mut()?.left -= 1;
+        burning.take_if(|burning| burning.left == 0)
+    }
+}
+
+async fn serve(listener: TcpListener, fuse: Arc<Fuse>) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(connect(client, fuse.clone()));
+    }
+}
+
+/// Carries one connection. It ends with an error whenever one side is killed, which is our trade.
+async fn connect(client: TcpStream, fuse: Arc<Fuse>) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let (mut asks, to_client) = client.into_split();
+    let database = UnixStream::connect(cluster().socket()).await?;
+    let (from_database, mut to_database) = database.into_split();
+    let answers = tokio::spawn(carry_answers(from_database, to_client, fuse));
+    let _ = tokio::io::copy(&mut asks, &mut to_database).await;
+    drop(to_database);
+    let _ = answers.await;
+    Ok(())
+}
+
+/// Carries the database's messages: a byte that says what it is, four bytes of length (which
+/// counts itself), and the rest.
+async fn carry_answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    fuse: Arc<Fuse>,
+) -> io::Result<()> {
+    const COMMAND_COMPLETE: u8 = b'C';
+    const READY_FOR_QUERY: u8 = b'Z';
+    let mut executed = false;
+    loop {
+        let mut message = vec![0; 5];
+        from.read_exact(&mut message).await?;
+        let length = [message[1], message[2], message[3], message[4]];
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        message.resize(length + 1, 0);
+        from.read_exact(&mut message[5..]).await?;
+        executed |= message[0] == COMMAND_COMPLETE;
+        let done = message[0] == READY_FOR_QUERY && std::mem::take(&mut executed);
+        let Some(burning) = done.then(|| fuse.burn()).flatten() else {
+            to.write_all(&message).await?;
+            continue;
+        };
+        if burning.moment == Moment::Told {
+            to.write_all(&message).await?;
+        }
+        // The test waits for the process only after this, so the id is still its own.
+        let _ = kill(burning.victim, Signal::SIGKILL);
+        return Ok(());
+    }
+}

@@ -1,0 +1,115 @@
+//! The table of transitions is the law; this proves that the SQL obeys it, pair by pair.
+
+use assistd::domain::run::{Run, RunOutcome, RunStatus};
+use assistd::store::runs::{Changes, Lease, SubmitError};
+use assistd::store::{self, StoreError};
+
+use crate::stage::{CALL, Stage, call, calls, claimant, state, step};
+
+#[tokio::test]
+async fn every_transition_obeys_the_table() {
+    let stage = Stage::new().await;
+    for from in RunStatus::ALL {
+        for to in RunStatus::ALL {
+            let (run, lease) = stage.place(from).await;
+            let allowed = to.allowed_from().contains(&from);
+            assert_eq!(
+                stage.try_to(&run, &lease, to).await,
+                allowed,
+                "{from:?} -> {to:?}"
+            );
+            let now = stage.row(&run.id).await.0;
+            assert_eq!(now, if allowed { to } else { from }, "{from:?} -> {to:?}");
+            sqlx::query("delete from runs")
+                .execute(stage.pool())
+                .await
+                .expect("the stage can be cleared");
+        }
+    }
+}
+
+impl Stage {
+    /// A run in this status, due, with a call that waits, and the lease of its last worker.
+    async fn place(&self, status: RunStatus) -> (Run, Lease) {
+        let worker = claimant("worker");
+        let (run, lease) = self.leased(&worker).await;
+        let waiting = step(&run, calls());
+        let changes = Changes {
+            steps: vec![&waiting],
+            ..Changes::default()
+        };
+        let stored = store::runs::commit(self.pool(), &worker, &lease, &changes).await;
+        stored.expect("a worker can write");
+        let outcome = RunOutcome {
+            required_calls: vec![call()],
+            ..RunOutcome::default()
+        };
+        sqlx::query(
+            "update runs set status = $2, outcome = $3,
+                 ended_at = case when $4 then now() end,
+                 due_at = case when not $4 then now() end,
+                 lease_owner = case when $2 in ('in_progress', 'cancelling') then lease_owner end
+             where id = $1",
+        )
+        .bind(&run.id)
+        .bind(status.as_str())
+        .bind(sqlx::types::Json(outcome))
+        .bind(status.is_terminal())
+        .execute(self.pool())
+        .await
+        .expect("the schema allows every status");
+        (run, lease)
+    }
+
+    /// Tries to bring the run there in the way that leads there; whether it went.
+    async fn try_to(&self, run: &Run, lease: &Lease, to: RunStatus) -> bool {
+        let pool = self.pool();
+        match to {
+            RunStatus::Queued => {
+                let mut transaction = pool.begin().await.expect("the database answers");
+                let outputs = [(CALL.to_owned(), "sunny".to_owned())];
+                let submitted = store::runs::submit(
+                    &mut transaction,
+                    &self.project,
+                    &run.thread,
+                    &run.id,
+                    &outputs,
+                    None,
+                );
+                match submitted.await {
+                    Ok(_) => {
+                        transaction.commit().await.expect("the database answers");
+                        true
+                    }
+                    Err(SubmitError::WrongStatus(_)) => false,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            RunStatus::InProgress => {
+                let claimed = self.claim(&claimant("other")).await;
+                claimed.iter().any(|claimed| claimed.run.state.status == to)
+            }
+            RunStatus::Cancelling => {
+                let asked = store::runs::cancel(pool, &self.project, &run.thread, &run.id).await;
+                asked.expect("the database answers").is_some()
+            }
+            RunStatus::RequiresAction
+            | RunStatus::Cancelled
+            | RunStatus::Failed
+            | RunStatus::Completed
+            | RunStatus::Incomplete
+            | RunStatus::Expired => {
+                let state = state(run, to);
+                let changes = Changes {
+                    state: Some(&state),
+                    ..Changes::default()
+                };
+                match store::runs::commit(pool, &claimant("worker"), lease, &changes).await {
+                    Ok(()) => true,
+                    Err(StoreError::LeaseLost) => false,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+}
