@@ -23,6 +23,7 @@ use crate::domain::ids::{ProjectId, ThreadId};
 use crate::domain::thread::Thread;
 use crate::store;
 use crate::store::messages::NewMessage;
+use crate::store::wakes::Hint;
 
 /// What a client asks for when it creates a thread.
 #[derive(Debug)]
@@ -161,8 +162,13 @@ pub async fn delete(
     Caller(project): Caller,
     InPath((id,)): InPath<(ThreadId,)>,
 ) -> Result<Response, ApiError> {
+    let active = store::runs::active_on(&state.pool, &project, &id).await?;
     if !store::threads::delete(&state.pool, &project, &id).await? {
         return Err(ApiError::no_such("thread", &id));
+    }
+    // Its driver finds out that there is nothing left to write, and its readers hear of it.
+    if let Some(run) = active {
+        state.feed.hint(Hint::Cancel(run));
     }
     Ok(Json(Deleted::new(&id, "thread.deleted")).into_response())
 }

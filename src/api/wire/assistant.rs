@@ -278,10 +278,10 @@ pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError
     Ok(parsed)
 }
 
-/// `"auto"` or an object with a type; kept word for word, but checked.
+/// `"auto"` or an object with a type; checked, and kept word for word.
 fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
     let path = body.path("response_format");
-    let given = match body.any("response_format") {
+    let mut given = match body.any("response_format") {
         None => return Ok(json!("auto")),
         Some(Value::String(word)) if word == "auto" => return Ok(json!("auto")),
         Some(Value::String(word)) => return Err(invalid_value(&path, &word, &["auto"])),
@@ -305,5 +305,9 @@ fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
         schema.finish()?;
     }
     format.finish()?;
+    // Null says no more than leaving out does, and is not shown.
+    if let Some(schema) = given.get_mut("json_schema").and_then(Value::as_object_mut) {
+        schema.retain(|_, value| !value.is_null());
+    }
     Ok(given)
 }
