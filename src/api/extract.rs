@@ -1,11 +1,13 @@
 //! What handlers take from a request. Every refusal has OpenAI's shape.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use bytes::BytesMut;
+use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
@@ -14,6 +16,10 @@ use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
 use crate::domain::ids::{AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix};
 use crate::domain::page::{Order, PageRequest};
+
+/// How long a refused client is listened to. One that is cut off while it sends sees a broken
+/// connection and never the reason.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An id in a path, under the name that routes and error texts give it.
 pub trait PathId: FromStr<Err = WrongPrefix> {
@@ -247,30 +253,19 @@ fn has_nul(value: &mut Value) -> bool {
 /// The whole body of a request that is not a file.
 pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, ApiError> {
     let limit = state.limits.body_bytes;
-    let declared = request.headers().get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let too_large = || {
-        ApiError::too_large(format!(
-            "The request body is too large: this server takes up to {limit} bytes here."
-        ))
-    };
-    if declared.is_some_and(|length| length > limit) {
-        return Err(too_large());
+    let mut pieces = request.into_body().into_data_stream();
+    let mut body = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| ApiError::invalid("The request body ended early."))?;
+        if body.len() + piece.len() > limit {
+            drop(body);
+            let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
+            drop(tokio::time::timeout(PATIENCE, rest).await);
+            return Err(ApiError::too_large(format!(
+                "The request body is too large: this server takes up to {limit} bytes here."
+            )));
+        }
+        body.extend_from_slice(&piece);
     }
-    axum::body::to_bytes(request.into_body(), limit)
-        .await
-        .map_err(|error| {
-            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-            while let Some(error) = cause {
-                if error.is::<http_body_util::LengthLimitError>() {
-                    return too_large();
-                }
-                cause = error.source();
-            }
-            ApiError::upstream(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
-                "The request body ended early.",
-            )
-        })
+    Ok(body.freeze())
 }

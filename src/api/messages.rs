@@ -26,16 +26,21 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let new = parse_new(body)?;
     check_files(&state, &project, std::slice::from_ref(&new)).await?;
-    let message = store::messages::insert(&state.pool, &project, &thread, &new).await?;
-    let Some(message) = message else {
-        return Err(
-            match store::runs::active_on(&state.pool, &project, &thread).await? {
-                Some(run) => ApiError::invalid(format!(
-                    "Can't add messages to {thread} while a run {run} is active."
-                )),
-                None => threads::missing(&state, &project, &thread).await?,
-            },
-        );
+    let mut tries = 0..threads::TRIES_WHEN_BUSY;
+    let message = loop {
+        if let Some(message) = store::messages::insert(&state.pool, &project, &thread, &new).await?
+        {
+            break message;
+        }
+        if let Some(run) = store::runs::active_on(&state.pool, &project, &thread).await? {
+            return Err(ApiError::invalid(format!(
+                "Can't add messages to {thread} while a run {run} is active."
+            )));
+        }
+        threads::check(&state, &project, &thread).await?;
+        if tries.next().is_none() {
+            return Err(threads::restless());
+        }
     };
     let files = code_interpreter_files(std::slice::from_ref(&new));
     if !files.is_empty() {

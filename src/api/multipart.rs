@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::BodyDataStream;
 use axum::extract::{FromRequest, Request};
@@ -18,6 +17,7 @@ use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::extract::PATIENCE;
 use crate::api::state::ApiState;
 use crate::api::validate::{Object, missing};
 use crate::blobs::BlobError;
@@ -32,10 +32,6 @@ const MAX_FIELDS: usize = 32;
 /// How much the parser is given at a time. It takes a few of these ahead, out of what it may take
 /// of a small thing, so this must be much less.
 const PIECE: usize = SMALL / 8;
-
-/// How long a refused client is listened to. One that is cut off while it sends sees a broken
-/// connection, and tries again, instead of the reason.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file that came in a form.
 #[derive(Debug)]

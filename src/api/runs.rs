@@ -45,14 +45,20 @@ pub async fn create(
 
     let slot = state.queue.reserve();
     let new = new_run(&state, &thread, &request, config);
-    let stored = insert(&state, &project, &new, &request, slot.as_ref()).await;
-    let (run, lease) = match stored {
-        Ok(Some(stored)) => stored,
-        Ok(None) => return Err(ApiError::no_such("thread", &thread)),
-        Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
-            return Err(busy(&state, &project, &thread).await?);
+    let mut tries = 0..threads::TRIES_WHEN_BUSY;
+    let (run, lease) = loop {
+        match insert(&state, &project, &new, &request, slot.as_ref()).await {
+            Ok(Some(stored)) => break stored,
+            Ok(None) => return Err(ApiError::no_such("thread", &thread)),
+            Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
+                match store::runs::active_on(&state.pool, &project, &thread).await? {
+                    Some(run) => return Err(busy(&thread, &run)),
+                    None if tries.next().is_some() => {}
+                    None => return Err(threads::restless()),
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
     };
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
@@ -348,19 +354,8 @@ fn queued(mut run: Run) -> Run {
     run
 }
 
-async fn busy(
-    state: &ApiState,
-    project: &ProjectId,
-    thread: &ThreadId,
-) -> Result<ApiError, ApiError> {
-    Ok(
-        match store::runs::active_on(&state.pool, project, thread).await? {
-            Some(run) => {
-                ApiError::invalid(format!("Thread {thread} already has an active run {run}."))
-            }
-            None => threads::missing(state, project, thread).await?,
-        },
-    )
+fn busy(thread: &ThreadId, run: &RunId) -> ApiError {
+    ApiError::invalid(format!("Thread {thread} already has an active run {run}."))
 }
 
 async fn refused(

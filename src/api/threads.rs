@@ -23,6 +23,7 @@ use crate::domain::ids::{ProjectId, ThreadId};
 use crate::domain::thread::Thread;
 use crate::store;
 use crate::store::messages::NewMessage;
+use crate::store::wakes::Hint;
 
 /// What a client asks for when it creates a thread.
 #[derive(Debug)]
@@ -161,8 +162,13 @@ pub async fn delete(
     Caller(project): Caller,
     InPath((id,)): InPath<(ThreadId,)>,
 ) -> Result<Response, ApiError> {
+    let active = store::runs::active_on(&state.pool, &project, &id).await?;
     if !store::threads::delete(&state.pool, &project, &id).await? {
         return Err(ApiError::no_such("thread", &id));
+    }
+    // Its driver finds out that there is nothing left to write, and its readers hear of it.
+    if let Some(run) = active {
+        state.feed.hint(Hint::Cancel(run));
     }
     Ok(Json(Deleted::new(&id, "thread.deleted")).into_response())
 }
@@ -180,15 +186,11 @@ pub async fn check(
     }
 }
 
-/// Why a message could not be added to a thread that no run keeps busy: it is missing, or its
-/// run has ended just now, and the client may try again.
-pub async fn missing(
-    state: &ApiState,
-    project: &ProjectId,
-    thread: &ThreadId,
-) -> Result<ApiError, ApiError> {
-    check(state, project, thread).await?;
-    Ok(ApiError::unavailable(
-        "A run on this thread ended just now. Please retry your request.",
-    ))
+/// How often a request is tried again that found a thread busy with a run which had ended by the
+/// time it was looked up.
+pub const TRIES_WHEN_BUSY: u8 = 5;
+
+/// Runs came and went on this thread at every try.
+pub fn restless() -> ApiError {
+    ApiError::unavailable("Other runs on this thread got ahead. Please retry your request.")
 }

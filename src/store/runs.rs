@@ -117,8 +117,9 @@ pub struct NewRun<'a> {
     pub expires_after: Duration,
 }
 
-/// Stores a new run, queued; with a claimant, already in that worker's hands, which saves the
-/// commit of a separate claim. `None` when there is no such thread; an active run on it breaks
+/// Stores a new run, queued; with a claimant, already in that worker's hands.
+///
+/// That saves the commit of a separate claim. `None` when there is no such thread; an active run on it breaks
 /// `runs_one_active_per_thread`.
 pub async fn insert(
     db: impl PgExecutor<'_>,

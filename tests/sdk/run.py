@@ -25,7 +25,8 @@ ROOT = HERE.parents[1]
 SERVER = os.environ.get("ASSISTD_BIN", str(ROOT / "target" / "debug" / "assistd"))
 START_SECONDS = 60
 STOP_SECONDS = 30
-SHORT_EXPIRY = "4s"
+# The second server also asks for the header that the first leaves optional.
+SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true"}
 
 # The counts at the end of a runner's output: pytest's last line, and the summary of node's test runner.
 COUNTS = {
@@ -113,14 +114,13 @@ def answers(url):
         return False
 
 
-def start_server(processes, work, data, name, keys, expiry):
+def start_server(processes, work, data, name, keys, special):
     port = free_port()
-    settings = {
+    settings = special | {
         "ASSISTD_LISTEN": f"127.0.0.1:{port}",
         "ASSISTD_DATA_DIR": str(data / name),
         "ASSISTD_API_KEYS": keys,
         "ASSISTD_SCRIPT": str(HERE / "script.yaml"),
-        "ASSISTD_RUN_EXPIRY": expiry,
         "ASSISTD_UPSTREAM_RETRIES": "2",
         "ASSISTD_POLL_AFTER_MS": "50",
     }
@@ -213,8 +213,8 @@ def run_all(suites, options, temporary):
     keys = ",".join(f"{suite.name}:{suite.key}" for suite in suites) + ",stranger:sk-test-stranger"
     processes = Processes(work)
     try:
-        usual = start_server(processes, work, data, "usual", keys, "10m")
-        short_lived = start_server(processes, work, data, "short-lived", keys, SHORT_EXPIRY)
+        usual = start_server(processes, work, data, "usual", keys, {})
+        short_lived = start_server(processes, work, data, "short-lived", keys, SHORT_LIVED)
         proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
         arguments = options.args.split()
         with ThreadPoolExecutor(options.jobs) as pool:

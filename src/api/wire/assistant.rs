@@ -177,12 +177,10 @@ fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
     Ok(parsed)
 }
 
-fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
-    let mut function = tool
-        .object("function")?
-        .ok_or_else(|| missing(&tool.path("function")))?;
-    let path = function.path("name");
-    let name = function.required_string("name", 64)?;
+/// The name of a function or of a schema, as models take it.
+fn parse_name(object: &mut Object) -> Result<String, ApiError> {
+    let path = object.path("name");
+    let name = object.required_string("name", 64)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(ApiError::invalid(format!(
@@ -192,6 +190,14 @@ fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
         .param(path)
         .code("invalid_value"));
     }
+    Ok(name)
+}
+
+fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
+    let mut function = tool
+        .object("function")?
+        .ok_or_else(|| missing(&tool.path("function")))?;
+    let name = parse_name(&mut function)?;
     let description = function.string("description", usize::MAX)?;
     let parameters = match function.object("parameters")? {
         Some(object) => Value::Object(object.rest()),
@@ -272,10 +278,10 @@ pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError
     Ok(parsed)
 }
 
-/// `"auto"` or an object with a type; kept word for word, but checked.
+/// `"auto"` or an object with a type; checked, and kept word for word.
 fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
     let path = body.path("response_format");
-    let given = match body.any("response_format") {
+    let mut given = match body.any("response_format") {
         None => return Ok(json!("auto")),
         Some(Value::String(word)) if word == "auto" => return Ok(json!("auto")),
         Some(Value::String(word)) => return Err(invalid_value(&path, &word, &["auto"])),
@@ -292,12 +298,16 @@ fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
         let mut schema = format
             .object("json_schema")?
             .ok_or_else(|| missing(&path))?;
-        schema.required_string("name", 64)?;
+        parse_name(&mut schema)?;
         schema.string("description", usize::MAX)?;
         schema.object("schema")?;
         schema.boolean("strict")?;
         schema.finish()?;
     }
     format.finish()?;
+    // Null says no more than leaving out does, and is not shown.
+    if let Some(schema) = given.get_mut("json_schema").and_then(Value::as_object_mut) {
+        schema.retain(|_, value| !value.is_null());
+    }
     Ok(given)
 }

@@ -53,12 +53,19 @@ def existing_objects():
     }
 
 
-def run_pass(name, folder, parameters, excluded):
-    """One run of the fuzzer; gives whether it found nothing."""
-    lines = ["[parameters]", *(f'"path.{key}" = {json.dumps(value)}' for key, value in parameters.items())]
+def run_pass(name, folder, ids, excluded):
+    """One run of the fuzzer with these ids in paths and bodies; gives whether it found nothing."""
+    lines = ["[parameters]", *(f'"path.{key}" = {json.dumps(value)}' for key, value in ids.items())]
     config = folder / f"{name}.toml"
     config.write_text("\n".join(lines) + "\n")
-    command = [str(SCHEMATHESIS), "--config-file", str(config), "run", f"{SERVER}/openapi.json", "--url", SERVER]
+    document = send("GET", "/openapi.json", base=SERVER).json
+    if "assistant_id" in ids:
+        for request in ("CreateRunRequest", "CreateThreadAndRunRequest"):
+            properties = document["components"]["schemas"][request]["properties"]
+            properties["assistant_id"] = {"const": ids["assistant_id"]}
+    described = folder / f"{name}.json"
+    described.write_text(json.dumps(document))
+    command = [str(SCHEMATHESIS), "--config-file", str(config), "run", str(described), "--url", SERVER]
     command += ["--header", f"Authorization: Bearer {KEY}", "--checks", ",".join(CHECKS)]
     command += ["--phases", "coverage,fuzzing", "--max-examples", "25", "--seed", "7", "--no-color"]
     command += ["--warnings", "off", "--continue-on-failure", "--request-timeout", "60"]

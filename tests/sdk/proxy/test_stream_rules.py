@@ -85,6 +85,31 @@ def test_an_event_after_the_end_is_noticed():
     )
 
 
+def test_only_a_run_that_is_read_again_goes_on_after_requires_action():
+    rules = {name: StreamRules(name) for name in ("createRun", "streamRun")}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}", "output": None}}
+    pending = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    step = STEP | {"step_details": {"type": "tool_calls", "tool_calls": []}}
+    action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [pending]}}
+    events = good_stream()[:3] + [
+        ("thread.run.step.created", step),
+        ("thread.run.step.in_progress", step),
+        ("thread.run.step.delta", {"id": "step_1", "delta": {"step_details": {"type": "tool_calls", "tool_calls": [call]}}}),
+        ("thread.run.requires_action", RUN | {"required_action": action}),
+        ("thread.run.step.completed", STEP | {"step_details": {"type": "tool_calls", "tool_calls": [pending]}}),
+        ("thread.run.queued", RUN),
+        ("thread.run.in_progress", RUN),
+        ("thread.run.completed", RUN),
+        ("done", "[DONE]"),
+    ]
+    for rule in rules.values():
+        for name, data in events:
+            rule.event(name, data)
+        rule.finish(cut_off=False)
+    assert rules["streamRun"].violations == []
+    assert rules["createRun"].violations
+
+
 def test_a_stream_that_was_cut_by_its_reader_is_no_violation():
     rules = StreamRules("createRun")
     for name, data in good_stream()[:8]:

@@ -239,10 +239,6 @@ async def test_headers_name_the_request_and_the_version(client):
     assert KEY not in str(raw.headers)
 
 
-async def test_requests_without_the_beta_header_are_served(client):
-    assert await got(client.beta.threads.create(extra_headers={"OpenAI-Beta": openai.NOT_GIVEN or ""}))
-
-
 async def test_a_tool_of_an_unknown_type_is_refused(client):
     body = await refusal(
         lambda: client.beta.assistants.create(model="scripted/echo", tools=[WEATHER, {"type": "teleporter"}]),

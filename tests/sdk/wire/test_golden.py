@@ -18,7 +18,8 @@ WEATHER = {
 @pytest.fixture
 def post(request):
     def send_here(path, body, base=BASE_URL):
-        answer = send("POST", path, body, base=base, test=request.node.name)
+        beta = {"OpenAI-Beta": "assistants=v2"}
+        answer = send("POST", path, body, base=base, test=request.node.name, headers=beta)
         assert answer.status == 200, answer.body
         return answer
 

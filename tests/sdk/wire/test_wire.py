@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from raw_http import BASE_URL, KEY, begin, events_of, send
+from raw_http import BASE_URL, KEY, SHORT_LIVED_URL, begin, events_of, send
 
 ROOT = BASE_URL.removesuffix("/v1")
 
@@ -41,6 +41,24 @@ def test_a_stream_goes_on_after_the_last_event_seen(http, run):
     events, numbers = events_of(http("GET", path).body)
     rest, rest_numbers = events_of(http("GET", path, headers={"Last-Event-ID": str(numbers[4])}).body)
     assert (rest, rest_numbers) == (events[5:], numbers[5:])
+
+
+def test_a_resumed_run_is_read_again_as_one_stream(http):
+    tool = {"type": "function", "function": {"name": "get_weather"}}
+    assistant_id = http("POST", "/assistants", {"model": "scripted/weather", "tools": [tool]}).json["id"]
+    messages = [{"role": "user", "content": "weather in Oslo"}]
+    thread_id = http("POST", "/threads", {"messages": messages}).json["id"]
+    stream = http("POST", f"/threads/{thread_id}/runs", {"assistant_id": assistant_id, "stream": True})
+    first, _ = events_of(stream.body)
+    run = first[-2][1]
+    call = run["required_action"]["submit_tool_outputs"]["tool_calls"][0]
+    path = f"/threads/{thread_id}/runs/{run['id']}"
+    outputs = {"tool_outputs": [{"tool_call_id": call["id"], "output": "cold"}], "stream": True}
+    second, _ = events_of(http("POST", f"{path}/submit_tool_outputs", outputs).body)
+    whole, _ = events_of(http("GET", f"{path}/stream").body)
+    assert [name for name, _ in whole if "delta" not in name] == [
+        name for name, _ in first[:-1] + second if "delta" not in name
+    ]
 
 
 def test_several_readers_follow_a_running_run(http, request):
@@ -94,6 +112,18 @@ def test_a_request_without_a_key_is_refused(http):
     answer = http("GET", "/assistants", headers={"Authorization": ""})
     assert answer.status == 401
     assert answer.json["error"]["message"].startswith("You didn't provide an API key.")
+
+
+def test_the_beta_header_is_asked_for_where_the_server_requires_it(http):
+    refused = http("GET", "/assistants", base=SHORT_LIVED_URL)
+    assert (refused.status, refused.json["error"]["code"]) == (400, "invalid_beta")
+    assert refused.json["error"]["message"] == (
+        "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by setting the "
+        "header 'OpenAI-Beta: assistants=v2'."
+    )
+    header = {"OpenAI-Beta": "assistants=v2"}
+    assert http("GET", "/assistants", base=SHORT_LIVED_URL, headers=header).status == 200
+    assert http("GET", "/files", base=SHORT_LIVED_URL).status == 200
 
 
 def test_a_key_may_come_as_the_password_of_basic_auth(http):
