@@ -16,8 +16,6 @@ pub struct Pair {
     pub there: Server,
     /// An assistant of the model.
     pub assistant: String,
-    /// Their database.
-    pub db: Db,
 }
 
 impl Pair {
@@ -34,7 +32,6 @@ impl Pair {
             here,
             there,
             assistant,
-            db,
         }
     }
 
