@@ -1,5 +1,6 @@
 //! What comes of a run whose time is over, or whose process is.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::app::Server;
@@ -7,6 +8,7 @@ use crate::client::id;
 use crate::cluster::Db;
 use crate::fake_model::FakeModel;
 use crate::pair::Pair;
+use crate::proxy::{Moment, Proxy};
 use crate::sequence;
 
 /// Nobody may get a run because its lease has run out.
@@ -95,7 +97,7 @@ async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
     // It has heard when it takes no more connections.
     crate::eventually("the end of the listener", || async {
         let client = pair.here.client();
-        let sent = client.send(reqwest::Method::GET, "//healthz", None).await;
+        let sent = client.send(Method::GET, "//healthz", None).await;
         sent.is_err().then_some(())
     })
     .await;
@@ -153,4 +155,42 @@ async fn a_replica_takes_over_the_runs_of_one_that_was_killed() {
     let ended = client.get(&format!("/threads/{thread}/runs/{run}")).await;
     assert_eq!(ended["status"], "completed");
     assert_eq!(id(&ended), run);
+}
+
+#[tokio::test]
+async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
+    let db = Db::new().await;
+    let proxy = Proxy::start(&db).await;
+    let settings = [("ASSISTD_LEASE", "4s")];
+    let mut server = Server::start_at(&proxy.url, &settings).await;
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let body = json!({"model": "scripted/weather", "tools": [function]});
+    let assistant = server.client().assistant_with(body).await;
+    // Which statement commits the outputs is not for a test to know.
+    for statement in 1.. {
+        let client = server.client();
+        let thread = client.thread("Hello?").await;
+        let run = client.run(&thread, &assistant).await;
+        let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+        let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
+        let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sunny"}]});
+        let path = format!("/threads/{thread}/runs/{run}");
+        let submit = format!("{path}/submit_tool_outputs");
+        proxy.kill_at(statement, Moment::Untold, server.pid());
+        let sent = client.send(Method::POST, &submit, Some(&outputs)).await;
+        assert!(sent.is_err(), "killed before it answers: {sent:?}");
+        server.wait().await;
+        server = Server::start_at(&proxy.url, &settings).await;
+        let client = server.client();
+        if client.get(&path).await["status"] == "requires_action" {
+            continue;
+        }
+        client.post(&format!("{path}/cancel"), json!({})).await;
+        let ended = client.run_in(&thread, &run, &["cancelled"]).await;
+        let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+        assert_eq!(told.run, ended);
+        let statuses: Vec<_> = told.steps.values().map(|step| &step["status"]).collect();
+        assert_eq!(statuses, ["completed", "completed"]);
+        return;
+    }
 }
