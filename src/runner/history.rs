@@ -13,9 +13,10 @@ use base64::Engine as _;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::ids::{FileId, RunId};
-use crate::domain::message::{Content, ImageDetail, Message, Role};
+use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
+use crate::store::messages::Said;
 
 /// Largest stored picture that is sent to a model.
 const IMAGE_MAX: u64 = 20 << 20;
@@ -24,7 +25,7 @@ const IMAGE_MAX: u64 = 20 << 20;
 #[derive(Debug, Clone)]
 pub(super) enum Unit {
     /// What a person said.
-    User(Message),
+    User(Vec<Content>),
     /// What the assistant said without calling tools.
     Assistant(String),
     /// A turn that called tools: what was said before, the calls, and their outputs.
@@ -45,11 +46,11 @@ impl Unit {
     /// How many pictures there are.
     pub(super) fn images(&self) -> usize {
         match self {
-            Self::User(message) => {
+            Self::User(content) => {
                 let image = |part: &&Content| {
                     matches!(part, Content::ImageFile { .. } | Content::ImageUrl { .. })
                 };
-                message.content.iter().filter(image).count()
+                content.iter().filter(image).count()
             }
             Self::Assistant(_) | Self::Calls { .. } => 0,
         }
@@ -58,7 +59,7 @@ impl Unit {
     /// All text that a model reads.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         let (parts, text, calls): (&[Content], &str, &[ToolCall]) = match self {
-            Self::User(message) => (&message.content, "", &[]),
+            Self::User(content) => (content, "", &[]),
             Self::Assistant(text) => (&[], text, &[]),
             Self::Calls { text, calls } => (&[], text, calls),
         };
@@ -79,7 +80,7 @@ impl Unit {
 /// Merges messages and tool calls, both oldest first, into what a model is to read.
 ///
 /// Calls without outputs are left out: their run was stopped, and no model accepts them.
-pub(super) fn merge(messages: Vec<Message>, steps: Vec<RunStep>) -> Vec<Unit> {
+pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<Unit> {
     let mut units = Vec::with_capacity(messages.len() + steps.len());
     let mut messages = messages.into_iter().peekable();
     // The run of the assistant message that came last, if nothing came after it.
@@ -110,9 +111,9 @@ pub(super) fn merge(messages: Vec<Message>, steps: Vec<RunStep>) -> Vec<Unit> {
     units
 }
 
-fn push_message(units: &mut Vec<Unit>, message: Message) {
+fn push_message(units: &mut Vec<Unit>, message: Said) {
     match message.role {
-        Role::User => units.push(Unit::User(message)),
+        Role::User => units.push(Unit::User(message.content)),
         Role::Assistant => {
             let texts = message.content.into_iter().filter_map(|part| match part {
                 Content::Text { value } => Some(value),
@@ -132,7 +133,7 @@ pub(super) async fn render(
     messages: &mut Vec<ChatCompletionRequestMessage>,
 ) -> Result<(), BlobError> {
     match unit {
-        Unit::User(message) => messages.push(user(message, blobs).await?),
+        Unit::User(content) => messages.push(user(content, blobs).await?),
         Unit::Assistant(text) => messages.push(assistant(text, None)),
         Unit::Calls { text, calls } => {
             let called = calls.iter().map(|call| {
@@ -170,8 +171,10 @@ fn assistant(
     })
 }
 
-async fn user(message: Message, blobs: &Blobs) -> Result<ChatCompletionRequestMessage, BlobError> {
-    let mut parts = message.content;
+async fn user(
+    mut parts: Vec<Content>,
+    blobs: &Blobs,
+) -> Result<ChatCompletionRequestMessage, BlobError> {
     let content = match parts.as_mut_slice() {
         [Content::Text { value }] => {
             ChatCompletionRequestUserMessageContent::Text(std::mem::take(value))

@@ -12,10 +12,11 @@ use sqlx::PgPool;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::ids::MessageId;
-use crate::domain::message::{Content, Message};
+use crate::domain::message::Content;
 use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
 use crate::runner::history::{self, Unit};
+use crate::store::messages::Said;
 use crate::store::{self, StoreError};
 use crate::upstream::tokens;
 
@@ -98,9 +99,9 @@ async fn load(
     loop {
         let page = store::messages::newest(pool, &run.project, &run.thread, before, PAGE).await?;
         let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
-        before = page.last().map(|(message, seq)| (message.created_at, *seq));
+        before = page.last().map(|message| (message.created_at, message.seq));
         let mut cut = false;
-        for (message, _) in page {
+        for message in page {
             if Some(&message.id) == said {
                 continue;
             }
@@ -123,7 +124,7 @@ async fn load(
         }
     }
     messages.reverse();
-    let oldest: Option<&Message> = messages.first();
+    let oldest: Option<&Said> = messages.first();
     let since = oldest.map(|message| message.created_at).filter(|_| !whole);
     let steps = store::run_steps::tool_calls_since(pool, &run.project, &run.thread, since).await?;
     Ok(history::merge(messages, steps))
@@ -338,13 +339,7 @@ mod tests {
     }
 
     fn asked(text: &str) -> Unit {
-        let message = serde_json::json!({
-            "id": "msg_1", "thread": "thread_1", "created_at": "2026-01-01T00:00:00Z",
-            "status": "completed", "incomplete_reason": null, "ended_at": null, "role": "user",
-            "content": [{"type": "text", "value": text}], "attachments": [], "assistant": null,
-            "run": null, "metadata": {},
-        });
-        Unit::User(serde_json::from_value(message).expect("a message"))
+        Unit::User(vec![Content::Text { value: text.into() }])
     }
 
     fn called(output: String) -> Unit {

@@ -143,6 +143,23 @@ pub async fn list(
     page::fetch(pool, query, "messages", project, request).await
 }
 
+/// What a prompt needs of a message.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The message.
+    pub id: MessageId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Who speaks.
+    pub role: Role,
+    /// Its parts, in order.
+    pub content: Vec<Content>,
+    /// The run that wrote it, if one did.
+    pub run: Option<RunId>,
+    /// Its place among messages of the same time.
+    pub seq: i64,
+}
+
 /// The thread's messages before a point, newest first: what a prompt is built from.
 pub async fn newest(
     db: impl PgExecutor<'_>,
@@ -150,11 +167,10 @@ pub async fn newest(
     thread: &ThreadId,
     before: Option<(Timestamp, i64)>,
     limit: i64,
-) -> Result<Vec<(Message, i64)>, StoreError> {
+) -> Result<Vec<Said>, StoreError> {
     let (created_at, seq) = before.unzip();
     let rows = sqlx::query(
-        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
-                attachments, assistant_id, run_id, metadata, seq
+        "select id, created_at, role, content, run_id, seq
          from messages
          where project_id = $1 and thread_id = $2
              and (created_at, seq) < (coalesce($3, 'infinity'), coalesce($4, 0))
@@ -167,7 +183,17 @@ pub async fn newest(
     .bind(limit)
     .fetch_all(db)
     .await?;
-    let read = |row: &PgRow| Ok((Message::from_row(row)?, row.try_get("seq")?));
+    // By position: there may be thousands, and names are looked up row by row.
+    let read = |row: &PgRow| {
+        Ok(Said {
+            id: row.try_get(0)?,
+            created_at: row.try_get(1)?,
+            role: row.try_get(2)?,
+            content: row.try_get::<Json<Vec<Content>>, _>(3)?.0,
+            run: row.try_get(4)?,
+            seq: row.try_get(5)?,
+        })
+    };
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 

@@ -89,6 +89,26 @@ struct Inner {
     retries: u32,
 }
 
+/// The request as JSON.
+fn body_of(request: &CreateChatCompletionRequest) -> Value {
+    let mut body = serde_json::to_value(request).expect("request types always serialise");
+    // The conversion widens an `f32` of 0.7 to 0.699999988079071; its text does not.
+    for (name, value) in [
+        ("temperature", request.temperature),
+        ("top_p", request.top_p),
+        ("frequency_penalty", request.frequency_penalty),
+        ("presence_penalty", request.presence_penalty),
+    ] {
+        if let Some(value) = value {
+            body[name] = value
+                .to_string()
+                .parse::<f64>()
+                .map_or(Value::Null, Value::from);
+        }
+    }
+    body
+}
+
 /// An HTTP answer before its body was read.
 struct Answer {
     status: StatusCode,
@@ -232,11 +252,7 @@ impl Upstreams {
             include_usage: Some(true),
             include_obfuscation: None,
         });
-        // By way of text, which keeps 0.7 what it is; a direct conversion widens the `f32`s.
-        let body = serde_json::to_vec(&request)
-            .and_then(|text| serde_json::from_slice::<Value>(&text))
-            .map(Arc::new)
-            .expect("request types always serialise");
+        let body = Arc::new(body_of(&request));
         drop(request);
         let mut retry = 0;
         loop {
