@@ -101,7 +101,9 @@ pub async fn serve(
     let draining = stopping.clone();
     // Events are small and must not wait for each other.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(listener, api::router(state))
+    // Handed over as it is, a router would build its table of routes again for every connection.
+    let service = api::router(state).into_make_service();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move { stopping.cancelled().await });
     let server = tokio::spawn(server.into_future());
     shutdown.await;
