@@ -39,6 +39,8 @@ const NAME: &str = "assistd";
 
 /// How long a start may take. Recovery after a crash takes 20 s for a gigabyte of log.
 const START_LIMIT: Duration = Duration::from_secs(600);
+/// How long the data folder must be in use before another process is thought to use it.
+const LOCK_LIMIT: Duration = Duration::from_millis(500);
 /// How long to wait for the remains of an earlier server to go away.
 const REMAINS_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server may take for an orderly stop before it is told to abort. It recovers from
@@ -168,7 +170,7 @@ impl Embedded {
     /// # Errors
     /// [`PostgresError::InUse`] if another process runs it, and whatever else may be wrong.
     pub async fn start(options: &Options) -> Result<Self, PostgresError> {
-        let lock = Lock::acquire(&options.data_dir)?;
+        let lock = lock(&options.data_dir).await?;
         let cluster = Cluster::prepare(options).await?;
         // However this function is left early, dropping this stops the server.
         let mut embedded = Self {
@@ -250,6 +252,21 @@ fn connect_options(socket_dir: &std::path::Path) -> PgConnectOptions {
         .database(NAME)
         .ssl_mode(sqlx::postgres::PgSslMode::Disable)
         .application_name(NAME)
+}
+
+/// Takes the right to serve the database in a data folder. Whatever this process starts holds a
+/// copy of all its locks until it has become a program of its own, so one that was just let go of
+/// may seem to be held for a moment.
+async fn lock(data_dir: &std::path::Path) -> Result<Lock, PostgresError> {
+    let begun = Instant::now();
+    loop {
+        match Lock::acquire(data_dir) {
+            Err(PostgresError::InUse { .. }) if begun.elapsed() < LOCK_LIMIT => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn create_database(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
