@@ -107,7 +107,7 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
         slot,
     } = job;
     let Claimed { lease, run, origin } = claimed;
-    let interrupts = engine.register(&lease);
+    let (registered, interrupts) = engine.register(&lease);
     let deps = &engine.deps;
     let begun = run
         .state
@@ -141,7 +141,7 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
             engine.release(&lease).await;
         }
     }
-    engine.unregister(&lease);
+    drop(registered);
     drop(slot);
 }
 

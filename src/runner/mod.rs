@@ -147,6 +147,25 @@ impl Runner {
     }
 }
 
+/// Keeps a run's lease. Dropped even if its driver panics: then the lease runs out, and another
+/// worker takes the run.
+struct Registered {
+    engine: Arc<Engine>,
+    lease: Lease,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut active = self.engine.active.lock();
+        if active
+            .get(self.lease.run())
+            .is_some_and(|active| active.lease == self.lease)
+        {
+            active.remove(self.lease.run());
+        }
+    }
+}
+
 /// Leases are renewed and events recorded until the last run has left.
 async fn end_background(
     engine: Arc<Engine>,
@@ -161,24 +180,22 @@ async fn end_background(
 }
 
 impl Engine {
-    fn register(&self, lease: &Lease) -> watch::Receiver<Option<Interrupt>> {
+    /// Puts a run among those whose leases are kept, until the guard is dropped.
+    fn register(
+        self: &Arc<Self>,
+        lease: &Lease,
+    ) -> (Registered, watch::Receiver<Option<Interrupt>>) {
         let (interrupt, receiver) = watch::channel(None);
         let active = Active {
             lease: lease.clone(),
             interrupt,
         };
         self.active.lock().insert(lease.run().clone(), active);
-        receiver
-    }
-
-    fn unregister(&self, lease: &Lease) {
-        let mut active = self.active.lock();
-        if active
-            .get(lease.run())
-            .is_some_and(|active| active.lease == *lease)
-        {
-            active.remove(lease.run());
-        }
+        let registered = Registered {
+            engine: self.clone(),
+            lease: lease.clone(),
+        };
+        (registered, receiver)
     }
 
     fn leases(&self) -> Vec<Lease> {
