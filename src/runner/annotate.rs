@@ -234,7 +234,7 @@ mod tests {
         let text = |text: &str| vec![ContentDelta::Text(text.to_owned())];
         assert_eq!(annotator.push("Here: "), text("Here: "));
         assert_eq!(annotator.push("sandbox"), Vec::new());
-        assert_eq!(annotator.push("es"), text("sandboxes"));
+        assert_eq!(annotator.push("ed."), text("sandboxed."));
         assert_eq!(annotator.push("[x](sandbox:/mnt/data/o"), text("[x]("));
         assert_eq!(annotator.push("ther"), text("sandbox:/mnt/data/other"));
     }
