@@ -25,6 +25,8 @@ use nix::sys::socket::recvmsg;
 use nix::sys::socket::sendmsg;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Largest message; they are short.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -75,6 +77,12 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Vec<Own
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok((serde_json::from_slice(&body[..length])?, descriptors))
+}
+
+/// Lets the runtime tell when there is something to read, or the process held has ended.
+pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor stays open as long as it is watched, since the watcher owns it.
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// A descriptor of the process with the id `pid`, as this process's namespace counts.

@@ -166,8 +166,9 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
         .trying("making the root read-only")
 }
 
-/// Gives a session its process list and its writable folders. Returns a descriptor of its
-/// workspace. `user` and `group` are what owns them, as the mounting process counts.
+/// Gives a session its process list and its writable folders, owned by `user` and `group`, as the
+/// mounting process counts. Returns a descriptor of its workspace, and whether it has a process
+/// list.
 ///
 /// The session must have a mount namespace, and be the first process of its process namespace.
 pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, bool), Failure> {

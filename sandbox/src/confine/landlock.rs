@@ -1,5 +1,7 @@
 //! Landlock: which files may be read and written, whatever else goes wrong.
 
+use std::path::Path;
+
 use landlock::ABI;
 use landlock::Access;
 use landlock::AccessFs;
@@ -23,17 +25,10 @@ const ABI_WANTED: ABI = ABI::V6;
 /// The first version that keeps signals and abstract sockets within the session.
 pub const ABI_WITH_SCOPES: i32 = 6;
 
-/// The version that this kernel has, or 0 for none.
-pub fn version() -> i32 {
-    match LandlockStatus::current() {
-        LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
-        _ => 0,
-    }
-}
-
 /// Confines this process and what it starts: `read` may be read and executed, `write` may be
-/// read and written, `devices` too but are single files.
-pub fn apply(read: &[&str], write: &[&str], devices: &[&str]) -> Result<(), Failure> {
+/// read and written, `devices` too but are single files. Paths that do not exist are left out.
+/// Returns the version of Landlock that this kernel has.
+pub fn apply(read: &[&Path], write: &[&str], devices: &[&str]) -> Result<i32, Failure> {
     let writing = (AccessFs::from_read(ABI_WANTED) | AccessFs::from_write(ABI_WANTED))
         & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeFifo | AccessFs::IoctlDev);
     let status = Ruleset::default()
@@ -54,11 +49,15 @@ pub fn apply(read: &[&str], write: &[&str], devices: &[&str]) -> Result<(), Fail
         })
         .and_then(landlock::RulesetCreated::restrict_self)
         .trying("confining the file system by Landlock")?;
-    match status.ruleset {
-        RulesetStatus::NotEnforced => Err(Failure::new(
+    match status.landlock {
+        LandlockStatus::Available { effective_abi, .. }
+            if status.ruleset != RulesetStatus::NotEnforced =>
+        {
+            Ok(effective_abi as i32)
+        }
+        _ => Err(Failure::new(
             "confining the file system by Landlock",
-            "this kernel has no Landlock",
+            "this kernel has no Landlock, or it is not enabled",
         )),
-        _ => Ok(()),
     }
 }

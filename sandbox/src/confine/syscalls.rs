@@ -46,9 +46,10 @@ pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
         arch,
     );
     // libc falls back to clone only when clone3 does not exist. Of two filters that refuse with
-    // an error the one installed last names it, so this one comes last.
+    // an error the one installed last names it, so this one comes last; the first has to let it
+    // be installed, and it lets no other be.
     let no_clone3 = SeccompFilter::new(
-        [(libc::SYS_clone3, Vec::new())].into(),
+        [libc::SYS_clone3, libc::SYS_seccomp].map(|call| (call, Vec::new())).into(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
         arch,
@@ -267,6 +268,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_futex_waitv,
     libc::SYS_restart_syscall,
     libc::SYS_getrandom,
+    // For the second filter, which takes it away again.
+    libc::SYS_seccomp,
     // Signals.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
