@@ -258,9 +258,8 @@ fn arrange_descriptors(ends: Ends) -> Result<(), Failure> {
     let nothing = open("/dev/null", OFlag::O_RDWR, Mode::empty()).trying("opening /dev/null")?;
     let wanted = [&nothing, &ends.stdout, &ends.stderr, &ends.kernel];
     // Out of the way of the places that are filled below.
-    let aside = wanted.map(|fd| {
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(KERNEL_SOCKET + 1))
-    });
+    let aside = wanted
+        .map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(KERNEL_SOCKET + 1)));
     for (place, fd) in aside.into_iter().enumerate() {
         let fd = fd.trying("arranging descriptors")?;
         // SAFETY: both are plain numbers; what had the place is not used again.

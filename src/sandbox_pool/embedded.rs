@@ -127,6 +127,8 @@ async fn live(program: &Program, state: &watch::Sender<State>, stop: &Cancellati
         Ok(child) => child,
         Err(error) => return format!("{} cannot be started: {error}", program.path.display()),
     };
+    // Its end is the sign that this process has gone. Left with the child, waiting would close it.
+    let lifeline = child.stdin.take();
     let ready = tokio::select! {
         ready = until_ready(&mut child) => ready,
         () = stop.cancelled() => Ok(()),
@@ -138,16 +140,18 @@ async fn live(program: &Program, state: &watch::Sender<State>, stop: &Cancellati
         }
         Ok(()) => {}
         Err(reason) => {
+            drop(lifeline);
             end(child).await;
             return reason;
         }
     }
     tokio::select! {
         status = child.wait() => match status {
-            Ok(status) => status.to_string(),
+            Ok(status) => format!("its worker ended with {status}; the log says why"),
             Err(error) => error.to_string(),
         },
         () = stop.cancelled() => {
+            drop(lifeline);
             end(child).await;
             String::new()
         }
@@ -170,7 +174,6 @@ fn spawn(program: &Program) -> std::io::Result<Child> {
         .arg("--die-with-parent")
         .env_clear()
         .envs(program.environment.iter().cloned())
-        // Its end is the sign that this process has gone.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -198,7 +201,6 @@ async fn until_ready(child: &mut Child) -> Result<(), String> {
 }
 
 async fn end(mut child: Child) {
-    drop(child.stdin.take());
     if timeout(STOP_WITHIN, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
     {

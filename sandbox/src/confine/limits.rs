@@ -45,7 +45,10 @@ const OUT_OF_MEMORY_SCORE: &str = "500";
 /// in bytes.
 pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
     let table = [
-        (Resource::RLIMIT_AS, base.saturating_add(limits.memory_bytes)),
+        (
+            Resource::RLIMIT_AS,
+            base.saturating_add(limits.memory_bytes),
+        ),
         (Resource::RLIMIT_NPROC, limits.processes),
         (Resource::RLIMIT_NOFILE, limits.open_files),
         (Resource::RLIMIT_FSIZE, limits.file_bytes),

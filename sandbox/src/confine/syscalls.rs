@@ -36,8 +36,11 @@ pub struct Filters(Vec<BpfProgram>);
 /// Compiles the filters. That takes a millisecond, so it is done once, before any fork.
 pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).trying("choosing a syscall table")?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(ALLOWED_ON_ARCH).map(|&call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
+        .iter()
+        .chain(ALLOWED_ON_ARCH)
+        .map(|&call| (call, Vec::new()))
+        .collect();
     rules.extend(conditional(sockets).trying("writing syscall rules")?);
     let allow_list = SeccompFilter::new(
         rules,
@@ -49,14 +52,20 @@ pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
     // an error the one installed last names it, so this one comes last; the first has to let it
     // be installed, and it lets no other be.
     let no_clone3 = SeccompFilter::new(
-        [libc::SYS_clone3, libc::SYS_seccomp].map(|call| (call, Vec::new())).into(),
+        [libc::SYS_clone3, libc::SYS_seccomp]
+            .map(|call| (call, Vec::new()))
+            .into(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
         arch,
     );
     [allow_list, no_clone3]
         .into_iter()
-        .map(|filter| filter.and_then(BpfProgram::try_from).trying("compiling syscall rules"))
+        .map(|filter| {
+            filter
+                .and_then(BpfProgram::try_from)
+                .trying("compiling syscall rules")
+        })
         .collect::<Result<_, _>>()
         .map(Filters)
 }
@@ -71,15 +80,20 @@ pub fn install(filters: &Filters) -> Result<(), Failure> {
 }
 
 /// Rules on arguments. Those in one rule must all hold; of several rules one must.
-fn conditional(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
-    let is = |argument, value| {
-        SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64)
-    };
-    let is_not = |argument, value| {
-        SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64)
-    };
+fn conditional(
+    sockets: Sockets,
+) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
+    let is =
+        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
+    let is_not =
+        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64);
     let without = |argument, bits: i32| {
-        SeccompCondition::new(argument, Qword, SeccompCmpOp::MaskedEq(bits as u32 as u64), 0)
+        SeccompCondition::new(
+            argument,
+            Qword,
+            SeccompCmpOp::MaskedEq(bits as u32 as u64),
+            0,
+        )
     };
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -107,7 +121,12 @@ fn conditional(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccomp
             let unix = || SeccompRule::new(vec![is(0, libc::AF_UNIX)?]);
             rules.push((libc::SYS_socket, vec![unix()?]));
             rules.push((libc::SYS_socketpair, vec![unix()?]));
-            for call in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept4] {
+            for call in [
+                libc::SYS_bind,
+                libc::SYS_connect,
+                libc::SYS_listen,
+                libc::SYS_accept4,
+            ] {
                 rules.push((call, Vec::new()));
             }
             #[cfg(target_arch = "x86_64")]
@@ -373,7 +392,10 @@ mod tests {
             libc::SYS_setuid,
         ];
         for call in refused {
-            assert!(!ALLOWED.contains(&call) && !ALLOWED_ON_ARCH.contains(&call), "{call}");
+            assert!(
+                !ALLOWED.contains(&call) && !ALLOWED_ON_ARCH.contains(&call),
+                "{call}"
+            );
         }
     }
 }

@@ -197,7 +197,16 @@ mod tests {
         bytes.extend(frame(r#"{"type":"done","id":-1,"status":"ok"}"#));
         bytes.extend(frame(r#"{"type":"done","id":7,"status":"ok","more":[{}]}"#));
         let heard = hear(&bytes).await;
-        assert!(matches!(heard[0], Ok(Said::Done { id: 7, status: DoneStatus::Ok })), "{heard:?}");
+        assert!(
+            matches!(
+                heard[0],
+                Ok(Said::Done {
+                    id: 7,
+                    status: DoneStatus::Ok
+                })
+            ),
+            "{heard:?}"
+        );
         assert_eq!(heard.len(), 2);
     }
 

@@ -196,7 +196,9 @@ impl Listener {
     /// The next connection, or none if its user may not connect.
     async fn accept(&self) -> io::Result<Option<Conversation>> {
         match self {
-            Self::Unix { listener, peers, .. } => {
+            Self::Unix {
+                listener, peers, ..
+            } => {
                 let (stream, _) = listener.accept().await?;
                 let allowed = peers.contains(&stream.peer_cred()?.uid());
                 Ok(allowed.then(|| converse_unix(stream)))

@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -254,7 +254,9 @@ impl Nursery {
                 born: Instant::now(),
                 _process: process,
             }),
-            Ok((News::Failed { message } | News::NotForked { message }, _)) => Err(NoSession(message)),
+            Ok((News::Failed { message } | News::NotForked { message }, _)) => {
+                Err(NoSession(message))
+            }
             Ok((News::Forked, _)) => Err(NoSession("the zygote speaks out of turn".into())),
             Err(error) => Err(cannot(error)),
         }
@@ -309,7 +311,9 @@ impl Nursery {
     }
 
     fn lock_spares(&self) -> std::sync::MutexGuard<'_, VecDeque<Newborn>> {
-        self.spares.lock().expect("nothing panics while it holds this")
+        self.spares
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 }
 
@@ -324,7 +328,9 @@ impl Zygote {
         };
         match news {
             Ok((News::Forked, _)) => Ok(()),
-            Ok((News::NotForked { message } | News::Failed { message }, _)) => Err(NoSession(message)),
+            Ok((News::NotForked { message } | News::Failed { message }, _)) => {
+                Err(NoSession(message))
+            }
             Ok((News::Ready { .. }, _)) | Err(_) => {
                 self.broken.store(true, Ordering::Relaxed);
                 Err(NoSession("the zygote has ended; another is started".into()))

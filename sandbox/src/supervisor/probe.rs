@@ -50,7 +50,8 @@ async fn try_tier(
     refused: &[String],
 ) -> Result<Built, WorkerError> {
     let nursery = Nursery::new(settings.clone(), venv, tier);
-    let unconfined = |error: crate::supervisor::nursery::NoSession| WorkerError::Unconfined(error.to_string());
+    let unconfined =
+        |error: crate::supervisor::nursery::NoSession| WorkerError::Unconfined(error.to_string());
     let python = nursery.python().await.map_err(unconfined)?;
     venv.check_version(&python)?;
     let newborn = nursery.make().await.map_err(unconfined)?;

@@ -90,11 +90,7 @@ impl Session {
 
     /// Runs a cell, and tells the client what it shows as it comes. When the client goes, the
     /// cell is interrupted and brought to its end all the same.
-    pub async fn exec(
-        &mut self,
-        code: &str,
-        client: &mut Conversation,
-    ) -> Result<Executed, Ended> {
+    pub async fn exec(&mut self, code: &str, client: &mut Conversation) -> Result<Executed, Ended> {
         self.cell += 1;
         let usage = self.newborn.vitals.usage();
         let started = Instant::now();

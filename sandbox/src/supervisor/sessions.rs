@@ -88,7 +88,11 @@ impl Sessions {
     pub fn new(settings: Arc<Settings>, nursery: Arc<Nursery>, tier: Tier) -> Arc<Self> {
         let single = tier != Tier::Namespaces;
         Arc::new(Self {
-            limit: if single { 1 } else { settings.sessions as usize },
+            limit: if single {
+                1
+            } else {
+                settings.sessions as usize
+            },
             single,
             settings,
             nursery,
@@ -129,7 +133,10 @@ impl Sessions {
                 *guard = Some(session);
                 tracing::info!(session = name, "session {name} began");
             }
-            if guard.as_ref().is_some_and(|session| session.vitals().alive()) {
+            if guard
+                .as_ref()
+                .is_some_and(|session| session.vitals().alive())
+            {
                 return Ok(Opening::Opened {
                     attached: Box::new(Attached { guard, claim }),
                     fresh: is_new,
@@ -223,7 +230,11 @@ impl Sessions {
             (Claim { sessions, room }, is_new)
         };
         if let Some(room) = evicted {
-            tracing::info!(session = room.name, "session {} made room for another", room.name);
+            tracing::info!(
+                session = room.name,
+                "session {} made room for another",
+                room.name
+            );
             room.end();
         }
         Ok(claimed)
@@ -232,7 +243,11 @@ impl Sessions {
     /// Forgets a room and ends its session, unless another has its name by now.
     fn remove(&self, room: &Arc<Room>) {
         let mut table = self.lock();
-        if table.rooms.get(&room.name).is_some_and(|other| Arc::ptr_eq(other, room)) {
+        if table
+            .rooms
+            .get(&room.name)
+            .is_some_and(|other| Arc::ptr_eq(other, room))
+        {
             table.rooms.remove(&room.name);
         }
         drop(table);
@@ -243,7 +258,9 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nothing panics while it holds this")
+        self.table
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 }
 
@@ -276,7 +293,9 @@ impl Room {
     }
 
     fn usage(&self) -> MutexGuard<'_, RoomUsage> {
-        self.usage.lock().expect("nothing panics while it holds this")
+        self.usage
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 
     /// Ends the session, whoever has it.
@@ -293,14 +312,20 @@ impl Room {
 impl Attached {
     /// The session.
     pub fn session(&mut self) -> &mut Session {
-        self.guard.as_mut().expect("it is there until this is dropped")
+        self.guard
+            .as_mut()
+            .expect("it is there until this is dropped")
     }
 
     /// Ends the session for good.
     pub fn close(mut self) {
         *self.guard = None;
         self.claim.sessions.remove(&self.claim.room);
-        tracing::info!(session = self.claim.room.name, "session {} closed", self.claim.room.name);
+        tracing::info!(
+            session = self.claim.room.name,
+            "session {} closed",
+            self.claim.room.name
+        );
     }
 }
 
