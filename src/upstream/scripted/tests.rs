@@ -11,6 +11,8 @@ use crate::upstream::UpstreamError;
 use crate::upstream::Usage;
 use crate::upstream::decode;
 
+mod analyst;
+
 /// What one streamed turn gave, put together.
 #[derive(Debug, Default, PartialEq)]
 struct Turn {
@@ -594,7 +596,11 @@ fn a_wrong_script_is_told_what_is_wrong_and_where() {
         ),
         (
             rule("{ then: { text: '{{user | upper}}' } }"),
-            "there is no filter `upper`, only `json`",
+            "there is no filter `upper`, only `json` and `quoted`",
+        ),
+        (
+            rule("{ when: { user: '(?P<name>x)' }, then: { text: '{{file.name}}' } }"),
+            "then.text: `{{file.name}}`: `when.file` has no group `name`",
         ),
         (
             rule("{ then: { tool_calls: [{ name: f, arguments: { a: '{{x}}' } }] } }"),
