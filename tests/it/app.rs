@@ -42,6 +42,7 @@ impl Server {
         command
             .env("ASSISTD_DATABASE_CONNECTIONS", "8")
             .env("ASSISTD_SCRIPT", SCRIPT)
+            .env("ASSISTD_SANDBOX", "off")
             .env("DATABASE_URL", database_url)
             .envs(settings.iter().copied())
             .process_group(cluster().process_group())

@@ -150,9 +150,7 @@ pub fn message(run: &Run) -> Message {
         incomplete_reason: None,
         ended_at: Some(run.created_at),
         role: Role::Assistant,
-        content: vec![Content::Text {
-            value: "Hello!".into(),
-        }],
+        content: vec![Content::text("Hello!")],
         attachments: Vec::new(),
         assistant: Some(run.assistant.clone()),
         run: Some(run.id.clone()),
