@@ -10,7 +10,11 @@ struct Conversation {
 
 impl Conversation {
     fn with_default_script(files: &[&str]) -> Self {
-        Self::new(scripted("models: {}"), files)
+        let hurried = BUNDLED_SCRIPT
+            .lines()
+            .filter(|line| !line.contains("latency: ") && !line.contains("tokens_per_second: "));
+        let script = hurried.collect::<Vec<_>>().join("\n");
+        Self::new(scripted(&script), files)
     }
 
     fn new(model: Scripted, files: &[&str]) -> Self {
