@@ -44,6 +44,9 @@ create table vector_store_files (
     chunk_tokens integer not null,
     chunk_overlap integer not null,
     usage_bytes bigint not null default 0,
+    -- Sums over its chunks, for ranking by words.
+    chunks integer not null default 0,
+    tokens bigint not null default 0,
     -- The hash of the contents, once they were read: the same contents are not indexed twice.
     sha256 bytea,
     -- The queue, as for runs: when a worker must look at the file next.

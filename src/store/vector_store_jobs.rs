@@ -1,0 +1,360 @@
+//! Table `vector_store_files` as a queue: files that are to be indexed. Only a lease writes what
+//! comes of it.
+
+use std::time::Duration;
+
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+
+use crate::domain::ids::{FileId, ProjectId};
+use crate::store::StoreError;
+
+/// A file in a worker's hands.
+#[derive(Debug, Clone, FromRow)]
+pub struct IndexJob {
+    /// Names the file in its store, for its chunks.
+    pub seq: i64,
+    /// Counts the workers that had it; shown with every write.
+    pub attempt: i32,
+    /// Whose it is.
+    pub project_id: ProjectId,
+    /// The store.
+    pub vector_store_id: String,
+    /// The file.
+    pub file_id: FileId,
+    /// Its name, which tells its kind.
+    pub filename: String,
+    /// Its size.
+    pub bytes: i64,
+    /// Most tokens of a chunk.
+    pub chunk_tokens: i32,
+    /// Tokens that a chunk shares with the one before.
+    pub chunk_overlap: i32,
+    /// How often it could not be done, for reasons that may pass.
+    pub failures: i32,
+}
+
+/// A chunk that is to be stored.
+#[derive(Debug, Clone)]
+pub struct NewChunk {
+    /// Position in its file.
+    pub ordinal: i32,
+    /// The page or slide that it begins on.
+    pub page: Option<i32>,
+    /// The heading that it begins under.
+    pub heading: Option<String>,
+    /// Its text.
+    pub content: String,
+    /// Tokens of the text.
+    pub tokens: i32,
+    /// Bytes at its beginning that repeat the chunk before.
+    pub overlap_bytes: i32,
+    /// Its vector, if there is a model.
+    pub embedding: Option<Vec<f32>>,
+}
+
+/// Takes up to `limit` due files, the longest due first.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    owner: &str,
+    lease: Duration,
+    limit: i64,
+) -> Result<Vec<IndexJob>, StoreError> {
+    let jobs = sqlx::query_as(
+        "with due as (
+             select seq from vector_store_files where due_at <= now()
+             order by due_at limit $3 for update skip locked),
+         claimed as (
+             update vector_store_files as f
+             set attempt = attempt + 1, lease_owner = $1, due_at = now() + $2
+             from due where f.seq = due.seq returning f.*)
+         select c.seq, attempt, c.project_id, vector_store_id, file_id, filename, files.bytes,
+                chunk_tokens, chunk_overlap, failures
+         from claimed as c join files on files.id = file_id",
+    )
+    .bind(owner)
+    .bind(lease)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    Ok(jobs)
+}
+
+/// Keeps the leases of a process.
+pub async fn renew(
+    db: impl PgExecutor<'_>,
+    owner: &str,
+    lease: Duration,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update vector_store_files set due_at = now() + $2
+         where lease_owner = $1 and due_at is not null",
+    )
+    .bind(owner)
+    .bind(lease)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many chunks of a file are stored already, by an attempt that did not come to its end.
+pub async fn stored_chunks(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar("select count(*) from chunks where store_file = $1")
+        .bind(job.seq)
+        .fetch_one(db)
+        .await?;
+    Ok(count)
+}
+
+/// The embedding model of a store; if it has none yet, it has this one from now on. `None` for a
+/// store without.
+pub async fn settle_model(
+    db: impl PgExecutor<'_>,
+    store: &str,
+    model: &str,
+    dimensions: i32,
+) -> Result<Option<(String, i32)>, StoreError> {
+    let settled = sqlx::query_as(
+        "update vector_stores set embedding_model = coalesce(embedding_model, $2),
+             dimensions = coalesce(dimensions, $3)
+         where id = $1 returning embedding_model, dimensions",
+    )
+    .bind(store)
+    .bind(model)
+    .bind(dimensions)
+    .fetch_optional(db)
+    .await?;
+    Ok(settled)
+}
+
+/// Stores some chunks of a file.
+///
+/// # Errors
+/// [`StoreError::LeaseLost`] if the file is in other hands, cancelled or gone.
+pub async fn add_chunks(
+    pool: &PgPool,
+    job: &IndexJob,
+    language: &str,
+    chunks: &[NewChunk],
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    hold(&mut tx, job).await?;
+    let column = |value: fn(&NewChunk) -> i32| chunks.iter().map(value).collect::<Vec<i32>>();
+    let pages: Vec<Option<i32>> = chunks.iter().map(|chunk| chunk.page).collect();
+    let headings: Vec<Option<&str>> = chunks.iter().map(|c| c.heading.as_deref()).collect();
+    let contents: Vec<&str> = chunks.iter().map(|chunk| chunk.content.as_str()).collect();
+    let embeddings: Vec<Option<String>> = chunks
+        .iter()
+        .map(|chunk| chunk.embedding.as_deref().map(vector_text))
+        .collect();
+    sqlx::query(
+        "with given as (
+             select * from unnest($4::integer[], $5::integer[], $6::text[], $7::text[],
+                                  $8::integer[], $9::integer[], $10::text[])
+                 as t (ordinal, page, heading, content, tokens, overlap_bytes, embedding)),
+         stored as (
+             insert into chunks (vector_store_id, store_file, ordinal, page, heading, content,
+                                 tokens, overlap_bytes, lexemes)
+             select $1, $2, ordinal, page, heading, content, tokens, overlap_bytes,
+                    to_tsvector($3::regconfig, concat_ws(' ', heading, content))
+             from given returning id, ordinal)
+         insert into chunk_embeddings (chunk_id, vector_store_id, store_file, embedding)
+         select stored.id, $1, $2, embedding::halfvec
+         from stored join given using (ordinal) where embedding is not null",
+    )
+    .bind(&job.vector_store_id)
+    .bind(job.seq)
+    .bind(language)
+    .bind(column(|chunk| chunk.ordinal))
+    .bind(pages)
+    .bind(headings)
+    .bind(contents)
+    .bind(column(|chunk| chunk.tokens))
+    .bind(column(|chunk| chunk.overlap_bytes))
+    .bind(embeddings)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Takes the chunks over that the same contents have, cut and embedded in the same way, somewhere
+/// in the project; whether there were any. Chunks of the file that are stored already go.
+pub async fn copy_chunks(
+    pool: &PgPool,
+    job: &IndexJob,
+    sha256: &[u8],
+) -> Result<bool, StoreError> {
+    let mut tx = pool.begin().await?;
+    hold(&mut tx, job).await?;
+    let source: Option<i64> = sqlx::query_scalar(
+        "select f.seq from vector_store_files as f
+         join vector_stores as theirs on theirs.id = f.vector_store_id
+         join vector_stores as ours on ours.id = $3
+         where f.project_id = $1 and f.sha256 = $2 and f.status = 'completed'
+             and f.chunk_tokens = $4 and f.chunk_overlap = $5
+             and (theirs.embedding_model, theirs.dimensions)
+                 is not distinct from (ours.embedding_model, ours.dimensions)
+         limit 1 for key share of f",
+    )
+    .bind(&job.project_id)
+    .bind(sha256)
+    .bind(&job.vector_store_id)
+    .bind(job.chunk_tokens)
+    .bind(job.chunk_overlap)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(source) = source else {
+        return Ok(false);
+    };
+    for statement in [
+        "delete from chunk_embeddings where store_file = $1",
+        "delete from chunks where store_file = $1",
+    ] {
+        sqlx::query(statement).bind(job.seq).execute(&mut *tx).await?;
+    }
+    sqlx::query(
+        "with stored as (
+             insert into chunks (vector_store_id, store_file, ordinal, page, heading, content,
+                                 tokens, overlap_bytes, lexemes)
+             select $1, $2, ordinal, page, heading, content, tokens, overlap_bytes, lexemes
+             from chunks where store_file = $3 returning id, ordinal)
+         insert into chunk_embeddings (chunk_id, vector_store_id, store_file, embedding)
+         select stored.id, $1, $2, embedding
+         from stored join chunks as theirs
+             on theirs.store_file = $3 and theirs.ordinal = stored.ordinal
+         join chunk_embeddings on chunk_id = theirs.id",
+    )
+    .bind(&job.vector_store_id)
+    .bind(job.seq)
+    .bind(source)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// The file is indexed. A file that is in other hands, cancelled or gone stays as it is.
+pub async fn complete(
+    db: impl PgExecutor<'_>,
+    job: &IndexJob,
+    sha256: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update vector_store_files as f
+         set status = 'completed', due_at = null, lease_owner = null, sha256 = $3,
+             chunks = found.chunks, tokens = found.tokens, usage_bytes = found.bytes
+         from (select count(*) as chunks, coalesce(sum(tokens), 0) as tokens,
+                      coalesce(sum(octet_length(content) - overlap_bytes), 0) as bytes
+               from chunks where store_file = $1) as found
+         where f.seq = $1 and f.attempt = $2 and f.status = 'in_progress'",
+    )
+    .bind(job.seq)
+    .bind(job.attempt)
+    .bind(sha256)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Why a file could not be indexed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IndexError {
+    /// `unsupported_file`, `invalid_file` or `server_error`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// The file cannot be indexed. Its chunks go with the sweep.
+pub async fn fail(
+    db: impl PgExecutor<'_>,
+    job: &IndexJob,
+    error: &IndexError,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "with failed as (
+             update vector_store_files
+             set status = 'failed', due_at = null, lease_owner = null, last_error = $3
+             where seq = $1 and attempt = $2 and status = 'in_progress'
+             returning seq, vector_store_id)
+         insert into dropped_store_files (store_file, vector_store_id)
+         select seq, vector_store_id from failed on conflict do nothing",
+    )
+    .bind(job.seq)
+    .bind(job.attempt)
+    .bind(Json(error))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives a file back, to be taken up again after a pause. With `failed`, that counts as a failure.
+pub async fn give_back(
+    db: impl PgExecutor<'_>,
+    job: &IndexJob,
+    pause: Duration,
+    failed: bool,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update vector_store_files
+         set due_at = now() + $3, lease_owner = null, failures = failures + $4::integer
+         where seq = $1 and attempt = $2 and status = 'in_progress'",
+    )
+    .bind(job.seq)
+    .bind(job.attempt)
+    .bind(pause)
+    .bind(i32::from(failed))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes chunks of files that are in no store any more; whether there may be more.
+pub async fn sweep_chunks(pool: &PgPool, limit: i64) -> Result<bool, StoreError> {
+    let mut tx = pool.begin().await?;
+    let dropped: Option<i64> = sqlx::query_scalar(
+        "select store_file from dropped_store_files limit 1 for update skip locked",
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(file) = dropped else {
+        return Ok(false);
+    };
+    let gone = sqlx::query(
+        "with doomed as (
+             delete from chunks where id in (
+                 select id from chunks where store_file = $1 order by ordinal limit $2)
+             returning id)
+         delete from chunk_embeddings where chunk_id in (select id from doomed)",
+    );
+    gone.bind(file).bind(limit).execute(&mut *tx).await?;
+    sqlx::query(
+        "delete from dropped_store_files
+         where store_file = $1 and not exists (select from chunks where store_file = $1)",
+    )
+    .bind(file)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Makes sure that the file stays in this worker's hands until the transaction ends.
+async fn hold(conn: &mut PgConnection, job: &IndexJob) -> Result<(), StoreError> {
+    let held: Option<i64> = sqlx::query_scalar(
+        "select seq from vector_store_files
+         where seq = $1 and attempt = $2 and status = 'in_progress' for update",
+    )
+    .bind(job.seq)
+    .bind(job.attempt)
+    .fetch_optional(conn)
+    .await?;
+    held.map(drop).ok_or(StoreError::LeaseLost)
+}
+
+/// A vector as PostgreSQL reads it.
+pub(super) fn vector_text(vector: &[f32]) -> String {
+    let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}
