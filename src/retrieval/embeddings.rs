@@ -1,0 +1,161 @@
+//! Vectors of texts, from the model of this machine or from an upstream.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::upstream::{Passthrough, UpstreamError, Upstreams};
+
+/// Texts that an upstream gets at once.
+const BATCH: usize = 64;
+
+/// How often a refused or failed request is made again, with growing pauses.
+const RETRIES: u32 = 4;
+
+/// Largest answer that is read: a batch of vectors of 4,096 numbers in JSON.
+const ANSWER_BYTES: usize = 32 << 20;
+
+/// Why there are no vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// It may go better later.
+    #[error("the embedding model {model} is not available: {reason}")]
+    Unavailable {
+        /// The model.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+    /// It will not go better with the same texts.
+    #[error("the embedding model {model} refused: {reason}")]
+    Refused {
+        /// The model.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The models that make vectors. Cheap to clone.
+#[derive(Clone)]
+pub struct Embeddings {
+    default: Option<String>,
+    upstreams: Upstreams,
+}
+
+impl Embeddings {
+    /// `default` is the model of stores that have none yet; without it they are searched by words.
+    pub fn new(default: Option<String>, upstreams: Upstreams) -> Self {
+        Self { default, upstreams }
+    }
+
+    /// The model of stores that have none yet.
+    pub fn default_model(&self) -> Option<&str> {
+        self.default.as_deref()
+    }
+
+    /// A vector for each text, in order, all of the same length.
+    pub async fn embed(
+        &self,
+        model: &str,
+        texts: &[&str],
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(BATCH) {
+            vectors.extend(self.routed(model, batch).await?);
+        }
+        let lengths = vectors.first().map_or(0, Vec::len);
+        if vectors.iter().any(|vector| vector.len() != lengths || lengths == 0) {
+            return Err(EmbedError::Refused {
+                model: model.to_owned(),
+                reason: "its vectors differ in length".into(),
+            });
+        }
+        Ok(vectors)
+    }
+
+    async fn routed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let mut pause = Duration::from_millis(500);
+        for tries in 0.. {
+            let error = match self.ask(model, texts).await {
+                Ok(vectors) => return Ok(vectors),
+                Err(error) => error,
+            };
+            if tries >= RETRIES || matches!(error, EmbedError::Refused { .. }) {
+                return Err(error);
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    async fn ask(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let unavailable = |reason: String| EmbedError::Unavailable {
+            model: model.to_owned(),
+            reason,
+        };
+        let refused = |reason: String| EmbedError::Refused {
+            model: model.to_owned(),
+            reason,
+        };
+        let body = json!({ "model": model, "input": texts, "encoding_format": "float" });
+        let answered = self.upstreams.embeddings(body).await;
+        let Passthrough { status, body, .. } = answered.map_err(|error| {
+            let message = error.message();
+            match error {
+                UpstreamError::InvalidRequest { .. } | UpstreamError::ContextLength { .. } => {
+                    refused(message)
+                }
+                UpstreamError::RateLimited { .. }
+                | UpstreamError::Auth { .. }
+                | UpstreamError::Unavailable { .. }
+                | UpstreamError::Broken { .. } => unavailable(message),
+            }
+        })?;
+        let mut bytes = Vec::new();
+        let mut body = body;
+        while let Some(piece) = body
+            .try_next()
+            .await
+            .map_err(|error| unavailable(error.to_string()))?
+        {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > ANSWER_BYTES {
+                return Err(refused("its answer is too large".into()));
+            }
+        }
+        if status != 200 {
+            let reason = format!("HTTP status {status}");
+            return Err(match status {
+                400..=428 | 430..=499 => refused(reason),
+                _ => unavailable(reason),
+            });
+        }
+        let mut answer: Answer = serde_json::from_slice(&bytes)
+            .map_err(|error| refused(format!("its answer cannot be read: {error}")))?;
+        answer.data.sort_by_key(|item| item.index);
+        let complete = answer.data.len() == texts.len()
+            && answer.data.iter().enumerate().all(|(place, item)| item.index == place)
+            && answer.data.iter().all(|item| item.embedding.iter().all(|n| n.is_finite()));
+        if !complete {
+            return Err(refused("its answer does not have a vector for each text".into()));
+        }
+        Ok(answer.data.into_iter().map(|item| item.embedding).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    index: usize,
+    embedding: Vec<f32>,
+}

@@ -1,0 +1,10 @@
+//! Vector stores at work: files are indexed, and searched. Knows nothing of HTTP.
+
+mod embeddings;
+mod ingest;
+mod rank;
+mod search;
+
+pub use embeddings::{EmbedError, Embeddings};
+pub use ingest::{Indexer, IndexerDeps};
+pub use search::{Ask, Hit, Retrieval, SearchError};
