@@ -518,6 +518,9 @@ def make_shell(output):
             """Runs the cell with sh."""
             self.script(f"sh {line}", cell)
 
+    def page(_shell, content, *_, **__):
+        output.bundle(content if isinstance(content, dict) else {"text/plain": content})
+
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
@@ -529,7 +532,7 @@ def make_shell(output):
     shell.register_magics(Commands)
     for name in ("mamba", "micromamba", "uv"):
         shell.register_magic_function(shell.find_line_magic("conda"), "line", name)
-    shell.set_hook("show_in_pager", lambda _, page, *__: output.bundle(page if isinstance(page, dict) else {"text/plain": page}))
+    shell.set_hook("show_in_pager", page)
     shell.display_formatter.active_types = ["text/plain", *IMAGES]
     plain = shell.display_formatter.formatters["text/plain"]
     # These would show the name of their class.
