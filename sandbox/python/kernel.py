@@ -60,14 +60,18 @@ TEXTS = ("text/plain", "text/markdown", "text/latex", "application/json", "text/
 # How long a program has between ^C and SIGKILL.
 PROGRAM_GRACE_SECONDS = 1.0
 INSTALLERS = re.compile(r"(.*/)?(pip[\d.]*|conda|mamba|uv|apt|apt-get|npm)")
-# Touches in the zygote what first cells would otherwise load: formatters, tracebacks, fonts.
+# Loads and tries in the zygote what first cells would otherwise wait for. SciPy and its family would
+# double the zygote and what a fork costs; a session that needs them imports them.
 REHEARSAL = (
-    "import numpy as np, pandas as pd, matplotlib.pyplot as plt",
-    "print(pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']}))\npd.DataFrame({'a': [1.5, 2]}).describe()",
-    "plt.plot([1, 2])\nplt.title('t')\nplt.xlabel('x')",
-    "1 / 0",
-    "not python",
+    "import io, numpy as np, openpyxl, pandas as pd, matplotlib.pyplot as plt",
+    "frame = pd.read_csv(io.StringIO('''day,item,n
+2024-05-01,x,1
+2024-05-02,y,2'''), parse_dates=['day'])
+print(frame)
+frame.describe()""",
+    "frame.groupby('item')['n'].sum().plot.bar(title='t', xlabel='x')",
 )
+REHEARSED_FAILURES = ("1 / 0", "not even Python")
 
 
 class Interrupts:
@@ -686,7 +690,8 @@ def set_environment():
 def warm():
     """Imports and tries all that a session needs.
 
-    Raises RuntimeError when a package has started a thread: the process cannot be forked then.
+    Raises RuntimeError when a package has started a thread, for the process cannot be forked then; and
+    whatever a package raises that does not work.
     """
     global notebook
     set_environment()
@@ -707,6 +712,8 @@ def warm():
 
         pandas.set_option("display.width", 120, "display.max_columns", 20)
         for cell in REHEARSAL:
+            shell.run_cell(cell, store_history=True).raise_error()
+        for cell in REHEARSED_FAILURES:
             shell.run_cell(cell, store_history=True)
         shell.reset()
     finally:
