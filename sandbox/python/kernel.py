@@ -64,7 +64,7 @@ INSTALLERS = re.compile(r"(.*/)?(pip[\d.]*|conda|mamba|uv|apt|apt-get|npm)")
 # double the zygote and what a fork costs; a session that needs them imports them.
 REHEARSAL = (
     "import io, numpy as np, openpyxl, pandas as pd, matplotlib.pyplot as plt",
-    "frame = pd.read_csv(io.StringIO('''day,item,n
+    """frame = pd.read_csv(io.StringIO('''day,item,n
 2024-05-01,x,1
 2024-05-02,y,2'''), parse_dates=['day'])
 print(frame)
