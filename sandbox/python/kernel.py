@@ -675,6 +675,8 @@ def set_environment():
             # pip says at once that it finds nothing, instead of waiting for a network.
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # A heap of its own for each thread would use up the address space that a session may have.
+            "MALLOC_ARENA_MAX": "2",
             # The zygote can be forked only as long as it has one thread.
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")},
         }
