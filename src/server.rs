@@ -134,13 +134,18 @@ pub async fn serve(
 }
 
 /// Where code runs, with the worker that is ours.
-struct Sandbox {
-    pool: SandboxPool,
+pub struct Sandbox {
+    /// Asked for sessions.
+    pub pool: SandboxPool,
     embedded: Option<Embedded>,
 }
 
 impl Sandbox {
-    fn start(config: &Config) -> Result<Self, ServeError> {
+    /// Finds or starts the workers.
+    ///
+    /// # Errors
+    /// If an address is none.
+    pub fn start(config: &Config) -> Result<Self, ServeError> {
         let pool = match &config.sandbox {
             config::Sandbox::Off => SandboxPool::off("it is switched off by ASSISTD_SANDBOX"),
             config::Sandbox::Workers(addresses) => {
