@@ -1,10 +1,12 @@
 """An analyst at work: the bundled model writes Python, which runs in the sandbox."""
 
+import time
 from types import SimpleNamespace
 
 import openai
 import pytest
 
+from conftest import WEATHER
 from dual import collect, each, got, opened
 from pictures import Picture
 from test_streams import recorder
@@ -206,6 +208,52 @@ async def test_code_that_fails_is_a_step_that_completes(analyst, outcome):
     logs = logs_of(steps[0])
     assert logs.startswith("before\n") and "Traceback" in logs and "NameError: name 'missing' is not defined" in logs
     assert "NameError" in message.content[0].text.value
+
+
+async def test_two_cells_of_one_turn_are_one_step_and_run_in_order(client, scene):
+    at = await scene("pair", tools=[CODE])
+    async with opened(client.beta.threads.runs.stream(**at.both)) as stream:
+        await got(stream.until_done())
+        (message,) = await got(stream.get_final_messages())
+        run = await got(stream.get_final_run())
+    first, _ = await collect(client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, order="asc"))
+    logs = [call.code_interpreter.outputs[0].logs for call in first.step_details.tool_calls]
+    assert logs == ["first 1\n", "second 2\n"]
+    assert message.content[0].text.value == "Both ran: code_interpreter: first 1; code_interpreter: second 2"
+
+
+async def test_code_runs_before_the_caller_is_asked(client, scene, answer):
+    at = await scene("mixed", tools=[CODE, WEATHER])
+    async with opened(client.beta.threads.runs.stream(**at.both)) as stream:
+        await got(stream.until_done())
+        run = await got(stream.get_final_run())
+    assert run.status == "requires_action"
+    (call,) = run.required_action.submit_tool_outputs.tool_calls
+    assert call.function.name == "get_weather"
+    (step,) = await collect(client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id))
+    assert step.step_details.tool_calls[0].code_interpreter.outputs[0].logs == "42\n"
+    outputs = [{"tool_call_id": call.id, "output": "cold"}]
+    run = await got(
+        client.beta.threads.runs.submit_tool_outputs_and_poll(
+            run_id=run.id, thread_id=run.thread_id, tool_outputs=outputs
+        )
+    )
+    assert run.status == "completed"
+    assert await answer(run.thread_id) == "Both answered: code_interpreter: 42; get_weather: cold"
+
+
+async def test_a_cancelled_run_interrupts_its_cell_and_keeps_the_session(client, analyst, outcome):
+    at = await analyst("Run this code: import time; x = 7; print('asleep'); time.sleep(100)")
+    begun = time.monotonic()
+    async with opened(client.beta.threads.runs.stream(**at.both)) as stream:
+        async for event in each(stream):
+            if event.event == "thread.run.step.delta" and "asleep" in str(event.data.delta):
+                run = stream.current_run
+                await got(client.beta.threads.runs.cancel(run.id, thread_id=run.thread_id))
+        assert (await got(stream.get_final_run())).status == "cancelled"
+    assert time.monotonic() - begun < 50
+    _, _, steps = await outcome(at, "Run this code: print(x)")
+    assert logs_of(steps[0]) == "7\n"
 
 
 async def test_files_of_the_assistant_are_there_too(client, outcome):
