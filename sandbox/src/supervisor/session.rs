@@ -131,6 +131,10 @@ impl Session {
             (Outcome::Done(DoneStatus::Ok), None) => ExecStatus::Ok,
             (Outcome::Done(DoneStatus::Error), None) => ExecStatus::Error,
         };
+        if status == ExecStatus::Timeout && !lost {
+            // Or else what a cell has started would go on where the cell may not.
+            self.newborn.vitals.kill_descendants_of_python();
+        }
         let (files, files_dropped) = match lost {
             true => (Vec::new(), false),
             false => self.newborn.workspace.changes().await,
