@@ -74,7 +74,9 @@ impl Output {
         // Nothing of that kind may follow the notice.
         *left = 0;
         if !self.cut {
-            text.push_str(&format!("\n[{what} cut off: a cell may write {kib} KiB.]\n"));
+            text.push_str(&format!(
+                "\n[{what} cut off: a cell may write {kib} KiB.]\n"
+            ));
         }
         self.cut = true;
         (!text.is_empty()).then_some(text)
@@ -86,7 +88,12 @@ impl Output {
         let bytes = fits.then(|| BASE64_STANDARD.decode(base64).ok()).flatten();
         let image = bytes
             .filter(|bytes| bytes.len() as u64 <= self.image_bytes && self.images_left > 0)
-            .and_then(|bytes| Some(Image { mime: mime_of(&bytes)?, bytes }));
+            .and_then(|bytes| {
+                Some(Image {
+                    mime: mime_of(&bytes)?,
+                    bytes,
+                })
+            });
         match &image {
             Some(_) => self.images_left -= 1,
             None => self.dropped = true,
@@ -125,14 +132,24 @@ mod tests {
     #[test]
     fn text_is_cut_between_characters_and_says_so_once() {
         let mut output = output(&["--output-kib", "1"]);
-        let first = output.text(TextSource::Stdout, "ä".repeat(511)).expect("it fits");
+        let first = output
+            .text(TextSource::Stdout, "ä".repeat(511))
+            .expect("it fits");
         assert_eq!(first.len(), 1022);
         assert!(!output.truncated());
-        let second = output.text(TextSource::Stdout, "x€".into()).expect("part of it fits");
-        assert!(second.starts_with("x\n[Output cut off: a cell may write 1 KiB"), "{second}");
+        let second = output
+            .text(TextSource::Stdout, "x€".into())
+            .expect("part of it fits");
+        assert!(
+            second.starts_with("x\n[Output cut off: a cell may write 1 KiB"),
+            "{second}"
+        );
         assert!(output.truncated());
         assert_eq!(output.text(TextSource::Stderr, "more".into()), None);
-        assert_eq!(output.text(TextSource::Traceback, "why".into()).as_deref(), Some("why"));
+        assert_eq!(
+            output.text(TextSource::Traceback, "why".into()).as_deref(),
+            Some("why")
+        );
     }
 
     #[test]
@@ -142,7 +159,11 @@ mod tests {
         let png = encode(b"\x89PNG\r\n\x1a\nrest");
         assert_eq!(output.image(&png).expect("one of two").mime, "image/png");
         assert!(!output.truncated());
-        for wrong in [encode(b"<svg onload=alert(1)>"), "%%%".into(), encode(&vec![0xff; 2 << 20])] {
+        for wrong in [
+            encode(b"<svg onload=alert(1)>"),
+            "%%%".into(),
+            encode(&vec![0xff; 2 << 20]),
+        ] {
             assert!(output.image(&wrong).is_none());
         }
         assert!(output.truncated());
