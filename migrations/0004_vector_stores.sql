@@ -60,10 +60,12 @@ create table vector_store_files (
     constraint vector_store_files_error_iff_failed
         check ((last_error is not null) = (status = 'failed'))
 );
-create index vector_store_files_by_store on vector_store_files (vector_store_id, created_at, seq);
+-- Counts by status are taken from the index alone.
+create index vector_store_files_by_store on vector_store_files (vector_store_id, created_at, seq)
+    include (status, usage_bytes);
 create index vector_store_files_by_file on vector_store_files (file_id);
 create index vector_store_files_by_batch on vector_store_files (batch_id, created_at, seq)
-    where batch_id is not null;
+    include (status, usage_bytes) where batch_id is not null;
 create index vector_store_files_by_content on vector_store_files (project_id, sha256)
     where sha256 is not null;
 create index vector_store_files_due on vector_store_files (due_at) where due_at is not null;
@@ -112,3 +114,11 @@ end
 $$;
 create trigger vector_store_files_drop after delete on vector_store_files
     for each row execute function drop_store_file();
+
+-- Who uses a store, for when it is deleted: the same expressions as the code's.
+create index assistants_by_vector_store on assistants
+    using gin ((tool_resources #> '{file_search,vector_store_ids}'))
+    where tool_resources #> '{file_search,vector_store_ids}' <> '[]';
+create index threads_by_vector_store on threads
+    using gin ((tool_resources #> '{file_search,vector_store_ids}'))
+    where tool_resources #> '{file_search,vector_store_ids}' <> '[]';

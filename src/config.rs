@@ -25,6 +25,7 @@ pub use file::Route;
 pub use file::Upstream;
 pub use file::UpstreamKind;
 pub use values::Bytes;
+pub use values::Days;
 pub use values::Sandbox;
 pub use values::Secret;
 pub use values::SeedKey;
@@ -250,6 +251,16 @@ pub struct Config {
         global = true
     )]
     pub event_retention: Duration,
+    /// Days without use until the vector stores expire that threads make of attachments; 0 is never
+    #[arg(
+        long,
+        env = "ASSISTD_THREAD_STORE_EXPIRY",
+        value_name = "DAYS",
+        default_value = "7d",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub thread_store_expiry: Days,
 
     /// Base URL of the Chat Completions upstream; absent: OpenAI's if there is a key for it,
     /// else the scripted model answers

@@ -10,6 +10,7 @@ use axum::serve::ListenerExt as _;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
@@ -102,6 +103,7 @@ pub async fn serve(
         blobs,
         feed,
         queue,
+        indexing: Arc::new(Notify::new()),
         upstreams,
         keys: Keys::new(pool, open_to),
         limits: Arc::new(limits(&config)),
@@ -224,6 +226,7 @@ fn limits(config: &Config) -> Limits {
         body_bytes: usize::try_from(config.max_body_bytes.0).unwrap_or(usize::MAX),
         file_bytes: config.max_file_bytes.0,
         run_expiry: config.run_expiry,
+        thread_store_days: config.thread_store_expiry.days(),
         poll_after: Duration::from_millis(config.poll_after_ms.into()),
         require_beta_header: config.require_beta_header,
     }

@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
-use crate::api::references::check_files_exist;
+use crate::api::references::{check_files_exist, check_tool_resources};
 use crate::api::state::ApiState;
 use crate::api::wire::assistant::{
-    AssistantObject, parse_changes, parse_config, parse_tool_resources,
+    AssistantObject, parse_changes, parse_config, parse_new_tool_resources, parse_tool_resources,
 };
 use crate::api::wire::{Deleted, List};
+use crate::domain::assistant::FileSearchResources;
 use crate::domain::ids::AssistantId;
 use crate::store;
 
@@ -23,12 +24,26 @@ pub async fn create(
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
     let config = parse_config(&mut body)?;
-    let resources = parse_tool_resources(&mut body)?;
+    let resources = parse_new_tool_resources(&mut body)?;
     let metadata = body.metadata()?.unwrap_or_default();
     body.finish()?;
-    check_files_exist(&state, &project, resources.files()).await?;
+    let (mut named, new) = (resources.named, resources.vector_store);
+    check_tool_resources(&state, &project, &named).await?;
+    let Some(new) = new else {
+        let assistant =
+            store::assistants::insert(&state.pool, &project, &config, &named, &metadata).await?;
+        return Ok(Json(AssistantObject::from(&assistant)).into_response());
+    };
+    check_files_exist(&state, &project, new.files.iter().map(|new| &new.file)).await?;
+    let mut transaction = state.pool.begin().await?;
+    let made = store::vector_stores::insert(&mut transaction, &project, &new).await?;
+    named.file_search = Some(FileSearchResources {
+        vector_store_ids: vec![made],
+    });
     let assistant =
-        store::assistants::insert(&state.pool, &project, &config, &resources, &metadata).await?;
+        store::assistants::insert(&mut *transaction, &project, &config, &named, &metadata).await?;
+    transaction.commit().await?;
+    state.indexing.notify_one();
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 
@@ -66,7 +81,7 @@ pub async fn modify(
     let resources = parse_tool_resources(&mut body)?;
     let metadata = body.metadata()?;
     body.finish()?;
-    check_files_exist(&state, &project, resources.files()).await?;
+    check_tool_resources(&state, &project, &resources).await?;
     let assistant = store::assistants::update(
         &state.pool,
         &project,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::blobs::BlobError;
 use crate::domain::file::Upload;
+use crate::domain::vector_store::MAX_FILES;
 use crate::files::FileError;
 use crate::store::StoreError;
 
@@ -150,6 +151,17 @@ impl From<StoreError> for ApiError {
             ))
             .param(param)
             .code("invalid_value"),
+            StoreError::VectorStoreExpired(id) => {
+                Self::invalid(format!("Vector store '{id}' has expired."))
+            }
+            StoreError::VectorStoreFull(id) => Self::invalid(format!(
+                "Vector store '{id}' would have too many files: a vector store may have up to \
+                 {MAX_FILES}."
+            ))
+            .code("max_files_exceeded"),
+            StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
+                Self::not_found("A file was deleted while it was being added.")
+            }
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
                 Self::unavailable(

@@ -14,7 +14,10 @@ use crate::api::error::ApiError;
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
-use crate::domain::ids::{AssistantId, MessageId, RunId, StepId, ThreadId, UploadId, WrongPrefix};
+use crate::domain::ids::{
+    AssistantId, BatchId, FileId, MessageId, RunId, StepId, ThreadId, UploadId, VectorStoreId,
+    WrongPrefix,
+};
 use crate::domain::page::{Order, PageRequest};
 
 /// How long a refused client is listened to. One that is cut off while it sends sees a broken
@@ -40,6 +43,9 @@ path_ids!(
     RunId => "run_id",
     StepId => "step_id",
     UploadId => "upload_id",
+    VectorStoreId => "vector_store_id",
+    FileId => "file_id",
+    BatchId => "batch_id",
 );
 
 /// The ids in the request's path, checked for their prefixes.

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
+use crate::api::attached::Attached;
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
@@ -12,9 +13,10 @@ use crate::api::state::ApiState;
 use crate::api::threads;
 use crate::api::wire::message::{MessageObject, parse_new};
 use crate::api::wire::{Deleted, List};
-use crate::domain::ids::{FileId, MessageId, ProjectId, RunId, ThreadId};
-use crate::domain::message::{AttachmentTool, Content};
+use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::{Content, Message};
 use crate::store;
+use crate::store::StoreError;
 use crate::store::messages::NewMessage;
 
 /// `POST /threads/{thread_id}/messages`
@@ -28,8 +30,7 @@ pub async fn create(
     check_files(&state, &project, std::slice::from_ref(&new)).await?;
     let mut tries = 0..threads::TRIES_WHEN_BUSY;
     let message = loop {
-        if let Some(message) = store::messages::insert(&state.pool, &project, &thread, &new).await?
-        {
+        if let Some(message) = insert(&state, &project, &thread, &new).await? {
             break message;
         }
         if let Some(run) = store::runs::active_on(&state.pool, &project, &thread).await? {
@@ -42,10 +43,6 @@ pub async fn create(
             return Err(threads::restless());
         }
     };
-    let files = code_interpreter_files(std::slice::from_ref(&new));
-    if !files.is_empty() {
-        store::threads::add_code_interpreter_files(&state.pool, &project, &thread, &files).await?;
-    }
     Ok(Json(MessageObject::from(&message)).into_response())
 }
 
@@ -116,6 +113,33 @@ async fn missing(
     Ok(ApiError::no_such("message", id))
 }
 
+/// Stores a message and gives its attachments to the thread. `None` when the thread is missing or
+/// busy.
+async fn insert(
+    state: &ApiState,
+    project: &ProjectId,
+    thread: &ThreadId,
+    new: &NewMessage,
+) -> Result<Option<Message>, StoreError> {
+    let attached = Attached::by(std::slice::from_ref(new));
+    if attached.is_empty() {
+        // One statement needs no transaction around it.
+        return store::messages::insert(&state.pool, project, thread, new).await;
+    }
+    let mut transaction = state.pool.begin().await?;
+    let message = store::messages::insert(&mut *transaction, project, thread, new).await?;
+    if message.is_some() {
+        attached
+            .add_to_thread(&mut transaction, state, project, thread)
+            .await?;
+        transaction.commit().await?;
+        if attached.are_indexed() {
+            state.indexing.notify_one();
+        }
+    }
+    Ok(message)
+}
+
 /// Refuses messages with files that do not exist.
 pub async fn check_files(
     state: &ApiState,
@@ -130,13 +154,4 @@ pub async fn check_files(
         Content::Text { .. } | Content::Refusal { .. } | Content::ImageUrl { .. } => None,
     });
     check_files_exist(state, project, attached.chain(shown)).await
-}
-
-/// The files that messages give to code_interpreter: they become the thread's.
-pub fn code_interpreter_files(messages: &[NewMessage]) -> Vec<FileId> {
-    let attached = messages.iter().flat_map(|message| &message.attachments);
-    attached
-        .filter(|attachment| attachment.tools.contains(&AttachmentTool::CodeInterpreter))
-        .filter_map(|attachment| attachment.file_id.clone())
-        .collect()
 }

@@ -1,6 +1,7 @@
 //! The HTTP surface. Every route stands in one table here.
 
 mod assistants;
+mod attached;
 pub mod auth;
 pub mod error;
 mod extract;
@@ -19,6 +20,9 @@ pub mod state;
 mod threads;
 mod uploads;
 mod validate;
+mod vector_store_batches;
+mod vector_store_files;
+mod vector_stores;
 mod wire;
 
 use std::sync::LazyLock;
@@ -121,6 +125,46 @@ fn routes() -> Router<ApiState> {
         .route("/uploads/{upload_id}/parts", post(uploads::add_part))
         .route("/uploads/{upload_id}/complete", post(uploads::complete))
         .route("/uploads/{upload_id}/cancel", post(uploads::cancel))
+        .route(
+            "/vector_stores",
+            get(vector_stores::list).post(vector_stores::create),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}",
+            get(vector_stores::retrieve)
+                .post(vector_stores::modify)
+                .delete(vector_stores::delete),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/files",
+            get(vector_store_files::list).post(vector_store_files::create),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/files/{file_id}",
+            get(vector_store_files::retrieve)
+                .post(vector_store_files::modify)
+                .delete(vector_store_files::delete),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/files/{file_id}/content",
+            get(vector_store_files::content),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/file_batches",
+            post(vector_store_batches::create),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/file_batches/{batch_id}",
+            get(vector_store_batches::retrieve),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+            post(vector_store_batches::cancel),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
+            get(vector_store_batches::list_files),
+        )
         .route("/models", get(models::list))
         .route("/models/{*model}", get(models::retrieve))
         .route("/chat/completions", post(passthrough::chat))

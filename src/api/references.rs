@@ -1,7 +1,9 @@
-//! Refuses requests that name files that do not exist.
+//! Refuses requests that name things that do not exist.
 
 use crate::api::error::ApiError;
 use crate::api::state::ApiState;
+use crate::api::vector_stores;
+use crate::domain::assistant::ToolResources;
 use crate::domain::ids::{FileId, ProjectId};
 use crate::store;
 
@@ -19,4 +21,18 @@ pub async fn check_files_exist<'a>(
         None => Ok(()),
         Some(id) => Err(ApiError::no_such_file(id)),
     }
+}
+
+/// All files and vector stores that these name must be the project's.
+pub async fn check_tool_resources(
+    state: &ApiState,
+    project: &ProjectId,
+    resources: &ToolResources,
+) -> Result<(), ApiError> {
+    check_files_exist(state, project, resources.files()).await?;
+    for id in resources.vector_stores() {
+        let checked = vector_stores::check(state, project, id).await;
+        checked.map_err(|error| error.param("tool_resources.file_search.vector_store_ids"))?;
+    }
+    Ok(())
 }

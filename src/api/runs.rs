@@ -9,10 +9,11 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use sqlx::PgConnection;
 
+use crate::api::attached::Attached;
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
-use crate::api::messages::{check_files, code_interpreter_files};
+use crate::api::messages::check_files;
 use crate::api::sse::{self, Start};
 use crate::api::state::ApiState;
 use crate::api::threads::{self, NewThread};
@@ -84,16 +85,20 @@ pub async fn create_with_thread(
     let request = CreateRun::parse_without_messages(&mut body)?;
     body.finish()?;
     thread.check(&state, &project).await?;
+    let indexes = thread.indexes();
     let config = config_of(&state, &project, &request).await?;
 
     let slot = state.queue.reserve();
     let mut transaction = state.pool.begin().await?;
-    let thread = thread.insert(&mut transaction, &project).await?;
+    let thread = thread.insert(&mut transaction, &state, &project).await?;
     let new = new_run(&state, &thread.id, &request, config);
     let claimant = slot.as_ref().map(Slot::claimant);
     let stored = store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
     let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
     transaction.commit().await?;
+    if indexes {
+        state.indexing.notify_one();
+    }
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
         return Ok(sse::follow(
@@ -321,13 +326,15 @@ async fn insert(
     }
     // The messages first: they are older than what the run will write.
     store::messages::insert_all(&mut *connection, project, new.thread, messages).await?;
-    let files = code_interpreter_files(messages);
-    if !files.is_empty() {
-        store::threads::add_code_interpreter_files(&mut *connection, project, new.thread, &files)
-            .await?;
-    }
+    let attached = Attached::by(messages);
+    attached
+        .add_to_thread(&mut *connection, state, project, new.thread)
+        .await?;
     let stored = store::runs::insert(&mut *connection, project, new, claimant).await?;
     transaction.commit().await?;
+    if attached.are_indexed() {
+        state.indexing.notify_one();
+    }
     Ok(stored)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 use crate::api::auth::Keys;
 use crate::blobs::Blobs;
@@ -22,6 +23,8 @@ pub struct ApiState {
     pub feed: Feed,
     /// The way to this process's run engine.
     pub queue: Queue,
+    /// Rings when files were added to vector stores.
+    pub indexing: Arc<Notify>,
     /// Models, for the pass-through endpoints.
     pub upstreams: Upstreams,
     /// Who may call.
@@ -46,6 +49,8 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Life of a run.
     pub run_expiry: Duration,
+    /// Days without use until the vector stores expire that threads make; `None` is never.
+    pub thread_store_days: Option<i32>,
     /// How soon pollers are told to come again.
     pub poll_after: Duration,
     /// Whether `OpenAI-Beta: assistants=v2` must be sent, as the hosted service wanted.

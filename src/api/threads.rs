@@ -6,21 +6,25 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, json};
 use sqlx::PgConnection;
 
+use crate::api::attached::Attached;
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
-use crate::api::messages::{check_files, code_interpreter_files};
-use crate::api::references::check_files_exist;
+use crate::api::messages::check_files;
+use crate::api::references::{check_files_exist, check_tool_resources};
 use crate::api::state::ApiState;
 use crate::api::validate::Object;
-use crate::api::wire::assistant::parse_tool_resources;
+use crate::api::wire::assistant::{
+    NewToolResources, parse_new_tool_resources, parse_tool_resources,
+};
 use crate::api::wire::message::parse_all;
 use crate::api::wire::thread::ThreadObject;
 use crate::api::wire::{Deleted, List};
 use crate::domain::Metadata;
-use crate::domain::assistant::ToolResources;
+use crate::domain::assistant::{FileSearchResources, ToolResources};
 use crate::domain::ids::{ProjectId, ThreadId};
 use crate::domain::thread::Thread;
+use crate::domain::vector_store::NewVectorStore;
 use crate::store;
 use crate::store::messages::NewMessage;
 use crate::store::wakes::Hint;
@@ -29,7 +33,7 @@ use crate::store::wakes::Hint;
 #[derive(Debug)]
 pub struct NewThread {
     messages: Vec<NewMessage>,
-    tool_resources: ToolResources,
+    tool_resources: NewToolResources,
     metadata: Metadata,
 }
 
@@ -38,50 +42,72 @@ impl NewThread {
     pub fn parse(mut body: Object) -> Result<Self, ApiError> {
         let new = Self {
             messages: parse_all(&mut body, "messages")?,
-            tool_resources: parse_tool_resources(&mut body)?,
+            tool_resources: parse_new_tool_resources(&mut body)?,
             metadata: body.metadata()?.unwrap_or_default(),
         };
         body.finish()?;
         Ok(new)
     }
 
-    /// Refuses files that do not exist.
+    /// Refuses files and vector stores that do not exist.
     pub async fn check(&self, state: &ApiState, project: &ProjectId) -> Result<(), ApiError> {
-        check_files_exist(state, project, self.tool_resources.files()).await?;
+        let NewToolResources {
+            named,
+            vector_store,
+        } = &self.tool_resources;
+        check_tool_resources(state, project, named).await?;
+        let indexed = vector_store.iter().flat_map(|new| &new.files);
+        check_files_exist(state, project, indexed.map(|new| &new.file)).await?;
         check_files(state, project, &self.messages).await
     }
 
     /// Replaces the tool resources, for requests that give them beside the thread.
     pub fn set_tool_resources(&mut self, resources: ToolResources) {
-        self.tool_resources = resources;
+        self.tool_resources = NewToolResources {
+            named: resources,
+            vector_store: None,
+        };
     }
 
-    /// Stores the thread and its messages.
+    /// Whether files will wait to be indexed once it is stored.
+    pub fn indexes(&self) -> bool {
+        self.tool_resources.vector_store.is_some() || Attached::by(&self.messages).are_indexed()
+    }
+
+    /// Stores the thread, its messages, and the vector store that it needs.
     pub async fn insert(
-        mut self,
+        self,
         connection: &mut PgConnection,
+        state: &ApiState,
         project: &ProjectId,
     ) -> Result<Thread, ApiError> {
-        let attached = code_interpreter_files(&self.messages);
-        if !attached.is_empty() {
-            let files = &mut self
-                .tool_resources
-                .code_interpreter
-                .get_or_insert_default()
-                .file_ids;
-            files.extend(attached);
-            let mut seen = std::collections::HashSet::new();
-            files.retain(|file| seen.insert(file.clone()));
+        let Self {
+            messages,
+            tool_resources:
+                NewToolResources {
+                    named: mut resources,
+                    vector_store,
+                },
+            metadata,
+        } = self;
+        if let Some(new) = vector_store {
+            let new = NewVectorStore {
+                expires_after_days: state.limits.thread_store_days,
+                ..new
+            };
+            let made = store::vector_stores::insert(&mut *connection, project, &new).await?;
+            resources.file_search = Some(FileSearchResources {
+                vector_store_ids: vec![made],
+            });
         }
-        let thread = store::threads::insert(
-            &mut *connection,
-            project,
-            &self.metadata,
-            &self.tool_resources,
-        )
-        .await?;
-        if !self.messages.is_empty() {
-            store::messages::insert_all(connection, project, &thread.id, &self.messages).await?;
+        let attached = Attached::by(&messages);
+        attached
+            .add_to(&mut *connection, state, project, &mut resources)
+            .await?;
+        let thread =
+            store::threads::insert(&mut *connection, project, &metadata, &resources).await?;
+        if !messages.is_empty() {
+            store::messages::insert_all(connection, project, &thread.id, &messages).await?;
         }
         Ok(thread)
     }
@@ -95,14 +121,18 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let new = NewThread::parse(body)?;
     new.check(&state, &project).await?;
-    let thread = if new.messages.is_empty() {
+    let indexes = new.indexes();
+    let thread = if new.messages.is_empty() && new.tool_resources.vector_store.is_none() {
         // One statement needs no transaction around it.
-        let (metadata, resources) = (&new.metadata, &new.tool_resources);
+        let (metadata, resources) = (&new.metadata, &new.tool_resources.named);
         store::threads::insert(&state.pool, &project, metadata, resources).await?
     } else {
         let mut transaction = state.pool.begin().await?;
-        let thread = new.insert(&mut transaction, &project).await?;
+        let thread = new.insert(&mut transaction, &state, &project).await?;
         transaction.commit().await?;
+        if indexes {
+            state.indexing.notify_one();
+        }
         thread
     };
     Ok(Json(ThreadObject::from(&thread)).into_response())
@@ -142,7 +172,7 @@ pub async fn modify(
     let resources = parse_tool_resources(&mut body)?;
     let metadata = body.metadata()?;
     body.finish()?;
-    check_files_exist(&state, &project, resources.files()).await?;
+    check_tool_resources(&state, &project, &resources).await?;
     let mut changes = Map::new();
     if let Some(files) = &resources.code_interpreter {
         changes.insert("code_interpreter".into(), json!(files));

@@ -200,34 +200,53 @@ impl Object {
     /// Takes metadata: at most 16 pairs, keys of at most 64 characters, values of at most 512.
     pub fn metadata(&mut self) -> Result<Option<Metadata>, ApiError> {
         let path = self.path("metadata");
-        let Some(object) = self.object("metadata")? else {
+        let Some(fields) = self.pairs("metadata", 16, 64)? else {
             return Ok(None);
         };
-        if object.fields.len() > 16 {
+        let pair = |(key, value)| {
+            let value = string(&format!("{path}.{key}"), value, 512)?;
+            Ok((key, value))
+        };
+        fields
+            .into_iter()
+            .map(pair)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// Takes an object that may have any keys: at most `max` of them, of at most `key_max`
+    /// characters.
+    pub fn pairs(
+        &mut self,
+        name: &str,
+        max: usize,
+        key_max: usize,
+    ) -> Result<Option<Map<String, Value>>, ApiError> {
+        let path = self.path(name);
+        let Some(Self { fields, .. }) = self.object(name)? else {
+            return Ok(None);
+        };
+        if fields.len() > max {
             return Err(ApiError::invalid(format!(
-                "Invalid '{path}': too many properties. Expected an object with at most 16 \
+                "Invalid '{path}': too many properties. Expected an object with at most {max} \
                  properties, but got an object with {} properties instead.",
-                object.fields.len()
+                fields.len()
             ))
             .param(path)
             .code("object_above_max_properties"));
         }
-        let mut metadata = Metadata::new();
-        for (key, value) in object.fields {
-            let length = key.chars().count();
-            if length > 64 {
-                return Err(ApiError::invalid(format!(
-                    "Invalid property name in '{path}': '{}...' is too long. Expected a string \
-                     with maximum length 64, but got a string with length {length} instead.",
-                    key.chars().take(32).collect::<String>()
-                ))
-                .param(path)
-                .code("property_name_above_max_length"));
-            }
-            let value = string(&format!("{path}.{key}"), value, 512)?;
-            metadata.insert(key, value);
+        let too_long = |key: &&String| key.chars().count() > key_max;
+        if let Some(key) = fields.keys().find(too_long) {
+            return Err(ApiError::invalid(format!(
+                "Invalid property name in '{path}': '{}...' is too long. Expected a string with \
+                 maximum length {key_max}, but got a string with length {} instead.",
+                key.chars().take(32).collect::<String>(),
+                key.chars().count()
+            ))
+            .param(path)
+            .code("property_name_above_max_length"));
         }
-        Ok(Some(metadata))
+        Ok(Some(fields))
     }
 
     /// Everything not taken yet.

@@ -136,6 +136,30 @@ impl FromStr for Bytes {
     }
 }
 
+/// A number of days up to a year, written `7d` or `7`; none is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(u16);
+
+impl Days {
+    /// How many; `None` is for ever.
+    pub fn days(self) -> Option<i32> {
+        (self.0 > 0).then_some(self.0.into())
+    }
+}
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let number = text.strip_suffix('d').unwrap_or(text).trim_end();
+        match number.parse() {
+            Ok(days) if days <= 365 => Ok(Self(days)),
+            _ => Err("expected a number of days up to 365, such as 7d; 0 is for ever"),
+        }
+    }
+}
+
 /// A duration in humantime's notation that is longer than nothing.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {

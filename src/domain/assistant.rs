@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::ids::{AssistantId, FileId};
+use crate::domain::ids::{AssistantId, FileId, VectorStoreId};
 use crate::domain::tool::Tool;
 use crate::domain::{Metadata, Timestamp};
 
@@ -57,6 +57,13 @@ pub struct ToolResources {
 }
 
 impl ToolResources {
+    /// All vector stores named.
+    pub fn vector_stores(&self) -> impl Iterator<Item = &VectorStoreId> {
+        self.file_search
+            .iter()
+            .flat_map(|resources| &resources.vector_store_ids)
+    }
+
     /// All files named.
     pub fn files(&self) -> impl Iterator<Item = &FileId> {
         self.code_interpreter
@@ -78,5 +85,5 @@ pub struct CodeInterpreterResources {
 pub struct FileSearchResources {
     /// At most one.
     #[serde(default)]
-    pub vector_store_ids: Vec<String>,
+    pub vector_store_ids: Vec<VectorStoreId>,
 }

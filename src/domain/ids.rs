@@ -142,6 +142,15 @@ typed_id!(
     PartId, "part_", "part", hex32
 );
 
+typed_id!(
+    /// A collection of indexed files.
+    VectorStoreId, "vs_", "vs", hex32
+);
+typed_id!(
+    /// Files that were added to a vector store together.
+    BatchId, "vsfb_", "vsfb", hex32
+);
+
 /// A new id for a tool call, for upstreams that send none.
 pub fn tool_call_id() -> String {
     format!("call_{}", alphanumeric24())

@@ -11,6 +11,7 @@ pub mod run;
 pub mod run_step;
 pub mod thread;
 pub mod tool;
+pub mod vector_store;
 
 /// Up to 16 pairs of short strings that a client attaches to an object.
 pub type Metadata = std::collections::BTreeMap<String, String>;

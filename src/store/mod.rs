@@ -16,6 +16,9 @@ pub mod run_steps;
 pub mod runs;
 pub mod threads;
 pub mod uploads;
+pub mod vector_store_batches;
+pub mod vector_store_files;
+pub mod vector_stores;
 pub mod wakes;
 pub mod workspace_files;
 
@@ -23,6 +26,8 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
+
+use crate::domain::ids::VectorStoreId;
 
 /// What can go wrong with stored things.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,12 @@ pub enum StoreError {
         /// What the client sent.
         id: String,
     },
+    /// A vector store that was not used for too long takes nothing more.
+    #[error("vector store {0} has expired")]
+    VectorStoreExpired(VectorStoreId),
+    /// A vector store would have more files than one may have.
+    #[error("vector store {0} would have too many files")]
+    VectorStoreFull(VectorStoreId),
     /// Another worker has the run, or the run is gone, or it was asked to stop.
     #[error("the lease on the run is lost")]
     LeaseLost,
@@ -83,6 +94,8 @@ impl StoreError {
             }),
             Self::Constraint(_)
             | Self::UnknownCursor { .. }
+            | Self::VectorStoreExpired(_)
+            | Self::VectorStoreFull(_)
             | Self::LeaseLost
             | Self::BadRow(_)
             | Self::Database(_) => false,

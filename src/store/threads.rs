@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
 
 use crate::domain::Metadata;
 use crate::domain::assistant::ToolResources;
-use crate::domain::ids::{ProjectId, ThreadId};
+use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::thread::Thread;
 use crate::store::{StoreError, json, page};
@@ -121,12 +121,9 @@ pub async fn add_code_interpreter_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &ThreadId,
-    files: &[crate::domain::ids::FileId],
+    files: &[FileId],
 ) -> Result<(), StoreError> {
-    let files: Vec<&str> = files
-        .iter()
-        .map(crate::domain::ids::FileId::as_str)
-        .collect();
+    let files: Vec<&str> = files.iter().map(FileId::as_str).collect();
     sqlx::query(
         "update threads set tool_resources = jsonb_set(
              tool_resources || jsonb_build_object('code_interpreter',
@@ -141,6 +138,43 @@ pub async fn add_code_interpreter_files(
     .bind(project)
     .bind(id)
     .bind(files)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Holds the thread's resources until the transaction ends and tells them. `None` when there is no
+/// such thread.
+pub async fn lock(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+) -> Result<Option<ToolResources>, StoreError> {
+    let resources: Option<Json<ToolResources>> = sqlx::query_scalar(
+        "select tool_resources from threads where project_id = $1 and id = $2 for no key update",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(resources.map(|resources| resources.0))
+}
+
+/// Makes this the thread's vector store.
+pub async fn set_vector_store(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &ThreadId,
+    store: &VectorStoreId,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update threads set tool_resources = tool_resources || jsonb_build_object(
+             'file_search', jsonb_build_object('vector_store_ids', jsonb_build_array($3)))
+         where project_id = $1 and id = $2",
+    )
+    .bind(project)
+    .bind(id)
+    .bind(store)
     .execute(db)
     .await?;
     Ok(())

@@ -4,13 +4,15 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::api::error::ApiError;
-use crate::api::validate::{self, Object, invalid_value, missing};
+use crate::api::validate::{Object, invalid_value, missing};
 use crate::api::wire::seconds;
+use crate::api::wire::vector_store::parse_helper;
 use crate::domain::Metadata;
 use crate::domain::assistant::{
     Assistant, AssistantConfig, CodeInterpreterResources, FileSearchResources, ToolResources,
 };
 use crate::domain::tool::{Function, Tool};
+use crate::domain::vector_store::NewVectorStore;
 
 /// An assistant.
 #[derive(Debug, Serialize)]
@@ -241,41 +243,71 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
     Ok(shown)
 }
 
-/// Files for code_interpreter, and vector stores for file_search. This version has no vector
-/// stores, so none that is named can exist.
+/// Tool resources of something new, which may bring a vector store that is to be made.
+#[derive(Debug, Default)]
+pub struct NewToolResources {
+    /// What exists already.
+    pub named: ToolResources,
+    /// What is to be made for file_search; then no vector store is named.
+    pub vector_store: Option<NewVectorStore>,
+}
+
+/// Files for code_interpreter, and the vector store for file_search.
 pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError> {
-    let mut parsed = ToolResources::default();
     let Some(mut resources) = body.object("tool_resources")? else {
-        return Ok(parsed);
+        return Ok(ToolResources::default());
     };
-    if let Some(mut tool) = resources.object("code_interpreter")? {
-        let file_ids = tool.ids("file_ids", 20)?.unwrap_or_default();
-        tool.finish()?;
-        parsed.code_interpreter = Some(CodeInterpreterResources { file_ids });
-    }
+    let mut parsed = ToolResources {
+        code_interpreter: parse_code_interpreter_resources(&mut resources)?,
+        file_search: None,
+    };
     if let Some(mut tool) = resources.object("file_search")? {
-        let path = tool.path("vector_store_ids");
-        if let Some(id) = tool.array("vector_store_ids", 1)?.unwrap_or_default().pop() {
-            let id = validate::string(&path, id, 128)?;
-            return Err(ApiError::no_such("vector store", id).param(path));
-        }
-        let path = tool.path("vector_stores");
-        if !tool
-            .array("vector_stores", 1)?
-            .unwrap_or_default()
-            .is_empty()
-        {
-            return Err(ApiError::invalid(
-                "This server has no vector stores: file_search is not part of this version.",
-            )
-            .param(path)
-            .code("unsupported_parameter"));
-        }
+        let vector_store_ids = tool.ids("vector_store_ids", 1)?.unwrap_or_default();
         tool.finish()?;
-        parsed.file_search = Some(FileSearchResources::default());
+        parsed.file_search = Some(FileSearchResources { vector_store_ids });
     }
     resources.finish()?;
     Ok(parsed)
+}
+
+/// The same for something new: the vector store may be one that is to be made.
+pub fn parse_new_tool_resources(body: &mut Object) -> Result<NewToolResources, ApiError> {
+    let mut parsed = NewToolResources::default();
+    let Some(mut resources) = body.object("tool_resources")? else {
+        return Ok(parsed);
+    };
+    parsed.named.code_interpreter = parse_code_interpreter_resources(&mut resources)?;
+    if let Some(mut tool) = resources.object("file_search")? {
+        let ids = tool.ids("vector_store_ids", 1)?;
+        let path = tool.path("vector_stores");
+        let stores = tool.objects("vector_stores", 1)?;
+        tool.finish()?;
+        if ids.is_some() && stores.is_some() {
+            return Err(ApiError::invalid(
+                "'vector_store_ids' and 'vector_stores' are mutually exclusive.",
+            )
+            .param(path)
+            .code("invalid_value"));
+        }
+        let store = stores.unwrap_or_default().pop();
+        parsed.vector_store = store.map(parse_helper).transpose()?;
+        parsed.named.file_search = Some(FileSearchResources {
+            vector_store_ids: ids.unwrap_or_default(),
+        });
+    }
+    resources.finish()?;
+    Ok(parsed)
+}
+
+fn parse_code_interpreter_resources(
+    resources: &mut Object,
+) -> Result<Option<CodeInterpreterResources>, ApiError> {
+    let Some(mut tool) = resources.object("code_interpreter")? else {
+        return Ok(None);
+    };
+    let file_ids = tool.ids("file_ids", 20)?.unwrap_or_default();
+    tool.finish()?;
+    Ok(Some(CodeInterpreterResources { file_ids }))
 }
 
 /// `"auto"` or an object with a type; checked, and kept word for word.

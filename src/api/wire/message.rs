@@ -289,19 +289,11 @@ fn parse_attachment(mut attachment: Object) -> Result<Attachment, ApiError> {
         .transpose()?;
     let mut tools = Vec::new();
     for mut tool in attachment.objects("tools", 16)?.unwrap_or_default() {
-        let path = tool.path("type");
         let kind = tool.kind(&[
             ("code_interpreter", AttachmentTool::CodeInterpreter),
             ("file_search", AttachmentTool::FileSearch),
         ])?;
         tool.finish()?;
-        if kind == AttachmentTool::FileSearch {
-            return Err(ApiError::invalid(
-                "This server has no vector stores: file_search is not part of this version.",
-            )
-            .param(path)
-            .code("unsupported_parameter"));
-        }
         tools.push(kind);
     }
     attachment.finish()?;

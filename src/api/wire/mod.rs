@@ -3,6 +3,7 @@
 //! Views over domain objects, so nothing is copied to be shown.
 
 pub mod assistant;
+pub mod attribute_filter;
 pub mod event;
 pub mod file;
 pub mod message;
@@ -10,6 +11,9 @@ pub mod run;
 pub mod run_step;
 pub mod thread;
 pub mod upload;
+pub mod vector_store;
+pub mod vector_store_batch;
+pub mod vector_store_file;
 
 use serde::Serialize;
 

@@ -1,0 +1,104 @@
+//! Table `vector_store_batches`.
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+
+use crate::domain::ids::{BatchId, ProjectId, VectorStoreId};
+use crate::domain::vector_store::{Batch, FileCounts, NewStoreFile};
+use crate::store::{StoreError, vector_store_files, vector_stores};
+
+impl FromRow<'_, PgRow> for Batch {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            vector_store: row.try_get("vector_store_id")?,
+            created_at: row.try_get("created_at")?,
+            is_cancelled: row.try_get("is_cancelled")?,
+            file_counts: FileCounts::from_row(row)?,
+        })
+    }
+}
+
+/// Adds files to a vector store as a batch, as [`vector_store_files::insert`] does. `None` when
+/// there is no such store.
+///
+/// # Errors
+/// [`StoreError::VectorStoreExpired`], [`StoreError::VectorStoreFull`].
+pub async fn insert(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    store: &VectorStoreId,
+    files: &[NewStoreFile],
+) -> Result<Option<BatchId>, StoreError> {
+    if !vector_stores::lock(conn, project, store).await? {
+        return Ok(None);
+    }
+    let id = BatchId::generate();
+    sqlx::query(
+        "insert into vector_store_batches (id, project_id, vector_store_id) values ($1, $2, $3)",
+    )
+    .bind(&id)
+    .bind(project)
+    .bind(store)
+    .execute(&mut *conn)
+    .await?;
+    vector_store_files::add(conn, project, store, Some(&id), files).await?;
+    Ok(Some(id))
+}
+
+/// The batch of this id on this store.
+pub async fn find(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    store: &VectorStoreId,
+    id: &BatchId,
+) -> Result<Option<Batch>, StoreError> {
+    let batch = sqlx::query_as(
+        "select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
+                count(*) filter (where status = 'in_progress') as in_progress,
+                count(*) filter (where status = 'completed') as completed,
+                count(*) filter (where status = 'failed') as failed,
+                count(*) filter (where status = 'cancelled') as cancelled
+         from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
+         where b.project_id = $1 and b.vector_store_id = $2 and b.id = $3 group by b.id",
+    )
+    .bind(project)
+    .bind(store)
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(batch)
+}
+
+/// Cancels what is not indexed yet of a batch. One that is through stays as it is.
+pub async fn cancel(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    store: &VectorStoreId,
+    id: &BatchId,
+) -> Result<(), StoreError> {
+    // Locked in order, so that two of these do not wait for each other in a circle.
+    sqlx::query(
+        "with pending as (
+             select seq from vector_store_files
+             where project_id = $1 and vector_store_id = $2 and batch_id = $3
+                 and status = 'in_progress'
+             order by seq for update),
+         cancelled as (
+             update vector_store_files as f
+             set status = 'cancelled', due_at = null, lease_owner = null
+             from pending where f.seq = pending.seq),
+         dropped as (
+             insert into dropped_store_files (store_file, vector_store_id)
+             select seq, $2 from pending on conflict do nothing)
+         update vector_store_batches set cancelled_at = now()
+         where project_id = $1 and vector_store_id = $2 and id = $3 and cancelled_at is null
+             and exists (select from pending)",
+    )
+    .bind(project)
+    .bind(store)
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(())
+}
