@@ -1,0 +1,268 @@
+//! The network: a BERT encoder, as the model's `config.json` describes it.
+//!
+//! The tokens of all inputs of a batch stand one below the other in one matrix. Everything but
+//! attention works on single tokens, so nothing is padded, and no input sees another.
+
+use ndarray::Array1;
+use ndarray::Array2;
+use ndarray::ArrayView2;
+use ndarray::Axis;
+use ndarray::concatenate;
+use ndarray::linalg::general_mat_mul;
+use ndarray::s;
+use serde::Deserialize;
+
+use crate::OpenError;
+use crate::activation::gelu;
+use crate::activation::normalise;
+use crate::activation::softmax;
+use crate::weights::Weights;
+
+/// What is used of `config.json`.
+#[derive(Deserialize)]
+pub(crate) struct Config {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    hidden_act: String,
+    layer_norm_eps: f32,
+}
+
+pub(crate) struct Bert {
+    words: Array2<f32>,
+    /// By position; the embedding of the first segment, to which all tokens belong, is added in.
+    positions: Array2<f32>,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    attention: Attention,
+    attention_norm: Norm,
+    up: Linear,
+    down: Linear,
+    norm: Norm,
+}
+
+struct Attention {
+    heads: usize,
+    /// Queries, keys and values at once, side by side.
+    input: Linear,
+    output: Linear,
+}
+
+struct Linear {
+    /// Inputs × outputs.
+    weight: Array2<f32>,
+    bias: Array1<f32>,
+}
+
+struct Norm {
+    scale: Array1<f32>,
+    shift: Array1<f32>,
+    epsilon: f32,
+}
+
+impl Bert {
+    pub(crate) fn load(config: Config, weights: &mut Weights) -> Result<Self, OpenError> {
+        let width = config.hidden_size;
+        if config.hidden_act != "gelu" || !width.is_multiple_of(config.num_attention_heads.max(1)) {
+            return Err(weights.unfit("its config.json describes another network".to_owned()));
+        }
+        let mut positions = weights.rows("embeddings.position_embeddings.weight", width)?;
+        positions += &weights
+            .rows("embeddings.token_type_embeddings.weight", width)?
+            .row(0);
+        Ok(Self {
+            words: weights.rows("embeddings.word_embeddings.weight", width)?,
+            positions,
+            norm: Norm::load("embeddings.LayerNorm", &config, weights)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|at| Layer::load(&format!("encoder.layer.{at}"), &config, weights))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.words.ncols()
+    }
+
+    pub(crate) fn vocabulary_size(&self) -> usize {
+        self.words.nrows()
+    }
+
+    pub(crate) fn longest_input(&self) -> usize {
+        self.positions.nrows()
+    }
+
+    /// For each input the sum of the last layer's vectors over its tokens.
+    pub(crate) fn sum_over_tokens(&self, inputs: &[&[u32]]) -> Vec<Array1<f32>> {
+        let lengths: Vec<_> = inputs.iter().map(|tokens| tokens.len()).collect();
+        let mut state = Array2::zeros((lengths.iter().sum(), self.width()));
+        let placed = inputs
+            .iter()
+            .flat_map(|tokens| tokens.iter().zip(self.positions.rows()));
+        for (mut row, (&token, position)) in state.rows_mut().into_iter().zip(placed) {
+            row.assign(&self.words.row(token as usize));
+            row += &position;
+        }
+        self.norm.apply(&mut state);
+        for layer in &self.layers {
+            state = layer.apply(state, &lengths);
+        }
+        spans(&lengths)
+            .map(|span| state.slice(s![span, ..]).sum_axis(Axis(0)))
+            .collect()
+    }
+}
+
+impl Layer {
+    fn load(name: &str, config: &Config, weights: &mut Weights) -> Result<Self, OpenError> {
+        let width = config.hidden_size;
+        let inner = config.intermediate_size;
+        let attention_norm = format!("{name}.attention.output.LayerNorm");
+        let up = format!("{name}.intermediate.dense");
+        let down = format!("{name}.output.dense");
+        Ok(Self {
+            attention: Attention::load(&format!("{name}.attention"), config, weights)?,
+            attention_norm: Norm::load(&attention_norm, config, weights)?,
+            up: Linear::load(&[&up], width, inner, weights)?,
+            down: Linear::load(&[&down], inner, width, weights)?,
+            norm: Norm::load(&format!("{name}.output.LayerNorm"), config, weights)?,
+        })
+    }
+
+    fn apply(&self, input: Array2<f32>, lengths: &[usize]) -> Array2<f32> {
+        let mut attended = self.attention.apply(&input, lengths);
+        attended += &input;
+        self.attention_norm.apply(&mut attended);
+
+        let mut inner = self.up.apply(&attended);
+        for row in inner.rows_mut() {
+            gelu(contiguous(row.into_slice()));
+        }
+        let mut output = self.down.apply(&inner);
+        output += &attended;
+        self.norm.apply(&mut output);
+        output
+    }
+}
+
+impl Attention {
+    fn load(name: &str, config: &Config, weights: &mut Weights) -> Result<Self, OpenError> {
+        let width = config.hidden_size;
+        let parts = ["query", "key", "value"].map(|part| format!("{name}.self.{part}"));
+        let mut input = Linear::load(&[&parts[0], &parts[1], &parts[2]], width, width, weights)?;
+        // The scale of the scores, here once instead of on every score.
+        let scale = ((width / config.num_attention_heads) as f32).sqrt().recip();
+        input
+            .weight
+            .slice_mut(s![.., ..width])
+            .mapv_inplace(|it| it * scale);
+        input
+            .bias
+            .slice_mut(s![..width])
+            .mapv_inplace(|it| it * scale);
+        Ok(Self {
+            heads: config.num_attention_heads,
+            input,
+            output: Linear::load(&[&format!("{name}.output.dense")], width, width, weights)?,
+        })
+    }
+
+    fn apply(&self, state: &Array2<f32>, lengths: &[usize]) -> Array2<f32> {
+        let width = state.ncols();
+        let projected = self.input.apply(state);
+        let mut context = Array2::zeros(state.raw_dim());
+        for span in spans(lengths) {
+            let projected = projected.slice(s![span.clone(), ..]);
+            let mut context = context.slice_mut(s![span, ..]);
+            for head in 0..self.heads {
+                let columns = |part: usize| {
+                    let size = width / self.heads;
+                    let start = part * width + head * size;
+                    start..start + size
+                };
+                let part = |part| projected.slice(s![.., columns(part)]);
+                let scores = attention_scores(&part(0), &part(1));
+                let mut context = context.slice_mut(s![.., columns(0)]);
+                general_mat_mul(1.0, &scores, &part(2), 0.0, &mut context);
+            }
+        }
+        self.output.apply(&context)
+    }
+}
+
+/// How much each token (a row) looks at each other: rows sum to 1.
+fn attention_scores(queries: &ArrayView2<f32>, keys: &ArrayView2<f32>) -> Array2<f32> {
+    let mut scores = queries.dot(&keys.t());
+    for row in scores.rows_mut() {
+        softmax(contiguous(row.into_slice()));
+    }
+    scores
+}
+
+impl Linear {
+    /// One layer out of the named ones, each of `inputs` × `outputs`, side by side.
+    fn load(
+        names: &[&str],
+        inputs: usize,
+        outputs: usize,
+        weights: &mut Weights,
+    ) -> Result<Self, OpenError> {
+        let mut matrices = Vec::new();
+        let mut biases = Vec::new();
+        for name in names {
+            // The file has them as outputs × inputs.
+            matrices.push(weights.matrix(&format!("{name}.weight"), outputs, inputs)?);
+            biases.push(weights.vector(&format!("{name}.bias"), outputs)?);
+        }
+        let matrices: Vec<_> = matrices.iter().map(|it| it.view()).collect();
+        let biases: Vec<_> = biases.iter().map(|it| it.view()).collect();
+        let weight = concatenate(Axis(0), &matrices).expect("all have as many columns");
+        Ok(Self {
+            // Laid out anew, row by row, in the order in which multiplication reads it.
+            weight: weight.t().as_standard_layout().into_owned(),
+            bias: concatenate(Axis(0), &biases).expect("vectors can be put end to end"),
+        })
+    }
+
+    fn apply(&self, input: &Array2<f32>) -> Array2<f32> {
+        let mut output = Array2::zeros((input.nrows(), self.bias.len()));
+        output += &self.bias;
+        general_mat_mul(1.0, input, &self.weight, 1.0, &mut output);
+        output
+    }
+}
+
+impl Norm {
+    fn load(name: &str, config: &Config, weights: &mut Weights) -> Result<Self, OpenError> {
+        Ok(Self {
+            scale: weights.vector(&format!("{name}.weight"), config.hidden_size)?,
+            shift: weights.vector(&format!("{name}.bias"), config.hidden_size)?,
+            epsilon: config.layer_norm_eps,
+        })
+    }
+
+    fn apply(&self, state: &mut Array2<f32>) {
+        let scale = contiguous(self.scale.as_slice());
+        let shift = contiguous(self.shift.as_slice());
+        for row in state.rows_mut() {
+            normalise(contiguous(row.into_slice()), scale, shift, self.epsilon);
+        }
+    }
+}
+
+/// Where each input lies in the matrix of all.
+fn spans(lengths: &[usize]) -> impl Iterator<Item = std::ops::Range<usize>> {
+    lengths.iter().scan(0, |end, &length| {
+        let start = *end;
+        *end += length;
+        Some(start..*end)
+    })
+}
+
+fn contiguous<S>(row: Option<S>) -> S {
+    row.expect("rows of a matrix made row by row are contiguous")
+}
