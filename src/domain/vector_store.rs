@@ -35,6 +35,8 @@ pub struct VectorStore {
     pub usage_bytes: i64,
     /// Its files by their status.
     pub file_counts: FileCounts,
+    /// The model of its vectors; `None` until the first is made.
+    pub embedding_model: Option<String>,
 }
 
 impl VectorStore {

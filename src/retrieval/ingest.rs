@@ -1,19 +1,27 @@
 //! Files become chunks: a durable job like a run, claimed under a lease and done again by another
 //! worker if this one dies. What is stored already is not done again.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use documents::chunk::{Chunk, Encoded, Strategy};
+use documents::{ErrorCode, ExtractError, Section};
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::blobs::{BlobError, Blobs};
+use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
-use crate::store::vector_store_jobs::{self as jobs, IndexError, IndexJob, NewChunk};
-use crate::store::{StoreError};
+use crate::store::StoreError;
+use crate::store::vector_store_jobs::{self as jobs, IndexJob, NewChunk};
 
 /// How often the queue is looked at without a hint.
 const POLL: Duration = Duration::from_secs(1);
@@ -45,13 +53,22 @@ pub struct IndexerDeps {
     /// A text search configuration of PostgreSQL.
     pub language: &'static str,
     /// Reads documents in a process of its own.
-    pub extractor: documents::child::Program,
+    pub extractor: Extractor,
     /// Names this process.
     pub owner: String,
     /// How long a file is this process's without a sign of life.
     pub lease: Duration,
     /// How many files are worked on at a time.
     pub parallel: usize,
+}
+
+/// The program that reads documents, and its arguments.
+#[derive(Debug, Clone)]
+pub struct Extractor {
+    /// The program.
+    pub program: PathBuf,
+    /// What makes it read a document.
+    pub arguments: &'static [&'static str],
 }
 
 /// The indexing of this process.
@@ -75,11 +92,9 @@ enum Unindexed {
 }
 
 impl Unindexed {
-    fn failed(code: &str, message: impl Into<String>) -> Self {
-        Self::Failed(IndexError {
-            code: code.to_owned(),
-            message: message.into(),
-        })
+    fn failed(code: IndexErrorCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Failed(IndexError { code, message })
     }
 }
 
@@ -96,7 +111,7 @@ impl From<EmbedError> for Unindexed {
     fn from(error: EmbedError) -> Self {
         match error {
             EmbedError::Unavailable { .. } => Self::Later(error.to_string()),
-            EmbedError::Refused { .. } => Self::failed("server_error", error.to_string()),
+            EmbedError::Refused { .. } => Self::failed(IndexErrorCode::ServerError, error.to_string()),
         }
     }
 }
@@ -123,4 +138,231 @@ impl Indexer {
             tracing::warn!("some files could not be given back; their leases will run out");
         }
     }
+}
+
+/// Claims due files until told to stop.
+async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(deps.parallel));
+    loop {
+        let Some(Ok(slot)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await else {
+            return;
+        };
+        match jobs::claim(&deps.pool, &deps.owner, deps.lease, 1).await {
+            Ok(mut claimed) => {
+                if let Some(job) = claimed.pop() {
+                    let span = tracing::info_span!(
+                        "index",
+                        vector_store.id = %job.vector_store_id,
+                        file.id = %job.file_id
+                    );
+                    let work = work(deps.clone(), job, slot, stop.clone());
+                    tasks.spawn(work.instrument(span));
+                    continue;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error.cause = %error, "the queue of files cannot be read: {error}");
+            }
+        }
+        drop(slot);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = hint.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+async fn keep_leases(deps: IndexerDeps, stop: CancellationToken) {
+    loop {
+        let pause = tokio::time::sleep(deps.lease / RENEWALS);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+        if let Err(error) = jobs::renew(&deps.pool, &deps.owner, deps.lease).await {
+            tracing::warn!(error.cause = %error, "leases of files were not renewed: {error}");
+        }
+    }
+}
+
+/// Deletes what was taken out of stores, a little at a time, so that nothing else waits.
+async fn sweep(deps: IndexerDeps, stop: CancellationToken) {
+    loop {
+        let more = match jobs::sweep_chunks(&deps.pool, SWEPT).await {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::warn!(error.cause = %error, "old chunks were not deleted: {error}");
+                false
+            }
+        };
+        let pause = tokio::time::sleep(if more { POLL / 50 } else { POLL * 5 });
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Indexes one file, and says what came of it.
+async fn work(deps: IndexerDeps, job: IndexJob, slot: OwnedSemaphorePermit, stop: CancellationToken) {
+    let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
+        Some(outcome) => outcome,
+        None => {
+            settle(jobs::give_back(&deps.pool, &job, Duration::ZERO, false).await);
+            return;
+        }
+    };
+    drop(slot);
+    match outcome {
+        Ok(sha256) => settle(jobs::complete(&deps.pool, &job, &sha256).await),
+        Err(Unindexed::Lost) => {}
+        Err(Unindexed::Failed(error)) => {
+            tracing::info!("a file cannot be indexed: {}", error.message);
+            settle(jobs::fail(&deps.pool, &job, &error).await);
+        }
+        Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
+            tracing::warn!(error.cause = reason, "a file could not be indexed yet: {reason}");
+            let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
+            settle(jobs::give_back(&deps.pool, &job, pause, true).await);
+        }
+        Err(Unindexed::Later(reason)) => {
+            tracing::warn!(error.cause = reason, "a file could not be indexed: {reason}");
+            let message = format!("The file could not be indexed: {reason}");
+            let code = IndexErrorCode::ServerError;
+            settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
+        }
+    }
+}
+
+/// What could not be written is done again when the lease has run out.
+fn settle(written: Result<(), StoreError>) {
+    if let Err(error) = written {
+        tracing::warn!(error.cause = %error, "the state of a file was not stored: {error}");
+    }
+}
+
+/// Reads, cuts, embeds and stores a file; the hash of its contents.
+async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
+    let sha256 = hash(deps, job).await?;
+    if jobs::copy_chunks(&deps.pool, job, &sha256).await? {
+        return Ok(sha256);
+    }
+    let sections = read(deps, job).await?;
+    let chunks = cut(job, sections).await?;
+    let stored = jobs::stored_chunks(&deps.pool, job).await?;
+    let mut ordinal = i32::try_from(stored).unwrap_or(i32::MAX);
+    let left = chunks.get(usize::try_from(stored).unwrap_or(usize::MAX)..);
+    for batch in left.unwrap_or_default().chunks(BATCH) {
+        let vectors = embed(deps, job, batch).await?;
+        let mut new = Vec::with_capacity(batch.len());
+        for (n, chunk) in batch.iter().enumerate() {
+            new.push(NewChunk {
+                ordinal,
+                page: chunk.page.and_then(|page| i32::try_from(page).ok()),
+                heading: (!chunk.headings.is_empty()).then(|| chunk.headings.join(" > ")),
+                content: chunk.text.clone(),
+                tokens: i32::try_from(chunk.tokens).unwrap_or(i32::MAX),
+                overlap_bytes: i32::try_from(chunk.repeats).unwrap_or(i32::MAX),
+                embedding: vectors.as_ref().and_then(|vectors| vectors.get(n).cloned()),
+            });
+            ordinal += 1;
+        }
+        jobs::add_chunks(&deps.pool, job, deps.language, &new).await?;
+    }
+    Ok(sha256)
+}
+
+/// Vectors of these chunks, by the store's model, which is the default one if it has none yet.
+async fn embed(
+    deps: &IndexerDeps,
+    job: &IndexJob,
+    chunks: &[Chunk],
+) -> Result<Option<Vec<Vec<f32>>>, Unindexed> {
+    let texts: Vec<String> = chunks
+        .iter()
+        .map(|chunk| match chunk.headings.last() {
+            // What a passage is about is often said above it only.
+            Some(heading) if !chunk.text.contains(heading) => format!("{heading}\n{}", chunk.text),
+            _ => chunk.text.clone(),
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let settled = jobs::model_of(&deps.pool, &job.vector_store_id).await?;
+    let Some(model) = settled.as_deref().or(deps.embeddings.default_model()) else {
+        return Ok(None);
+    };
+    let vectors = deps.embeddings.embed(model, &texts).await?;
+    let dimensions = vectors.first().map_or(0, Vec::len);
+    let dimensions = i32::try_from(dimensions).unwrap_or(i32::MAX);
+    let settled = jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?;
+    match settled {
+        Some((of_store, wanted)) if of_store == model && wanted == dimensions => Ok(Some(vectors)),
+        Some((of_store, wanted)) => Err(Unindexed::Later(format!(
+            "the vector store has vectors of {of_store} with {wanted} numbers, and {model} makes \
+             {dimensions}"
+        ))),
+        None => Err(Unindexed::Lost),
+    }
+}
+
+async fn hash(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
+    let mut contents = open(deps, job).await?;
+    let mut hasher = Sha256::new();
+    while let Some(piece) = contents.try_next().await.map_err(later)? {
+        hasher.update(&piece);
+    }
+    Ok(hasher.finalize().to_vec())
+}
+
+async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Unindexed> {
+    let contents = open(deps, job).await?.map_err(io::Error::other);
+    let Extractor { program, arguments } = &deps.extractor;
+    let limits = documents::child::Limits::default();
+    let reader = StreamReader::new(contents);
+    let name = &job.filename;
+    let read = documents::child::run(program, arguments, name, reader, &limits).await;
+    read.map_err(|error| match &error {
+        ExtractError::Internal(reason) => {
+            Unindexed::Later(format!("the process that reads documents {reason}"))
+        }
+        _ => Unindexed::failed(code(error.code()), error.message()),
+    })
+}
+
+fn code(code: ErrorCode) -> IndexErrorCode {
+    match code {
+        ErrorCode::UnsupportedFile => IndexErrorCode::UnsupportedFile,
+        ErrorCode::InvalidFile => IndexErrorCode::InvalidFile,
+        ErrorCode::ServerError => IndexErrorCode::ServerError,
+    }
+}
+
+async fn cut(job: &IndexJob, sections: Vec<Section>) -> Result<Vec<Chunk>, Unindexed> {
+    let tokens = |number: i32| u32::try_from(number).unwrap_or_default();
+    let strategy = Strategy::new(tokens(job.chunk_tokens), tokens(job.chunk_overlap))
+        .map_err(|error| Unindexed::failed(IndexErrorCode::ServerError, error.to_string()))?;
+    let encoded = tokio::task::spawn_blocking(move || {
+        Encoded::new(sections, TOKENS_MAX).map(|text| text.chunks(strategy).collect::<Vec<_>>())
+    });
+    match encoded.await {
+        Ok(Ok(chunks)) => Ok(chunks),
+        Ok(Err(error)) => {
+            let message = format!("{error}. Split it into smaller files.");
+            Err(Unindexed::failed(IndexErrorCode::InvalidFile, message))
+        }
+        Err(panic) => Err(Unindexed::failed(IndexErrorCode::ServerError, panic.to_string())),
+    }
+}
+
+type Contents = futures::stream::BoxStream<'static, Result<bytes::Bytes, BlobError>>;
+
+async fn open(deps: &IndexerDeps, job: &IndexJob) -> Result<Contents, Unindexed> {
+    match deps.blobs.get(job.file_id.as_str(), None).await {
+        Ok(contents) => Ok(contents.stream),
+        Err(BlobError::Missing { .. }) => Err(Unindexed::Lost),
+        Err(error) => Err(later(error)),
+    }
+}
+
+fn later(error: BlobError) -> Unindexed {
+    Unindexed::Later(format!("its contents cannot be read: {error}"))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 
-use crate::domain::ids::{FileId, ProjectId};
+use crate::domain::ids::{FileId, ProjectId, VectorStoreId};
+use crate::domain::vector_store::IndexError;
 use crate::store::StoreError;
 
 /// A file in a worker's hands.
@@ -19,7 +20,7 @@ pub struct IndexJob {
     /// Whose it is.
     pub project_id: ProjectId,
     /// The store.
-    pub vector_store_id: String,
+    pub vector_store_id: VectorStoreId,
     /// The file.
     pub file_id: FileId,
     /// Its name, which tells its kind.
@@ -106,11 +107,24 @@ pub async fn stored_chunks(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<i6
     Ok(count)
 }
 
+/// The embedding model of a store, if it has one yet.
+pub async fn model_of(
+    db: impl PgExecutor<'_>,
+    store: &VectorStoreId,
+) -> Result<Option<String>, StoreError> {
+    let model: Option<Option<String>> =
+        sqlx::query_scalar("select embedding_model from vector_stores where id = $1")
+            .bind(store)
+            .fetch_optional(db)
+            .await?;
+    Ok(model.flatten())
+}
+
 /// The embedding model of a store; if it has none yet, it has this one from now on. `None` for a
 /// store without.
 pub async fn settle_model(
     db: impl PgExecutor<'_>,
-    store: &str,
+    store: &VectorStoreId,
     model: &str,
     dimensions: i32,
 ) -> Result<Option<(String, i32)>, StoreError> {
@@ -255,15 +269,6 @@ pub async fn complete(
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// Why a file could not be indexed.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct IndexError {
-    /// `unsupported_file`, `invalid_file` or `server_error`.
-    pub code: String,
-    /// For people.
-    pub message: String,
 }
 
 /// The file cannot be indexed. Its chunks go with the sweep.

@@ -23,6 +23,7 @@ impl FromRow<'_, PgRow> for VectorStore {
             last_active_at: row.try_get("last_active_at")?,
             usage_bytes: row.try_get("usage_bytes")?,
             file_counts: FileCounts::from_row(row)?,
+            embedding_model: row.try_get("embedding_model")?,
         })
     }
 }
@@ -41,7 +42,7 @@ impl FromRow<'_, PgRow> for FileCounts {
 /// All that [`VectorStore`] needs, up to its `where` clause.
 const SELECT: &str = "
     select s.id, s.created_at, s.name, s.description, s.metadata, s.expires_after_days,
-           s.last_active_at, f.*,
+           s.last_active_at, s.embedding_model, f.*,
            s.last_active_at + s.expires_after_days * interval '24 hours' as expires_at,
            coalesce(s.last_active_at + s.expires_after_days * interval '24 hours' <= now(), false)
                as is_expired
