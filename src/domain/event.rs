@@ -80,7 +80,7 @@ pub enum RunEvent {
 }
 
 /// A piece of a tool call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToolCallDelta {
     /// A call of a function begins.
     FunctionBegan {
@@ -91,6 +91,15 @@ pub enum ToolCallDelta {
     },
     /// More of its arguments.
     FunctionArguments(String),
+    /// A call of file_search begins.
+    SearchBegan {
+        /// `call_…`.
+        id: String,
+        /// How results are ranked.
+        ranker: String,
+        /// Lowest score of a result.
+        score_threshold: f64,
+    },
     /// A call of code_interpreter begins.
     CodeBegan {
         /// `call_…`.

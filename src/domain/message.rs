@@ -147,6 +147,8 @@ pub struct Annotation {
 pub enum AnnotationTarget {
     /// A file that code_interpreter made.
     FilePath(FileId),
+    /// A file that file_search found.
+    FileCitation(FileId),
 }
 
 /// How closely a model looks at a picture.

@@ -54,7 +54,7 @@ pub enum ToolChoice {
 }
 
 /// A call of a tool, as a run step records it: before it runs without output, afterwards with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
     /// `call_…`, from the upstream or made here.
     pub id: String,
@@ -64,13 +64,15 @@ pub struct ToolCall {
 }
 
 /// What a tool call calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCallBody {
     /// One of the caller's functions.
     Function(FunctionCall),
     /// Python in the sandbox.
     CodeInterpreter(CodeCall),
+    /// A search in vector stores.
+    FileSearch(SearchCall),
 }
 
 impl ToolCall {
@@ -79,6 +81,7 @@ impl ToolCall {
         match &self.body {
             ToolCallBody::Function(call) => call.output.is_some(),
             ToolCallBody::CodeInterpreter(call) => call.outputs.is_some(),
+            ToolCallBody::FileSearch(call) => call.results.is_some(),
         }
     }
 
@@ -86,14 +89,14 @@ impl ToolCall {
     pub fn is_built_in(&self) -> bool {
         match &self.body {
             ToolCallBody::Function(_) => false,
-            ToolCallBody::CodeInterpreter(_) => true,
+            ToolCallBody::CodeInterpreter(_) | ToolCallBody::FileSearch(_) => true,
         }
     }
 
     /// Pictures among its outputs.
     pub fn images(&self) -> impl Iterator<Item = &FileId> {
         let outputs = match &self.body {
-            ToolCallBody::Function(_) => None,
+            ToolCallBody::Function(_) | ToolCallBody::FileSearch(_) => None,
             ToolCallBody::CodeInterpreter(call) => call.outputs.as_ref(),
         };
         outputs
@@ -140,4 +143,45 @@ pub enum CodeOutput {
     Logs(String),
     /// A picture, stored as a file.
     Image(FileId),
+}
+
+/// A search that the model asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchCall {
+    /// JSON text as the model wrote it: the queries.
+    pub arguments: String,
+    /// How results were ranked.
+    pub ranker: String,
+    /// Lowest score of a result.
+    pub score_threshold: f64,
+    /// Number of this search in its thread, which citations begin with.
+    pub place: usize,
+    /// What was found, best first; `None` until then.
+    pub results: Option<Vec<SearchResult>>,
+}
+
+/// A passage that a search found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// The file it is from.
+    pub file: FileId,
+    /// The file's name.
+    pub file_name: String,
+    /// 0 to 1.
+    pub score: f64,
+    /// The file's attributes in its store.
+    pub attributes: Map<String, Value>,
+    /// The page it begins on.
+    pub page: Option<i32>,
+    /// The heading it begins under.
+    pub heading: Option<String>,
+    /// Its text.
+    pub content: String,
+}
+
+impl SearchCall {
+    /// How the model cites result number `n` of this search.
+    pub fn marker(&self, n: usize, file_name: &str) -> String {
+        format!("\u{3010}{}:{n}\u{2020}{file_name}\u{3011}", self.place)
+    }
 }

@@ -1,7 +1,9 @@
 //! Vectors of texts, from the model of this machine or from an upstream.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use embedder::Embedder;
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -43,13 +45,23 @@ pub enum EmbedError {
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
+    local: Option<Arc<Embedder>>,
     upstreams: Upstreams,
 }
 
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
-    pub fn new(default: Option<String>, upstreams: Upstreams) -> Self {
-        Self { default, upstreams }
+    /// `local` is a model of this machine, which needs no upstream.
+    pub fn new(
+        default: Option<String>,
+        local: Option<Embedder>,
+        upstreams: Upstreams,
+    ) -> Self {
+        Self {
+            default,
+            local: local.map(Arc::new),
+            upstreams,
+        }
     }
 
     /// The model of stores that have none yet.
@@ -63,6 +75,15 @@ impl Embeddings {
         model: &str,
         texts: &[&str],
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        if let Some(local) = self.local.as_ref().filter(|_| model == embedder::MODEL) {
+            let local = local.clone();
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let made = tokio::task::spawn_blocking(move || local.embed(&texts)).await;
+            return made.map_err(|panic| EmbedError::Refused {
+                model: model.to_owned(),
+                reason: panic.to_string(),
+            });
+        }
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(BATCH) {
             vectors.extend(self.routed(model, batch).await?);
