@@ -4,14 +4,15 @@ use serde::Serialize;
 
 use crate::api::wire::message::{AnnotationObject, MessageObject};
 use crate::api::wire::run::RunObject;
-use crate::api::wire::run_step::{CodeOutputObject, ImageObject, StepObject};
+use crate::api::wire::run_step::{CodeOutputObject, ImageObject, RankingObject, StepObject};
 use crate::domain::event::{ContentDelta, RunEvent, ToolCallDelta};
 use crate::domain::message::MessageStatus;
 use crate::domain::run::{Run, RunStatus};
 use crate::domain::run_step::StepStatus;
 
-/// Writes `event: NAME\ndata: JSON\n\n` for an event of this run.
-pub fn write(run: &Run, event: &RunEvent) -> Result<Vec<u8>, serde_json::Error> {
+/// Writes `event: NAME\ndata: JSON\n\n` for an event of this run. With `passages`, search results
+/// have their text.
+pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, serde_json::Error> {
     match event {
         RunEvent::RunCreated(state) => {
             frame("thread.run.created", &RunObject::in_state(run, state))
@@ -20,16 +21,16 @@ pub fn write(run: &Run, event: &RunEvent) -> Result<Vec<u8>, serde_json::Error> 
             frame(run_event(state.status), &RunObject::in_state(run, state))
         }
         RunEvent::StepCreated(step) => {
-            frame("thread.run.step.created", &StepObject::in_event(step))
+            frame("thread.run.step.created", &StepObject::in_event(step, passages))
         }
         RunEvent::StepInProgress(step) => {
-            frame("thread.run.step.in_progress", &StepObject::in_event(step))
+            frame("thread.run.step.in_progress", &StepObject::in_event(step, passages))
         }
         RunEvent::StepDelta { step, index, delta } => frame(
             "thread.run.step.delta",
             &step_delta(step.as_str(), *index, delta),
         ),
-        RunEvent::StepEnded(step) => frame(step_event(step.status), &StepObject::in_event(step)),
+        RunEvent::StepEnded(step) => frame(step_event(step.status), &StepObject::in_event(step, passages)),
         RunEvent::MessageCreated(message) => {
             frame("thread.message.created", &MessageObject::from(&**message))
         }
@@ -204,6 +205,13 @@ struct CallDelta<'a> {
 enum CallBodyDelta<'a> {
     Function { function: FunctionDelta<'a> },
     CodeInterpreter { code_interpreter: CodeDelta<'a> },
+    FileSearch { file_search: SearchDelta<'a> },
+}
+
+#[derive(Serialize)]
+struct SearchDelta<'a> {
+    ranking_options: RankingObject<'a>,
+    results: [(); 0],
 }
 
 #[derive(Serialize)]
@@ -259,6 +267,20 @@ fn step_delta<'a>(id: &'a str, index: usize, delta: &'a ToolCallDelta) -> Delta<
         }
         ToolCallDelta::FunctionArguments(arguments) => {
             (None, function(FunctionDelta::Arguments { arguments }))
+        }
+        ToolCallDelta::SearchBegan {
+            id,
+            ranker,
+            score_threshold,
+        } => {
+            let file_search = SearchDelta {
+                ranking_options: RankingObject {
+                    ranker,
+                    score_threshold: *score_threshold,
+                },
+                results: [],
+            };
+            (Some(id.as_str()), CallBodyDelta::FileSearch { file_search })
         }
         ToolCallDelta::CodeBegan { id } => {
             let began = CodeDelta::Began {

@@ -7,6 +7,7 @@ use crate::api::error::ApiError;
 use crate::api::validate::{self, Object, missing};
 use crate::api::wire::seconds;
 use crate::domain::Metadata;
+use crate::domain::ids::FileId;
 use crate::domain::message::{
     Annotation, AnnotationTarget, Attachment, AttachmentTool, Content, ImageDetail,
     IncompleteReason, Message, MessageStatus, Role,
@@ -101,7 +102,10 @@ pub struct AnnotationObject<'a> {
     text: &'a str,
     start_index: usize,
     end_index: usize,
-    file_path: FileObject<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_path: Option<FileObject<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_citation: Option<FileObject<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,15 +115,20 @@ struct FileObject<'a> {
 
 impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
     fn from(annotation: &'a Annotation) -> Self {
-        let AnnotationTarget::FilePath(file) = &annotation.target;
+        let (r#type, file_path, file_citation) = match &annotation.target {
+            AnnotationTarget::FilePath(file) => ("file_path", Some(file), None),
+            AnnotationTarget::FileCitation(file) => ("file_citation", None, Some(file)),
+        };
+        let file = |file: &'a FileId| FileObject {
+            file_id: file.as_str(),
+        };
         Self {
-            r#type: "file_path",
+            r#type,
             text: &annotation.text,
             start_index: annotation.start,
             end_index: annotation.end,
-            file_path: FileObject {
-                file_id: file.as_str(),
-            },
+            file_path: file_path.map(file),
+            file_citation: file_citation.map(file),
         }
     }
 }

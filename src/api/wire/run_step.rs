@@ -1,13 +1,14 @@
 //! Run steps.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::api::wire::run::UsageObject;
 use crate::api::wire::seconds;
 use crate::domain::Metadata;
 use crate::domain::run::RunError;
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::{CodeOutput, ToolCall, ToolCallBody};
+use crate::domain::tool::{CodeOutput, SearchCall, SearchResult, ToolCall, ToolCallBody};
 
 /// A run step.
 #[derive(Debug, Serialize)]
@@ -32,8 +33,9 @@ pub struct StepObject<'a> {
 }
 
 impl<'a> StepObject<'a> {
-    /// The step as an event shows it: its expiry stays visible.
-    pub fn in_event(step: &'a RunStep) -> Self {
+    /// The step as an event shows it: its expiry stays visible. With `passages`, search results
+    /// have their text.
+    pub fn in_event(step: &'a RunStep, passages: bool) -> Self {
         let ended_in = |status| step.ended_at.filter(|_| step.status == status).map(seconds);
         let usage = step.usage.filter(|_| step.status != StepStatus::InProgress);
         Self {
@@ -54,15 +56,15 @@ impl<'a> StepObject<'a> {
             expired_at: ended_in(StepStatus::Expired),
             failed_at: ended_in(StepStatus::Failed),
             last_error: step.last_error.as_ref(),
-            step_details: DetailsObject::from(&step.details),
+            step_details: DetailsObject::of(&step.details, passages),
             usage: usage.map(UsageObject::from),
             metadata: Metadata::new(),
         }
     }
 
     /// The step as lists show it: without expiry once it has ended.
-    pub fn at_rest(step: &'a RunStep) -> Self {
-        let mut object = Self::in_event(step);
+    pub fn at_rest(step: &'a RunStep, passages: bool) -> Self {
+        let mut object = Self::in_event(step, passages);
         if step.status != StepStatus::InProgress {
             object.expires_at = None;
         }
@@ -98,6 +100,62 @@ struct CallObject<'a> {
 enum CallBody<'a> {
     Function { function: FunctionObject<'a> },
     CodeInterpreter { code_interpreter: CodeObject<'a> },
+    FileSearch { file_search: SearchObject<'a> },
+}
+
+#[derive(Debug, Serialize)]
+struct SearchObject<'a> {
+    ranking_options: RankingObject<'a>,
+    results: Vec<ResultObject<'a>>,
+}
+
+/// How results of a search are ranked.
+#[derive(Debug, Serialize)]
+pub struct RankingObject<'a> {
+    /// A name that changes nothing here.
+    pub ranker: &'a str,
+    /// Lowest score of a result.
+    pub score_threshold: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ResultObject<'a> {
+    file_id: &'a str,
+    file_name: &'a str,
+    score: f64,
+    attributes: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<[PassageObject<'a>; 1]>,
+}
+
+#[derive(Debug, Serialize)]
+struct PassageObject<'a> {
+    r#type: &'static str,
+    text: &'a str,
+}
+
+impl<'a> SearchObject<'a> {
+    fn of(call: &'a SearchCall, passages: bool) -> Self {
+        let result = |result: &'a SearchResult| ResultObject {
+            file_id: result.file.as_str(),
+            file_name: &result.file_name,
+            score: result.score,
+            attributes: &result.attributes,
+            content: passages.then(|| {
+                [PassageObject {
+                    r#type: "text",
+                    text: &result.content,
+                }]
+            }),
+        };
+        Self {
+            ranking_options: RankingObject {
+                ranker: &call.ranker,
+                score_threshold: call.score_threshold,
+            },
+            results: call.results.iter().flatten().map(result).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -149,8 +207,8 @@ impl<'a> From<&'a CodeOutput> for CodeOutputObject<'a> {
     }
 }
 
-impl<'a> From<&'a ToolCall> for CallObject<'a> {
-    fn from(call: &'a ToolCall) -> Self {
+impl<'a> CallObject<'a> {
+    fn of(call: &'a ToolCall, passages: bool) -> Self {
         let body = match &call.body {
             ToolCallBody::Function(call) => CallBody::Function {
                 function: FunctionObject {
@@ -170,13 +228,16 @@ impl<'a> From<&'a ToolCall> for CallObject<'a> {
                         .collect(),
                 },
             },
+            ToolCallBody::FileSearch(call) => CallBody::FileSearch {
+                file_search: SearchObject::of(call, passages),
+            },
         };
         Self { id: &call.id, body }
     }
 }
 
-impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
-    fn from(details: &'a StepDetails) -> Self {
+impl<'a> DetailsObject<'a> {
+    fn of(details: &'a StepDetails, passages: bool) -> Self {
         match details {
             StepDetails::MessageCreation { message } => Self::MessageCreation {
                 message_creation: CreatedMessage {
@@ -184,7 +245,10 @@ impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
                 },
             },
             StepDetails::ToolCalls { calls } => Self::ToolCalls {
-                tool_calls: calls.iter().map(CallObject::from).collect(),
+                tool_calls: calls
+                    .iter()
+                    .map(|call| CallObject::of(call, passages))
+                    .collect(),
             },
         }
     }
