@@ -191,11 +191,12 @@ impl Query {
         })
     }
 
-    /// Refuses values of `include[]` that the contract does not know.
-    pub fn check_include(&self) -> Result<(), ApiError> {
+    /// Whether `include[]` asks for the text of search results. Refuses values that the contract
+    /// does not know.
+    pub fn includes_passages(&self) -> Result<bool, ApiError> {
         const KNOWN: &str = "step_details.tool_calls[*].file_search.results[*].content";
         match self.list("include").find(|value| *value != KNOWN) {
-            None => Ok(()),
+            None => Ok(self.list("include").next().is_some()),
             Some(other) => Err(validate::invalid_value("include", other, &[KNOWN])),
         }
     }

@@ -21,12 +21,16 @@ pub async fn list(
     InPath((thread, run)): InPath<(ThreadId, RunId)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    query.check_include()?;
+    let passages = query.includes_passages()?;
     let page = store::run_steps::list(&state.pool, &project, &thread, &run, &query.page()?).await?;
     if page.data.is_empty() {
         runs::find(&state, &project, &thread, &run).await?;
     }
-    let list = List::of(&page, |item| item.id.to_string(), StepObject::at_rest);
+    let list = List::of(
+        &page,
+        |item| item.id.to_string(),
+        |step| StepObject::at_rest(step, passages),
+    );
     Ok(Json(list).into_response())
 }
 
@@ -37,9 +41,9 @@ pub async fn retrieve(
     InPath((thread, run, id)): InPath<(ThreadId, RunId, StepId)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    query.check_include()?;
+    let passages = query.includes_passages()?;
     if let Some(step) = store::run_steps::find(&state.pool, &project, &thread, &run, &id).await? {
-        return Ok(Json(StepObject::at_rest(&step)).into_response());
+        return Ok(Json(StepObject::at_rest(&step, passages)).into_response());
     }
     runs::find(&state, &project, &thread, &run).await?;
     Err(ApiError::no_such("run step", &id))

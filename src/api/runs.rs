@@ -39,7 +39,7 @@ pub async fn create(
     query: Query,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
-    query.check_include()?;
+    let passages = query.includes_passages()?;
     let request = CreateRun::parse(&mut body)?;
     body.finish()?;
     check_files(&state, &project, &request.additional_messages).await?;
@@ -64,7 +64,14 @@ pub async fn create(
     };
     let run = start(&state, slot, run, lease, Origin::Created);
     if request.stream {
-        return Ok(sse::follow(&state, run, Start::default()));
+        return Ok(sse::follow(
+            &state,
+            run,
+            Start {
+                passages,
+                ..Start::default()
+            },
+        ));
     }
     Ok(Json(RunObject::from(&queued(run))).into_response())
 }

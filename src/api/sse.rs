@@ -29,6 +29,8 @@ pub struct Start {
     pub thread: Option<Thread>,
     /// Whether events carry their position as SSE ids, for clients that reconnect.
     pub ids: bool,
+    /// Whether search results have their text.
+    pub passages: bool,
 }
 
 /// Answers with the run's events up to the one that ends the stream. A reader that goes away
@@ -58,7 +60,7 @@ fn frames(
         while let Some(next) = events.next().await {
             match next {
                 Ok((seq, event)) => {
-                    let mut bytes = framed(event::write(&run, &event));
+                    let mut bytes = framed(event::write(&run, &event, start.passages));
                     if start.ids {
                         bytes = [format!("id: {}\n", seq.0).as_bytes(), &bytes].concat().into();
                     }

@@ -14,7 +14,6 @@ use crate::domain::tool::{CodeCall, CodeOutput, ToolCallBody};
 use crate::files::{Draft, FileError};
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::tools::workspace::{FOLDER, Item, Workspace};
-use crate::runner::turn::Turn;
 use crate::runner::write::calls_of;
 use crate::sandbox_pool::{CellEvent, SandboxError, Session};
 use crate::store;
@@ -49,42 +48,15 @@ impl From<FileError> for Halt {
 }
 
 /// A session that a step's cells run in, one after the other.
-struct Cells {
+pub(super) struct Cells {
     session: Session,
     /// Whether the thread had a session before this one.
     restarted: bool,
 }
 
 impl Driver {
-    /// Runs the built-in tools of the stored step, each call that has no output yet, and ends the
-    /// step unless the caller has to answer too; whether the run goes on.
-    pub(super) async fn run_built_in_tools(&mut self, turn: &mut Turn) -> Result<bool, Halt> {
-        let Some(step) = &mut turn.running else {
-            return Err(Halt::internal(&"no step whose tools could run"));
-        };
-        let mut cells = None;
-        let last = calls_of(step).iter().rposition(|call| call.is_built_in());
-        for index in 0..calls_of(step).len() {
-            let call = &calls_of(step)[index];
-            if !call.is_built_in() || call.is_answered() {
-                continue;
-            }
-            self.run_code(step, index, &mut cells).await?;
-            // What the last one did is stored with the end of the step.
-            if Some(index) != last {
-                self.commit(vec![step], Vec::new(), None, Vec::new())
-                    .await?;
-            }
-        }
-        let images = calls_of(step).iter().flat_map(|call| call.images());
-        self.images.extend(images.cloned());
-        let go_on = self.settle(step.clone(), Default::default()).await?;
-        turn.running = None;
-        Ok(go_on)
-    }
-
     /// Runs one call.
-    async fn run_code(
+    pub(super) async fn run_code(
         &mut self,
         step: &mut RunStep,
         index: usize,

@@ -19,6 +19,7 @@ use crate::queue::Job;
 use crate::runner::annotate::Annotator;
 use crate::runner::prompt::{self, Asked, Prompt, PromptError};
 use crate::runner::record;
+use crate::runner::search::Library;
 use crate::runner::tools::code_interpreter;
 use crate::runner::tools::workspace::Workspace;
 use crate::runner::turn::{Turn, TurnEnd};
@@ -56,6 +57,8 @@ pub(super) struct Driver {
     pub(super) unanswered: Option<RunStep>,
     /// The thread's `/mnt/data`, if code_interpreter is offered.
     pub(super) workspace: Option<Workspace>,
+    /// What may be searched and cited, if file_search is offered.
+    pub(super) library: Option<Library>,
     interrupts: watch::Receiver<Option<Interrupt>>,
 }
 
@@ -145,6 +148,7 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
                 images: Vec::new(),
                 unanswered: None,
                 workspace: None,
+                library: None,
                 interrupts,
             };
             driver.drive(origin).await;
@@ -276,6 +280,7 @@ impl Driver {
             let workspace = Workspace::load(&self.engine.deps.pool, &self.run).await?;
             self.workspace = Some(workspace);
         }
+        self.open_library().await?;
         if let Some(step) = self.unanswered.take() {
             turn.running = Some(step);
             if !self.run_built_in_tools(turn).await? {
@@ -285,7 +290,8 @@ impl Driver {
         while self.turns <= MAX_TURNS {
             *turn = Turn::default();
             let links = self.workspace.as_ref().map(Workspace::links);
-            turn.annotator = Annotator::new(links.unwrap_or_default());
+            let passages = self.library.as_ref().map(Library::passages);
+            turn.annotator = Annotator::new(links.unwrap_or_default(), passages);
             match self.turn(turn).await? {
                 TurnEnd::Finished => return self.complete(turn).await,
                 TurnEnd::OutOfTokens => {

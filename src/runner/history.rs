@@ -17,6 +17,7 @@ use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::runner::tools::code_interpreter;
+use crate::runner::tools::file_search;
 use crate::store::messages::Said;
 
 /// Largest stored picture that is sent to a model.
@@ -67,6 +68,12 @@ impl Called {
                 name: code_interpreter::NAME.to_owned(),
                 arguments: code_interpreter::arguments(&call.input),
                 output: code_interpreter::told(&call)?,
+            },
+            ToolCallBody::FileSearch(call) => Self {
+                id,
+                output: file_search::told(&call)?,
+                name: file_search::NAME.to_owned(),
+                arguments: call.arguments,
             },
         })
     }

@@ -13,6 +13,7 @@ mod history;
 mod housekeeping;
 mod prompt;
 mod record;
+mod search;
 mod tools;
 mod turn;
 mod write;
@@ -31,6 +32,7 @@ use crate::blobs::Blobs;
 use crate::domain::ids::RunId;
 use crate::feed::Feed;
 use crate::queue::Worker;
+use crate::retrieval::Retrieval;
 use crate::sandbox_pool::SandboxPool;
 use crate::store;
 use crate::store::runs::{Claimant, Lease};
@@ -50,6 +52,8 @@ pub struct Deps {
     pub feed: Feed,
     /// Models.
     pub upstreams: Upstreams,
+    /// What finds passages in vector stores.
+    pub retrieval: Retrieval,
     /// Where code runs.
     pub sandbox: SandboxPool,
     /// Events of ended runs are kept this long.

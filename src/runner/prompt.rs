@@ -17,6 +17,7 @@ use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
 use crate::runner::history::{self, Unit};
 use crate::runner::tools::code_interpreter;
+use crate::runner::tools::file_search;
 use crate::runner::tools::workspace::Workspace;
 use crate::store::messages::Said;
 use crate::store::{self, StoreError};
@@ -262,7 +263,7 @@ pub(super) fn cut_in_the_middle(text: &str, target: usize) -> String {
 /// The part of a prompt that is always there: the system message and tool definitions.
 fn fixed(config: &RunConfig, system: &str) -> String {
     let mut text = system.to_owned();
-    for tool in config.tools.iter().filter_map(offered) {
+    for tool in config.tools.iter().map(offered) {
         // Close enough: upstreams render definitions in ways of their own.
         text.push_str(&serde_json::to_string(&tool).unwrap_or_default());
     }
@@ -275,7 +276,7 @@ fn request(
     turn: usize,
     completion: Option<u32>,
 ) -> CreateChatCompletionRequest {
-    let tools: Vec<ChatCompletionTools> = config.tools.iter().filter_map(offered).collect();
+    let tools: Vec<ChatCompletionTools> = config.tools.iter().map(offered).collect();
     let tools = (!tools.is_empty()).then_some(tools);
     // Servers refuse both of these when no tools are offered.
     let tool_choice = tools
@@ -302,18 +303,18 @@ fn request(
     }
 }
 
-fn offered(tool: &Tool) -> Option<ChatCompletionTools> {
+fn offered(tool: &Tool) -> ChatCompletionTools {
     match tool {
-        Tool::Function { function } => Some(ChatCompletionTools::Function(ChatCompletionTool {
+        Tool::Function { function } => ChatCompletionTools::Function(ChatCompletionTool {
             function: FunctionObject {
                 name: function.name.clone(),
                 description: function.description.clone(),
                 parameters: Some(function.parameters.clone()),
                 strict: function.strict.then_some(true),
             },
-        })),
-        Tool::CodeInterpreter => Some(code_interpreter::definition()),
-        Tool::FileSearch { .. } => None,
+        }),
+        Tool::CodeInterpreter => code_interpreter::definition(),
+        Tool::FileSearch { .. } => file_search::definition(),
     }
 }
 
@@ -330,6 +331,7 @@ fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOp
         ToolChoice::Required if turn == 0 => mode(ToolChoiceOptions::Required),
         ToolChoice::Function(name) if turn == 0 => function(name),
         ToolChoice::CodeInterpreter if turn == 0 => function(code_interpreter::NAME),
+        ToolChoice::FileSearch if turn == 0 => function(file_search::NAME),
         ToolChoice::Auto
         | ToolChoice::Required
         | ToolChoice::Function(_)

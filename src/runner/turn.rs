@@ -9,11 +9,12 @@ use crate::domain::ids::{self, MessageId, StepId};
 use crate::domain::message::{Content, IncompleteReason, Message, MessageStatus, Role};
 use crate::domain::run::Usage;
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::{CodeCall, FunctionCall, ToolCall, ToolCallBody};
+use crate::domain::tool::{CodeCall, FunctionCall, SearchCall, ToolCall, ToolCallBody};
 use crate::runner::annotate::Annotator;
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::tools::code_argument::CodeArgument;
 use crate::runner::tools::code_interpreter;
+use crate::runner::tools::file_search::{self, Settings};
 use crate::upstream::{self, FinishReason, TurnEvent, TurnStream, UpstreamError, tokens};
 
 /// What has come of a turn so far.
@@ -78,6 +79,10 @@ impl Turn {
                     ToolCallBody::CodeInterpreter(call) => {
                         text.push_str(code_interpreter::NAME);
                         text.push_str(&call.input);
+                    }
+                    ToolCallBody::FileSearch(call) => {
+                        text.push_str(file_search::NAME);
+                        text.push_str(&call.arguments);
                     }
                 }
             }
@@ -286,6 +291,25 @@ impl Driver {
                 turn.code.insert(index, CodeArgument::default());
                 let began = ToolCallDelta::CodeBegan { id: id.clone() };
                 (began, ToolCallBody::CodeInterpreter(CodeCall::default()))
+            } else if let Some(settings) = self.search_settings(&name) {
+                let Settings {
+                    ranker,
+                    score_threshold,
+                    ..
+                } = settings;
+                let began = ToolCallDelta::SearchBegan {
+                    id: id.clone(),
+                    ranker: ranker.clone(),
+                    score_threshold,
+                };
+                let call = SearchCall {
+                    arguments: String::new(),
+                    ranker,
+                    score_threshold,
+                    place: self.next_search(),
+                    results: None,
+                };
+                (began, ToolCallBody::FileSearch(call))
             } else {
                 let began = ToolCallDelta::FunctionBegan {
                     id: id.clone(),
@@ -315,6 +339,11 @@ impl Driver {
                     !arguments.is_empty(),
                     ToolCallDelta::FunctionArguments(arguments),
                 )
+            }
+            ToolCallBody::FileSearch(call) => {
+                // Clients are not shown what is searched for.
+                call.arguments.push_str(&arguments);
+                (false, ToolCallDelta::FunctionArguments(arguments))
             }
             ToolCallBody::CodeInterpreter(call) => {
                 let code = turn.code.entry(index).or_default().push(&arguments);

@@ -185,6 +185,37 @@ impl Driver {
         Ok(go_on)
     }
 
+    /// Runs the built-in tools of the stored step, each call that has no output yet, and ends the
+    /// step unless the caller has to answer too; whether the run goes on.
+    pub(super) async fn run_built_in_tools(&mut self, turn: &mut Turn) -> Result<bool, Halt> {
+        let Some(step) = &mut turn.running else {
+            return Err(Halt::internal(&"no step whose tools could run"));
+        };
+        let mut cells = None;
+        let last = calls_of(step).iter().rposition(|call| call.is_built_in());
+        for index in 0..calls_of(step).len() {
+            let call = &calls_of(step)[index];
+            if !call.is_built_in() || call.is_answered() {
+                continue;
+            }
+            match &call.body {
+                ToolCallBody::CodeInterpreter(_) => self.run_code(step, index, &mut cells).await?,
+                ToolCallBody::FileSearch(_) => self.search(step, index).await?,
+                ToolCallBody::Function(_) => {}
+            }
+            // What the last one did is stored with the end of the step.
+            if Some(index) != last {
+                self.commit(vec![step], Vec::new(), None, Vec::new())
+                    .await?;
+            }
+        }
+        let images = calls_of(step).iter().flat_map(|call| call.images());
+        self.images.extend(images.cloned());
+        let go_on = self.settle(step.clone(), Default::default()).await?;
+        turn.running = None;
+        Ok(go_on)
+    }
+
     /// Ends a step of calls whose built-in tools have run, or leaves it to the caller to answer the
     /// rest; whether the run goes on. `usage` has not been counted yet.
     pub(super) async fn settle(&mut self, mut step: RunStep, usage: Usage) -> Result<bool, Halt> {

@@ -144,7 +144,7 @@ impl<'a> RequiredAction<'a> {
                 },
             }),
             // Never the caller's to answer.
-            ToolCallBody::CodeInterpreter(_) => None,
+            ToolCallBody::CodeInterpreter(_) | ToolCallBody::FileSearch(_) => None,
         };
         let tool_calls = calls.iter().filter_map(call).collect();
         Some(Self {
@@ -365,24 +365,24 @@ impl CreateRun {
     }
 }
 
-/// A run offers the model nothing that this server cannot do, no two tools of one name, and a
-/// forced choice must exist.
+/// A run offers the model no two tools of one name, and a forced choice must exist.
 fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
-    let search = |tool: &Tool| matches!(tool, Tool::FileSearch { .. });
-    if config.tools.iter().any(search) {
-        return Err(ApiError::invalid(
-            "The tool 'file_search' is not available on this server: it is not part of this \
-             version. Pass other `tools` to this run, or take it off the assistant.",
-        )
-        .param("tools")
-        .code("unsupported_tool"));
-    }
-    let namesake = |tool: &Tool| matches!(tool, Tool::Function { function } if function.name == "code_interpreter");
-    if config.tools.contains(&Tool::CodeInterpreter) && config.tools.iter().any(namesake) {
-        return Err(ApiError::invalid(
-            "Invalid 'tools': a function cannot be named 'code_interpreter' beside the tool of \
-             that name, because models could not tell them apart.",
-        )
+    let offers = |name: &str| {
+        config.tools.iter().any(|tool| match tool {
+            Tool::CodeInterpreter => name == "code_interpreter",
+            Tool::FileSearch { .. } => name == "file_search",
+            Tool::Function { .. } => false,
+        })
+    };
+    let namesake = config.tools.iter().find_map(|tool| match tool {
+        Tool::Function { function } if offers(&function.name) => Some(&function.name),
+        Tool::Function { .. } | Tool::CodeInterpreter | Tool::FileSearch { .. } => None,
+    });
+    if let Some(name) = namesake {
+        return Err(ApiError::invalid(format!(
+            "Invalid 'tools': a function cannot be named '{name}' beside the tool of that name, \
+             because models could not tell them apart."
+        ))
         .param("tools")
         .code("invalid_value"));
     }

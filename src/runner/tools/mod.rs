@@ -2,4 +2,5 @@
 
 pub(super) mod code_argument;
 pub(super) mod code_interpreter;
+pub(super) mod file_search;
 pub(super) mod workspace;

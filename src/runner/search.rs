@@ -1,0 +1,183 @@
+//! Searches for what the model asks, in the stores of the assistant and of the thread.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::domain::ids::VectorStoreId;
+use crate::domain::run::{RunError, RunErrorCode};
+use crate::domain::run_step::{RunStep, StepDetails};
+use crate::domain::tool::{SearchCall, SearchResult, ToolCall, ToolCallBody};
+use crate::domain::vector_store::{VectorStore, VectorStoreStatus};
+use crate::retrieval::{Ask, Hit, SearchError};
+use crate::runner::annotate::Passages;
+use crate::runner::drive::{Driver, Halt};
+use crate::runner::tools::file_search::{self, Settings};
+use crate::runner::write::calls_of;
+use crate::store;
+
+/// How long a run waits for the thread's own store to be indexed, as the hosted service did.
+const INDEXED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The number of a thread's first search, in citations.
+const FIRST: usize = 4;
+
+/// What a run may search and cite.
+#[derive(Debug, Default)]
+pub(super) struct Library {
+    stores: Vec<VectorStoreId>,
+    passages: Passages,
+    /// Searches of the thread so far.
+    searches: usize,
+}
+
+impl Library {
+    /// What may be cited.
+    pub(super) fn passages(&self) -> Passages {
+        self.passages.clone()
+    }
+
+    fn add(&mut self, call: &SearchCall) {
+        for (n, result) in call.results.iter().flatten().enumerate() {
+            self.passages.insert((call.place, n), result.file.clone());
+        }
+    }
+}
+
+impl From<SearchError> for Halt {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Store(error) => error.into(),
+            SearchError::Embed(error) => Self::Failed(RunError {
+                code: RunErrorCode::ServerError,
+                message: format!("The files could not be searched: {error}."),
+            }),
+        }
+    }
+}
+
+impl Driver {
+    /// Finds out what may be searched and cited, and waits for the thread's store to be indexed.
+    pub(super) async fn open_library(&mut self) -> Result<(), Halt> {
+        if Settings::of(&self.run.config).is_none() {
+            return Ok(());
+        }
+        let pool = self.engine.deps.pool.clone();
+        let (project, thread) = (self.run.project.clone(), self.run.thread.clone());
+        let assistant = self.run.assistant.clone();
+        let named = store::vector_stores::of_run(&pool, &project, &assistant, &thread).await?;
+        let mut library = Library::default();
+        for (id, is_threads) in named {
+            if is_threads {
+                self.wait_for_index(&id).await?;
+            }
+            if !library.stores.contains(&id) {
+                library.stores.push(id);
+            }
+        }
+        for step in store::run_steps::tool_calls_since(&pool, &project, &thread, None).await? {
+            let StepDetails::ToolCalls { calls } = step.details else {
+                continue;
+            };
+            for call in calls {
+                if let ToolCallBody::FileSearch(call) = call.body {
+                    library.searches += 1;
+                    library.add(&call);
+                }
+            }
+        }
+        self.library = Some(library);
+        Ok(())
+    }
+
+    async fn wait_for_index(&mut self, id: &VectorStoreId) -> Result<(), Halt> {
+        let until = Instant::now() + INDEXED_WITHIN;
+        while Instant::now() < until {
+            let pool = &self.engine.deps.pool;
+            let store = store::vector_stores::find(pool, &self.run.project, id).await?;
+            if store.is_none_or(|store| store.status() != VectorStoreStatus::InProgress) {
+                return Ok(());
+            }
+            self.interruptible(sleep(LOOK_EVERY)).await?;
+        }
+        tracing::info!(vector_store.id = %id, "vector store {id} is not all indexed yet");
+        Ok(())
+    }
+
+    /// How searches are done, if a call of this name is one.
+    pub(super) fn search_settings(&self, name: &str) -> Option<Settings> {
+        let config = &self.run.config;
+        file_search::is_meant(config, name).then(|| Settings::of(config))?
+    }
+
+    /// The number of the next search.
+    pub(super) fn next_search(&mut self) -> usize {
+        let library = self.library.get_or_insert_default();
+        library.searches += 1;
+        FIRST + library.searches - 1
+    }
+
+    /// Does one call.
+    pub(super) async fn search(&mut self, step: &mut RunStep, index: usize) -> Result<(), Halt> {
+        let Some(ToolCall {
+            body: ToolCallBody::FileSearch(call),
+            ..
+        }) = calls_of(step).get_mut(index)
+        else {
+            return Err(Halt::internal(&"a call that is no search"));
+        };
+        let queries = file_search::queries(&call.arguments);
+        let limit = Settings::of(&self.run.config).map_or(0, |settings| settings.results);
+        let ask = Ask {
+            queries: &queries,
+            filter: None,
+            limit,
+            threshold: call.score_threshold,
+        };
+        let stores = self.library.as_ref().map(|library| library.stores.clone());
+        let mut hits: Vec<Hit> = Vec::new();
+        for id in stores.unwrap_or_default() {
+            let store = self.searchable(&id).await?;
+            if let (Some(store), false) = (store, queries.is_empty()) {
+                let retrieval = self.engine.deps.retrieval.clone();
+                hits.extend(self.interruptible(retrieval.search(&store, &ask)).await??);
+            }
+        }
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        hits.truncate(limit);
+        call.results = Some(hits.into_iter().map(result).collect());
+        if let Some(library) = &mut self.library {
+            library.add(call);
+        }
+        Ok(())
+    }
+
+    /// The store, unless it was deleted. One that has expired fails the run.
+    async fn searchable(&self, id: &VectorStoreId) -> Result<Option<VectorStore>, Halt> {
+        let pool = &self.engine.deps.pool;
+        let store = store::vector_stores::use_now(pool, &self.run.project, id).await?;
+        match store {
+            Some(store) if store.is_expired => Err(Halt::Failed(RunError {
+                code: RunErrorCode::ServerError,
+                message: format!("Vector store {id} is expired."),
+            })),
+            store => Ok(store),
+        }
+    }
+}
+
+fn result(hit: Hit) -> SearchResult {
+    let found = hit.found;
+    SearchResult {
+        file: found.file_id,
+        file_name: found.filename,
+        score: hit.score,
+        attributes: found.attributes.0,
+        page: found.page,
+        heading: found.heading,
+        content: found.content,
+    }
+}
