@@ -78,6 +78,12 @@ async fn furnish(client: &Client, text: &str) -> Things {
     let part = id(&part.expect("the server answers").body);
     let thread = client.post("/threads", json!({"metadata": metadata})).await;
     let thread = id(&thread);
+    let store = json!({"name": text, "description": text, "metadata": metadata});
+    let store = id(&client.post("/vector_stores", store).await);
+    let batch = json!({"file_ids": [file], "attributes": {"note": text}});
+    let batch = client
+        .post(&format!("/vector_stores/{store}/file_batches"), batch)
+        .await;
     let message = json!({"role": "user", "content": text, "metadata": metadata});
     let message = client
         .post(&format!("/threads/{thread}/messages"), message)
@@ -92,6 +98,8 @@ async fn furnish(client: &Client, text: &str) -> Things {
         ("assistant_id", assistant),
         ("file_id", file),
         ("upload_id", upload),
+        ("vector_store_id", store),
+        ("batch_id", id(&batch)),
         ("part_id", part),
         ("message_id", id(&message)),
         ("call_id", id(call)),
@@ -138,6 +146,20 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
         ("post", "/uploads/{upload_id}/complete") => {
             Body::Json(json!({"part_ids": [foreign["part_id"]]}))
         }
+        ("post", "/vector_stores") => Body::Json(json!({})),
+        ("post", "/vector_stores/{vector_store_id}") => stolen(),
+        ("post", "/vector_stores/{vector_store_id}/files") => {
+            Body::Json(json!({"file_id": own["file_id"]}))
+        }
+        ("post", "/vector_stores/{vector_store_id}/files/{file_id}") => {
+            Body::Json(json!({"attributes": {"note": "stolen"}}))
+        }
+        ("post", "/vector_stores/{vector_store_id}/file_batches") => {
+            Body::Json(json!({"file_ids": [own["file_id"]]}))
+        }
+        ("post", "/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel") => {
+            Body::Json(json!({}))
+        }
         ("post", "/chat/completions") => Body::Json(json!({
             "model": "scripted/hello", "messages": [{"role": "user", "content": "Hello?"}],
         })),
@@ -181,7 +203,7 @@ async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
     let mut rows = BTreeMap::new();
     let owned = "where project_id = (select id from projects where name = $1)";
     let queries = tables.into_iter().map(|table| {
-        let query = format!("select to_jsonb(t) from {table} t {owned} order by id");
+        let query = format!("select to_jsonb(t) from {table} t {owned} order by t::text");
         (table, query)
     });
     let parts = format!(
@@ -267,12 +289,24 @@ async fn requests_cannot_name_what_belongs_to_another_project() {
     let resources = json!({"code_interpreter": {"file_ids": [file]}});
     let tools = json!([{"type": "code_interpreter"}]);
     let attachments = json!([{"file_id": file, "tools": tools}]);
+    let searched = json!([{"file_id": file, "tools": [{"type": "file_search"}]}]);
+    let searched = json!({"role": "user", "content": "Hello?", "attachments": searched});
+    let named_store = json!({"vector_store_ids": [foreign["vector_store_id"]]});
+    let named_store = json!({"tool_resources": {"file_search": named_store}});
+    let made_store = json!({"vector_stores": [{"file_ids": [file]}]});
+    let made_store = json!({"tool_resources": {"file_search": made_store}});
+    let own_store = format!("/vector_stores/{}", own["vector_store_id"]);
+    let (own_files, own_batches) = (
+        format!("{own_store}/files"),
+        format!("{own_store}/file_batches"),
+    );
     let attaching = json!({"role": "user", "content": "Hello?", "attachments": attachments});
     let image = json!({"type": "image_file", "image_file": {"file_id": file}});
     let showing = json!({"role": "user", "content": [image]});
     let thread = id(&beta.post("/threads", json!({})).await);
     let runs = format!("/threads/{thread}/runs");
     let messages = format!("/threads/{thread}/messages");
+    let own_thread = format!("/threads/{thread}");
     let (mine, theirs) = (&own["assistant_id"], &foreign["assistant_id"]);
     let named = [
         (&*runs, json!({"assistant_id": theirs})),
@@ -287,6 +321,15 @@ async fn requests_cannot_name_what_belongs_to_another_project() {
         ),
         (&*messages, attaching.clone()),
         (&*messages, showing.clone()),
+        (&*messages, searched.clone()),
+        ("/threads", json!({"messages": [searched]})),
+        ("/threads", named_store.clone()),
+        ("/threads", made_store),
+        (&*own_thread, named_store),
+        ("/vector_stores", json!({"file_ids": [file]})),
+        (&*own_files, json!({"file_id": file})),
+        (&*own_batches, json!({"file_ids": [file]})),
+        (&*own_batches, json!({"files": [{"file_id": file}]})),
         ("/threads", json!({"messages": [attaching]})),
         ("/threads", json!({"messages": [showing]})),
         ("/threads", json!({"tool_resources": resources})),
@@ -306,6 +349,8 @@ async fn requests_cannot_name_what_belongs_to_another_project() {
         ("/files", "file_id"),
         (&*messages, "message_id"),
         (&*runs, "run_id"),
+        ("/vector_stores", "vector_store_id"),
+        (&*own_files, "file_id"),
     ];
     for (path, name) in cursors {
         for cursor in ["after", "before"] {

@@ -26,8 +26,10 @@ mod running;
 mod sequence;
 mod stage;
 mod streams;
+mod thread_stores;
 mod transitions;
 mod upstream_faults;
+mod vector_stores;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
