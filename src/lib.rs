@@ -16,6 +16,7 @@ pub mod upstream;
 pub mod feed;
 pub mod files;
 pub mod queue;
+pub mod retrieval;
 
 pub mod api;
 pub mod runner;

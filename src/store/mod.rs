@@ -6,6 +6,8 @@
 
 pub mod api_keys;
 pub mod assistants;
+mod attribute_filter;
+pub mod chunks;
 pub mod files;
 pub mod loose_blobs;
 pub mod messages;
@@ -18,6 +20,7 @@ pub mod threads;
 pub mod uploads;
 pub mod vector_store_batches;
 pub mod vector_store_files;
+pub mod vector_store_jobs;
 pub mod vector_stores;
 pub mod wakes;
 pub mod workspace_files;

@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
 
-use crate::domain::ids::{ProjectId, VectorStoreId};
+use crate::domain::ids::{AssistantId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{FileCounts, NewVectorStore, VectorStore, VectorStoreChanges};
 use crate::store::{StoreError, json, page, vector_store_files};
@@ -238,4 +238,50 @@ async fn unlist(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// The vector stores that a run searches, the assistant's first; of each, whether it is the
+/// thread's.
+pub async fn of_run(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    assistant: &AssistantId,
+    thread: &ThreadId,
+) -> Result<Vec<(VectorStoreId, bool)>, StoreError> {
+    let stores = sqlx::query_as(
+        "with resources as (
+             select false as of_thread, tool_resources from assistants
+             where project_id = $1 and id = $2
+             union all
+             select true, tool_resources from threads where project_id = $1 and id = $3)
+         select store_id, of_thread
+         from resources, jsonb_array_elements_text(
+             coalesce(tool_resources #> '{file_search,vector_store_ids}', '[]')) as ids (store_id)
+         order by of_thread",
+    )
+    .bind(project)
+    .bind(assistant)
+    .bind(thread)
+    .fetch_all(db)
+    .await?;
+    Ok(stores)
+}
+
+/// The vector store of this id, which is being used now; one that has expired stays so.
+pub async fn use_now(
+    db: &PgPool,
+    project: &ProjectId,
+    id: &VectorStoreId,
+) -> Result<Option<VectorStore>, StoreError> {
+    sqlx::query(
+        "update vector_stores set last_active_at = now()
+         where project_id = $1 and id = $2
+             and (expires_after_days is null
+                  or last_active_at + expires_after_days * interval '24 hours' > now())",
+    )
+    .bind(project)
+    .bind(id)
+    .execute(db)
+    .await?;
+    find(db, project, id).await
 }

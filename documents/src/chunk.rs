@@ -1,0 +1,251 @@
+//! Sections → chunks of so many tokens, by the documented static strategy.
+//!
+//! The text is encoded once. A chunk is a window of its tokens; the ends of the window move by a
+//! few tokens to where a paragraph, a line, a sentence or a word ends, and never fall within a
+//! character. Equal text gives equal chunks.
+
+use std::ops::Range;
+
+use crate::Section;
+
+/// What stands between two sections.
+const BETWEEN: &str = "\n\n";
+
+/// Text is encoded in pieces of about so many bytes, to notice soon that there is too much.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How long chunks are, in tokens of `o200k_base`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strategy {
+    max_tokens: u32,
+    overlap_tokens: u32,
+}
+
+/// A strategy outside what the API documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StrategyError {
+    /// `max_chunk_size_tokens` is not between [`Strategy::MIN`] and [`Strategy::MAX`].
+    #[error("a chunk must have {} to {} tokens", Strategy::MIN, Strategy::MAX)]
+    Size,
+    /// `chunk_overlap_tokens` is more than half of it.
+    #[error("chunks must not overlap by more than half")]
+    Overlap,
+}
+
+impl Strategy {
+    /// The least `max_chunk_size_tokens`.
+    pub const MIN: u32 = 100;
+    /// The greatest `max_chunk_size_tokens`.
+    pub const MAX: u32 = 4096;
+    /// What the API calls `auto`.
+    pub const AUTO: Self = Self {
+        max_tokens: 800,
+        overlap_tokens: 400,
+    };
+
+    /// From `max_chunk_size_tokens` and `chunk_overlap_tokens`.
+    pub fn new(max_tokens: u32, overlap_tokens: u32) -> Result<Self, StrategyError> {
+        if !(Self::MIN..=Self::MAX).contains(&max_tokens) {
+            return Err(StrategyError::Size);
+        }
+        if overlap_tokens > max_tokens / 2 {
+            return Err(StrategyError::Overlap);
+        }
+        Ok(Self {
+            max_tokens,
+            overlap_tokens,
+        })
+    }
+
+    /// How far the end of a window may move to find a better place.
+    fn slack(self) -> usize {
+        // At least the tokens that one character can have.
+        (self.max_tokens as usize / 16).max(8)
+    }
+}
+
+/// A stretch of a document that is found, ranked and shown as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Consecutive chunks, less what they share, add up to the text of the document.
+    pub text: String,
+    /// How many tokens of the document it has: at most what the strategy says.
+    pub tokens: u32,
+    /// Where its first word stands; see [`Section::page`].
+    pub page: Option<u32>,
+    /// Where its first word stands; see [`Section::headings`].
+    pub headings: Vec<String>,
+}
+
+/// A document's text, encoded.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    text: String,
+    /// Where in the text each token ends.
+    ends: Vec<usize>,
+    /// Where in the text each section begins, and where in the document that is.
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    at: usize,
+    page: Option<u32>,
+    headings: Vec<String>,
+}
+
+/// A document has more tokens than it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the document has more than {limit} tokens")]
+pub struct TooManyTokens {
+    /// What it may have.
+    pub limit: usize,
+}
+
+impl Encoded {
+    /// Encodes the sections, one after the other with an empty line between, if they have `limit`
+    /// tokens at most. About two megabytes a second, and some seconds more at the first call of
+    /// the process, which loads the vocabulary.
+    pub fn new(sections: Vec<Section>, limit: usize) -> Result<Self, TooManyTokens> {
+        let tokenizer = bpe_openai::o200k_base();
+        let mut encoded = Self {
+            text: String::new(),
+            ends: Vec::new(),
+            places: Vec::with_capacity(sections.len()),
+        };
+        for section in sections {
+            if !encoded.text.is_empty() {
+                encoded.text.push_str(BETWEEN);
+            }
+            encoded.places.push(Place {
+                at: encoded.text.len(),
+                page: section.page,
+                headings: section.headings,
+            });
+            encoded.text.push_str(&section.text);
+        }
+        let mut end = 0;
+        for piece in pieces(&encoded.text) {
+            for token in tokenizer.encode(piece) {
+                end += tokenizer.bpe.token_len(token);
+                encoded.ends.push(end);
+            }
+            if encoded.ends.len() > limit {
+                return Err(TooManyTokens { limit });
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// How many tokens it has.
+    pub fn tokens(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Cuts it up.
+    pub fn chunks(&self, strategy: Strategy) -> impl Iterator<Item = Chunk> {
+        let mut next = Some(0);
+        std::iter::from_fn(move || {
+            let from = next?;
+            let to = self.end_of_window(from, strategy);
+            next = (to < self.tokens()).then(|| self.start_after(from, to, strategy));
+            (from < to).then(|| self.chunk(from..to))
+        })
+    }
+
+    /// Where the window that begins at token `from` ends: the last of the best places near its
+    /// full length.
+    fn end_of_window(&self, from: usize, strategy: Strategy) -> usize {
+        let full = from + strategy.max_tokens as usize;
+        if full >= self.tokens() {
+            return self.tokens();
+        }
+        let near = full - strategy.slack()..=full;
+        near.max_by_key(|&token| self.rank(token)).unwrap_or(full)
+    }
+
+    /// Where the window after `from..to` begins: the first of the best places that share at most
+    /// what the strategy says with it.
+    fn start_after(&self, from: usize, to: usize, strategy: Strategy) -> usize {
+        // Always forward, whatever the windows' ends moved by.
+        let earliest = (to - (strategy.overlap_tokens as usize).min(to)).max(from + 1);
+        let near = earliest..=to.min(earliest + strategy.slack());
+        near.rev()
+            .max_by_key(|&token| self.rank(token))
+            .unwrap_or(to)
+    }
+
+    /// How good it is to cut before this token.
+    fn rank(&self, token: usize) -> Rank {
+        let at = self.offset(token);
+        if !self.text.is_char_boundary(at) {
+            return Rank::WithinCharacter;
+        }
+        let (before, after) = self.text.split_at(at);
+        let meets_space =
+            before.ends_with(char::is_whitespace) || after.starts_with(char::is_whitespace);
+        if before.ends_with("\n\n") {
+            Rank::Paragraph
+        } else if before.ends_with('\n') {
+            Rank::Line
+        } else if before.ends_with(['。', '！', '？'])
+            || (meets_space && before.trim_end().ends_with(['.', '!', '?', '…']))
+        {
+            Rank::Sentence
+        } else if meets_space {
+            Rank::Word
+        } else {
+            Rank::Anywhere
+        }
+    }
+
+    fn offset(&self, token: usize) -> usize {
+        token.checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+
+    fn chunk(&self, tokens: Range<usize>) -> Chunk {
+        let begin = self.offset(tokens.start);
+        let text = &self.text[begin..self.offset(tokens.end)];
+        let first_word = begin + (text.len() - text.trim_start().len());
+        let place = self
+            .places
+            .partition_point(|place| place.at <= first_word)
+            .checked_sub(1)
+            .map(|index| &self.places[index]);
+        Chunk {
+            text: text.to_owned(),
+            tokens: u32::try_from(tokens.len()).expect("a window has at most 4096 tokens"),
+            page: place.and_then(|place| place.page),
+            headings: place
+                .map(|place| place.headings.clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Places to cut at, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    WithinCharacter,
+    Anywhere,
+    Word,
+    Sentence,
+    Line,
+    Paragraph,
+}
+
+/// The text in stretches that end at line ends, where it has any.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let line_end = rest
+            .as_bytes()
+            .iter()
+            .skip(PIECE_BYTES)
+            .position(|&byte| byte == b'\n');
+        let length = line_end.map_or(rest.len(), |after| PIECE_BYTES + after + 1);
+        let (piece, after) = rest.split_at(length);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}

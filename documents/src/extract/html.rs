@@ -1,0 +1,49 @@
+//! HTML: rewritten as Markdown, without what a browser does not show.
+
+use encoding_rs::Encoding;
+use htmd::HtmlToMarkdown;
+
+use crate::ExtractError;
+
+use super::markdown;
+use super::output::Output;
+use super::text;
+
+/// Browsers look for a declared encoding this far.
+const PRESCAN_BYTES: usize = 1024;
+
+const NOT_SHOWN: &[&str] = &["script", "style", "template", "svg", "iframe", "object"];
+
+pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), ExtractError> {
+    let html = match declared_encoding(bytes) {
+        Some(encoding) => encoding.decode(bytes).0.into_owned(),
+        None => text::decode(bytes)?,
+    };
+    let markdown = HtmlToMarkdown::builder()
+        .skip_tags(NOT_SHOWN.to_vec())
+        .scripting_enabled(false)
+        .build()
+        .convert(&html)
+        .map_err(|_| ExtractError::Damaged {
+            expected: "an HTML page".to_owned(),
+        })?;
+    drop(html);
+    markdown::extract(&markdown, output)
+}
+
+/// What `<meta charset=…>` or `<meta … content="…; charset=…">` says, if the bytes allow it: a
+/// page that is UTF-8 all the same, or begins with a byte order mark, is not asked.
+fn declared_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
+    if Encoding::for_bom(bytes).is_some() || std::str::from_utf8(bytes).is_ok() {
+        return None;
+    }
+    let head =
+        String::from_utf8_lossy(&bytes[..bytes.len().min(PRESCAN_BYTES)]).to_ascii_lowercase();
+    let (_, declared) = head.split_once("charset=")?;
+    let label: String = declared
+        .trim_start_matches(['"', '\''])
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || "-_:".contains(*c))
+        .collect();
+    Encoding::for_label(label.as_bytes())
+}

@@ -1,0 +1,45 @@
+//! Bytes and a file name → text with page numbers and headings.
+//!
+//! Runs in the calling process and trusts the parsers: for files of strangers use
+//! [`child::run`](crate::child::run).
+
+mod format;
+mod headings;
+mod html;
+mod markdown;
+mod office;
+mod output;
+mod pdf;
+mod text;
+
+use crate::ExtractError;
+use crate::Section;
+
+use format::Format;
+use output::Output;
+
+/// Hands every section of the file to `write`, in order, and says why where there is none.
+///
+/// What the file is, its content decides, and only where that leaves a choice its name. Some
+/// sections may have been written when an error is found. An error of `write` ends the work and
+/// is returned. Text and headings are worth at most `max_text_bytes`, with a little added for
+/// every section.
+pub fn extract(
+    name: &str,
+    bytes: Vec<u8>,
+    max_text_bytes: usize,
+    write: &mut dyn FnMut(Section) -> Result<(), ExtractError>,
+) -> Result<(), ExtractError> {
+    let mut output = Output::new(max_text_bytes, write);
+    match format::detect(name, &bytes)? {
+        Format::Pdf => pdf::extract(bytes, &mut output),
+        Format::Office(kind) => office::extract(kind, bytes, &mut output),
+        Format::Html => html::extract(&bytes, &mut output),
+        Format::Markdown => markdown::extract(&text::decode(&bytes)?, &mut output),
+        Format::Text => output.push(None, &[], &text::decode(&bytes)?),
+    }?;
+    if output.is_empty() {
+        return Err(ExtractError::NoText);
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Word, Excel and PowerPoint, in their present and their old formats.
+
+use std::collections::HashSet;
+use std::io::Cursor;
+
+use office_oxide::Document;
+use office_oxide::DocumentFormat;
+use office_oxide::OfficeError;
+use office_oxide::doc::DocError;
+use office_oxide::ir;
+use office_oxide::ir::Element;
+use office_oxide::ppt::PptError;
+use office_oxide::xls::XlsError;
+
+use crate::ExtractError;
+
+use super::headings::HeadingPath;
+use super::output::Output;
+
+/// Lists and tables deeper than this are left out.
+const MAX_DEPTH: usize = 100;
+
+pub(super) fn extract(
+    kind: DocumentFormat,
+    bytes: Vec<u8>,
+    output: &mut Output<'_>,
+) -> Result<(), ExtractError> {
+    let document =
+        Document::from_reader(Cursor::new(bytes), kind).map_err(|error| refusal(kind, error))?;
+    if let Some(workbook) = document.as_xlsx() {
+        // One sheet at a time, for large workbooks.
+        return workbook
+            .sheets_ir()
+            .try_for_each(|sheet| write_sheet(&sheet.section, output));
+    }
+    let sections = document.to_ir().sections;
+    // The container has the last word on what it holds.
+    match document.format() {
+        DocumentFormat::Docx | DocumentFormat::Doc => write_prose(&sections, output),
+        DocumentFormat::Pptx | DocumentFormat::Ppt => (1..)
+            .zip(&sections)
+            .try_for_each(|(number, slide)| write_slide(number, slide, output)),
+        DocumentFormat::Xlsx | DocumentFormat::Xls => sections
+            .iter()
+            .try_for_each(|sheet| write_sheet(sheet, output)),
+    }
+}
+
+/// A section for every heading. Headers and footers come once each, where they first apply.
+fn write_prose(sections: &[ir::Section], output: &mut Output<'_>) -> Result<(), ExtractError> {
+    let mut path = HeadingPath::default();
+    let mut text = String::new();
+    let mut seen = HashSet::new();
+    for section in sections {
+        let margins = [
+            &section.first_page_header,
+            &section.header,
+            &section.first_page_footer,
+            &section.footer,
+        ];
+        for margin in margins.into_iter().flatten() {
+            let margin = rendered(&margin.content);
+            if !margin.is_empty() && seen.insert(margin.clone()) {
+                text.push_str(&margin);
+            }
+        }
+        for element in &section.elements {
+            if let Element::Heading(heading) = element {
+                output.push(None, path.titles(), &text)?;
+                text.clear();
+                path.enter(
+                    heading.clamped_level(),
+                    ir::inline_to_text(&heading.content),
+                );
+            }
+            render(element, 0, &mut text);
+        }
+    }
+    output.push(None, path.titles(), &text)
+}
+
+fn write_slide(
+    number: u32,
+    slide: &ir::Section,
+    output: &mut Output<'_>,
+) -> Result<(), ExtractError> {
+    let mut text = rendered(&slide.elements);
+    if let Some(notes) = &slide.speaker_notes {
+        let notes = rendered(notes);
+        if !notes.trim().is_empty() {
+            text.push_str("Notes:\n\n");
+            text.push_str(&notes);
+        }
+    }
+    let title: Vec<String> = slide.title.iter().cloned().collect();
+    output.push(Some(number), &title, &text)
+}
+
+fn write_sheet(sheet: &ir::Section, output: &mut Output<'_>) -> Result<(), ExtractError> {
+    let name: Vec<String> = sheet.title.iter().cloned().collect();
+    output.push(None, &name, &rendered(&sheet.elements))
+}
+
+fn rendered(elements: &[Element]) -> String {
+    let mut text = String::new();
+    for element in elements {
+        render(element, 0, &mut text);
+    }
+    text
+}
+
+/// Appends the element as Markdown with an empty line after it. Nothing is escaped: this is read
+/// by models and by a search index, not by a browser.
+fn render(element: &Element, depth: usize, out: &mut String) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match element {
+        Element::Heading(heading) => {
+            let marks = "#".repeat(usize::from(heading.clamped_level()));
+            let title = ir::inline_to_text(&heading.content);
+            out.push_str(&format!("{marks} {}\n\n", on_one_line(&title)));
+        }
+        Element::Paragraph(paragraph) => {
+            out.push_str(&ir::inline_to_text(&paragraph.content));
+            out.push_str("\n\n");
+        }
+        Element::List(list) => {
+            render_list(list, depth, 0, out);
+            out.push('\n');
+        }
+        Element::Table(table) => {
+            render_table(table, depth, out);
+            out.push('\n');
+        }
+        Element::TextBox(text_box) => {
+            for element in &text_box.content {
+                render(element, depth + 1, out);
+            }
+        }
+        Element::Footnote(note) | Element::Endnote(note) => {
+            for element in &note.content {
+                render(element, depth + 1, out);
+            }
+        }
+        Element::CodeBlock(code) => out.push_str(&format!("```\n{}\n```\n\n", code.content)),
+        Element::Image(image) => {
+            if let Some(described) = image
+                .alt_text
+                .as_deref()
+                .filter(|alt| !alt.trim().is_empty())
+            {
+                out.push_str(&format!("[{}]\n\n", on_one_line(described)));
+            }
+        }
+        // Lines, shapes and breaks have no words.
+        _ => {}
+    }
+}
+
+fn render_list(list: &ir::List, depth: usize, indent: usize, out: &mut String) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for (number, item) in (list.start_number.unwrap_or(1)..).zip(&list.items) {
+        let mut text = String::new();
+        for element in &item.content {
+            render(element, depth + 1, &mut text);
+        }
+        let mark = if list.ordered {
+            format!("{number}.")
+        } else {
+            "-".to_owned()
+        };
+        out.push_str(&format!("{:indent$}{mark} {}\n", "", text.trim()));
+        if let Some(nested) = &item.nested {
+            render_list(nested, depth + 1, indent + 2, out);
+        }
+    }
+}
+
+/// Rows between bars. Rows without a word are left out, and so are empty cells at a row's end:
+/// spreadsheets have thousands of both.
+fn render_table(table: &ir::Table, depth: usize, out: &mut String) {
+    let mut is_first = true;
+    for row in &table.rows {
+        let mut cells: Vec<String> = row
+            .cells
+            .iter()
+            .map(|cell| {
+                let mut text = String::new();
+                for element in &cell.content {
+                    render(element, depth + 1, &mut text);
+                }
+                on_one_line(&text)
+            })
+            .collect();
+        while cells.last().is_some_and(String::is_empty) {
+            cells.pop();
+        }
+        if cells.is_empty() {
+            continue;
+        }
+        out.push_str(&format!("| {} |\n", cells.join(" | ")));
+        if is_first {
+            out.push_str(&format!("|{}\n", " --- |".repeat(cells.len())));
+            is_first = false;
+        }
+    }
+}
+
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn refusal(kind: DocumentFormat, error: OfficeError) -> ExtractError {
+    match error {
+        OfficeError::Doc(DocError::Encrypted)
+        | OfficeError::Xls(XlsError::Encrypted)
+        | OfficeError::Ppt(PptError::Encrypted) => ExtractError::Encrypted,
+        OfficeError::Panic(_) => ExtractError::Crashed,
+        _ => ExtractError::Damaged {
+            expected: match kind {
+                DocumentFormat::Docx | DocumentFormat::Doc => "a Word document",
+                DocumentFormat::Xlsx | DocumentFormat::Xls => "an Excel workbook",
+                DocumentFormat::Pptx | DocumentFormat::Ppt => "a PowerPoint presentation",
+            }
+            .to_owned(),
+        },
+    }
+}
