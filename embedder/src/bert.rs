@@ -3,6 +3,9 @@
 //! The tokens of all inputs of a batch stand one below the other in one matrix. Everything but
 //! attention works on single tokens, so nothing is padded, and no input sees another.
 
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
 use ndarray::Array1;
 use ndarray::Array2;
 use ndarray::ArrayView2;
@@ -24,7 +27,7 @@ pub(crate) struct Config {
     hidden_size: usize,
     intermediate_size: usize,
     num_hidden_layers: usize,
-    num_attention_heads: usize,
+    num_attention_heads: NonZeroUsize,
     hidden_act: String,
     layer_norm_eps: f32,
 }
@@ -67,7 +70,7 @@ struct Norm {
 impl Bert {
     pub(crate) fn load(config: Config, weights: &mut Weights) -> Result<Self, OpenError> {
         let width = config.hidden_size;
-        if config.hidden_act != "gelu" || !width.is_multiple_of(config.num_attention_heads.max(1)) {
+        if config.hidden_act != "gelu" || !width.is_multiple_of(config.num_attention_heads.get()) {
             return Err(weights.unfit("its config.json describes another network".to_owned()));
         }
         let mut positions = weights.rows("embeddings.position_embeddings.weight", width)?;
@@ -152,10 +155,11 @@ impl Layer {
 impl Attention {
     fn load(name: &str, config: &Config, weights: &mut Weights) -> Result<Self, OpenError> {
         let width = config.hidden_size;
+        let heads = config.num_attention_heads.get();
         let parts = ["query", "key", "value"].map(|part| format!("{name}.self.{part}"));
         let mut input = Linear::load(&[&parts[0], &parts[1], &parts[2]], width, width, weights)?;
         // The scale of the scores, here once instead of on every score.
-        let scale = ((width / config.num_attention_heads) as f32).sqrt().recip();
+        let scale = ((width / heads) as f32).sqrt().recip();
         input
             .weight
             .slice_mut(s![.., ..width])
@@ -165,7 +169,7 @@ impl Attention {
             .slice_mut(s![..width])
             .mapv_inplace(|it| it * scale);
         Ok(Self {
-            heads: config.num_attention_heads,
+            heads,
             input,
             output: Linear::load(&[&format!("{name}.output.dense")], width, width, weights)?,
         })
@@ -255,7 +259,7 @@ impl Norm {
 }
 
 /// Where each input lies in the matrix of all.
-fn spans(lengths: &[usize]) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn spans(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
     lengths.iter().scan(0, |end, &length| {
         let start = *end;
         *end += length;

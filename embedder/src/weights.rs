@@ -31,8 +31,10 @@ pub(crate) struct Weights {
     path: PathBuf,
     file: BufReader<File>,
     places: HashMap<String, Place>,
-    /// Where the numbers begin.
+    /// Where the numbers begin, in bytes.
     start: u64,
+    /// How many bytes of numbers there are.
+    length: u64,
 }
 
 impl Weights {
@@ -45,28 +47,31 @@ impl Weights {
             path: path.to_owned(),
             reason: reason.to_owned(),
         };
-        let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(failed)?;
-        let length = u64::from_le_bytes(length);
-        if length > LARGEST_HEADER {
-            return Err(unfit("it is no safetensors file"));
+        let file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut header_length = [0; 8];
+        file.read_exact(&mut header_length).map_err(failed)?;
+        let header_length = u64::from_le_bytes(header_length);
+        let start = header_length.saturating_add(8);
+        let Some(length) = size.checked_sub(start) else {
+            return Err(unfit("it is no safetensors file, or cut off"));
+        };
+        if header_length > LARGEST_HEADER {
+            return Err(unfit("its header is too long"));
         }
-        let mut header = Vec::new();
-        (&mut file)
-            .take(length)
-            .read_to_end(&mut header)
-            .map_err(failed)?;
+        let mut header = vec![0; header_length as usize];
+        file.read_exact(&mut header).map_err(failed)?;
         let mut header: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&header).map_err(|_| unfit("it is no safetensors file"))?;
+            serde_json::from_slice(&header).map_err(|error| unfit(&error.to_string()))?;
         header.remove("__metadata__");
-        let places = serde_json::from_value(header.into())
-            .map_err(|_| unfit("it is no safetensors file"))?;
+        let places = serde_json::from_value(header.into()).map_err(|it| unfit(&it.to_string()))?;
         Ok(Self {
             path: path.to_owned(),
             file,
             places,
-            start: length + 8,
+            start,
+            length,
         })
     }
 
@@ -105,10 +110,13 @@ impl Weights {
             return Err(self.unfit(format!("{name} is {dtype} {is:?} instead of F32 {shape:?}")));
         }
         let (from, to) = place.data_offsets;
-        let count: usize = shape.iter().product();
-        if to.checked_sub(from) != Some(4 * count as u64) {
-            return Err(self.unfit(format!("{name} has a wrong length")));
+        let bytes = shape
+            .iter()
+            .try_fold(4_u64, |bytes, &count| bytes.checked_mul(count as u64));
+        if to.checked_sub(from) != bytes || to > self.length {
+            return Err(self.unfit(format!("{name} does not lie where it should")));
         }
+        let count = shape.iter().product();
         let numbers = self.numbers(self.start + from, count);
         let numbers = numbers.map_err(|source| OpenError::Read {
             path: self.path.clone(),
@@ -124,10 +132,12 @@ impl Weights {
     fn numbers(&mut self, from: u64, count: usize) -> std::io::Result<Vec<f32>> {
         self.file.seek(SeekFrom::Start(from))?;
         let mut numbers = Vec::with_capacity(count);
-        let mut bytes = [0; 4];
-        for _ in 0..count {
-            self.file.read_exact(&mut bytes)?;
-            numbers.push(f32::from_le_bytes(bytes));
+        let mut bytes = [0; 1 << 12];
+        while numbers.len() < count {
+            let next = bytes.len().min(4 * (count - numbers.len()));
+            self.file.read_exact(&mut bytes[..next])?;
+            let (fours, _) = bytes[..next].as_chunks();
+            numbers.extend(fours.iter().copied().map(f32::from_le_bytes));
         }
         Ok(numbers)
     }

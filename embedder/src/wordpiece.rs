@@ -195,3 +195,96 @@ fn is_chinese(character: char) -> bool {
         | '\u{f900}'..='\u{faff}'
         | '\u{2f800}'..='\u{2fa1f}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vocabulary in which the token of a piece is its place in this list.
+    const PIECES: [&str; 14] = [
+        "[UNK]", "[CLS]", "[SEP]", "wing", "##s", "##spa", "##n", "un", "##wing", "!", "中", "ß",
+        "##", "e",
+    ];
+
+    fn tokenizer() -> Tokenizer {
+        let vocab: serde_json::Map<_, _> = (0..)
+            .zip(PIECES)
+            .map(|(token, piece)| (piece.to_owned(), serde_json::Value::from(token)))
+            .collect();
+        let config = serde_json::json!({
+            "normalizer": {
+                "type": "BertNormalizer", "lowercase": true, "strip_accents": null,
+                "clean_text": true, "handle_chinese_chars": true,
+            },
+            "model": {
+                "vocab": vocab, "continuing_subword_prefix": "##", "max_input_chars_per_word": 10,
+            },
+        });
+        let config = serde_json::from_value(config).expect("it has what is read");
+        Tokenizer::new(config).expect("it is of the right kind")
+    }
+
+    fn pieces(text: &str) -> Vec<&'static str> {
+        let tokens = tokenizer().encode(text);
+        tokens.iter().map(|&it| PIECES[it as usize]).collect()
+    }
+
+    #[test]
+    fn words_are_cut_into_the_longest_known_pieces() {
+        assert_eq!(
+            pieces("wings wingspan"),
+            ["wing", "##s", "wing", "##spa", "##n"]
+        );
+        assert_eq!(pieces("unwing"), ["un", "##wing"]);
+    }
+
+    #[test]
+    fn a_word_with_an_unknown_rest_is_unknown_as_a_whole() {
+        assert_eq!(pieces("wingx wing"), ["[UNK]", "wing"]);
+        assert_eq!(pieces("🛩️"), ["[UNK]"]);
+    }
+
+    #[test]
+    fn a_word_beyond_the_limit_is_unknown() {
+        assert_eq!(pieces("wingwingss"), ["wing", "##wing", "##s", "##s"]);
+        assert_eq!(pieces("wingwingsss"), ["[UNK]"]);
+    }
+
+    #[test]
+    fn case_accents_and_invisible_characters_do_not_matter() {
+        assert_eq!(
+            pieces("WINGS Ẁĩn\u{ad}g\u{301} \u{feff}é"),
+            ["wing", "##s", "wing", "e"]
+        );
+        assert_eq!(pieces("ß\0\u{fffd}\u{7}"), ["ß"]);
+    }
+
+    #[test]
+    fn punctuation_and_han_characters_are_words() {
+        assert_eq!(pieces("wing!!wing"), ["wing", "!", "!", "wing"]);
+        assert_eq!(pieces("wing中中e"), ["wing", "中", "中", "e"]);
+        assert_eq!(pieces(" \t\r\n\u{a0}\u{3000}"), [""; 0]);
+    }
+
+    #[test]
+    fn a_text_cannot_name_special_tokens() {
+        assert_eq!(pieces("[SEP]"), ["[UNK]"; 3]);
+        assert_eq!(tokenizer().mark(&[3, 4]), [1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn tokenizers_of_other_kinds_are_refused() {
+        let config = serde_json::json!({
+            "normalizer": {
+                "type": "BertNormalizer", "lowercase": false, "strip_accents": null,
+                "clean_text": true, "handle_chinese_chars": true,
+            },
+            "model": {
+                "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2},
+                "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            },
+        });
+        let config = serde_json::from_value(config).expect("it has what is read");
+        assert!(Tokenizer::new(config).is_err());
+    }
+}

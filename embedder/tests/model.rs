@@ -1,0 +1,119 @@
+//! The published weights give the published vectors. Needs them: `scripts/embedding_model` fetches
+//! them into `.venv`; `ASSISTD_EMBEDDING_MODEL` names another folder, which must then be right.
+//! Without either the tests here say so and pass.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use embedder::Embedder;
+
+static MODEL: LazyLock<Option<Embedder>> = LazyLock::new(|| {
+    let folder = match std::env::var_os("ASSISTD_EMBEDDING_MODEL") {
+        Some(named) => PathBuf::from(named),
+        None => {
+            let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/models");
+            let usual = usual.join(embedder::MODEL);
+            if !usual.exists() {
+                return None;
+            }
+            usual
+        }
+    };
+    Some(Embedder::open(&folder).expect("the folder holds the model"))
+});
+
+fn model() -> Option<&'static Embedder> {
+    let model = MODEL.as_ref();
+    if model.is_none() {
+        eprintln!("NOT TESTED: there is no model; run scripts/embedding_model");
+    }
+    model
+}
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    text: String,
+    /// The first numbers of its vector.
+    vector: Vec<f32>,
+}
+
+fn likeness(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn vectors_equal_those_of_the_reference() {
+    let Some(model) = model() else { return };
+    let references: Vec<Reference> =
+        serde_json::from_str(include_str!("reference/reference.json")).expect("it is well formed");
+    let texts: Vec<_> = references.iter().map(|it| &it.text).collect();
+    let vectors = model.embed(&texts);
+    assert_eq!(vectors.len(), references.len());
+    for (vector, reference) in vectors.iter().zip(&references) {
+        assert_eq!(vector.len(), model.dimensions());
+        assert!((likeness(vector, vector) - 1.0).abs() < 1e-5);
+        for (number, expected) in vector.iter().zip(&reference.vector) {
+            let text: String = reference.text.chars().take(60).collect();
+            assert!(
+                (number - expected).abs() < 1e-5,
+                "{number} is not {expected}: {text}"
+            );
+        }
+    }
+}
+
+/// The similarities that the documentation of Sentence Transformers gives for this model.
+#[test]
+fn sentences_are_as_similar_as_the_model_is_known_to_find_them() {
+    let Some(model) = model() else { return };
+    let vectors = model.embed(&[
+        "The weather is lovely today.",
+        "It's so sunny outside!",
+        "He drove to the stadium.",
+    ]);
+    for (one, other, expected) in [(0, 1, 0.6660), (0, 2, 0.1046), (1, 2, 0.1411)] {
+        let found = likeness(&vectors[one], &vectors[other]);
+        assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+    }
+}
+
+#[test]
+fn a_question_is_closest_to_the_text_that_answers_it() {
+    let Some(model) = model() else { return };
+    let documents = model.embed(&[
+        "Refunds are paid within thirty days to the card that was used for the purchase.",
+        "The turbine is serviced every 4,000 hours, and its blades are replaced after 20,000.",
+        "Employees may carry over up to five days of annual leave into the next year.",
+    ]);
+    let questions = model.embed(&[
+        "how long until I get my money back?",
+        "when do the blades have to be changed",
+        "Can I keep unused holidays?",
+    ]);
+    for (at, question) in questions.iter().enumerate() {
+        let likenesses = documents.iter().map(|it| likeness(it, question));
+        let best = likenesses
+            .enumerate()
+            .max_by(|one, other| one.1.total_cmp(&other.1));
+        assert_eq!(best.map(|(document, _)| document), Some(at));
+    }
+}
+
+#[test]
+fn a_text_of_100_kilobytes_is_read_to_its_end() {
+    let Some(model) = model() else { return };
+    let aircraft = "international aerodynamics ".repeat(1900);
+    let cooking = "vegetarian restaurants recommendations ".repeat(1300);
+    let both = format!("{aircraft}{cooking}");
+    assert!(both.len() > 100_000);
+    let vectors = model.embed(&[aircraft, cooking, both]);
+    let apart = likeness(&vectors[0], &vectors[1]);
+    for part in &vectors[..2] {
+        let likeness = likeness(part, &vectors[2]);
+        assert!(
+            likeness > 0.6 && likeness > apart + 0.2,
+            "{likeness}, {apart}"
+        );
+    }
+}
