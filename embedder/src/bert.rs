@@ -32,6 +32,14 @@ pub(crate) struct Config {
     layer_norm_eps: f32,
 }
 
+impl Config {
+    /// Whether it describes a network that this module computes.
+    pub(crate) fn fits(&self) -> bool {
+        let heads = self.num_attention_heads.get();
+        self.hidden_act == "gelu" && self.hidden_size > 0 && self.hidden_size.is_multiple_of(heads)
+    }
+}
+
 pub(crate) struct Bert {
     words: Array2<f32>,
     /// By position; the embedding of the first segment, to which all tokens belong, is added in.
@@ -70,12 +78,9 @@ struct Norm {
 impl Bert {
     pub(crate) fn load(config: Config, weights: &mut Weights) -> Result<Self, OpenError> {
         let width = config.hidden_size;
-        if config.hidden_act != "gelu" || !width.is_multiple_of(config.num_attention_heads.get()) {
-            return Err(weights.unfit("its config.json describes another network".to_owned()));
-        }
         let mut positions = weights.rows("embeddings.position_embeddings.weight", width)?;
         positions += &weights
-            .rows("embeddings.token_type_embeddings.weight", width)?
+            .matrix("embeddings.token_type_embeddings.weight", 2, width)?
             .row(0);
         Ok(Self {
             words: weights.rows("embeddings.word_embeddings.weight", width)?,

@@ -76,10 +76,14 @@ impl Embedder {
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let tokenizer = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::new(json(&tokenizer)?).map_err(|it| unfit(&tokenizer, it))?;
-        let config = json(&folder.join("config.json"))?;
+        let config = folder.join("config.json");
+        let network: bert::Config = json(&config)?;
+        if !network.fits() {
+            return Err(unfit(&config, "it describes another network"));
+        }
         let path = folder.join("model.safetensors");
         let mut weights = Weights::open(&path)?;
-        let bert = Bert::load(config, &mut weights)?;
+        let bert = Bert::load(network, &mut weights)?;
         if tokenizer.vocabulary_size() > bert.vocabulary_size() {
             return Err(unfit(&path, "it has fewer tokens than tokenizer.json"));
         }

@@ -142,7 +142,7 @@ impl Weights {
         Ok(numbers)
     }
 
-    pub(crate) fn unfit(&self, reason: String) -> OpenError {
+    fn unfit(&self, reason: String) -> OpenError {
         OpenError::Unfit {
             path: self.path.clone(),
             reason,

@@ -126,8 +126,8 @@ fn a_text_gets_the_same_vector_in_any_company_and_by_any_number_of_threads() {
     let texts = texts();
     let together = one.embed(&texts);
     assert_eq!(together, three.embed(&texts));
-    for (text, vector) in texts.iter().zip(&together) {
-        assert_eq!(one.embed(&[text]), [vector.clone()]);
+    for (text, vector) in texts.iter().zip(together) {
+        assert_eq!(one.embed(&[text]), [vector]);
     }
 }
 
