@@ -25,6 +25,7 @@ pub use file::Route;
 pub use file::Upstream;
 pub use file::UpstreamKind;
 pub use values::Bytes;
+pub use values::EmbeddingModel;
 pub use values::Days;
 pub use values::Sandbox;
 pub use values::Secret;
@@ -302,6 +303,17 @@ pub struct Config {
         global = true
     )]
     pub script: Option<PathBuf>,
+    /// What makes vectors of files and queries: a folder with all-MiniLM-L6-v2, the name of a model
+    /// of an upstream, or off; absent: the model that set-up has installed, which needs no upstream
+    #[arg(
+        long,
+        env = "ASSISTD_EMBEDDING_MODEL",
+        value_name = "MODEL",
+        default_value = "installed",
+        help_heading = "Models",
+        global = true
+    )]
+    pub embedding_model: EmbeddingModel,
     /// How long an upstream may send nothing before a call to it counts as failed
     #[arg(
         long,

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
+use embedder::Embedder;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
@@ -22,6 +24,7 @@ use crate::config::Config;
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
+use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
@@ -39,6 +42,12 @@ const BACKGROUND_CONNECTIONS: u32 = 2;
 /// Longest path of a Unix socket that every system takes.
 const SOCKET_BYTES: usize = 100;
 
+/// What makes this program read a document from its standard input, confined. Not for people.
+pub const EXTRACT: &str = "extract-document";
+
+/// How chunks are cut into words: a text search configuration of PostgreSQL.
+const LANGUAGE: &str = "english";
+
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -54,6 +63,9 @@ pub enum ServeError {
     /// The address of a sandbox worker is none.
     #[error("cannot use a sandbox worker: {0}")]
     Sandbox(&'static str),
+    /// The embedding model cannot be loaded.
+    #[error("cannot load the embedding model: {0}")]
+    Embedder(#[source] embedder::OpenError),
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
@@ -87,12 +99,29 @@ pub async fn serve(
     let (queue, worker) = queue::new(slots, claimant);
     let (feed, hints) = Feed::new(pool.clone());
     let sandbox = Sandbox::start(&config)?;
+    let embeddings = embeddings(&config, upstreams.clone())?;
+    let retrieval = Retrieval::new(pool.clone(), embeddings.clone(), LANGUAGE);
+    let indexing = Arc::new(Notify::new());
+    let indexer = IndexerDeps {
+        pool: pool.clone(),
+        blobs: blobs.clone(),
+        embeddings,
+        language: LANGUAGE,
+        extractor: Extractor {
+            program: std::env::current_exe()?,
+            arguments: &[EXTRACT],
+        },
+        owner: ids::hex32(),
+        lease: config.lease,
+        parallel: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    };
     let deps = Deps {
         pool: pool.clone(),
         background: background(&pool),
         blobs: blobs.clone(),
         feed: feed.clone(),
         upstreams: upstreams.clone(),
+        retrieval: retrieval.clone(),
         sandbox: sandbox.pool.clone(),
         event_retention: config.event_retention,
     };
@@ -103,7 +132,8 @@ pub async fn serve(
         blobs,
         feed,
         queue,
-        indexing: Arc::new(Notify::new()),
+        indexing: indexing.clone(),
+        retrieval,
         upstreams,
         keys: Keys::new(pool, open_to),
         limits: Arc::new(limits(&config)),
@@ -112,6 +142,7 @@ pub async fn serve(
     };
 
     let runner = Runner::start(deps, worker, hints);
+    let indexer = Indexer::start(indexer, indexing);
     let stopping = CancellationToken::new();
     let draining = stopping.clone();
     // Events are small and must not wait for each other.
@@ -124,6 +155,7 @@ pub async fn serve(
     shutdown.await;
     draining.cancel();
     runner.drain(config.shutdown_grace).await;
+    indexer.drain().await;
     sandbox.stop().await;
     match tokio::time::timeout(CLOSE_WITHIN, server).await {
         Ok(Ok(served)) => Ok(served?),
@@ -209,6 +241,42 @@ fn sandbox_socket(data_dir: &Path) -> PathBuf {
     data_dir.hash(&mut hasher);
     let folder = format!("assistd-sandbox-{:016x}", hasher.finish());
     std::env::temp_dir().join(folder).join("worker.sock")
+}
+
+/// The models that make vectors: the one that is set, or the one that set-up has installed.
+fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
+    let local = |folder: &Path| Embedder::open(folder).map_err(ServeError::Embedder);
+    Ok(match &config.embedding_model {
+        config::EmbeddingModel::Off => Embeddings::new(None, None, upstreams),
+        config::EmbeddingModel::Folder(folder) => {
+            let model = Some(embedder::MODEL.to_owned());
+            Embeddings::new(model, Some(local(folder)?), upstreams)
+        }
+        config::EmbeddingModel::Upstream(name) => {
+            Embeddings::new(Some(name.clone()), None, upstreams)
+        }
+        config::EmbeddingModel::Installed => match installed_model() {
+            Some(folder) => {
+                let model = Some(embedder::MODEL.to_owned());
+                Embeddings::new(model, Some(local(&folder)?), upstreams)
+            }
+            None => {
+                tracing::warn!(
+                    "no embedding model is installed, so vector stores are searched by words \
+                     alone; `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
+                );
+                Embeddings::new(None, None, upstreams)
+            }
+        },
+    })
+}
+
+/// The folder of the model that set-up installs, beside this program's project.
+fn installed_model() -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    let folder = Path::new(".venv/models").join(embedder::MODEL);
+    let mut above = executable.ancestors().skip(1).take(4);
+    above.map(|project| project.join(&folder)).find(|folder| folder.is_dir())
 }
 
 /// A few connections that do not wait for the disk when they commit.

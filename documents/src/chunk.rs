@@ -69,6 +69,8 @@ impl Strategy {
 pub struct Chunk {
     /// Consecutive chunks, less what they share, add up to the text of the document.
     pub text: String,
+    /// How many bytes at its beginning the chunk before has too.
+    pub repeats: usize,
     /// How many tokens of the document it has: at most what the strategy says.
     pub tokens: u32,
     /// Where its first word stands; see [`Section::page`].
@@ -145,11 +147,14 @@ impl Encoded {
     /// Cuts it up.
     pub fn chunks(&self, strategy: Strategy) -> impl Iterator<Item = Chunk> {
         let mut next = Some(0);
+        let mut told = 0;
         std::iter::from_fn(move || {
             let from = next?;
             let to = self.end_of_window(from, strategy);
             next = (to < self.tokens()).then(|| self.start_after(from, to, strategy));
-            (from < to).then(|| self.chunk(from..to))
+            let repeats = self.offset(told.max(from)) - self.offset(from);
+            told = to;
+            (from < to).then(|| self.chunk(from..to, repeats))
         })
     }
 
@@ -203,7 +208,7 @@ impl Encoded {
         token.checked_sub(1).map_or(0, |last| self.ends[last])
     }
 
-    fn chunk(&self, tokens: Range<usize>) -> Chunk {
+    fn chunk(&self, tokens: Range<usize>, repeats: usize) -> Chunk {
         let begin = self.offset(tokens.start);
         let text = &self.text[begin..self.offset(tokens.end)];
         let first_word = begin + (text.len() - text.trim_start().len());
@@ -214,6 +219,7 @@ impl Encoded {
             .map(|index| &self.places[index]);
         Chunk {
             text: text.to_owned(),
+            repeats,
             tokens: u32::try_from(tokens.len()).expect("a window has at most 4096 tokens"),
             page: place.and_then(|place| place.page),
             headings: place

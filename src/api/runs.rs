@@ -255,7 +255,7 @@ pub async fn stream(
         Start {
             after,
             ids: true,
-            thread: None,
+            ..Start::default()
         },
     ))
 }

@@ -10,6 +10,7 @@ use crate::api::auth::Keys;
 use crate::blobs::Blobs;
 use crate::feed::Feed;
 use crate::queue::Queue;
+use crate::retrieval::Retrieval;
 use crate::upstream::Upstreams;
 
 /// Shared by all handlers. Cheap to clone.
@@ -25,6 +26,8 @@ pub struct ApiState {
     pub queue: Queue,
     /// Rings when files were added to vector stores.
     pub indexing: Arc<Notify>,
+    /// Searches vector stores.
+    pub retrieval: Retrieval,
     /// Models, for the pass-through endpoints.
     pub upstreams: Upstreams,
     /// Who may call.

@@ -1,6 +1,8 @@
 //! The types of settings that need more than the standard library's parsers.
 
 use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,6 +61,33 @@ impl FromStr for SeedKey {
         Ok(Self {
             project,
             key: key.into(),
+        })
+    }
+}
+
+/// What makes vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmbeddingModel {
+    /// Nothing: search goes by words.
+    Off,
+    /// The model that set-up has installed, if it has.
+    Installed,
+    /// A local model in this folder.
+    Folder(PathBuf),
+    /// A model of this name, routed like those that chat.
+    Upstream(String),
+}
+
+impl FromStr for EmbeddingModel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "" => return Err("expected installed, off, a folder, or the name of a model"),
+            "off" => Self::Off,
+            "installed" => Self::Installed,
+            folder if Path::new(folder).is_dir() => Self::Folder(folder.into()),
+            name => Self::Upstream(name.to_owned()),
         })
     }
 }

@@ -6,5 +6,5 @@ mod rank;
 mod search;
 
 pub use embeddings::{EmbedError, Embeddings};
-pub use ingest::{Indexer, IndexerDeps};
+pub use ingest::{Extractor, Indexer, IndexerDeps};
 pub use search::{Ask, Hit, Retrieval, SearchError};

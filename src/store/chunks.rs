@@ -12,6 +12,10 @@ use crate::store::StoreError;
 use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
 
+/// Stores with more chunks than this may have an index for vectors; others are compared one by one,
+/// which is as fast and misses nothing.
+pub const INDEXED_FROM: i64 = 20_000;
+
 /// Where to search: one store, or what a filter leaves of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
