@@ -22,6 +22,7 @@ mod uploads;
 mod validate;
 mod vector_store_batches;
 mod vector_store_files;
+mod vector_store_search;
 mod vector_stores;
 mod wire;
 
@@ -134,6 +135,10 @@ fn routes() -> Router<ApiState> {
             get(vector_stores::retrieve)
                 .post(vector_stores::modify)
                 .delete(vector_stores::delete),
+        )
+        .route(
+            "/vector_stores/{vector_store_id}/search",
+            post(vector_store_search::search),
         )
         .route(
             "/vector_stores/{vector_store_id}/files",

@@ -7,4 +7,4 @@ mod search;
 
 pub use embeddings::{EmbedError, Embeddings};
 pub use ingest::{Extractor, Indexer, IndexerDeps};
-pub use search::{Ask, Hit, Retrieval, SearchError};
+pub use search::{Ask, Hit, Retrieval, SearchError, rewrite};

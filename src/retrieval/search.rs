@@ -143,3 +143,47 @@ impl Retrieval {
         Ok(hits.take(ask.limit).collect())
     }
 }
+
+/// A question as the text that answers it would have it: without what is said to a person only.
+pub fn rewrite(query: &str) -> String {
+    let plain = query.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut rest = plain.trim_end_matches(['?', '!', '.']);
+    while let Some(less) = SAID_TO_PEOPLE.iter().find_map(|said| strip(rest, said)) {
+        rest = less;
+    }
+    match rest {
+        "" => plain,
+        rest => rest.to_owned(),
+    }
+}
+
+/// How questions begin.
+const SAID_TO_PEOPLE: [&str; 14] = [
+    "please", "can you", "could you", "would you", "tell me", "show me", "find", "explain",
+    "what is", "what are", "who is", "i want to know", "about", "do you know",
+];
+
+fn strip<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
+    let head = text.get(..beginning.len())?;
+    let rest = text.get(beginning.len()..)?.strip_prefix([' ', ','])?;
+    head.eq_ignore_ascii_case(beginning).then(|| rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewritten_queries_keep_what_is_asked() {
+        for (query, expected) in [
+            ("Please tell me about  the refund policy?", "the refund policy"),
+            ("What is the speed of light?", "the speed of light"),
+            ("what", "what"),
+            ("Can you?", "Can you"),
+            ("aboutness of texts", "aboutness of texts"),
+            ("ä", "ä"),
+        ] {
+            assert_eq!(rewrite(query), expected);
+        }
+    }
+}

@@ -1,5 +1,4 @@
 //! Filters of searches by attributes.
-#![cfg_attr(not(test), expect(dead_code, reason = "for the search endpoint"))]
 
 use serde_json::Value;
 

@@ -1,0 +1,153 @@
+//! `/vector_stores/{vector_store_id}/search`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::extract::{Body, InPath};
+use crate::api::state::ApiState;
+use crate::api::validate::{self, Object, missing};
+use crate::api::wire::attribute_filter;
+use crate::domain::ids::VectorStoreId;
+use crate::domain::vector_store::Filter;
+use crate::retrieval::{Ask, Hit, SearchError, rewrite};
+use crate::store;
+
+/// Most queries of one request.
+const QUERIES_MAX: usize = 16;
+
+/// Longest query, in characters.
+const QUERY_MAX: usize = 4_096;
+
+/// Results unless the client says otherwise.
+const RESULTS: usize = 10;
+
+/// `POST /vector_stores/{vector_store_id}/search`
+pub async fn search(
+    State(state): State<ApiState>,
+    Caller(project): Caller,
+    InPath((id,)): InPath<(VectorStoreId,)>,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let request = Request::parse(body)?;
+    let store = store::vector_stores::use_now(&state.pool, &project, &id)
+        .await?
+        .ok_or_else(|| ApiError::no_such("vector store", &id))?;
+    if store.is_expired {
+        return Err(ApiError::invalid(format!("Vector store {id} is expired.")));
+    }
+    let ask = Ask {
+        queries: &request.queries,
+        filter: request.filter.as_ref(),
+        limit: request.limit,
+        threshold: request.threshold,
+    };
+    let hits = state.retrieval.search(&store, &ask).await.map_err(failed)?;
+    let page = PageObject {
+        object: "vector_store.search_results.page",
+        search_query: &request.queries,
+        data: hits.iter().map(ResultObject::from).collect(),
+        has_more: false,
+        next_page: None,
+    };
+    Ok(Json(page).into_response())
+}
+
+fn failed(error: SearchError) -> ApiError {
+    match error {
+        SearchError::Store(error) => error.into(),
+        SearchError::Embed(error) => {
+            let status = axum::http::StatusCode::BAD_GATEWAY;
+            ApiError::upstream(status, "server_error", format!("Cannot search: {error}."))
+        }
+    }
+}
+
+struct Request {
+    queries: Vec<String>,
+    filter: Option<Filter>,
+    limit: usize,
+    threshold: f64,
+}
+
+impl Request {
+    fn parse(mut body: Object) -> Result<Self, ApiError> {
+        let given = match body.any("query") {
+            None => return Err(missing("query")),
+            Some(Value::Array(items)) if (1..=QUERIES_MAX).contains(&items.len()) => items,
+            Some(Value::Array(_)) => {
+                let message = format!("Invalid 'query': expected 1 to {QUERIES_MAX} strings.");
+                return Err(ApiError::invalid(message).param("query").code("invalid_value"));
+            }
+            Some(one) => vec![one],
+        };
+        let queries: Result<Vec<String>, ApiError> = given
+            .into_iter()
+            .map(|query| validate::string("query", query, QUERY_MAX))
+            .collect();
+        let mut queries = queries?;
+        if body.boolean("rewrite_query")?.unwrap_or(false) {
+            queries = queries.iter().map(|query| rewrite(query)).collect();
+        }
+        let limit = body.integer("max_num_results", 1, 50)?;
+        let filter = attribute_filter::parse(&mut body, "filters")?;
+        let mut threshold = 0.0;
+        if let Some(mut ranking) = body.object("ranking_options")? {
+            let words = ["none", "auto", "default-2024-11-15", "default_2024_08_21"];
+            ranking.word("ranker", &words.map(|word| (word, word)))?;
+            threshold = ranking.decimal("score_threshold", 0.0, 1.0)?.unwrap_or(0.0);
+            ranking.ignore(&["hybrid_search"]);
+            ranking.finish()?;
+        }
+        body.finish()?;
+        Ok(Self {
+            queries,
+            filter,
+            limit: limit.map_or(RESULTS, |limit| usize::try_from(limit).unwrap_or(RESULTS)),
+            threshold,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct PageObject<'a> {
+    object: &'static str,
+    search_query: &'a [String],
+    data: Vec<ResultObject<'a>>,
+    has_more: bool,
+    next_page: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ResultObject<'a> {
+    file_id: &'a str,
+    filename: &'a str,
+    score: f64,
+    attributes: &'a Map<String, Value>,
+    content: [TextObject<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct TextObject<'a> {
+    r#type: &'static str,
+    text: &'a str,
+}
+
+impl<'a> From<&'a Hit> for ResultObject<'a> {
+    fn from(hit: &'a Hit) -> Self {
+        Self {
+            file_id: hit.found.file_id.as_str(),
+            filename: &hit.found.filename,
+            score: hit.score,
+            attributes: &hit.found.attributes.0,
+            content: [TextObject {
+                r#type: "text",
+                text: &hit.found.content,
+            }],
+        }
+    }
+}
