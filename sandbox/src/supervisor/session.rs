@@ -1,0 +1,287 @@
+//! One session at work: runs its cells, and ends those that do not end themselves.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox_protocol::ExecStatus;
+use sandbox_protocol::Executed;
+use sandbox_protocol::Request;
+use sandbox_protocol::Response;
+use sandbox_protocol::TextSource;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+use tokio::time::sleep_until;
+
+use crate::settings::Settings;
+use crate::supervisor::conversation::Conversation;
+use crate::supervisor::conversation::Ended;
+use crate::supervisor::kernel_link::DoneStatus;
+use crate::supervisor::kernel_link::Order;
+use crate::supervisor::kernel_link::Said;
+use crate::supervisor::kernel_link::encode;
+use crate::supervisor::nursery::Newborn;
+use crate::supervisor::output::Output;
+use crate::supervisor::vitals::Usage;
+use crate::supervisor::vitals::Vitals;
+use crate::supervisor::workspace::Workspace;
+
+/// How often the use of memory and processors is looked at while a cell runs.
+const SAMPLING: Duration = Duration::from_millis(250);
+
+/// A session, as long as it lives.
+pub struct Session {
+    newborn: Newborn,
+    settings: Arc<Settings>,
+    /// Number of the last cell.
+    cell: u64,
+}
+
+/// Why a cell is being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Time,
+    Request,
+}
+
+/// A cell that runs.
+struct Cell {
+    started: Instant,
+    usage_before: Usage,
+    usage: Usage,
+    output: Output,
+    /// Why it is being interrupted, if it is.
+    ending: Option<Cause>,
+    /// When patience ends: first it is interrupted, then killed.
+    deadline: Instant,
+    killed: bool,
+    /// Whether its client is still there.
+    client: Result<(), Ended>,
+}
+
+/// How the kernel's answers ended.
+enum Outcome {
+    Done(DoneStatus),
+    /// Nothing more can come.
+    Dead,
+}
+
+impl Session {
+    /// A session of these processes.
+    pub fn new(newborn: Newborn, settings: Arc<Settings>) -> Self {
+        Self {
+            newborn,
+            settings,
+            cell: 0,
+        }
+    }
+
+    /// Its processes.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.newborn.vitals
+    }
+
+    /// Its `/mnt/data`.
+    pub fn workspace(&mut self) -> &mut Workspace {
+        &mut self.newborn.workspace
+    }
+
+    /// Runs a cell, and tells the client what it shows as it comes. When the client goes, the
+    /// cell is interrupted and brought to its end all the same.
+    pub async fn exec(
+        &mut self,
+        code: &str,
+        client: &mut Conversation,
+    ) -> Result<Executed, Ended> {
+        self.cell += 1;
+        let usage = self.newborn.vitals.usage();
+        let started = Instant::now();
+        let mut cell = Cell {
+            started,
+            usage_before: usage,
+            usage,
+            output: Output::new(&self.settings),
+            ending: None,
+            deadline: started + self.settings.cell_time(),
+            killed: false,
+            client: Ok(()),
+        };
+        let outcome = self.attend(code, &mut cell, client).await;
+        self.tell_rest(&mut cell, client).await;
+        let wall = cell.started.elapsed();
+        let lost = matches!(outcome, Outcome::Dead);
+        let status = match (outcome, cell.ending) {
+            (_, Some(Cause::Time)) => ExecStatus::Timeout,
+            (_, Some(Cause::Request)) => ExecStatus::Interrupted,
+            (Outcome::Dead, None) if self.newborn.vitals.was_out_of_memory() => {
+                ExecStatus::OutOfMemory
+            }
+            (Outcome::Dead, None) => ExecStatus::Died,
+            (Outcome::Done(DoneStatus::Ok), None) => ExecStatus::Ok,
+            (Outcome::Done(DoneStatus::Error), None) => ExecStatus::Error,
+        };
+        let (files, files_dropped) = match lost {
+            true => (Vec::new(), false),
+            false => self.newborn.workspace.changes().await,
+        };
+        if !lost {
+            cell.usage = self.newborn.vitals.usage();
+        }
+        cell.client?;
+        Ok(Executed {
+            status,
+            session_lost: lost,
+            wall_ms: milliseconds(wall),
+            cpu_ms: milliseconds(cell.usage.cpu.saturating_sub(cell.usage_before.cpu)),
+            truncated: cell.output.truncated(),
+            files,
+            files_dropped,
+        })
+    }
+
+    /// Waits for the cell's end, whatever comes first: the session's word, its death, the
+    /// client's wish, or the end of patience.
+    async fn attend(&mut self, code: &str, cell: &mut Cell, client: &mut Conversation) -> Outcome {
+        let id = self.cell;
+        let Newborn {
+            link,
+            stdout,
+            stderr,
+            vitals,
+            ..
+        } = &mut self.newborn;
+        let settings = &self.settings;
+        let Ok(order) = encode(&Order::Run { id, code }) else {
+            return Outcome::Dead;
+        };
+        // The session may take its order slowly, and speak meanwhile.
+        let mut ordering = Box::pin(link.mouth.write_all(&order));
+        let mut ordered = false;
+        let mut dead = false;
+        let mut sampling = interval(SAMPLING);
+        sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sampling.reset();
+        loop {
+            if cell.client.is_err() {
+                cell.interrupt(vitals, settings, Cause::Request);
+            }
+            tokio::select! {
+                written = &mut ordering, if !ordered => {
+                    ordered = true;
+                    if written.is_err() {
+                        vitals.kill();
+                    }
+                }
+                said = link.ear.next() => match said {
+                    // Text of cells before comes late, from threads that have outlived them.
+                    Ok(Said::Text { id: of, source, text }) if of <= id => {
+                        cell.tell_text(client, source, text).await;
+                    }
+                    Ok(Said::Image { id: of, data }) if of == id => {
+                        cell.tell_image(client, &data).await;
+                    }
+                    Ok(Said::Done { id: of, status }) if of == id => return Outcome::Done(status),
+                    Ok(_) => {}
+                    Err(error) => {
+                        if error.kind() != io::ErrorKind::UnexpectedEof {
+                            tracing::warn!("a session broke its link: {error}");
+                        }
+                        vitals.kill();
+                        return Outcome::Dead;
+                    }
+                },
+                text = stdout.next() => cell.tell_text(client, TextSource::Stdout, text).await,
+                text = stderr.next() => cell.tell_text(client, TextSource::Stderr, text).await,
+                () = vitals.ended(), if !dead => {
+                    dead = true;
+                    // What it started may outlive it where it has no namespace of its own, and
+                    // hold the link open.
+                    vitals.kill();
+                }
+                request = client.request(), if cell.client.is_ok() => match request {
+                    Ok(Request::Interrupt) => cell.interrupt(vitals, settings, Cause::Request),
+                    Ok(_) => cell.client = Err(Ended::OutOfTurn),
+                    Err(ended) => cell.client = Err(ended),
+                },
+                () = sleep_until(cell.deadline), if !cell.killed => {
+                    if cell.ending.is_none() {
+                        cell.interrupt(vitals, settings, Cause::Time);
+                    } else {
+                        cell.killed = true;
+                        vitals.kill();
+                    }
+                }
+                _ = sampling.tick(), if !cell.killed && !dead => {
+                    cell.usage = vitals.usage();
+                    if vitals.exceeds_memory(cell.usage) {
+                        cell.killed = true;
+                        vitals.kill_for_memory();
+                    } else if cell.used_processor() > Duration::from_secs(settings.cpu_seconds) {
+                        cell.interrupt(vitals, settings, Cause::Time);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What programs wrote before the cell ended and nobody has read yet.
+    async fn tell_rest(&mut self, cell: &mut Cell, client: &mut Conversation) {
+        let rest = [
+            (TextSource::Stdout, self.newborn.stdout.rest()),
+            (TextSource::Stderr, self.newborn.stderr.rest()),
+        ];
+        for (source, text) in rest {
+            if !text.is_empty() {
+                cell.tell_text(client, source, text).await;
+            }
+        }
+    }
+}
+
+impl Cell {
+    /// Interrupts the cell, once, and gives it a while to end.
+    fn interrupt(&mut self, vitals: &Vitals, settings: &Settings, cause: Cause) {
+        if self.ending.is_none() {
+            self.ending = Some(cause);
+            self.deadline = Instant::now() + settings.grace();
+            vitals.interrupt();
+        }
+    }
+
+    fn used_processor(&self) -> Duration {
+        self.usage.cpu.saturating_sub(self.usage_before.cpu)
+    }
+
+    async fn tell_text(&mut self, client: &mut Conversation, source: TextSource, text: String) {
+        if let Some(text) = self.output.text(source, text) {
+            self.tell(client, &Response::Text { source, text }).await;
+        }
+    }
+
+    async fn tell_image(&mut self, client: &mut Conversation, base64: &str) {
+        let Some(image) = self.output.image(base64) else {
+            return;
+        };
+        let response = Response::Image {
+            mime: image.mime.into(),
+            size: image.bytes.len() as u64,
+        };
+        self.tell(client, &response).await;
+        if self.client.is_ok() {
+            self.client = client.send_all(&image.bytes).await;
+        }
+    }
+
+    /// Without a client there is nobody to tell.
+    async fn tell(&mut self, client: &mut Conversation, response: &Response) {
+        if self.client.is_ok() {
+            self.client = client.say(response).await;
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
