@@ -124,6 +124,11 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (path, target) in links {
         symlink(target, below(site, path)).trying("making a link")?;
     }
+    // Programs of the environment name it in their first line.
+    let named = below(site, venv);
+    if !named.exists() && named.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok()) {
+        symlink(VENV, named).trying("making a link")?;
+    }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
         fs::create_dir_all(site.join(folder)).trying("making a folder")?;
     }
@@ -210,7 +215,7 @@ pub fn open_workspace() -> Result<OwnedFd, Failure> {
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /mnt/data")
+    .trying("opening /mnt/data, which has to be an empty writable folder")
 }
 
 /// Mounts the process list of this process's namespace, without what tells of the host.

@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
 
-/// Room for the largest picture that a setting allows, in base64.
-const FRAME_BYTES_MAX: usize = 96 << 20;
+/// Room for the largest picture, in base64.
+const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;

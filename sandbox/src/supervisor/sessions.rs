@@ -170,6 +170,10 @@ impl Sessions {
         let Some(vitals) = room.vitals.get() else {
             return;
         };
+        if vitals.exceeds_memory(vitals.usage()) {
+            tracing::warn!(session = room.name, "session {} uses too much memory", room.name);
+            vitals.kill_for_memory();
+        }
         // Nobody runs a cell while this is held. Where somebody does, the cell is looked after.
         let Ok(mut session) = room.session.try_lock() else {
             return;
@@ -181,8 +185,6 @@ impl Sessions {
             let usage = room.usage();
             if !vitals.alive() {
                 "it has died"
-            } else if vitals.exceeds_memory(vitals.usage()) {
-                "it uses too much memory"
             } else if usage.claims == 0 && usage.last_used.elapsed() >= idle {
                 "it was not used for too long"
             } else if usage.claims == 0 && room.born.elapsed() >= life {

@@ -67,6 +67,11 @@ impl Vitals {
         })
     }
 
+    /// The id of the process that runs Python, as this process's namespace counts.
+    pub fn python_pid(&self) -> io::Result<i32> {
+        pid_of(&self.python)
+    }
+
     /// Waits until the session has ended.
     pub async fn ended(&self) {
         // An error means that the runtime is shutting down, and everything ends.
