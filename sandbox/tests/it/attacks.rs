@@ -16,7 +16,6 @@ use crate::stage::unique;
 const PRELUDE: &str = include_str!("../attacks/prelude.py");
 
 /// How one attack went.
-#[derive(Debug)]
 struct Outcome {
     name: String,
     control: String,
@@ -66,10 +65,10 @@ fn assault(stage: &Stage, attacks: &str) {
     };
     assert!(!inside.is_empty(), "{}", cell.text());
     assert_eq!(names(&inside), names(&outside), "each attack runs in both places");
-    let contained = |outcome: &&Outcome| !outcome.gained;
-    let breaches: Vec<&Outcome> = inside.iter().filter(|one| !contained(one)).collect();
+    let told = |one: &Outcome| format!("{}: {}", one.name, one.said);
+    let breaches: Vec<String> = inside.iter().filter(|one| one.gained).map(told).collect();
     assert!(breaches.is_empty(), "gained something: {breaches:#?}");
-    let idle: Vec<&Outcome> = outside
+    let idle: Vec<String> = outside
         .iter()
         .filter(|one| match one.control.as_str() {
             "any" => !one.gained,
@@ -77,6 +76,7 @@ fn assault(stage: &Stage, attacks: &str) {
             "none" => false,
             other => panic!("no such control: {other}"),
         })
+        .map(told)
         .collect();
     assert!(idle.is_empty(), "could not succeed anywhere: {idle:#?}");
 

@@ -83,7 +83,8 @@ pixels = matplotlib.image.imread(io.BytesIO(bytes.fromhex('{bytes}')))
 print(pixels.shape[0] > 100, pixels.shape[1] > 100, len({{tuple(pixel) for row in pixels for pixel in row}}) > 20)
 "
         );
-        assert_eq!(stage.control(&look), (0, "True True True\n".to_owned()));
+        let (status, seen) = stage.control(&look);
+        assert!(status == 0 && seen.ends_with("True True True\n"), "{seen}");
     }
 }
 

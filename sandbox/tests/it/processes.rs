@@ -47,6 +47,11 @@ impl Process {
         read(self.pid).is_some_and(|now| now.started == self.started && !now.zombie)
     }
 
+    /// Whether that process started it.
+    pub fn is_child_of(&self, pid: i32) -> bool {
+        self.parent == pid
+    }
+
     /// A field of its status file.
     pub fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();

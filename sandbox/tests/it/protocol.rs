@@ -34,7 +34,7 @@ fn the_worker_tells_its_tier(stage: &Stage) {
     let report = client.report();
     assert_eq!(report.version, VERSION);
     assert_eq!(report.tier, Tier::Namespaces, "missing: {:?}", report.missing);
-    assert_eq!((report.sessions_max, report.idle_seconds, report.cell_seconds), (16, 3600, 120));
+    assert_eq!((report.sessions_max, report.idle_seconds, report.cell_seconds), (64, 3600, 120));
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has it");
     assert_eq!(report.kernel, kernel.trim());
     let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";

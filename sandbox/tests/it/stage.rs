@@ -47,6 +47,7 @@ pub struct Stage {
     secrets: Vec<String>,
     root: bool,
     shared: OnceLock<Worker>,
+    narrow: OnceLock<Worker>,
 }
 
 impl Stage {
@@ -104,6 +105,7 @@ impl Stage {
             secrets: Vec::new(),
             root: uid == 0,
             shared: OnceLock::new(),
+            narrow: OnceLock::new(),
         };
         let about = stage.ask(json!({"do": "about"}));
         stage.sibling = about["sibling"].as_i64().expect("a pid") as i32;
@@ -160,9 +162,35 @@ impl Stage {
         )
     }
 
-    /// A worker with its default limits, for all tests that do it no lasting harm.
+    /// A worker with its default limits on sessions, for all tests that do it no lasting harm.
     pub fn worker(&self) -> &Worker {
-        self.shared.get_or_init(|| self.start(&[]))
+        self.shared.get_or_init(|| self.start(&["--sessions=64"]))
+    }
+
+    /// The same with little of everything.
+    pub fn narrow_worker(&self) -> &Worker {
+        self.narrow.get_or_init(|| {
+            self.start(&[
+                "--sessions=64",
+                "--cell-seconds=3",
+                "--grace-seconds=1",
+                "--cpu-seconds=2",
+                "--memory-mib=96",
+                "--processes=12",
+                "--open-files=40",
+                "--file-mib=1",
+                "--data-mib=3",
+                "--data-inodes=64",
+                "--tmp-mib=2",
+                "--shm-mib=1",
+                "--output-kib=8",
+                "--traceback-kib=2",
+                "--images=2",
+                "--image-mib=1",
+                "--files=5",
+                "--files-mib=2",
+            ])
+        })
     }
 
     /// A worker of one's own.
