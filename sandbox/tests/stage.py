@@ -90,6 +90,16 @@ def keep_reachable(paths):
             os.close(descriptor)
 
 
+def make_a_workspace():
+    """The folder that a worker's container has for its session, in this mount namespace alone."""
+    if os.path.isdir("/mnt/data"):
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "workspace", "/mnt"], check=True)
+    os.mkdir("/mnt/data")
+    if UID != os.getuid():
+        os.chown("/mnt/data", UID, UID)
+
+
 def count(place):
     with hits_lock:
         hits[place] = hits.get(place, 0) + 1
@@ -211,6 +221,7 @@ for below in ("run", "work"):
         os.chown(f"{FOLDER}/{below}", UID, UID)
 if UID != os.getuid():
     keep_reachable([BINARY, sys.prefix, sys.base_prefix, FOLDER])
+make_a_workspace()
 put_up_stand_ins()
 # An ordinary user's stage has its capabilities from its own user namespace; workers get none.
 ctypes.CDLL(None).prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL

@@ -5,12 +5,17 @@
 use std::path::Path;
 
 use sandbox_protocol::ExecStatus;
+use sandbox_protocol::Response;
+use sandbox_protocol::TextSource;
+use sandbox_protocol::Tier;
 use serde_json::Value;
 
+use crate::client::Session;
 use crate::processes::call_itself;
 use crate::processes::named;
 use crate::processes::process;
 use crate::stage::Stage;
+use crate::stage::Worker;
 use crate::stage::unique;
 
 const PRELUDE: &str = include_str!("../attacks/prelude.py");
@@ -38,10 +43,16 @@ fn outcomes(text: &str) -> Vec<Outcome> {
     read.collect()
 }
 
+/// Runs the attacks in a session of its own while another one looks on.
 fn assault(stage: &Stage, attacks: &str) {
     let worker = stage.worker();
     let mut bystander = worker.session();
     bystander.run("here = 'still'").ok();
+    assault_from(&mut worker.session(), stage, worker, attacks);
+    assert_eq!(bystander.run("print(here)").ok(), "still\n");
+}
+
+fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: &str) {
     let name = unique("attack");
     let code = |inside| {
         let scenery = stage.scenery(worker, inside, &name);
@@ -49,7 +60,7 @@ fn assault(stage: &Stage, attacks: &str) {
     };
 
     let before = stage.hits();
-    let cell = worker.session().run(&code(true));
+    let cell = session.run(&code(true));
     assert_eq!(cell.executed.status, ExecStatus::Ok, "{}", cell.text());
     stage.assert_no_secret(&cell.text());
     let inside = outcomes(&cell.text());
@@ -93,8 +104,28 @@ fn assault(stage: &Stage, attacks: &str) {
         assert!(traces.is_empty(), "{place} has {traces:?}");
     }
     assert!(process(stage.sibling()).lives(), "the sibling was harmed");
-    assert_eq!(bystander.run("print(here)").ok(), "still\n");
     stage.assert_no_secret(&worker.log());
+}
+
+/// Where there are no namespaces to be had, the worker's container is the wall, and a worker has
+/// one session, ever.
+fn the_container_tier_holds_as_well(stage: &Stage) {
+    let worker = stage.start(&["--tier=container"]);
+    assert_eq!(worker.connect().report().tier, Tier::Container);
+    let mut session = worker.session();
+    for attacks in [
+        include_str!("../attacks/network.py"),
+        include_str!("../attacks/files.py"),
+        include_str!("../attacks/calls.py"),
+        include_str!("../attacks/processes.py"),
+    ] {
+        assault_from(&mut session, stage, &worker, attacks);
+    }
+    let work = "import pandas, subprocess; print(subprocess.run(['echo', '1']).returncode)";
+    assert_eq!(session.run(work).text_of(TextSource::Stdout), "1\n0\n");
+    assert_eq!(worker.connect().open(&unique("second"), true), Response::Busy);
+    drop(session);
+    assert_eq!(stage.wait_for(worker), 0, "it makes way for a fresh one");
 }
 
 fn network(stage: &Stage) {
@@ -170,4 +201,5 @@ for_both!(
     processes,
     a_call_by_the_32_bit_table_kills,
     the_kernel_agrees_that_a_session_is_confined,
+    the_container_tier_holds_as_well,
 );
