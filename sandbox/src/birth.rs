@@ -110,6 +110,7 @@ pub fn be_session(zygote: &Zygote, number: u32, ends: Ends) -> ! {
             let clears_up = zygote.setup.tier != Tier::Namespaces
                 && (confined.user.is_some() || confined.landlock >= landlock::ABI_WITH_SCOPES);
             match tell_of_birth(&ends.report, confined, child)
+                .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
                 .and_then(|()| syscalls::install(&zygote.filters))
             {
                 Ok(()) => bury_the_dead(child, clears_up),
@@ -247,6 +248,7 @@ fn bury_the_dead(python: Pid, clears_up: bool) -> ! {
 fn run_python(zygote: &Zygote, ends: Ends) -> ! {
     let done = arrange_descriptors(ends)
         .and_then(|()| prctl::set_dumpable(true).trying("staying readable to oneself"))
+        .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
         .and_then(|()| syscalls::install(&zygote.filters));
     if let Err(failure) = done {
         // The supervisor reads this descriptor, and nobody's code runs yet.
@@ -269,9 +271,8 @@ fn arrange_descriptors(ends: Ends) -> Result<(), Failure> {
     let nothing = open("/dev/null", OFlag::O_RDWR, Mode::empty()).trying("opening /dev/null")?;
     let wanted = [&nothing, &ends.stdout, &ends.stderr, &ends.kernel];
     // Out of the way of the places that are filled below.
-    let aside = wanted.map(|fd| {
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(KERNEL_SOCKET + 1))
-    });
+    let aside = wanted
+        .map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(KERNEL_SOCKET + 1)));
     for (place, fd) in aside.into_iter().enumerate() {
         let fd = fd.trying("arranging descriptors")?;
         // SAFETY: both are plain numbers; what had the place is not used again.

@@ -36,11 +36,7 @@ const DESCRIPTORS: usize = 8;
 
 /// Sends `message` as JSON, and duplicates of `descriptors`, over a socket that keeps messages
 /// apart.
-pub fn send(
-    socket: impl AsFd,
-    message: &impl Serialize,
-    descriptors: &[RawFd],
-) -> io::Result<()> {
+pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[RawFd]) -> io::Result<()> {
     let body = serde_json::to_vec(message)?;
     let rights = [ControlMessage::ScmRights(descriptors)];
     let rights: &[ControlMessage] = if descriptors.is_empty() { &[] } else { &rights };
@@ -69,7 +65,10 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Vec<Own
     for control in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {
             // SAFETY: the kernel has just made these descriptors for us; nobody else knows them.
-            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            descriptors.extend(
+                raw.into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
         }
     }
     let length = received.bytes;

@@ -128,7 +128,9 @@ fn check(status: ffi::PyStatus) -> Result<(), PythonError> {
             return "no reason given".into();
         }
         // SAFETY: a status that has a message points to a constant string.
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned()
     };
     // SAFETY: the status is a plain value that the interpreter gave.
     match unsafe { ffi::PyStatus_Exception(status) } {

@@ -24,7 +24,10 @@ use settings::Command;
 use supervisor::WorkerError;
 
 fn main() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name == zygote::NAME) {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == zygote::NAME)
+    {
         return zygote::run();
     }
     let cli = Cli::parse();

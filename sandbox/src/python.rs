@@ -37,7 +37,9 @@ impl Venv {
                 .map(Path::to_owned)
                 .ok_or_else(|| NoPython(format!("{} is not in a .venv", python.display())))?,
             None => search().ok_or_else(|| {
-                NoPython("there is no .venv: run scripts/setup, or set ASSISTD_SANDBOX_PYTHON".into())
+                NoPython(
+                    "there is no .venv: run scripts/setup, or set ASSISTD_SANDBOX_PYTHON".into(),
+                )
             })?,
         };
         Self::read(&path)
@@ -105,7 +107,11 @@ fn release(version: &str) -> String {
 
 fn search() -> Option<PathBuf> {
     let program = std::env::current_exe().ok();
-    let beside = program.as_deref().into_iter().flat_map(Path::ancestors).skip(1);
+    let beside = program
+        .as_deref()
+        .into_iter()
+        .flat_map(Path::ancestors)
+        .skip(1);
     let here = std::env::current_dir().ok();
     beside
         .chain(here.as_deref())
@@ -129,15 +135,23 @@ mod tests {
         let venv = Venv::read(folder.path()).expect("it is complete");
         assert_eq!(venv.base, Path::new("/usr"));
         assert!(venv.check_version("3.11.7").is_ok());
-        let refused = venv.check_version("3.11.2").expect_err("it differs").to_string();
-        assert!(refused.contains("3.11.7") && refused.contains("3.11.2"), "{refused}");
+        let refused = venv
+            .check_version("3.11.2")
+            .expect_err("it differs")
+            .to_string();
+        assert!(
+            refused.contains("3.11.7") && refused.contains("3.11.2"),
+            "{refused}"
+        );
     }
 
     #[test]
     fn what_set_up_says_is_passed_on() {
         let folder = venv("home = /usr/bin\nversion = 3.11.7\n");
         fs::write(folder.path().join(UNAVAILABLE), "install python3-dev\n").expect("a file");
-        let refused = Venv::read(folder.path()).expect_err("set-up said so").to_string();
+        let refused = Venv::read(folder.path())
+            .expect_err("set-up said so")
+            .to_string();
         assert_eq!(refused, "install python3-dev");
     }
 

@@ -17,7 +17,11 @@ use crate::confine::limits::Limits;
 
 /// The parsed command line.
 #[derive(Debug, Parser)]
-#[command(name = "assistd-sandbox", version, about = "Runs Python for assistd in confined sessions")]
+#[command(
+    name = "assistd-sandbox",
+    version,
+    about = "Runs Python for assistd in confined sessions"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -51,10 +55,20 @@ pub struct Door {
     #[arg(long, env = "ASSISTD_SANDBOX_LISTEN", value_name = "ADDRESS")]
     pub listen: Address,
     /// Secret that clients must know; TCP requires one
-    #[arg(long, env = "ASSISTD_SANDBOX_TOKEN", hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_TOKEN",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     pub token: Option<String>,
     /// User id that may connect to the Unix socket, besides the worker's own and root; repeatable
-    #[arg(long, env = "ASSISTD_SANDBOX_PEER_UID", value_name = "UID", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_PEER_UID",
+        value_name = "UID",
+        value_delimiter = ','
+    )]
     pub peer_uid: Vec<u32>,
     /// End when standard input closes, as it does when whatever started the worker ends
     #[arg(long, env = "ASSISTD_SANDBOX_DIE_WITH_PARENT")]
@@ -69,7 +83,12 @@ pub struct Settings {
     #[arg(long, env = "ASSISTD_SANDBOX_PYTHON", value_name = "PATH")]
     pub python: Option<PathBuf>,
     /// How sessions are confined: "auto" takes namespaces, or else the container's confinement
-    #[arg(long, env = "ASSISTD_SANDBOX_TIER", value_name = "TIER", default_value = "auto")]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_TIER",
+        value_name = "TIER",
+        default_value = "auto"
+    )]
     pub tier: TierChoice,
     /// Sessions at a time; the container tier has one, ever
     #[arg(long, env = "ASSISTD_SANDBOX_SESSIONS", value_name = "N", default_value_t = 16,
@@ -80,62 +99,152 @@ pub struct Settings {
           value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub spares: u32,
     /// Seconds after which an unused session ends
-    #[arg(long, env = "ASSISTD_SANDBOX_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_IDLE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 3600
+    )]
     pub idle_seconds: u64,
     /// Seconds after which a session ends, used or not
-    #[arg(long, env = "ASSISTD_SANDBOX_LIFE_SECONDS", value_name = "SECONDS", default_value_t = 86_400)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_LIFE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 86_400
+    )]
     pub life_seconds: u64,
     /// Seconds a cell may take; then it is interrupted
-    #[arg(long, env = "ASSISTD_SANDBOX_CELL_SECONDS", value_name = "SECONDS", default_value_t = 120)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_CELL_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 120
+    )]
     pub cell_seconds: u64,
     /// Processor seconds a cell may use, all its processes together; then it is interrupted
-    #[arg(long, env = "ASSISTD_SANDBOX_CPU_SECONDS", value_name = "SECONDS", default_value_t = 240)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_CPU_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 240
+    )]
     pub cpu_seconds: u64,
     /// Seconds an interrupted cell has before its session is killed
-    #[arg(long, env = "ASSISTD_SANDBOX_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 5)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_GRACE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 5
+    )]
     pub grace_seconds: u64,
     /// Memory of a session in MiB, beyond the warm interpreter's
-    #[arg(long, env = "ASSISTD_SANDBOX_MEMORY_MIB", value_name = "MIB", default_value_t = 1024)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_MEMORY_MIB",
+        value_name = "MIB",
+        default_value_t = 1024
+    )]
     pub memory_mib: u64,
     /// Processes and threads of a session
-    #[arg(long, env = "ASSISTD_SANDBOX_PROCESSES", value_name = "N", default_value_t = 64)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_PROCESSES",
+        value_name = "N",
+        default_value_t = 64
+    )]
     pub processes: u64,
     /// Open files of one process
-    #[arg(long, env = "ASSISTD_SANDBOX_OPEN_FILES", value_name = "N", default_value_t = 256)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_OPEN_FILES",
+        value_name = "N",
+        default_value_t = 256
+    )]
     pub open_files: u64,
     /// Size of one file in MiB
-    #[arg(long, env = "ASSISTD_SANDBOX_FILE_MIB", value_name = "MIB", default_value_t = 512)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_FILE_MIB",
+        value_name = "MIB",
+        default_value_t = 512
+    )]
     pub file_mib: u64,
     /// Size of /mnt/data in MiB; counts as memory of the machine
-    #[arg(long, env = "ASSISTD_SANDBOX_DATA_MIB", value_name = "MIB", default_value_t = 512)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_DATA_MIB",
+        value_name = "MIB",
+        default_value_t = 512
+    )]
     pub data_mib: u64,
     /// Files, folders and links in /mnt/data, and in /tmp
-    #[arg(long, env = "ASSISTD_SANDBOX_DATA_INODES", value_name = "N", default_value_t = 4096)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_DATA_INODES",
+        value_name = "N",
+        default_value_t = 4096
+    )]
     pub data_inodes: u64,
     /// Size of /tmp in MiB; counts as memory of the machine
-    #[arg(long, env = "ASSISTD_SANDBOX_TMP_MIB", value_name = "MIB", default_value_t = 256)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_TMP_MIB",
+        value_name = "MIB",
+        default_value_t = 256
+    )]
     pub tmp_mib: u64,
     /// Size of /dev/shm in MiB; counts as memory of the machine
-    #[arg(long, env = "ASSISTD_SANDBOX_SHM_MIB", value_name = "MIB", default_value_t = 64)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_SHM_MIB",
+        value_name = "MIB",
+        default_value_t = 64
+    )]
     pub shm_mib: u64,
     /// Text that a cell may write, in KiB; the rest is dropped
-    #[arg(long, env = "ASSISTD_SANDBOX_OUTPUT_KIB", value_name = "KIB", default_value_t = 1024)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_OUTPUT_KIB",
+        value_name = "KIB",
+        default_value_t = 1024
+    )]
     pub output_kib: u64,
     /// Tracebacks of a cell, in KiB; the rest is dropped
-    #[arg(long, env = "ASSISTD_SANDBOX_TRACEBACK_KIB", value_name = "KIB", default_value_t = 64)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_TRACEBACK_KIB",
+        value_name = "KIB",
+        default_value_t = 64
+    )]
     pub traceback_kib: u64,
     /// Pictures that a cell may show; the rest is dropped
-    #[arg(long, env = "ASSISTD_SANDBOX_IMAGES", value_name = "N", default_value_t = 20)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_IMAGES",
+        value_name = "N",
+        default_value_t = 20
+    )]
     pub images: u32,
     /// Size of one picture in MiB; a larger one is dropped
     #[arg(long, env = "ASSISTD_SANDBOX_IMAGE_MIB", value_name = "MIB", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=10))]
     pub image_mib: u64,
     /// Files that a cell may hand over; the rest is not told of
-    #[arg(long, env = "ASSISTD_SANDBOX_FILES", value_name = "N", default_value_t = 100)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_FILES",
+        value_name = "N",
+        default_value_t = 100
+    )]
     pub files: u32,
     /// Size of the files that a cell may hand over, together, in MiB
-    #[arg(long, env = "ASSISTD_SANDBOX_FILES_MIB", value_name = "MIB", default_value_t = 512)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_FILES_MIB",
+        value_name = "MIB",
+        default_value_t = 512
+    )]
     pub files_mib: u64,
     /// User and group id of the first session, when the worker runs as root; each has its own
     #[arg(long, env = "ASSISTD_SANDBOX_FIRST_UID", value_name = "UID", default_value_t = 200_000,
@@ -146,7 +255,12 @@ pub struct Settings {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub zygote_sessions: u32,
     /// Seconds after which the warm interpreter is started anew
-    #[arg(long, env = "ASSISTD_SANDBOX_ZYGOTE_SECONDS", value_name = "SECONDS", default_value_t = 43_200)]
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_ZYGOTE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 43_200
+    )]
     pub zygote_seconds: u64,
 }
 

@@ -49,6 +49,9 @@ pub const NAME: &str = "assistd-zygote";
 /// Sessions give way to whatever else the machine does.
 const NICENESS: i32 = 5;
 
+/// Heaps that a process's threads share.
+const HEAPS: i32 = 2;
+
 /// What the worker tells its zygote first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
@@ -115,7 +118,11 @@ pub fn run() -> ExitCode {
 /// Moves the socket away from standard input, where user code would look first.
 fn take_control_socket() -> io::Result<OwnedFd> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
-    let nothing = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let nothing = open(
+        "/dev/null",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     nix::unistd::dup2_stdin(nothing)?;
     Ok(control)
 }
@@ -125,10 +132,18 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
     let Ok((setup, _)) = descriptors::receive::<Setup>(control) else {
         return Ok(ExitCode::SUCCESS);
     };
-    let proc = open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .trying("opening /proc")?;
+    let proc = open(
+        "/proc",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .trying("opening /proc")?;
     // SAFETY: it changes a number of this process.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    // Every thread would otherwise reserve address space for a heap of its own, of which a session
+    // has not much.
+    // SAFETY: it changes a parameter of the allocator.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
     let privileged = namespaces::may_become_others();
     let mut venv = setup.venv.clone();
     if setup.tier == Tier::Namespaces {
@@ -146,8 +161,13 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
     };
     let zygote = Zygote {
         filters: syscalls::compile(sockets)?,
-        own_pid_namespace: openat(&proc, "self/ns/pid", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .trying("opening the process namespace")?,
+        own_pid_namespace: openat(
+            &proc,
+            "self/ns/pid",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .trying("opening the process namespace")?,
         address_space: address_space(&proc)?,
         proc,
         privileged,
@@ -269,8 +289,13 @@ fn address_space(proc: &OwnedFd) -> Result<u64, Failure> {
 
 /// A number from /proc/self/stat, counted from 0.
 fn read_stat(proc: &OwnedFd, field: usize) -> Result<u64, Failure> {
-    let file = openat(proc, "self/stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .trying("opening /proc/self/stat")?;
+    let file = openat(
+        proc,
+        "self/stat",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .trying("opening /proc/self/stat")?;
     let text = io::read_to_string(fs::File::from(file)).trying("reading /proc/self/stat")?;
     // The second field, the program's name, may hold spaces; it ends in the last parenthesis.
     text.rsplit_once(')')
@@ -281,7 +306,9 @@ fn read_stat(proc: &OwnedFd, field: usize) -> Result<u64, Failure> {
 
 /// What a session may read, in a tier in which it sees the worker's own root.
 pub fn readable(zygote: &Zygote) -> Vec<&Path> {
-    let everywhere = filesystem::READABLE.iter().chain(filesystem::READABLE_FILES);
+    let everywhere = filesystem::READABLE
+        .iter()
+        .chain(filesystem::READABLE_FILES);
     everywhere
         .map(Path::new)
         .chain([zygote.venv.as_path(), zygote.setup.base.as_path()])

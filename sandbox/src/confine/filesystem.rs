@@ -40,20 +40,45 @@ pub const DATA: &str = "/mnt/data";
 
 /// What a session may read besides [`VENV`], as far as it exists. Folders.
 pub const READABLE: &[&str] = &[
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/alternatives", "/etc/fonts",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/fonts",
 ];
 
 /// Files of `/etc` that programs need and that tell nothing of the host's secrets.
 pub const READABLE_FILES: &[&str] = &[
-    "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/passwd",
-    "/etc/group", "/etc/nsswitch.conf", "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/mime.types",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/hosts",
 ];
 
 /// Of the files above, those that are copied from the host; the others are written anew.
-const COPIED: &[&str] = &["/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/mime.types"];
+const COPIED: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/mime.types",
+];
 
 /// Devices that every program may expect.
-pub const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+pub const DEVICES: &[&str] = &[
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
 
 /// Folders of a session that are its own and writable.
 pub const WRITABLE: &[&str] = &[DATA, "/tmp", "/dev/shm"];
@@ -70,7 +95,10 @@ const WRITTEN: &[(&str, &str)] = &[
         "root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/tmp:/bin/bash\n",
     ),
     ("etc/group", "root:x:0:\nsandbox:x:1000:\n"),
-    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files\n",
+    ),
     ("etc/hosts", "127.0.0.1 localhost sandbox\n"),
 ];
 
@@ -119,14 +147,22 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (source, path) in &sources {
         let target = below(site, path);
         fs::create_dir_all(&target).trying("making a folder")?;
-        bind(source, &target, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
+        bind(
+            source,
+            &target,
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        )?;
     }
     for (path, target) in links {
         symlink(target, below(site, path)).trying("making a link")?;
     }
     // Programs of the environment name it in their first line.
     let named = below(site, venv);
-    if !named.exists() && named.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok()) {
+    if !named.exists()
+        && named
+            .parent()
+            .is_some_and(|folder| fs::create_dir_all(folder).is_ok())
+    {
         symlink(VENV, named).trying("making a link")?;
     }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
@@ -142,7 +178,10 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (source, path) in &devices {
         let target = below(site, Path::new(path));
         fs::write(&target, "").trying("making a device's place")?;
-        bind(source, &target, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
+        // Read-only means the device's times and permissions; it may be written to all the same.
+        let attributes =
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+        bind(source, &target, attributes)?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -167,8 +206,12 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     pivot_root(".", ".").trying("changing the root")?;
     umount2(".", MntFlags::MNT_DETACH).trying("leaving the old root")?;
     chdir("/").trying("entering the new root")?;
-    set_attributes(Path::new("/"), libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID, false)
-        .trying("making the root read-only")
+    set_attributes(
+        Path::new("/"),
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID,
+        false,
+    )
+    .trying("making the root read-only")
 }
 
 /// Gives a session its process list and its writable folders, owned by `user` and `group`, as the
@@ -194,8 +237,7 @@ pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, boo
         ("/dev/shm", limits.shm_bytes, limits.data_inodes),
     ];
     for (path, bytes, inodes) in folders {
-        let options =
-            format!("mode=0700,uid={user},gid={group},size={bytes},nr_inodes={inodes}");
+        let options = format!("mode=0700,uid={user},gid={group},size={bytes},nr_inodes={inodes}");
         mount_on(
             Some("tmpfs"),
             path,
@@ -235,7 +277,9 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 
 fn read_some(path: &str) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    fs::File::open(path)?.take(COPY_BYTES).read_to_end(&mut content)?;
+    fs::File::open(path)?
+        .take(COPY_BYTES)
+        .read_to_end(&mut content)?;
     Ok(content)
 }
 

@@ -87,7 +87,12 @@ pub fn drop_capabilities() -> Result<(), Failure> {
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         caps::clear(None, CapSet::Bounding).trying("emptying the capability bounding set")?;
     }
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Permitted,
+        CapSet::Inheritable,
+    ] {
         caps::clear(None, set).trying("dropping capabilities")?;
     }
     nix::sys::prctl::set_no_new_privs().trying("setting no_new_privs")
@@ -101,8 +106,13 @@ fn map_ids(proc: impl AsFd, user: (u32, u32), group: (u32, u32)) -> Result<(), F
 }
 
 fn write(proc: impl AsFd, name: &str, text: &str) -> Result<(), Failure> {
-    let file = openat(proc, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .trying(&format!("opening /proc/{name}"))?;
+    let file = openat(
+        proc,
+        name,
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .trying(&format!("opening /proc/{name}"))?;
     std::fs::File::from(file)
         .write_all(text.as_bytes())
         .trying(&format!("writing /proc/{name}"))

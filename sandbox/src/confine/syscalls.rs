@@ -36,8 +36,11 @@ pub struct Filters(Vec<BpfProgram>);
 /// Compiles the filters. That takes a millisecond, so it is done once, before any fork.
 pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).trying("choosing a syscall table")?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(ALLOWED_ON_ARCH).map(|&call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
+        .iter()
+        .chain(ALLOWED_ON_ARCH)
+        .map(|&call| (call, Vec::new()))
+        .collect();
     rules.extend(conditional(sockets).trying("writing syscall rules")?);
     let allow_list = SeccompFilter::new(
         rules,
@@ -45,18 +48,25 @@ pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
         SeccompAction::Allow,
         arch,
     );
-    // libc falls back to clone only when clone3 does not exist. Of two filters that refuse with
-    // an error the one installed last names it, so this one comes last; the first has to let it
-    // be installed, and it lets no other be.
-    let no_clone3 = SeccompFilter::new(
-        [libc::SYS_clone3, libc::SYS_seccomp].map(|call| (call, Vec::new())).into(),
+    // Programs do without these only when they do not exist: libc falls back to clone, and files
+    // in memory, which no limit would count, become files in a folder that has one. Of two
+    // filters that refuse with an error the one installed last names it, so this one comes last;
+    // the first has to let it be installed, and it lets no other be.
+    let absent = SeccompFilter::new(
+        [libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_seccomp]
+            .map(|call| (call, Vec::new()))
+            .into(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
         arch,
     );
-    [allow_list, no_clone3]
+    [allow_list, absent]
         .into_iter()
-        .map(|filter| filter.and_then(BpfProgram::try_from).trying("compiling syscall rules"))
+        .map(|filter| {
+            filter
+                .and_then(BpfProgram::try_from)
+                .trying("compiling syscall rules")
+        })
         .collect::<Result<_, _>>()
         .map(Filters)
 }
@@ -71,15 +81,20 @@ pub fn install(filters: &Filters) -> Result<(), Failure> {
 }
 
 /// Rules on arguments. Those in one rule must all hold; of several rules one must.
-fn conditional(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
-    let is = |argument, value| {
-        SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64)
-    };
-    let is_not = |argument, value| {
-        SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64)
-    };
+fn conditional(
+    sockets: Sockets,
+) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
+    let is =
+        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
+    let is_not =
+        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64);
     let without = |argument, bits: i32| {
-        SeccompCondition::new(argument, Qword, SeccompCmpOp::MaskedEq(bits as u32 as u64), 0)
+        SeccompCondition::new(
+            argument,
+            Qword,
+            SeccompCmpOp::MaskedEq(bits as u32 as u64),
+            0,
+        )
     };
     let namespaces = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP
@@ -88,7 +103,23 @@ fn conditional(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccomp
         | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET;
+    let socket_filters = [
+        libc::SO_ATTACH_FILTER,
+        libc::SO_ATTACH_BPF,
+        libc::SO_ATTACH_REUSEPORT_CBPF,
+        libc::SO_ATTACH_REUSEPORT_EBPF,
+    ];
     let mut rules = vec![
+        (
+            // Nobody needs to bring programs of their own into the kernel.
+            libc::SYS_setsockopt,
+            vec![SeccompRule::new(
+                socket_filters
+                    .map(|option| is_not(2, option as u64))
+                    .into_iter()
+                    .collect::<Result<_, _>>()?,
+            )?],
+        ),
         (
             libc::SYS_clone,
             vec![SeccompRule::new(vec![without(0, namespaces)?])?],
@@ -107,7 +138,12 @@ fn conditional(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccomp
             let unix = || SeccompRule::new(vec![is(0, libc::AF_UNIX)?]);
             rules.push((libc::SYS_socket, vec![unix()?]));
             rules.push((libc::SYS_socketpair, vec![unix()?]));
-            for call in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept4] {
+            for call in [
+                libc::SYS_bind,
+                libc::SYS_connect,
+                libc::SYS_listen,
+                libc::SYS_accept4,
+            ] {
                 rules.push((call, Vec::new()));
             }
             #[cfg(target_arch = "x86_64")]
@@ -162,7 +198,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_tee,
     libc::SYS_vmsplice,
     libc::SYS_copy_file_range,
-    libc::SYS_memfd_create,
     // Files by name.
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -297,7 +332,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,
@@ -370,10 +404,14 @@ mod tests {
             libc::SYS_bpf,
             libc::SYS_io_uring_setup,
             libc::SYS_clone3,
+            libc::SYS_memfd_create,
             libc::SYS_setuid,
         ];
         for call in refused {
-            assert!(!ALLOWED.contains(&call) && !ALLOWED_ON_ARCH.contains(&call), "{call}");
+            assert!(
+                !ALLOWED.contains(&call) && !ALLOWED_ON_ARCH.contains(&call),
+                "{call}"
+            );
         }
     }
 }

@@ -118,7 +118,8 @@ async fn greet(client: &mut Conversation, shared: &Shared) -> Result<bool, Ended
         return Err(Ended::OutOfTurn);
     };
     if version != VERSION {
-        let message = format!("this worker speaks version {VERSION} of the protocol, not {version}");
+        let message =
+            format!("this worker speaks version {VERSION} of the protocol, not {version}");
         refuse(client, &message).await?;
         return Ok(false);
     }
@@ -152,7 +153,10 @@ async fn open(
         () = client.closed() => return Err(Ended::Closed),
     };
     let (response, attached) = match opening {
-        Ok(Opening::Opened { mut attached, fresh }) => {
+        Ok(Opening::Opened {
+            mut attached,
+            fresh,
+        }) => {
             let tags = attached.session().workspace().tags().to_vec();
             (Response::Opened { fresh, tags }, Some(attached))
         }
@@ -180,7 +184,9 @@ async fn put(
     let mut left = size;
     while left > 0 {
         let piece = client.data().await?;
-        left = left.checked_sub(piece.len() as u64).ok_or(Ended::OutOfTurn)?;
+        left = left
+            .checked_sub(piece.len() as u64)
+            .ok_or(Ended::OutOfTurn)?;
         if let Ok(writing) = &mut put
             && let Err(refused) = writing.write(&piece)
         {
@@ -193,11 +199,7 @@ async fn put(
     }
 }
 
-async fn get(
-    client: &mut Conversation,
-    workspace: &Workspace,
-    path: &str,
-) -> Result<(), Ended> {
+async fn get(client: &mut Conversation, workspace: &Workspace, path: &str) -> Result<(), Ended> {
     let (mut file, size) = match workspace.read(path) {
         Ok(found) => found,
         Err(refused) => return refuse(client, &refused.to_string()).await,
@@ -223,7 +225,9 @@ async fn skip(client: &mut Conversation, size: u64) -> Result<(), Ended> {
     let mut left = size;
     while left > 0 {
         let piece = client.data().await?;
-        left = left.checked_sub(piece.len() as u64).ok_or(Ended::OutOfTurn)?;
+        left = left
+            .checked_sub(piece.len() as u64)
+            .ok_or(Ended::OutOfTurn)?;
     }
     Ok(())
 }

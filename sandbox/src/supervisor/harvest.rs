@@ -86,7 +86,12 @@ pub fn open_beneath(
 pub fn walk(workspace: &OwnedFd) -> (Marks, bool) {
     let mut walk = Walk::default();
     // Not the descriptor itself: reading a folder moves its position, which duplicates share.
-    match open_beneath(workspace, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()) {
+    match open_beneath(
+        workspace,
+        ".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Mode::empty(),
+    ) {
         Ok(top) => walk.folder(top, "", 0),
         Err(_) => walk.cut = true,
     }
@@ -102,7 +107,10 @@ pub fn changes(
     measure: Measure,
 ) -> (Vec<ChangedFile>, bool) {
     let mut names: HashMap<(u64, u64), (&str, Mark)> = HashMap::new();
-    for (path, mark) in now.iter().filter(|(path, mark)| before.get(*path) != Some(mark)) {
+    for (path, mark) in now
+        .iter()
+        .filter(|(path, mark)| before.get(*path) != Some(mark))
+    {
         names
             .entry(mark.inode)
             .and_modify(|(chosen, _)| {
@@ -169,9 +177,12 @@ impl Walk {
             } else if name == IGNORED {
             } else if depth >= DEPTH_MAX {
                 self.cut = true;
-            } else if let Ok(folder) =
-                open_beneath(&entries, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
-            {
+            } else if let Ok(folder) = open_beneath(
+                &entries,
+                name,
+                OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+                Mode::empty(),
+            ) {
                 self.folder(folder, &format!("{path}/"), depth + 1);
             }
         }
@@ -180,9 +191,7 @@ impl Walk {
 
 /// Whether a name can be shown without doing anything to whoever looks at it.
 fn tellable(name: &str) -> bool {
-    let turns_text_around = |c: char| {
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let turns_text_around = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.chars().any(|c| c.is_control() || turns_text_around(c))
 }
 
@@ -230,8 +239,18 @@ mod tests {
         let (found, cut) = walk(&fd);
         assert_eq!(paths(&found), ["sub/real.txt"]);
         assert!(!cut);
-        for path in ["link.txt", "out/secret", "within/real.txt", "sub/up/sub/real.txt", "../x", "/etc/passwd"] {
-            assert!(open_beneath(&fd, path, OFlag::O_RDONLY, Mode::empty()).is_err(), "{path}");
+        for path in [
+            "link.txt",
+            "out/secret",
+            "within/real.txt",
+            "sub/up/sub/real.txt",
+            "../x",
+            "/etc/passwd",
+        ] {
+            assert!(
+                open_beneath(&fd, path, OFlag::O_RDONLY, Mode::empty()).is_err(),
+                "{path}"
+            );
         }
         assert!(open_beneath(&fd, "sub/real.txt", OFlag::O_RDONLY, Mode::empty()).is_ok());
     }
@@ -239,9 +258,19 @@ mod tests {
     #[test]
     fn names_that_do_something_when_shown_are_left_out() {
         let (folder, fd) = folder();
-        for name in [&b"new\nline"[..], b"esc\x1b[31m", b"not\xffutf8", "rtl\u{202e}gpj.exe".as_bytes()] {
-            fs::write(folder.path().join(Path::new(std::ffi::OsStr::from_bytes(name))), "x")
-                .expect("a file");
+        for name in [
+            &b"new\nline"[..],
+            b"esc\x1b[31m",
+            b"not\xffutf8",
+            "rtl\u{202e}gpj.exe".as_bytes(),
+        ] {
+            fs::write(
+                folder
+                    .path()
+                    .join(Path::new(std::ffi::OsStr::from_bytes(name))),
+                "x",
+            )
+            .expect("a file");
         }
         fs::write(folder.path().join("grün.csv"), "x").expect("a file");
         let (found, cut) = walk(&fd);

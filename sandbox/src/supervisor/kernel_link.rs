@@ -123,6 +123,13 @@ pub fn encode(order: &Order) -> io::Result<Vec<u8>> {
 }
 
 impl Ear {
+    /// Gives back memory that something large has taken.
+    pub fn shrink(&mut self) {
+        if self.buffer.capacity() > 4 * READ_BYTES {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+    }
+
     /// The next thing that the kernel says and that can be read. `UnexpectedEof` when the other
     /// end is closed, `InvalidData` when what comes are not frames. May be cancelled and called again.
     pub async fn next(&mut self) -> io::Result<Said> {
@@ -197,7 +204,16 @@ mod tests {
         bytes.extend(frame(r#"{"type":"done","id":-1,"status":"ok"}"#));
         bytes.extend(frame(r#"{"type":"done","id":7,"status":"ok","more":[{}]}"#));
         let heard = hear(&bytes).await;
-        assert!(matches!(heard[0], Ok(Said::Done { id: 7, status: DoneStatus::Ok })), "{heard:?}");
+        assert!(
+            matches!(
+                heard[0],
+                Ok(Said::Done {
+                    id: 7,
+                    status: DoneStatus::Ok
+                })
+            ),
+            "{heard:?}"
+        );
         assert_eq!(heard.len(), 2);
     }
 

@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -171,7 +171,11 @@ impl Nursery {
     /// Keeps spares in stock, and the zygote young. Never returns.
     pub async fn keep(&self) {
         let single = self.setup.tier != Tier::Namespaces;
-        let wanted = if single { 1 } else { self.settings.spares as usize };
+        let wanted = if single {
+            1
+        } else {
+            self.settings.spares as usize
+        };
         loop {
             if let Err(error) = self.refill(wanted).await {
                 tracing::warn!(error = %error, "no spare session: {error}");
@@ -266,7 +270,9 @@ impl Nursery {
                 born: Instant::now(),
                 _process: process,
             }),
-            Ok((News::Failed { message } | News::NotForked { message }, _)) => Err(NoSession(message)),
+            Ok((News::Failed { message } | News::NotForked { message }, _)) => {
+                Err(NoSession(message))
+            }
             Ok((News::Forked, _)) => Err(NoSession("the zygote speaks out of turn".into())),
             Err(error) => Err(cannot(error)),
         }
@@ -321,7 +327,9 @@ impl Nursery {
     }
 
     fn lock_spares(&self) -> std::sync::MutexGuard<'_, VecDeque<Newborn>> {
-        self.spares.lock().expect("nothing panics while it holds this")
+        self.spares
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 }
 
@@ -336,7 +344,9 @@ impl Zygote {
         };
         match news {
             Ok((News::Forked, _)) => Ok(()),
-            Ok((News::NotForked { message } | News::Failed { message }, _)) => Err(NoSession(message)),
+            Ok((News::NotForked { message } | News::Failed { message }, _)) => {
+                Err(NoSession(message))
+            }
             Ok((News::Ready { .. }, _)) | Err(_) => {
                 self.broken.store(true, Ordering::Relaxed);
                 Err(NoSession("the zygote has ended; another is started".into()))

@@ -189,7 +189,9 @@ impl Findings {
         self.note("syscall filter", field("Seccomp") == Some("2"), true);
         self.note("no new privileges", field("NoNewPrivs") == Some("1"), true);
         let none = |set| field(set).is_some_and(|bits| bits.trim_matches('0').is_empty());
-        let powerless = ["CapInh", "CapPrm", "CapEff", "CapAmb"].into_iter().all(none);
+        let powerless = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+            .into_iter()
+            .all(none);
         self.note("no capabilities", powerless, true);
         let environment = fs::read(of("environ"));
         let empty = environment.is_ok_and(|bytes| bytes.is_empty());
@@ -197,7 +199,8 @@ impl Findings {
         let limits = fs::read_to_string(of("limits")).unwrap_or_default();
         let limited = |name: &str, value: u64| {
             limits.lines().any(|line| {
-                line.strip_prefix(name).and_then(|rest| rest.split_whitespace().next())
+                line.strip_prefix(name)
+                    .and_then(|rest| rest.split_whitespace().next())
                     == Some(value.to_string().as_str())
             })
         };
@@ -211,11 +214,16 @@ impl Findings {
             version => self.layers.push(format!("Landlock {version}")),
         }
         if (1..ABI_WITH_SCOPES).contains(&newborn.landlock) {
-            self.missing.push("scopes of Landlock: they need Linux 6.12".into());
+            self.missing
+                .push("scopes of Landlock: they need Linux 6.12".into());
         }
         if !own {
             let alone = only_loopback();
-            self.note("no network interface but lo (run the container without a network)", alone, true);
+            self.note(
+                "no network interface but lo (run the container without a network)",
+                alone,
+                true,
+            );
         }
     }
 
@@ -247,7 +255,10 @@ impl Findings {
 async fn look_from_inside(newborn: &mut Newborn) -> Result<Inside, NoSession> {
     let code = PROBE.replace("SUPERVISOR", &std::process::id().to_string());
     let look = async {
-        newborn.link.send(&Order::Run { id: 1, code: &code }).await?;
+        newborn
+            .link
+            .send(&Order::Run { id: 1, code: &code })
+            .await?;
         let mut printed = String::new();
         loop {
             match newborn.link.ear.next().await? {

@@ -38,6 +38,9 @@ const INTERRUPTS: Duration = Duration::from_secs(1);
 /// How long a killed session may take to be gone.
 const DEATH: Duration = Duration::from_secs(5);
 
+/// Largest piece of text. As JSON it may be six times as large, and has to fit into a frame.
+const TEXT_BYTES: usize = 1 << 20;
+
 /// A session, as long as it lives.
 pub struct Session {
     newborn: Newborn,
@@ -98,11 +101,7 @@ impl Session {
 
     /// Runs a cell, and tells the client what it shows as it comes. When the client goes, the
     /// cell is interrupted and brought to its end all the same.
-    pub async fn exec(
-        &mut self,
-        code: &str,
-        client: &mut Conversation,
-    ) -> Result<Executed, Ended> {
+    pub async fn exec(&mut self, code: &str, client: &mut Conversation) -> Result<Executed, Ended> {
         self.cell += 1;
         let usage = self.newborn.vitals.usage();
         let started = Instant::now();
@@ -131,6 +130,13 @@ impl Session {
             (Outcome::Done(DoneStatus::Ok), None) => ExecStatus::Ok,
             (Outcome::Done(DoneStatus::Error), None) => ExecStatus::Error,
         };
+        if status == ExecStatus::Timeout && !lost {
+            // Or else what a cell has started would go on where the cell may not.
+            self.newborn.vitals.kill_descendants_of_python();
+        }
+        self.newborn.link.ear.shrink();
+        // Asked only for a client that hears it, or else nobody would ever be told.
+        cell.client?;
         let (files, files_dropped) = match lost {
             true => (Vec::new(), false),
             false => self.newborn.workspace.changes().await,
@@ -138,7 +144,6 @@ impl Session {
         if !lost {
             cell.usage = self.newborn.vitals.usage();
         }
-        cell.client?;
         Ok(Executed {
             status,
             session_lost: lost,
@@ -277,8 +282,13 @@ impl Cell {
         if text.is_empty() {
             return;
         }
-        if let Some(text) = self.output.text(source, text) {
+        let Some(mut text) = self.output.text(source, text) else {
+            return;
+        };
+        while !text.is_empty() {
+            let rest = text.split_off(text.floor_char_boundary(TEXT_BYTES));
             self.tell(client, &Response::Text { source, text }).await;
+            text = rest;
         }
     }
 

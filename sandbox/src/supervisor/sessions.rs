@@ -40,6 +40,9 @@ struct Table {
     ever: u64,
 }
 
+/// Has a session, as long as there is one.
+type Guard = OwnedMutexGuard<Option<Session>>;
+
 /// The place of a session. Whoever holds its lock has the session.
 struct Room {
     name: String,
@@ -73,7 +76,7 @@ pub enum Opening {
 
 /// A session that one connection has for itself, until this is dropped.
 pub struct Attached {
-    guard: OwnedMutexGuard<Option<Session>>,
+    guard: Guard,
     claim: Claim,
 }
 
@@ -88,7 +91,11 @@ impl Sessions {
     pub fn new(settings: Arc<Settings>, nursery: Arc<Nursery>, tier: Tier) -> Arc<Self> {
         let single = tier != Tier::Namespaces;
         Arc::new(Self {
-            limit: if single { 1 } else { settings.sessions as usize },
+            limit: if single {
+                1
+            } else {
+                settings.sessions as usize
+            },
             single,
             settings,
             nursery,
@@ -110,11 +117,15 @@ impl Sessions {
     /// Takes the session of this name. Waits while another connection has it.
     pub async fn open(self: &Arc<Self>, name: &str, create: bool) -> Result<Opening, NoSession> {
         loop {
-            let (claim, is_new) = match self.claim(name, create) {
+            let (claim, new_guard) = match self.claim(name, create) {
                 Ok(claimed) => claimed,
                 Err(opening) => return Ok(opening),
             };
-            let mut guard = claim.room.session.clone().lock_owned().await;
+            let is_new = new_guard.is_some();
+            let mut guard = match new_guard {
+                Some(guard) => guard,
+                None => claim.room.session.clone().lock_owned().await,
+            };
             if is_new {
                 let newborn = match self.nursery.take().await {
                     Ok(newborn) => newborn,
@@ -129,7 +140,10 @@ impl Sessions {
                 *guard = Some(session);
                 tracing::info!(session = name, "session {name} began");
             }
-            if guard.as_ref().is_some_and(|session| session.vitals().alive()) {
+            if guard
+                .as_ref()
+                .is_some_and(|session| session.vitals().alive())
+            {
                 return Ok(Opening::Opened {
                     attached: Box::new(Attached { guard, claim }),
                     fresh: is_new,
@@ -171,7 +185,11 @@ impl Sessions {
             return;
         };
         if vitals.exceeds_memory(vitals.usage()) {
-            tracing::warn!(session = room.name, "session {} uses too much memory", room.name);
+            tracing::warn!(
+                session = room.name,
+                "session {} uses too much memory",
+                room.name
+            );
             vitals.kill_for_memory();
         }
         // Nobody runs a cell while this is held. Where somebody does, the cell is looked after.
@@ -199,13 +217,18 @@ impl Sessions {
         self.remove(room);
     }
 
-    /// Claims the room of this name, or a new one.
-    fn claim(self: &Arc<Self>, name: &str, create: bool) -> Result<(Claim, bool), Opening> {
+    /// Claims the room of this name, or a new one. A new one comes locked, so that whoever finds
+    /// it finds a session in it.
+    fn claim(
+        self: &Arc<Self>,
+        name: &str,
+        create: bool,
+    ) -> Result<(Claim, Option<Guard>), Opening> {
         let mut evicted = None;
         let claimed = {
             let mut table = self.lock();
             let found = table.rooms.get(name).cloned();
-            let is_new = found.is_none();
+            let mut guard = None;
             let room = match found {
                 Some(room) => room,
                 None if !create => return Err(Opening::Absent),
@@ -216,16 +239,21 @@ impl Sessions {
                     }
                     table.ever += 1;
                     let room = Arc::new(Room::new(name));
+                    guard = room.session.clone().try_lock_owned().ok();
                     table.rooms.insert(name.to_owned(), room.clone());
                     room
                 }
             };
             room.usage().claims += 1;
             let sessions = self.clone();
-            (Claim { sessions, room }, is_new)
+            (Claim { sessions, room }, guard)
         };
         if let Some(room) = evicted {
-            tracing::info!(session = room.name, "session {} made room for another", room.name);
+            tracing::info!(
+                session = room.name,
+                "session {} made room for another",
+                room.name
+            );
             room.end();
         }
         Ok(claimed)
@@ -234,7 +262,11 @@ impl Sessions {
     /// Forgets a room and ends its session, unless another has its name by now.
     fn remove(&self, room: &Arc<Room>) {
         let mut table = self.lock();
-        if table.rooms.get(&room.name).is_some_and(|other| Arc::ptr_eq(other, room)) {
+        if table
+            .rooms
+            .get(&room.name)
+            .is_some_and(|other| Arc::ptr_eq(other, room))
+        {
             table.rooms.remove(&room.name);
         }
         drop(table);
@@ -245,7 +277,9 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nothing panics while it holds this")
+        self.table
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 }
 
@@ -278,7 +312,9 @@ impl Room {
     }
 
     fn usage(&self) -> MutexGuard<'_, RoomUsage> {
-        self.usage.lock().expect("nothing panics while it holds this")
+        self.usage
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 
     /// Ends the session, whoever has it.
@@ -295,14 +331,20 @@ impl Room {
 impl Attached {
     /// The session.
     pub fn session(&mut self) -> &mut Session {
-        self.guard.as_mut().expect("it is there until this is dropped")
+        self.guard
+            .as_mut()
+            .expect("it is there until this is dropped")
     }
 
     /// Ends the session for good.
     pub fn close(mut self) {
         *self.guard = None;
         self.claim.sessions.remove(&self.claim.room);
-        tracing::info!(session = self.claim.room.name, "session {} closed", self.claim.room.name);
+        tracing::info!(
+            session = self.claim.room.name,
+            "session {} closed",
+            self.claim.room.name
+        );
     }
 }
 

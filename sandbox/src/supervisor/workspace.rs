@@ -148,7 +148,8 @@ impl Workspace {
             size,
             written: 0,
         };
-        self.give_away(&put.file).map_err(|error| cannot_write(path, error))?;
+        self.give_away(&put.file)
+            .map_err(|error| cannot_write(path, error))?;
         Ok(put)
     }
 
@@ -199,7 +200,12 @@ impl Workspace {
         for folder in ends.map(|end| &path[..end]) {
             let (parent, name) = folder.rsplit_once('/').unwrap_or((".", folder));
             let open = |path| {
-                open_beneath(&self.folder, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+                open_beneath(
+                    &self.folder,
+                    path,
+                    OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+                    Mode::empty(),
+                )
             };
             let made = open(parent).and_then(|parent| {
                 match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
@@ -260,7 +266,9 @@ impl Put {
     }
 
     fn remove(&self, path: &str) -> Result<(), Errno> {
-        self.at(path, |folder, name| unlinkat(folder, name, UnlinkatFlags::NoRemoveDir))
+        self.at(path, |folder, name| {
+            unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)
+        })
     }
 
     /// Does something with a path's folder, which was reached without following any link, and its
@@ -302,9 +310,8 @@ pub fn read_piece(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
 
 /// Paths are relative, and name no folder that is not below the workspace.
 fn check_path(path: &str) -> Result<(), Refused> {
-    let good_name = |name: &str| {
-        !name.is_empty() && name != "." && name != ".." && name.len() <= NAME_BYTES
-    };
+    let good_name =
+        |name: &str| !name.is_empty() && name != "." && name != ".." && name.len() <= NAME_BYTES;
     let good = path.len() <= PATH_BYTES
         && path.split('/').count() <= FOLDERS_MAX
         && path.split('/').all(good_name)
