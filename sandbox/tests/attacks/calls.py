@@ -171,9 +171,6 @@ def capabilities():
     call((125, 90)[COLUMN], ctypes.addressof(header), ctypes.addressof(sets))
     if sum(sets):
         held.append(("held", list(sets)))
-    for one in range(41):
-        if libc.prctl(23, one, 0, 0, 0) == 1 and STAGE["inside"]:
-            held.append(("bounding", one))
     everything = (ctypes.c_uint32 * 6)(*[1 << 21] * 6)
     result, _ = call((126, 91)[COLUMN], ctypes.addressof(header), ctypes.addressof(everything))
     if result == 0:

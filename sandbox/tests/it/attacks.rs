@@ -136,6 +136,10 @@ fn files(stage: &Stage) {
     assault(stage, include_str!("../attacks/files.py"));
 }
 
+fn view(stage: &Stage) {
+    assault(stage, include_str!("../attacks/view.py"));
+}
+
 fn calls(stage: &Stage) {
     assault(stage, include_str!("../attacks/calls.py"));
 }
@@ -197,6 +201,7 @@ fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
 for_both!(
     network,
     files,
+    view,
     calls,
     processes,
     a_call_by_the_32_bit_table_kills,

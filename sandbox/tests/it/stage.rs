@@ -74,7 +74,8 @@ impl Stage {
     fn set_up(uid: u32) -> Stage {
         let folder = tempfile::Builder::new()
             .prefix("assistd-sandbox-stage-")
-            .tempdir()
+            // Not in /tmp, which the container tier lets a session have.
+            .tempdir_in("/var/tmp")
             .expect("a temporary folder")
             .keep();
         let mut unshare = Command::new("unshare");
