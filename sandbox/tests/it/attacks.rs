@@ -11,9 +11,12 @@ use sandbox_protocol::Tier;
 use serde_json::Value;
 
 use crate::client::Session;
+use crate::processes::Process;
 use crate::processes::call_itself;
+use crate::processes::eventually;
 use crate::processes::named;
 use crate::processes::process;
+use crate::processes::tree;
 use crate::stage::Stage;
 use crate::stage::Worker;
 use crate::stage::unique;
@@ -110,7 +113,8 @@ fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: 
 /// Where there are no namespaces to be had, the worker's container is the wall, and a worker has
 /// one session, ever.
 fn the_container_tier_holds_as_well(stage: &Stage) {
-    let worker = stage.start(&["--tier=container"]);
+    let stage = &Stage::apart(stage);
+    let worker = stage.start(&["--tier=container", "--first-uid=400000"]);
     assert_eq!(worker.connect().report().tier, Tier::Container);
     let mut session = worker.session();
     for attacks in [
@@ -124,8 +128,21 @@ fn the_container_tier_holds_as_well(stage: &Stage) {
     let work = "import pandas, subprocess; print(subprocess.run(['echo', '1']).returncode)";
     assert_eq!(session.run(work).text_of(TextSource::Stdout), "1\n0\n");
     assert_eq!(worker.connect().open(&unique("second"), true), Response::Busy);
+    // Without a process namespace, what a session leaves behind has to be hunted down.
+    let left = "
+import os, signal, time
+for _ in range(20):
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True: time.sleep(1)
+";
+    session.run(left).ok();
+    let all = tree(worker.pid());
+    assert!(all.len() > 20, "{all:?}");
     drop(session);
     assert_eq!(stage.wait_for(worker), 0, "it makes way for a fresh one");
+    eventually("its processes are gone", || !all.iter().any(Process::lives));
 }
 
 fn network(stage: &Stage) {

@@ -1,6 +1,5 @@
 //! What a client of the worker may and may not do.
 
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
@@ -78,11 +77,10 @@ fn another_version_is_refused() {
 
 #[test]
 fn a_worker_on_tcp_wants_its_token() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("it is bound").to_string();
-    drop(free);
-    let mut worker = LocalWorker::start(&["--listen", &format!("tcp:{address}"), "--token", "right"]);
-    worker.wait_until_ready();
+    let mut worker = LocalWorker::start(&["--listen", "tcp:127.0.0.1:0", "--token", "right"]);
+    let ready = worker.first_line();
+    let address = ready.trim().strip_prefix("ready tcp:");
+    let address = address.unwrap_or_else(|| panic!("{ready}: {}", worker.log())).to_owned();
     let dial = || TcpStream::connect(&address).expect("the worker listens");
     for token in [None, Some(""), Some("wrong"), Some("right "), Some("righ")] {
         let refused = Client::greet(dial(), token).map(|_| ()).expect_err("it is not the token");
@@ -348,4 +346,19 @@ fn a_session_that_died_is_made_anew() {
         assert_eq!(again.run("'kept' in globals()").ok().trim(), "False");
         assert_eq!(again.ask(&Request::Close), Response::Closed);
     }
+}
+
+#[test]
+fn the_log_tells_nothing_of_cells() {
+    let stage = Stage::ordinary();
+    let worker = stage.worker();
+    let mut session = worker.session();
+    session.put("confidential-name", None, "confidential-tag", b"confidential content").expect("it fits");
+    let cell = session.run("print('confidential output'); open('confidential file', 'w'); 1 / 0");
+    assert!(cell.text().contains("confidential output"));
+    let _ = session.get("confidential missing");
+    let _ = session.put("../confidential", None, "x", b"x");
+    let _ = session.run("import os; print('confidential end'); os._exit(1)");
+    assert!(worker.log().contains(session.name()), "sessions are told of");
+    assert!(!worker.log().contains("confidential"), "{}", worker.log());
 }
