@@ -25,6 +25,7 @@ pub use file::Route;
 pub use file::Upstream;
 pub use file::UpstreamKind;
 pub use values::Bytes;
+pub use values::Sandbox;
 pub use values::Secret;
 pub use values::SeedKey;
 
@@ -346,6 +347,39 @@ pub struct Config {
     )]
     pub run_expiry: Duration,
 
+    /// Who runs the code of code_interpreter: embedded (a worker that assistd starts), off, or
+    /// workers at unix:/PATH,tcp:HOST:PORT
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX",
+        value_name = "WHERE",
+        default_value = "embedded",
+        help_heading = "Code interpreter",
+        global = true
+    )]
+    pub sandbox: Sandbox,
+    /// What workers on TCP ask for
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Code interpreter",
+        global = true
+    )]
+    pub sandbox_token: Option<Secret>,
+    /// The embedded worker's program; absent: assistd-sandbox beside assistd. Its own settings,
+    /// which `assistd-sandbox serve --help` lists, are passed on from the environment
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_PROGRAM",
+        value_name = "FILE",
+        help_heading = "Code interpreter",
+        global = true
+    )]
+    pub sandbox_program: Option<PathBuf>,
+
     /// What to log: a level, or directives such as `info,assistd::runner=debug`
     #[arg(
         long,
@@ -386,6 +420,10 @@ pub struct Config {
     /// it is set. The first match counts.
     #[arg(skip)]
     pub routes: Vec<Route>,
+    /// The variables `ASSISTD_SANDBOX_…` that are not settings of this program but of the embedded
+    /// sandbox worker.
+    #[arg(skip)]
+    pub sandbox_environment: Vec<(String, String)>,
 }
 
 /// The form of log lines.
@@ -403,8 +441,21 @@ impl Cli {
     /// Ends the process, as is usual for command lines, with the help text when that is asked
     /// for, and with a message that names the mistake when there is one.
     pub fn load() -> Self {
-        Self::try_load(std::env::args_os(), |name| std::env::var(name).ok())
-            .unwrap_or_else(|error| error.exit())
+        let mut cli = Self::try_load(std::env::args_os(), |name| std::env::var(name).ok())
+            .unwrap_or_else(|error| error.exit());
+        let command = Self::command();
+        let ours = |name: &str| {
+            command
+                .get_arguments()
+                .any(|arg| arg.get_env() == Some(name.as_ref()))
+        };
+        let all = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        cli.config.sandbox_environment = all
+            .filter(|(name, _)| name.starts_with("ASSISTD_SANDBOX_") && !ours(name))
+            .collect();
+        cli
     }
 
     /// [`load`](Self::load) with the arguments given. Only environment variables that `variable`

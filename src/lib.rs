@@ -9,6 +9,7 @@ pub mod domain;
 pub mod telemetry;
 
 pub mod blobs;
+pub mod sandbox_pool;
 pub mod store;
 pub mod upstream;
 

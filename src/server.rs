@@ -1,6 +1,8 @@
 //! The composition root: builds everything from the settings, owns start and drain.
 
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
 use crate::runner::{Deps, Runner};
+use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
 use crate::store::{self, StoreError};
 use crate::telemetry;
@@ -31,6 +34,9 @@ const DEFAULT_PROJECT: &str = "default";
 
 /// Connections for the log and for hints.
 const BACKGROUND_CONNECTIONS: u32 = 2;
+
+/// Longest path of a Unix socket that every system takes.
+const SOCKET_BYTES: usize = 100;
 
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -44,6 +50,9 @@ pub enum ServeError {
     /// No place for files.
     #[error("cannot open the place for files: {0}")]
     Blobs(#[from] BlobError),
+    /// The address of a sandbox worker is none.
+    #[error("cannot use a sandbox worker: {0}")]
+    Sandbox(&'static str),
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
@@ -76,15 +85,18 @@ pub async fn serve(
     let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
     let (queue, worker) = queue::new(slots, claimant);
     let (feed, hints) = Feed::new(pool.clone());
+    let sandbox = Sandbox::start(&config)?;
     let deps = Deps {
         pool: pool.clone(),
         background: background(&pool),
         blobs: blobs.clone(),
         feed: feed.clone(),
         upstreams: upstreams.clone(),
+        sandbox: sandbox.pool.clone(),
         event_retention: config.event_retention,
     };
     let prometheus = telemetry::prometheus();
+    let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
         pool: pool.clone(),
         blobs,
@@ -93,6 +105,7 @@ pub async fn serve(
         upstreams,
         keys: Keys::new(pool, open_to),
         limits: Arc::new(limits(&config)),
+        code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
         metrics: Arc::new(move || prometheus.render()),
     };
 
@@ -109,6 +122,7 @@ pub async fn serve(
     shutdown.await;
     draining.cancel();
     runner.drain(config.shutdown_grace).await;
+    sandbox.stop().await;
     match tokio::time::timeout(CLOSE_WITHIN, server).await {
         Ok(Ok(served)) => Ok(served?),
         Ok(Err(panic)) => Err(std::io::Error::other(panic).into()),
@@ -117,6 +131,82 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// Where code runs, with the worker that is ours.
+pub struct Sandbox {
+    /// Asked for sessions.
+    pub pool: SandboxPool,
+    embedded: Option<Embedded>,
+}
+
+impl Sandbox {
+    /// Finds or starts the workers.
+    ///
+    /// # Errors
+    /// If an address is none.
+    pub fn start(config: &Config) -> Result<Self, ServeError> {
+        let pool = match &config.sandbox {
+            config::Sandbox::Off => SandboxPool::off("it is switched off by ASSISTD_SANDBOX"),
+            config::Sandbox::Workers(addresses) => {
+                let addresses: Result<Vec<Address>, _> =
+                    addresses.iter().map(|address| address.parse()).collect();
+                let addresses = addresses.map_err(ServeError::Sandbox)?;
+                let token = config.sandbox_token.as_ref();
+                SandboxPool::remote(addresses, token.map(|token| token.expose().to_owned()))
+            }
+            config::Sandbox::Embedded => match sandbox_program(config) {
+                Ok(program) => {
+                    let embedded = Embedded::start(program);
+                    return Ok(Self {
+                        pool: SandboxPool::embedded(&embedded),
+                        embedded: Some(embedded),
+                    });
+                }
+                Err(reason) => {
+                    tracing::warn!("code_interpreter is off: {reason}");
+                    SandboxPool::off(reason)
+                }
+            },
+        };
+        let embedded = None;
+        Ok(Self { pool, embedded })
+    }
+
+    async fn stop(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await;
+        }
+    }
+}
+
+/// The embedded sandbox worker's program and settings, or why there is none.
+pub fn sandbox_program(config: &Config) -> Result<Program, String> {
+    let here = std::env::current_exe().ok();
+    let beside = || here.as_deref().and_then(Program::beside);
+    let path = config.sandbox_program.clone().or_else(beside);
+    let path = path.ok_or(
+        "the program assistd-sandbox is not beside assistd; `make setup` says what it needs, and \
+         `make run` builds it",
+    )?;
+    Ok(Program {
+        path,
+        environment: config.sandbox_environment.clone(),
+        socket: sandbox_socket(&config.data_dir),
+    })
+}
+
+/// A Unix socket's path has about a hundred bytes at most, so a long one moves to the folder for
+/// temporary files.
+fn sandbox_socket(data_dir: &Path) -> PathBuf {
+    let path = data_dir.join("sandbox").join("worker.sock");
+    if path.as_os_str().len() <= SOCKET_BYTES {
+        return path;
+    }
+    let mut hasher = DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    let folder = format!("assistd-sandbox-{:016x}", hasher.finish());
+    std::env::temp_dir().join(folder).join("worker.sock")
 }
 
 /// A few connections that do not wait for the disk when they commit.

@@ -86,6 +86,11 @@ pub const METRICS: &[Metric] = &[
         help: "Runs that wait for a process to work on them, on all replicas together",
     },
     Metric {
+        name: "assistd_code_seconds",
+        kind: Kind::Seconds(MIXED),
+        help: "Time that a cell of code_interpreter took, files and all",
+    },
+    Metric {
         name: "assistd_queue_wait_seconds",
         kind: Kind::Seconds(FAST),
         help: "Time from a run's entry into the queue to its start",

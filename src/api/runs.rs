@@ -23,6 +23,7 @@ use crate::api::wire::run::{CreateRun, RunObject, parse_outputs};
 use crate::domain::event::Seq;
 use crate::domain::ids::{ProjectId, RunId, ThreadId};
 use crate::domain::run::{Run, RunConfig, RunStatus};
+use crate::domain::tool::Tool;
 use crate::queue::Slot;
 use crate::store;
 use crate::store::StoreError;
@@ -269,7 +270,18 @@ async fn config_of(
     let assistant = store::assistants::find(&state.pool, project, &request.assistant)
         .await?
         .ok_or_else(|| ApiError::no_such("assistant", &request.assistant))?;
-    request.config(assistant.config)
+    let config = request.config(assistant.config)?;
+    if config.tools.contains(&Tool::CodeInterpreter)
+        && let Some(reason) = (state.code_interpreter_off)()
+    {
+        return Err(ApiError::invalid(format!(
+            "The tool 'code_interpreter' is not available on this server: {reason}. Pass other \
+             `tools` to this run, or take it off the assistant."
+        ))
+        .param("tools")
+        .code("unsupported_tool"));
+    }
+    Ok(config)
 }
 
 fn new_run<'a>(

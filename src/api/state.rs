@@ -28,6 +28,8 @@ pub struct ApiState {
     pub keys: Keys,
     /// Limits and defaults.
     pub limits: Arc<Limits>,
+    /// Why runs cannot have code_interpreter, if they cannot.
+    pub code_interpreter_off: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Renders `/metrics`.
     pub metrics: MetricsText,
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sandbox_protocol::Report;
 use sqlx::PgPool;
 
 use super::CliError;
@@ -13,7 +14,9 @@ use super::answer;
 use super::database::Database;
 use super::database::OLDEST;
 use crate::blobs::Blobs;
+use crate::config;
 use crate::config::Config;
+use crate::sandbox_pool::SandboxError;
 use crate::server;
 use crate::store;
 use crate::upstream::Upstreams;
@@ -70,9 +73,9 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     for finding in upstreams(config).await {
         report(finding);
     }
-    report(Finding::Warn(
-        "sandbox: not built in this version, so the tool code_interpreter is off".to_owned(),
-    ));
+    for finding in sandbox(config).await {
+        report(finding);
+    }
     Ok(ExitCode::from(u8::from(failed)))
 }
 
@@ -189,6 +192,61 @@ async fn upstreams(config: &Config) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Whether code can run: asks the workers, or has the embedded one check itself.
+async fn sandbox(config: &Config) -> Vec<Finding> {
+    match &config.sandbox {
+        config::Sandbox::Off => vec![Finding::Ok(
+            "code_interpreter: switched off by ASSISTD_SANDBOX".to_owned(),
+        )],
+        config::Sandbox::Embedded => vec![embedded_sandbox(config).await],
+        config::Sandbox::Workers(_) => match server::Sandbox::start(config) {
+            Ok(sandbox) => {
+                let reports = sandbox.pool.reports().await;
+                reports.into_iter().map(remote_sandbox).collect()
+            }
+            Err(error) => vec![Finding::Fail(format!("code_interpreter: {error}"))],
+        },
+    }
+}
+
+async fn embedded_sandbox(config: &Config) -> Finding {
+    let program = match server::sandbox_program(config) {
+        Ok(program) => program,
+        // Everything else works without it.
+        Err(reason) => return Finding::Warn(format!("code_interpreter: off, because {reason}")),
+    };
+    let checked = tokio::process::Command::new(&program.path)
+        .arg("check")
+        .env_clear()
+        .envs(program.environment)
+        .output()
+        .await;
+    match checked {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let text = format!("code_interpreter: {}", said.trim());
+            match output.status.success() {
+                true => Finding::Ok(text),
+                false => Finding::Fail(text),
+            }
+        }
+        Err(error) => Finding::Fail(format!(
+            "code_interpreter: {} cannot be started: {error}",
+            program.path.display()
+        )),
+    }
+}
+
+fn remote_sandbox((address, report): (String, Result<Report, SandboxError>)) -> Finding {
+    match report {
+        Ok(report) => Finding::Ok(format!(
+            "code_interpreter: worker {address}: tier {:?}, Python {}, {} of {} sessions",
+            report.tier, report.python, report.sessions, report.sessions_max
+        )),
+        Err(error) => Finding::Fail(format!("code_interpreter: worker {address}: {error}")),
+    }
 }
 
 #[cfg(test)]

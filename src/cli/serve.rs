@@ -16,6 +16,7 @@ use super::CliError;
 use super::answer;
 use super::database::Database;
 use super::keys;
+use crate::config;
 use crate::config::Config;
 use crate::postgres::Halter;
 use crate::server;
@@ -120,6 +121,7 @@ fn greeting(
   Data      {place}
   Files     {blobs}
   Models    {models}
+  Code      {code}
 
 Try it, after `pip install openai`:
 
@@ -133,7 +135,20 @@ Try it, after `pip install openai`:
 Ctrl-C stops it."#,
         version = env!("CARGO_PKG_VERSION"),
         blobs = config.blobs(),
+        code = code(config),
     )
+}
+
+/// Where the code of code_interpreter runs.
+fn code(config: &Config) -> String {
+    match &config.sandbox {
+        config::Sandbox::Off => "off".to_owned(),
+        config::Sandbox::Workers(addresses) => format!("workers at {}", addresses.join(", ")),
+        config::Sandbox::Embedded => match server::sandbox_program(config) {
+            Ok(_) => "a sandbox worker of this server".to_owned(),
+            Err(reason) => format!("off: {reason}"),
+        },
+    }
 }
 
 /// Which model answers.

@@ -63,6 +63,48 @@ impl FromStr for SeedKey {
     }
 }
 
+/// Who runs the code of code_interpreter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Nobody.
+    Off,
+    /// A worker that this program starts.
+    Embedded,
+    /// Workers at these addresses.
+    Workers(Vec<String>),
+}
+
+impl FromStr for Sandbox {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_address = |address: &&str| {
+            let path = address
+                .strip_prefix("unix:")
+                .is_some_and(|path| path.starts_with('/'));
+            path || address
+                .strip_prefix("tcp:")
+                .is_some_and(|place| place.contains(':'))
+        };
+        match text {
+            "off" => Ok(Self::Off),
+            "embedded" => Ok(Self::Embedded),
+            addresses => {
+                let addresses: Vec<&str> = addresses.split(',').map(str::trim).collect();
+                if !addresses.iter().all(is_address) {
+                    return Err(
+                        "expected embedded, off, or unix:/PATH or tcp:HOST:PORT, several \
+                                of these with commas between",
+                    );
+                }
+                Ok(Self::Workers(
+                    addresses.into_iter().map(str::to_owned).collect(),
+                ))
+            }
+        }
+    }
+}
+
 /// A number of bytes, written `1048576`, `1MiB` or `1 MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{MessageId, StepId};
-use crate::domain::message::Message;
+use crate::domain::ids::{FileId, MessageId, StepId};
+use crate::domain::message::{Annotation, Message};
 use crate::domain::run::{RunState, RunStatus};
 use crate::domain::run_step::RunStep;
 
@@ -91,6 +91,27 @@ pub enum ToolCallDelta {
     },
     /// More of its arguments.
     FunctionArguments(String),
+    /// A call of code_interpreter begins.
+    CodeBegan {
+        /// `call_…`.
+        id: String,
+    },
+    /// More of its code.
+    CodeInput(String),
+    /// More text that the code put out.
+    CodeLogs {
+        /// Position among the call's outputs.
+        output: usize,
+        /// The text.
+        logs: String,
+    },
+    /// A picture that the code put out.
+    CodeImage {
+        /// Position among the call's outputs.
+        output: usize,
+        /// The stored file.
+        file: FileId,
+    },
 }
 
 /// A piece of a message's content.
@@ -98,8 +119,17 @@ pub enum ToolCallDelta {
 pub enum ContentDelta {
     /// More text.
     Text(String),
+    /// Text that an annotation is about.
+    Annotated {
+        /// Position among the part's annotations.
+        index: usize,
+        /// It has the text too.
+        annotation: Annotation,
+    },
     /// More of a refusal.
     Refusal(String),
+    /// A picture.
+    Image(FileId),
 }
 
 impl RunEvent {

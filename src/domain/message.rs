@@ -83,6 +83,9 @@ pub enum Content {
     Text {
         /// The text, with annotation markers in it.
         value: String,
+        /// What stretches of it refer to, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        annotations: Vec<Annotation>,
     },
     /// What the model said instead of answering.
     Refusal {
@@ -93,8 +96,9 @@ pub enum Content {
     ImageFile {
         /// The stored file.
         file: FileId,
-        /// How closely the model is to look.
-        detail: ImageDetail,
+        /// How closely the model is to look; `None` in what a run wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
     },
     /// A picture elsewhere.
     ImageUrl {
@@ -106,14 +110,43 @@ pub enum Content {
 }
 
 impl Content {
+    /// Text without annotations.
+    pub fn text(value: impl Into<String>) -> Self {
+        Self::Text {
+            value: value.into(),
+            annotations: Vec::new(),
+        }
+    }
+
     /// Length of its text in bytes; pictures have none.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Text { value } => value.len(),
+            Self::Text { value, .. } => value.len(),
             Self::Refusal { refusal } => refusal.len(),
             Self::ImageFile { .. } | Self::ImageUrl { .. } => 0,
         }
     }
+}
+
+/// What a stretch of text refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// The stretch itself.
+    pub text: String,
+    /// Where it begins, in Unicode code points.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// What it refers to.
+    pub target: AnnotationTarget,
+}
+
+/// What an annotation refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnnotationTarget {
+    /// A file that code_interpreter made.
+    FilePath(FileId),
 }
 
 /// How closely a model looks at a picture.

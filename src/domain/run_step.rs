@@ -34,6 +34,18 @@ pub struct RunStep {
     pub usage: Option<Usage>,
 }
 
+impl RunStep {
+    /// Whether the server runs some of its calls, and is not done with them.
+    pub fn awaits_built_in_tools(&self) -> bool {
+        match &self.details {
+            StepDetails::MessageCreation { .. } => false,
+            StepDetails::ToolCalls { calls } => {
+                self.status == StepStatus::InProgress && calls.iter().any(ToolCall::is_built_in)
+            }
+        }
+    }
+}
+
 /// What a step is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::domain::ids::FileId;
+
 /// A tool offered to the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -57,7 +59,51 @@ pub struct ToolCall {
     /// `call_…`, from the upstream or made here.
     pub id: String,
     /// What is called.
-    pub function: FunctionCall,
+    #[serde(flatten)]
+    pub body: ToolCallBody,
+}
+
+/// What a tool call calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolCallBody {
+    /// One of the caller's functions.
+    Function(FunctionCall),
+    /// Python in the sandbox.
+    CodeInterpreter(CodeCall),
+}
+
+impl ToolCall {
+    /// Whether it has its output.
+    pub fn is_answered(&self) -> bool {
+        match &self.body {
+            ToolCallBody::Function(call) => call.output.is_some(),
+            ToolCallBody::CodeInterpreter(call) => call.outputs.is_some(),
+        }
+    }
+
+    /// Whether the server runs it.
+    pub fn is_built_in(&self) -> bool {
+        match &self.body {
+            ToolCallBody::Function(_) => false,
+            ToolCallBody::CodeInterpreter(_) => true,
+        }
+    }
+
+    /// Pictures among its outputs.
+    pub fn images(&self) -> impl Iterator<Item = &FileId> {
+        let outputs = match &self.body {
+            ToolCallBody::Function(_) => None,
+            ToolCallBody::CodeInterpreter(call) => call.outputs.as_ref(),
+        };
+        outputs
+            .into_iter()
+            .flatten()
+            .filter_map(|output| match output {
+                CodeOutput::Image(file) => Some(file),
+                CodeOutput::Logs(_) => None,
+            })
+    }
 }
 
 /// A call of one of the caller's functions.
@@ -69,4 +115,29 @@ pub struct FunctionCall {
     pub arguments: String,
     /// What the caller answered; `None` until then.
     pub output: Option<String>,
+}
+
+/// A cell of Python that the model wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeCall {
+    /// The code.
+    pub input: String,
+    /// What came of it; `None` until it has run.
+    pub outputs: Option<Vec<CodeOutput>>,
+    /// What the model is told besides, a sentence each. Clients do not see it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Whether it ran in a new session although the thread had one before.
+    #[serde(default)]
+    pub restarted: bool,
+}
+
+/// Something a cell put out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodeOutput {
+    /// Text: standard output, results, tracebacks.
+    Logs(String),
+    /// A picture, stored as a file.
+    Image(FileId),
 }

@@ -8,15 +8,19 @@ use tokio::time::sleep;
 
 use crate::domain::Timestamp;
 use crate::domain::event::RunEvent;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{FileId, MessageId};
 use crate::domain::run::{
     Run, RunError, RunErrorCode, RunIncompleteReason, RunState, RunStatus, Usage,
 };
 use crate::domain::run_step::{RunStep, StepDetails};
+use crate::domain::tool::ToolCall;
 use crate::feed::Publisher;
 use crate::queue::Job;
-use crate::runner::prompt::{self, PromptError};
+use crate::runner::annotate::Annotator;
+use crate::runner::prompt::{self, Asked, Prompt, PromptError};
 use crate::runner::record;
+use crate::runner::tools::code_interpreter;
+use crate::runner::tools::workspace::Workspace;
 use crate::runner::turn::{Turn, TurnEnd};
 use crate::runner::{Engine, Interrupt};
 use crate::store::runs::{Claimed, Lease, Origin};
@@ -46,6 +50,12 @@ pub(super) struct Driver {
     /// The message of the turn under way, once it is stored: text comes before calls. A turn that
     /// is done again because its worker was lost has said that already.
     pub(super) said: Option<MessageId>,
+    /// Pictures for the head of the next message.
+    pub(super) images: Vec<FileId>,
+    /// The stored step whose built-in tools an earlier attempt did not finish.
+    pub(super) unanswered: Option<RunStep>,
+    /// The thread's `/mnt/data`, if code_interpreter is offered.
+    pub(super) workspace: Option<Workspace>,
     interrupts: watch::Receiver<Option<Interrupt>>,
 }
 
@@ -132,6 +142,9 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
                 spent: Usage::default(),
                 turns: 0,
                 said: None,
+                images: Vec::new(),
+                unanswered: None,
+                workspace: None,
                 interrupts,
             };
             driver.drive(origin).await;
@@ -234,13 +247,19 @@ impl Driver {
             if let Some(usage) = step.usage {
                 self.spent += usage;
             }
-            self.said = match step.details {
-                StepDetails::MessageCreation { message } => Some(message),
-                StepDetails::ToolCalls { .. } => {
+            self.said = match &step.details {
+                StepDetails::MessageCreation { message } => {
+                    self.images.clear();
+                    Some(message.clone())
+                }
+                StepDetails::ToolCalls { calls } => {
                     self.turns += 1;
+                    self.images
+                        .extend(calls.iter().flat_map(ToolCall::images).cloned());
                     None
                 }
             };
+            self.unanswered = Some(step).filter(RunStep::awaits_built_in_tools);
         }
         Ok(())
     }
@@ -253,8 +272,20 @@ impl Driver {
 
     /// Turn after turn, until the run ends or waits for the caller.
     async fn turns(&mut self, turn: &mut Turn) -> Result<(), Halt> {
+        if code_interpreter::is_offered(&self.run.config) {
+            let workspace = Workspace::load(&self.engine.deps.pool, &self.run).await?;
+            self.workspace = Some(workspace);
+        }
+        if let Some(step) = self.unanswered.take() {
+            turn.running = Some(step);
+            if !self.run_built_in_tools(turn).await? {
+                return Ok(());
+            }
+        }
         while self.turns <= MAX_TURNS {
             *turn = Turn::default();
+            let links = self.workspace.as_ref().map(Workspace::links);
+            turn.annotator = Annotator::new(links.unwrap_or_default());
             match self.turn(turn).await? {
                 TurnEnd::Finished => return self.complete(turn).await,
                 TurnEnd::OutOfTokens => {
@@ -349,16 +380,7 @@ impl Driver {
     ) -> Result<Result<TurnEnd, UpstreamError>, Halt> {
         let completion = self.completion_budget()?;
         let deps = self.engine.deps.clone();
-        let prompt = prompt::build(
-            &deps.pool,
-            &deps.blobs,
-            &self.run,
-            budget,
-            self.said.as_ref(),
-            self.turns,
-            completion,
-        )
-        .await;
+        let prompt = self.prompt(budget, completion).await;
         let prompt = match prompt {
             Ok(prompt) => prompt,
             Err(PromptError::TooLong(_)) if self.run.config.max_prompt_tokens.is_some() => {
@@ -391,20 +413,26 @@ impl Driver {
         }
     }
 
+    async fn prompt(
+        &self,
+        budget: Option<u32>,
+        completion: Option<u32>,
+    ) -> Result<Prompt, PromptError> {
+        let deps = &self.engine.deps;
+        let asked = Asked {
+            run: &self.run,
+            said: self.said.as_ref(),
+            workspace: self.workspace.as_ref(),
+            turn: self.turns,
+            completion,
+        };
+        prompt::build(&deps.pool, &deps.blobs, asked, budget).await
+    }
+
     /// Tokens of the prompt, counted by rebuilding it: needed only when an upstream does not tell.
     pub(super) async fn count_prompt(&mut self, budget: Option<u32>) -> Result<u32, Halt> {
-        let deps = &self.engine.deps;
         let model = &self.run.config.model;
-        let prompt = prompt::build(
-            &deps.pool,
-            &deps.blobs,
-            &self.run,
-            budget,
-            self.said.as_ref(),
-            self.turns,
-            None,
-        )
-        .await;
+        let prompt = self.prompt(budget, None).await;
         let prompt = match prompt {
             Ok(prompt) => prompt,
             Err(PromptError::TooLong(budget)) => return Ok(budget),

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::domain::event::{ContentDelta, RunEvent, Seq};
+use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::MessageId;
-use crate::domain::message::{Content, IncompleteReason, Message};
+use crate::domain::message::{IncompleteReason, Message};
 use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepStatus};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
-use crate::runner::turn::{Turn, end_message};
+use crate::runner::turn::{Turn, append, end_message};
 use crate::runner::write::count_end;
 use crate::store;
 
@@ -67,8 +67,9 @@ impl Ending {
 
 impl Driver {
     /// Ends the run, with everything that is still open, in one commit.
-    pub(super) async fn halt(&mut self, turn: Turn, halt: Halt) -> Result<(), Halt> {
+    pub(super) async fn halt(&mut self, mut turn: Turn, halt: Halt) -> Result<(), Halt> {
         let mut ending = Ending::of(halt)?;
+        self.flush(&mut turn);
         loop {
             match self.end(&turn, &ending).await {
                 // Cancelled while it was ending otherwise.
@@ -106,6 +107,9 @@ impl Driver {
             steps.push(self.ended_step(step.clone(), ending, usage));
         }
         if let Some(step) = &turn.calls {
+            steps.push(self.ended_step(step.clone(), ending, usage));
+        } else if let Some(step) = &turn.running {
+            let usage = step.usage.unwrap_or_default();
             steps.push(self.ended_step(step.clone(), ending, usage));
         } else if turn.message.is_none() {
             // The step that waited for the caller, if the run did.
@@ -196,14 +200,9 @@ impl Driver {
                 RunEvent::MessageCreated(message) => {
                     messages.insert(message.id.clone(), *message);
                 }
-                RunEvent::MessageDelta {
-                    message,
-                    index,
-                    delta,
-                    ..
-                } => {
+                RunEvent::MessageDelta { message, delta, .. } => {
                     if let Some(message) = messages.get_mut(&message) {
-                        append(&mut message.content, index, delta);
+                        append(&mut message.content, delta);
                     }
                 }
                 RunEvent::MessageEnded(message) => {
@@ -225,6 +224,9 @@ impl Driver {
             );
             events.push(RunEvent::MessageEnded(Box::new(message)));
         }
+        // A stored step goes on.
+        let step =
+            step.filter(|step| self.unanswered.as_ref().map(|one| &one.id) != Some(&step.id));
         if let Some(mut step) = step {
             self.end_step(&mut step, StepStatus::Failed, Usage::default());
             events.push(RunEvent::StepEnded(Box::new(step)));
@@ -235,16 +237,5 @@ impl Driver {
     /// Whether this process is about to stop.
     pub(super) fn is_draining(&self) -> bool {
         self.interrupted() == Some(Interrupt::Drain)
-    }
-}
-
-fn append(content: &mut Vec<Content>, index: usize, delta: ContentDelta) {
-    match (content.get_mut(index), delta) {
-        (Some(Content::Text { value }), ContentDelta::Text(more)) => value.push_str(&more),
-        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
-            refusal.push_str(&more)
-        }
-        (_, ContentDelta::Text(value)) => content.push(Content::Text { value }),
-        (_, ContentDelta::Refusal(refusal)) => content.push(Content::Refusal { refusal }),
     }
 }

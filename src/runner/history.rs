@@ -15,7 +15,8 @@ use crate::blobs::{BlobError, Blobs};
 use crate::domain::ids::{FileId, RunId};
 use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
-use crate::domain::tool::ToolCall;
+use crate::domain::tool::{ToolCall, ToolCallBody};
+use crate::runner::tools::code_interpreter;
 use crate::store::messages::Said;
 
 /// Largest stored picture that is sent to a model.
@@ -32,9 +33,43 @@ pub(super) enum Unit {
     Calls {
         /// Text before the calls; may be empty.
         text: String,
-        /// The calls, all with outputs.
-        calls: Vec<ToolCall>,
+        /// The calls.
+        calls: Vec<Called>,
     },
+}
+
+/// A call with its output, as the model that made it sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Called {
+    /// `call_…`.
+    pub(super) id: String,
+    /// The function.
+    pub(super) name: String,
+    /// JSON text.
+    pub(super) arguments: String,
+    /// What came of it.
+    pub(super) output: String,
+}
+
+impl Called {
+    /// `None` for a call without output.
+    fn of(call: ToolCall) -> Option<Self> {
+        let id = call.id;
+        Some(match call.body {
+            ToolCallBody::Function(call) => Self {
+                id,
+                name: call.name,
+                arguments: call.arguments,
+                output: call.output?,
+            },
+            ToolCallBody::CodeInterpreter(call) => Self {
+                id,
+                name: code_interpreter::NAME.to_owned(),
+                arguments: code_interpreter::arguments(&call.input),
+                output: code_interpreter::told(&call)?,
+            },
+        })
+    }
 }
 
 impl Unit {
@@ -58,21 +93,19 @@ impl Unit {
 
     /// All text that a model reads.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        let (parts, text, calls): (&[Content], &str, &[ToolCall]) = match self {
+        let (parts, text, calls): (&[Content], &str, &[Called]) = match self {
             Self::User(content) => (content, "", &[]),
             Self::Assistant(text) => (&[], text, &[]),
             Self::Calls { text, calls } => (&[], text, calls),
         };
         let parts = parts.iter().filter_map(|part| match part {
-            Content::Text { value } => Some(value.as_str()),
+            Content::Text { value, .. } => Some(value.as_str()),
             Content::Refusal { refusal } => Some(refusal.as_str()),
             Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
         });
-        let calls = calls.iter().flat_map(|call| {
-            let function = &call.function;
-            let output = function.output.as_deref().unwrap_or_default();
-            [function.name.as_str(), function.arguments.as_str(), output]
-        });
+        let calls = calls
+            .iter()
+            .flat_map(|call| [&*call.name, &*call.arguments, &*call.output]);
         parts.chain([text]).chain(calls)
     }
 }
@@ -94,9 +127,10 @@ pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<Unit> {
         let StepDetails::ToolCalls { calls } = step.details else {
             continue;
         };
-        if calls.is_empty() || calls.iter().any(|call| call.function.output.is_none()) {
+        let calls: Option<Vec<Called>> = calls.into_iter().map(Called::of).collect();
+        let Some(calls) = calls.filter(|calls| !calls.is_empty()) else {
             continue;
-        }
+        };
         // What the same turn said before it called belongs to the call.
         let spoke = speaker.take().is_some_and(|run| run == step.run);
         let text = match units.pop_if(|last| spoke && matches!(last, Unit::Assistant(_))) {
@@ -116,7 +150,7 @@ fn push_message(units: &mut Vec<Unit>, message: Said) {
         Role::User => units.push(Unit::User(message.content)),
         Role::Assistant => {
             let texts = message.content.into_iter().filter_map(|part| match part {
-                Content::Text { value } => Some(value),
+                Content::Text { value, .. } => Some(value),
                 Content::Refusal { refusal } => Some(refusal),
                 // Models take no pictures from an assistant.
                 Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
@@ -140,16 +174,15 @@ pub(super) async fn render(
                 ChatCompletionMessageToolCalls::Function(ChatCompletionMessageToolCall {
                     id: call.id.clone(),
                     function: FunctionCall {
-                        name: call.function.name.clone(),
-                        arguments: call.function.arguments.clone(),
+                        name: call.name.clone(),
+                        arguments: call.arguments.clone(),
                     },
                 })
             });
             messages.push(assistant(text, Some(called.collect())));
             messages.extend(calls.into_iter().map(|call| {
-                let output = call.function.output.unwrap_or_default();
                 ChatCompletionRequestMessage::Tool(ChatCompletionRequestToolMessage {
-                    content: ChatCompletionRequestToolMessageContent::Text(output),
+                    content: ChatCompletionRequestToolMessageContent::Text(call.output),
                     tool_call_id: call.id,
                 })
             }));
@@ -176,7 +209,7 @@ async fn user(
     blobs: &Blobs,
 ) -> Result<ChatCompletionRequestMessage, BlobError> {
     let content = match parts.as_mut_slice() {
-        [Content::Text { value }] => {
+        [Content::Text { value, .. }] => {
             ChatCompletionRequestUserMessageContent::Text(std::mem::take(value))
         }
         _ => {
@@ -221,11 +254,11 @@ async fn user_part(
         )
     };
     Ok(match part {
-        Content::Text { value } => text(value),
+        Content::Text { value, .. } => text(value),
         Content::Refusal { refusal } => text(refusal),
         Content::ImageUrl { url, detail } => image(url, detail),
         Content::ImageFile { file, detail } => match data_url(&file, blobs).await? {
-            Some(url) => image(url, detail),
+            Some(url) => image(url, detail.unwrap_or_default()),
             None => text(format!("[The picture {file} is no longer available.]")),
         },
     })

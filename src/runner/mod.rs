@@ -3,7 +3,9 @@
 //! A run may be driven twice if a lease runs out, so every step is safe to repeat: what counts is
 //! what is committed, and only the holder of the lease commits.
 
+mod annotate;
 mod claim;
+mod code;
 mod drive;
 mod end;
 mod hints;
@@ -11,6 +13,7 @@ mod history;
 mod housekeeping;
 mod prompt;
 mod record;
+mod tools;
 mod turn;
 mod write;
 
@@ -28,6 +31,7 @@ use crate::blobs::Blobs;
 use crate::domain::ids::RunId;
 use crate::feed::Feed;
 use crate::queue::Worker;
+use crate::sandbox_pool::SandboxPool;
 use crate::store;
 use crate::store::runs::{Claimant, Lease};
 use crate::store::wakes::Hint;
@@ -40,12 +44,14 @@ pub struct Deps {
     pub pool: PgPool,
     /// The same database for what need not survive a crash of the machine: the log and hints.
     pub background: PgPool,
-    /// File contents, for pictures in prompts.
+    /// File contents.
     pub blobs: Blobs,
     /// Where events go.
     pub feed: Feed,
     /// Models.
     pub upstreams: Upstreams,
+    /// Where code runs.
+    pub sandbox: SandboxPool,
     /// Events of ended runs are kept this long.
     pub event_retention: Duration,
 }

@@ -16,6 +16,8 @@ use crate::domain::message::Content;
 use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
 use crate::runner::history::{self, Unit};
+use crate::runner::tools::code_interpreter;
+use crate::runner::tools::workspace::Workspace;
 use crate::store::messages::Said;
 use crate::store::{self, StoreError};
 use crate::upstream::tokens;
@@ -47,28 +49,44 @@ pub(super) struct Prompt {
     pub(super) request: CreateChatCompletionRequest,
 }
 
-/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens and holds
-/// all but the message that the turn itself has `said`; `turn` counts the run's earlier turns, and
-/// `completion` limits the answer.
+/// What a request is built from, besides the thread.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    /// The run.
+    pub(super) run: &'a Run,
+    /// The message that the turn itself has said already, which the request leaves out.
+    pub(super) said: Option<&'a MessageId>,
+    /// The thread's `/mnt/data`, if code_interpreter is offered.
+    pub(super) workspace: Option<&'a Workspace>,
+    /// How many turns of the run came before.
+    pub(super) turn: usize,
+    /// Most tokens of the answer.
+    pub(super) completion: Option<u32>,
+}
+
+/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens.
 pub(super) async fn build(
     pool: &PgPool,
     blobs: &Blobs,
-    run: &Run,
+    asked: Asked<'_>,
     budget: Option<u32>,
-    said: Option<&MessageId>,
-    turn: usize,
-    completion: Option<u32>,
 ) -> Result<Prompt, PromptError> {
+    let Asked {
+        run,
+        said,
+        workspace,
+        turn,
+        completion,
+    } = asked;
     let config = &*run.config;
+    let system = system(config, workspace);
     let units = load(pool, run, budget, said).await?;
-    let units = fit(config, units, budget).await?;
+    let units = fit(config, &system, units, budget).await?;
     let mut messages = Vec::with_capacity(units.len() + 1);
-    if !config.instructions.is_empty() {
+    if !system.is_empty() {
         messages.push(ChatCompletionRequestMessage::System(
             ChatCompletionRequestSystemMessage {
-                content: ChatCompletionRequestSystemMessageContent::Text(
-                    config.instructions.clone(),
-                ),
+                content: ChatCompletionRequestSystemMessageContent::Text(system),
                 name: None,
             },
         ));
@@ -79,6 +97,18 @@ pub(super) async fn build(
     Ok(Prompt {
         request: request(config, messages, turn, completion),
     })
+}
+
+/// The instructions, and what the tools have to say.
+fn system(config: &RunConfig, workspace: Option<&Workspace>) -> String {
+    let files = workspace.and_then(Workspace::describe);
+    let parts = [Some(config.instructions.clone()), files];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let parts = parts.iter().map(String::as_str);
+    parts
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 /// Reads the thread, newest first, until it is whole or more than the budget can hold.
@@ -134,13 +164,14 @@ async fn load(
 /// came after it. Of that, big tool outputs are cut in the middle.
 async fn fit(
     config: &RunConfig,
+    system: &str,
     mut units: Vec<Unit>,
     budget: Option<u32>,
 ) -> Result<Vec<Unit>, PromptError> {
     let Some(budget) = budget else {
         return Ok(units);
     };
-    let fixed = Fixed::of(config);
+    let fixed = fixed(config, system);
     let overhead = |units: &[Unit]| {
         let images: usize = units.iter().map(Unit::images).sum();
         let messages = units.len() + 1;
@@ -152,7 +183,7 @@ async fn fit(
                 .saturating_mul(tokens::PER_IMAGE)
             + tokens::PER_PROMPT
     };
-    let bound: usize = units.iter().map(Unit::bytes).sum::<usize>() + fixed.text.len();
+    let bound: usize = units.iter().map(Unit::bytes).sum::<usize>() + fixed.len();
     let bound = u32::try_from(bound).unwrap_or(u32::MAX);
     if bound.saturating_add(overhead(&units)) <= budget {
         return Ok(units);
@@ -166,7 +197,7 @@ async fn fit(
             .sum::<u32>()
             + overhead(std::slice::from_ref(unit))
     };
-    let base = tokens::count_text(model, &fixed.text);
+    let base = tokens::count_text(model, &fixed);
     let keep_from = units
         .iter()
         .rposition(|unit| matches!(unit, Unit::User(_)))
@@ -198,9 +229,7 @@ fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32>
         Unit::Calls { calls, .. } => Some(calls),
         Unit::User(_) | Unit::Assistant(_) => None,
     });
-    let outputs = outputs
-        .flatten()
-        .filter_map(|call| call.function.output.as_mut());
+    let outputs = outputs.flatten().map(|call| &mut call.output);
     let largest = outputs
         .max_by_key(|output| output.len())
         .filter(|text| text.len() > UNCUT)?;
@@ -216,7 +245,7 @@ fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32>
 }
 
 /// Keeps about `target` bytes, half from each end, and says so in between.
-fn cut_in_the_middle(text: &str, target: usize) -> String {
+pub(super) fn cut_in_the_middle(text: &str, target: usize) -> String {
     let half = target / 2;
     let head = text.floor_char_boundary(half);
     let tail = text
@@ -230,20 +259,14 @@ fn cut_in_the_middle(text: &str, target: usize) -> String {
     )
 }
 
-/// The part of a prompt that is always there: instructions and tool definitions.
-struct Fixed {
-    text: String,
-}
-
-impl Fixed {
-    fn of(config: &RunConfig) -> Self {
-        let mut text = config.instructions.clone();
-        for tool in &config.tools {
-            // Close enough: upstreams render definitions in ways of their own.
-            text.push_str(&serde_json::to_string(tool).unwrap_or_default());
-        }
-        Self { text }
+/// The part of a prompt that is always there: the system message and tool definitions.
+fn fixed(config: &RunConfig, system: &str) -> String {
+    let mut text = system.to_owned();
+    for tool in config.tools.iter().filter_map(offered) {
+        // Close enough: upstreams render definitions in ways of their own.
+        text.push_str(&serde_json::to_string(&tool).unwrap_or_default());
     }
+    text
 }
 
 fn request(
@@ -289,21 +312,24 @@ fn offered(tool: &Tool) -> Option<ChatCompletionTools> {
                 strict: function.strict.then_some(true),
             },
         })),
-        Tool::CodeInterpreter | Tool::FileSearch { .. } => None,
+        Tool::CodeInterpreter => Some(code_interpreter::definition()),
+        Tool::FileSearch { .. } => None,
     }
 }
 
 /// A forced choice holds for the first turn; held on to, the run would never end.
 fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOption> {
     let mode = |mode| Some(ChatCompletionToolChoiceOption::Mode(mode));
+    let function = |name: &str| {
+        let function = FunctionName { name: name.into() };
+        let choice = ChatCompletionNamedToolChoice { function };
+        Some(ChatCompletionToolChoiceOption::Function(choice))
+    };
     match choice {
         ToolChoice::None => mode(ToolChoiceOptions::None),
         ToolChoice::Required if turn == 0 => mode(ToolChoiceOptions::Required),
-        ToolChoice::Function(name) if turn == 0 => Some(ChatCompletionToolChoiceOption::Function(
-            ChatCompletionNamedToolChoice {
-                function: FunctionName { name: name.clone() },
-            },
-        )),
+        ToolChoice::Function(name) if turn == 0 => function(name),
+        ToolChoice::CodeInterpreter if turn == 0 => function(code_interpreter::NAME),
         ToolChoice::Auto
         | ToolChoice::Required
         | ToolChoice::Function(_)
@@ -315,7 +341,7 @@ fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::tool::{FunctionCall, ToolCall};
+    use crate::runner::history::Called;
 
     fn config() -> RunConfig {
         RunConfig {
@@ -339,18 +365,15 @@ mod tests {
     }
 
     fn asked(text: &str) -> Unit {
-        Unit::User(vec![Content::Text { value: text.into() }])
+        Unit::User(vec![Content::text(text)])
     }
 
     fn called(output: String) -> Unit {
-        let function = FunctionCall {
+        let calls = vec![Called {
+            id: "call_1".into(),
             name: "f".into(),
             arguments: "{}".into(),
-            output: Some(output),
-        };
-        let calls = vec![ToolCall {
-            id: "call_1".into(),
-            function,
+            output,
         }];
         Unit::Calls {
             text: String::new(),
@@ -362,15 +385,15 @@ mod tests {
     async fn the_oldest_goes_first_and_the_newest_question_stays() {
         let words = "word ".repeat(200);
         let units = vec![asked(&words), said(&words), asked("and now?")];
-        let whole = fit(&config(), units.clone(), Some(10_000))
+        let whole = fit(&config(), "Be brief.", units.clone(), Some(10_000))
             .await
             .expect("fits");
         assert_eq!(whole.len(), 3);
-        let cut = fit(&config(), units.clone(), Some(300))
+        let cut = fit(&config(), "Be brief.", units.clone(), Some(300))
             .await
             .expect("fits after cutting");
         assert_eq!(cut.len(), 2, "the first question goes");
-        let cut = fit(&config(), units, Some(60))
+        let cut = fit(&config(), "Be brief.", units, Some(60))
             .await
             .expect("fits after cutting");
         assert!(matches!(cut.as_slice(), [Unit::User(_)]));
@@ -380,13 +403,13 @@ mod tests {
     async fn a_big_tool_output_is_cut_in_the_middle() {
         let output = format!("begin {} end", "filler ".repeat(3_000));
         let units = vec![asked("go"), called(output)];
-        let cut = fit(&config(), units, Some(500))
+        let cut = fit(&config(), "Be brief.", units, Some(500))
             .await
             .expect("fits after cutting");
         let [_, Unit::Calls { calls, .. }] = cut.as_slice() else {
             panic!("{cut:?}")
         };
-        let output = calls[0].function.output.as_deref().unwrap_or_default();
+        let output = calls[0].output.as_str();
         assert!(output.starts_with("begin") && output.ends_with("end"));
         assert!(output.contains("characters left out"));
         assert!(tokens::count_text("gpt-4o", output) < 500);
@@ -395,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn a_question_larger_than_the_budget_is_refused() {
         let units = vec![asked(&"word ".repeat(1_000))];
-        let refused = fit(&config(), units, Some(256)).await;
+        let refused = fit(&config(), "Be brief.", units, Some(256)).await;
         assert!(matches!(refused, Err(PromptError::TooLong(256))));
     }
 }

@@ -1,5 +1,7 @@
 //! One model turn: the upstream's pieces become steps, messages and events.
 
+use std::collections::HashMap;
+
 use futures::StreamExt;
 
 use crate::domain::event::{ContentDelta, RunEvent, ToolCallDelta};
@@ -7,8 +9,11 @@ use crate::domain::ids::{self, MessageId, StepId};
 use crate::domain::message::{Content, IncompleteReason, Message, MessageStatus, Role};
 use crate::domain::run::Usage;
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::{FunctionCall, ToolCall};
+use crate::domain::tool::{CodeCall, FunctionCall, ToolCall, ToolCallBody};
+use crate::runner::annotate::Annotator;
 use crate::runner::drive::{Driver, Halt};
+use crate::runner::tools::code_argument::CodeArgument;
+use crate::runner::tools::code_interpreter;
 use crate::upstream::{self, FinishReason, TurnEvent, TurnStream, UpstreamError, tokens};
 
 /// What has come of a turn so far.
@@ -18,10 +23,16 @@ pub(super) struct Turn {
     pub(super) message: Option<(RunStep, Message)>,
     /// The step of the calls being written.
     pub(super) calls: Option<RunStep>,
+    /// That step once it is stored and its built-in tools are at work.
+    pub(super) running: Option<RunStep>,
     /// What the upstream says it cost.
     pub(super) usage: Option<Usage>,
     /// What the prompt was cut to, for counting it should the upstream not do so.
     pub(super) budget: Option<u32>,
+    /// Finds references in the message.
+    pub(super) annotator: Annotator,
+    /// Reads the code out of the arguments, call by call.
+    code: HashMap<usize, CodeArgument>,
 }
 
 /// How a turn ended.
@@ -48,7 +59,7 @@ impl Turn {
         let mut text = String::new();
         if let Some((_, message)) = &self.message {
             for part in &message.content {
-                if let Content::Text { value } | Content::Refusal { refusal: value } = part {
+                if let Content::Text { value, .. } | Content::Refusal { refusal: value } = part {
                     text.push_str(value);
                 }
             }
@@ -59,8 +70,16 @@ impl Turn {
         }) = &self.calls
         {
             for call in calls {
-                text.push_str(&call.function.name);
-                text.push_str(&call.function.arguments);
+                match &call.body {
+                    ToolCallBody::Function(call) => {
+                        text.push_str(&call.name);
+                        text.push_str(&call.arguments);
+                    }
+                    ToolCallBody::CodeInterpreter(call) => {
+                        text.push_str(code_interpreter::NAME);
+                        text.push_str(&call.input);
+                    }
+                }
             }
         }
         text
@@ -109,6 +128,7 @@ impl Driver {
         turn: &mut Turn,
         reason: FinishReason,
     ) -> Result<TurnEnd, Halt> {
+        self.flush(turn);
         if turn.usage.is_none() {
             turn.usage = Some(self.count(turn).await?);
         }
@@ -137,32 +157,36 @@ impl Driver {
             // come between the calls and their outputs. And nothing is said twice.
             return;
         }
-        let (_, message) = match &mut turn.message {
-            Some(open) => open,
-            none => none.insert(self.open_message()),
-        };
-        let first = match (message.content.last_mut(), &delta) {
-            (Some(Content::Text { value }), ContentDelta::Text(more)) => {
-                value.push_str(more);
-                false
+        let (_, message) = turn.message.get_or_insert_with(|| self.open_message());
+        match delta {
+            ContentDelta::Text(text) if !text.is_empty() => {
+                for piece in turn.annotator.push(&text) {
+                    self.append(message, piece);
+                }
             }
-            (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
-                refusal.push_str(more);
-                false
+            ContentDelta::Refusal(_) => {
+                for piece in turn.annotator.finish() {
+                    self.append(message, piece);
+                }
+                self.append(message, delta);
             }
-            (_, ContentDelta::Text(text)) => {
-                message.content.push(Content::Text {
-                    value: text.clone(),
-                });
-                true
+            ContentDelta::Text(_) | ContentDelta::Annotated { .. } | ContentDelta::Image(_) => {
+                self.append(message, delta);
             }
-            (_, ContentDelta::Refusal(text)) => {
-                message.content.push(Content::Refusal {
-                    refusal: text.clone(),
-                });
-                true
+        }
+    }
+
+    /// Shows what was held back of the turn's message, now that no more text comes.
+    pub(super) fn flush(&mut self, turn: &mut Turn) {
+        if let Some((_, message)) = &mut turn.message {
+            for piece in turn.annotator.finish() {
+                self.append(message, piece);
             }
-        };
+        }
+    }
+
+    fn append(&mut self, message: &mut Message, delta: ContentDelta) {
+        let first = append(&mut message.content, delta.clone());
         let index = message.content.len() - 1;
         let message = message.id.clone();
         self.publisher.publish([RunEvent::MessageDelta {
@@ -178,7 +202,7 @@ impl Driver {
         let step = self.open_step(StepDetails::MessageCreation {
             message: id.clone(),
         });
-        let message = Message {
+        let mut message = Message {
             id,
             thread: self.run.thread.clone(),
             created_at: self.clock.now(),
@@ -196,6 +220,9 @@ impl Driver {
             RunEvent::MessageCreated(Box::new(message.clone())),
             RunEvent::MessageInProgress(Box::new(message.clone())),
         ]);
+        for image in std::mem::take(&mut self.images) {
+            self.append(&mut message, ContentDelta::Image(image));
+        }
         (step, message)
     }
 
@@ -233,6 +260,7 @@ impl Driver {
             // Asked for one call a turn, some servers send more all the same.
             return Ok(());
         }
+        self.flush(turn);
         if let Some((step, message)) = turn.message.take() {
             self.end_message_before_calls(step, message).await?;
         }
@@ -254,28 +282,47 @@ impl Driver {
             let id = id
                 .filter(|id| id.starts_with("call_") && calls.iter().all(|call| call.id != *id))
                 .unwrap_or_else(ids::tool_call_id);
-            let began = ToolCallDelta::FunctionBegan {
-                id: id.clone(),
-                name: name.clone(),
+            let (began, body) = if code_interpreter::is_meant(&self.run.config, &name) {
+                turn.code.insert(index, CodeArgument::default());
+                let began = ToolCallDelta::CodeBegan { id: id.clone() };
+                (began, ToolCallBody::CodeInterpreter(CodeCall::default()))
+            } else {
+                let began = ToolCallDelta::FunctionBegan {
+                    id: id.clone(),
+                    name: name.clone(),
+                };
+                let call = FunctionCall {
+                    name,
+                    arguments: String::new(),
+                    output: None,
+                };
+                (began, ToolCallBody::Function(call))
             };
             events.push(RunEvent::StepDelta {
                 step: step.clone(),
                 index,
                 delta: began,
             });
-            let function = FunctionCall {
-                name,
-                arguments: String::new(),
-                output: None,
-            };
-            calls.push(ToolCall { id, function });
+            calls.push(ToolCall { id, body });
         }
         let Some(call) = calls.get_mut(index) else {
             return Err(Halt::internal(&"the upstream skipped a tool call"));
         };
-        if !arguments.is_empty() {
-            call.function.arguments.push_str(&arguments);
-            let delta = ToolCallDelta::FunctionArguments(arguments);
+        let (written, delta) = match &mut call.body {
+            ToolCallBody::Function(call) => {
+                call.arguments.push_str(&arguments);
+                (
+                    !arguments.is_empty(),
+                    ToolCallDelta::FunctionArguments(arguments),
+                )
+            }
+            ToolCallBody::CodeInterpreter(call) => {
+                let code = turn.code.entry(index).or_default().push(&arguments);
+                call.input.push_str(&code);
+                (!code.is_empty(), ToolCallDelta::CodeInput(code))
+            }
+        };
+        if written {
             events.push(RunEvent::StepDelta {
                 step: step.clone(),
                 index,
@@ -296,6 +343,36 @@ impl Driver {
             ..Usage::default()
         })
     }
+}
+
+/// Appends to a message's content; whether a new part began.
+pub(super) fn append(content: &mut Vec<Content>, delta: ContentDelta) -> bool {
+    match (content.last_mut(), delta) {
+        (Some(Content::Text { value, .. }), ContentDelta::Text(more)) => value.push_str(&more),
+        (
+            Some(Content::Text { value, annotations }),
+            ContentDelta::Annotated { annotation, .. },
+        ) => {
+            value.push_str(&annotation.text);
+            annotations.push(annotation);
+        }
+        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
+            refusal.push_str(&more);
+        }
+        (_, delta) => {
+            content.push(match delta {
+                ContentDelta::Text(text) => Content::text(text),
+                ContentDelta::Annotated { annotation, .. } => Content::Text {
+                    value: annotation.text.clone(),
+                    annotations: vec![annotation],
+                },
+                ContentDelta::Refusal(refusal) => Content::Refusal { refusal },
+                ContentDelta::Image(file) => Content::ImageFile { file, detail: None },
+            });
+            return true;
+        }
+    }
+    false
 }
 
 /// Marks a message as ended.

@@ -7,7 +7,7 @@ use crate::domain::event::RunEvent;
 use crate::domain::message::Message;
 use crate::domain::run::{RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::{Tool, ToolCall};
+use crate::domain::tool::{Tool, ToolCall, ToolCallBody};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::turn::{Turn, end_message};
@@ -152,30 +152,49 @@ impl Driver {
         step.usage = Some(usage);
     }
 
-    /// Stores the turn's calls and waits for the caller. Calls of functions that were never
-    /// offered are answered here; when there are no others, `true` says that the run goes on.
+    /// Stores the turn's calls, runs those that are the server's, and waits for the caller if some
+    /// are the caller's; when there are none of those, `true` says that the run goes on. Calls of
+    /// functions that were never offered are answered here.
     pub(super) async fn call_tools(&mut self, turn: &mut Turn) -> Result<bool, Halt> {
         let Some(mut step) = turn.calls.clone() else {
             return Err(Halt::internal(&"a turn that wants tools has no calls"));
         };
-        let StepDetails::ToolCalls { calls } = &mut step.details else {
-            return Err(Halt::internal(&"a step of calls holds none"));
-        };
-        let mut awaited: Vec<ToolCall> = Vec::new();
-        for call in calls {
-            if self.offers(&call.function.name) {
-                awaited.push(call.clone());
-            } else {
-                let name = &call.function.name;
-                call.function.output = Some(format!("Error: there is no function named {name}."));
+        for call in calls_of(&mut step) {
+            if let ToolCallBody::Function(function) = &mut call.body
+                && !self.offers(&function.name)
+            {
+                let name = &function.name;
+                function.output = Some(format!("Error: there is no function named {name}."));
             }
         }
         let usage = turn.usage.unwrap_or_default();
         step.usage = Some(usage);
+        let go_on = if step.awaits_built_in_tools() {
+            self.commit(vec![&step], Vec::new(), None, Vec::new())
+                .await?;
+            self.spent += usage;
+            turn.usage = Some(Usage::default());
+            turn.calls = None;
+            turn.running = Some(step);
+            self.run_built_in_tools(turn).await?
+        } else {
+            self.settle(step, usage).await?
+        };
+        self.turns += 1;
+        self.said = None;
+        Ok(go_on)
+    }
+
+    /// Ends a step of calls whose built-in tools have run, or leaves it to the caller to answer the
+    /// rest; whether the run goes on. `usage` has not been counted yet.
+    pub(super) async fn settle(&mut self, mut step: RunStep, usage: Usage) -> Result<bool, Halt> {
+        let calls = calls_of(&mut step).iter();
+        let awaited: Vec<ToolCall> = calls.filter(|call| !call.is_answered()).cloned().collect();
         let go_on = awaited.is_empty();
         let spent = self.spent;
         self.spent += usage;
         let done = if go_on {
+            let usage = step.usage.unwrap_or_default();
             self.end_step(&mut step, StepStatus::Completed, usage);
             let events = vec![RunEvent::StepEnded(Box::new(step.clone()))];
             self.commit(vec![&step], Vec::new(), None, events).await
@@ -196,8 +215,6 @@ impl Driver {
             self.spent = spent;
             return Err(halt);
         }
-        self.turns += 1;
-        self.said = None;
         Ok(go_on)
     }
 
@@ -207,6 +224,14 @@ impl Driver {
             .tools
             .iter()
             .any(|tool| matches!(tool, Tool::Function { function } if function.name == name))
+    }
+}
+
+/// The calls of a step.
+pub(super) fn calls_of(step: &mut RunStep) -> &mut [ToolCall] {
+    match &mut step.details {
+        StepDetails::ToolCalls { calls } => calls,
+        StepDetails::MessageCreation { .. } => &mut [],
     }
 }
 

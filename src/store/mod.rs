@@ -17,6 +17,7 @@ pub mod runs;
 pub mod threads;
 pub mod uploads;
 pub mod wakes;
+pub mod workspace_files;
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;

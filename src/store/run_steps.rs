@@ -106,3 +106,23 @@ pub async fn tool_calls_since(
     .await?;
     Ok(steps)
 }
+
+/// Whether code has run on this thread.
+pub async fn has_run_code(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    thread: &ThreadId,
+) -> Result<bool, StoreError> {
+    let has = sqlx::query_scalar(
+        r#"select exists (
+             select from run_steps
+             where project_id = $1 and thread_id = $2 and details ->> 'type' = 'tool_calls'
+                 and status = 'completed'
+                 and details::jsonb @> '{"calls": [{"code_interpreter": {}}]}')"#,
+    )
+    .bind(project)
+    .bind(thread)
+    .fetch_one(db)
+    .await?;
+    Ok(has)
+}

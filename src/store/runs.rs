@@ -21,7 +21,7 @@ use crate::domain::message::Message;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::run::{Run, RunConfig, RunState, RunStatus};
 use crate::domain::run_step::{RunStep, StepDetails};
-use crate::domain::tool::ToolCall;
+use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::run_events::Segment;
 use crate::store::{AsWritten, StoreError, json, page};
@@ -392,8 +392,9 @@ pub async fn submit(
 
 fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetails {
     let answer = |mut call: ToolCall| {
-        if let Some((_, output)) = outputs.iter().find(|(id, _)| *id == call.id) {
-            call.function.output = Some(output.clone());
+        let output = outputs.iter().find(|(id, _)| *id == call.id);
+        if let (ToolCallBody::Function(function), Some((_, output))) = (&mut call.body, output) {
+            function.output = Some(output.clone());
         }
         call
     };

@@ -121,6 +121,32 @@ impl Client {
         id(&self.post("/threads", json!({"messages": messages})).await)
     }
 
+    /// A new file for assistants' tools.
+    pub async fn upload(&self, name: &str, content: &str) -> Value {
+        let disposition = "content-disposition: form-data; name=";
+        let text = format!(
+            "--edge\r\n{disposition}\"purpose\"\r\n\r\nassistants\r\n\
+             --edge\r\n{disposition}\"file\"; filename=\"{name}\"\r\n\r\n{content}\r\n--edge--\r\n"
+        );
+        let request = self
+            .request(Method::POST, "/files")
+            .header("content-type", "multipart/form-data; boundary=edge")
+            .body(text);
+        let reply = reply(request).await.expect("the server answers");
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    }
+
+    /// What is in a file.
+    pub async fn content(&self, file: &Value) -> Vec<u8> {
+        let file = file.as_str().expect("an id is text");
+        let request = self.request(Method::GET, &format!("/files/{file}/content"));
+        let response = request.send().await.expect("the server answers");
+        assert_eq!(response.status(), 200, "{file}");
+        let content = soon("the content of a file", response.bytes()).await;
+        content.expect("it comes whole").to_vec()
+    }
+
     /// A new run; its id.
     pub async fn run(&self, thread: &str, assistant: &str) -> String {
         let body = json!({"assistant_id": assistant});

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::app::Server;
 use crate::client::{Client, Events, Reply, id};
 use crate::cluster::Db;
+use crate::fake_worker::{FakeWorker, PICTURE};
 use crate::proxy::{Moment, Proxy};
 use crate::sequence::{self, TERMINAL, text};
 
@@ -24,6 +25,8 @@ enum Scenario {
     Text,
     /// Text, a call, its output, and text again; followed beside the requests.
     Function,
+    /// Code, which writes a file and shows a picture, and text that links to the file.
+    Code,
     /// Cancelled while the message is being streamed.
     Cancel,
 }
@@ -57,6 +60,11 @@ async fn a_function_run_survives_a_kill_at_any_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_run_survives_a_kill_at_any_statement() {
+    survives(Scenario::Code, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_survives_a_kill_at_any_statement() {
     survives(Scenario::Cancel, 6).await;
 }
@@ -83,7 +91,14 @@ async fn survives(scenario: Scenario, at_least: usize) {
 async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usize) -> usize {
     let db = Db::new().await;
     let proxy = Proxy::start(&db).await;
-    let mut server = Server::start_at(&proxy.url, &SETTINGS).await;
+    let worker = FakeWorker::start();
+    let address = worker.address();
+    // One server after the other finds the same files.
+    let blobs = tempfile::tempdir().expect("a folder can be made");
+    let blobs = blobs.path().to_str().expect("our names are text");
+    let more = [("ASSISTD_SANDBOX", &*address), ("ASSISTD_BLOBS", blobs)];
+    let settings = [&SETTINGS[..], &more].concat();
+    let mut server = Server::start_at(&proxy.url, &settings).await;
     let assistant = scenario.assistant(&server.client()).await;
     for statement in (first..).step_by(LANES) {
         let client = server.client();
@@ -100,7 +115,7 @@ async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usiz
             return statement - 1;
         }
         server.wait().await;
-        server = Server::start_at(&proxy.url, &SETTINGS).await;
+        server = Server::start_at(&proxy.url, &settings).await;
         let client = server.client();
         let run = settle(scenario, &client, &thread, &assistant, &heard).await;
         verify(scenario, &client, &db, &thread, &run).await;
@@ -112,7 +127,7 @@ impl Scenario {
     /// The status at the end.
     fn end(self) -> &'static str {
         match self {
-            Self::Text | Self::Function => "completed",
+            Self::Text | Self::Function | Self::Code => "completed",
             Self::Cancel => "cancelled",
         }
     }
@@ -124,6 +139,11 @@ impl Scenario {
                 let function = json!({"name": "get_weather", "parameters": {}});
                 let tools = json!([{"type": "function", "function": function}]);
                 let body = json!({"model": "scripted/weather", "tools": tools});
+                client.assistant_with(body).await
+            }
+            Self::Code => {
+                let tools = json!([{"type": "code_interpreter"}]);
+                let body = json!({"model": "scripted/coder", "tools": tools});
                 client.assistant_with(body).await
             }
             Self::Cancel => client.assistant("slow").await,
@@ -247,6 +267,7 @@ async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, run:
     let (status, spoken) = match scenario {
         Scenario::Text => ("completed", vec!["Hello! How can I help?"]),
         Scenario::Function => ("completed", vec!["Let me look.", "The weather: sunny."]),
+        Scenario::Code => ("completed", vec![CODED]),
         // Nothing if the cancellation came before the first word was stored.
         Scenario::Cancel => ("incomplete", texts.iter().map(String::as_str).collect()),
     };
@@ -265,6 +286,9 @@ async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, run:
         assert!(texts.iter().all(|text| SLOW.starts_with(text)), "{texts:?}");
     }
     verify_steps(scenario, &ended, &steps, answers);
+    if scenario == Scenario::Code {
+        verify_code(client, &steps, &answers[0]).await;
+    }
 
     let told = sequence::check(&client.follow(thread, run, None).await.rest().await);
     assert_eq!(told.run, ended, "the stream ends with the run as it is");
@@ -320,6 +344,10 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
             assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
             assert_eq!(calls[0]["function"]["output"], "sunny");
         }
+        (Scenario::Code, [calls]) => {
+            let calls = &calls["step_details"]["tool_calls"];
+            assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
+        }
         (Scenario::Text | Scenario::Cancel, []) => {}
         _ => panic!("{calls:#?}"),
     }
@@ -331,6 +359,33 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
         assert_eq!(run["usage"][count].as_u64(), Some(sum), "{count}");
     }
 }
+
+/// What the code put out and the message refers to is there, once.
+async fn verify_code(client: &Client, steps: &[Value], answer: &Value) {
+    let call = &steps[0]["step_details"]["tool_calls"][0]["code_interpreter"];
+    let outputs = call["outputs"].as_array().expect("the code has run");
+    let [logs, shown] = outputs.as_slice() else {
+        panic!("{call}");
+    };
+    assert_eq!(logs["logs"], "one\n");
+    let picture = &shown["image"]["file_id"];
+    let [image, text] = answer["content"].as_array().expect("a list").as_slice() else {
+        panic!("{answer}");
+    };
+    assert_eq!(image["image_file"]["file_id"], *picture);
+    assert_eq!(client.content(picture).await, PICTURE);
+    let [link] = text["text"]["annotations"]
+        .as_array()
+        .expect("a list")
+        .as_slice()
+    else {
+        panic!("{answer}");
+    };
+    assert_eq!(client.content(&link["file_path"]["file_id"]).await, b"a,b");
+}
+
+/// What the model `coder` says.
+const CODED: &str = "Here: sandbox:/mnt/data/out.csv.";
 
 /// What the model `slow` says.
 const SLOW: &str = "One two three four five six seven eight nine ten eleven twelve thirteen \

@@ -113,6 +113,14 @@ impl Call {
         Speech(Some(sender))
     }
 
+    /// Calls code_interpreter.
+    pub async fn code(self, code: &str) {
+        let mut speech = self.speak();
+        let arguments = json!({"code": code}).to_string();
+        speech.call(0, "code_interpreter", &[&arguments]).await;
+        speech.finish().await;
+    }
+
     /// Says all of it.
     pub async fn say(self, text: &str) {
         let mut speech = self.speak();
@@ -142,6 +150,21 @@ impl Speech {
     pub async fn say(&mut self, text: &str) {
         let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
         self.chunk(json!([choice]), Value::Null).await;
+    }
+
+    /// Calls a function: the call's position in the turn, its name, and its arguments in pieces.
+    pub async fn call(&mut self, index: usize, name: &str, arguments: &[&str]) {
+        let id = format!("call_{index}");
+        let began = json!({"index": index, "id": id, "type": "function",
+                           "function": {"name": name, "arguments": ""}});
+        let pieces = arguments
+            .iter()
+            .map(|piece| json!({"index": index, "function": {"arguments": piece}}));
+        for call in std::iter::once(began).chain(pieces) {
+            let delta = json!({"tool_calls": [call]});
+            let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+            self.chunk(json!([choice]), Value::Null).await;
+        }
     }
 
     /// Ends the answer, and says that it cost 10 and 5 tokens.

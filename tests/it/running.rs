@@ -28,6 +28,7 @@ pub(crate) fn assistd(data_dir: &Path) -> Command {
     command
         .env("ASSISTD_DATA_DIR", data_dir)
         .env("ASSISTD_LISTEN", "127.0.0.1:0")
+        .env("ASSISTD_SANDBOX", "off")
         .stdin(Stdio::null());
     command
 }

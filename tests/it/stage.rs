@@ -7,7 +7,7 @@ use assistd::domain::ids::{AssistantId, MessageId, ProjectId, RunId, StepId};
 use assistd::domain::message::{Content, Message, MessageStatus, Role};
 use assistd::domain::run::{Run, RunConfig, RunState, RunStatus, Truncation};
 use assistd::domain::run_step::{RunStep, StepDetails, StepStatus};
-use assistd::domain::tool::{FunctionCall, ToolCall, ToolChoice};
+use assistd::domain::tool::{FunctionCall, ToolCall, ToolCallBody, ToolChoice};
 use assistd::store;
 use assistd::store::run_events::Segment;
 use assistd::store::runs::{Claimant, Claimed, Lease, NewRun};
@@ -150,9 +150,7 @@ pub fn message(run: &Run) -> Message {
         incomplete_reason: None,
         ended_at: Some(run.created_at),
         role: Role::Assistant,
-        content: vec![Content::Text {
-            value: "Hello!".into(),
-        }],
+        content: vec![Content::text("Hello!")],
         attachments: Vec::new(),
         assistant: Some(run.assistant.clone()),
         run: Some(run.id.clone()),
@@ -179,14 +177,14 @@ pub fn segment(run: &Run, lease: &Lease) -> Segment {
 
 /// A call that waits for its output.
 pub fn call() -> ToolCall {
-    let function = FunctionCall {
+    let body = ToolCallBody::Function(FunctionCall {
         name: "get_weather".into(),
         arguments: "{}".into(),
         output: None,
-    };
+    });
     ToolCall {
         id: CALL.into(),
-        function,
+        body,
     }
 }
 

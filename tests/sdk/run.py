@@ -1,7 +1,7 @@
 """Starts the server and the validating proxy, runs the suites, prints what failed and one line of counts.
 
 The server is $ASSISTD_BIN, by default target/debug/assistd. It runs twice, each time with its own embedded
-Postgres in a temporary folder: once as usual, and once with runs that expire after seconds.
+Postgres in a temporary folder: once as usual, and once with runs that expire after seconds and without code_interpreter.
 """
 
 import argparse
@@ -25,8 +25,8 @@ ROOT = HERE.parents[1]
 SERVER = os.environ.get("ASSISTD_BIN", str(ROOT / "target" / "debug" / "assistd"))
 START_SECONDS = 60
 STOP_SECONDS = 30
-# The second server also asks for the header that the first leaves optional.
-SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true"}
+# The second server also asks for the header that the first leaves optional, and runs no code.
+SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
 # The counts at the end of a runner's output: pytest's last line, and the summary of node's test runner.
 COUNTS = {

@@ -86,8 +86,7 @@ fn conditional(
 ) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
     let is =
         |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
-    let is_not =
-        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64);
+    let is_not = |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value);
     let without = |argument, bits: i32| {
         SeccompCondition::new(
             argument,

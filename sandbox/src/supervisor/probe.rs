@@ -125,7 +125,10 @@ async fn try_tier(
         WorkerError::Unconfined(format!("{}: {why}{help}", name(tier)))
     };
     let nursery = Nursery::new(settings.clone(), venv, tier);
-    let python = nursery.python().await.map_err(|error| unconfined(&error))?;
+    let python = nursery.python().await.map_err(|error| match error {
+        NoSession::Python(_) => WorkerError::Warmth(error),
+        NoSession::Other(_) => unconfined(&error),
+    })?;
     venv.check_version(&python)?;
     let mut newborn = nursery.make().await.map_err(|error| unconfined(&error))?;
     let mut findings = Findings::default();

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::api::wire::message::MessageObject;
+use crate::api::wire::message::{AnnotationObject, MessageObject};
 use crate::api::wire::run::RunObject;
-use crate::api::wire::run_step::StepObject;
+use crate::api::wire::run_step::{CodeOutputObject, ImageObject, StepObject};
 use crate::domain::event::{ContentDelta, RunEvent, ToolCallDelta};
 use crate::domain::message::MessageStatus;
 use crate::domain::run::{Run, RunStatus};
@@ -125,13 +125,21 @@ struct PartDelta<'a> {
 enum PartKind<'a> {
     Text { text: TextDelta<'a> },
     Refusal { refusal: &'a str },
+    ImageFile { image_file: ImageObject<'a> },
 }
 
 #[derive(Serialize)]
 struct TextDelta<'a> {
     value: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<[(); 0]>,
+    annotations: Option<Vec<AnnotationDelta<'a>>>,
+}
+
+#[derive(Serialize)]
+struct AnnotationDelta<'a> {
+    index: usize,
+    #[serde(flatten)]
+    annotation: AnnotationObject<'a>,
 }
 
 fn message_delta<'a>(
@@ -144,7 +152,21 @@ fn message_delta<'a>(
         ContentDelta::Text(value) => PartKind::Text {
             text: TextDelta {
                 value,
-                annotations: first.then_some([]),
+                annotations: first.then(Vec::new),
+            },
+        },
+        ContentDelta::Annotated { index, annotation } => PartKind::Text {
+            text: TextDelta {
+                value: &annotation.text,
+                annotations: Some(vec![AnnotationDelta {
+                    index: *index,
+                    annotation: AnnotationObject::from(annotation),
+                }]),
+            },
+        },
+        ContentDelta::Image(file) => PartKind::ImageFile {
+            image_file: ImageObject {
+                file_id: file.as_str(),
             },
         },
         ContentDelta::Refusal(refusal) => PartKind::Refusal { refusal },
@@ -173,8 +195,15 @@ struct CallDelta<'a> {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
-    r#type: &'static str,
-    function: FunctionDelta<'a>,
+    #[serde(flatten)]
+    body: CallBodyDelta<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum CallBodyDelta<'a> {
+    Function { function: FunctionDelta<'a> },
+    CodeInterpreter { code_interpreter: CodeDelta<'a> },
 }
 
 #[derive(Serialize)]
@@ -190,25 +219,68 @@ enum FunctionDelta<'a> {
     },
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CodeDelta<'a> {
+    Began {
+        input: &'static str,
+        outputs: [(); 0],
+    },
+    Input {
+        input: &'a str,
+    },
+    Output {
+        outputs: [OutputDelta<'a>; 1],
+    },
+}
+
+#[derive(Serialize)]
+struct OutputDelta<'a> {
+    index: usize,
+    #[serde(flatten)]
+    output: CodeOutputObject<'a>,
+}
+
 fn step_delta<'a>(id: &'a str, index: usize, delta: &'a ToolCallDelta) -> Delta<'a, StepDelta<'a>> {
-    let (call, function) = match delta {
-        ToolCallDelta::FunctionBegan { id, name } => (
-            Some(id.as_str()),
-            FunctionDelta::Began {
+    let function = |function| CallBodyDelta::Function { function };
+    let code = |code_interpreter| CallBodyDelta::CodeInterpreter { code_interpreter };
+    let output = |index, output| {
+        let outputs = [OutputDelta { index, output }];
+        code(CodeDelta::Output { outputs })
+    };
+    let (call, body) = match delta {
+        ToolCallDelta::FunctionBegan { id, name } => {
+            let began = FunctionDelta::Began {
                 name,
                 arguments: "",
                 output: None,
-            },
-        ),
+            };
+            (Some(id.as_str()), function(began))
+        }
         ToolCallDelta::FunctionArguments(arguments) => {
-            (None, FunctionDelta::Arguments { arguments })
+            (None, function(FunctionDelta::Arguments { arguments }))
+        }
+        ToolCallDelta::CodeBegan { id } => {
+            let began = CodeDelta::Began {
+                input: "",
+                outputs: [],
+            };
+            (Some(id.as_str()), code(began))
+        }
+        ToolCallDelta::CodeInput(input) => (None, code(CodeDelta::Input { input })),
+        ToolCallDelta::CodeLogs { output: at, logs } => {
+            (None, output(*at, CodeOutputObject::Logs { logs }))
+        }
+        ToolCallDelta::CodeImage { output: at, file } => {
+            let file_id = file.as_str();
+            let image = ImageObject { file_id };
+            (None, output(*at, CodeOutputObject::Image { image }))
         }
     };
     let call = CallDelta {
         index,
         id: call,
-        r#type: "function",
-        function,
+        body,
     };
     let step_details = StepDetailsDelta {
         r#type: "tool_calls",

@@ -8,8 +8,8 @@ use crate::api::validate::{self, Object, missing};
 use crate::api::wire::seconds;
 use crate::domain::Metadata;
 use crate::domain::message::{
-    Attachment, AttachmentTool, Content, ImageDetail, IncompleteReason, Message, MessageStatus,
-    Role,
+    Annotation, AnnotationTarget, Attachment, AttachmentTool, Content, ImageDetail,
+    IncompleteReason, Message, MessageStatus, Role,
 };
 use crate::store::messages::NewMessage;
 
@@ -91,13 +91,45 @@ enum ContentObject<'a> {
 #[derive(Debug, Serialize)]
 struct TextObject<'a> {
     value: &'a str,
-    annotations: [(); 0],
+    annotations: Vec<AnnotationObject<'a>>,
+}
+
+/// What a stretch of text refers to.
+#[derive(Debug, Serialize)]
+pub struct AnnotationObject<'a> {
+    r#type: &'static str,
+    text: &'a str,
+    start_index: usize,
+    end_index: usize,
+    file_path: FileObject<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileObject<'a> {
+    file_id: &'a str,
+}
+
+impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
+    fn from(annotation: &'a Annotation) -> Self {
+        let AnnotationTarget::FilePath(file) = &annotation.target;
+        Self {
+            r#type: "file_path",
+            text: &annotation.text,
+            start_index: annotation.start,
+            end_index: annotation.end,
+            file_path: FileObject {
+                file_id: file.as_str(),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct ImageFileObject<'a> {
     file_id: &'a str,
-    detail: ImageDetail,
+    /// Only of pictures that a client sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<ImageDetail>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,10 +141,10 @@ struct ImageUrlObject<'a> {
 impl<'a> From<&'a Content> for ContentObject<'a> {
     fn from(content: &'a Content) -> Self {
         match content {
-            Content::Text { value } => Self::Text {
+            Content::Text { value, annotations } => Self::Text {
                 text: TextObject {
                     value,
-                    annotations: [],
+                    annotations: annotations.iter().map(AnnotationObject::from).collect(),
                 },
             },
             Content::Refusal { refusal } => Self::Refusal { refusal },
@@ -179,7 +211,7 @@ fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
             if value.is_empty() {
                 Err(empty())
             } else {
-                Ok(vec![Content::Text { value }])
+                Ok(vec![Content::text(value)])
             }
         }
         Value::Array(parts) if parts.is_empty() => Err(empty()),
@@ -216,14 +248,12 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
         ("high", ImageDetail::High),
     ];
     let content = match kind {
-        PartKindIn::Text => Content::Text {
-            value: part.required_string("text", TEXT_MAX)?,
-        },
+        PartKindIn::Text => Content::text(part.required_string("text", TEXT_MAX)?),
         PartKindIn::ImageFile => {
             let path = part.path("image_file");
             let mut image = part.object("image_file")?.ok_or_else(|| missing(&path))?;
             let file = image.required_id("file_id")?;
-            let detail = image.word("detail", &details)?.unwrap_or_default();
+            let detail = Some(image.word("detail", &details)?.unwrap_or_default());
             image.finish()?;
             Content::ImageFile { file, detail }
         }

@@ -14,7 +14,7 @@ use crate::domain::ids::AssistantId;
 use crate::domain::run::{
     Run, RunConfig, RunError, RunIncompleteReason, RunState, RunStatus, Truncation, Usage,
 };
-use crate::domain::tool::{Tool, ToolCall, ToolChoice};
+use crate::domain::tool::{Tool, ToolCall, ToolCallBody, ToolChoice};
 use crate::store::messages::NewMessage;
 
 /// A run.
@@ -134,15 +134,19 @@ impl<'a> RequiredAction<'a> {
         if calls.is_empty() {
             return None;
         }
-        let call = |call: &'a ToolCall| RequiredCall {
-            id: &call.id,
-            r#type: "function",
-            function: RequiredFunction {
-                name: &call.function.name,
-                arguments: &call.function.arguments,
-            },
+        let call = |call: &'a ToolCall| match &call.body {
+            ToolCallBody::Function(function) => Some(RequiredCall {
+                id: &call.id,
+                r#type: "function",
+                function: RequiredFunction {
+                    name: &function.name,
+                    arguments: &function.arguments,
+                },
+            }),
+            // Never the caller's to answer.
+            ToolCallBody::CodeInterpreter(_) => None,
         };
-        let tool_calls = calls.iter().map(call).collect();
+        let tool_calls = calls.iter().filter_map(call).collect();
         Some(Self {
             r#type: "submit_tool_outputs",
             submit_tool_outputs: RequiredCalls { tool_calls },
@@ -361,20 +365,26 @@ impl CreateRun {
     }
 }
 
-/// A run offers the model nothing that this server cannot do, and a forced choice must exist.
+/// A run offers the model nothing that this server cannot do, no two tools of one name, and a
+/// forced choice must exist.
 fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
-    for tool in &config.tools {
-        let name = match tool {
-            Tool::CodeInterpreter => "code_interpreter",
-            Tool::FileSearch { .. } => "file_search",
-            Tool::Function { .. } => continue,
-        };
-        return Err(ApiError::invalid(format!(
-            "The tool '{name}' is not available on this server: it is not part of this version. \
-             Pass other `tools` to this run, or take it off the assistant."
-        ))
+    let search = |tool: &Tool| matches!(tool, Tool::FileSearch { .. });
+    if config.tools.iter().any(search) {
+        return Err(ApiError::invalid(
+            "The tool 'file_search' is not available on this server: it is not part of this \
+             version. Pass other `tools` to this run, or take it off the assistant.",
+        )
         .param("tools")
         .code("unsupported_tool"));
+    }
+    let namesake = |tool: &Tool| matches!(tool, Tool::Function { function } if function.name == "code_interpreter");
+    if config.tools.contains(&Tool::CodeInterpreter) && config.tools.iter().any(namesake) {
+        return Err(ApiError::invalid(
+            "Invalid 'tools': a function cannot be named 'code_interpreter' beside the tool of \
+             that name, because models could not tell them apart.",
+        )
+        .param("tools")
+        .code("invalid_value"));
     }
     let offered = match &config.tool_choice {
         ToolChoice::None | ToolChoice::Auto => true,

@@ -7,7 +7,7 @@ use crate::api::wire::seconds;
 use crate::domain::Metadata;
 use crate::domain::run::RunError;
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::ToolCall;
+use crate::domain::tool::{CodeOutput, ToolCall, ToolCallBody};
 
 /// A run step.
 #[derive(Debug, Serialize)]
@@ -89,8 +89,15 @@ struct CreatedMessage<'a> {
 #[derive(Debug, Serialize)]
 struct CallObject<'a> {
     id: &'a str,
-    r#type: &'static str,
-    function: FunctionObject<'a>,
+    #[serde(flatten)]
+    body: CallBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum CallBody<'a> {
+    Function { function: FunctionObject<'a> },
+    CodeInterpreter { code_interpreter: CodeObject<'a> },
 }
 
 #[derive(Debug, Serialize)]
@@ -100,17 +107,76 @@ struct FunctionObject<'a> {
     output: Option<&'a str>,
 }
 
-impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
-    fn from(details: &'a StepDetails) -> Self {
-        let call = |call: &'a ToolCall| CallObject {
-            id: &call.id,
-            r#type: "function",
-            function: FunctionObject {
-                name: &call.function.name,
-                arguments: &call.function.arguments,
-                output: call.function.output.as_deref(),
+#[derive(Debug, Serialize)]
+struct CodeObject<'a> {
+    input: &'a str,
+    outputs: Vec<CodeOutputObject<'a>>,
+}
+
+/// Something a cell put out.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum CodeOutputObject<'a> {
+    /// Text.
+    Logs {
+        /// The text.
+        logs: &'a str,
+    },
+    /// A picture.
+    Image {
+        /// The stored file.
+        image: ImageObject<'a>,
+    },
+}
+
+/// A picture that code put out.
+#[derive(Debug, Serialize)]
+pub struct ImageObject<'a> {
+    /// The stored file.
+    pub file_id: &'a str,
+}
+
+impl<'a> From<&'a CodeOutput> for CodeOutputObject<'a> {
+    fn from(output: &'a CodeOutput) -> Self {
+        match output {
+            CodeOutput::Logs(logs) => Self::Logs { logs },
+            CodeOutput::Image(file) => Self::Image {
+                image: ImageObject {
+                    file_id: file.as_str(),
+                },
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a ToolCall> for CallObject<'a> {
+    fn from(call: &'a ToolCall) -> Self {
+        let body = match &call.body {
+            ToolCallBody::Function(call) => CallBody::Function {
+                function: FunctionObject {
+                    name: &call.name,
+                    arguments: &call.arguments,
+                    output: call.output.as_deref(),
+                },
+            },
+            ToolCallBody::CodeInterpreter(call) => CallBody::CodeInterpreter {
+                code_interpreter: CodeObject {
+                    input: &call.input,
+                    outputs: call
+                        .outputs
+                        .iter()
+                        .flatten()
+                        .map(CodeOutputObject::from)
+                        .collect(),
+                },
             },
         };
+        Self { id: &call.id, body }
+    }
+}
+
+impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
+    fn from(details: &'a StepDetails) -> Self {
         match details {
             StepDetails::MessageCreation { message } => Self::MessageCreation {
                 message_creation: CreatedMessage {
@@ -118,7 +184,7 @@ impl<'a> From<&'a StepDetails> for DetailsObject<'a> {
                 },
             },
             StepDetails::ToolCalls { calls } => Self::ToolCalls {
-                tool_calls: calls.iter().map(call).collect(),
+                tool_calls: calls.iter().map(CallObject::from).collect(),
             },
         }
     }

@@ -127,6 +127,7 @@ fn matches(when: &When, prompt: &Prompt) -> Option<Found> {
         user,
         history,
         instructions,
+        file,
         offers,
         result,
         turn,
@@ -163,10 +164,18 @@ fn matches(when: &When, prompt: &Prompt) -> Option<Found> {
             })?)
         }
     };
+    let file = match file {
+        None => None,
+        Some(regex) => {
+            let mut paths = prompt.files.iter();
+            Some(paths.find_map(|path| Some((path.clone(), captured(regex, path)?)))?)
+        }
+    };
     Some(Found {
         user: first_match(user.as_ref(), [prompt.user.as_str()])?,
         history: first_match(history.as_ref(), prompt.history.iter().map(String::as_str))?,
         instructions: first_match(instructions.as_ref(), [prompt.instructions.as_str()])?,
+        file,
         result,
     })
 }

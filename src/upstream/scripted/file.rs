@@ -41,6 +41,7 @@ pub(super) struct WhenFile {
     pub(super) user: Option<String>,
     pub(super) history: Option<String>,
     pub(super) instructions: Option<String>,
+    pub(super) file: Option<String>,
     #[serde(default)]
     pub(super) offers: Vec<String>,
     pub(super) tool_result: Option<ToolResultFile>,

@@ -12,6 +12,9 @@ use super::prompt::ToolChoice;
 /// Most calls to one function in one answer.
 const CALL_LIMIT: usize = 8;
 
+/// The built-in tool whose argument, code, cannot be made from a message.
+const CODE_INTERPRETER: &str = "code_interpreter";
+
 /// Words that say nothing about what a function is for.
 const STOP_WORDS: &[&str] = &[
     "all",
@@ -82,7 +85,12 @@ pub(super) fn calls(prompt: &Prompt) -> Vec<ToolCall> {
         ToolChoice::Function(name) => function.name == *name,
         ToolChoice::Auto | ToolChoice::None | ToolChoice::Required => true,
     };
-    let functions: Vec<&Function> = prompt.functions.iter().filter(allowed).collect();
+    let functions: Vec<&Function> = prompt
+        .functions
+        .iter()
+        .filter(|function| function.name != CODE_INTERPRETER)
+        .filter(allowed)
+        .collect();
     let hints = Hints::of(&prompt.user);
     let chosen = by_name(&functions, &said);
     let chosen = if chosen.is_empty() {

@@ -2,6 +2,10 @@
 
 use serde_json::Value;
 
+/// The line of the system message that the files for code_interpreter follow, one a line:
+/// `- /mnt/data/sales.csv (also /mnt/data/file-abc)`.
+const FILES_HEADING: &str = "Files available to code_interpreter:";
+
 /// A request, taken apart.
 #[derive(Debug)]
 pub(super) struct Prompt {
@@ -12,6 +16,9 @@ pub(super) struct Prompt {
     pub(super) history: Vec<String>,
     /// System and developer messages.
     pub(super) instructions: String,
+    /// The paths of the files for code_interpreter by their own names: first those that the user's
+    /// message names, each kind latest first.
+    pub(super) files: Vec<String>,
     /// The tool results at the very end of the conversation.
     pub(super) results: Vec<ToolResult>,
     /// How many user messages there are: 1 in the first turn of a conversation.
@@ -90,11 +97,14 @@ impl Prompt {
             .filter(|message| role(message, "system") || role(message, "developer"))
             .map(|message| text(&message["content"]))
             .collect();
+        let user = user.pop().unwrap_or_default();
+        let instructions = instructions.join("\n");
         Ok(Self {
             model: request["model"].as_str().unwrap_or_default().to_owned(),
-            user: user.pop().unwrap_or_default(),
+            files: files(&instructions, &user),
+            user,
             history,
-            instructions: instructions.join("\n"),
+            instructions,
             results: results(messages),
             turn,
             step: since_user
@@ -166,6 +176,26 @@ fn results(messages: &[Value]) -> Vec<ToolResult> {
             }
         })
         .collect()
+}
+
+fn files(instructions: &str, user: &str) -> Vec<String> {
+    let user = user.to_lowercase();
+    let lines = instructions
+        .lines()
+        .skip_while(|line| *line != FILES_HEADING)
+        .skip(1);
+    let mut files: Vec<String> = lines
+        .map_while(|line| line.strip_prefix("- "))
+        .map(|line| line.rsplit_once(" (also ").map_or(line, |(path, _)| path))
+        .map(str::to_owned)
+        .collect();
+    files.reverse();
+    let named = |path: &String| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        user.contains(&name.to_lowercase())
+    };
+    files.sort_by_key(|path| !named(path));
+    files
 }
 
 fn functions(tools: &Value) -> Vec<Function> {

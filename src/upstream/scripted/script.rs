@@ -47,6 +47,7 @@ pub(super) struct When {
     pub(super) user: Option<Regex>,
     pub(super) history: Option<Regex>,
     pub(super) instructions: Option<Regex>,
+    pub(super) file: Option<Regex>,
     pub(super) offers: Vec<String>,
     pub(super) result: Option<ResultCondition>,
     pub(super) turn: Count,
@@ -302,6 +303,7 @@ impl When {
             Source::User => self.user.as_ref(),
             Source::History => self.history.as_ref(),
             Source::Instructions => self.instructions.as_ref(),
+            Source::File => self.file.as_ref(),
             Source::Result => self
                 .result
                 .as_ref()
@@ -322,6 +324,7 @@ fn compile_when(file: WhenFile) -> Result<When, String> {
         user,
         history,
         instructions,
+        file,
         offers,
         tool_result,
         turn,
@@ -343,6 +346,7 @@ fn compile_when(file: WhenFile) -> Result<When, String> {
         user: regex("user", user)?,
         history: regex("history", history)?,
         instructions: regex("instructions", instructions)?,
+        file: regex("file", file)?,
         offers,
         result,
         turn,

@@ -15,6 +15,8 @@ pub(super) struct Found {
     pub(super) user: Captured,
     pub(super) history: Captured,
     pub(super) instructions: Captured,
+    /// The path of the file that matched, and its captures.
+    pub(super) file: Option<(String, Captured)>,
     /// Which of the prompt's tool results matched, and its captures.
     pub(super) result: Option<(usize, Captured)>,
 }
@@ -31,9 +33,16 @@ enum Part {
     Placeholder {
         source: Source,
         pick: Pick,
-        /// Whether the value is JSON text that stands for itself where it stands alone.
-        json: bool,
+        filter: Option<Filter>,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    /// The value is JSON text that stands for itself where it stands alone.
+    Json,
+    /// The value becomes a string literal, in double quotes and escaped as in JSON.
+    Quoted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +50,7 @@ pub(super) enum Source {
     User,
     History,
     Instructions,
+    File,
     Result,
     Arguments,
     Results,
@@ -91,7 +101,17 @@ impl Template {
             .iter()
             .map(|part| match part {
                 Part::Text(text) => text.clone(),
-                Part::Placeholder { source, pick, .. } => value(*source, pick, prompt, found),
+                Part::Placeholder {
+                    source,
+                    pick,
+                    filter,
+                } => {
+                    let value = value(*source, pick, prompt, found);
+                    match filter {
+                        Some(Filter::Quoted) => Value::String(value).to_string(),
+                        Some(Filter::Json) | None => value,
+                    }
+                }
             })
             .collect()
     }
@@ -100,24 +120,29 @@ impl Template {
     pub(super) fn fill_value(&self, prompt: &Prompt, found: &Found) -> Value {
         let text = self.fill(prompt, found);
         match self.parts.as_slice() {
-            [Part::Placeholder { json: true, .. }] => {
-                serde_json::from_str(&text).unwrap_or(Value::String(text))
-            }
+            [
+                Part::Placeholder {
+                    filter: Some(Filter::Json),
+                    ..
+                },
+            ] => serde_json::from_str(&text).unwrap_or(Value::String(text)),
             _ => Value::String(text),
         }
     }
 }
 
 fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<Part, String> {
-    let (reference, json) = match inside.split_once('|') {
-        None => (inside, false),
-        Some((reference, filter)) if filter.trim() == "json" => (reference, true),
-        Some((_, filter)) => {
-            return Err(format!(
-                "there is no filter `{}`, only `json`",
-                filter.trim()
-            ));
-        }
+    let (reference, filter) = match inside.split_once('|') {
+        None => (inside, None),
+        Some((reference, filter)) => match filter.trim() {
+            "json" => (reference, Some(Filter::Json)),
+            "quoted" => (reference, Some(Filter::Quoted)),
+            other => {
+                return Err(format!(
+                    "there is no filter `{other}`, only `json` and `quoted`"
+                ));
+            }
+        },
     };
     let reference = reference.trim();
     let (name, pick) = if let Some((name, pointer)) = reference.split_once(':') {
@@ -134,6 +159,7 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
         "user" => Source::User,
         "history" => Source::History,
         "instructions" => Source::Instructions,
+        "file" => Source::File,
         "result" => Source::Result,
         "arguments" => Source::Arguments,
         "results" => Source::Results,
@@ -145,7 +171,7 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
     match (&pick, source) {
         (
             Pick::Capture(group),
-            Source::User | Source::History | Source::Instructions | Source::Result,
+            Source::User | Source::History | Source::Instructions | Source::File | Source::Result,
         ) => {
             if !captures(source, group) {
                 let field = if source == Source::Result {
@@ -160,7 +186,11 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
         (Pick::Pointer(_), Source::Result | Source::Arguments) | (Pick::Whole, _) => {}
         (Pick::Pointer(_), _) => return Err(format!("`{name}` is not JSON")),
     }
-    Ok(Part::Placeholder { source, pick, json })
+    Ok(Part::Placeholder {
+        source,
+        pick,
+        filter,
+    })
 }
 
 fn value(source: Source, pick: &Pick, prompt: &Prompt, found: &Found) -> String {
@@ -172,6 +202,10 @@ fn value(source: Source, pick: &Pick, prompt: &Prompt, found: &Found) -> String 
         Source::User => &found.user,
         Source::History => &found.history,
         Source::Instructions => &found.instructions,
+        Source::File => match &found.file {
+            Some((_, captured)) => captured,
+            None => return String::new(),
+        },
         Source::Result => match &found.result {
             Some((_, captured)) => captured,
             None => return String::new(),
@@ -184,6 +218,11 @@ fn value(source: Source, pick: &Pick, prompt: &Prompt, found: &Found) -> String 
         Source::User => prompt.user.clone(),
         Source::History => captured.get("0").cloned().unwrap_or_default(),
         Source::Instructions => prompt.instructions.clone(),
+        Source::File => found
+            .file
+            .as_ref()
+            .map(|(path, _)| path.clone())
+            .unwrap_or_default(),
         Source::Result => result
             .map(|result| result.output.clone())
             .unwrap_or_default(),

@@ -11,6 +11,8 @@ use crate::upstream::UpstreamError;
 use crate::upstream::Usage;
 use crate::upstream::decode;
 
+mod analyst;
+
 /// What one streamed turn gave, put together.
 #[derive(Debug, Default, PartialEq)]
 struct Turn {
@@ -594,7 +596,11 @@ fn a_wrong_script_is_told_what_is_wrong_and_where() {
         ),
         (
             rule("{ then: { text: '{{user | upper}}' } }"),
-            "there is no filter `upper`, only `json`",
+            "there is no filter `upper`, only `json` and `quoted`",
+        ),
+        (
+            rule("{ when: { user: '(?P<name>x)' }, then: { text: '{{file.name}}' } }"),
+            "then.text: `{{file.name}}`: `when.file` has no group `name`",
         ),
         (
             rule("{ then: { tool_calls: [{ name: f, arguments: { a: '{{x}}' } }] } }"),
@@ -634,12 +640,23 @@ async fn the_documentation_shows_scripts_that_work() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next());
     let scripts: Vec<Scripted> = blocks.map(scripted).collect();
-    let [weather, flaky] = scripts.as_slice() else {
-        panic!("two scripts")
+    let [weather, counter, flaky] = scripts.as_slice() else {
+        panic!("three scripts")
     };
     let asked = json!({ "model": "scripted/weather", "messages": user("Weather in Oslo?") });
     let call = ("get_weather".to_owned(), r#"{"city":"Oslo"}"#.to_owned());
     assert_eq!(ask(weather, asked).await.calls, [call]);
+    let files = "Files available to code_interpreter:\n- /mnt/data/a.csv (also /mnt/data/file-1)";
+    let asked = json!({
+        "model": "scripted/counter",
+        "messages": [{"role": "system", "content": files}, {"role": "user", "content": "Count"}],
+        "tools": [function("code_interpreter", json!({}))],
+    });
+    let calls = ask(counter, asked).await.calls;
+    assert!(
+        calls[0].1.contains(r#"open(\"/mnt/data/a.csv\").read()"#),
+        "{calls:?}"
+    );
     let asked = json!({ "model": "scripted/flaky", "messages": user("break off") });
     assert_eq!(ask(flaky, asked).await.text, "This answer is");
 }

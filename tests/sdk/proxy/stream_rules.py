@@ -150,7 +150,7 @@ class StreamRules:
                 self._same("arguments", call["function"]["arguments"], pieces["arguments"])
             if call["type"] == "code_interpreter":
                 self._same("code", call["code_interpreter"]["input"], pieces["input"])
-                self._same("outputs", len(call["code_interpreter"]["outputs"]), pieces["outputs"])
+                self._same("outputs", call["code_interpreter"]["outputs"], pieces["outputs"])
 
     def _step_delta(self, event):
         if not self.step or self.step.created["id"] != event["id"]:
@@ -166,18 +166,28 @@ class StreamRules:
             if delta["index"] != len(calls):
                 self._broken(f"tool call index {delta['index']} begins, {len(calls)} was due")
             self._new_id(delta["id"])
-            calls.append({"id": delta["id"], "name": body.get("name"), "arguments": "", "input": "", "outputs": 0})
-        elif delta["index"] != len(calls) - 1:
-            self._broken(f"a piece of tool call {delta['index']} while {len(calls) - 1} is open")
-        if not calls:
+            calls.append({"id": delta["id"], "name": body.get("name"), "arguments": "", "input": "", "outputs": []})
+        elif delta["index"] >= len(calls):
+            self._broken(f"a piece of tool call {delta['index']}, which has not begun")
             return
-        call = calls[-1]
+        elif delta["index"] != len(calls) - 1 and not body.get("outputs"):
+            self._broken(f"a piece of tool call {delta['index']} while {len(calls) - 1} is open")
+        call = calls[delta["index"]]
         call["arguments"] += body.get("arguments", "")
+        if call["outputs"] and body.get("input"):
+            self._broken("code goes on after its first output")
         call["input"] += body.get("input", "")
         for output in body.get("outputs", []):
-            if output["index"] != call["outputs"]:
-                self._broken(f"output index {output['index']}, {call['outputs']} was due")
-            call["outputs"] += 1
+            self._output_delta(call["outputs"], output)
+
+    def _output_delta(self, outputs, delta):
+        output = {key: value for key, value in delta.items() if key != "index"}
+        if delta["index"] == len(outputs):
+            outputs.append(output)
+        elif delta["index"] != len(outputs) - 1 or outputs[-1]["type"] != "logs" or delta["type"] != "logs":
+            self._broken(f"output index {delta['index']} ({delta['type']}), {len(outputs)} was due")
+        else:
+            outputs[-1]["logs"] += delta["logs"]
 
     # messages
 

@@ -110,6 +110,48 @@ def test_only_a_run_that_is_read_again_goes_on_after_requires_action():
     assert rules["createRun"].violations
 
 
+def code_stream(deltas, outputs):
+    """A stream with one call of code_interpreter, made of these deltas, that ends with these outputs."""
+    step = STEP | {"step_details": {"type": "tool_calls", "tool_calls": []}}
+    final = {"id": "call_1", "type": "code_interpreter", "code_interpreter": {"input": "1+1", "outputs": outputs}}
+    begin = {"index": 0, "id": "call_1", "type": "code_interpreter", "code_interpreter": {"input": "1", "outputs": []}}
+    more = [{"index": 0, "type": "code_interpreter", "code_interpreter": delta} for delta in deltas]
+    pieces = [{"id": "step_1", "delta": {"step_details": {"type": "tool_calls", "tool_calls": [call]}}} for call in [begin, *more]]
+    return good_stream()[:3] + [
+        ("thread.run.step.created", step),
+        ("thread.run.step.in_progress", step),
+        *[("thread.run.step.delta", piece) for piece in pieces],
+        ("thread.run.step.completed", STEP | {"step_details": {"type": "tool_calls", "tool_calls": [final]}}),
+        ("thread.run.completed", RUN),
+        ("done", "[DONE]"),
+    ]
+
+
+def logs(index, text):
+    return {"outputs": [{"index": index, "type": "logs", "logs": text}]}
+
+
+PICTURE = {"type": "image", "image": {"file_id": "file-1"}}
+
+
+@pytest.mark.parametrize(
+    "deltas, good",
+    [
+        ([{"input": "+1"}, logs(0, "2"), logs(0, "\n"), {"outputs": [{"index": 1} | PICTURE]}], True),
+        ([{"input": "+1"}, logs(0, "2"), {"outputs": [{"index": 1} | PICTURE]}], False),
+        ([{"input": "+1"}, logs(0, "2\n"), {"outputs": [{"index": 0} | PICTURE]}], False),
+        ([{"input": "+1"}, logs(1, "2\n"), {"outputs": [{"index": 2} | PICTURE]}], False),
+        ([logs(0, "2\n"), {"input": "+1"}, {"outputs": [{"index": 1} | PICTURE]}], False),
+        ([logs(0, "2\n"), {"outputs": [{"index": 1} | PICTURE]}], False),
+    ],
+)
+def test_the_pieces_of_a_code_call_make_up_its_end(deltas, good):
+    rules = StreamRules("createRun")
+    for name, data in code_stream(deltas, [{"type": "logs", "logs": "2\n"}, PICTURE]):
+        rules.event(name, data)
+    assert (rules.violations == []) == good, rules.violations
+
+
 def test_a_stream_that_was_cut_by_its_reader_is_no_violation():
     rules = StreamRules("createRun")
     for name, data in good_stream()[:8]:

@@ -60,6 +60,12 @@ def test_function_calls_and_their_outputs(post):
     assert_transcript(second.body, "submit_tool_outputs")
 
 
+def test_code_and_all_that_can_come_of_it(post):
+    assistant_id, thread_id = scene(post, "coder", tools=[{"type": "code_interpreter"}])
+    answer = post(f"/threads/{thread_id}/runs", {"assistant_id": assistant_id, "stream": True})
+    assert_transcript(answer.body, "code_interpreter")
+
+
 def test_a_run_is_cancelled(post, request):
     assistant_id, thread_id = scene(post, "slow")
     path = f"/threads/{thread_id}/runs"

@@ -2,7 +2,7 @@
 
 A transcript (golden/*.yaml) lists the events in order. An event names the fields that differ from the base
 object of its kind (golden/objects.yaml). Before the comparison ids become `run_1`, `msg_2`, … by order of
-appearance, times become `T`, counts of tokens `N`, and the pieces of one text or one argument are joined into one
+appearance (`file-1` for files), times become `T`, counts of tokens `N`, and the pieces of one text or one argument are joined into one
 event. Names, values and the order of keys are then compared exactly.
 """
 
@@ -14,8 +14,10 @@ import yaml
 
 GOLDEN = Path(__file__).parent / "golden"
 # Long enough not to be the name of a field, such as `run_id`.
-ID = re.compile(r"\b(?:(asst|thread|run|step|msg)_[A-Za-z0-9]{12,}|(call)_[A-Za-z0-9-]+)")
+ID = re.compile(r"\b(?:(asst_|thread_|run_|step_|msg_|file-)[A-Za-z0-9]{12,}|(call_)[A-Za-z0-9-]+)")
 ANY = "ANY"
+# What the deltas of a tool call add to, by the call's type.
+PIECES = {"function": "arguments", "code_interpreter": "input"}
 
 
 def expected(name):
@@ -46,7 +48,7 @@ def _with_short_ids(events):
         kind = match[1] or match[2]
         if match[0] not in names:
             counts[kind] = counts.get(kind, 0) + 1
-            names[match[0]] = f"{kind}_{counts[kind]}"
+            names[match[0]] = f"{kind}{counts[kind]}"
         return names[match[0]]
 
     return [(name, json.loads(ID.sub(short, json.dumps(data)))) for name, data in events]
@@ -81,14 +83,18 @@ def _piece(name, data):
         text = _part(data).get("text", {})
         return text.get("value") if list(text) == ["value"] else None
     if name == "thread.run.step.delta":
-        function = _part(data).get("function", {})
-        return function.get("arguments") if list(function) == ["arguments"] else None
+        call = _part(data)
+        for body, field in PIECES.items():
+            if list(call.get(body, {})) == [field]:
+                return call[body][field]
     return None
 
 
 def _goes_on(before, data):
-    # The event that begins a tool call stays by itself: it has the id, and no arguments yet.
-    return _place(before) == _place(data) and "id" not in _part(before)
+    # The event that begins a tool call stays by itself: it has the id, and no arguments yet. So does a reference.
+    part = _part(before)
+    alone = "id" in part or part.get("text", {}).get("annotations") or "outputs" in part.get("code_interpreter", {})
+    return _place(before) == _place(data) and not alone
 
 
 def _place(data):
@@ -103,7 +109,8 @@ def _append(before, piece):
     if "content" in before["delta"]:
         _part(before)["text"]["value"] += piece
     else:
-        _part(before)["function"]["arguments"] += piece
+        call = _part(before)
+        call[call["type"]][PIECES[call["type"]]] += piece
 
 
 def differences(actual, wanted):

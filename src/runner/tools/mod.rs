@@ -1,0 +1,5 @@
+//! Tools that the server runs itself: what models are told of them, and what models say to them.
+
+pub(super) mod code_argument;
+pub(super) mod code_interpreter;
+pub(super) mod workspace;

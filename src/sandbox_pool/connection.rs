@@ -1,0 +1,202 @@
+//! One connection to a worker.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use sandbox_protocol::{
+    Frame, FrameError, HEADER_BYTES, Report, Request, Response, VERSION, parse_header,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::sandbox_pool::SandboxError;
+
+/// Where a worker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    /// Reads `unix:/path` or `tcp:host:port`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(("tcp", place)) if place.contains(':') => Ok(Self::Tcp(place.to_owned())),
+            _ => Err("expected unix:/PATH or tcp:HOST:PORT"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(place) => write!(f, "tcp:{place}"),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection, and who is at the other end.
+pub(super) struct Connection {
+    stream: BufReader<Box<dyn Stream>>,
+    peer: String,
+}
+
+/// What became of the wish for a session.
+#[derive(Debug)]
+pub(super) enum Opening {
+    /// It is there.
+    Opened {
+        /// Whether it was made just now.
+        fresh: bool,
+        /// Files that were put into it.
+        tags: Vec<String>,
+    },
+    /// It is not there, and was not to be made.
+    Absent,
+    /// There is no place.
+    Busy,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) async fn dial(address: &Address) -> Result<Self, SandboxError> {
+        let peer = address.to_string();
+        let failed = |error: std::io::Error| {
+            SandboxError::Unavailable(format!("cannot connect to {peer}: {error}"))
+        };
+        let stream: Box<dyn Stream> = match address {
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
+            Address::Tcp(place) => {
+                let stream = TcpStream::connect(place).await.map_err(failed)?;
+                // Requests are small and waited for.
+                stream.set_nodelay(true).map_err(failed)?;
+                Box::new(stream)
+            }
+        };
+        Ok(Self {
+            stream: BufReader::new(stream),
+            peer,
+        })
+    }
+
+    pub(super) async fn hello(&mut self, token: Option<&str>) -> Result<Report, SandboxError> {
+        self.send(&Request::Hello {
+            version: VERSION,
+            token: token.map(str::to_owned),
+        })
+        .await?;
+        match self.receive().await? {
+            Response::Hello(report) => Ok(report),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    pub(super) async fn open(&mut self, name: &str, create: bool) -> Result<Opening, SandboxError> {
+        let session = name.to_owned();
+        self.send(&Request::Open { session, create }).await?;
+        match self.receive().await? {
+            Response::Opened { fresh, tags } => Ok(Opening::Opened { fresh, tags }),
+            Response::Absent => Ok(Opening::Absent),
+            Response::Busy => Ok(Opening::Busy),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    pub(super) async fn send(&mut self, request: &Request) -> Result<(), SandboxError> {
+        let frame = Frame::message(request);
+        self.write(frame).await
+    }
+
+    /// Sends a piece of a file.
+    pub(super) async fn send_data(&mut self, data: &[u8]) -> Result<(), SandboxError> {
+        self.write(Ok(Frame::Data(data.to_vec()))).await
+    }
+
+    async fn write(&mut self, frame: Result<Frame, FrameError>) -> Result<(), SandboxError> {
+        let bytes = frame.and_then(|frame| frame.encode());
+        let bytes = bytes.map_err(|error| self.lost(&error))?;
+        let written = self.stream.write_all(&bytes).await;
+        written.map_err(|error| self.lost(&error))
+    }
+
+    pub(super) async fn receive(&mut self) -> Result<Response, SandboxError> {
+        let frame = self.frame().await?;
+        frame.read().map_err(|error| self.lost(&error))
+    }
+
+    /// A piece of a file or picture.
+    pub(super) async fn receive_data(&mut self) -> Result<Vec<u8>, SandboxError> {
+        match self.frame().await? {
+            Frame::Data(data) => Ok(data),
+            Frame::Message(_) => Err(self.lost(&FrameError::OutOfTurn)),
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, SandboxError> {
+        let mut header = [0; HEADER_BYTES];
+        let read = self.stream.read_exact(&mut header).await;
+        read.map_err(|error| self.lost(&error))?;
+        let (kind, length) = parse_header(header).map_err(|error| self.lost(&error))?;
+        let mut body = vec![0; length];
+        let read = self.stream.read_exact(&mut body).await;
+        read.map_err(|error| self.lost(&error))?;
+        Frame::new(kind, body).map_err(|error| self.lost(&error))
+    }
+
+    /// What to make of an answer that was not expected.
+    pub(super) fn unexpected(&self, response: Response) -> SandboxError {
+        match response {
+            Response::Refused { message } => SandboxError::Refused(message),
+            _ => self.lost(&FrameError::OutOfTurn),
+        }
+    }
+
+    fn lost(&self, error: &dyn fmt::Display) -> SandboxError {
+        SandboxError::Lost(format!("{}: {error}", self.peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for text in [
+            "unix:/run/sandbox.sock",
+            "tcp:sandbox:7000",
+            "tcp:[::1]:7000",
+        ] {
+            let address: Address = text.parse().expect("it is one");
+            assert_eq!(address.to_string(), text);
+        }
+        for text in [
+            "",
+            "unix:relative",
+            "tcp:host",
+            "http://host:1",
+            "/run/sandbox.sock",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

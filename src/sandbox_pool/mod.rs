@@ -1,0 +1,225 @@
+//! Sandbox workers: found or started, and asked for sessions. The server itself never runs Python.
+//!
+//! A thread's session is on the worker that its name picks, so that every process of the server
+//! finds it without asking the others.
+
+mod connection;
+mod embedded;
+mod session;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbox_protocol::Report;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use connection::{Connection, Opening};
+
+pub use connection::Address;
+pub use embedded::{Embedded, Program};
+pub use session::{CellEvent, Session};
+
+/// How long a run waits for a session while all are at work, or for a worker to be there.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Pause between two tries.
+const RETRY_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a worker may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why code cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// There is no worker.
+    #[error("The code interpreter is not available: {0}")]
+    Unavailable(String),
+    /// All sessions of all workers are at work.
+    #[error("The code interpreter is busy: all its sessions are in use. Please try again later.")]
+    Busy,
+    /// A worker would not do something.
+    #[error("The code interpreter refused: {0}")]
+    Refused(String),
+    /// The connection ended, or what came is not understood.
+    #[error("The connection to the code interpreter was lost: {0}")]
+    Lost(String),
+    /// A file for the session could not be read.
+    #[error("A file for the code interpreter could not be read: {0}")]
+    Input(String),
+}
+
+/// All workers of this server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SandboxPool {
+    workers: Arc<Workers>,
+}
+
+#[derive(Debug)]
+enum Workers {
+    /// There are none, and why.
+    None(String),
+    /// A child process of this server.
+    Embedded {
+        address: Address,
+        state: watch::Receiver<embedded::State>,
+    },
+    /// Others', at these addresses.
+    Remote {
+        addresses: Vec<Address>,
+        token: Option<String>,
+    },
+}
+
+impl SandboxPool {
+    /// No workers, for this reason.
+    pub fn off(reason: impl Into<String>) -> Self {
+        Self::of(Workers::None(reason.into()))
+    }
+
+    /// Workers that others started.
+    pub fn remote(addresses: Vec<Address>, token: Option<String>) -> Self {
+        Self::of(Workers::Remote { addresses, token })
+    }
+
+    /// A worker that this process starts and keeps alive.
+    pub fn embedded(worker: &Embedded) -> Self {
+        Self::of(Workers::Embedded {
+            address: worker.address(),
+            state: worker.state(),
+        })
+    }
+
+    fn of(workers: Workers) -> Self {
+        Self {
+            workers: Arc::new(workers),
+        }
+    }
+
+    /// Why no code can run, if that is known without asking a worker.
+    pub fn unavailable(&self) -> Option<String> {
+        match &*self.workers {
+            Workers::None(reason) => Some(reason.clone()),
+            Workers::Embedded { state, .. } => match &*state.borrow() {
+                embedded::State::Failed(reason) => Some(reason.clone()),
+                embedded::State::Starting | embedded::State::Ready => None,
+            },
+            Workers::Remote { .. } => None,
+        }
+    }
+
+    /// What every worker says of itself.
+    pub async fn reports(&self) -> Vec<(String, Result<Report, SandboxError>)> {
+        let (addresses, token) = match &*self.workers {
+            Workers::None(_) => return Vec::new(),
+            Workers::Embedded { address, .. } => (std::slice::from_ref(address), None),
+            Workers::Remote { addresses, token } => (addresses.as_slice(), token.as_deref()),
+        };
+        let mut reports = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let report = greet(address, token).await.map(|(_, report)| report);
+            reports.push((address.to_string(), report));
+        }
+        reports
+    }
+
+    /// The session of this name, made if there is none. Waits while it is in other hands, and a
+    /// minute for a worker or a place to be free.
+    pub async fn open(&self, name: &str) -> Result<Session, SandboxError> {
+        let (mut addresses, token) = match &*self.workers {
+            Workers::None(reason) => return Err(SandboxError::Unavailable(reason.clone())),
+            Workers::Embedded { address, state } => {
+                ready(state.clone()).await?;
+                (vec![address], None)
+            }
+            Workers::Remote { addresses, token } => (addresses.iter().collect(), token.as_deref()),
+        };
+        addresses.sort_by_cached_key(|address| rank(address, name));
+        let until = Instant::now() + WAIT;
+        loop {
+            let error = match try_open(&addresses, token, name).await {
+                Ok(session) => return Ok(session),
+                Err(error @ (SandboxError::Busy | SandboxError::Unavailable(_))) => error,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            sleep(RETRY_EVERY).await;
+        }
+    }
+}
+
+/// Waits until the embedded worker has started.
+async fn ready(mut state: watch::Receiver<embedded::State>) -> Result<(), SandboxError> {
+    let started = state.wait_for(|state| !matches!(state, embedded::State::Starting));
+    match timeout(WAIT, started).await {
+        Ok(Ok(state)) => match &*state {
+            embedded::State::Failed(reason) => Err(SandboxError::Unavailable(reason.clone())),
+            embedded::State::Starting | embedded::State::Ready => Ok(()),
+        },
+        Ok(Err(_)) => Err(SandboxError::Unavailable("it is being stopped".into())),
+        Err(_) => Err(SandboxError::Unavailable(
+            "it takes too long to start".into(),
+        )),
+    }
+}
+
+/// Workers in the order in which a session of this name looks for its place. Each name has an
+/// order of its own, and a worker that is added or lost moves no other's sessions.
+fn rank(address: &Address, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (address.to_string(), name).hash(&mut hasher);
+    hasher.finish()
+}
+
+async fn try_open(
+    addresses: &[&Address],
+    token: Option<&str>,
+    name: &str,
+) -> Result<Session, SandboxError> {
+    // A session may be on a worker that was not the first choice when it was made.
+    let rounds: &[bool] = match addresses {
+        [_] => &[true],
+        _ => &[false, true],
+    };
+    let mut busy = false;
+    let mut unreachable = None;
+    for &create in rounds {
+        for address in addresses {
+            let opened = async {
+                let (mut connection, _) = greet(address, token).await?;
+                Ok((connection.open(name, create).await?, connection))
+            };
+            match opened.await {
+                Ok((Opening::Opened { fresh, tags }, connection)) => {
+                    return Ok(Session::new(connection, fresh, tags));
+                }
+                Ok((Opening::Absent, _)) => {}
+                Ok((Opening::Busy, _)) => busy = true,
+                Err(error @ SandboxError::Refused(_)) => return Err(error),
+                Err(error) => unreachable = Some(error),
+            }
+        }
+    }
+    match unreachable {
+        _ if busy => Err(SandboxError::Busy),
+        Some(error) => Err(SandboxError::Unavailable(error.to_string())),
+        None => Err(SandboxError::Unavailable("no worker answers".into())),
+    }
+}
+
+async fn greet(
+    address: &Address,
+    token: Option<&str>,
+) -> Result<(Connection, Report), SandboxError> {
+    let greeted = async {
+        let mut connection = Connection::dial(address).await?;
+        let report = connection.hello(token).await?;
+        Ok((connection, report))
+    };
+    timeout(HELLO_WITHIN, greeted)
+        .await
+        .unwrap_or_else(|_| Err(SandboxError::Lost(format!("{address} does not answer"))))
+}

@@ -1,0 +1,459 @@
+//! What the server makes of code_interpreter, with a worker that the test can see into.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, Event, id};
+use crate::cluster::Db;
+use crate::fake_model::FakeModel;
+use crate::fake_worker::{FakeWorker, PICTURE};
+use crate::sequence::{self, text};
+
+/// A server with a model and a worker that tests play.
+struct Stage {
+    model: FakeModel,
+    worker: FakeWorker,
+    server: Server,
+    client: Client,
+    assistant: String,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        Self::set_with(json!([{"type": "code_interpreter"}])).await
+    }
+
+    async fn set_with(tools: Value) -> Self {
+        let db = Db::new().await;
+        let model = FakeModel::start().await;
+        let worker = FakeWorker::start();
+        let address = worker.address();
+        let settings = [&model.settings()[..], &[("ASSISTD_SANDBOX", &address)]].concat();
+        let server = Server::start(&db, &settings).await;
+        let client = server.client();
+        let assistant = client
+            .assistant_with(json!({"model": "fake", "instructions": "Be brief.", "tools": tools}))
+            .await;
+        Self {
+            model,
+            worker,
+            server,
+            client,
+            assistant,
+        }
+    }
+
+    /// A run of its own thread in which the model runs this code and then says this.
+    async fn run_code(&self, thread: &str, code: &str, say: &str) -> Vec<Event> {
+        let stream = self.client.run_stream(thread, &self.assistant).await;
+        self.model.call().await.code(code).await;
+        self.model.call().await.say(say).await;
+        stream.rest().await
+    }
+
+    async fn upload(&self, name: &str, content: &str) -> String {
+        id(&self.client.upload(name, content).await)
+    }
+}
+
+/// The system message of a request to the model.
+fn system(request: &Value) -> &str {
+    assert_eq!(request["messages"][0]["role"], "system");
+    request["messages"][0]["content"]
+        .as_str()
+        .expect("it is text")
+}
+
+/// What the model was told of its last call.
+fn told(request: &Value) -> &str {
+    let messages = request["messages"].as_array().expect("there are messages");
+    let last = messages.last().expect("there are messages");
+    assert_eq!(last["role"], "tool", "{last}");
+    last["content"].as_str().expect("it is text")
+}
+
+#[tokio::test]
+async fn code_and_its_outputs_are_told_as_they_come() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("Draw it.").await;
+    let mut stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let call = stage.model.call().await;
+    let offered = &call.request["tools"][0]["function"];
+    assert_eq!(offered["name"], "code_interpreter", "{}", call.request);
+    let mut speech = call.speak();
+    let pieces = [
+        "{\"co",
+        "de\":\"say on",
+        "e\\nwai",
+        "t\\nshow\\nresult 4\\nwrite out.csv a,b\"}",
+    ];
+    speech.call(0, "code_interpreter", &pieces).await;
+    // All of the code is told before the turn is over.
+    let mut seen = Vec::new();
+    let mut code = String::new();
+    while !code.ends_with("a,b") {
+        let event = stream.next().await;
+        let call = &event.data["delta"]["step_details"]["tool_calls"][0];
+        code.push_str(
+            call["code_interpreter"]["input"]
+                .as_str()
+                .unwrap_or_default(),
+        );
+        seen.push(event);
+    }
+    assert_eq!(code, "say one\nwait\nshow\nresult 4\nwrite out.csv a,b");
+    speech.finish().await;
+    // And what is printed before the cell is over.
+    loop {
+        let event = stream.next().await;
+        let call = &event.data["delta"]["step_details"]["tool_calls"][0];
+        let logs = call["code_interpreter"]["outputs"][0]["logs"].clone();
+        seen.push(event);
+        if logs == "one\n" {
+            break;
+        }
+    }
+    stage.worker.saw("wait").await;
+    stage.worker.go_on();
+    let call = stage.model.call().await;
+    assert_eq!(
+        told(&call.request),
+        "one\n[The picture was shown to the user.]\n4\n[Files written: /mnt/data/out.csv]"
+    );
+    let link = "Ä: [it](sandbox:/mnt/data/out.csv), not sandbox:/mnt/data/else.";
+    call.say(link).await;
+    seen.extend(stream.rest().await);
+
+    let told = sequence::check(&seen);
+    assert_eq!(told.run["status"], "completed");
+    let step = told
+        .steps
+        .values()
+        .find(|step| step["type"] == "tool_calls");
+    let call = &step.expect("there is one")["step_details"]["tool_calls"][0];
+    let outputs = &call["code_interpreter"]["outputs"];
+    let image = &outputs[1]["image"]["file_id"];
+    let expected = json!([
+        {"type": "logs", "logs": "one\n"},
+        {"type": "image", "image": {"file_id": image}},
+        {"type": "logs", "logs": "4"},
+    ]);
+    assert_eq!(*outputs, expected);
+    let messages = stage
+        .client
+        .list(&format!("/threads/{thread}/messages"))
+        .await;
+    let content = &messages[1]["content"];
+    assert_eq!(
+        content[0],
+        json!({"type": "image_file", "image_file": {"file_id": image}})
+    );
+    assert_eq!(content[1]["text"]["value"], link);
+    let [annotation] = content[1]["text"]["annotations"]
+        .as_array()
+        .expect("a list")
+        .as_slice()
+    else {
+        panic!("{content}");
+    };
+    let file = &annotation["file_path"]["file_id"];
+    let expected = json!({
+        "type": "file_path", "text": "sandbox:/mnt/data/out.csv",
+        "start_index": 8, "end_index": 33, "file_path": {"file_id": file},
+    });
+    assert_eq!(*annotation, expected);
+    assert_eq!(stage.client.content(file).await, b"a,b");
+    assert_eq!(stage.client.content(image).await, PICTURE);
+    let file = file.as_str().expect("an id is text");
+    let file = stage.client.get(&format!("/files/{file}")).await;
+    assert_eq!(
+        [&file["filename"], &file["purpose"]],
+        ["out.csv", "assistants_output"]
+    );
+}
+
+#[tokio::test]
+async fn files_are_put_there_once_under_both_names() {
+    let stage = Stage::set().await;
+    let first = stage.upload("sales.csv", "month,revenue").await;
+    let second = stage.upload("sales.csv", "other").await;
+    let resources = json!({"code_interpreter": {"file_ids": [first]}});
+    let path = format!("/assistants/{}", stage.assistant);
+    stage
+        .client
+        .post(&path, json!({"tool_resources": resources}))
+        .await;
+    let attachment = json!({"file_id": second, "tools": [{"type": "code_interpreter"}]});
+    let message = json!({"role": "user", "content": "Look.", "attachments": [attachment]});
+    let thread = id(&stage
+        .client
+        .post("/threads", json!({"messages": [message]}))
+        .await);
+
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let call = stage.model.call().await;
+    let expected = format!(
+        "Be brief.\n\nFiles available to code_interpreter:\n\
+         - /mnt/data/sales.csv (also /mnt/data/{first})\n\
+         - /mnt/data/sales-2.csv (also /mnt/data/{second})"
+    );
+    assert_eq!(system(&call.request), expected);
+    let code = format!("read sales.csv\nread {first}\nread sales-2.csv\nread {second}");
+    call.code(&code).await;
+    let call = stage.model.call().await;
+    assert_eq!(
+        told(&call.request),
+        "month,revenue\nmonth,revenue\nother\nother"
+    );
+    call.say("Done.").await;
+    stream.rest().await;
+    let puts = [
+        format!("put sales.csv {first}"),
+        format!("put sales-2.csv {second}"),
+    ];
+    assert_eq!(stage.worker.log()[..2], puts);
+
+    let third = stage.upload("new.csv", "new").await;
+    let attachment = json!({"file_id": third, "tools": [{"type": "code_interpreter"}]});
+    let message = json!({"role": "user", "content": "And this?", "attachments": [attachment]});
+    stage
+        .client
+        .post(&format!("/threads/{thread}/messages"), message)
+        .await;
+    stage.run_code(&thread, "read new.csv", "Done.").await;
+    let log = stage.worker.log();
+    assert_eq!(
+        log,
+        [format!("put new.csv {third}"), "read new.csv".to_owned()]
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_made_again_with_its_files() {
+    let stage = Stage::set().await;
+    let given = stage.upload("in.csv", "in").await;
+    let resources = json!({"code_interpreter": {"file_ids": [given]}});
+    let thread =
+        json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
+    let thread = id(&stage.client.post("/threads", thread).await);
+    stage
+        .run_code(&thread, "write out.csv one\nwrite in.csv changed", "Done.")
+        .await;
+    stage.worker.forget();
+    stage.worker.log();
+
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage
+        .model
+        .call()
+        .await
+        .code(&format!("read out.csv\nread in.csv\nread {given}"))
+        .await;
+    let call = stage.model.call().await;
+    let restarted = "[The Python session was restarted: files are there, variables are gone.]";
+    assert_eq!(
+        told(&call.request),
+        format!("{restarted}\none\nchanged\nin")
+    );
+    // A link may name what an earlier run wrote.
+    call.say("sandbox:/mnt/data/out.csv").await;
+    let told = sequence::check(&stream.rest().await);
+    let message = told.messages.values().next().expect("there is one");
+    let file = &message["content"][0]["text"]["annotations"][0]["file_path"]["file_id"];
+    assert_eq!(stage.client.content(file).await, b"one");
+    let log = stage.worker.log();
+    let puts = [
+        format!("put {given}"),
+        "put in.csv".to_owned(),
+        "put out.csv".to_owned(),
+    ];
+    assert_eq!(log[..3], puts);
+
+    // Nothing was lost this time.
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("say again").await;
+    let call = stage.model.call().await;
+    assert_eq!(self::told(&call.request), "again");
+    call.say("Done.").await;
+    stream.rest().await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech
+        .call(0, "code_interpreter", &[r#"{"code": "say one\nlose"}"#])
+        .await;
+    speech.call(1, "python", &["say two"]).await;
+    speech.finish().await;
+    let call = stage.model.call().await;
+    let messages = call.request["messages"]
+        .as_array()
+        .expect("there are messages");
+    let told: Vec<&str> = messages
+        .iter()
+        .filter(|message| message["role"] == "tool")
+        .map(|message| message["content"].as_str().expect("it is text"))
+        .collect();
+    let [first, second] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(first.starts_with("one\nThe cell was stopped because it used too much memory."));
+    assert!(second.starts_with("[The Python session was restarted") && second.ends_with("\ntwo"));
+    call.say("Sorry.").await;
+    assert_eq!(
+        sequence::check(&stream.rest().await).run["status"],
+        "completed"
+    );
+}
+
+#[tokio::test]
+async fn cancelling_a_run_interrupts_its_cell() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage
+        .model
+        .call()
+        .await
+        .code("say one\nwait\nsay two")
+        .await;
+    stage.worker.saw("wait").await;
+    let runs = stage.client.list(&format!("/threads/{thread}/runs")).await;
+    let path = format!("/threads/{thread}/runs/{}", id(&runs[0]));
+    stage
+        .client
+        .post(&format!("{path}/cancel"), json!({}))
+        .await;
+    stage.worker.saw("interrupted").await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "cancelled");
+    let steps = stage.client.list(&format!("{path}/steps")).await;
+    assert_eq!(steps[0]["status"], "cancelled");
+    let outputs = &steps[0]["step_details"]["tool_calls"][0]["code_interpreter"]["outputs"];
+    assert_eq!(*outputs, json!([{"type": "logs", "logs": "one\n"}]));
+    // The session is not lost with the cell.
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let call = stage.model.call().await;
+    let messages = call.request["messages"].to_string();
+    assert!(
+        messages.contains("say one"),
+        "what it did is known: {messages}"
+    );
+    call.say("Done.").await;
+    stream.rest().await;
+}
+
+#[tokio::test]
+async fn functions_wait_for_the_caller_after_the_code_has_run() {
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = stage.client.thread("?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech.call(0, "get_weather", &["{}"]).await;
+    speech
+        .call(1, "code_interpreter", &[r#"{"code": "say one"}"#])
+        .await;
+    speech.finish().await;
+    let waiting = sequence::check(&stream.rest().await).run;
+    assert_eq!(waiting["status"], "requires_action");
+    let calls = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"];
+    assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
+    assert_eq!(calls[0]["function"]["name"], "get_weather");
+    let path = format!("/threads/{thread}/runs/{}", id(&waiting));
+    let steps = stage.client.list(&format!("{path}/steps")).await;
+    let code = &steps[0]["step_details"]["tool_calls"][1]["code_interpreter"];
+    assert_eq!(code["outputs"], json!([{"type": "logs", "logs": "one\n"}]));
+    let outputs = json!([{"tool_call_id": "call_0", "output": "sunny"}]);
+    let submit = json!({"tool_outputs": outputs});
+    stage
+        .client
+        .post(&format!("{path}/submit_tool_outputs"), submit)
+        .await;
+    let call = stage.model.call().await;
+    assert_eq!(told(&call.request), "one");
+    call.say("Done.").await;
+    let run = stage
+        .client
+        .run_in(&thread, &id(&waiting), &["completed"])
+        .await;
+    assert_eq!(run["usage"]["total_tokens"], 30, "each turn counts once");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_fails_the_run_and_says_so() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("say one\ndie").await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "failed");
+    let error = &told.run["last_error"];
+    assert_eq!(error["code"], "server_error");
+    let message = error["message"].as_str().expect("it is text");
+    assert!(
+        message.starts_with("The connection to the code interpreter was lost"),
+        "{message}"
+    );
+    let step = told.steps.values().next().expect("there is one");
+    assert_eq!(step["status"], "failed");
+    // The next run is none the worse for it.
+    stage.run_code(&thread, "say two", "Done.").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused() {
+    let function = json!({"type": "function", "function": {"name": "code_interpreter"}});
+    let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = stage.client.thread("?").await;
+    let runs = format!("/threads/{thread}/runs");
+    let body = json!({"assistant_id": stage.assistant});
+    let refused = stage.client.send(Method::POST, &runs, Some(&body)).await;
+    let refused = refused.expect("the server answers");
+    assert_eq!(
+        (refused.status, &refused.body["error"]["param"]),
+        (400, &json!("tools"))
+    );
+
+    let server = Server::start(&Db::new().await, &[]).await;
+    let off = server.client();
+    let tools = json!([{"type": "code_interpreter"}]);
+    let assistant = off
+        .assistant_with(json!({"model": "fake", "tools": tools}))
+        .await;
+    let thread = off.thread("?").await;
+    let runs = format!("/threads/{thread}/runs");
+    let body = json!({"assistant_id": assistant});
+    let refused = off.send(Method::POST, &runs, Some(&body)).await;
+    let refused = refused.expect("the server answers");
+    assert_eq!(refused.status, 400);
+    let error = &refused.body["error"];
+    assert_eq!(error["code"], "unsupported_tool");
+    let message = error["message"].as_str().expect("it is text");
+    assert!(
+        message.contains("it is switched off by ASSISTD_SANDBOX"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_without_code_is_answered_with_what_is_wrong() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech.call(0, "code_interpreter", &["{\"cod\": 1}"]).await;
+    speech.finish().await;
+    let call = stage.model.call().await;
+    assert!(told(&call.request).contains("no `code`"));
+    call.say("Done.").await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(text(told.messages.values().next().expect("one")), "Done.");
+    assert!(stage.worker.log().is_empty());
+    drop(stage.server);
+}
