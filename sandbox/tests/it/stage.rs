@@ -46,8 +46,8 @@ pub struct Stage {
     sibling: i32,
     secrets: Vec<String>,
     root: bool,
-    shared: OnceLock<Worker>,
-    narrow: OnceLock<Worker>,
+    shared: OnceLock<Result<Worker, String>>,
+    narrow: OnceLock<Result<Worker, String>>,
 }
 
 impl Stage {
@@ -125,6 +125,11 @@ impl Stage {
     }
 
     fn ask(&self, question: Value) -> Value {
+        self.try_ask(question).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Asks the stage. The error is what did not work.
+    fn try_ask(&self, question: Value) -> Result<Value, String> {
         let mut stream = UnixStream::connect(self.folder.join("stage.sock"))
             .expect("the stage listens as long as it lives");
         writeln!(stream, "{question}").expect("the stage reads");
@@ -133,8 +138,10 @@ impl Stage {
             .read_line(&mut answer)
             .expect("the stage answers");
         let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
-        assert_eq!(answer["failed"], Value::Null, "the stage failed");
-        answer
+        match answer["failed"].as_str() {
+            None => Ok(answer),
+            Some(failed) => Err(failed.to_owned()),
+        }
     }
 
     /// Whether root runs this stage's workers and controls.
@@ -175,13 +182,14 @@ impl Stage {
 
     /// A worker with its default limits on sessions, for all tests that do it no lasting harm.
     pub fn worker(&self) -> &Worker {
-        self.shared.get_or_init(|| self.start(&["--sessions=64"]))
+        let started = self.shared.get_or_init(|| self.try_start(&["--sessions=64"]));
+        started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same with little of everything.
     pub fn narrow_worker(&self) -> &Worker {
-        self.narrow.get_or_init(|| {
-            self.start(&[
+        let started = self.narrow.get_or_init(|| {
+            self.try_start(&[
                 "--sessions=64",
                 "--cell-seconds=3",
                 "--grace-seconds=1",
@@ -201,27 +209,28 @@ impl Stage {
                 "--files=5",
                 "--files-mib=2",
             ])
-        })
+        });
+        started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A worker of one's own.
     pub fn start(&self, args: &[&str]) -> Worker {
+        self.try_start(args).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_start(&self, args: &[&str]) -> Result<Worker, String> {
         let name = unique("worker");
         let socket = self.folder.join("run").join(format!("{name}.sock"));
         let listen = format!("unix:{}", socket.display());
-        self.start_at(&name, &listen, socket, args)
-    }
-
-    fn start_at(&self, name: &str, listen: &str, socket: PathBuf, args: &[&str]) -> Worker {
-        let answer = self.ask(json!({
+        let answer = self.try_ask(json!({
             "do": "start", "name": name, "listen": listen, "args": args, "seconds": START_SECONDS,
-        }));
-        Worker {
+        }))?;
+        Ok(Worker {
             socket,
             pid: answer["pid"].as_i64().expect("a pid") as i32,
             log: answer["log"].as_str().expect("a path").into(),
             ended: false,
-        }
+        })
     }
 
     /// How a worker that was told to end has ended: its status, or minus the signal.
