@@ -10,8 +10,8 @@ use bytes::BytesMut;
 use sandbox_protocol::TextSource;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
@@ -139,9 +139,29 @@ impl Ear {
                     return Ok(said);
                 }
             }
-            self.buffer.reserve(READ_BYTES);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+            if self.read().await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Reads until there is nothing to read. The runtime's own way takes a short read for that,
+    /// but what came with descriptors is read apart from what did not.
+    async fn read(&mut self) -> io::Result<usize> {
+        let mut piece = [0; READ_BYTES];
+        loop {
+            self.socket.readable().await?;
+            let socket: &UnixStream = self.socket.as_ref();
+            let read = socket.try_io(Interest::READABLE, || {
+                Ok(nix::unistd::read(socket, &mut piece)?)
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                Ok(length) => {
+                    self.buffer.extend_from_slice(&piece[..length]);
+                    return Ok(length);
+                }
             }
         }
     }
