@@ -11,7 +11,6 @@ use sandbox_protocol::TextSource;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
@@ -139,29 +138,15 @@ impl Ear {
                     return Ok(said);
                 }
             }
-            if self.read().await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-
-    /// Reads until there is nothing to read. The runtime's own way takes a short read for that,
-    /// but what came with descriptors is read apart from what did not.
-    async fn read(&mut self) -> io::Result<usize> {
-        let mut piece = [0; READ_BYTES];
-        loop {
+            self.buffer.reserve(READ_BYTES);
+            // Not `read_buf`: that takes a short read for an empty socket and waits for more to
+            // come, but a session can cut reads short by sending descriptors along.
             self.socket.readable().await?;
-            let socket: &UnixStream = self.socket.as_ref();
-            let read = socket.try_io(Interest::READABLE, || {
-                Ok(nix::unistd::read(socket, &mut piece)?)
-            });
-            match read {
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
-                Ok(length) => {
-                    self.buffer.extend_from_slice(&piece[..length]);
-                    return Ok(length);
-                }
             }
         }
     }

@@ -66,30 +66,12 @@ def key_in_own_memory():
 
 
 @attack()
-def see_the_stage():
-    found = []
-    for pid in (WORKER, SIBLING):
-        try:
-            os.kill(pid, 0)
-            found.append(pid)
-        except PermissionError:
-            found.append(pid)
-        except OSError:
-            pass
-        if os.path.exists(f"/proc/{pid}"):
-            found.append(pid)
-        if call(434, pid, 0)[0] >= 0:
-            found.append(pid)
-    return found
-
-
-@attack()
 def stop_the_stage():
     if not STAGE["inside"]:
         os.kill(SIBLING, signal.SIGCONT)
         return True
     reached = []
-    for pid in (WORKER, SIBLING, os.getppid() or WORKER, 1):
+    for pid in (WORKER, SIBLING, 1):
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGHUP):
             try:
                 os.kill(pid, number)

@@ -86,3 +86,21 @@ def what_the_worker_was_started_with():
 def the_cgroup_it_lives_in():
     lines = open("/proc/self/cgroup").read().split()
     return STAGE["inside"] and [line for line in lines if line.rsplit(":", 1)[1] != "/"]
+
+
+@attack()
+def see_the_stage():
+    found = []
+    for pid in (STAGE["worker"], STAGE["sibling"]):
+        try:
+            os.kill(pid, 0)
+            found.append(pid)
+        except PermissionError:
+            found.append(pid)
+        except OSError:
+            pass
+        if os.path.exists(f"/proc/{pid}"):
+            found.append(pid)
+        if call(434, pid, 0)[0] >= 0:
+            found.append(pid)
+    return found

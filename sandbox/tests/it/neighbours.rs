@@ -295,6 +295,37 @@ print('parked', parked)
     }
 }
 
+/// A session that breaks its own notebook breaks no other, and its cells still end.
+fn a_broken_notebook_harms_no_other(stage: &Stage) {
+    let worker = stage.narrow_worker();
+    let mut bystander = worker.session();
+    for breaking in [
+        "import sys; sys.stdout = sys.stderr = None",
+        "import sys; sys.stdout.close(); sys.stderr.close()",
+        "import os; os.close(1); os.close(2)",
+        "get_ipython().display_pub = None; get_ipython().displayhook = None; display(1)\n2",
+        "get_ipython().run_cell = None; get_ipython().run_cell_async = None",
+        "import builtins; builtins.print = builtins.len = builtins.isinstance = None",
+        "import json, struct; json.dumps = json.loads = struct.pack = struct.unpack = None",
+        "import sys; sys.modules.clear()",
+        "import gc\nfor one in gc.get_objects():\n    try: one.__dict__.clear()\n    except Exception: pass",
+        "import sys; sys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
+        "x = 10 ** (10 ** 9)",
+        "import threading; threading.Thread(target=lambda: 1/0).start(); import os; os.fork()",
+        "import atexit, os; atexit.register(os._exit, 0); raise SystemExit",
+        "import faulthandler, signal; signal.pthread_kill(__import__('threading').get_ident(), signal.SIGSTOP)",
+        "class R:\n    def __repr__(self): raise BaseException('no')\nR()",
+        "class R:\n    def __repr__(self): import os; os._exit(7)\nR()",
+    ] {
+        let mut session = worker.session();
+        // Its end is told, whatever it is, and so is the next one's.
+        if !session.run(breaking).executed.session_lost {
+            session.run("print(1)");
+        }
+        assert_eq!(bystander.run("print(1)").ok(), "1\n", "{breaking}");
+    }
+}
+
 fn a_full_disk_harms_no_other(stage: &Stage) {
     others_work_beside(
         stage,
@@ -348,6 +379,7 @@ for_both!(
     a_memory_bomb_harms_no_other,
     exhausted_descriptors_harm_no_other,
     descriptors_in_flight_harm_no_other,
+    a_broken_notebook_harms_no_other,
     a_full_disk_harms_no_other,
     a_flood_of_output_harms_no_other,
     busy_processors_harm_no_other,

@@ -74,6 +74,16 @@ impl Stage {
         })
     }
 
+    /// A stage like these two, for workers whose sessions share the count of processes with
+    /// everything of their user: with users of its own, where root can choose them.
+    pub fn apart(like: &Stage) -> Stage {
+        match like.root {
+            true => Stage::set_up(0),
+            false if is_root() => Stage::set_up(10_002),
+            false => Stage::set_up(nix::unistd::geteuid().as_raw()),
+        }
+    }
+
     fn set_up(uid: u32) -> Stage {
         let folder = tempfile::Builder::new()
             .prefix("assistd-sandbox-stage-")
