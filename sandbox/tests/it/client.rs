@@ -335,7 +335,10 @@ impl Drop for Session {
         {
             // Whatever is still on its way comes before the answer.
             while client.receive_frame().is_ok_and(|frame| {
-                !matches!(frame.read::<Response>(), Ok(Response::Closed | Response::Refused { .. }))
+                !matches!(
+                    frame.read::<Response>(),
+                    Ok(Response::Closed | Response::Refused { .. })
+                )
             }) {}
         }
     }

@@ -46,9 +46,14 @@ fn nothing_outlives_a_killed_worker(stage: &Stage) {
     session.start("print('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
     let all: Vec<Process> = tree(worker.pid());
-    assert!(all.len() >= 8, "supervisor, zygote, init, Python, shells: {all:?}");
+    assert!(
+        all.len() >= 8,
+        "supervisor, zygote, init, Python, shells: {all:?}"
+    );
     worker.signal(Signal::SIGKILL);
-    eventually("all its processes are gone", || !all.iter().any(Process::lives));
+    eventually("all its processes are gone", || {
+        !all.iter().any(Process::lives)
+    });
     assert_eq!(stage.wait_for(worker), -9);
     assert_eq!(mounts(stage), mounted);
 }
@@ -64,7 +69,9 @@ fn a_worker_ends_cleanly_when_told(stage: &Stage) {
         let socket = worker.socket().to_owned();
         worker.signal(signal);
         assert_eq!(stage.wait_for(worker), 0, "after {signal}");
-        eventually("all its processes are gone", || !all.iter().any(Process::lives));
+        eventually("all its processes are gone", || {
+            !all.iter().any(Process::lives)
+        });
         assert!(!socket.exists(), "its socket is still there");
     }
     assert_eq!(mounts(stage), mounted);
@@ -114,13 +121,17 @@ for_both!(
 fn a_worker_goes_with_its_parent_if_asked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let listen = format!("unix:{}/sandbox.sock", folder.path().display());
-    let mut worker =
-        LocalWorker::start_below_a_shell(&["--listen", &listen, "--die-with-parent"]);
+    let mut worker = LocalWorker::start_below_a_shell(&["--listen", &listen, "--die-with-parent"]);
     worker.wait_until_ready();
     let all = tree(worker.pid());
-    assert!(all.len() > 3, "shell, supervisor, zygote and spares: {all:?}");
+    assert!(
+        all.len() > 3,
+        "shell, supervisor, zygote and spares: {all:?}"
+    );
     worker.orphan();
-    eventually("it is gone with all its processes", || !all.iter().any(Process::lives));
+    eventually("it is gone with all its processes", || {
+        !all.iter().any(Process::lives)
+    });
 }
 
 /// The kernel takes the thread that started a process for its parent, and servers start workers
@@ -138,6 +149,9 @@ fn a_worker_stays_when_only_a_thread_of_its_parent_ends() {
     let worker = std::thread::spawn(start).join().expect("it starts");
     let stream = UnixStream::connect(&socket).expect("it listens");
     let client = Client::greet(stream, None).expect("it says hello");
-    assert_eq!(Session::open(client, "thread_1").run("print(1)").ok(), "1\n");
+    assert_eq!(
+        Session::open(client, "thread_1").run("print(1)").ok(),
+        "1\n"
+    );
     drop(worker);
 }

@@ -130,7 +130,10 @@ fn facts_cannot_be_forged(stage: &Stage) {
         files,
         files_dropped,
     } = cell.executed;
-    assert!(!session_lost && !truncated && !files_dropped && files.is_empty(), "{files:?}");
+    assert!(
+        !session_lost && !truncated && !files_dropped && files.is_empty(),
+        "{files:?}"
+    );
     assert!(wall_ms < 200_000 && cpu_ms < 200_000, "{wall_ms} {cpu_ms}");
 }
 
@@ -148,7 +151,11 @@ for n in range(300):
 ";
     for forgery in [flood, pictures] {
         let cell = forge(stage, worker, forgery);
-        assert!(cell.text().len() < 2 << 20, "{} bytes of text", cell.text().len());
+        assert!(
+            cell.text().len() < 2 << 20,
+            "{} bytes of text",
+            cell.text().len()
+        );
         assert!(cell.images.len() <= 20, "{} pictures", cell.images.len());
     }
     let resident = process(worker.pid()).status("VmRSS");
@@ -199,7 +206,14 @@ fn a_closed_socket_is_the_end_of_the_session(stage: &Stage) {
 
 /// A session that takes its requests away from the notebook still ends in time.
 fn requests_that_are_stolen_time_out(stage: &Stage) {
-    let worker = stage.start(&["--cell-seconds", "3", "--grace-seconds", "1", "--spares", "0"]);
+    let worker = stage.start(&[
+        "--cell-seconds",
+        "3",
+        "--grace-seconds",
+        "1",
+        "--spares",
+        "0",
+    ]);
     let mut session = worker.session();
     session.run(FIND).ok();
     session
@@ -225,7 +239,9 @@ for _ in range(8):
     assert_eq!(cell.executed.status, ExecStatus::Timeout, "{cell:?}");
     assert_eq!(worker.session().run("print(1)").ok(), "1\n");
     drop((session, deaf));
-    crate::processes::eventually("the stuck sessions are gone", || tree(worker.pid()).len() <= 4);
+    crate::processes::eventually("the stuck sessions are gone", || {
+        tree(worker.pid()).len() <= 4
+    });
 }
 
 for_both!(

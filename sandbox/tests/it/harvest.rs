@@ -14,7 +14,9 @@ use crate::stage::unique;
 
 fn new_and_changed_files_are_told_once(stage: &Stage) {
     let mut session = stage.worker().session();
-    session.put("given.csv", Some("file-1"), "file-1", b"a,b\n1,2\n").expect("it fits");
+    session
+        .put("given.csv", Some("file-1"), "file-1", b"a,b\n1,2\n")
+        .expect("it fits");
     let read = "print(open('given.csv').read() == open('/mnt/data/file-1').read())";
     let cell = session.run(read);
     assert_eq!((cell.ok().as_str(), cell.files()), ("True\n", vec![]));
@@ -30,14 +32,24 @@ open('empty', 'w').close()
 ",
     );
     let told: BTreeSet<&str> = cell.files().into_iter().collect();
-    assert!(told.contains("a/b/deep.txt") && told.contains("empty"), "{told:?}");
+    assert!(
+        told.contains("a/b/deep.txt") && told.contains("empty"),
+        "{told:?}"
+    );
     let names = told.contains("new.txt") as u8 + told.contains("other name.txt") as u8;
-    assert_eq!((names, told.len()), (1, 3), "one file under two names is told once: {told:?}");
+    assert_eq!(
+        (names, told.len()),
+        (1, 3),
+        "one file under two names is told once: {told:?}"
+    );
     assert_eq!(cell.file("a/b/deep.txt").map(|file| file.size), Some(4));
     assert_eq!(session.get("a/b/deep.txt"), Ok(b"deep".to_vec()));
     assert_eq!(session.get("empty"), Ok(vec![]));
 
-    assert_eq!(session.run("open('new.txt').read()").files(), Vec::<&str>::new());
+    assert_eq!(
+        session.run("open('new.txt').read()").files(),
+        Vec::<&str>::new()
+    );
     let cell = session.run("open('empty', 'w').write('no longer'); os.remove('a/b/deep.txt')");
     assert_eq!(cell.files(), ["empty"]);
     let cell = session.run("open('given.csv', 'a').write('3,4\\n')");
@@ -48,7 +60,9 @@ open('empty', 'w').close()
 fn large_files_pass_whole(stage: &Stage) {
     let mut session = stage.worker().session();
     let content: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
-    session.put("large.bin", None, "large", &content).expect("it fits");
+    session
+        .put("large.bin", None, "large", &content)
+        .expect("it fits");
     let cell = session.run("data = open('large.bin', 'rb').read(); open('copy', 'wb').write(data)");
     assert_eq!(cell.files(), ["copy"]);
     assert!(session.get("copy") == Ok(content), "it came back changed");
@@ -56,8 +70,19 @@ fn large_files_pass_whole(stage: &Stage) {
 
 /// Paths that are no file of the workspace.
 const NOT_FILES: [&str; 13] = [
-    "", ".", "..", "/", "/etc/passwd", "../etc/passwd", "a/../../etc/passwd", "folder", "folder/",
-    "a\0b", "missing", "//etc/passwd", "./../../etc/passwd",
+    "",
+    ".",
+    "..",
+    "/",
+    "/etc/passwd",
+    "../etc/passwd",
+    "a/../../etc/passwd",
+    "folder",
+    "folder/",
+    "a\0b",
+    "missing",
+    "//etc/passwd",
+    "./../../etc/passwd",
 ];
 
 fn links_are_not_followed(stage: &Stage) {
@@ -84,12 +109,29 @@ for name, target in targets.items():
     assert_eq!(cell.executed.status, ExecStatus::Ok, "{}", cell.text());
     assert_eq!(cell.files(), ["folder/inside.txt"]);
     let links = [
-        "secret.txt", "shadow", "passwd", "up", "proc", "magic", "own", "loop", "zero", "root", "tree/passwd",
-        "stage/secret.txt", "own folder/inside.txt", "folder/secret.txt", "folder/tree/passwd",
+        "secret.txt",
+        "shadow",
+        "passwd",
+        "up",
+        "proc",
+        "magic",
+        "own",
+        "loop",
+        "zero",
+        "root",
+        "tree/passwd",
+        "stage/secret.txt",
+        "own folder/inside.txt",
+        "folder/secret.txt",
+        "folder/tree/passwd",
     ];
     for path in links.iter().chain(&NOT_FILES) {
         let got = session.get(path);
-        assert!(got.is_err(), "{path:?}: {:?}", got.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        assert!(
+            got.is_err(),
+            "{path:?}: {:?}",
+            got.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        );
     }
     assert_eq!(session.get("folder/inside.txt"), Ok(b"inside".to_vec()));
 
@@ -160,9 +202,15 @@ print(len(os.listdir("/mnt/data")))
 fn many_files_are_told_up_to_a_limit(stage: &Stage) {
     let mut session = stage.worker().session();
     let cell = session.run("for n in range(250): open(f'f{n}', 'w').write(str(n))");
-    assert_eq!((cell.executed.files.len(), cell.executed.files_dropped), (100, true));
+    assert_eq!(
+        (cell.executed.files.len(), cell.executed.files_dropped),
+        (100, true)
+    );
     for file in &cell.executed.files {
-        assert_eq!(session.get(&file.path), Ok(file.path[1..].as_bytes().to_vec()));
+        assert_eq!(
+            session.get(&file.path),
+            Ok(file.path[1..].as_bytes().to_vec())
+        );
     }
     let cell = session.run("open('one more', 'w').write('x')");
     assert!(cell.files().contains(&"one more") || cell.executed.files_dropped);
@@ -204,7 +252,12 @@ def grow(folder, random, depth=0):
     cell.ok();
     for seed in 0..40 {
         let cell = session.run(&format!("grow('/mnt/data', random.Random({seed}))"));
-        assert_eq!(cell.executed.status, ExecStatus::Ok, "seed {seed}: {}", cell.text());
+        assert_eq!(
+            cell.executed.status,
+            ExecStatus::Ok,
+            "seed {seed}: {}",
+            cell.text()
+        );
         for file in &cell.executed.files {
             match session.get(&file.path) {
                 Ok(content) => assert!(content.len() as u64 == file.size && content.len() % 4 == 0),
@@ -233,13 +286,17 @@ os.chmod('secret', 0)
     assert!(cell.files().contains(&"open"), "{:?}", cell.files());
     let _ = session.get("secret");
     let _ = session.get("closed/in");
-    session.put("put", None, "put", b"x").expect("there is room");
+    session
+        .put("put", None, "put", b"x")
+        .expect("there is room");
     // The workspace itself.
     session.run("os.chmod('/mnt/data', 0)").ok();
     let _ = session.put("put", None, "put", b"y");
     let _ = session.get("open");
     session.run("os.chmod('/mnt/data', 0o755)").ok();
-    session.put("put", None, "put", b"z").expect("it is open again");
+    session
+        .put("put", None, "put", b"z")
+        .expect("it is open again");
     assert_eq!(session.run("print(open('put').read())").ok(), "z\n");
 }
 
@@ -292,7 +349,11 @@ fn a_race_of_file_and_link_is_never_won(stage: &Stage) {
         if round % 100 == 0 {
             // The walk races as well.
             let cell = session.run("1");
-            assert!(cell.executed.files.iter().all(|file| file.size == 4), "{:?}", cell.executed.files);
+            assert!(
+                cell.executed.files.iter().all(|file| file.size == 4),
+                "{:?}",
+                cell.executed.files
+            );
         }
     }
     // Too slow a machine may never meet the file, but then it does not meet the link either.
@@ -325,7 +386,10 @@ fn a_race_of_folder_and_link_is_never_won(stage: &Stage) {
             session.run("1");
         }
     }
-    assert!(!folder.join("written").exists(), "a file was written through a link");
+    assert!(
+        !folder.join("written").exists(),
+        "a file was written through a link"
+    );
 }
 
 /// What is announced is sent, even of a file that shrinks meanwhile; or the connection ends.
@@ -341,10 +405,17 @@ fn a_file_that_changes_while_it_is_read_breaks_nothing(stage: &Stage) {
     );
     let name = session.name().to_owned();
     for _ in 0..60 {
-        session.send(&Request::Get { path: "mine".into() }).expect("the worker reads");
+        session
+            .send(&Request::Get {
+                path: "mine".into(),
+            })
+            .expect("the worker reads");
         let whole = match session.receive() {
             Ok(sandbox_protocol::Response::File { size }) => {
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session.receive_data(size))).is_ok()
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    session.receive_data(size)
+                }))
+                .is_ok()
             }
             Ok(_) => true,
             Err(_) => false,
@@ -363,13 +434,29 @@ fn files_are_put_only_into_the_workspace(stage: &Stage) {
     let mark = unique("put");
     let long = "x".repeat(300);
     let outside = [
-        format!("../{mark}"), format!("/tmp/{mark}"), format!("a/../../{mark}"), format!("/mnt/data/../{mark}"),
-        format!("/{mark}"), format!("..//..//{mark}"), format!("./../{mark}"), String::new(), ".".into(), "..".into(),
-        "/".into(), "a/".into(), format!("{mark}\0x"), long.clone(), format!("{long}/x"), "a//b".into(), "a/./b".into(),
+        format!("../{mark}"),
+        format!("/tmp/{mark}"),
+        format!("a/../../{mark}"),
+        format!("/mnt/data/../{mark}"),
+        format!("/{mark}"),
+        format!("..//..//{mark}"),
+        format!("./../{mark}"),
+        String::new(),
+        ".".into(),
+        "..".into(),
+        "/".into(),
+        "a/".into(),
+        format!("{mark}\0x"),
+        long.clone(),
+        format!("{long}/x"),
+        "a//b".into(),
+        "a/./b".into(),
     ];
     for path in &outside {
         session.put(path, None, "tag", b"content").expect_err(path);
-        session.put("fine", Some(path), "tag", b"content").expect_err(path);
+        session
+            .put("fine", Some(path), "tag", b"content")
+            .expect_err(path);
     }
     let code = format!(
         "
@@ -382,11 +469,23 @@ for root, _, files in os.walk('/'):
 "
     );
     assert_eq!(session.run(&code).ok(), "");
-    for place in [stage.folder().join("work"), "/tmp".into(), "/".into(), "/mnt".into()] {
+    for place in [
+        stage.folder().join("work"),
+        "/tmp".into(),
+        "/".into(),
+        "/mnt".into(),
+    ] {
         assert!(!place.join(&mark).exists(), "{place:?}");
     }
-    session.put("folder/below/file.txt", Some("file-2"), "file-2", b"yes").expect("a good path");
-    assert_eq!(session.run("print(open('folder/below/file.txt').read())").ok(), "yes\n");
+    session
+        .put("folder/below/file.txt", Some("file-2"), "file-2", b"yes")
+        .expect("a good path");
+    assert_eq!(
+        session
+            .run("print(open('folder/below/file.txt').read())")
+            .ok(),
+        "yes\n"
+    );
 }
 
 fn a_put_replaces_links_and_does_not_follow_them(stage: &Stage) {
@@ -409,18 +508,49 @@ open('file', 'w').write('file')
     );
     session.run(&code).ok();
     for link in ["link0", "link1", "link2", "link3", "file"] {
-        session.put(link, None, link, b"put").expect("it is replaced");
-        assert_eq!(session.run(&format!("os.path.islink('{link}'), open('{link}').read()")).ok().trim(), "(False, 'put')");
-        session.put("given", Some(link), "alias", b"again").expect("it is replaced");
-        assert_eq!(session.run(&format!("os.path.islink('{link}'), open('{link}').read()")).ok().trim(), "(False, 'again')");
+        session
+            .put(link, None, link, b"put")
+            .expect("it is replaced");
+        assert_eq!(
+            session
+                .run(&format!("os.path.islink('{link}'), open('{link}').read()"))
+                .ok()
+                .trim(),
+            "(False, 'put')"
+        );
+        session
+            .put("given", Some(link), "alias", b"again")
+            .expect("it is replaced");
+        assert_eq!(
+            session
+                .run(&format!("os.path.islink('{link}'), open('{link}').read()"))
+                .ok()
+                .trim(),
+            "(False, 'again')"
+        );
     }
-    for path in ["outside/new", "elsewhere/new", "folder", "file/below", "outside", "elsewhere/victim"] {
+    for path in [
+        "outside/new",
+        "elsewhere/new",
+        "folder",
+        "file/below",
+        "outside",
+        "elsewhere/victim",
+    ] {
         let put = session.put(path, None, "tag", b"put");
         // A link to a folder, as the last part of a path, is a link to be replaced.
         assert_eq!(put.is_ok(), path == "outside", "{path}");
     }
-    assert_eq!(session.run("print(open('/tmp/victim').read(), os.path.exists('/tmp/new'))").ok(), "untouched False\n");
-    assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "untouched");
+    assert_eq!(
+        session
+            .run("print(open('/tmp/victim').read(), os.path.exists('/tmp/new'))")
+            .ok(),
+        "untouched False\n"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&victim).expect("it is there"),
+        "untouched"
+    );
     assert!(!work.join("new").exists());
 }
 

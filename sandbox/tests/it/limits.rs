@@ -58,8 +58,14 @@ fn the_help_tells_every_setting_with_its_default() {
             .find(|entry| entry.starts_with(&format!("{name} ")))
             .unwrap_or_else(|| panic!("--{name} is not in the help"));
         let variable = format!("ASSISTD_SANDBOX_{}", name.to_uppercase().replace('-', "_"));
-        assert!(entry.contains(&variable), "--{name} has no variable: {entry}");
-        assert!(entry.contains(&format!("[default: {default}]")), "--{name}: {entry}");
+        assert!(
+            entry.contains(&variable),
+            "--{name} has no variable: {entry}"
+        );
+        assert!(
+            entry.contains(&format!("[default: {default}]")),
+            "--{name}: {entry}"
+        );
     }
 }
 
@@ -72,7 +78,11 @@ fn a_cell_that_takes_too_long_is_interrupted(stage: &Stage) {
     let cell = session.run("import time\nkept = 1\ntime.sleep(600)");
     assert_eq!(cell.executed.status, ExecStatus::Timeout);
     assert!(!cell.executed.session_lost);
-    assert!(cell.executed.wall_ms >= 3_000, "{} ms", cell.executed.wall_ms);
+    assert!(
+        cell.executed.wall_ms >= 3_000,
+        "{} ms",
+        cell.executed.wall_ms
+    );
     assert!(cell.text().contains("KeyboardInterrupt"), "{}", cell.text());
     assert_eq!(session.run("print(kept)").ok(), "1\n");
 }
@@ -101,14 +111,25 @@ ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)
     ] {
         let mut session = narrow(stage).session();
         let cell = session.run(&format!("print('before', flush=True)\n{stubborn}"));
-        assert_eq!(cell.executed.status, ExecStatus::Timeout, "{stubborn}: {}", cell.text());
+        assert_eq!(
+            cell.executed.status,
+            ExecStatus::Timeout,
+            "{stubborn}: {}",
+            cell.text()
+        );
         assert!(cell.executed.session_lost, "{stubborn}");
         assert!(cell.text().contains("before"), "{stubborn}");
         let name = session.name().to_owned();
         session.let_go();
         let mut again = narrow(stage).connect();
         let opened = again.open(&name, true);
-        assert_eq!(opened, Response::Opened { fresh: true, tags: vec![] });
+        assert_eq!(
+            opened,
+            Response::Opened {
+                fresh: true,
+                tags: vec![]
+            }
+        );
         assert_eq!(again.ask(&Request::Close), Response::Closed);
     }
 }
@@ -184,7 +205,12 @@ for _ in range(8):
 time.sleep(600)
 ",
     );
-    assert_eq!(cell.executed.status, ExecStatus::OutOfMemory, "{}", cell.text());
+    assert_eq!(
+        cell.executed.status,
+        ExecStatus::OutOfMemory,
+        "{}",
+        cell.text()
+    );
     assert!(cell.executed.session_lost);
 }
 
@@ -218,7 +244,10 @@ print('held', held >> 20)
         let text = cell.text();
         let held = text.rsplit_once("held ").expect("it printed that").1.trim();
         let mebibytes: u32 = held.parse().expect("a number");
-        assert!(mebibytes <= 8, "{mebibytes} MiB of memory that is not accounted for");
+        assert!(
+            mebibytes <= 8,
+            "{mebibytes} MiB of memory that is not accounted for"
+        );
     }
 }
 
@@ -321,7 +350,10 @@ print([os.path.getsize(path) <= 1 << 20 for path in ('large', 'sparse', 'allocat
 for path in ('large', 'sparse', 'allocated'): os.unlink(path)
 ",
     );
-    assert_eq!(cell.ok(), "File too large\n".repeat(3) + "[True, True, True]\n");
+    assert_eq!(
+        cell.ok(),
+        "File too large\n".repeat(3) + "[True, True, True]\n"
+    );
 
     for folder in ["/mnt/data", "/tmp"] {
         let cell = session.run(&format!(
@@ -363,7 +395,9 @@ print(sorted(places))
 fn a_put_into_a_full_workspace_is_refused(stage: &Stage) {
     let mut session = narrow(stage).session();
     let large = vec![b'x'; 8 << 20];
-    let refused = session.put("large", None, "large", &large).expect_err("there is no room");
+    let refused = session
+        .put("large", None, "large", &large)
+        .expect_err("there is no room");
     assert!(!refused.is_empty());
     session
         .run("import os\nprint(os.listdir('/mnt/data'))\nos.mkdir('full')")
@@ -377,10 +411,17 @@ except OSError:
 ",
     );
     assert_eq!(cell.ok(), "full\n");
-    session.put("one", None, "one", b"x").expect_err("there is no inode");
+    session
+        .put("one", None, "one", b"x")
+        .expect_err("there is no inode");
     session.run("import shutil; shutil.rmtree('full')").ok();
-    session.put("one", None, "one", b"x").expect("there is room again");
-    assert_eq!(session.run("print(os.listdir('/mnt/data'))").ok(), "['one']\n");
+    session
+        .put("one", None, "one", b"x")
+        .expect("there is room again");
+    assert_eq!(
+        session.run("print(os.listdir('/mnt/data'))").ok(),
+        "['one']\n"
+    );
     match session.open(&unique("other"), false) {
         Response::Absent => {}
         other => panic!("{other:?}"),
@@ -410,7 +451,10 @@ fn output_is_cut_and_the_cell_goes_on(stage: &Stage) {
         assert!(cell.text().len() > 1 << 10, "{flood}: {}", cell.text());
     }
     let cell = session.run("print('short')");
-    assert_eq!((cell.text().as_str(), cell.executed.truncated), ("short\n", false));
+    assert_eq!(
+        (cell.text().as_str(), cell.executed.truncated),
+        ("short\n", false)
+    );
 }
 
 fn tracebacks_are_cut(stage: &Stage) {
@@ -441,7 +485,12 @@ import os
 display(Image(data=b'\\x89PNG\\r\\n\\x1a\\n' + os.urandom(2 << 20)))
 ",
     );
-    assert_eq!((cell.images.len(), cell.executed.truncated), (0, true), "{}", cell.text());
+    assert_eq!(
+        (cell.images.len(), cell.executed.truncated),
+        (0, true),
+        "{}",
+        cell.text()
+    );
     // What is no picture is not passed off as one.
     let cell = session.run("display(Image(data=b'<script>' * 100, format='png'))");
     assert_eq!(cell.images.len(), 0);
@@ -450,7 +499,10 @@ display(Image(data=b'\\x89PNG\\r\\n\\x1a\\n' + os.urandom(2 << 20)))
 fn files_handed_over_are_limited(stage: &Stage) {
     let mut session = narrow(stage).session();
     let cell = session.run("for n in range(9): open(f'f{n}', 'w').write('x')");
-    assert_eq!((cell.executed.files.len(), cell.executed.files_dropped), (5, true));
+    assert_eq!(
+        (cell.executed.files.len(), cell.executed.files_dropped),
+        (5, true)
+    );
     let cell = session.run(
         "
 import os
@@ -459,18 +511,26 @@ for n in range(3): open(f'g{n}', 'w').write('x' * (900 << 10))
 ",
     );
     cell.ok();
-    assert_eq!((cell.executed.files.len(), cell.executed.files_dropped), (2, true));
+    assert_eq!(
+        (cell.executed.files.len(), cell.executed.files_dropped),
+        (2, true)
+    );
 }
 
 /// Output without end from a process that outlives its cell.
 fn a_cell_ends_though_its_children_write_on(stage: &Stage) {
     let mut session = stage.worker().session();
-    let cell = session.run("import subprocess\nchild = subprocess.Popen(['yes'])\nprint('started')");
+    let cell =
+        session.run("import subprocess\nchild = subprocess.Popen(['yes'])\nprint('started')");
     assert_eq!(cell.executed.status, ExecStatus::Ok);
     for round in 0..3 {
         let cell = session.run("1 + 1");
         assert_eq!(cell.executed.status, ExecStatus::Ok, "round {round}");
-        assert!(cell.text().len() <= (1 << 20) + 1_000, "{} bytes", cell.text().len());
+        assert!(
+            cell.text().len() <= (1 << 20) + 1_000,
+            "{} bytes",
+            cell.text().len()
+        );
     }
     session.run("child.kill(); child.wait()").executed.status;
     let mut last = session.run("print('quiet')");
@@ -482,12 +542,19 @@ fn a_cell_ends_though_its_children_write_on(stage: &Stage) {
 
 /// A client that does not read must not keep its cell alive, nor others waiting.
 fn a_client_that_does_not_read_holds_up_nobody(stage: &Stage) {
-    let worker = stage.start(&["--cell-seconds=2", "--grace-seconds=1", "--output-kib=100000"]);
+    let worker = stage.start(&[
+        "--cell-seconds=2",
+        "--grace-seconds=1",
+        "--output-kib=100000",
+    ]);
     let mut deaf = worker.session();
     deaf.start("while True: print('x' * 1000)");
     let mut bystander = worker.session();
     for round in 0..20 {
-        assert_eq!(bystander.run(&format!("print({round})")).ok(), format!("{round}\n"));
+        assert_eq!(
+            bystander.run(&format!("print({round})")).ok(),
+            format!("{round}\n")
+        );
     }
     let cell = deaf.finish();
     assert_eq!(cell.executed.status, ExecStatus::Timeout);
@@ -501,7 +568,10 @@ fn sessions_are_limited(stage: &Stage) {
         session.start("print('busy', flush=True)\nimport time\nwhile True: time.sleep(0.01)");
         session.read_until("busy");
     }
-    assert_eq!(worker.connect().open(&unique("third"), true), Response::Busy);
+    assert_eq!(
+        worker.connect().open(&unique("third"), true),
+        Response::Busy
+    );
     for session in [&mut one, &mut two] {
         session.send(&Request::Interrupt).expect("the worker reads");
         session.finish();
@@ -511,7 +581,10 @@ fn sessions_are_limited(stage: &Stage) {
     one.let_go();
     let mut third = worker.connect();
     eventually("the idle one has given way", || {
-        matches!(third.open(&unique("third"), true), Response::Opened { fresh: true, .. })
+        matches!(
+            third.open(&unique("third"), true),
+            Response::Opened { fresh: true, .. }
+        )
     });
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     assert_eq!(two.run("print(kept)").ok(), "1\n");
@@ -526,7 +599,9 @@ fn unused_sessions_end(stage: &Stage) {
     let with_session = tree(worker.pid()).len();
     session.let_go();
     // Asking for it would be using it.
-    eventually("its processes are gone", || tree(worker.pid()).len() < with_session);
+    eventually("its processes are gone", || {
+        tree(worker.pid()).len() < with_session
+    });
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     // One at work does not.
     let mut session = worker.session();
@@ -584,7 +659,9 @@ fn the_zygote_is_renewed(stage: &Stage) {
     for _ in 0..8 {
         assert_eq!(worker.session().run("print(1)").ok(), "1\n");
     }
-    eventually("there is another zygote", || zygotes().iter().any(|one| *one != first[0]));
+    eventually("there is another zygote", || {
+        zygotes().iter().any(|one| *one != first[0])
+    });
     assert_eq!(lasting.run("print(kept)").ok(), "1\n");
     // The old one stays as long as it has a session.
     assert!(first[0].lives());
@@ -607,7 +684,10 @@ fn settings_come_from_the_environment_too() {
     worker.wait_until_ready();
     let stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
     let client = crate::client::Client::greet(stream, None).expect("it says hello");
-    assert_eq!((client.report().cell_seconds, client.report().sessions_max), (77, 5));
+    assert_eq!(
+        (client.report().cell_seconds, client.report().sessions_max),
+        (77, 5)
+    );
 }
 
 for_both!(

@@ -31,7 +31,13 @@ impl LocalWorker {
     pub fn start_below_a_shell(args: &[&str]) -> LocalWorker {
         let mut command = Command::new("sh");
         // A shell gives its background jobs an empty standard input.
-        command.args(["-c", r#"exec 3<&0; "$@" <&3 3<&- & exec 3<&-; wait"#, "sh", BINARY, "serve"]);
+        command.args([
+            "-c",
+            r#"exec 3<&0; "$@" <&3 3<&- & exec 3<&-; wait"#,
+            "sh",
+            BINARY,
+            "serve",
+        ]);
         command.args(args);
         Self::spawn(command)
     }

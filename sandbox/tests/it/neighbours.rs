@@ -67,7 +67,13 @@ fn nothing_of_one_is_seen_by_the_other(stage: &Stage) {
     assert_eq!(other.run(&looking).ok(), "[]\n");
     // The same look where the traces are: all of them are found.
     let own = one.run(&looking).ok();
-    for trace in ["/mnt/data/trace", "/tmp/trace", "/dev/shm/trace", "neighbour", "memory"] {
+    for trace in [
+        "/mnt/data/trace",
+        "/tmp/trace",
+        "/dev/shm/trace",
+        "neighbour",
+        "memory",
+    ] {
         assert!(own.contains(trace), "{trace} is not in {own}");
     }
     // Nor by one that starts later.
@@ -119,7 +125,10 @@ fn shared(one: &Process, other: &Process) -> BTreeSet<PathBuf> {
             })
             .collect()
     };
-    private(one).intersection(&private(other)).cloned().collect()
+    private(one)
+        .intersection(&private(other))
+        .cloned()
+        .collect()
 }
 
 /// A pipe or socket that came through the fork would be a channel between sessions, or into the
@@ -130,13 +139,20 @@ fn no_descriptor_is_shared_with_another_process(stage: &Stage) {
     one.run(&call_itself("first")).ok();
     other.run(&call_itself("second")).ok();
     let (first, second) = (named(worker.pid(), "first"), named(worker.pid(), "second"));
-    assert!(!shared(&first, &first).is_empty(), "descriptors cannot be read");
+    assert!(
+        !shared(&first, &first).is_empty(),
+        "descriptors cannot be read"
+    );
     for process in tree(worker.pid()) {
         // The supervisor has the other ends.
         if process.pid == first.pid || process.pid == worker.pid() {
             continue;
         }
-        assert_eq!(shared(&first, &process), BTreeSet::new(), "with {process:?}");
+        assert_eq!(
+            shared(&first, &process),
+            BTreeSet::new(),
+            "with {process:?}"
+        );
     }
     assert_eq!(shared(&first, &second), BTreeSet::new());
 }

@@ -8,7 +8,9 @@ use crate::stage::Stage;
 #[test]
 fn state_lasts_from_cell_to_cell() {
     let mut session = Stage::ordinary().worker().session();
-    session.run("import pandas as pd\nframe = pd.DataFrame({'x': [1, 2]})").ok();
+    session
+        .run("import pandas as pd\nframe = pd.DataFrame({'x': [1, 2]})")
+        .ok();
     assert_eq!(session.run("print(frame.x.sum())").ok(), "3\n");
 }
 
@@ -28,9 +30,15 @@ fn an_exception_is_a_traceback_and_no_end() {
     assert_eq!(cell.executed.status, ExecStatus::Error);
     assert!(!cell.executed.session_lost);
     let traceback = cell.text_of(TextSource::Traceback);
-    assert!(traceback.contains("ZeroDivisionError: division by zero"), "{traceback}");
+    assert!(
+        traceback.contains("ZeroDivisionError: division by zero"),
+        "{traceback}"
+    );
     assert!(traceback.contains("inner"), "{traceback}");
-    assert!(!traceback.contains('\u{1b}'), "it has colours: {traceback:?}");
+    assert!(
+        !traceback.contains('\u{1b}'),
+        "it has colours: {traceback:?}"
+    );
     assert_eq!(session.run("kept").ok().trim(), "1");
 }
 
@@ -48,7 +56,10 @@ subprocess.run('echo moan >&2', shell=True)
 ",
     );
     cell.ok();
-    let (out, errors) = (cell.text_of(TextSource::Stdout), cell.text_of(TextSource::Stderr));
+    let (out, errors) = (
+        cell.text_of(TextSource::Stdout),
+        cell.text_of(TextSource::Stderr),
+    );
     for text in ["python\n", "raw\n", "child\n"] {
         assert!(out.contains(text), "{out:?}");
     }
@@ -92,7 +103,12 @@ print(pixels.shape[0] > 100, pixels.shape[1] > 100, len({{tuple(pixel) for row i
 fn a_shell_line_runs_inside() {
     let mut session = Stage::ordinary().worker().session();
     assert_eq!(session.run("!echo hello; pwd").ok(), "hello\n/mnt/data\n");
-    assert_eq!(session.run("lines = !echo a; echo b\nprint(len(lines))").ok(), "2\n");
+    assert_eq!(
+        session
+            .run("lines = !echo a; echo b\nprint(len(lines))")
+            .ok(),
+        "2\n"
+    );
 }
 
 #[test]
@@ -107,7 +123,9 @@ fn an_interrupted_loop_keeps_variables() {
     let mut session = Stage::ordinary().worker().session();
     session.start("kept = 7\nprint('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
-    session.send(&sandbox_protocol::Request::Interrupt).expect("the worker reads");
+    session
+        .send(&sandbox_protocol::Request::Interrupt)
+        .expect("the worker reads");
     let cell = session.finish();
     assert_eq!(cell.executed.status, ExecStatus::Interrupted);
     assert!(!cell.executed.session_lost);
@@ -119,9 +137,13 @@ fn an_interrupted_loop_keeps_variables() {
 #[test]
 fn an_interrupt_between_cells_does_nothing() {
     let mut session = Stage::ordinary().worker().session();
-    session.send(&sandbox_protocol::Request::Interrupt).expect("the worker reads");
+    session
+        .send(&sandbox_protocol::Request::Interrupt)
+        .expect("the worker reads");
     assert_eq!(session.run("print(1)").ok(), "1\n");
-    session.send(&sandbox_protocol::Request::Interrupt).expect("the worker reads");
+    session
+        .send(&sandbox_protocol::Request::Interrupt)
+        .expect("the worker reads");
     assert_eq!(session.run("print(2)").ok(), "2\n");
 }
 
@@ -129,7 +151,12 @@ fn an_interrupt_between_cells_does_nothing() {
 fn leaving_is_not_the_end_of_the_session() {
     let mut session = Stage::ordinary().worker().session();
     session.run("kept = 1").ok();
-    for code in ["exit()", "quit()", "import sys; sys.exit(3)", "raise SystemExit"] {
+    for code in [
+        "exit()",
+        "quit()",
+        "import sys; sys.exit(3)",
+        "raise SystemExit",
+    ] {
         let cell = session.run(code);
         assert!(!cell.executed.session_lost, "{code}: {:?}", cell.executed);
     }
@@ -139,12 +166,16 @@ fn leaving_is_not_the_end_of_the_session() {
 #[test]
 fn any_text_arrives() {
     let mut session = Stage::ordinary().worker().session();
-    assert_eq!(session.run("print('ä€😀', chr(27), end='')").ok(), "ä€😀 \u{1b}");
+    assert_eq!(
+        session.run("print('ä€😀', chr(27), end='')").ok(),
+        "ä€😀 \u{1b}"
+    );
     // What has no place in UTF-8 is replaced, and harms nothing.
     let odd = session.run("import os\nprint('\\ud800')\nos.write(1, b'\\xff\\xfe\\n')\n'\\udfff'");
     assert!(!odd.executed.session_lost);
     // A character that was written in two pieces is still one.
-    let halves = "import time\nos.write(1, b'\\xe2\\x82'); time.sleep(0.3); os.write(1, b'\\xac\\n')";
+    let halves =
+        "import time\nos.write(1, b'\\xe2\\x82'); time.sleep(0.3); os.write(1, b'\\xac\\n')";
     assert!(session.run(halves).text().contains('€'));
     assert_eq!(session.run("print(1)").ok(), "1\n");
 }

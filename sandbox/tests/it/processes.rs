@@ -102,7 +102,11 @@ pub fn tree(pid: i32) -> Vec<Process> {
     let mut found: Vec<Process> = all.iter().filter(|one| one.pid == pid).cloned().collect();
     let mut next = 0;
     while let Some(parent) = found.get(next).map(|one| one.pid) {
-        found.extend(all.iter().filter(|one| one.parent == parent && !one.zombie).cloned());
+        found.extend(
+            all.iter()
+                .filter(|one| one.parent == parent && !one.zombie)
+                .cloned(),
+        );
         next += 1;
     }
     found
@@ -110,7 +114,10 @@ pub fn tree(pid: i32) -> Vec<Process> {
 
 /// The process of that name among the descendants of `pid`.
 pub fn named(pid: i32, name: &str) -> Process {
-    let found: Vec<Process> = tree(pid).into_iter().filter(|one| one.name == name).collect();
+    let found: Vec<Process> = tree(pid)
+        .into_iter()
+        .filter(|one| one.name == name)
+        .collect();
     assert_eq!(found.len(), 1, "processes named {name}: {found:?}");
     found.into_iter().next().expect("there is one")
 }

@@ -27,7 +27,10 @@ fn holdings(worker: &Worker) -> Holdings {
     Holdings {
         processes: tree(worker.pid()).len(),
         descriptors: lasting.iter().map(|one| one.descriptors().len()).collect(),
-        mounts: lasting.iter().map(|one| one.proc("mountinfo").lines().count()).sum(),
+        mounts: lasting
+            .iter()
+            .map(|one| one.proc("mountinfo").lines().count())
+            .sum(),
     }
 }
 
@@ -36,18 +39,29 @@ fn kilobytes(worker: &Worker) -> u64 {
     let memory = |pid| {
         let rollup = process(pid).proc("smaps_rollup");
         let private = rollup.lines().filter(|line| line.starts_with("Private_"));
-        private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
+        private
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum::<u64>()
     };
-    tree(worker.pid())[..2].iter().map(|one| memory(one.pid)).sum()
+    tree(worker.pid())[..2]
+        .iter()
+        .map(|one| memory(one.pid))
+        .sum()
 }
 
 fn use_up_a_session(worker: &Worker, cells: usize) {
     let mut session = Session::open(worker.connect(), &unique("soak"));
-    session.put("in.csv", Some("file-1"), "file-1", b"a,b\n1,2\n").expect("it fits");
+    session
+        .put("in.csv", Some("file-1"), "file-1", b"a,b\n1,2\n")
+        .expect("it fits");
     for number in 0..cells {
-        let cell = session.run(&format!("open('out{number}', 'w').write('x'); print({number})"));
+        let cell = session.run(&format!(
+            "open('out{number}', 'w').write('x'); print({number})"
+        ));
         assert_eq!(cell.ok(), format!("{number}\n"));
-        session.get(&format!("out{number}")).expect("it was told of");
+        session
+            .get(&format!("out{number}"))
+            .expect("it was told of");
     }
     if cells % 2 == 0 {
         // Not every one is closed in good order.
@@ -78,12 +92,20 @@ fn sessions_and_cells_leave_nothing_behind(stage: &Stage) {
     }
     let mut session = worker.session();
     for number in 0..CELLS {
-        assert_eq!(session.run(&format!("print({number})")).ok(), format!("{number}\n"));
+        assert_eq!(
+            session.run(&format!("print({number})")).ok(),
+            format!("{number}\n")
+        );
     }
     drop(session);
     let after = (settled(), kilobytes(&worker));
     assert_eq!(before.0, after.0);
-    assert!(after.1 <= before.1 + SLACK_KILOBYTES, "{} KiB before, {} KiB after", before.1, after.1);
+    assert!(
+        after.1 <= before.1 + SLACK_KILOBYTES,
+        "{} KiB before, {} KiB after",
+        before.1,
+        after.1
+    );
 }
 
 for_both!(sessions_and_cells_leave_nothing_behind);

@@ -56,7 +56,10 @@ impl Stage {
         static STAGE: OnceLock<Stage> = OnceLock::new();
         if !is_root() {
             // Past the test runner's capture: what was not tested is to be seen.
-            let _ = writeln!(std::io::stderr(), "NOT TESTED as root: this user is not root");
+            let _ = writeln!(
+                std::io::stderr(),
+                "NOT TESTED as root: this user is not root"
+            );
             return None;
         }
         Some(STAGE.get_or_init(|| Stage::set_up(0)))
