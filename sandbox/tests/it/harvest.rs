@@ -209,7 +209,7 @@ fn many_files_are_told_up_to_a_limit(stage: &Stage) {
     for file in &cell.executed.files {
         assert_eq!(
             session.get(&file.path),
-            Ok(file.path[1..].as_bytes().to_vec())
+            Ok(file.path.as_bytes()[1..].to_vec())
         );
     }
     let cell = session.run("open('one more', 'w').write('x')");

@@ -63,7 +63,7 @@ fn use_up_a_session(worker: &Worker, cells: usize) {
             .get(&format!("out{number}"))
             .expect("it was told of");
     }
-    if cells % 2 == 0 {
+    if cells.is_multiple_of(2) {
         // Not every one is closed in good order.
         session.run("import os; os._exit(0)");
     }

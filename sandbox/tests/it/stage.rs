@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -41,8 +41,8 @@ fn is_root() -> bool {
 /// One stage, whose workers all run as the same user.
 pub struct Stage {
     folder: PathBuf,
-    /// The stage goes when this closes, however the tests end.
-    _life: ChildStdin,
+    /// It goes when its standard input closes, however the tests end.
+    process: Child,
     sibling: i32,
     secrets: Vec<String>,
     root: bool,
@@ -114,7 +114,7 @@ impl Stage {
         assert_eq!(said, "ready\n", "the stage could not be set up");
         let mut stage = Stage {
             folder,
-            _life: process.stdin.take().expect("it is piped"),
+            process,
             sibling: 0,
             secrets: Vec::new(),
             root: uid == 0,
@@ -128,7 +128,8 @@ impl Stage {
     }
 
     fn ask(&self, question: Value) -> Value {
-        self.try_ask(question).unwrap_or_else(|error| panic!("{error}"))
+        self.try_ask(question)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Asks the stage. The error is what did not work.
@@ -185,7 +186,9 @@ impl Stage {
 
     /// A worker with its default limits on sessions, for all tests that do it no lasting harm.
     pub fn worker(&self) -> &Worker {
-        let started = self.shared.get_or_init(|| self.try_start(&["--sessions=64"]));
+        let started = self
+            .shared
+            .get_or_init(|| self.try_start(&["--sessions=64"]));
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -218,7 +221,8 @@ impl Stage {
 
     /// A worker of one's own.
     pub fn start(&self, args: &[&str]) -> Worker {
-        self.try_start(args).unwrap_or_else(|error| panic!("{error}"))
+        self.try_start(args)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn try_start(&self, args: &[&str]) -> Result<Worker, String> {
@@ -251,6 +255,13 @@ impl Stage {
         });
         let inside = if inside { "True" } else { "False" };
         format!("STAGE = {scenery}\nSTAGE['inside'] = {inside}\n")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
     }
 }
 
