@@ -100,6 +100,17 @@ def make_a_workspace():
         os.chown("/mnt/data", UID, UID)
 
 
+def move_into_a_home():
+    """Lets a project be somebody's, in this mount namespace alone: many a checkout lies there."""
+    if not sys.prefix.startswith("/home/"):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "homes", "/home"], check=True)
+    home = "/home/somebody"
+    os.makedirs(f"{home}/project/.venv")
+    subprocess.run(["mount", "--bind", sys.prefix, f"{home}/project/.venv"], check=True)
+    with open(f"{home}/secret.txt", "w") as file:
+        file.write(SECRETS["file"])
+
+
 def count(place):
     with hits_lock:
         hits[place] = hits.get(place, 0) + 1
@@ -222,6 +233,7 @@ for below in ("run", "work"):
 if UID != os.getuid():
     keep_reachable([BINARY, sys.prefix, sys.base_prefix, FOLDER])
 make_a_workspace()
+move_into_a_home()
 put_up_stand_ins()
 # An ordinary user's stage has its capabilities from its own user namespace; workers get none.
 ctypes.CDLL(None).prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL

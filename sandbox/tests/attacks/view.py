@@ -13,7 +13,9 @@ def places_of_the_host():
     places = glob.glob("/home/*") + glob.glob("/root/*") + glob.glob("/root/.*")
     places += ["/sys/kernel", "/sys/fs/cgroup", "/sys/class", "/boot/", "/var/log", "/var/lib/dpkg"]
     places += ["/run/docker.sock", "/var/run/docker.sock", "/etc/ssh", "/etc/machine-id", "/etc/hostname"]
-    return [place for place in places if os.path.exists(place)]
+    # What leads to the environment leads nowhere else.
+    return [place for place in places
+            if os.path.exists(place) and not (STAGE["inside"] and STAGE["python"].startswith(place + "/"))]
 
 
 @attack()

@@ -196,6 +196,24 @@ print('answered', number > 0)
     assert_eq!(bystander.run("print(1)").ok(), "1\n");
 }
 
+/// A checkout often lies in somebody's home: sessions see its environment, and nothing beside it.
+fn an_environment_in_a_home_shows_nothing_else(stage: &Stage) {
+    let home = stage.home();
+    let python = home.join("project/.venv/bin/python3");
+    let worker = stage.start(&[&format!("--python={}", python.display()), "--spares=0"]);
+    assert_eq!(worker.connect().report().tier, Tier::Namespaces);
+    let look = format!(
+        "
+import os, pandas
+print(os.path.exists({:?}), [os.path.join(root, name) for root, folders, files in os.walk('/home') for name in files])
+",
+        home.join("secret.txt")
+    );
+    assert_eq!(worker.session().run(&look).ok(), "False []\n");
+    let (_, text) = stage.control(&look);
+    assert!(text.starts_with("True ['/home/somebody/"), "{text}");
+}
+
 /// What the kernel says of a session's process, which no code inside can make up.
 fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
     let worker = stage.worker();
@@ -241,6 +259,7 @@ for_both!(
     calls,
     processes,
     a_call_by_the_32_bit_table_kills,
+    an_environment_in_a_home_shows_nothing_else,
     the_kernel_agrees_that_a_session_is_confined,
     the_container_tier_holds_as_well,
 );

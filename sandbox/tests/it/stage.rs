@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -56,10 +57,11 @@ impl Stage {
         static STAGE: OnceLock<Stage> = OnceLock::new();
         if !is_root() {
             // Past the test runner's capture: what was not tested is to be seen.
-            let _ = writeln!(
-                std::io::stderr(),
-                "NOT TESTED as root: this user is not root"
-            );
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                let told = "NOT TESTED as root: this user is not root";
+                let _ = writeln!(std::io::stderr(), "{told}");
+            });
             return None;
         }
         Some(STAGE.get_or_init(|| Stage::set_up(0)))
@@ -158,6 +160,12 @@ impl Stage {
         &self.folder
     }
 
+    /// Somebody's home, with a project that has its own way to [`python`]'s environment, and with
+    /// a secret beside it.
+    pub fn home(&self) -> &Path {
+        Path::new("/home/somebody")
+    }
+
     /// How often each stand-in was reached so far.
     pub fn hits(&self) -> BTreeMap<String, u64> {
         serde_json::from_value(self.ask(json!({"do": "hits"}))).expect("counts by name")
@@ -251,7 +259,7 @@ impl Stage {
     pub fn scenery(&self, worker: &Worker, inside: bool, name: &str) -> String {
         let scenery = json!({
             "folder": self.folder, "socket": worker.socket, "worker": worker.pid,
-            "sibling": self.sibling, "unique": name,
+            "sibling": self.sibling, "unique": name, "python": python(),
         });
         let inside = if inside { "True" } else { "False" };
         format!("STAGE = {scenery}\nSTAGE['inside'] = {inside}\n")
