@@ -78,7 +78,11 @@ fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: 
         outcomes.iter().map(|one| one.name.clone()).collect()
     };
     assert!(!inside.is_empty(), "{}", cell.text());
-    assert_eq!(names(&inside), names(&outside), "each attack runs in both places");
+    assert_eq!(
+        names(&inside),
+        names(&outside),
+        "each attack runs in both places"
+    );
     let told = |one: &Outcome| format!("{}: {}", one.name, one.said);
     let breaches: Vec<String> = inside.iter().filter(|one| one.gained).map(told).collect();
     assert!(breaches.is_empty(), "gained something: {breaches:#?}");
@@ -100,7 +104,9 @@ fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: 
             assert!(after[&place] > hits, "the control did not reach {place}");
         }
     }
-    for place in ["/", "/usr", "/usr/bin", "/etc", "/dev", "/tmp", "/dev/shm", "/mnt"] {
+    for place in [
+        "/", "/usr", "/usr/bin", "/etc", "/dev", "/tmp", "/dev/shm", "/mnt",
+    ] {
         let traces = std::fs::read_dir(Path::new(place)).expect("it is a folder");
         let traces = traces.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let traces: Vec<String> = traces.filter(|file| file.starts_with(&name)).collect();
@@ -127,7 +133,10 @@ fn the_container_tier_holds_as_well(stage: &Stage) {
     }
     let work = "import pandas, subprocess; print(subprocess.run(['echo', '1']).returncode)";
     assert_eq!(session.run(work).text_of(TextSource::Stdout), "1\n0\n");
-    assert_eq!(worker.connect().open(&unique("second"), true), Response::Busy);
+    assert_eq!(
+        worker.connect().open(&unique("second"), true),
+        Response::Busy
+    );
     // Without a process namespace, what a session leaves behind has to be hunted down.
     let left = "
 import os, signal, time
@@ -173,7 +182,7 @@ fn a_call_by_the_32_bit_table_kills(stage: &Stage) {
     // mov eax, 20 (getpid); int 0x80; ret
     let code = "
 import ctypes, mmap
-room = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+room = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 room.write(bytes.fromhex('b814000000cd80c3'))
 number = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)))()
 print('answered', number > 0)
@@ -194,7 +203,11 @@ fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
     session.run(&call_itself("confined")).ok();
     let confined = named(worker.pid(), "confined");
     for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
-        assert_eq!(confined.status(capabilities), "0000000000000000", "{capabilities}");
+        assert_eq!(
+            confined.status(capabilities),
+            "0000000000000000",
+            "{capabilities}"
+        );
     }
     assert_eq!(confined.status("NoNewPrivs"), "1");
     assert_eq!(confined.status("Seccomp"), "2");
@@ -209,10 +222,16 @@ fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
     let shared: Vec<_> = own.intersection(&confined.namespaces()).cloned().collect();
     assert!(shared.is_empty(), "shared with the worker: {shared:?}");
     let mounts = confined.proc("mountinfo");
-    assert!(!mounts.contains(stage.folder().to_str().expect("UTF-8")), "{mounts}");
+    assert!(
+        !mounts.contains(stage.folder().to_str().expect("UTF-8")),
+        "{mounts}"
+    );
     let maps = confined.proc("maps");
     let writable: Vec<&str> = maps.lines().filter(|line| line.contains("rw-s")).collect();
-    assert!(writable.is_empty(), "memory shared with others: {writable:#?}");
+    assert!(
+        writable.is_empty(),
+        "memory shared with others: {writable:#?}"
+    );
 }
 
 for_both!(

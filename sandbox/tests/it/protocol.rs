@@ -32,8 +32,20 @@ fn the_worker_tells_its_tier(stage: &Stage) {
     let client = stage.worker().connect();
     let report = client.report();
     assert_eq!(report.version, VERSION);
-    assert_eq!(report.tier, Tier::Namespaces, "missing: {:?}", report.missing);
-    assert_eq!((report.sessions_max, report.idle_seconds, report.cell_seconds), (64, 3600, 120));
+    assert_eq!(
+        report.tier,
+        Tier::Namespaces,
+        "missing: {:?}",
+        report.missing
+    );
+    assert_eq!(
+        (
+            report.sessions_max,
+            report.idle_seconds,
+            report.cell_seconds
+        ),
+        (64, 3600, 120)
+    );
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has it");
     assert_eq!(report.kernel, kernel.trim());
     let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
@@ -56,7 +68,12 @@ fn nothing_happens_before_hello() {
         session: name.clone(),
         create: true,
     };
-    for request in [open, Request::Exec { code: "1".into() }, Request::Close, Request::Interrupt] {
+    for request in [
+        open,
+        Request::Exec { code: "1".into() },
+        Request::Close,
+        Request::Interrupt,
+    ] {
         let mut client = Client::raw(worker.dial());
         client.send(&request).expect("it is connected");
         assert!(is_cut_off(&mut client), "{request:?}");
@@ -80,11 +97,18 @@ fn a_worker_on_tcp_wants_its_token() {
     let mut worker = LocalWorker::start(&["--listen", "tcp:127.0.0.1:0", "--token", "right"]);
     let ready = worker.first_line();
     let address = ready.trim().strip_prefix("ready tcp:");
-    let address = address.unwrap_or_else(|| panic!("{ready}: {}", worker.log())).to_owned();
+    let address = address
+        .unwrap_or_else(|| panic!("{ready}: {}", worker.log()))
+        .to_owned();
     let dial = || TcpStream::connect(&address).expect("the worker listens");
     for token in [None, Some(""), Some("wrong"), Some("right "), Some("righ")] {
-        let refused = Client::greet(dial(), token).map(|_| ()).expect_err("it is not the token");
-        assert!(!refused.contains("right"), "the refusal tells the token: {refused}");
+        let refused = Client::greet(dial(), token)
+            .map(|_| ())
+            .expect_err("it is not the token");
+        assert!(
+            !refused.contains("right"),
+            "the refusal tells the token: {refused}"
+        );
         let mut client = Client::raw(dial());
         let hello = Request::Hello {
             version: VERSION,
@@ -95,7 +119,12 @@ fn a_worker_on_tcp_wants_its_token() {
         assert!(client.receive().is_err(), "the connection goes on");
     }
     let client = Client::greet(dial(), Some("right")).expect("it is the token");
-    assert_eq!(Session::open(client, &unique("session")).run("print(1)").ok(), "1\n");
+    assert_eq!(
+        Session::open(client, &unique("session"))
+            .run("print(1)")
+            .ok(),
+        "1\n"
+    );
     assert!(!worker.log().contains("right"), "the log tells the token");
 }
 
@@ -128,10 +157,18 @@ fn garbage_ends_only_its_own_connection() {
     for bytes in &garbage {
         let mut early = Client::raw(worker.dial());
         let _ = early.send_bytes(bytes);
-        assert!(is_cut_off(&mut early), "as the first thing: {:?}", &bytes[..bytes.len().min(40)]);
+        assert!(
+            is_cut_off(&mut early),
+            "as the first thing: {:?}",
+            &bytes[..bytes.len().min(40)]
+        );
         let mut late = worker.session();
         let _ = late.send_bytes(bytes);
-        assert!(is_cut_off(&mut late), "in a session: {:?}", &bytes[..bytes.len().min(40)]);
+        assert!(
+            is_cut_off(&mut late),
+            "in a session: {:?}",
+            &bytes[..bytes.len().min(40)]
+        );
     }
     assert_eq!(bystander.run("print(1)").ok(), "1\n");
 }
@@ -145,10 +182,15 @@ fn a_connection_may_end_anywhere() {
         .expect("small");
     for length in 0..exec.len() {
         let mut session = worker.session();
-        session.send_bytes(&exec[..length]).expect("it is connected");
+        session
+            .send_bytes(&exec[..length])
+            .expect("it is connected");
         let name = session.name().to_owned();
         session.let_go();
-        assert_eq!(Session::open(worker.connect(), &name).run("print(2)").ok(), "2\n");
+        assert_eq!(
+            Session::open(worker.connect(), &name).run("print(2)").ok(),
+            "2\n"
+        );
     }
     // In the middle of a file.
     let mut session = worker.session();
@@ -191,7 +233,9 @@ fn more_data_than_announced_ends_the_connection() {
 fn sessions_have_plain_names() {
     let worker = Stage::ordinary().worker();
     let long = "x".repeat(129);
-    for name in ["", ".", "..", "a/b", "../x", "a b", "ä", "a\0b", "a\nb", &long] {
+    for name in [
+        "", ".", "..", "a/b", "../x", "a b", "ä", "a\0b", "a\nb", &long,
+    ] {
         match worker.connect().open(name, true) {
             Response::Refused { .. } => {}
             other => panic!("{name:?}: {other:?}"),
@@ -208,7 +252,9 @@ fn a_session_is_found_again_until_it_is_closed() {
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     let mut first = Session::open(worker.connect(), &name);
     first.run("kept = 5").ok();
-    first.put("in.csv", Some("file-1"), "file-1", b"a,b\n").expect("it fits");
+    first
+        .put("in.csv", Some("file-1"), "file-1", b"a,b\n")
+        .expect("it fits");
     first.let_go();
     let mut second = worker.connect();
     let opened = second.open(&name, true);
@@ -219,7 +265,13 @@ fn a_session_is_found_again_until_it_is_closed() {
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     let mut third = worker.connect();
     let opened = third.open(&name, true);
-    assert_eq!(opened, Response::Opened { fresh: true, tags: vec![] });
+    assert_eq!(
+        opened,
+        Response::Opened {
+            fresh: true,
+            tags: vec![]
+        }
+    );
     assert_eq!(third.run("'kept' in globals()").ok().trim(), "False");
     assert_eq!(third.ask(&Request::Close), Response::Closed);
 }
@@ -249,7 +301,10 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
         .map(|mut client| {
             std::thread::spawn(move || {
                 let opened = client.receive().expect("its turn comes");
-                assert!(matches!(opened, Response::Opened { fresh: false, .. }), "{opened:?}");
+                assert!(
+                    matches!(opened, Response::Opened { fresh: false, .. }),
+                    "{opened:?}"
+                );
                 client.run("turns += 1").ok();
             })
         })
@@ -257,7 +312,12 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
     for thread in threads {
         thread.join().expect("each gets its turn");
     }
-    assert_eq!(Session::open(worker.connect(), &name).run("print(turns)").ok(), "3\n");
+    assert_eq!(
+        Session::open(worker.connect(), &name)
+            .run("print(turns)")
+            .ok(),
+        "3\n"
+    );
 }
 
 #[test]
@@ -276,10 +336,15 @@ fn a_connection_that_drops_interrupts_its_cell_and_keeps_the_session() {
 fn a_request_in_mid_cell_harms_nothing() {
     let worker = Stage::ordinary().worker();
     for request in [
-        Request::Exec { code: "print('second')".into() },
+        Request::Exec {
+            code: "print('second')".into(),
+        },
         Request::Get { path: "x".into() },
         Request::Close,
-        Request::Hello { version: VERSION, token: None },
+        Request::Hello {
+            version: VERSION,
+            token: None,
+        },
     ] {
         let mut session = worker.session();
         let name = session.name().to_owned();
@@ -289,7 +354,12 @@ fn a_request_in_mid_cell_harms_nothing() {
         session.send(&Request::Interrupt).expect("the worker reads");
         session.let_go();
         let mut again = Session::open(worker.connect(), &name);
-        assert_eq!(again.run("print('well')").text_of(sandbox_protocol::TextSource::Stdout), "well\n");
+        assert_eq!(
+            again
+                .run("print('well')")
+                .text_of(sandbox_protocol::TextSource::Stdout),
+            "well\n"
+        );
     }
 }
 
@@ -319,7 +389,9 @@ for _ in range(5):
     let all = tree(leader.pid);
     assert!(all.len() > 5, "{all:?}");
     assert_eq!(session.ask(&Request::Close), Response::Closed);
-    eventually("the session's processes are gone", || !all.iter().any(|one| one.lives()));
+    eventually("the session's processes are gone", || {
+        !all.iter().any(|one| one.lives())
+    });
 }
 
 #[test]
@@ -338,11 +410,22 @@ fn a_session_that_died_is_made_anew() {
         let cell = session.run(&format!("print('last words', flush=True)\n{death}"));
         assert_eq!(cell.executed.status, ExecStatus::Died, "{death}");
         assert!(cell.executed.session_lost, "{death}");
-        assert!(cell.text().contains("last words"), "{death}: {}", cell.text());
+        assert!(
+            cell.text().contains("last words"),
+            "{death}: {}",
+            cell.text()
+        );
         session.let_go();
         let mut again = worker.connect();
         let opened = again.open(&name, true);
-        assert_eq!(opened, Response::Opened { fresh: true, tags: vec![] }, "{death}");
+        assert_eq!(
+            opened,
+            Response::Opened {
+                fresh: true,
+                tags: vec![]
+            },
+            "{death}"
+        );
         assert_eq!(again.run("'kept' in globals()").ok().trim(), "False");
         assert_eq!(again.ask(&Request::Close), Response::Closed);
     }
@@ -353,12 +436,22 @@ fn the_log_tells_nothing_of_cells() {
     let stage = Stage::ordinary();
     let worker = stage.worker();
     let mut session = worker.session();
-    session.put("confidential-name", None, "confidential-tag", b"confidential content").expect("it fits");
+    session
+        .put(
+            "confidential-name",
+            None,
+            "confidential-tag",
+            b"confidential content",
+        )
+        .expect("it fits");
     let cell = session.run("print('confidential output'); open('confidential file', 'w'); 1 / 0");
     assert!(cell.text().contains("confidential output"));
     let _ = session.get("confidential missing");
     let _ = session.put("../confidential", None, "x", b"x");
     let _ = session.run("import os; print('confidential end'); os._exit(1)");
-    assert!(worker.log().contains(session.name()), "sessions are told of");
+    assert!(
+        worker.log().contains(session.name()),
+        "sessions are told of"
+    );
     assert!(!worker.log().contains("confidential"), "{}", worker.log());
 }
