@@ -165,15 +165,23 @@ impl Nursery {
 
     /// Forks a session.
     pub async fn make(&self) -> Result<Newborn, NoSession> {
-        let zygote = self.zygote().await?;
-        let number = self.number.fetch_add(1, Ordering::Relaxed) % NUMBERS;
-        match timeout(BIRTH, self.bear(&zygote, number)).await {
-            Ok(Ok(newborn)) => Ok(newborn),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                zygote.broken.store(true, Ordering::Relaxed);
-                Err(NoSession::new("a new session took too long to start"))
+        loop {
+            let zygote = self.zygote().await?;
+            let number = self.number.fetch_add(1, Ordering::Relaxed) % NUMBERS;
+            let newborn = match timeout(BIRTH, self.bear(&zygote, number)).await {
+                Ok(newborn) => newborn,
+                Err(_) => {
+                    zygote.broken.store(true, Ordering::Relaxed);
+                    return Err(NoSession::new("a new session took too long to start"));
+                }
+            };
+            // One that has ended while nobody looked is replaced; one that ends at its first fork
+            // would end again.
+            let served = zygote.forks.load(Ordering::Relaxed) > 1;
+            if newborn.is_ok() || !served || !zygote.broken.load(Ordering::Relaxed) {
+                return newborn;
             }
+            tracing::warn!("the warm interpreter has ended; another is started");
         }
     }
 
@@ -375,7 +383,7 @@ impl Zygote {
             }
         }
         self.broken.store(true, Ordering::Relaxed);
-        Err(NoSession::new("the zygote has ended; another is started"))
+        Err(NoSession::new("the warm interpreter has ended"))
     }
 
     /// Waits until the process has ended, having told it to.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::confine::landlock::ABI_WITH_SCOPES;
+use crate::confine::limits::NO_CORE_BYTES;
 use crate::python::Venv;
 use crate::settings::Settings;
 use crate::settings::TierChoice;
@@ -209,11 +210,15 @@ impl Findings {
         };
         let holds = limited("Max processes", settings.processes)
             && limited("Max open files", settings.open_files)
-            && limited("Max core file size", 0);
+            && limited("Max core file size", NO_CORE_BYTES);
         self.note("resource limits", holds, true);
 
         match newborn.landlock {
-            0 => self.note("Landlock", false, !own),
+            0 => self.note(
+                "Landlock (Linux 5.13 or newer, enabled by lsm=)",
+                false,
+                !own,
+            ),
             version => self.layers.push(format!("Landlock {version}")),
         }
         if (1..ABI_WITH_SCOPES).contains(&newborn.landlock) {

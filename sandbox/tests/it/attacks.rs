@@ -182,7 +182,7 @@ fn a_call_by_the_32_bit_table_kills(stage: &Stage) {
     // mov eax, 20 (getpid); int 0x80; ret
     let code = "
 import ctypes, mmap
-room = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+room = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 room.write(bytes.fromhex('b814000000cd80c3'))
 number = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)))()
 print('answered', number > 0)

@@ -103,7 +103,7 @@ while True:
         // The interpreter's lock, held by machine code that jumps to itself.
         "
 import ctypes, mmap, platform
-room = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+room = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 room.write(bytes.fromhex({'x86_64': 'ebfe', 'aarch64': '00000014'}[platform.machine()]))
 ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)))()
 ",
