@@ -71,14 +71,9 @@ const COPIED: &[&str] = &[
     "/etc/mime.types",
 ];
 
-/// Devices that every program may expect.
-pub const DEVICES: &[&str] = &[
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-];
+/// Devices that every program may expect. `/dev/zero` is a link to `/dev/full`, which reads the
+/// same: mapped, the real one is memory that no limit counts.
+pub const DEVICES: &[&str] = &["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Folders of a session that are its own and writable.
 pub const WRITABLE: &[&str] = &[DATA, "/tmp", "/dev/shm"];
@@ -184,6 +179,7 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
         bind(source, &target, attributes)?;
     }
     for (name, target) in [
+        ("zero", "full"),
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),

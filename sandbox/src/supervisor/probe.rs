@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::confine::landlock::ABI_WITH_SCOPES;
+use crate::confine::limits::NO_CORE_BYTES;
 use crate::python::Venv;
 use crate::settings::Settings;
 use crate::settings::TierChoice;
@@ -125,7 +126,10 @@ async fn try_tier(
         WorkerError::Unconfined(format!("{}: {why}{help}", name(tier)))
     };
     let nursery = Nursery::new(settings.clone(), venv, tier);
-    let python = nursery.python().await.map_err(|error| unconfined(&error))?;
+    let python = nursery.python().await.map_err(|error| match error {
+        NoSession::Python(_) => WorkerError::Warmth(error),
+        NoSession::Other(_) => unconfined(&error),
+    })?;
     venv.check_version(&python)?;
     let mut newborn = nursery.make().await.map_err(|error| unconfined(&error))?;
     let mut findings = Findings::default();
@@ -206,11 +210,15 @@ impl Findings {
         };
         let holds = limited("Max processes", settings.processes)
             && limited("Max open files", settings.open_files)
-            && limited("Max core file size", 0);
+            && limited("Max core file size", NO_CORE_BYTES);
         self.note("resource limits", holds, true);
 
         match newborn.landlock {
-            0 => self.note("Landlock", false, !own),
+            0 => self.note(
+                "Landlock (Linux 5.13 or newer, enabled by lsm=)",
+                false,
+                !own,
+            ),
             version => self.layers.push(format!("Landlock {version}")),
         }
         if (1..ABI_WITH_SCOPES).contains(&newborn.landlock) {
