@@ -38,7 +38,7 @@ const ALLOW_NAMESPACES: &str = "in a container, allow clone, unshare, setns, mou
 
 /// Tries what a session must not be able to do, and prints which attempts were refused.
 const PROBE: &str = r#"
-import ctypes, json, os, socket
+import ctypes, json, os, socket, sys
 def refused(attempt):
     try:
         attempt()
@@ -52,7 +52,9 @@ print(json.dumps({
     "network": all(refused(lambda f=f: socket.socket(f, socket.SOCK_DGRAM))
                    for f in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)),
     "secrets": refused(lambda: open("/etc/shadow").read()),
-    "home": all(refused(lambda d=d: os.listdir(d)) for d in ("/root", "/home")),
+    # Python may lie in one: then there are folders that lead to it, and nothing else in them.
+    "home": not any(files for d in ("/root", "/home") for folder, _, files in os.walk(d)
+                    if not folder.startswith((sys.prefix, sys.base_prefix))),
     "programs": refused(lambda: open("/usr/assistd-probe", "x")),
     "namespaces": refused(unshare),
     "signals": refused(lambda: os.kill(SUPERVISOR, 0)),
