@@ -92,7 +92,7 @@ pub async fn serve(
         blobs: blobs.clone(),
         feed: feed.clone(),
         upstreams: upstreams.clone(),
-        sandbox: sandbox.pool.clone(),
+        sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         event_retention: config.event_retention,
     };
     let prometheus = telemetry::prometheus();
