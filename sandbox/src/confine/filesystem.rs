@@ -154,7 +154,10 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
         fs::create_dir_all(site.join(folder)).trying("making a folder")?;
     }
-    symlink("/tmp", site.join("var/tmp")).trying("making a link")?;
+    // Unless the environment is below it.
+    if !site.join("var/tmp").exists() {
+        symlink("/tmp", site.join("var/tmp")).trying("making a link")?;
+    }
     for (path, content) in copies {
         fs::write(below(site, Path::new(path)), content).trying("copying a file of /etc")?;
     }
