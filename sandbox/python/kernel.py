@@ -702,7 +702,8 @@ def warm():
     set_environment()
     interrupts = Interrupts()
     output = Output(interrupts)
-    sys.stdin = open(os.devnull)
+    # Not a descriptor of its own: a session closes what it inherits, and would then own a stranger.
+    sys.stdin = open(0, closefd=False)
     sys.stdout = sys.__stdout__ = Stream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = Stream(output, "stderr", 2)
     builtins.input = refuse_input

@@ -112,6 +112,8 @@ pub enum News {
 
 /// Runs the zygote until its worker is gone.
 pub fn run() -> ExitCode {
+    // For whoever looks at the machine's processes.
+    let _ = nix::sys::prctl::set_name(c"assistd-zygote");
     let Ok(control) = take_control_socket() else {
         return ExitCode::FAILURE;
     };

@@ -151,15 +151,6 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (path, target) in links {
         symlink(target, below(site, path)).trying("making a link")?;
     }
-    // Programs of the environment name it in their first line.
-    let named = below(site, venv);
-    if !named.exists()
-        && named
-            .parent()
-            .is_some_and(|folder| fs::create_dir_all(folder).is_ok())
-    {
-        symlink(VENV, named).trying("making a link")?;
-    }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
         fs::create_dir_all(site.join(folder)).trying("making a folder")?;
     }

@@ -38,13 +38,16 @@ const ALLOW_NAMESPACES: &str = "in a container, allow clone, unshare, setns, mou
 
 /// Tries what a session must not be able to do, and prints which attempts were refused.
 const PROBE: &str = r#"
-import ctypes, json, os, socket, sys
+import ctypes, json, os, socket
 def refused(attempt):
     try:
         attempt()
     except OSError:
         return True
     return False
+def home(folder):
+    if all(any((path + "/").startswith(f"{folder}/{name}/") for path in OWN) for name in os.listdir(folder)):
+        raise OSError
 def unshare():
     if ctypes.CDLL(None).unshare(0x10000000):
         raise OSError
@@ -52,9 +55,7 @@ print(json.dumps({
     "network": all(refused(lambda f=f: socket.socket(f, socket.SOCK_DGRAM))
                    for f in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)),
     "secrets": refused(lambda: open("/etc/shadow").read()),
-    # Python may lie in one: then there are folders that lead to it, and nothing else in them.
-    "home": not any(files for d in ("/root", "/home") for folder, _, files in os.walk(d)
-                    if not folder.startswith((sys.prefix, sys.base_prefix))),
+    "home": all(refused(lambda d=d: home(d)) for d in ("/root", "/home")),
     "programs": refused(lambda: open("/usr/assistd-probe", "x")),
     "namespaces": refused(unshare),
     "signals": refused(lambda: os.kill(SUPERVISOR, 0)),
@@ -136,7 +137,7 @@ async fn try_tier(
     let mut newborn = nursery.make().await.map_err(|error| unconfined(&error))?;
     let mut findings = Findings::default();
     findings.look_from_outside(&newborn, tier, settings);
-    match look_from_inside(&mut newborn).await {
+    match look_from_inside(&mut newborn, venv).await {
         Ok(inside) => findings.look_from_inside(&inside, tier),
         Err(error) => return Err(unconfined(&error)),
     }
@@ -262,8 +263,12 @@ impl Findings {
 }
 
 /// Runs [`PROBE`] in the session.
-async fn look_from_inside(newborn: &mut Newborn) -> Result<Inside, NoSession> {
-    let code = PROBE.replace("SUPERVISOR", &std::process::id().to_string());
+async fn look_from_inside(newborn: &mut Newborn, venv: &Venv) -> Result<Inside, NoSession> {
+    // Python may be installed below a home folder.
+    let own = serde_json::json!([venv.base, venv.path]).to_string();
+    let code = PROBE
+        .replace("SUPERVISOR", &std::process::id().to_string())
+        .replace("OWN", &own);
     let look = async {
         newborn
             .link
