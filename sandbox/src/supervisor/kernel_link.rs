@@ -148,6 +148,8 @@ impl Ear {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
+            // Whatever else this task waits for has its turn, however much comes.
+            tokio::task::yield_now().await;
         }
     }
 }

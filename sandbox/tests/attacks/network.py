@@ -34,6 +34,13 @@ def socket_past_the_library():
     return [family for family in (2, 10) if call(number, family, 1, 0)[0] >= 0]
 
 
+@attack()
+def socket_with_bits_that_the_kernel_drops():
+    # A filter that compares all 64 bits of an argument of which the kernel takes 32 is blind.
+    number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+    return [family for family in (2, 10) if call(number, family | 1 << 32, 1, 0)[0] >= 0]
+
+
 @attack(control="none")
 def socket_by_the_x32_table():
     return [family for family in (2, 10) if call(0x40000000 + 41, family, 1, 0)[0] >= 0]

@@ -11,7 +11,7 @@ use crate::stage::Stage;
 use crate::stage::Worker;
 
 /// Finds the socket: the one whose other end is not in this process.
-const FIND: &str = r#"
+pub const FIND: &str = r#"
 import array, base64, json, os, socket, struct, threading, time
 def find():
     for descriptor in range(3, 1024):

@@ -356,6 +356,46 @@ while True:
     );
 }
 
+/// Frames that say nothing cost the supervisor more than the session.
+fn floods_of_nothing_harm_no_other(stage: &Stage) {
+    let worker = stage.worker();
+    let floods = [
+        "bytes(1 << 20)",
+        "frame({'type': 'ready'}) * 10000",
+        "frame({'type': 'done', 'id': 1, 'status': 'ok'}) * 10000",
+        "frame({'type': 'text', 'id': 2, 'source': 'stdout', 'text': ''}) * 10000",
+    ];
+    let mut flooding: Vec<_> = floods.iter().map(|_| worker.session()).collect();
+    for (session, flood) in flooding.iter_mut().zip(floods) {
+        session.run(crate::forgery::FIND).ok();
+        session.start(&format!(
+            "
+def frame(what):
+    body = json.dumps(what).encode()
+    return struct.pack('>I', len(body)) + body
+flood = {flood}
+print('armed', flush=True)
+while True:
+    wire.sendall(flood)
+"
+        ));
+        session.read_until("armed");
+    }
+    let mut bystander = worker.session();
+    for round in 0..8 {
+        assert_eq!(
+            bystander.run(&format!("print({round})")).ok(),
+            format!("{round}\n")
+        );
+    }
+    for session in &mut flooding {
+        session
+            .send(&sandbox_protocol::Request::Interrupt)
+            .expect("the worker reads");
+        assert_eq!(session.finish().executed.status, ExecStatus::Interrupted);
+    }
+}
+
 fn busy_processors_harm_no_other(stage: &Stage) {
     others_work_beside(
         stage,
@@ -382,5 +422,6 @@ for_both!(
     a_broken_notebook_harms_no_other,
     a_full_disk_harms_no_other,
     a_flood_of_output_harms_no_other,
+    floods_of_nothing_harm_no_other,
     busy_processors_harm_no_other,
 );
