@@ -12,6 +12,7 @@ mod meter;
 mod null;
 mod process;
 mod report;
+mod sandbox;
 mod sitting;
 mod stamp;
 mod steps;
@@ -21,6 +22,7 @@ mod upstream;
 
 use crate::http::CallError;
 use crate::http::Http;
+use crate::sandbox::Programs;
 use crate::steps::Plan;
 use crate::subject::Kind;
 use axum::Router;
@@ -29,6 +31,7 @@ use clap::Parser;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
+use sandbox_protocol::FrameError;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -57,6 +60,11 @@ pub(crate) enum BenchError {
     /// Runs and calls of the model do not match.
     #[error("the upstream was called {found} times, not {expected}")]
     Calls { expected: u64, found: u64 },
+    /// A worker's answer that is not the one due.
+    #[error("the sandbox worker says {0}")]
+    Worker(String),
+    #[error("the sandbox worker sent {0}")]
+    Frame(#[from] FrameError),
     #[error("no operation was done")]
     Nothing,
     #[error("the step needs the server's database on this machine")]
@@ -89,7 +97,7 @@ enum Command {
 
 #[derive(Parser)]
 struct Run {
-    /// Less of everything: under two minutes instead of a quarter of an hour.
+    /// Less of everything: under three minutes instead of half an hour.
     #[arg(long)]
     quick: bool,
     /// Only the steps whose name begins so, after a warm-up; results are not written.
@@ -101,6 +109,12 @@ struct Run {
     /// The server to measure.
     #[arg(long, default_value = "target/release/assistd")]
     assistd: PathBuf,
+    /// The sandbox worker to measure; without it the program beside assistd
+    #[arg(long, value_name = "PATH")]
+    sandbox: Option<PathBuf>,
+    /// A Python with Jupyter, to measure the sandbox worker beside it; without one its figures are left out
+    #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
+    jupyter: PathBuf,
     /// A scratch database for assistd; without it assistd runs its own.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -156,6 +170,13 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
     } else {
         Plan::full()
     };
+    let worker = options
+        .sandbox
+        .unwrap_or_else(|| options.assistd.with_file_name("assistd-sandbox"));
+    let programs = (!options.null && worker.exists()).then(|| Programs {
+        worker,
+        jupyter: Some(options.jupyter).filter(|python| python.exists()),
+    });
     let tested = if options.null {
         Kind::Null
     } else {
@@ -165,7 +186,7 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
             settings: options.settings,
         }
     };
-    let report = sitting::sit(tested, &plan, options.only.as_deref()).await?;
+    let report = sitting::sit(tested, programs.as_ref(), &plan, options.only.as_deref()).await?;
     let title = if options.quick {
         "Benchmark, quick"
     } else {

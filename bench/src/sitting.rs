@@ -1,7 +1,10 @@
-//! One sitting: every step on the server under test and on the null server by turns.
+//! One sitting: every step on the server under test and on the null server by turns, then those of
+//! the sandbox worker and Jupyter.
 
 use crate::BenchError;
 use crate::report::Report;
+use crate::sandbox;
+use crate::sandbox::Programs;
 use crate::steps::Figures;
 use crate::steps::Plan;
 use crate::steps::Step;
@@ -18,6 +21,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(180);
 /// Takes the steps whose names begin with `only`, or those of the plan.
 pub(crate) async fn sit(
     tested: Kind,
+    programs: Option<&Programs>,
     plan: &Plan,
     only: Option<&str>,
 ) -> Result<Report, BenchError> {
@@ -31,7 +35,9 @@ pub(crate) async fn sit(
             Some(prefix) => step == Step::WarmUp || step.to_string().starts_with(prefix),
             None => plan.thorough || step != Step::Crash,
         };
-        if !wanted || (step.needs_database() && tested.database.is_none()) {
+        let possible = (!step.needs_database() || tested.database.is_some())
+            && (step != Step::CodeRun || programs.is_some());
+        if !(wanted && possible) {
             continue;
         }
         let start = Instant::now();
@@ -39,10 +45,16 @@ pub(crate) async fn sit(
             let figures = take(step, plan, &upstream, &mut tested).await;
             report.add_tested(step, figures);
             if !step.needs_database() {
-                report.add_null(step, take(step, plan, &upstream, &mut null).await);
+                let figures = take(step, plan, &upstream, &mut null).await;
+                report.add_other("null", step, figures);
             }
         }
         eprintln!("{step}: {:.1} s", start.elapsed().as_secs_f64());
+    }
+    drop((tested, null, upstream));
+    match programs {
+        Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
+        None => eprintln!("without a sandbox worker to measure"),
     }
     Ok(report)
 }
