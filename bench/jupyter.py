@@ -6,6 +6,7 @@ Times are in milliseconds, memory is the proportional set size in MiB.
 
 import json
 import queue
+import subprocess
 import sys
 import time
 
@@ -20,7 +21,7 @@ class Kernel:
 
     def __init__(self):
         self.manager = KernelManager()
-        self.manager.start_kernel()
+        self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = None
 
     def connect(self):
