@@ -7,11 +7,12 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
 
-setup: ## Install what the server needs beside its binary, into .venv
+setup: ## Install what the server needs beside its binaries, into .venv
 	@scripts/setup
 
 run: setup ## Build the server and serve; settings come from the environment
 	@cargo build --release --bin assistd
+	@scripts/build_sandbox --release
 	@exec ./target/release/assistd
 
 test: ## Run every test
@@ -23,6 +24,6 @@ demo: setup ## Show what the server does, with the official SDK
 bench: setup ## Measure the server
 	@bench/run
 
-lint: ## Check formatting and lints
+lint: setup ## Check formatting and lints
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	scripts/cargo_workspace clippy --all-targets --quiet -- -D warnings

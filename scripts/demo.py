@@ -7,11 +7,13 @@ usage: demo.py URL             tells it
 import json
 import os
 import sys
+import tempfile
 import time
 import urllib.request
 import warnings
+from pathlib import Path
 
-from openai import OpenAI
+from openai import AssistantEventHandler, BadRequestError, OpenAI
 
 MODEL = os.environ.get("DEMO_MODEL", "gpt-4o")
 
@@ -29,6 +31,18 @@ WEATHER = {
 }
 
 
+CODE = {"type": "code_interpreter"}
+
+SALES = b"""\
+month,revenue,users
+Jan,12000,100
+Feb,15500,120
+Mar,11000,130
+Apr,17500,150
+May,22000,180
+"""
+
+
 def get_weather(city):
     return {"city": city, "sky": "clear", "celsius": 21}
 
@@ -43,16 +57,126 @@ def answer_calls(run):
     return outputs
 
 
+def newest(client, thread):
+    return client.beta.threads.messages.list(thread.id, limit=1).data[0]
+
+
 def newest_text(client, thread):
-    message = client.beta.threads.messages.list(thread.id, limit=1).data[0]
-    return message.content[0].text.value
+    return "\n".join(part.text.value for part in newest(client, thread).content if part.type == "text")
 
 
 def title(text):
     print(f"\n== {text}")
 
 
-def tell(client):
+def show(text, mark="   "):
+    print("\n".join(mark + line for line in text.rstrip("\n").split("\n")))
+
+
+class Watcher(AssistantEventHandler):
+    """Prints code, what it prints, and the answer, all while they come."""
+
+    def on_run_step_created(self, run_step):
+        self.begun = False
+
+    def on_tool_call_delta(self, delta, snapshot):
+        self.write(delta.code_interpreter.input or "", "   > ")
+        for output in delta.code_interpreter.outputs or []:
+            if output.type == "logs":
+                self.write(output.logs, "   | ")
+
+    def on_message_delta(self, delta, snapshot):
+        for part in delta.content:
+            if part.type == "image_file":
+                print(f"   a picture: {part.image_file.file_id}")
+            else:
+                self.write(part.text.value, "   ")
+
+    def write(self, text, mark):
+        """Prints a piece of a text with a mark before each line; another mark begins another line."""
+        for piece in text.splitlines(keepends=True):
+            if self.begun != mark:
+                print(("\n" if self.begun else "") + mark, end="")
+            self.begun = mark
+            print(piece.rstrip("\n"), end="", flush=True)
+            if piece.endswith("\n"):
+                print()
+                self.begun = False
+
+
+def keep(client, file_id, name):
+    """Downloads a file and says where it is now."""
+    path = Path(tempfile.mkdtemp(prefix="assistd-demo-")) / name
+    path.write_bytes(client.files.content(file_id).read())
+    print(f"   {file_id}, {path.stat().st_size} bytes, saved as {path}")
+
+
+def tell_of_the_analyst(client):
+    beta = client.beta
+
+    title("A data analyst: an assistant with code_interpreter, and a table attached to a message")
+    assistant = beta.assistants.create(
+        model=MODEL,
+        name="Data Analyst",
+        instructions="You are a data analyst. Answer questions about files by running Python.",
+        tools=[CODE],
+    )
+    file = client.files.create(file=("sales.csv", SALES), purpose="assistants")
+    thread = beta.threads.create(metadata={"from": "demo"})
+    beta.threads.messages.create(
+        thread.id,
+        role="user",
+        content="Which month was best, and which was worst?",
+        attachments=[{"file_id": file.id, "tools": [CODE]}],
+    )
+    print(f"   {assistant.id}, {file.id} ({file.filename}), {thread.id}")
+    begun = time.monotonic()
+    try:
+        run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    except BadRequestError as error:
+        print(f"   not on this server: {error.body['message']}")
+        return
+    print(f"   {run.id}: {run.status} after {time.monotonic() - begun:.1f} s")
+    for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
+        if step.type == "tool_calls":
+            for call in step.step_details.tool_calls:
+                code = call.code_interpreter
+                print(f"   Python, {len(code.input.splitlines())} lines; it printed:")
+                for output in code.outputs:
+                    show(output.logs if output.type == "logs" else output.image.file_id, "   | ")
+    show(newest_text(client, thread))
+
+    title("On the same thread: a picture")
+    question = "Plot revenue over time and describe the trend."
+    beta.threads.messages.create(thread.id, role="user", content=question)
+    run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    for part in newest(client, thread).content:
+        if part.type == "image_file":
+            keep(client, part.image_file.file_id, "revenue.png")
+    show(newest_text(client, thread))
+
+    title("The same, streamed: the code while it is written, its output, the answer")
+    beta.threads.messages.create(thread.id, role="user", content="Plot users over time as a bar chart.")
+    with beta.threads.runs.stream(
+        thread_id=thread.id, assistant_id=assistant.id, event_handler=Watcher()
+    ) as stream:
+        stream.until_done()
+    print()
+
+    title("A file that the code writes")
+    beta.threads.messages.create(thread.id, role="user", content="Save the table as best_first.csv.")
+    beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    show(newest_text(client, thread))
+    for part in newest(client, thread).content:
+        for annotation in part.text.annotations if part.type == "text" else []:
+            keep(client, annotation.file_path.file_id, annotation.text.split("/")[-1])
+
+    beta.threads.delete(thread.id)
+    beta.assistants.delete(assistant.id)
+    client.files.delete(file.id)
+
+
+def tell_of_runs(client):
     beta = client.beta
 
     title("An assistant, a thread, a run that is polled")
@@ -106,16 +230,9 @@ def tell(client):
     for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
         print(f"   {step.id}  {step.type}  {step.status}  {step.usage.total_tokens} tokens")
 
-    title("A file")
-    text = b"month,revenue,users\nJan,12000,100\nMar,11000,130\nMay,22000,180\n"
-    file = client.files.create(file=("sales.csv", text), purpose="assistants")
-    back = client.files.content(file.id).read()
-    print(f"   {file.id}: {file.filename}, {file.bytes} bytes, read back the same: {back == text}")
-    client.files.delete(file.id)
-
     beta.threads.delete(thread.id)
     beta.assistants.delete(assistant.id)
-    print("\nNot in this version: the tools code_interpreter and file_search.")
+    print("\nNot in this version: the tool file_search.")
 
 
 def is_there(url):
@@ -131,4 +248,6 @@ if __name__ == "__main__":
         sys.exit(0 if is_there(sys.argv[2]) else 1)
     # The SDK announces the end of the hosted API with every call; this server is why it can go on.
     warnings.simplefilter("ignore", DeprecationWarning)
-    tell(OpenAI(base_url=f"{sys.argv[1]}/v1", api_key=os.environ.get("ASSISTD_KEY", "any")))
+    sdk = OpenAI(base_url=f"{sys.argv[1]}/v1", api_key=os.environ.get("ASSISTD_KEY", "any"))
+    tell_of_the_analyst(sdk)
+    tell_of_runs(sdk)

@@ -21,6 +21,7 @@ use nix::sys::signal::SigHandler;
 use nix::sys::signal::SigSet;
 use nix::sys::signal::SigmaskHow;
 use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
 use nix::sys::signal::signal;
 use nix::sys::signal::sigprocmask;
 use nix::sys::stat::Mode;
@@ -106,10 +107,13 @@ pub fn be_session(zygote: &Zygote, number: u32, ends: Ends) -> ! {
     match outcome {
         Ok((_, ForkResult::Child)) => run_python(zygote, ends),
         Ok((confined, ForkResult::Parent { child })) => {
+            let clears_up = zygote.setup.tier != Tier::Namespaces
+                && (confined.user.is_some() || confined.landlock >= landlock::ABI_WITH_SCOPES);
             match tell_of_birth(&ends.report, confined, child)
+                .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
                 .and_then(|()| syscalls::install(&zygote.filters))
             {
-                Ok(()) => bury_the_dead(child),
+                Ok(()) => bury_the_dead(child, clears_up),
                 Err(failure) => fail(&ends.report, failure),
             }
         }
@@ -148,6 +152,10 @@ fn confine(zygote: &Zygote, number: u32) -> Result<Confined, Failure> {
     }
     if tier == Tier::Namespaces {
         namespaces::enclose_session(&zygote.proc, (uid, gid))?;
+    }
+    if tier != Tier::Namespaces {
+        // Elsewhere the process namespace sees to it. Changing the user would have undone it.
+        prctl::set_pdeathsig(Signal::SIGKILL).trying("arranging to end with the zygote")?;
     }
     // Python is to see its own entries in the process list; the init's are nobody's business.
     prctl::set_dumpable(false).trying("hiding the init")?;
@@ -217,18 +225,22 @@ fn fail(report: &OwnedFd, failure: Failure) -> ! {
     exit(NOT_CONFINED)
 }
 
-/// Waits for Python to end, and ends. With the init its process namespace ends.
-fn bury_the_dead(python: Pid) -> ! {
+/// Waits for Python to end, and ends. With the init its process namespace ends; where it has none,
+/// and cannot reach any other's processes, `clears_up` makes it end them all itself.
+fn bury_the_dead(python: Pid, clears_up: bool) -> ! {
     // SAFETY: nothing below uses a descriptor, and what owns one is never dropped.
     let _ = unsafe { descriptors::close_from(0) };
     loop {
         match wait() {
-            Ok(WaitStatus::Exited(pid, code)) if pid == python => exit(code),
-            Ok(WaitStatus::Signaled(pid, ..)) if pid == python => exit(1),
-            Err(Errno::ECHILD) => exit(0),
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) if pid == python => {
+                break;
+            }
+            Err(Errno::ECHILD) => break,
             _ => {}
         }
     }
+    while clears_up && kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok() && wait().is_ok() {}
+    exit(0)
 }
 
 /// Puts the descriptors where programs look for them, takes the last layer of confinement, and
@@ -236,6 +248,7 @@ fn bury_the_dead(python: Pid) -> ! {
 fn run_python(zygote: &Zygote, ends: Ends) -> ! {
     let done = arrange_descriptors(ends)
         .and_then(|()| prctl::set_dumpable(true).trying("staying readable to oneself"))
+        .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
         .and_then(|()| syscalls::install(&zygote.filters));
     if let Err(failure) = done {
         // The supervisor reads this descriptor, and nobody's code runs yet.

@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("assistd-sandbox: {error}");
+            // Whoever started the worker waits for a line, this one or the one that it is ready.
+            println!("error: {error}");
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -228,7 +228,7 @@ pub struct Settings {
     pub images: u32,
     /// Size of one picture in MiB; a larger one is dropped
     #[arg(long, env = "ASSISTD_SANDBOX_IMAGE_MIB", value_name = "MIB", default_value_t = 10,
-          value_parser = clap::value_parser!(u64).range(1..=64))]
+          value_parser = clap::value_parser!(u64).range(1..=10))]
     pub image_mib: u64,
     /// Files that a cell may hand over; the rest is not told of
     #[arg(

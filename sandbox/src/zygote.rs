@@ -49,6 +49,9 @@ pub const NAME: &str = "assistd-zygote";
 /// Sessions give way to whatever else the machine does.
 const NICENESS: i32 = 5;
 
+/// Heaps that a process's threads share.
+const HEAPS: i32 = 2;
+
 /// What the worker tells its zygote first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
@@ -137,6 +140,10 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
     .trying("opening /proc")?;
     // SAFETY: it changes a number of this process.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    // Every thread would otherwise reserve address space for a heap of its own, of which a session
+    // has not much.
+    // SAFETY: it changes a parameter of the allocator.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
     let privileged = namespaces::may_become_others();
     let mut venv = setup.venv.clone();
     if setup.tier == Tier::Namespaces {

@@ -407,6 +407,49 @@ async fn a_worker_that_dies_fails_the_run_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
+    let mut stage = Stage::set().await;
+    let other = FakeWorker::start();
+    let addresses = format!("{},{}", stage.worker.address(), other.address());
+    let settings = [
+        &stage.model.settings()[..],
+        &[("ASSISTD_SANDBOX", &addresses)],
+    ]
+    .concat();
+    let db = Db::new().await;
+    stage.server = Server::start(&db, &settings).await;
+    stage.client = stage.server.client();
+    let tools = json!([{"type": "code_interpreter"}]);
+    let body = json!({"model": "fake", "tools": tools});
+    stage.assistant = stage.client.assistant_with(body).await;
+    let workers = [&stage.worker, &other];
+    let mut homes = [0, 0];
+    // Each thread has a first choice of its own; never both would be a rare coincidence.
+    while homes.contains(&0) && homes.iter().sum::<usize>() < 64 {
+        let thread = stage.client.thread("?").await;
+        stage.run_code(&thread, "write a one", "Done.").await;
+        let home = workers.iter().position(|worker| !worker.log().is_empty());
+        let home = home.expect("the code has run");
+        homes[home] += 1;
+        // Even if it is the one that has no place for new ones.
+        workers[home].set_full(true);
+        stage.run_code(&thread, "read a", "Done.").await;
+        assert_eq!(
+            workers[home].log(),
+            ["read a"],
+            "nothing was put there again"
+        );
+        assert!(workers[1 - home].log().is_empty());
+        // A new thread goes to the other one then, whichever it would like better.
+        let thread = stage.client.thread("?").await;
+        stage.run_code(&thread, "say one", "Done.").await;
+        assert_eq!(workers[1 - home].log(), ["say one"]);
+        workers[home].set_full(false);
+    }
+    assert!(!homes.contains(&0), "{homes:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let function = json!({"type": "function", "function": {"name": "code_interpreter"}});
     let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;

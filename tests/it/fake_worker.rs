@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use sandbox_protocol::{
@@ -42,6 +43,7 @@ struct State {
     /// Everything that happened, a line each.
     log: Mutex<Vec<String>>,
     go_on: Notify,
+    is_full: AtomicBool,
 }
 
 #[derive(Default)]
@@ -98,6 +100,11 @@ impl FakeWorker {
         self.state.sessions.lock().clear();
     }
 
+    /// Has no place for new sessions, or has again.
+    pub fn set_full(&self, full: bool) {
+        self.state.is_full.store(full, Ordering::SeqCst);
+    }
+
     /// Lets the cell that waits go on.
     pub fn go_on(&self) {
         self.state.go_on.notify_one();
@@ -133,10 +140,16 @@ async fn converse(mut stream: UnixStream, state: &State) -> io::Result<()> {
         cell_seconds: 1,
     };
     send(&mut stream, &Response::Hello(report)).await?;
-    let Request::Open { session, .. } = receive(&mut stream).await? else {
+    let Request::Open { session, create } = receive(&mut stream).await? else {
         panic!("a session is taken next");
     };
     let fresh = !state.sessions.lock().contains_key(&session);
+    if fresh && !create {
+        return send(&mut stream, &Response::Absent).await;
+    }
+    if fresh && state.is_full.load(Ordering::SeqCst) {
+        return send(&mut stream, &Response::Busy).await;
+    }
     let tags = state
         .sessions
         .lock()

@@ -156,6 +156,15 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (path, target) in links {
         symlink(target, below(site, path)).trying("making a link")?;
     }
+    // Programs of the environment name it in their first line.
+    let named = below(site, venv);
+    if !named.exists()
+        && named
+            .parent()
+            .is_some_and(|folder| fs::create_dir_all(folder).is_ok())
+    {
+        symlink(VENV, named).trying("making a link")?;
+    }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
         fs::create_dir_all(site.join(folder)).trying("making a folder")?;
     }
@@ -169,11 +178,10 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (source, path) in &devices {
         let target = below(site, Path::new(path));
         fs::write(&target, "").trying("making a device's place")?;
-        bind(
-            source,
-            &target,
-            libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
-        )?;
+        // Read-only means the device's times and permissions; it may be written to all the same.
+        let attributes =
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+        bind(source, &target, attributes)?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -249,7 +257,7 @@ pub fn open_workspace() -> Result<OwnedFd, Failure> {
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /mnt/data")
+    .trying("opening /mnt/data, which has to be an empty writable folder")
 }
 
 /// Mounts the process list of this process's namespace, without what tells of the host.

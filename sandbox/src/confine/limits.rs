@@ -41,7 +41,7 @@ const STACK_BYTES: u64 = 8 << 20;
 /// How likely the kernel is to end a session before others when memory runs out.
 const OUT_OF_MEMORY_SCORE: &str = "500";
 
-/// Limits this process and what it starts. `base` is the address space of the warm interpreter
+/// Limits this process and what it starts, but for open files. `base` is the address space of the warm interpreter
 /// in bytes.
 pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
     let table = [
@@ -50,7 +50,6 @@ pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
             base.saturating_add(limits.memory_bytes),
         ),
         (Resource::RLIMIT_NPROC, limits.processes),
-        (Resource::RLIMIT_NOFILE, limits.open_files),
         (Resource::RLIMIT_FSIZE, limits.file_bytes),
         (Resource::RLIMIT_STACK, STACK_BYTES),
         (Resource::RLIMIT_CORE, 0),
@@ -61,6 +60,20 @@ pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
         setrlimit(resource, value, value).trying(&format!("setting {resource:?}"))?;
     }
     Ok(())
+}
+
+/// Limits how many files this process and what it starts may have open.
+///
+/// Apart from the other limits, because it also limits how many descriptors may be on their way
+/// between processes of one user, and sessions of an ordinary user share theirs: one that parks
+/// many would keep others from being born.
+pub fn apply_to_open_files(limits: &Limits) -> Result<(), Failure> {
+    setrlimit(
+        Resource::RLIMIT_NOFILE,
+        limits.open_files,
+        limits.open_files,
+    )
+    .trying("setting RLIMIT_NOFILE")
 }
 
 /// Lets the kernel end this process rather than the worker when memory runs out.

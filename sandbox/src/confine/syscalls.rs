@@ -48,18 +48,19 @@ pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
         SeccompAction::Allow,
         arch,
     );
-    // libc falls back to clone only when clone3 does not exist. Of two filters that refuse with
-    // an error the one installed last names it, so this one comes last; the first has to let it
-    // be installed, and it lets no other be.
-    let no_clone3 = SeccompFilter::new(
-        [libc::SYS_clone3, libc::SYS_seccomp]
+    // Programs do without these only when they do not exist: libc falls back to clone, and files
+    // in memory, which no limit would count, become files in a folder that has one. Of two
+    // filters that refuse with an error the one installed last names it, so this one comes last;
+    // the first has to let it be installed, and it lets no other be.
+    let absent = SeccompFilter::new(
+        [libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_seccomp]
             .map(|call| (call, Vec::new()))
             .into(),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::ENOSYS as u32),
         arch,
     );
-    [allow_list, no_clone3]
+    [allow_list, absent]
         .into_iter()
         .map(|filter| {
             filter
@@ -102,7 +103,23 @@ fn conditional(
         | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET;
+    let socket_filters = [
+        libc::SO_ATTACH_FILTER,
+        libc::SO_ATTACH_BPF,
+        libc::SO_ATTACH_REUSEPORT_CBPF,
+        libc::SO_ATTACH_REUSEPORT_EBPF,
+    ];
     let mut rules = vec![
+        (
+            // Nobody needs to bring programs of their own into the kernel.
+            libc::SYS_setsockopt,
+            vec![SeccompRule::new(
+                socket_filters
+                    .map(|option| is_not(2, option as u64))
+                    .into_iter()
+                    .collect::<Result<_, _>>()?,
+            )?],
+        ),
         (
             libc::SYS_clone,
             vec![SeccompRule::new(vec![without(0, namespaces)?])?],
@@ -181,7 +198,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_tee,
     libc::SYS_vmsplice,
     libc::SYS_copy_file_range,
-    libc::SYS_memfd_create,
     // Files by name.
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -316,7 +332,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,
@@ -389,6 +404,7 @@ mod tests {
             libc::SYS_bpf,
             libc::SYS_io_uring_setup,
             libc::SYS_clone3,
+            libc::SYS_memfd_create,
             libc::SYS_setuid,
         ];
         for call in refused {

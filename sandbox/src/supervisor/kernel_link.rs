@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
 
-/// Room for the largest picture that a setting allows, in base64.
-const FRAME_BYTES_MAX: usize = 96 << 20;
+/// Room for the largest picture, in base64.
+const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -123,6 +123,13 @@ pub fn encode(order: &Order) -> io::Result<Vec<u8>> {
 }
 
 impl Ear {
+    /// Gives back memory that something large has taken.
+    pub fn shrink(&mut self) {
+        if self.buffer.capacity() > 4 * READ_BYTES {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+    }
+
     /// The next thing that the kernel says and that can be read. `UnexpectedEof` when the other
     /// end is closed, `InvalidData` when what comes are not frames. May be cancelled and called again.
     pub async fn next(&mut self) -> io::Result<Said> {

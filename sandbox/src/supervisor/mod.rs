@@ -74,6 +74,7 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
     if door.token.is_none() && matches!(door.listen, Address::Tcp(_)) {
         return Err(WorkerError::NoToken);
     }
+    let listener = Listener::bind(&door)?;
     let settings = Arc::new(settings);
     let mut parent_ended = pin!(parent_ended(door.die_with_parent));
     let built = tokio::select! {
@@ -90,7 +91,6 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
         sessions: sessions.clone(),
         token: door.token.clone(),
     });
-    let listener = Listener::bind(&door)?;
     let mut connections = JoinSet::new();
     let mut keepers = JoinSet::new();
     let keeper = nursery.clone();
@@ -98,7 +98,11 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
     let keeper = sessions.clone();
     keepers.spawn(async move { keeper.keep().await });
     tracing::info!("listening on {}", listener.name());
-    println!("ready");
+    match &listener {
+        Listener::Unix { .. } => println!("ready"),
+        // The port may have been left to the system.
+        Listener::Tcp(_, name) => println!("ready tcp:{name}"),
+    }
     let spent = loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {

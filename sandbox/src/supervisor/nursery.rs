@@ -66,6 +66,13 @@ const NUMBERS: u32 = 100_000;
 #[error("{0}")]
 pub struct NoSession(String);
 
+impl NoSession {
+    /// This is why.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
 /// A session's processes and what connects them with the supervisor.
 pub struct Newborn {
     /// What the kernel says and is told.
@@ -163,12 +170,21 @@ impl Nursery {
 
     /// Keeps spares in stock, and the zygote young. Never returns.
     pub async fn keep(&self) {
-        let wanted = self.settings.spares as usize;
+        let single = self.setup.tier != Tier::Namespaces;
+        let wanted = if single {
+            1
+        } else {
+            self.settings.spares as usize
+        };
         loop {
             if let Err(error) = self.refill(wanted).await {
                 tracing::warn!(error = %error, "no spare session: {error}");
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
+            }
+            if single {
+                // The worker has one session, ever.
+                return std::future::pending().await;
             }
             self.taken.notified().await;
             tokio::time::sleep(REFILL_DELAY).await;

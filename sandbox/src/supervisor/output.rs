@@ -18,7 +18,9 @@ pub struct Output {
     images_left: u32,
     image_bytes: u64,
     text_kib: u64,
-    truncated: bool,
+    traceback_kib: u64,
+    cut: bool,
+    dropped: bool,
 }
 
 /// A picture that may be shown.
@@ -40,44 +42,43 @@ impl Output {
             images_left: settings.images,
             image_bytes: mib(settings.image_mib),
             text_kib: settings.output_kib,
-            truncated: false,
+            traceback_kib: settings.traceback_kib,
+            cut: false,
+            dropped: false,
         }
     }
 
     /// Whether something was dropped.
     pub fn truncated(&self) -> bool {
-        self.truncated
+        self.cut || self.dropped
     }
 
     /// What of this text may be shown. Where it is the first to be cut, it ends in a notice.
     pub fn text(&mut self, source: TextSource, mut text: String) -> Option<String> {
-        let traceback = source == TextSource::Traceback;
-        let left = if traceback {
-            self.traceback_left
-        } else {
-            self.text_left
+        let (left, kib, what) = match source {
+            TextSource::Traceback => (&mut self.traceback_left, self.traceback_kib, "Traceback"),
+            TextSource::Stdout | TextSource::Stderr | TextSource::Result => {
+                (&mut self.text_left, self.text_kib, "Output")
+            }
         };
-        let left = if self.texts_left == 0 { 0 } else { left };
-        let room = text.floor_char_boundary(left.min(text.len()));
-        let cut = room < text.len();
-        text.truncate(room);
-        if traceback {
-            self.traceback_left -= room;
-        } else {
-            self.text_left -= room;
+        if self.texts_left == 0 {
+            *left = 0;
         }
         self.texts_left = self.texts_left.saturating_sub(1);
-        if cut {
-            if !self.truncated {
-                text.push_str(&format!(
-                    "\n[Output cut off: a cell may write {} KiB.]\n",
-                    self.text_kib
-                ));
-            }
-            self.truncated = true;
-            // After the notice only a traceback may follow.
-            self.text_left = 0;
+        let room = text.floor_char_boundary((*left).min(text.len()));
+        if room == text.len() {
+            *left -= room;
+            return Some(text);
         }
+        text.truncate(room);
+        // Nothing of that kind may follow the notice.
+        *left = 0;
+        if !self.cut {
+            text.push_str(&format!(
+                "\n[{what} cut off: a cell may write {kib} KiB.]\n"
+            ));
+        }
+        self.cut = true;
         (!text.is_empty()).then_some(text)
     }
 
@@ -95,7 +96,7 @@ impl Output {
             });
         match &image {
             Some(_) => self.images_left -= 1,
-            None => self.truncated = true,
+            None => self.dropped = true,
         }
         image
     }

@@ -7,7 +7,7 @@ use tokio::net::unix::pipe;
 /// How much is read at once: what a pipe holds.
 const READ_BYTES: usize = 64 << 10;
 
-/// How much is read of what is left when a cell has ended.
+/// How much is read without waiting: a pipe may be made to hold this.
 const REST_BYTES: usize = 1 << 20;
 
 /// One of the two pipes.
@@ -47,7 +47,7 @@ impl PipeText {
     }
 
     /// What is there now, up to a measure; without waiting.
-    pub fn rest(&mut self) -> String {
+    pub fn held(&mut self) -> String {
         let mut text = String::new();
         let mut bytes = vec![0; READ_BYTES];
         while !self.closed && text.len() < REST_BYTES {
@@ -59,6 +59,12 @@ impl PipeText {
                 Err(_) => self.closed = true,
             }
         }
+        text
+    }
+
+    /// What is there now, of which no more is to come.
+    pub fn rest(&mut self) -> String {
+        let mut text = self.held();
         text.push_str(&String::from_utf8_lossy(&std::mem::take(&mut self.partial)));
         text
     }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::sleep_until;
+use tokio::time::timeout;
 
 use crate::settings::Settings;
 use crate::supervisor::conversation::Conversation;
@@ -30,6 +31,15 @@ use crate::supervisor::workspace::Workspace;
 
 /// How often the use of memory and processors is looked at while a cell runs.
 const SAMPLING: Duration = Duration::from_millis(250);
+
+/// How long an interrupt has to work before it is repeated.
+const INTERRUPTS: Duration = Duration::from_secs(1);
+
+/// How long a killed session may take to be gone.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// Largest piece of text. As JSON it may be six times as large, and has to fit into a frame.
+const TEXT_BYTES: usize = 1 << 20;
 
 /// A session, as long as it lives.
 pub struct Session {
@@ -56,6 +66,7 @@ struct Cell {
     ending: Option<Cause>,
     /// When patience ends: first it is interrupted, then killed.
     deadline: Instant,
+    next_interrupt: Instant,
     killed: bool,
     /// Whether its client is still there.
     client: Result<(), Ended>,
@@ -101,6 +112,7 @@ impl Session {
             output: Output::new(&self.settings),
             ending: None,
             deadline: started + self.settings.cell_time(),
+            next_interrupt: started,
             killed: false,
             client: Ok(()),
         };
@@ -118,6 +130,13 @@ impl Session {
             (Outcome::Done(DoneStatus::Ok), None) => ExecStatus::Ok,
             (Outcome::Done(DoneStatus::Error), None) => ExecStatus::Error,
         };
+        if status == ExecStatus::Timeout && !lost {
+            // Or else what a cell has started would go on where the cell may not.
+            self.newborn.vitals.kill_descendants_of_python();
+        }
+        self.newborn.link.ear.shrink();
+        // Asked only for a client that hears it, or else nobody would ever be told.
+        cell.client?;
         let (files, files_dropped) = match lost {
             true => (Vec::new(), false),
             false => self.newborn.workspace.changes().await,
@@ -125,7 +144,6 @@ impl Session {
         if !lost {
             cell.usage = self.newborn.vitals.usage();
         }
-        cell.client?;
         Ok(Executed {
             status,
             session_lost: lost,
@@ -170,24 +188,33 @@ impl Session {
                         vitals.kill();
                     }
                 }
-                said = link.ear.next() => match said {
-                    // Text of cells before comes late, from threads that have outlived them.
-                    Ok(Said::Text { id: of, source, text }) if of <= id => {
-                        cell.tell_text(client, source, text).await;
-                    }
-                    Ok(Said::Image { id: of, data }) if of == id => {
-                        cell.tell_image(client, &data).await;
-                    }
-                    Ok(Said::Done { id: of, status }) if of == id => return Outcome::Done(status),
-                    Ok(_) => {}
-                    Err(error) => {
-                        if error.kind() != io::ErrorKind::UnexpectedEof {
-                            tracing::warn!("a session broke its link: {error}");
+                said = link.ear.next() => {
+                    // The kernel speaks after the programs that it has waited for.
+                    cell.tell_text(client, TextSource::Stdout, stdout.held()).await;
+                    cell.tell_text(client, TextSource::Stderr, stderr.held()).await;
+                    match said {
+                        // Text of cells before comes late, from threads that have outlived them.
+                        Ok(Said::Text { id: of, source, text }) if of <= id => {
+                            cell.tell_text(client, source, text).await;
                         }
-                        vitals.kill();
-                        return Outcome::Dead;
+                        Ok(Said::Image { id: of, data }) if of == id => {
+                            cell.tell_image(client, &data).await;
+                        }
+                        Ok(Said::Done { id: of, status }) if of == id => {
+                            return Outcome::Done(status);
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            if error.kind() != io::ErrorKind::UnexpectedEof {
+                                tracing::warn!("a session broke its link: {error}");
+                            }
+                            vitals.kill();
+                            // Whoever asks next is to find it dead.
+                            let _ = timeout(DEATH, vitals.ended()).await;
+                            return Outcome::Dead;
+                        }
                     }
-                },
+                }
                 text = stdout.next() => cell.tell_text(client, TextSource::Stdout, text).await,
                 text = stderr.next() => cell.tell_text(client, TextSource::Stderr, text).await,
                 () = vitals.ended(), if !dead => {
@@ -201,6 +228,11 @@ impl Session {
                     Ok(_) => cell.client = Err(Ended::OutOfTurn),
                     Err(ended) => cell.client = Err(ended),
                 },
+                () = sleep_until(cell.next_interrupt), if cell.ending.is_some() && !cell.killed => {
+                    // One may have been swallowed.
+                    cell.next_interrupt += INTERRUPTS;
+                    vitals.interrupt();
+                }
                 () = sleep_until(cell.deadline), if !cell.killed => {
                     if cell.ending.is_none() {
                         cell.interrupt(vitals, settings, Cause::Time);
@@ -224,15 +256,9 @@ impl Session {
 
     /// What programs wrote before the cell ended and nobody has read yet.
     async fn tell_rest(&mut self, cell: &mut Cell, client: &mut Conversation) {
-        let rest = [
-            (TextSource::Stdout, self.newborn.stdout.rest()),
-            (TextSource::Stderr, self.newborn.stderr.rest()),
-        ];
-        for (source, text) in rest {
-            if !text.is_empty() {
-                cell.tell_text(client, source, text).await;
-            }
-        }
+        let (stdout, stderr) = (self.newborn.stdout.rest(), self.newborn.stderr.rest());
+        cell.tell_text(client, TextSource::Stdout, stdout).await;
+        cell.tell_text(client, TextSource::Stderr, stderr).await;
     }
 }
 
@@ -241,7 +267,9 @@ impl Cell {
     fn interrupt(&mut self, vitals: &Vitals, settings: &Settings, cause: Cause) {
         if self.ending.is_none() {
             self.ending = Some(cause);
-            self.deadline = Instant::now() + settings.grace();
+            let now = Instant::now();
+            self.deadline = now + settings.grace();
+            self.next_interrupt = now + INTERRUPTS;
             vitals.interrupt();
         }
     }
@@ -251,8 +279,16 @@ impl Cell {
     }
 
     async fn tell_text(&mut self, client: &mut Conversation, source: TextSource, text: String) {
-        if let Some(text) = self.output.text(source, text) {
+        if text.is_empty() {
+            return;
+        }
+        let Some(mut text) = self.output.text(source, text) else {
+            return;
+        };
+        while !text.is_empty() {
+            let rest = text.split_off(text.floor_char_boundary(TEXT_BYTES));
             self.tell(client, &Response::Text { source, text }).await;
+            text = rest;
         }
     }
 

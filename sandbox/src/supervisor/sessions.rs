@@ -40,6 +40,9 @@ struct Table {
     ever: u64,
 }
 
+/// Has a session, as long as there is one.
+type Guard = OwnedMutexGuard<Option<Session>>;
+
 /// The place of a session. Whoever holds its lock has the session.
 struct Room {
     name: String,
@@ -73,7 +76,7 @@ pub enum Opening {
 
 /// A session that one connection has for itself, until this is dropped.
 pub struct Attached {
-    guard: OwnedMutexGuard<Option<Session>>,
+    guard: Guard,
     claim: Claim,
 }
 
@@ -114,11 +117,15 @@ impl Sessions {
     /// Takes the session of this name. Waits while another connection has it.
     pub async fn open(self: &Arc<Self>, name: &str, create: bool) -> Result<Opening, NoSession> {
         loop {
-            let (claim, is_new) = match self.claim(name, create) {
+            let (claim, new_guard) = match self.claim(name, create) {
                 Ok(claimed) => claimed,
                 Err(opening) => return Ok(opening),
             };
-            let mut guard = claim.room.session.clone().lock_owned().await;
+            let is_new = new_guard.is_some();
+            let mut guard = match new_guard {
+                Some(guard) => guard,
+                None => claim.room.session.clone().lock_owned().await,
+            };
             if is_new {
                 let newborn = match self.nursery.take().await {
                     Ok(newborn) => newborn,
@@ -177,6 +184,14 @@ impl Sessions {
         let Some(vitals) = room.vitals.get() else {
             return;
         };
+        if vitals.exceeds_memory(vitals.usage()) {
+            tracing::warn!(
+                session = room.name,
+                "session {} uses too much memory",
+                room.name
+            );
+            vitals.kill_for_memory();
+        }
         // Nobody runs a cell while this is held. Where somebody does, the cell is looked after.
         let Ok(mut session) = room.session.try_lock() else {
             return;
@@ -188,8 +203,6 @@ impl Sessions {
             let usage = room.usage();
             if !vitals.alive() {
                 "it has died"
-            } else if vitals.exceeds_memory(vitals.usage()) {
-                "it uses too much memory"
             } else if usage.claims == 0 && usage.last_used.elapsed() >= idle {
                 "it was not used for too long"
             } else if usage.claims == 0 && room.born.elapsed() >= life {
@@ -204,13 +217,18 @@ impl Sessions {
         self.remove(room);
     }
 
-    /// Claims the room of this name, or a new one.
-    fn claim(self: &Arc<Self>, name: &str, create: bool) -> Result<(Claim, bool), Opening> {
+    /// Claims the room of this name, or a new one. A new one comes locked, so that whoever finds
+    /// it finds a session in it.
+    fn claim(
+        self: &Arc<Self>,
+        name: &str,
+        create: bool,
+    ) -> Result<(Claim, Option<Guard>), Opening> {
         let mut evicted = None;
         let claimed = {
             let mut table = self.lock();
             let found = table.rooms.get(name).cloned();
-            let is_new = found.is_none();
+            let mut guard = None;
             let room = match found {
                 Some(room) => room,
                 None if !create => return Err(Opening::Absent),
@@ -221,13 +239,14 @@ impl Sessions {
                     }
                     table.ever += 1;
                     let room = Arc::new(Room::new(name));
+                    guard = room.session.clone().try_lock_owned().ok();
                     table.rooms.insert(name.to_owned(), room.clone());
                     room
                 }
             };
             room.usage().claims += 1;
             let sessions = self.clone();
-            (Claim { sessions, room }, is_new)
+            (Claim { sessions, room }, guard)
         };
         if let Some(room) = evicted {
             tracing::info!(

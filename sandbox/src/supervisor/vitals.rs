@@ -67,6 +67,11 @@ impl Vitals {
         })
     }
 
+    /// The id of the process that runs Python, as this process's namespace counts.
+    pub fn python_pid(&self) -> io::Result<i32> {
+        pid_of(&self.python)
+    }
+
     /// Waits until the session has ended.
     pub async fn ended(&self) {
         // An error means that the runtime is shutting down, and everything ends.
@@ -88,10 +93,16 @@ impl Vitals {
     /// Ends all processes at once.
     pub fn kill(&self) {
         if !self.own_namespace {
-            self.kill_descendants();
+            self.kill_all_but(&[self.init_pid]);
         }
         // If it has ended, there is nothing to kill.
         let _ = descriptors::signal_process(self.init.get_ref(), Signal::SIGKILL);
+    }
+
+    /// Ends whatever Python has started.
+    pub fn kill_descendants_of_python(&self) {
+        let python = self.python_pid().unwrap_or(self.init_pid);
+        self.kill_all_but(&[self.init_pid, python]);
     }
 
     /// Ends all processes because they use too much memory.
@@ -135,15 +146,16 @@ impl Vitals {
         found
     }
 
-    /// Orphans become children of the init, so what is below it is everything. It is stopped
-    /// from growing by being killed from the top.
-    fn kill_descendants(&self) {
+    /// Orphans become children of the init, so what is below it is everything. What grows while
+    /// it is killed is killed again, for a while.
+    fn kill_all_but(&self, spared: &[i32]) {
         for _ in 0..100 {
-            let below = self.processes();
-            if below.len() <= 1 {
+            let mut below = self.processes();
+            below.retain(|pid| !spared.contains(pid) && !is_zombie(*pid));
+            if below.is_empty() {
                 return;
             }
-            for pid in below.into_iter().skip(1) {
+            for pid in below {
                 // It may have ended in between.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -179,6 +191,14 @@ fn children(pid: i32) -> Vec<i32> {
                 .collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Whether a process has ended and only waits to be buried.
+fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.starts_with(" Z"))
+    })
 }
 
 fn usage_of(pid: i32) -> Option<Usage> {

@@ -26,6 +26,9 @@ async function analyst(client, content) {
 
 const codeOf = (step) => step.step_details.tool_calls[0].code_interpreter;
 
+// Without the places of the pieces, which the older SDKs keep in what they put together.
+const unplaced = (value) => JSON.parse(JSON.stringify(value, (key, inner) => (key === 'index' ? undefined : inner)));
+
 // The bytes of a picture's pixels, each row with the kind of its filter in front.
 function pixels(png) {
   assert.equal(png.subarray(1, 4).toString('latin1'), 'PNG');
@@ -72,7 +75,7 @@ promise('a plot is streamed', async ({ client, threads }) => {
   const stored = await collect(
     threads.messages.list(thread_id, { run_id: stream.currentRun().id }),
   );
-  assert.deepEqual(stored[0].content, message.content);
+  assert.deepEqual(stored[0].content, unplaced(message.content));
   const calls = steps.filter((step) => step.type === 'tool_calls');
   assert.equal(code, calls.map((step) => codeOf(step).input).join(''));
   assert.ok(kinds.filter((kind) => kind === 'code').length > 10);
