@@ -25,19 +25,38 @@ pub(crate) async fn sit(
     plan: &Plan,
     only: Option<&str>,
 ) -> Result<Report, BenchError> {
+    let mut report = Report::new(tested.name());
+    let mut steps = Step::ALL.to_vec();
+    steps.retain(|step| match only {
+        Some(prefix) => step.to_string().starts_with(prefix),
+        None => plan.thorough || *step != Step::Crash,
+    });
+    steps.retain(|step| *step != Step::CodeRun || programs.is_some());
+    if !steps.is_empty() {
+        measure_servers(&steps, tested, plan, &mut report).await?;
+    }
+    match programs {
+        Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
+        None => eprintln!("there is no sandbox worker to measure"),
+    }
+    Ok(report)
+}
+
+async fn measure_servers(
+    steps: &[Step],
+    tested: Kind,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     let upstream = Upstream::start().await?;
     let mut tested = Subject::start(tested, upstream.address).await?;
     let mut null = Subject::start(Kind::Null, upstream.address).await?;
-    let mut report = Report::new(tested.name);
-    for step in Step::ALL {
-        let wanted = match only {
-            // Without the warm-up the first figures would be of a cold server.
-            Some(prefix) => step == Step::WarmUp || step.to_string().starts_with(prefix),
-            None => plan.thorough || step != Step::Crash,
-        };
-        let possible = (!step.needs_database() || tested.database.is_some())
-            && (step != Step::CodeRun || programs.is_some());
-        if !(wanted && possible) {
+    // Without the warm-up the first figures would be of a cold server.
+    let warm_up = [Step::WarmUp]
+        .into_iter()
+        .filter(|step| !steps.contains(step));
+    for step in warm_up.chain(steps.iter().copied()) {
+        if step.needs_database() && tested.database.is_none() {
             continue;
         }
         let start = Instant::now();
@@ -51,12 +70,7 @@ pub(crate) async fn sit(
         }
         eprintln!("{step}: {:.1} s", start.elapsed().as_secs_f64());
     }
-    drop((tested, null, upstream));
-    match programs {
-        Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
-        None => eprintln!("without a sandbox worker to measure"),
-    }
-    Ok(report)
+    Ok(())
 }
 
 async fn take(

@@ -306,8 +306,10 @@ impl Sitting<'_> {
         for session in sessions {
             session.close().await?;
         }
-        if let Some(jupyter) = &mut self.jupyter {
-            let (ms, mib) = jupyter.burst(&TRIVIAL, self.plan.burst_kernels).await?;
+        if let Some(jupyter) = &mut self.jupyter
+            && self.plan.thorough
+        {
+            let (ms, mib) = jupyter.burst(&TRIVIAL, BURST).await?;
             put_burst(&mut self.theirs, &ms, Some(mib));
         }
         Ok(())

@@ -37,9 +37,7 @@ pub(crate) struct Plan {
     pub(crate) cells: usize,
     /// Jupyter kernels beside them, one at a time.
     pub(crate) kernels: usize,
-    /// Jupyter kernels started at once.
-    pub(crate) burst_kernels: usize,
-    /// Wait for the database's lagging counters, and for what comes of a crash.
+    /// Wait for the database's lagging counters, for what comes of a crash, and for fifty kernels.
     pub(crate) thorough: bool,
 }
 
@@ -56,7 +54,6 @@ impl Plan {
             thousand_tokens: 40,
             cells: 40,
             kernels: 3,
-            burst_kernels: 6,
             thorough: false,
         }
     }
@@ -73,7 +70,6 @@ impl Plan {
             thousand_tokens: 100,
             cells: 240,
             kernels: 24,
-            burst_kernels: 50,
             thorough: true,
         }
     }
