@@ -1,4 +1,5 @@
-//! The benchmark of assistd: a load generator, a null server and a fake upstream.
+//! The benchmark of assistd: a load generator, a null server, a fake upstream, and a client of the
+//! sandbox worker.
 //!
 //! `bench/README.md` says what is measured and how to read it.
 

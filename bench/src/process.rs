@@ -107,16 +107,22 @@ pub(crate) fn tree(root: Pid) -> Vec<Pid> {
 /// Unlike [`cpu_of_machine`] less one's own it is right where own processes end without anybody
 /// counting what they used.
 pub(crate) fn cpu_of_strangers() -> Duration {
-    /// The parent of the operating system's own threads.
-    const KTHREADD: Pid = Pid::from_raw(2);
-    let (own, system) = (tree(Pid::this()), tree(KTHREADD));
-    let mut all = all();
-    all.retain(|(pid, _)| !own.contains(pid) && !system.contains(pid));
+    let strangers = strangers().into_iter();
     time(
-        all.iter()
+        strangers
             .map(|(_, stat)| stat.own + stat.ended_children)
             .sum(),
     )
+}
+
+/// All but this process, what it started, and the operating system's own threads.
+fn strangers() -> Vec<(Pid, Stat)> {
+    /// The parent of the operating system's own threads.
+    const KTHREADD: Pid = Pid::from_raw(2);
+    let known = [tree(Pid::this()), tree(KTHREADD)].concat();
+    let mut all = all();
+    all.retain(|(pid, _)| !known.contains(pid));
+    all
 }
 
 /// The memory of these processes in MiB, what they share with others divided among all that share
@@ -233,5 +239,21 @@ impl Drop for Paused {
             // One that is gone needs no waking.
             let _ = kill(*pid, Signal::SIGCONT);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_found_with_their_memory_and_are_no_strangers() {
+        let mut command = Command::new("sleep");
+        let child = Running::start(command.arg("60")).expect("every system has it");
+        assert!(tree(Pid::this()).contains(&child.pid()));
+        let [one, both] = [&[child.pid()][..], &[child.pid(), Pid::this()]].map(pss_mib);
+        assert!(Some(0.0) < one && one < both, "{one:?} {both:?}");
+        let strangers: Vec<Pid> = strangers().into_iter().map(|(pid, _)| pid).collect();
+        assert!(!strangers.contains(&child.pid()) && strangers.contains(&Pid::from_raw(1)));
     }
 }
