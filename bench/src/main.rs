@@ -110,10 +110,10 @@ struct Run {
     /// The server to measure.
     #[arg(long, default_value = "target/release/assistd")]
     assistd: PathBuf,
-    /// The sandbox worker to measure; without it the program beside assistd
+    /// The sandbox worker to measure [default: assistd-sandbox beside the server]
     #[arg(long, value_name = "PATH")]
     sandbox: Option<PathBuf>,
-    /// A Python with Jupyter, to measure the sandbox worker beside it; without one its figures are left out
+    /// A Python with Jupyter, for figures beside the sandbox worker's
     #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
     jupyter: PathBuf,
     /// A scratch database for assistd; without it assistd runs its own.
