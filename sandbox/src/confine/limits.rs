@@ -1,4 +1,8 @@
 //! Limits on what one session's processes may use.
+//!
+//! Not counted by any of them: what the kernel keeps for a session's sockets, pipes and file locks.
+//! Files in its folders count apart, by the size of the folder. For both, the memory limit of the
+//! worker's container or machine is the backstop, and sessions are what it ends first.
 
 use std::io::Write;
 use std::os::fd::AsFd;
