@@ -202,6 +202,12 @@ fn an_environment_in_a_home_shows_nothing_else(stage: &Stage) {
     let python = home.join("project/.venv/bin/python3");
     let worker = stage.start(&[&format!("--python={}", python.display()), "--spares=0"]);
     assert_eq!(worker.connect().report().tier, Tier::Namespaces);
+    // The one in which it looked at itself is still ending.
+    eventually("there is no session, not even a spare one", || {
+        tree(worker.pid())
+            .iter()
+            .all(|one| one.name.starts_with("assistd"))
+    });
     let look = format!(
         "
 import os, pandas

@@ -60,20 +60,18 @@ fn nothing_outlives_a_killed_worker(stage: &Stage) {
 
 fn a_worker_ends_cleanly_when_told(stage: &Stage) {
     let mounted = mounts(stage);
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let worker = stage.start(&[]);
-        let mut session = stubborn_session(&worker);
-        session.start("print('looping', flush=True)\nwhile True: pass");
-        session.read_until("looping");
-        let all: Vec<Process> = tree(worker.pid());
-        let socket = worker.socket().to_owned();
-        worker.signal(signal);
-        assert_eq!(stage.wait_for(worker), 0, "after {signal}");
-        eventually("all its processes are gone", || {
-            !all.iter().any(Process::lives)
-        });
-        assert!(!socket.exists(), "its socket is still there");
-    }
+    let worker = stage.start(&[]);
+    let mut session = stubborn_session(&worker);
+    session.start("print('looping', flush=True)\nwhile True: pass");
+    session.read_until("looping");
+    let all: Vec<Process> = tree(worker.pid());
+    let socket = worker.socket().to_owned();
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(stage.wait_for(worker), 0);
+    eventually("all its processes are gone", || {
+        !all.iter().any(Process::lives)
+    });
+    assert!(!socket.exists(), "its socket is still there");
     assert_eq!(mounts(stage), mounted);
 }
 
@@ -117,27 +115,10 @@ for_both!(
     a_session_killed_from_outside_is_reported,
 );
 
+/// The kernel takes the thread that started a process for its parent, and servers start workers
+/// from threads that end. What ends with the whole parent is the other end of standard input.
 #[test]
 fn a_worker_goes_with_its_parent_if_asked() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let listen = format!("unix:{}/sandbox.sock", folder.path().display());
-    let mut worker = LocalWorker::start_below_a_shell(&["--listen", &listen, "--die-with-parent"]);
-    worker.wait_until_ready();
-    let all = tree(worker.pid());
-    assert!(
-        all.len() > 3,
-        "shell, supervisor, zygote and spares: {all:?}"
-    );
-    worker.orphan();
-    eventually("it is gone with all its processes", || {
-        !all.iter().any(Process::lives)
-    });
-}
-
-/// The kernel takes the thread that started a process for its parent, and servers start workers
-/// from threads that end.
-#[test]
-fn a_worker_stays_when_only_a_thread_of_its_parent_ends() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let socket = folder.path().join("sandbox.sock");
     let listen = format!("unix:{}", socket.display());
@@ -146,12 +127,16 @@ fn a_worker_stays_when_only_a_thread_of_its_parent_ends() {
         worker.wait_until_ready();
         worker
     };
-    let worker = std::thread::spawn(start).join().expect("it starts");
+    let mut worker = std::thread::spawn(start).join().expect("it starts");
     let stream = UnixStream::connect(&socket).expect("it listens");
     let client = Client::greet(stream, None).expect("it says hello");
-    assert_eq!(
-        Session::open(client, "thread_1").run("print(1)").ok(),
-        "1\n"
-    );
-    drop(worker);
+    let mut session = Session::open(client, "thread_1");
+    assert_eq!(session.run("print(1)").ok(), "1\n");
+    let all = tree(worker.pid()).split_off(1);
+    assert!(all.len() > 3, "zygote and sessions: {all:?}");
+    worker.close_input();
+    worker.wait();
+    eventually("it is gone with all its processes", || {
+        !all.iter().any(Process::lives)
+    });
 }

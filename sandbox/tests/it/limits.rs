@@ -8,9 +8,10 @@ use sandbox_protocol::Request;
 use sandbox_protocol::Response;
 
 use crate::client::Cell;
-use crate::client::Session;
 use crate::processes::Process;
+use crate::processes::call_itself;
 use crate::processes::eventually;
+use crate::processes::named;
 use crate::processes::tree;
 use crate::stage::Stage;
 use crate::stage::Worker;
@@ -154,8 +155,7 @@ while True: time.sleep(0.1)
 }
 
 fn processor_time_counts_over_all_processes(stage: &Stage) {
-    let worker = stage.start(&["--cpu-seconds=2", "--spares=0"]);
-    let cell = worker.session().run(
+    let cell = stage.brief_worker().session().run(
         "
 import os
 for _ in range(6):
@@ -540,24 +540,20 @@ fn a_cell_ends_though_its_children_write_on(stage: &Stage) {
     assert_eq!(last.text(), "quiet\n");
 }
 
-/// A client that does not read must not keep its cell alive, nor others waiting.
+/// A client that does not read holds up its own cell, and no other.
 fn a_client_that_does_not_read_holds_up_nobody(stage: &Stage) {
-    let worker = stage.start(&[
-        "--cell-seconds=2",
-        "--grace-seconds=1",
-        "--output-kib=100000",
-    ]);
+    let worker = stage.worker();
     let mut deaf = worker.session();
     deaf.start("while True: print('x' * 1000)");
     let mut bystander = worker.session();
     for round in 0..20 {
-        assert_eq!(
-            bystander.run(&format!("print({round})")).ok(),
-            format!("{round}\n")
-        );
+        let cell = bystander.run(&format!("print({round})"));
+        assert_eq!(cell.ok(), format!("{round}\n"));
     }
+    deaf.send(&Request::Interrupt)
+        .expect("there is room for it");
     let cell = deaf.finish();
-    assert_eq!(cell.executed.status, ExecStatus::Timeout);
+    assert_eq!(cell.executed.status, ExecStatus::Interrupted);
 }
 
 fn sessions_are_limited(stage: &Stage) {
@@ -592,25 +588,24 @@ fn sessions_are_limited(stage: &Stage) {
 }
 
 fn unused_sessions_end(stage: &Stage) {
-    let worker = stage.start(&["--idle-seconds=1", "--spares=0"]);
-    assert_eq!(worker.connect().report().idle_seconds, 1);
-    let session = worker.session();
+    let worker = stage.brief_worker();
+    assert_eq!(worker.connect().report().idle_seconds, 2);
+    let mut session = worker.session();
+    session.run(&call_itself("unused")).ok();
+    let unused = named(worker.pid(), "unused");
     let name = session.name().to_owned();
-    let with_session = tree(worker.pid()).len();
     session.let_go();
     // Asking for it would be using it.
-    eventually("its processes are gone", || {
-        tree(worker.pid()).len() < with_session
-    });
+    eventually("its process is gone", || !unused.lives());
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     // One at work does not.
     let mut session = worker.session();
-    session.run("import time; kept = 1; time.sleep(2.5)").ok();
+    session.run("import time; kept = 1; time.sleep(3.5)").ok();
     assert_eq!(session.run("print(kept)").ok(), "1\n");
 }
 
 fn old_sessions_end(stage: &Stage) {
-    let worker = stage.start(&["--life-seconds=3", "--spares=0"]);
+    let worker = stage.brief_worker();
     let session = worker.session();
     let name = session.name().to_owned();
     session.let_go();
@@ -626,23 +621,6 @@ fn old_sessions_end(stage: &Stage) {
             other => panic!("{other:?}"),
         }
     });
-}
-
-/// Spares are there before they are asked for, and are replaced.
-fn spares_are_kept(stage: &Stage) {
-    let none = stage.start(&["--spares=0"]);
-    let three = stage.start(&["--spares=3"]);
-    let spares = |more: usize| {
-        eventually("as many more processes as spares need", || {
-            // Each session is an init and a Python.
-            tree(three.pid()).len() == tree(none.pid()).len() + 2 * more
-        });
-    };
-    spares(3);
-    let session: Session = three.session();
-    spares(4);
-    drop(session);
-    spares(3);
 }
 
 /// The process that sessions are forked from is renewed, and nobody notices.
@@ -669,27 +647,6 @@ fn the_zygote_is_renewed(stage: &Stage) {
     eventually("the first zygote is gone", || !first[0].lives());
 }
 
-/// A variable sets what a flag does.
-#[test]
-fn settings_come_from_the_environment_too() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let socket = folder.path().join("sandbox.sock");
-    let mut command = Command::new("env");
-    command
-        .arg("ASSISTD_SANDBOX_CELL_SECONDS=77")
-        .arg("ASSISTD_SANDBOX_SESSIONS=5")
-        .arg(format!("ASSISTD_SANDBOX_LISTEN=unix:{}", socket.display()))
-        .args([env!("CARGO_BIN_EXE_assistd-sandbox"), "serve"]);
-    let mut worker = crate::local::LocalWorker::spawn(command);
-    worker.wait_until_ready();
-    let stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
-    let client = crate::client::Client::greet(stream, None).expect("it says hello");
-    assert_eq!(
-        (client.report().cell_seconds, client.report().sessions_max),
-        (77, 5)
-    );
-}
-
 for_both!(
     a_cell_that_takes_too_long_is_interrupted,
     a_cell_that_does_not_give_up_is_killed,
@@ -712,6 +669,5 @@ for_both!(
     sessions_are_limited,
     unused_sessions_end,
     old_sessions_end,
-    spares_are_kept,
     the_zygote_is_renewed,
 );

@@ -20,36 +20,22 @@ pub struct LocalWorker {
 }
 
 impl LocalWorker {
-    /// Runs `assistd-sandbox serve` as this user.
+    /// Runs `assistd-sandbox serve` as this user, with nothing in its environment but what it needs.
     pub fn start(args: &[&str]) -> LocalWorker {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> LocalWorker {
         let mut command = Command::new(BINARY);
         command.arg("serve").args(args);
-        Self::spawn(command)
-    }
-
-    /// The same below a shell that waits for it; the process told of is the shell.
-    pub fn start_below_a_shell(args: &[&str]) -> LocalWorker {
-        let mut command = Command::new("sh");
-        // A shell gives its background jobs an empty standard input.
-        command.args([
-            "-c",
-            r#"exec 3<&0; "$@" <&3 3<&- & exec 3<&-; wait"#,
-            "sh",
-            BINARY,
-            "serve",
-        ]);
-        command.args(args);
-        Self::spawn(command)
-    }
-
-    /// Runs `command` with nothing in its environment but what a worker needs.
-    pub fn spawn(mut command: Command) -> LocalWorker {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = folder.path().join("log");
         let mut child = command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("ASSISTD_SANDBOX_PYTHON", python())
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("the folder is new"))
@@ -94,9 +80,8 @@ impl LocalWorker {
         self.child.wait().expect("it is a child").code()
     }
 
-    /// Ends the process that was started and closes what it was given, as a parent's crash does.
-    pub fn orphan(&mut self) {
-        self.child.kill().expect("it is a child");
+    /// Closes its standard input, as the end of whatever started it does.
+    pub fn close_input(&mut self) {
         self.input = None;
     }
 }

@@ -94,7 +94,13 @@ fn another_version_is_refused() {
 
 #[test]
 fn a_worker_on_tcp_wants_its_token() {
-    let mut worker = LocalWorker::start(&["--listen", "tcp:127.0.0.1:0", "--token", "right"]);
+    // By variables, so that the command line does not tell the token.
+    let variables = [
+        ("ASSISTD_SANDBOX_TOKEN", "right"),
+        ("ASSISTD_SANDBOX_CELL_SECONDS", "77"),
+        ("ASSISTD_SANDBOX_SESSIONS", "5"),
+    ];
+    let mut worker = LocalWorker::start_with(&["--listen", "tcp:127.0.0.1:0"], &variables);
     let ready = worker.first_line();
     let address = ready.trim().strip_prefix("ready tcp:");
     let address = address
@@ -119,6 +125,8 @@ fn a_worker_on_tcp_wants_its_token() {
         assert!(client.receive().is_err(), "the connection goes on");
     }
     let client = Client::greet(dial(), Some("right")).expect("it is the token");
+    let report = client.report();
+    assert_eq!((report.cell_seconds, report.sessions_max), (77, 5));
     assert_eq!(
         Session::open(client, &unique("session"))
             .run("print(1)")

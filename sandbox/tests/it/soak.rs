@@ -87,6 +87,8 @@ fn sessions_and_cells_leave_nothing_behind(stage: &Stage) {
         last
     };
     let before = (settled(), kilobytes(&worker));
+    let processes = before.0.processes;
+    assert_eq!(processes, 3 + 2 * 2, "supervisor, zygote and two spares");
     for number in 0..SESSIONS {
         use_up_a_session(&worker, 2 + number % 2);
     }

@@ -49,6 +49,7 @@ pub struct Stage {
     root: bool,
     shared: OnceLock<Result<Worker, String>>,
     narrow: OnceLock<Result<Worker, String>>,
+    brief: OnceLock<Result<Worker, String>>,
 }
 
 impl Stage {
@@ -122,6 +123,7 @@ impl Stage {
             root: uid == 0,
             shared: OnceLock::new(),
             narrow: OnceLock::new(),
+            brief: OnceLock::new(),
         };
         let about = stage.ask(json!({"do": "about"}));
         stage.sibling = about["sibling"].as_i64().expect("a pid") as i32;
@@ -223,6 +225,15 @@ impl Stage {
                 "--files=5",
                 "--files-mib=2",
             ])
+        });
+        started.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// One whose sessions have little time, but for their cells.
+    pub fn brief_worker(&self) -> &Worker {
+        let started = self.brief.get_or_init(|| {
+            let limits = ["--idle-seconds=2", "--life-seconds=6", "--cpu-seconds=2"];
+            self.try_start(&limits)
         });
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
