@@ -122,7 +122,7 @@ pub async fn serve(
         feed: feed.clone(),
         upstreams: upstreams.clone(),
         retrieval: retrieval.clone(),
-        sandbox: sandbox.pool.clone(),
+        sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         event_retention: config.event_retention,
     };
     let prometheus = telemetry::prometheus();

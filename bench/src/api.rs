@@ -40,6 +40,33 @@ pub(crate) enum Status {
     Ended,
 }
 
+/// What an assistant may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    None,
+    Function,
+    /// `code_interpreter`.
+    Code,
+}
+
+/// All events of a stream, as they came.
+pub(crate) struct Events(Bytes);
+
+impl Events {
+    /// Makes sure that an event of this name came.
+    pub(crate) fn expect(&self, name: &str) -> Result<(), CallError> {
+        self.expect_text(&format!("event: {name}\n"))
+    }
+
+    /// Makes sure that this text came.
+    pub(crate) fn expect_text(&self, text: &str) -> Result<(), CallError> {
+        match memmem::find(&self.0, text.as_bytes()) {
+            Some(_) => Ok(()),
+            None => Err(missing(text, &self.0[self.0.len().saturating_sub(300)..])),
+        }
+    }
+}
+
 /// What a streamed run looked like from here; times as [`clock::now_ns`].
 pub(crate) struct Streamed {
     /// When the request was sent.
@@ -70,19 +97,21 @@ impl Streamed {
 }
 
 impl Api {
-    /// Creates an assistant that answers at `pace`, with a function tool if asked; gives its id.
+    /// Creates an assistant that answers at `pace`; gives its id.
     pub(crate) async fn create_assistant(
         &self,
         pace: Pace,
-        with_function: bool,
+        tool: Tool,
     ) -> Result<String, CallError> {
-        let tools = if with_function {
-            r#"[{"type":"function","function":{"name":"get_weather","description":"The weather in a city.","parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}]"#
-        } else {
-            "[]"
+        let tool = match tool {
+            Tool::None => "",
+            Tool::Function => {
+                r#"{"type":"function","function":{"name":"get_weather","description":"The weather in a city.","parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}"#
+            }
+            Tool::Code => r#"{"type":"code_interpreter"}"#,
         };
         let body = format!(
-            r#"{{"model":"{pace}","instructions":"You are a helpful analyst.","tools":{tools}}}"#
+            r#"{{"model":"{pace}","instructions":"You are a helpful analyst.","tools":[{tool}]}}"#
         );
         id(&self.http.post("/v1/assistants", body).await?)
     }
@@ -161,13 +190,32 @@ impl Api {
 
     /// Answers the only call of a run that requires action; `run` is the run's JSON.
     pub(crate) async fn submit(&self, thread: &str, run: &[u8]) -> Result<(), CallError> {
-        let call = after(run, b"\"tool_calls\":[").and_then(|calls| string(calls, b"\"id\":\""));
-        let call = call.ok_or_else(|| missing("a tool call", run))?;
-        let path = format!("/v1/threads/{thread}/runs/{}/submit_tool_outputs", id(run)?);
-        let body = format!(
-            r#"{{"tool_outputs":[{{"tool_call_id":"{call}","output":"sunny, 21 degrees"}}]}}"#
-        );
+        let (path, body) = submission(thread, run, false)?;
         self.http.post(&path, body).await.map(|_| ())
+    }
+
+    /// Starts a run and reads its events to the end.
+    pub(crate) async fn run_events(
+        &self,
+        thread: &str,
+        assistant: &str,
+    ) -> Result<Events, CallError> {
+        let path = format!("/v1/threads/{thread}/runs");
+        let body = format!(r#"{{"assistant_id":"{assistant}","stream":true}}"#);
+        Ok(Events(self.http.post(&path, body).await?))
+    }
+
+    /// Answers the only call of a run that requires action, by its events, and reads those that
+    /// follow to the end.
+    pub(crate) async fn submit_for_events(
+        &self,
+        thread: &str,
+        events: &Events,
+    ) -> Result<Events, CallError> {
+        let run = after(&events.0, b"event: thread.run.requires_action\n");
+        let run = run.ok_or_else(|| missing("a call", &events.0))?;
+        let (path, body) = submission(thread, run, true)?;
+        Ok(Events(self.http.post(&path, body).await?))
     }
 
     /// Starts a run and reads its events to the end. `seen` grows by one with every token.
@@ -272,6 +320,17 @@ impl StreamReader {
             pace.tokens, self.completed, self.done
         )))
     }
+}
+
+/// Path and body of the request that answers the only call of a run; `run` begins with its JSON.
+fn submission(thread: &str, run: &[u8], stream: bool) -> Result<(String, String), CallError> {
+    let call = after(run, b"\"tool_calls\":[").and_then(|calls| string(calls, b"\"id\":\""));
+    let call = call.ok_or_else(|| missing("a tool call", run))?;
+    let path = format!("/v1/threads/{thread}/runs/{}/submit_tool_outputs", id(run)?);
+    let body = format!(
+        r#"{{"tool_outputs":[{{"tool_call_id":"{call}","output":"sunny, 21 degrees"}}],"stream":{stream}}}"#
+    );
+    Ok((path, body))
 }
 
 /// When the upstream was called for the newest answer of a thread, by the list of its messages.

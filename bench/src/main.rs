@@ -1,4 +1,5 @@
-//! The benchmark of assistd: a load generator, a null server and a fake upstream.
+//! The benchmark of assistd: a load generator, a null server, a fake upstream, and a client of the
+//! sandbox worker.
 //!
 //! `bench/README.md` says what is measured and how to read it.
 
@@ -12,6 +13,7 @@ mod meter;
 mod null;
 mod process;
 mod report;
+mod sandbox;
 mod sitting;
 mod stamp;
 mod steps;
@@ -21,6 +23,7 @@ mod upstream;
 
 use crate::http::CallError;
 use crate::http::Http;
+use crate::sandbox::Programs;
 use crate::steps::Plan;
 use crate::subject::Kind;
 use axum::Router;
@@ -29,6 +32,7 @@ use clap::Parser;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
+use sandbox_protocol::FrameError;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -57,6 +61,11 @@ pub(crate) enum BenchError {
     /// Runs and calls of the model do not match.
     #[error("the upstream was called {found} times, not {expected}")]
     Calls { expected: u64, found: u64 },
+    /// A worker's answer that is not the one due.
+    #[error("the sandbox worker says {0}")]
+    Worker(String),
+    #[error("the sandbox worker sent {0}")]
+    Frame(#[from] FrameError),
     #[error("no operation was done")]
     Nothing,
     #[error("the step needs the server's database on this machine")]
@@ -89,7 +98,7 @@ enum Command {
 
 #[derive(Parser)]
 struct Run {
-    /// Less of everything: under two minutes instead of a quarter of an hour.
+    /// Less of everything: under three minutes instead of half an hour.
     #[arg(long)]
     quick: bool,
     /// Only the steps whose name begins so, after a warm-up; results are not written.
@@ -101,6 +110,12 @@ struct Run {
     /// The server to measure.
     #[arg(long, default_value = "target/release/assistd")]
     assistd: PathBuf,
+    /// The sandbox worker to measure [default: assistd-sandbox beside the server]
+    #[arg(long, value_name = "PATH")]
+    sandbox: Option<PathBuf>,
+    /// A Python with Jupyter, for figures beside the sandbox worker's
+    #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
+    jupyter: PathBuf,
     /// A scratch database for assistd; without it assistd runs its own.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -156,6 +171,13 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
     } else {
         Plan::full()
     };
+    let worker = options
+        .sandbox
+        .unwrap_or_else(|| options.assistd.with_file_name("assistd-sandbox"));
+    let programs = (!options.null && worker.exists()).then(|| Programs {
+        worker,
+        jupyter: Some(options.jupyter).filter(|python| python.exists()),
+    });
     let tested = if options.null {
         Kind::Null
     } else {
@@ -165,7 +187,7 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
             settings: options.settings,
         }
     };
-    let report = sitting::sit(tested, &plan, options.only.as_deref()).await?;
+    let report = sitting::sit(tested, programs.as_ref(), &plan, options.only.as_deref()).await?;
     let title = if options.quick {
         "Benchmark, quick"
     } else {

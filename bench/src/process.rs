@@ -70,13 +70,70 @@ pub(crate) fn cpu_of_machine() -> io::Result<Duration> {
 
 /// The processes started by `parent`.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let all = all().into_iter();
+    all.filter(|(_, stat)| stat.parent == parent.as_raw())
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// All processes of the machine.
+fn all() -> Vec<(Pid, Stat)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw)
-        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent.as_raw()))
+        .filter_map(|pid| Some((pid, stat(pid)?)))
         .collect()
+}
+
+/// A process, its children, their children, and so on.
+pub(crate) fn tree(root: Pid) -> Vec<Pid> {
+    let all = all();
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(parent) = tree.get(next).copied() {
+        let children = all
+            .iter()
+            .filter(|(_, stat)| stat.parent == parent.as_raw());
+        tree.extend(children.map(|(pid, _)| *pid));
+        next += 1;
+    }
+    tree
+}
+
+/// CPU time of the programs that have no part in the benchmark, and of their ended children.
+///
+/// Unlike [`cpu_of_machine`] less one's own it is right where own processes end without anybody
+/// counting what they used.
+pub(crate) fn cpu_of_strangers() -> Duration {
+    let strangers = strangers().into_iter();
+    time(
+        strangers
+            .map(|(_, stat)| stat.own + stat.ended_children)
+            .sum(),
+    )
+}
+
+/// All but this process, what it started, and the operating system's own threads.
+fn strangers() -> Vec<(Pid, Stat)> {
+    /// The parent of the operating system's own threads.
+    const KTHREADD: Pid = Pid::from_raw(2);
+    let known = [tree(Pid::this()), tree(KTHREADD)].concat();
+    let mut all = all();
+    all.retain(|(pid, _)| !known.contains(pid));
+    all
+}
+
+/// The memory of these processes in MiB, what they share with others divided among all that share
+/// it. `None` where it may not be read.
+pub(crate) fn pss_mib(processes: &[Pid]) -> Option<f64> {
+    let kib = processes.iter().map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.trim_end_matches("kB").trim().parse::<f64>().ok()
+    });
+    Some(kib.sum::<Option<f64>>()? / 1024.0)
 }
 
 /// The parent of a process whose name is `name`; `None` for any other process.
@@ -182,5 +239,21 @@ impl Drop for Paused {
             // One that is gone needs no waking.
             let _ = kill(*pid, Signal::SIGCONT);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_found_with_their_memory_and_are_no_strangers() {
+        let mut command = Command::new("sleep");
+        let child = Running::start(command.arg("60")).expect("every system has it");
+        assert!(tree(Pid::this()).contains(&child.pid()));
+        let [one, both] = [&[child.pid()][..], &[child.pid(), Pid::this()]].map(pss_mib);
+        assert!(Some(0.0) < one && one < both, "{one:?} {both:?}");
+        let strangers: Vec<Pid> = strangers().into_iter().map(|(pid, _)| pid).collect();
+        assert!(!strangers.contains(&child.pid()) && strangers.contains(&Pid::from_raw(1)));
     }
 }

@@ -3,12 +3,13 @@
 use crate::BenchError;
 use crate::load::median;
 use crate::steps::Figures;
-use crate::steps::Step;
-use crate::targets::FIGURES;
 use crate::targets::Figure;
+use crate::targets::TABLES;
+use crate::targets::Table;
 use crate::targets::Target;
 use serde_json::json;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fmt::Write;
 
 /// All that a sitting found.
@@ -22,7 +23,7 @@ pub(crate) struct Report {
 #[derive(Default)]
 struct Values {
     tested: Vec<f64>,
-    null: Vec<f64>,
+    other: Vec<f64>,
     strangers: f64,
 }
 
@@ -40,17 +41,23 @@ impl Report {
         }
     }
 
-    pub(crate) fn add_tested(&mut self, step: Step, figures: Result<Figures, BenchError>) {
+    pub(crate) fn add_tested(&mut self, step: impl Display, figures: Result<Figures, BenchError>) {
         self.add(step, self.tested, figures, |values| &mut values.tested);
     }
 
-    pub(crate) fn add_null(&mut self, step: Step, figures: Result<Figures, BenchError>) {
-        self.add(step, "null", figures, |values| &mut values.null);
+    /// Adds the figures of what is measured beside the tested, by its name.
+    pub(crate) fn add_other(
+        &mut self,
+        other: &str,
+        step: impl Display,
+        figures: Result<Figures, BenchError>,
+    ) {
+        self.add(step, other, figures, |values| &mut values.other);
     }
 
     fn add(
         &mut self,
-        step: Step,
+        step: impl Display,
         server: &str,
         figures: Result<Figures, BenchError>,
         side: impl Fn(&mut Values) -> &mut Vec<f64>,
@@ -76,24 +83,39 @@ impl Report {
         !self.failures.is_empty()
     }
 
-    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        FIGURES
-            .iter()
-            .filter_map(|figure| Some(Row::new(figure, self.values.get(figure.name)?)))
+    fn rows(&self, table: &Table) -> impl Iterator<Item = Row<'_>> {
+        let figures = table.figures.iter();
+        figures.filter_map(|figure| Some(Row::new(figure, self.values.get(figure.name)?)))
     }
 
-    /// The table, as Markdown that also reads well as it is.
+    /// The tables, as Markdown that also reads well as it is.
     pub(crate) fn markdown(&self, title: &str) -> String {
-        let head = ["figure", self.tested, "null", "ratio", "target", ""].map(str::to_owned);
-        let mut table = vec![head];
-        table.extend(self.rows().map(|row| row.cells()));
+        let mut out = format!("# {title}\n\n{} · {}\n", self.started, machine());
+        for table in &TABLES {
+            self.write_table(table, &mut out);
+        }
+        for failure in &self.failures {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "\nFAILED: {failure}");
+        }
+        out
+    }
+
+    fn write_table(&self, table: &Table, out: &mut String) {
+        let rows: Vec<_> = self.rows(table).map(|row| row.cells()).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let head = ["figure", self.tested, table.other, "ratio", "target", ""];
+        let mut table = vec![head.map(str::to_owned)];
+        table.extend(rows);
         let mut widths = [0; 6];
         for row in &table {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let mut out = format!("# {title}\n\n{} · {}\n\n", self.started, machine());
+        out.push('\n');
         for (n, row) in table.iter().enumerate() {
             out.push('|');
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
@@ -114,27 +136,19 @@ impl Report {
                 out.push('\n');
             }
         }
-        if self.rows().any(|row| row.noisy) {
-            let note = "\n`~`: other processes kept more than half a core busy meanwhile.\n";
-            out.push_str(note);
-        }
-        for failure in &self.failures {
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "\nFAILED: {failure}");
-        }
-        out
     }
 
     /// Everything, each round by itself.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let figures: Vec<_> = self
-            .rows()
-            .map(|row| {
+        let figures: Vec<_> = TABLES
+            .iter()
+            .flat_map(|table| self.rows(table).map(|row| (table.other, row)))
+            .map(|(other, row)| {
                 json!({
                     "name": row.figure.name,
                     "label": row.figure.label,
                     "tested": row.values.tested,
-                    "null": row.values.null,
+                    other: row.values.other,
                     "target": row.target(),
                     "met": row.verdict,
                     "strangers_cores": row.values.strangers,
@@ -155,7 +169,7 @@ struct Row<'a> {
     figure: &'static Figure,
     values: &'a Values,
     tested: Option<f64>,
-    null: Option<f64>,
+    other: Option<f64>,
     verdict: Option<bool>,
     noisy: bool,
 }
@@ -163,13 +177,13 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(figure: &'static Figure, values: &'a Values) -> Self {
         let middle = |rounds: &[f64]| (!rounds.is_empty()).then(|| median(rounds));
-        let (tested, null) = (middle(&values.tested), middle(&values.null));
+        let (tested, other) = (middle(&values.tested), middle(&values.other));
         let shown = tested.map(|value| figure.rounded(value));
         let verdict = match figure.target {
             Target::AtMost(limit) => shown.map(|value| value <= limit),
             Target::AtLeast(limit) => shown.map(|value| value >= limit),
             Target::AtMostTimesNull(times) => {
-                tested.zip(null).map(|(value, null)| value <= times * null)
+                tested.zip(other).map(|(value, null)| value <= times * null)
             }
             Target::None => None,
         };
@@ -177,7 +191,7 @@ impl<'a> Row<'a> {
             figure,
             values,
             tested,
-            null,
+            other,
             verdict,
             noisy: values.strangers > QUIET,
         }
@@ -195,7 +209,7 @@ impl<'a> Row<'a> {
     fn cells(&self) -> [String; 6] {
         let number =
             |value: Option<f64>| value.map_or("–".to_owned(), |value| self.figure.shown(value));
-        let ratio = self.tested.zip(self.null);
+        let ratio = self.tested.zip(self.other).map(|(a, b)| a / b);
         let verdict = match self.verdict {
             Some(true) => "ok",
             Some(false) => "MISS",
@@ -205,11 +219,20 @@ impl<'a> Row<'a> {
         [
             self.figure.label.to_owned(),
             number(self.tested),
-            number(self.null),
-            ratio.map_or(String::new(), |(a, b)| format!("{:.2}", a / b)),
+            number(self.other),
+            ratio.map_or(String::new(), shown_ratio),
             self.target(),
             format!("{verdict}{noise}"),
         ]
+    }
+}
+
+/// A ratio with two digits after the point, or more where these would say nothing.
+fn shown_ratio(ratio: f64) -> String {
+    if ratio < 0.095 {
+        format!("{ratio:.4}")
+    } else {
+        format!("{ratio:.2}")
     }
 }
 

@@ -1,7 +1,10 @@
-//! One sitting: every step on the server under test and on the null server by turns.
+//! One sitting: every step on the server under test and on the null server by turns, then those of
+//! the sandbox worker and Jupyter.
 
 use crate::BenchError;
 use crate::report::Report;
+use crate::sandbox;
+use crate::sandbox::Programs;
 use crate::steps::Figures;
 use crate::steps::Plan;
 use crate::steps::Step;
@@ -18,20 +21,42 @@ const STEP_LIMIT: Duration = Duration::from_secs(180);
 /// Takes the steps whose names begin with `only`, or those of the plan.
 pub(crate) async fn sit(
     tested: Kind,
+    programs: Option<&Programs>,
     plan: &Plan,
     only: Option<&str>,
 ) -> Result<Report, BenchError> {
+    let mut report = Report::new(tested.name());
+    let mut steps = Step::ALL.to_vec();
+    steps.retain(|step| match only {
+        Some(prefix) => step.to_string().starts_with(prefix),
+        None => plan.thorough || *step != Step::Crash,
+    });
+    steps.retain(|step| *step != Step::CodeRun || programs.is_some());
+    if !steps.is_empty() {
+        measure_servers(&steps, tested, plan, &mut report).await?;
+    }
+    match programs {
+        Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
+        None => eprintln!("there is no sandbox worker to measure"),
+    }
+    Ok(report)
+}
+
+async fn measure_servers(
+    steps: &[Step],
+    tested: Kind,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     let upstream = Upstream::start().await?;
     let mut tested = Subject::start(tested, upstream.address).await?;
     let mut null = Subject::start(Kind::Null, upstream.address).await?;
-    let mut report = Report::new(tested.name);
-    for step in Step::ALL {
-        let wanted = match only {
-            // Without the warm-up the first figures would be of a cold server.
-            Some(prefix) => step == Step::WarmUp || step.to_string().starts_with(prefix),
-            None => plan.thorough || step != Step::Crash,
-        };
-        if !wanted || (step.needs_database() && tested.database.is_none()) {
+    // Without the warm-up the first figures would be of a cold server.
+    let warm_up = [Step::WarmUp]
+        .into_iter()
+        .filter(|step| !steps.contains(step));
+    for step in warm_up.chain(steps.iter().copied()) {
+        if step.needs_database() && tested.database.is_none() {
             continue;
         }
         let start = Instant::now();
@@ -39,12 +64,13 @@ pub(crate) async fn sit(
             let figures = take(step, plan, &upstream, &mut tested).await;
             report.add_tested(step, figures);
             if !step.needs_database() {
-                report.add_null(step, take(step, plan, &upstream, &mut null).await);
+                let figures = take(step, plan, &upstream, &mut null).await;
+                report.add_other("null", step, figures);
             }
         }
         eprintln!("{step}: {:.1} s", start.elapsed().as_secs_f64());
     }
-    Ok(report)
+    Ok(())
 }
 
 async fn take(

@@ -40,9 +40,19 @@ pub(crate) enum Kind {
     },
 }
 
+impl Kind {
+    /// What the server is called.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Assistd { .. } => "assistd",
+        }
+    }
+}
+
 /// A running server.
 pub(crate) struct Subject {
-    pub(crate) name: &'static str,
+    name: &'static str,
     pub(crate) api: Api,
     /// Its database, unless it has none.
     pub(crate) database: Option<Database>,
@@ -63,10 +73,7 @@ impl Subject {
         let listen = free_address()?;
         let server = Running::start(&mut command(&kind, listen, upstream, folder.path())?)?;
         let mut subject = Self {
-            name: match kind {
-                Kind::Null => "null",
-                Kind::Assistd { .. } => "assistd",
-            },
+            name: kind.name(),
             api: Api {
                 http: Http::new(listen, KEY),
             },

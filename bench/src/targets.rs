@@ -51,9 +51,27 @@ use Target::AtMost;
 use Target::AtMostTimesNull;
 use Target::None as Shown;
 
-/// All figures of the table.
+/// Figures of one kind, and what they are measured beside.
+pub(crate) struct Table {
+    pub(crate) other: &'static str,
+    pub(crate) figures: &'static [Figure],
+}
+
+/// All tables.
+pub(crate) const TABLES: [Table; 2] = [
+    Table {
+        other: "null",
+        figures: SERVER,
+    },
+    Table {
+        other: "jupyter",
+        figures: SANDBOX,
+    },
+];
+
+/// The server, beside one that does nothing.
 #[rustfmt::skip]
-pub(crate) const FIGURES: &[Figure] = &[
+const SERVER: &[Figure] = &[
     figure("create-thread.1.p50", 2, AtMost(1.0), "create thread, 1 caller: ms p50"),
     figure("create-thread.16.rate", 0, AtLeast(3_100.0), "create thread, 16 callers: /s"),
     figure("create-thread.16.server-cpu", 3, Shown, "… server CPU each: ms"),
@@ -108,4 +126,35 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("crash.last-end", 0, AtMost(60.0), "… last one ended after: s"),
     figure("crash.doubled", 0, AtMost(0.0), "… threads with a doubled answer"),
     figure("crash.usable", 0, AtLeast(100.0), "… threads usable afterwards: %"),
+];
+
+/// The sandbox, beside Jupyter kernels.
+#[rustfmt::skip]
+const SANDBOX: &[Figure] = &[
+    figure("sandbox.new.p50", 1, AtMost(15.0), "new session, first result: ms p50"),
+    figure("sandbox.new.p99", 1, AtMost(50.0), "… ms p99"),
+    figure("sandbox.hurried.p50", 1, Shown, "new sessions without a pause, first result: ms p50"),
+    figure("sandbox.hurried.p99", 1, Shown, "… ms p99"),
+    figure("sandbox.forked.p50", 1, Shown, "new session, none kept spare, first result: ms p50"),
+    figure("sandbox.forked.p99", 1, Shown, "… ms p99"),
+    figure("sandbox.live.p50", 2, AtMost(3.0), "live session, trivial cell: ms p50"),
+    figure("sandbox.live.p99", 2, Shown, "… ms p99"),
+    figure("sandbox.imports.p50", 1, Shown, "new session, imports numpy, pandas, pyplot: ms p50"),
+    figure("sandbox.imports.p99", 1, Shown, "… ms p99"),
+    figure("sandbox.plot.p50", 1, Shown, "new session, imports them and plots: ms p50"),
+    figure("sandbox.plot.p99", 1, Shown, "… ms p99"),
+    figure("sandbox.burst.good", 0, AtLeast(50.0), "50 new sessions at once: those that answer"),
+    figure("sandbox.burst.rate", 0, Shown, "… sessions /s"),
+    figure("sandbox.burst.p50", 0, Shown, "… first result: ms p50"),
+    figure("sandbox.burst.last", 0, Shown, "… last first result: ms"),
+    figure("sandbox.burst.memory", 0, Shown, "… memory of all, the worker's included: MiB"),
+    figure("sandbox.memory.idle", 1, AtMost(15.0), "memory of an idle session: MiB"),
+    figure("sandbox.memory.plot", 1, Shown, "… after a plot: MiB"),
+    figure("sandbox.memory.worker", 0, Shown, "memory of the worker without sessions: MiB"),
+    figure("sandbox.start", 0, Shown, "start of the worker: ms"),
+    figure("sandbox.run.function", 1, Shown, "run with a function call, streamed: ms p50"),
+    figure("sandbox.run.new", 1, Shown, "run with a code call, new session, streamed: ms p50"),
+    figure("sandbox.run.new-added", 1, Shown, "… more than with a function call: ms"),
+    figure("sandbox.run.live", 1, Shown, "run with a code call, live session, streamed: ms p50"),
+    figure("sandbox.run.live-added", 1, Shown, "… more than with a function call: ms"),
 ];

@@ -234,13 +234,20 @@ fn finish(reason: &str, tokens: u64, out: &mut String) {
     ));
 }
 
+/// The name under which assistd offers its sandbox.
+const CODE_INTERPRETER: &str = "code_interpreter";
+
 fn call_function(name: &str, number: u64) -> String {
     let mut out = format!(
         "{CHUNK}\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\"tool_calls\":[{{\
          \"index\":0,\"id\":\"call_{number:024}\",\"type\":\"function\",\
          \"function\":{{\"name\":\"{name}\",\"arguments\":\"\"}}}}]}},\"finish_reason\":null}}]}}\n\n"
     );
-    for piece in [r#"{\"city\":"#, r#"\"Oslo\"}"#] {
+    let pieces = match name {
+        CODE_INTERPRETER => [r#"{\"code\":"#, r#"\"1+1\"}"#],
+        _ => [r#"{\"city\":"#, r#"\"Oslo\"}"#],
+    };
+    for piece in pieces {
         out.push_str(&format!(
             "{CHUNK}\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":0,\
              \"function\":{{\"arguments\":\"{piece}\"}}}}]}},\"finish_reason\":null}}]}}\n\n"
@@ -275,6 +282,7 @@ mod tests {
             messages: 2,
         };
         let mut out = call_function("get_weather", 1);
+        out.push_str(&call_function(CODE_INTERPRETER, 2));
         (0..3).for_each(|token| answer.push(token, &mut out));
         let events = out.split("\n\n").filter(|e| !e.is_empty());
         for event in events {

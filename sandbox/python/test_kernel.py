@@ -1,6 +1,6 @@
 """Tests of the kernel alone, without any confinement. Run by a Python that has its packages:
 
-    .venv/bin/python sandbox/python/test_kernel.py
+.venv/bin/python sandbox/python/test_kernel.py
 """
 
 import base64
@@ -203,8 +203,9 @@ class Results(KernelTest):
 
     def test_streams_are_told_apart_and_kept_in_order(self):
         cell = self.ok("import sys\nprint('a')\nprint('b', file=sys.stderr)\nprint('c')")
-        self.assertEqual([(f["source"], f["text"]) for f in cell.frames],
-                         [("stdout", "a\n"), ("stderr", "b\n"), ("stdout", "c\n")])
+        self.assertEqual(
+            [(f["source"], f["text"]) for f in cell.frames], [("stdout", "a\n"), ("stderr", "b\n"), ("stdout", "c\n")]
+        )
 
     def test_traceback(self):
         cell = self.fails("def f():\n    return 1 / 0\nf()")
@@ -217,8 +218,10 @@ class Results(KernelTest):
         self.assertIn("ExceptionGroup", self.fails("raise ExceptionGroup('g', [ValueError(1)])").stderr)
 
     def test_display_falls_back_to_text(self):
-        cell = self.ok("from IPython.display import HTML, Markdown\n"
-                       "display(HTML('<b>x</b>'))\ndisplay(Markdown('# t'), 5)\nprint('end')")
+        cell = self.ok(
+            "from IPython.display import HTML, Markdown\n"
+            "display(HTML('<b>x</b>'))\ndisplay(Markdown('# t'), 5)\nprint('end')"
+        )
         self.assertEqual([f["text"] for f in cell.frames], ["<b>x</b>\n# t\n5\n", "end\n"])
 
     def test_broken_repr_is_only_an_error_message(self):
@@ -227,8 +230,7 @@ class Results(KernelTest):
         self.alive()
 
     def test_data_frames_are_legible(self):
-        cell = self.ok("import pandas as pd\n"
-                       "pd.DataFrame({f'column_{i}': [i * 1000.5] for i in range(9)})")
+        cell = self.ok("import pandas as pd\npd.DataFrame({f'column_{i}': [i * 1000.5] for i in range(9)})")
         self.assertEqual(len(cell.result.splitlines()), 2)
         self.assertNotIn("<", cell.result)
         self.assertIn("1.5", self.ok("pd.DataFrame({'a': [1.5]}).style").result)
@@ -261,7 +263,9 @@ class Figures(KernelTest):
             self.assertGreater(len(image), 2000)
 
     def test_open_figures_are_shown_once_at_the_end(self):
-        self.assertPngs(self.ok("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.figure()\nplt.bar([1], [2]);"), 2)
+        self.assertPngs(
+            self.ok("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.figure()\nplt.bar([1], [2]);"), 2
+        )
         self.assertPngs(self.ok("1"), 0)
         self.assertPngs(self.ok("plt.plot([1])\nplt.show()\nprint('between')\nplt.plot([2])\nplt.show()"), 2)
         cell = self.ok("fig, ax = plt.subplots()\nax.plot([3])\nfig")
@@ -274,14 +278,21 @@ class Figures(KernelTest):
         self.assertPngs(self.fails("import matplotlib.pyplot as plt\nplt.plot([1])\n1 / 0"), 1)
 
     def test_other_backends_and_savefig(self):
-        cell = self.ok("import matplotlib, io\nmatplotlib.use('Agg')\nimport matplotlib.pyplot as plt\nplt.plot([1])\n"
-                       "f = io.BytesIO()\nplt.savefig(f)\nplt.show()\nprint(f.getvalue()[:4])")
+        cell = self.ok(
+            "import matplotlib, io\nmatplotlib.use('Agg')\nimport matplotlib.pyplot as plt\nplt.plot([1])\n"
+            "f = io.BytesIO()\nplt.savefig(f)\nplt.show()\nprint(f.getvalue()[:4])"
+        )
         self.assertPngs(cell, 1)
         self.assertIn("PNG", cell.stdout)
         self.assertPngs(self.ok("%matplotlib inline\nplt.plot([1]);"), 1)
 
     def test_every_format_is_png(self):
-        self.assertPngs(self.ok("%config InlineBackend.figure_format = 'svg'\nimport matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()"), 1)
+        self.assertPngs(
+            self.ok(
+                "%config InlineBackend.figure_format = 'svg'\nimport matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()"
+            ),
+            1,
+        )
         self.assertPngs(self.ok("%config InlineBackend.figure_format = 'retina'\nplt.plot([1]);"), 1)
         self.assertEqual(self.ok("plt.figure();").frames, [])
 
@@ -289,7 +300,9 @@ class Figures(KernelTest):
         cell = self.ok("from PIL import Image\nimage = Image.effect_noise((99, 99), 9)\nimage")
         self.assertPngs(cell, 1)
         self.assertEqual(cell.result, "")
-        cell = self.ok("import io, IPython.display as d\nf = io.BytesIO()\nimage.save(f, 'jpeg')\nd.Image(f.getvalue())")
+        cell = self.ok(
+            "import io, IPython.display as d\nf = io.BytesIO()\nimage.save(f, 'jpeg')\nd.Image(f.getvalue())"
+        )
         self.assertEqual([f["mime"] for f in cell.frames], ["image/jpeg"])
         self.assertTrue(cell.images[0].startswith(b"\xff\xd8"))
         cell = self.ok("d.display_png(b'\\x89PNG' * 4_000_000, raw=True)")
@@ -334,13 +347,15 @@ class Commands(KernelTest):
         self.assertIn("Wall time", cell.stdout)
         self.assertEqual(cell.result, "3\n")
         self.assertIn("x", self.ok("x = 1\n%who").stdout)
-        cell = self.ok("%%bash -s one\necho \"$1 $((1 + 1))\"\ncat <<< two")
+        cell = self.ok('%%bash -s one\necho "$1 $((1 + 1))"\ncat <<< two')
         self.assertEqual(cell.stdout, "one 2\ntwo\n")
         self.assertIn("CalledProcessError", self.fails("%%sh\nexit 4").traceback)
         cell = self.ok("%%capture held\nprint('held back')")
         self.assertEqual(cell.frames, [])
         self.assertEqual(self.ok("held.stdout").result, "'held back\\n'\n")
-        self.assertEqual(self.ok("import os, tempfile\nd = tempfile.mkdtemp()\n%cd -q {d}\nos.getcwd() == d").result, "True\n")
+        self.assertEqual(
+            self.ok("import os, tempfile\nd = tempfile.mkdtemp()\n%cd -q {d}\nos.getcwd() == d").result, "True\n"
+        )
         self.ok("%%writefile module.py\nvalue = 7")
         self.assertEqual(self.ok("import module\nmodule.value, os.listdir('.')").result, "(7, ['module.py'])\n")
         self.assertEqual(self.ok("%run module.py\nvalue").result, "7\n")
@@ -364,7 +379,9 @@ class Commands(KernelTest):
 class Async(KernelTest):
     def test_top_level_await(self):
         self.assertEqual(self.ok("import asyncio\nawait asyncio.sleep(0.01)\n5").result, "5\n")
-        self.ok("async def later():\n    await asyncio.sleep(0.01)\n    return 'late'\ntask = asyncio.ensure_future(later())\nawait asyncio.sleep(0)")
+        self.ok(
+            "async def later():\n    await asyncio.sleep(0.01)\n    return 'late'\ntask = asyncio.ensure_future(later())\nawait asyncio.sleep(0)"
+        )
         self.assertEqual(self.ok("await task").result, "'late'\n")
         self.assertEqual(self.ok("asyncio.run(later())").result, "'late'\n")
 
@@ -397,9 +414,14 @@ class Endings(KernelTest):
         self.alive()
 
     def test_interrupts(self):
-        for code in ("while True: pass", "import time\ntime.sleep(20)", "sum(i for i in iter(int, 1))",
-                     "import subprocess\nsubprocess.run(['sleep', '20'])", "import threading\nthreading.Event().wait(20)",
-                     "while True: print('x' * 50)"):
+        for code in (
+            "while True: pass",
+            "import time\ntime.sleep(20)",
+            "sum(i for i in iter(int, 1))",
+            "import subprocess\nsubprocess.run(['sleep', '20'])",
+            "import threading\nthreading.Event().wait(20)",
+            "while True: print('x' * 50)",
+        ):
             self.session.start(f"kept = 1\nprint('on')\n{code}")
             self.session.until("on")
             time.sleep(0.1)
@@ -435,22 +457,28 @@ class Endings(KernelTest):
         self.alive()
 
     def test_what_a_cell_does_to_signals_does_not_last(self):
-        self.ok("import signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
-                "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())")
+        self.ok(
+            "import signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
+        )
         time.sleep(0.05)
         self.session.interrupt()
         self.session.start("print('on')\nwhile True: pass")
         self.session.until("on")
         self.session.interrupt()
         self.assertIn("KeyboardInterrupt", self.session.finish().traceback)
-        self.ok("def ring(*_): raise ValueError('alarm')\nsignal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.05);")
+        self.ok(
+            "def ring(*_): raise ValueError('alarm')\nsignal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.05);"
+        )
         time.sleep(0.2)
         self.run_cell("1")
         self.alive()
 
     def test_running_out_of_memory(self):
-        cell = self.fails(f"import resource\nresource.setrlimit(resource.RLIMIT_AS, (800 << 20, 800 << 20))\n"
-                          "held = []\nwhile True: held.append(bytes(1000))")
+        cell = self.fails(
+            "import resource\nresource.setrlimit(resource.RLIMIT_AS, (800 << 20, 800 << 20))\n"
+            "held = []\nwhile True: held.append(bytes(1000))"
+        )
         self.assertIn("MemoryError", cell.text("traceback", "stderr", "stdout"))
         self.run_cell("held = None")
         self.alive()
@@ -484,32 +512,42 @@ class Broken(KernelTest):
 
 class Streams(KernelTest):
     def test_they_are_files(self):
-        cell = self.ok("import sys\n"
-                       "print(sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.fileno(), sys.stderr.fileno(), sys.stdout.writable())\n"
-                       "n = sys.stdout.write('w\\n')\nsys.stdout.writelines(['a\\n', 'b\\n'])\n"
-                       "k = sys.stdout.buffer.write('é\\n'.encode())\nsys.stdout.reconfigure(encoding='utf-8')\n"
-                       "sys.stdout.close()\nprint('open', n, k, file=sys.__stdout__)")
+        cell = self.ok(
+            "import sys\n"
+            "print(sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.fileno(), sys.stderr.fileno(), sys.stdout.writable())\n"
+            "n = sys.stdout.write('w\\n')\nsys.stdout.writelines(['a\\n', 'b\\n'])\n"
+            "k = sys.stdout.buffer.write('é\\n'.encode())\nsys.stdout.reconfigure(encoding='utf-8')\n"
+            "sys.stdout.close()\nprint('open', n, k, file=sys.__stdout__)"
+        )
         self.assertEqual(cell.stdout, "utf-8 False 1 2 True\nw\na\nb\né\nopen 2 3\n")
         self.assertIn("TypeError", self.fails("sys.stdout.write(5)").traceback)
 
     def test_late_threads(self):
-        self.ok("import threading, time\ndef late():\n    time.sleep(0.2)\n    print('late')\nthreading.Thread(target=late).start()")
+        self.ok(
+            "import threading, time\ndef late():\n    time.sleep(0.2)\n    print('late')\nthreading.Thread(target=late).start()"
+        )
         frame = self.session.receive()
         self.assertEqual((frame["text"], frame["id"]), ("late\n", 1))
-        cell = self.ok("from concurrent.futures import ThreadPoolExecutor as T\n"
-                       "with T(8) as pool: n = len(list(pool.map(lambda i: print('y' * 1000), range(500))))")
+        cell = self.ok(
+            "from concurrent.futures import ThreadPoolExecutor as T\n"
+            "with T(8) as pool: n = len(list(pool.map(lambda i: print('y' * 1000), range(500))))"
+        )
         self.assertEqual(sorted(cell.stdout.replace("\n", "")), ["y"] * 500_000)
 
     def test_printing_destructors(self):
-        cell = self.ok("import gc\nclass D:\n    def __init__(self): self.me = self\n    def __del__(self): print('gone')\n"
-                       "for i in range(3000): D(); print(i)\ngc.collect();")
+        cell = self.ok(
+            "import gc\nclass D:\n    def __init__(self): self.me = self\n    def __del__(self): print('gone')\n"
+            "for i in range(3000): D(); print(i)\ngc.collect();"
+        )
         self.assertEqual(cell.stdout.count("gone"), 3000)
 
     def test_forked_children(self):
-        cell = self.ok("import multiprocessing as m, os\n"
-                       "def f(i): print('child', i); return i * i\n"
-                       "with m.Pool(2) as pool: print(pool.map(f, range(3)))\n"
-                       "if os.fork() == 0: print('stray')\nelse: os.wait(); print('parent')")
+        cell = self.ok(
+            "import multiprocessing as m, os\n"
+            "def f(i): print('child', i); return i * i\n"
+            "with m.Pool(2) as pool: print(pool.map(f, range(3)))\n"
+            "if os.fork() == 0: print('stray')\nelse: os.wait(); print('parent')"
+        )
         self.assertEqual(cell.stdout, "[0, 1, 4]\nparent\n")
         piped = self.session.piped("stdout")
         self.assertEqual(sorted(piped.splitlines()), ["child 0", "child 1", "child 2", "stray"])
@@ -526,7 +564,9 @@ class Sessions(KernelTest):
         for name in ("PATH", "HOME", "LANG", "MPLBACKEND"):
             self.assertIn(f"'{name}'", cell.result)
         self.assertNotIn("SECRET", cell.result)
-        self.assertEqual(self.ok("!command -v python").stdout.strip(), os.path.join(os.path.dirname(sys.executable), "python"))
+        self.assertEqual(
+            self.ok("!command -v python").stdout.strip(), os.path.join(os.path.dirname(sys.executable), "python")
+        )
 
     def test_randomness_differs(self):
         code = "import random, numpy as np\nrandom.random(), np.random.rand(), np.random.default_rng().random()"

@@ -148,6 +148,9 @@ fn confine(zygote: &Zygote, number: u32) -> Result<Confined, Failure> {
             nix::unistd::fchown(&workspace, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
                 .trying("giving /mnt/data to the session")?;
         }
+        // As another user it may not. A user namespace gives all of them back, and there they are
+        // given up again.
+        namespaces::empty_bounding_set()?;
         namespaces::become_user(id, id)?;
     }
     if tier == Tier::Namespaces {
@@ -157,6 +160,8 @@ fn confine(zygote: &Zygote, number: u32) -> Result<Confined, Failure> {
         // Elsewhere the process namespace sees to it. Changing the user would have undone it.
         prctl::set_pdeathsig(Signal::SIGKILL).trying("arranging to end with the zygote")?;
     }
+    // For whoever looks at the machine's processes.
+    let _ = prctl::set_name(c"sandbox-init");
     // Python is to see its own entries in the process list; the init's are nobody's business.
     prctl::set_dumpable(false).trying("hiding the init")?;
     nix::unistd::chdir(filesystem::DATA).trying("entering /mnt/data")?;
@@ -164,7 +169,8 @@ fn confine(zygote: &Zygote, number: u32) -> Result<Confined, Failure> {
     let landlock = match tier {
         Tier::Namespaces => {
             landlock::apply(&[Path::new("/")], filesystem::WRITABLE, filesystem::DEVICES)
-                .or_else(|_| Ok::<_, Failure>(0))?
+                // One layer of several here; the worker reports that it is missing.
+                .unwrap_or(0)
         }
         Tier::Container | Tier::Unsafe => landlock::apply(
             &zygote::readable(zygote),
@@ -250,6 +256,8 @@ fn run_python(zygote: &Zygote, ends: Ends) -> ! {
         .and_then(|()| prctl::set_dumpable(true).trying("staying readable to oneself"))
         .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
         .and_then(|()| syscalls::install(&zygote.filters));
+    // For whoever looks at the machine's processes.
+    let _ = prctl::set_name(c"sandbox-python");
     if let Err(failure) = done {
         // The supervisor reads this descriptor, and nobody's code runs yet.
         eprintln!("{failure}");

@@ -42,6 +42,7 @@ use crate::confine::namespaces;
 use crate::confine::syscalls;
 use crate::descriptors;
 use crate::interpreter::Interpreter;
+use crate::interpreter::PythonError;
 
 /// The name that the zygote is started under, in place of any argument.
 pub const NAME: &str = "assistd-zygote";
@@ -90,10 +91,20 @@ pub enum News {
         /// Why.
         message: String,
     },
+    /// Python does not start, and the zygote ends.
+    NoPython {
+        /// Why.
+        message: String,
+    },
     /// A session was forked.
-    Forked,
+    Forked {
+        /// As it was asked for.
+        number: u32,
+    },
     /// It was not.
     NotForked {
+        /// As it was asked for.
+        number: u32,
         /// Why.
         message: String,
     },
@@ -101,15 +112,24 @@ pub enum News {
 
 /// Runs the zygote until its worker is gone.
 pub fn run() -> ExitCode {
+    // For whoever looks at the machine's processes.
+    let _ = nix::sys::prctl::set_name(c"assistd-zygote");
     let Ok(control) = take_control_socket() else {
         return ExitCode::FAILURE;
     };
     match serve(&control) {
         Ok(code) => code,
-        Err(failure) => {
-            let message = failure.to_string();
+        Err(stop) => {
+            let news = match stop {
+                Stop::Failure(failure) => News::Failed {
+                    message: failure.to_string(),
+                },
+                Stop::Python(error) => News::NoPython {
+                    message: error.to_string(),
+                },
+            };
             // If the worker is gone as well there is nobody left to tell.
-            let _ = descriptors::send(&control, &News::Failed { message }, &[]);
+            let _ = descriptors::send(&control, &news, &[]);
             ExitCode::FAILURE
         }
     }
@@ -127,7 +147,19 @@ fn take_control_socket() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
+/// Why a zygote does not get ready.
+enum Stop {
+    Failure(Failure),
+    Python(PythonError),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+fn serve(control: &OwnedFd) -> Result<ExitCode, Stop> {
     die_with_parent()?;
     let Ok((setup, _)) = descriptors::receive::<Setup>(control) else {
         return Ok(ExitCode::SUCCESS);
@@ -154,7 +186,7 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
         filesystem::enter_own_root(&setup.venv, &setup.base)?;
         venv = PathBuf::from(filesystem::VENV);
     }
-    let interpreter = Interpreter::start(&venv.join("bin/python3")).trying("warming up Python")?;
+    let interpreter = Interpreter::start(&venv.join("bin/python3")).map_err(Stop::Python)?;
     let sockets = match setup.tier {
         Tier::Namespaces => syscalls::Sockets::Unix,
         Tier::Container | Tier::Unsafe => syscalls::Sockets::Pairs,
@@ -185,8 +217,9 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Failure> {
     // Any error means that the worker is gone.
     while let Ok((Fork { number }, ends)) = descriptors::receive::<Fork>(control) {
         let news = match zygote.fork(number, ends) {
-            Ok(()) => News::Forked,
+            Ok(()) => News::Forked { number },
             Err(failure) => News::NotForked {
+                number,
                 message: failure.to_string(),
             },
         };

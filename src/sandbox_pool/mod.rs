@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox_protocol::Report;
+use sandbox_protocol::{Report, Tier};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -54,6 +54,8 @@ pub enum SandboxError {
 #[derive(Debug, Clone)]
 pub struct SandboxPool {
     workers: Arc<Workers>,
+    /// Whether a worker that confines nothing will do.
+    unsafe_will_do: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,14 @@ impl SandboxPool {
     fn of(workers: Workers) -> Self {
         Self {
             workers: Arc::new(workers),
+            unsafe_will_do: false,
         }
+    }
+
+    /// Takes workers that confine nothing too: for development, on a machine of one's own.
+    pub fn with_unsafe(mut self, will_do: bool) -> Self {
+        self.unsafe_will_do = will_do;
+        self
     }
 
     /// Why no code can run, if that is known without asking a worker.
@@ -138,7 +147,7 @@ impl SandboxPool {
         addresses.sort_by_cached_key(|address| rank(address, name));
         let until = Instant::now() + WAIT;
         loop {
-            let error = match try_open(&addresses, token, name).await {
+            let error = match self.try_open(&addresses, token, name).await {
                 Ok(session) => return Ok(session),
                 Err(error @ (SandboxError::Busy | SandboxError::Unavailable(_))) => error,
                 Err(error) => return Err(error),
@@ -148,6 +157,59 @@ impl SandboxPool {
             }
             sleep(RETRY_EVERY).await;
         }
+    }
+
+    async fn try_open(
+        &self,
+        addresses: &[&Address],
+        token: Option<&str>,
+        name: &str,
+    ) -> Result<Session, SandboxError> {
+        // A session may be on a worker that was not the first choice when it was made.
+        let rounds: &[bool] = match addresses {
+            [_] => &[true],
+            _ => &[false, true],
+        };
+        let mut busy = false;
+        let mut unreachable = None;
+        for &create in rounds {
+            for address in addresses {
+                let opened = async {
+                    let (mut connection, report) = greet(address, token).await?;
+                    self.check(address, &report)?;
+                    Ok((connection.open(name, create).await?, connection))
+                };
+                match opened.await {
+                    Ok((Opening::Opened { fresh, tags }, connection)) => {
+                        return Ok(Session::new(connection, fresh, tags));
+                    }
+                    Ok((Opening::Absent, _)) => {}
+                    Ok((Opening::Busy, _)) => busy = true,
+                    Err(error @ SandboxError::Refused(_)) => return Err(error),
+                    Err(error) => unreachable = Some(error),
+                }
+            }
+        }
+        match unreachable {
+            _ if busy => Err(SandboxError::Busy),
+            Some(error) => Err(SandboxError::Unavailable(error.to_string())),
+            None => Err(SandboxError::Unavailable("no worker answers".into())),
+        }
+    }
+
+    /// Refuses a worker that is not good enough.
+    fn check(&self, address: &Address, report: &Report) -> Result<(), SandboxError> {
+        if report.tier != Tier::Unsafe {
+            return Ok(());
+        }
+        if !self.unsafe_will_do {
+            return Err(SandboxError::Refused(format!(
+                "the worker at {address} confines nothing, which will do for a server on this \
+                 machine's own address only"
+            )));
+        }
+        tracing::warn!("code runs unconfined: the worker at {address} is for development only");
+        Ok(())
     }
 }
 
@@ -172,42 +234,6 @@ fn rank(address: &Address, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (address.to_string(), name).hash(&mut hasher);
     hasher.finish()
-}
-
-async fn try_open(
-    addresses: &[&Address],
-    token: Option<&str>,
-    name: &str,
-) -> Result<Session, SandboxError> {
-    // A session may be on a worker that was not the first choice when it was made.
-    let rounds: &[bool] = match addresses {
-        [_] => &[true],
-        _ => &[false, true],
-    };
-    let mut busy = false;
-    let mut unreachable = None;
-    for &create in rounds {
-        for address in addresses {
-            let opened = async {
-                let (mut connection, _) = greet(address, token).await?;
-                Ok((connection.open(name, create).await?, connection))
-            };
-            match opened.await {
-                Ok((Opening::Opened { fresh, tags }, connection)) => {
-                    return Ok(Session::new(connection, fresh, tags));
-                }
-                Ok((Opening::Absent, _)) => {}
-                Ok((Opening::Busy, _)) => busy = true,
-                Err(error @ SandboxError::Refused(_)) => return Err(error),
-                Err(error) => unreachable = Some(error),
-            }
-        }
-    }
-    match unreachable {
-        _ if busy => Err(SandboxError::Busy),
-        Some(error) => Err(SandboxError::Unavailable(error.to_string())),
-        None => Err(SandboxError::Unavailable("no worker answers".into())),
-    }
 }
 
 async fn greet(

@@ -450,6 +450,35 @@ async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_worker_on_tcp_is_shown_the_token() {
+    let mut stage = Stage::set().await;
+    stage.worker = FakeWorker::start_on_tcp("a-secret-token").await;
+    let address = stage.worker.address();
+    for (token, status) in [("a-secret-token", "completed"), ("another-token", "failed")] {
+        let more = [
+            ("ASSISTD_SANDBOX", &*address),
+            ("ASSISTD_SANDBOX_TOKEN", token),
+        ];
+        let settings = [&stage.model.settings()[..], &more].concat();
+        stage.server = Server::start(&Db::new().await, &settings).await;
+        stage.client = stage.server.client();
+        let tools = json!([{"type": "code_interpreter"}]);
+        let body = json!({"model": "fake", "tools": tools});
+        stage.assistant = stage.client.assistant_with(body).await;
+        let thread = stage.client.thread("?").await;
+        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+        stage.model.call().await.code("say one").await;
+        if status == "completed" {
+            stage.model.call().await.say("Done.").await;
+        }
+        let run = sequence::check(&stream.rest().await).run;
+        assert_eq!(run["status"], status, "{run}");
+        let said = format!("{run}{}", stage.server.log());
+        assert!(!said.contains(token), "the token is told: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let function = json!({"type": "function", "function": {"name": "code_interpreter"}});
     let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,8 +21,8 @@ use sandbox_protocol::{
     ChangedFile, ExecStatus, Executed, Frame, HEADER_BYTES, Report, Request, Response, TextSource,
     Tier, VERSION, parse_header,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use crate::eventually;
@@ -33,8 +32,10 @@ pub const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x
 
 /// A worker.
 pub struct FakeWorker {
-    folder: tempfile::TempDir,
+    address: String,
     state: Arc<State>,
+    /// Where its socket is, if it is a Unix socket.
+    _folder: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
@@ -44,6 +45,8 @@ struct State {
     log: Mutex<Vec<String>>,
     go_on: Notify,
     is_full: AtomicBool,
+    /// What clients must know.
+    token: Option<String>,
 }
 
 #[derive(Default)]
@@ -53,32 +56,50 @@ struct FakeSession {
 }
 
 impl FakeWorker {
-    /// Starts one.
+    /// Starts one on a Unix socket.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
+        let socket = folder.path().join("worker.sock");
+        let listener = UnixListener::bind(&socket).expect("it is a new folder");
         let worker = Self {
-            folder,
+            address: format!("unix:{}", socket.display()),
             state: Arc::default(),
+            _folder: Some(folder),
         };
-        let listener = UnixListener::bind(worker.socket()).expect("it is a new folder");
         let state = worker.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let state = state.clone();
-                // A conversation ends when its connection does.
-                tokio::spawn(async move { drop(converse(stream, &state).await) });
+                begin(stream, &state);
             }
         });
         worker
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("worker.sock")
+    /// Starts one on TCP, which talks only with those who know the token.
+    pub async fn start_on_tcp(token: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("there are free ports");
+        let address = listener.local_addr().expect("it is bound");
+        let state = Arc::new(State {
+            token: Some(token.to_owned()),
+            ..State::default()
+        });
+        let worker = Self {
+            address: format!("tcp:{address}"),
+            state: state.clone(),
+            _folder: None,
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                begin(stream, &state);
+            }
+        });
+        worker
     }
 
     /// For `ASSISTD_SANDBOX`.
     pub fn address(&self) -> String {
-        format!("unix:{}", self.socket().display())
+        self.address.clone()
     }
 
     /// What has happened since the last time this was asked.
@@ -122,11 +143,25 @@ impl State {
     }
 }
 
-async fn converse(mut stream: UnixStream, state: &State) -> io::Result<()> {
-    let Request::Hello { version, .. } = receive(&mut stream).await? else {
+/// Begins a conversation, which ends when its connection does.
+fn begin(stream: impl Stream + 'static, state: &Arc<State>) {
+    let state = state.clone();
+    tokio::spawn(async move { drop(converse(stream, &state).await) });
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
+    let Request::Hello { version, token } = receive(&mut stream).await? else {
         panic!("hello comes first");
     };
     assert_eq!(version, VERSION);
+    if token != state.token {
+        let message = "wrong token".to_owned();
+        return send(&mut stream, &Response::Refused { message }).await;
+    }
     let report = Report {
         version,
         tier: Tier::Unsafe,
@@ -204,7 +239,7 @@ async fn converse(mut stream: UnixStream, state: &State) -> io::Result<()> {
 }
 
 async fn run(
-    stream: &mut UnixStream,
+    stream: &mut impl Stream,
     state: &State,
     session: &str,
     code: &str,
@@ -268,12 +303,12 @@ async fn run(
     Ok(executed)
 }
 
-async fn receive(stream: &mut UnixStream) -> io::Result<Request> {
+async fn receive(stream: &mut impl Stream) -> io::Result<Request> {
     let frame = frame(stream).await?;
     Ok(frame.read().expect("the server keeps the protocol"))
 }
 
-async fn frame(stream: &mut UnixStream) -> io::Result<Frame> {
+async fn frame(stream: &mut impl Stream) -> io::Result<Frame> {
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header).await?;
     let (kind, length) = parse_header(header).expect("the server keeps the protocol");
@@ -282,7 +317,7 @@ async fn frame(stream: &mut UnixStream) -> io::Result<Frame> {
     Ok(Frame::new(kind, body).expect("the kind is known"))
 }
 
-async fn send(stream: &mut UnixStream, response: &Response) -> io::Result<()> {
+async fn send(stream: &mut impl Stream, response: &Response) -> io::Result<()> {
     let frame = Frame::message(response).and_then(|frame| frame.encode());
     stream.write_all(&frame.expect("it is small")).await
 }

@@ -4,6 +4,7 @@ use super::Taking;
 use super::runs::asked_threads;
 use crate::BenchError;
 use crate::api::Status;
+use crate::api::Tool;
 use crate::process::Paused;
 use crate::upstream::Pace;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl Taking<'_> {
         let database = database.ok_or(BenchError::NoDatabase)?;
         let postmaster = database.postmaster().ok_or(BenchError::NoDatabase)?;
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(pace, false).await?;
+        let assistant = api.create_assistant(pace, Tool::None).await?;
         let seen = Arc::new(AtomicU64::new(0));
         let mut streams = JoinSet::new();
         for thread in asked_threads(&api, STREAMS).await? {
@@ -77,7 +78,7 @@ impl Taking<'_> {
             tokens: 100,
         };
         let api = self.subject.api.clone();
-        let slow = api.create_assistant(pace, false).await?;
+        let slow = api.create_assistant(pace, Tool::None).await?;
         let mut runs = Vec::new();
         for thread in asked_threads(&api, RUNS).await? {
             let run = api.create_run(&thread, &slow).await?;
@@ -113,7 +114,7 @@ impl Taking<'_> {
         self.put("crash.last-end", last.as_secs_f64());
 
         let (mut doubled, mut usable) = (0, 0);
-        let quick = api.create_assistant(INSTANT, false).await?;
+        let quick = api.create_assistant(INSTANT, Tool::None).await?;
         let seen = AtomicU64::new(0);
         for (thread, _) in &runs {
             let messages = api.list_messages(thread, 100).await?;

@@ -1,5 +1,6 @@
 //! The steps of the benchmark. Each puts one kind of load on one server and gives figures.
 
+mod code;
 mod failures;
 mod objects;
 mod runs;
@@ -32,12 +33,16 @@ pub(crate) struct Plan {
     pub(crate) table_messages: i32,
     /// Tokens of each of the thousand streams.
     pub(crate) thousand_tokens: u64,
-    /// Wait for the database's lagging counters, and for what comes of a crash.
+    /// Cells where each is the first of its session.
+    pub(crate) cells: usize,
+    /// Jupyter kernels beside them, one at a time.
+    pub(crate) kernels: usize,
+    /// Wait for the database's lagging counters, for what comes of a crash, and for fifty kernels.
     pub(crate) thorough: bool,
 }
 
 impl Plan {
-    /// Less than two minutes.
+    /// Less than three minutes.
     pub(crate) fn quick() -> Self {
         Self {
             stretch: Duration::from_millis(1_500),
@@ -47,11 +52,13 @@ impl Plan {
             waves: 1,
             table_messages: 100_000,
             thousand_tokens: 40,
+            cells: 40,
+            kernels: 3,
             thorough: false,
         }
     }
 
-    /// Less than a quarter of an hour.
+    /// Less than half an hour.
     pub(crate) fn full() -> Self {
         Self {
             stretch: Duration::from_secs(3),
@@ -61,6 +68,8 @@ impl Plan {
             waves: 2,
             table_messages: 1_000_000,
             thousand_tokens: 100,
+            cells: 240,
+            kernels: 24,
             thorough: true,
         }
     }
@@ -81,6 +90,7 @@ pub(crate) enum Step {
     Commits,
     Flow(usize),
     ToolLoop(usize),
+    CodeRun,
     Streams(usize),
     LongThread,
     ThousandStreams,
@@ -92,7 +102,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// All steps, in the order in which they are taken.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::WarmUp,
         Self::CreateThread(1),
         Self::CreateThread(16),
@@ -107,6 +117,7 @@ impl Step {
         Self::Flow(64),
         Self::ToolLoop(1),
         Self::ToolLoop(16),
+        Self::CodeRun,
         Self::Streams(1),
         Self::Streams(64),
         Self::Streams(256),
@@ -130,6 +141,7 @@ impl Step {
             | Self::Streams(2..) => plan.rounds,
             Self::WarmUp
             | Self::Commits
+            | Self::CodeRun
             | Self::Streams(_)
             | Self::LongThread
             | Self::ThousandStreams
@@ -140,10 +152,11 @@ impl Step {
         }
     }
 
-    /// Whether the step asks for something that a server which stores nothing does not have.
+    /// Whether the step asks for something that the null server does not have.
     pub(crate) fn needs_database(self) -> bool {
         match self {
             Self::Commits
+            | Self::CodeRun
             | Self::PausedDatabase
             | Self::FullTable
             | Self::Restart
@@ -184,6 +197,7 @@ impl Step {
             Self::Commits => taking.commits().await?,
             Self::Flow(callers) => taking.flow(callers).await?,
             Self::ToolLoop(callers) => taking.tool_loop(callers).await?,
+            Self::CodeRun => taking.code_run().await?,
             Self::LongThread => taking.long_thread().await?,
             Self::Streams(streams) => taking.streams(streams).await?,
             Self::ThousandStreams => taking.thousand_streams().await?,
@@ -206,6 +220,7 @@ impl fmt::Display for Step {
             Self::Commits => write!(f, "commits"),
             Self::Flow(callers) => write!(f, "flow.{callers}"),
             Self::ToolLoop(callers) => write!(f, "tools.{callers}"),
+            Self::CodeRun => write!(f, "sandbox.run"),
             Self::Streams(streams) => write!(f, "streams.{streams}"),
             Self::LongThread => write!(f, "long-thread"),
             Self::ThousandStreams => write!(f, "thousand"),
@@ -233,9 +248,15 @@ struct Taking<'a> {
     figures: Figures,
 }
 
+impl Figures {
+    pub(crate) fn put(&mut self, name: impl Into<String>, value: f64) {
+        self.values.push((name.into(), value));
+    }
+}
+
 impl Taking<'_> {
     fn put(&mut self, name: impl Into<String>, value: f64) {
-        self.figures.values.push((name.into(), value));
+        self.figures.put(name, value);
     }
 
     /// Does some work and says what it cost.

@@ -4,6 +4,7 @@ use super::Taking;
 use crate::BenchError;
 use crate::api::Api;
 use crate::api::Status;
+use crate::api::Tool;
 use crate::api::arrival;
 use crate::clock;
 use crate::load::Bound;
@@ -43,7 +44,7 @@ impl Taking<'_> {
     pub(super) async fn run_alone(&mut self) -> Result<(), BenchError> {
         let count = self.plan.singles;
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(INSTANT, false).await?;
+        let assistant = api.create_assistant(INSTANT, Tool::None).await?;
         let threads = Arc::new(asked_threads(&api, count).await?);
         let called = self.upstream.calls().await?;
         let work = repeat(1, Bound::Times(count), {
@@ -78,7 +79,7 @@ impl Taking<'_> {
     pub(super) async fn commits(&mut self) -> Result<(), BenchError> {
         let count = self.plan.singles;
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(INSTANT, false).await?;
+        let assistant = api.create_assistant(INSTANT, Tool::None).await?;
         let threads = asked_threads(&api, count).await?;
         let before = self.settled_counters().await?;
         for thread in &threads {
@@ -110,7 +111,7 @@ impl Taking<'_> {
 
     async fn repeat_flow(&mut self, callers: usize, bound: Bound) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(INSTANT, false).await?;
+        let assistant = api.create_assistant(INSTANT, Tool::None).await?;
         let called = self.upstream.calls().await?;
         let work = repeat(callers, bound, move |_| {
             let (api, assistant) = (api.clone(), assistant.clone());
@@ -139,7 +140,7 @@ impl Taking<'_> {
     /// A run that asks for a function's result, is given it, and ends.
     pub(super) async fn tool_loop(&mut self, callers: usize) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(INSTANT, true).await?;
+        let assistant = api.create_assistant(INSTANT, Tool::Function).await?;
         let called = self.upstream.calls().await?;
         let work = repeat(callers, self.plan.bound(), {
             let api = api.clone();
@@ -176,7 +177,7 @@ impl Taking<'_> {
     /// Runs on threads of one message and of a thousand.
     pub(super) async fn long_thread(&mut self) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(INSTANT, false).await?;
+        let assistant = api.create_assistant(INSTANT, Tool::None).await?;
         let long = api.create_thread().await?;
         let mut length = 1_000;
         for _ in 0..length {
@@ -212,7 +213,11 @@ impl Taking<'_> {
     }
 
     /// Makes sure that each run called the model as often as it should.
-    async fn expect_calls(&self, before: u64, expected: usize) -> Result<(), BenchError> {
+    pub(super) async fn expect_calls(
+        &self,
+        before: u64,
+        expected: usize,
+    ) -> Result<(), BenchError> {
         let found = self.upstream.calls().await? - before;
         if found == expected as u64 {
             return Ok(());

@@ -4,6 +4,7 @@ use super::Taking;
 use super::runs::asked_threads;
 use crate::BenchError;
 use crate::api::Streamed;
+use crate::api::Tool;
 use crate::http::CallError;
 use crate::load::Bound;
 use crate::load::median;
@@ -86,7 +87,7 @@ impl Taking<'_> {
         pace: Pace,
     ) -> Result<(Vec<Result<Streamed, CallError>>, Duration), BenchError> {
         let api = self.subject.api.clone();
-        let assistant = api.create_assistant(pace, false).await?;
+        let assistant = api.create_assistant(pace, Tool::None).await?;
         let threads = Arc::new(asked_threads(&api, total).await?);
         let seen = Arc::new(AtomicU64::new(0));
         let apart = pace.duration() / 2 / u32::try_from(concurrent).unwrap_or(u32::MAX);

@@ -71,14 +71,9 @@ const COPIED: &[&str] = &[
     "/etc/mime.types",
 ];
 
-/// Devices that every program may expect.
-pub const DEVICES: &[&str] = &[
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-];
+/// Devices that every program may expect. `/dev/zero` is a link to `/dev/full`, which reads the
+/// same: mapped, the real one is memory that no limit counts.
+pub const DEVICES: &[&str] = &["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Folders of a session that are its own and writable.
 pub const WRITABLE: &[&str] = &[DATA, "/tmp", "/dev/shm"];
@@ -156,19 +151,13 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
     for (path, target) in links {
         symlink(target, below(site, path)).trying("making a link")?;
     }
-    // Programs of the environment name it in their first line.
-    let named = below(site, venv);
-    if !named.exists()
-        && named
-            .parent()
-            .is_some_and(|folder| fs::create_dir_all(folder).is_ok())
-    {
-        symlink(VENV, named).trying("making a link")?;
-    }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
         fs::create_dir_all(site.join(folder)).trying("making a folder")?;
     }
-    symlink("/tmp", site.join("var/tmp")).trying("making a link")?;
+    // Unless the environment is below it.
+    if !site.join("var/tmp").exists() {
+        symlink("/tmp", site.join("var/tmp")).trying("making a link")?;
+    }
     for (path, content) in copies {
         fs::write(below(site, Path::new(path)), content).trying("copying a file of /etc")?;
     }
@@ -184,6 +173,7 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
         bind(source, &target, attributes)?;
     }
     for (name, target) in [
+        ("zero", "full"),
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
         ("stdout", "/proc/self/fd/1"),

@@ -1,4 +1,8 @@
 //! Limits on what one session's processes may use.
+//!
+//! Not counted by any of them: what the kernel keeps for a session's sockets, pipes and file locks.
+//! Files in its folders count apart, by the size of the folder. For both, the memory limit of the
+//! worker's container or machine is the backstop, and sessions are what it ends first.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -38,6 +42,10 @@ pub struct Limits {
 /// Large enough for deep recursion; it is also every thread's stack, and counts as memory.
 const STACK_BYTES: u64 = 8 << 20;
 
+/// Too small for any core file. Unlike 0 it also keeps cores from a program that the host may have
+/// told the kernel to start for them.
+pub const NO_CORE_BYTES: u64 = 1;
+
 /// How likely the kernel is to end a session before others when memory runs out.
 const OUT_OF_MEMORY_SCORE: &str = "500";
 
@@ -52,7 +60,7 @@ pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
         (Resource::RLIMIT_NPROC, limits.processes),
         (Resource::RLIMIT_FSIZE, limits.file_bytes),
         (Resource::RLIMIT_STACK, STACK_BYTES),
-        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_CORE, NO_CORE_BYTES),
         (Resource::RLIMIT_MEMLOCK, 0),
         (Resource::RLIMIT_MSGQUEUE, 0),
     ];

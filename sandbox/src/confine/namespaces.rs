@@ -80,13 +80,18 @@ pub fn become_user(uid: u32, gid: u32) -> Result<(), Failure> {
     nix::sys::prctl::set_dumpable(true).trying("staying readable to oneself")
 }
 
-/// Gives up every capability, for good.
-pub fn drop_capabilities() -> Result<(), Failure> {
-    // Emptying the bounding set takes a capability, so it comes first. Without that capability
-    // the set means nothing, since no_new_privs keeps programs from gaining any.
+/// Gives up the capabilities that programs could gain, as far as this process may. Where it may
+/// not, no_new_privs keeps programs from gaining any.
+pub fn empty_bounding_set() -> Result<(), Failure> {
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
         caps::clear(None, CapSet::Bounding).trying("emptying the capability bounding set")?;
     }
+    Ok(())
+}
+
+/// Gives up every capability, for good.
+pub fn drop_capabilities() -> Result<(), Failure> {
+    empty_bounding_set()?;
     for set in [
         CapSet::Ambient,
         CapSet::Effective,

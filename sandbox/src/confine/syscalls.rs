@@ -86,8 +86,7 @@ fn conditional(
 ) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
     let is =
         |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
-    let is_not =
-        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value as u64);
+    let is_not = |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value);
     let without = |argument, bits: i32| {
         SeccompCondition::new(
             argument,
@@ -109,7 +108,34 @@ fn conditional(
         libc::SO_ATTACH_REUSEPORT_CBPF,
         libc::SO_ATTACH_REUSEPORT_EBPF,
     ];
+    let any_of = |conditions: Vec<_>| {
+        let rules = conditions
+            .into_iter()
+            .map(|condition| SeccompRule::new(vec![condition]));
+        rules.collect::<Result<Vec<_>, _>>()
+    };
     let mut rules = vec![
+        (
+            // Memory that is shared and has no file outlives its mapping in part, where no limit
+            // counts it: private, or a file's.
+            libc::SYS_mmap,
+            any_of(vec![
+                without(3, libc::MAP_SHARED)?,
+                without(3, libc::MAP_ANONYMOUS)?,
+            ])?,
+        ),
+        (
+            // The limit on core files keeps them from programs of the host only as it is.
+            libc::SYS_prlimit64,
+            any_of(vec![
+                is_not(1, libc::RLIMIT_CORE.into())?,
+                SeccompCondition::new(2, Qword, SeccompCmpOp::Eq, 0)?,
+            ])?,
+        ),
+        (
+            libc::SYS_setrlimit,
+            any_of(vec![is_not(0, libc::RLIMIT_CORE.into())?])?,
+        ),
         (
             // Nobody needs to bring programs of their own into the kernel.
             libc::SYS_setsockopt,
@@ -195,8 +221,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_readahead,
     libc::SYS_sendfile,
     libc::SYS_splice,
-    libc::SYS_tee,
-    libc::SYS_vmsplice,
     libc::SYS_copy_file_range,
     // Files by name.
     libc::SYS_openat,
@@ -244,7 +268,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_timerfd_gettime,
     // Memory.
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
@@ -278,9 +301,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getresgid,
     libc::SYS_capget,
     libc::SYS_prctl,
-    libc::SYS_prlimit64,
     libc::SYS_getrlimit,
-    libc::SYS_setrlimit,
     libc::SYS_getrusage,
     libc::SYS_getpriority,
     libc::SYS_times,

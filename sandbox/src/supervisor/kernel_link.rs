@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use sandbox_protocol::TextSource;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -140,9 +139,17 @@ impl Ear {
                 }
             }
             self.buffer.reserve(READ_BYTES);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            // Not `read_buf`: that takes a short read for an empty socket and waits for more to
+            // come, but a session can cut reads short by sending descriptors along.
+            self.socket.readable().await?;
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
+            // Whatever else this task waits for has its turn, however much comes.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -59,6 +59,9 @@ pub enum WorkerError {
     /// There is no Python to run.
     #[error(transparent)]
     Python(#[from] crate::python::NoPython),
+    /// Python does not start.
+    #[error(transparent)]
+    Warmth(nursery::NoSession),
     /// Sessions cannot be confined as they have to be.
     #[error("{0}")]
     Unconfined(String),
@@ -134,7 +137,7 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
     }
     connections.shutdown().await;
     sessions.clear();
-    nursery.clear();
+    nursery.end().await;
     Ok(())
 }
 

@@ -52,6 +52,9 @@ const WARM_UP: Duration = Duration::from_secs(120);
 /// How long the birth of a session may take.
 const BIRTH: Duration = Duration::from_secs(30);
 
+/// How long a zygote may take to end when its worker does.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Spares are made a moment after one was taken, so that its first cell has the processors.
 const REFILL_DELAY: Duration = Duration::from_millis(60);
 
@@ -63,13 +66,19 @@ const NUMBERS: u32 = 100_000;
 
 /// Why there is no session; a sentence for whoever operates the worker.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoSession(String);
+pub enum NoSession {
+    /// Python does not start, however sessions are confined.
+    #[error("Python does not start: {0}; run scripts/setup")]
+    Python(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
 
 impl NoSession {
     /// This is why.
     pub fn new(why: impl Into<String>) -> Self {
-        Self(why.into())
+        Self::Other(why.into())
     }
 }
 
@@ -102,7 +111,7 @@ struct Zygote {
     forks: AtomicU32,
     broken: AtomicBool,
     born: Instant,
-    _process: Child,
+    process: Child,
 }
 
 /// Makes sessions.
@@ -156,15 +165,23 @@ impl Nursery {
 
     /// Forks a session.
     pub async fn make(&self) -> Result<Newborn, NoSession> {
-        let zygote = self.zygote().await?;
-        let number = self.number.fetch_add(1, Ordering::Relaxed) % NUMBERS;
-        match timeout(BIRTH, self.bear(&zygote, number)).await {
-            Ok(Ok(newborn)) => Ok(newborn),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                zygote.broken.store(true, Ordering::Relaxed);
-                Err(NoSession("a new session took too long to start".into()))
+        loop {
+            let zygote = self.zygote().await?;
+            let number = self.number.fetch_add(1, Ordering::Relaxed) % NUMBERS;
+            let newborn = match timeout(BIRTH, self.bear(&zygote, number)).await {
+                Ok(newborn) => newborn,
+                Err(_) => {
+                    zygote.broken.store(true, Ordering::Relaxed);
+                    return Err(NoSession::new("a new session took too long to start"));
+                }
+            };
+            // One that has ended while nobody looked is replaced; one that ends at its first fork
+            // would end again.
+            let served = zygote.forks.load(Ordering::Relaxed) > 1;
+            if newborn.is_ok() || !served || !zygote.broken.load(Ordering::Relaxed) {
+                return newborn;
             }
+            tracing::warn!("the warm interpreter has ended; another is started");
         }
     }
 
@@ -191,9 +208,13 @@ impl Nursery {
         }
     }
 
-    /// Ends the spares.
-    pub fn clear(&self) {
+    /// Ends the spares, and the zygote if no session is left that needs it.
+    pub async fn end(&self) {
         self.lock_spares().clear();
+        let zygote = self.zygote.lock().await.take();
+        if let Some(zygote) = zygote.and_then(Arc::into_inner) {
+            zygote.end().await;
+        }
     }
 
     async fn refill(&self, wanted: usize) -> Result<(), NoSession> {
@@ -207,9 +228,9 @@ impl Nursery {
                 }
             }
             let mut spare = self.make().await?;
-            warm(&mut spare.link)
-                .await
-                .map_err(|error| NoSession(format!("a new session does not answer: {error}")))?;
+            warm(&mut spare.link).await.map_err(|error| {
+                NoSession::new(format!("a new session does not answer: {error}"))
+            })?;
             self.lock_spares().push_back(spare);
         }
     }
@@ -244,42 +265,41 @@ impl Nursery {
     }
 
     async fn start_zygote(&self) -> Result<Zygote, NoSession> {
-        timeout(WARM_UP, self.start_zygote_without_limit())
-            .await
-            .map_err(|_| NoSession("Python took too long to warm up".into()))?
-    }
-
-    async fn start_zygote_without_limit(&self) -> Result<Zygote, NoSession> {
-        let cannot = |error: io::Error| NoSession(format!("cannot start a zygote: {error}"));
+        let cannot = |error: io::Error| NoSession::new(format!("cannot start a zygote: {error}"));
         let (ours, theirs) = message_pair().map_err(cannot)?;
-        let process = Command::new("/proc/self/exe")
+        let mut process = Command::new("/proc/self/exe")
             .arg0(zygote::NAME)
             .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .map_err(cannot)?;
         descriptors::send(ours.get_ref(), &self.setup, &[]).map_err(cannot)?;
-        match receive(&ours).await {
+        let Ok(news) = timeout(WARM_UP, receive(&ours)).await else {
+            // It may have ended by itself meanwhile.
+            let _ = process.start_kill();
+            return Err(NoSession::new("Python took too long to warm up"));
+        };
+        match news {
             Ok((News::Ready { python }, _)) => Ok(Zygote {
                 control: tokio::sync::Mutex::new(ours),
                 python,
                 forks: AtomicU32::new(0),
                 broken: AtomicBool::new(false),
                 born: Instant::now(),
-                _process: process,
+                process,
             }),
-            Ok((News::Failed { message } | News::NotForked { message }, _)) => {
-                Err(NoSession(message))
+            Ok((News::NoPython { message }, _)) => Err(NoSession::Python(message)),
+            Ok((News::Failed { message } | News::NotForked { message, .. }, _)) => {
+                Err(NoSession::new(message))
             }
-            Ok((News::Forked, _)) => Err(NoSession("the zygote speaks out of turn".into())),
+            Ok((News::Forked { .. }, _)) => Err(NoSession::new("the zygote speaks out of turn")),
             Err(error) => Err(cannot(error)),
         }
     }
 
     async fn bear(&self, zygote: &Arc<Zygote>, number: u32) -> Result<Newborn, NoSession> {
-        let cannot = |error: io::Error| NoSession(format!("cannot start a session: {error}"));
+        let cannot = |error: io::Error| NoSession::new(format!("cannot start a session: {error}"));
         let (kernel, kernel_end) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
         kernel.set_nonblocking(true).map_err(cannot)?;
         let link = KernelLink::new(UnixStream::from_std(kernel).map_err(cannot)?);
@@ -292,17 +312,17 @@ impl Nursery {
             .await?;
         let (birth, held) = receive::<Birth>(&report)
             .await
-            .map_err(|_| NoSession("a new session ended before it was confined".into()))?;
+            .map_err(|_| NoSession::new("a new session ended before it was confined"))?;
         let (landlock, processes, user) = match birth {
             Birth::Born {
                 landlock,
                 processes,
                 user,
             } => (landlock, processes, user),
-            Birth::Failed { message } => return Err(NoSession(message)),
+            Birth::Failed { message } => return Err(NoSession::new(message)),
         };
         let [init, python, data] = <[OwnedFd; 3]>::try_from(held)
-            .map_err(|_| NoSession("a new session did not tell of its processes".into()))?;
+            .map_err(|_| NoSession::new("a new session did not tell of its processes"))?;
         let own_namespace = self.setup.tier == Tier::Namespaces;
         let vitals = Vitals::new(init, python, own_namespace, self.setup.limits.memory_bytes)
             .map_err(cannot)?;
@@ -321,7 +341,10 @@ impl Nursery {
             Ok(Said::Ready) => Ok(newborn),
             _ => {
                 let words = newborn.stderr.rest();
-                Err(NoSession(format!("a new session ended: {}", words.trim())))
+                Err(NoSession::new(format!(
+                    "a new session ended: {}",
+                    words.trim()
+                )))
             }
         }
     }
@@ -338,20 +361,41 @@ impl Zygote {
         let control = self.control.lock().await;
         self.forks.fetch_add(1, Ordering::Relaxed);
         let raw = ends.each_ref().map(AsRawFd::as_raw_fd);
-        let news = match descriptors::send(control.get_ref(), &Fork { number }, &raw) {
-            Ok(()) => receive::<News>(&control).await,
-            Err(error) => Err(error),
-        };
-        match news {
-            Ok((News::Forked, _)) => Ok(()),
-            Ok((News::NotForked { message } | News::Failed { message }, _)) => {
-                Err(NoSession(message))
-            }
-            Ok((News::Ready { .. }, _)) | Err(_) => {
-                self.broken.store(true, Ordering::Relaxed);
-                Err(NoSession("the zygote has ended; another is started".into()))
+        let mut sent = descriptors::send(control.get_ref(), &Fork { number }, &raw);
+        while sent.is_ok() {
+            match receive::<News>(&control).await {
+                Ok((News::Forked { number: of }, _)) if of == number => return Ok(()),
+                Ok((
+                    News::NotForked {
+                        number: of,
+                        message,
+                    },
+                    _,
+                )) if of == number => {
+                    return Err(NoSession::new(message));
+                }
+                // An answer that somebody has not waited for.
+                Ok((News::Forked { .. } | News::NotForked { .. }, _)) => {}
+                Ok((News::Ready { .. } | News::NoPython { .. } | News::Failed { .. }, _)) => {
+                    sent = Err(io::ErrorKind::InvalidData.into());
+                }
+                Err(error) => sent = Err(error),
             }
         }
+        self.broken.store(true, Ordering::Relaxed);
+        Err(NoSession::new("the warm interpreter has ended"))
+    }
+
+    /// Waits until the process has ended, having told it to.
+    async fn end(self) {
+        let Self {
+            control,
+            mut process,
+            ..
+        } = self;
+        drop(control);
+        // If it does not end by itself, it ends with this process.
+        let _ = timeout(FAREWELL, process.wait()).await;
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::confine::landlock::ABI_WITH_SCOPES;
+use crate::confine::limits::NO_CORE_BYTES;
 use crate::python::Venv;
 use crate::settings::Settings;
 use crate::settings::TierChoice;
@@ -44,6 +45,9 @@ def refused(attempt):
     except OSError:
         return True
     return False
+def home(folder):
+    if all(any((path + "/").startswith(f"{folder}/{name}/") for path in OWN) for name in os.listdir(folder)):
+        raise OSError
 def unshare():
     if ctypes.CDLL(None).unshare(0x10000000):
         raise OSError
@@ -51,7 +55,7 @@ print(json.dumps({
     "network": all(refused(lambda f=f: socket.socket(f, socket.SOCK_DGRAM))
                    for f in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)),
     "secrets": refused(lambda: open("/etc/shadow").read()),
-    "home": all(refused(lambda d=d: os.listdir(d)) for d in ("/root", "/home")),
+    "home": all(refused(lambda d=d: home(d)) for d in ("/root", "/home")),
     "programs": refused(lambda: open("/usr/assistd-probe", "x")),
     "namespaces": refused(unshare),
     "signals": refused(lambda: os.kill(SUPERVISOR, 0)),
@@ -125,12 +129,15 @@ async fn try_tier(
         WorkerError::Unconfined(format!("{}: {why}{help}", name(tier)))
     };
     let nursery = Nursery::new(settings.clone(), venv, tier);
-    let python = nursery.python().await.map_err(|error| unconfined(&error))?;
+    let python = nursery.python().await.map_err(|error| match error {
+        NoSession::Python(_) => WorkerError::Warmth(error),
+        NoSession::Other(_) => unconfined(&error),
+    })?;
     venv.check_version(&python)?;
     let mut newborn = nursery.make().await.map_err(|error| unconfined(&error))?;
     let mut findings = Findings::default();
     findings.look_from_outside(&newborn, tier, settings);
-    match look_from_inside(&mut newborn).await {
+    match look_from_inside(&mut newborn, venv).await {
         Ok(inside) => findings.look_from_inside(&inside, tier),
         Err(error) => return Err(unconfined(&error)),
     }
@@ -206,11 +213,15 @@ impl Findings {
         };
         let holds = limited("Max processes", settings.processes)
             && limited("Max open files", settings.open_files)
-            && limited("Max core file size", 0);
+            && limited("Max core file size", NO_CORE_BYTES);
         self.note("resource limits", holds, true);
 
         match newborn.landlock {
-            0 => self.note("Landlock", false, !own),
+            0 => self.note(
+                "Landlock (Linux 5.13 or newer, enabled by lsm=)",
+                false,
+                !own,
+            ),
             version => self.layers.push(format!("Landlock {version}")),
         }
         if (1..ABI_WITH_SCOPES).contains(&newborn.landlock) {
@@ -252,8 +263,12 @@ impl Findings {
 }
 
 /// Runs [`PROBE`] in the session.
-async fn look_from_inside(newborn: &mut Newborn) -> Result<Inside, NoSession> {
-    let code = PROBE.replace("SUPERVISOR", &std::process::id().to_string());
+async fn look_from_inside(newborn: &mut Newborn, venv: &Venv) -> Result<Inside, NoSession> {
+    // Python may be installed below a home folder.
+    let own = serde_json::json!([venv.base, venv.path]).to_string();
+    let code = PROBE
+        .replace("SUPERVISOR", &std::process::id().to_string())
+        .replace("OWN", &own);
     let look = async {
         newborn
             .link

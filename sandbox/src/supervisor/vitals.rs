@@ -33,8 +33,8 @@ const PROCESSES_MAX: usize = 4096;
 pub struct Usage {
     /// Processor time so far.
     pub cpu: Duration,
-    /// Resident memory in bytes; pages that processes share count for each.
-    pub resident: u64,
+    /// Memory in bytes, resident or swapped out; pages that processes share count for each.
+    pub memory: u64,
 }
 
 /// The processes of a session. They are killed when this is dropped.
@@ -123,15 +123,15 @@ impl Vitals {
             .filter_map(usage_of)
             .fold(Usage::default(), |sum, one| Usage {
                 cpu: sum.cpu + one.cpu,
-                resident: sum.resident + one.resident,
+                memory: sum.memory + one.memory,
             })
     }
 
     /// Whether `usage`, taken just now, is more memory than the session may have. Pages that
     /// processes share count once.
     pub fn exceeds_memory(&self, usage: Usage) -> bool {
-        // Resident memory is cheap to read, and never less than the fair share.
-        usage.resident > self.memory_max
+        // This is cheap to read, and never less than the fair share.
+        usage.memory > self.memory_max
             && self.processes().into_iter().map(fair_share).sum::<u64>() > self.memory_max
     }
 
@@ -209,22 +209,29 @@ fn usage_of(pid: i32) -> Option<Usage> {
     // Times of the process itself and of children it has buried, in clock ticks: fields 14 to 17.
     let ticks = (11..15).filter_map(number).sum::<u64>();
     let ticks_per_second = setting(SysconfVar::CLK_TCK, 100);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(Usage {
         cpu: Duration::from_millis(ticks * 1000 / ticks_per_second),
-        resident: number(21)? * setting(SysconfVar::PAGE_SIZE, 4096),
+        memory: kibibytes(&status, &["VmRSS:", "VmSwap:"]),
     })
 }
 
 /// Memory of a process in bytes, of which pages shared by several count in part.
 fn fair_share(pid: i32) -> u64 {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
-        // It has ended, or keeps its maps to itself: then all that is resident counts.
-        return usage_of(pid).map_or(0, |usage| usage.resident);
-    };
+    match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        Ok(text) => kibibytes(&text, &["Pss:", "SwapPss:"]),
+        // It has ended, or keeps its maps to itself: then all of it counts.
+        Err(_) => usage_of(pid).map_or(0, |usage| usage.memory),
+    }
+}
+
+/// The sum of these fields in bytes; each is a line of its own, in KiB.
+fn kibibytes(text: &str, fields: &[&str]) -> u64 {
     text.lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
+        .filter(|line| fields.iter().any(|field| line.starts_with(field)))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .map(|kib| kib.saturating_mul(1024))
+        .sum()
 }
 
 fn setting(variable: SysconfVar, usual: u64) -> u64 {

@@ -396,8 +396,9 @@ async fn text_comes_in_tokens_and_usage_counts_them() {
 async fn tokens_come_no_faster_than_their_pace() {
     let model = rules("- then: { text: 'one two three', latency: 40ms, tokens_per_second: 50 }");
     let request = json!({ "model": "scripted/t", "messages": user("x"), "stream": true });
-    let answer = model.send(Endpoint::Chat, Arc::new(request)).await;
+    // Before the model begins to count, however late this thread comes back to its answer.
     let start = std::time::Instant::now();
+    let answer = model.send(Endpoint::Chat, Arc::new(request)).await;
     let mut body = answer.body;
     let mut arrivals = Vec::new();
     while let Some(Ok(chunk)) = body.next().await {

@@ -1,0 +1,143 @@
+"""Does with Jupyter kernels what the benchmark does with sandbox sessions, and says how long it took.
+
+One JSON object a line comes in and one goes out for each; at the end of its input it stops its kernels.
+Times are in milliseconds, memory is the proportional set size in MiB.
+"""
+
+import json
+import queue
+import subprocess
+import sys
+import time
+
+from jupyter_client import KernelManager
+
+# Far more than a kernel takes to start, or to answer, on a busy machine.
+PATIENCE_SECONDS = 120
+
+
+class Kernel:
+    """A kernel with a client, as a program that runs notebooks has them."""
+
+    def __init__(self):
+        self.manager = KernelManager()
+        self.manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.client = None
+
+    def connect(self):
+        """Waits until it answers and its output is heard.
+
+        The client's own wait_for_ready also waits for 200 ms of silence, which would not be the kernel's.
+        """
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.kernel_info()
+        self.client.get_shell_msg(timeout=PATIENCE_SECONDS)
+        while True:
+            try:
+                self.client.get_iopub_msg(timeout=0.05)
+                return
+            except queue.Empty:
+                # Said before this client listened; have it say something again.
+                self.client.kernel_info()
+                self.client.get_shell_msg(timeout=PATIENCE_SECONDS)
+
+    def run(self, code):
+        """Runs a cell to its end; the text of its result, and how many pictures it showed."""
+        result, pictures = "", 0
+        cell = self.client.execute(code)
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE_SECONDS)
+            if message["parent_header"].get("msg_id") != cell:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                break
+            if kind == "error":
+                raise RuntimeError(content["evalue"])
+            if kind in ("execute_result", "display_data"):
+                pictures += "image/png" in content["data"]
+            if kind == "execute_result":
+                result = content["data"]["text/plain"]
+        while self.client.get_shell_msg(timeout=PATIENCE_SECONDS)["parent_header"].get("msg_id") != cell:
+            pass
+        return {"result": result, "pictures": pictures}
+
+    def memory(self):
+        with open(f"/proc/{self.manager.provisioner.pid}/smaps_rollup") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+    def stop(self):
+        if self.client:
+            self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+class Jupyter:
+    """The kernel that lives on, and what can be asked for."""
+
+    def __init__(self):
+        self.live_kernel = None
+
+    def start(self, code):
+        """A new kernel's first cell."""
+        began = time.perf_counter()
+        kernel = Kernel()
+        try:
+            kernel.connect()
+            shown = kernel.run(code)
+            return {"ms": [ms_since(began)], **shown}
+        finally:
+            kernel.stop()
+
+    def live(self, code, times):
+        """The same cell again and again in one kernel."""
+        if not self.live_kernel:
+            self.live_kernel = Kernel()
+            self.live_kernel.connect()
+            self.live_kernel.run(code)
+        taken = []
+        for _ in range(times):
+            began = time.perf_counter()
+            shown = self.live_kernel.run(code)
+            taken.append(ms_since(began))
+        return {"ms": taken, **shown}
+
+    def burst(self, code, times):
+        """So many new kernels at once: when each had its first result, and the memory of all."""
+        began = time.perf_counter()
+        kernels, taken = [], []
+        try:
+            for _ in range(times):
+                kernels.append(Kernel())
+            for kernel in kernels:
+                kernel.connect()
+                shown = kernel.run(code)
+                taken.append(ms_since(began))
+            return {"ms": taken, "mib": sum(kernel.memory() for kernel in kernels), **shown}
+        finally:
+            for kernel in kernels:
+                kernel.stop()
+
+    def end(self):
+        if self.live_kernel:
+            self.live_kernel.stop()
+
+
+def ms_since(began):
+    return (time.perf_counter() - began) * 1e3
+
+
+def main():
+    jupyter = Jupyter()
+    asked = {"start": jupyter.start, "live": jupyter.live, "burst": jupyter.burst}
+    try:
+        for line in sys.stdin:
+            request = json.loads(line)
+            print(json.dumps(asked[request.pop("do")](**request)), flush=True)
+    finally:
+        jupyter.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+//! A connection to a worker, as assistd has one for each run.
+
+use super::Cell;
+use super::Shown;
+use crate::BenchError;
+use sandbox_protocol::ExecStatus;
+use sandbox_protocol::Frame;
+use sandbox_protocol::HEADER_BYTES;
+use sandbox_protocol::Request;
+use sandbox_protocol::Response;
+use sandbox_protocol::TextSource;
+use sandbox_protocol::VERSION;
+use sandbox_protocol::parse_header;
+use std::path::Path;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+
+/// A connection, after its greeting.
+pub(super) struct Dialogue {
+    stream: BufReader<UnixStream>,
+}
+
+impl Dialogue {
+    /// Connects, and makes sure that a worker answers.
+    pub(super) async fn begin(socket: &Path) -> Result<Self, BenchError> {
+        let stream = BufReader::new(UnixStream::connect(socket).await?);
+        let mut dialogue = Self { stream };
+        let hello = Request::Hello {
+            version: VERSION,
+            token: None,
+        };
+        match dialogue.ask(&hello).await? {
+            Response::Hello(_) => Ok(dialogue),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes a session that does not exist yet.
+    pub(super) async fn open(&mut self, session: String) -> Result<(), BenchError> {
+        let open = Request::Open {
+            session,
+            create: true,
+        };
+        match self.ask(&open).await? {
+            Response::Opened { fresh: true, .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs a cell to its end.
+    pub(super) async fn run(&mut self, cell: &Cell) -> Result<Shown, BenchError> {
+        let code = cell.code.to_owned();
+        self.say(&Request::Exec { code }).await?;
+        let mut shown = Shown::default();
+        loop {
+            match self.hear().await? {
+                Response::Text {
+                    source: TextSource::Result,
+                    text,
+                } => shown.result.push_str(&text),
+                Response::Image { size, .. } => {
+                    let mut left = size;
+                    while left > 0 {
+                        let Frame::Data(piece) = self.frame().await? else {
+                            return Err(BenchError::Unexpected("a picture without its data"));
+                        };
+                        left = left.saturating_sub(piece.len() as u64);
+                    }
+                    shown.pictures += 1;
+                }
+                Response::Executed(executed) if executed.status == ExecStatus::Ok => {
+                    return Ok(shown);
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Ends the session.
+    pub(super) async fn close(mut self) -> Result<(), BenchError> {
+        match self.ask(&Request::Close).await? {
+            Response::Closed => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<Response, BenchError> {
+        self.say(request).await?;
+        self.hear().await
+    }
+
+    async fn say(&mut self, request: &Request) -> Result<(), BenchError> {
+        let bytes = Frame::message(request)?.encode()?;
+        Ok(self.stream.write_all(&bytes).await?)
+    }
+
+    async fn hear(&mut self) -> Result<Response, BenchError> {
+        Ok(self.frame().await?.read()?)
+    }
+
+    async fn frame(&mut self) -> Result<Frame, BenchError> {
+        let mut header = [0; HEADER_BYTES];
+        self.stream.read_exact(&mut header).await?;
+        let (kind, length) = parse_header(header)?;
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await?;
+        Ok(Frame::new(kind, body)?)
+    }
+}
+
+fn unexpected(response: &Response) -> BenchError {
+    BenchError::Worker(format!("{response:?}"))
+}

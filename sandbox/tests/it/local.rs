@@ -1,0 +1,94 @@
+//! A worker that a test starts by itself, off any stage: for what concerns its start, its parent
+//! and TCP.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use crate::stage::python;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_assistd-sandbox");
+
+/// A worker, or what was meant to become one.
+pub struct LocalWorker {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl LocalWorker {
+    /// Runs `assistd-sandbox serve` as this user, with nothing in its environment but what it needs.
+    pub fn start(args: &[&str]) -> LocalWorker {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> LocalWorker {
+        let mut command = Command::new(BINARY);
+        command.arg("serve").args(args);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        let mut child = command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("ASSISTD_SANDBOX_PYTHON", python())
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("the folder is new"))
+            .spawn()
+            .expect("it starts");
+        LocalWorker {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().expect("it is piped")),
+            child,
+            log,
+            _folder: folder,
+        }
+    }
+
+    /// What it says first.
+    pub fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it writes UTF-8");
+        line
+    }
+
+    /// Waits until it listens.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        let line = self.first_line();
+        assert_eq!(line, "ready\n", "{}", self.log());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(&self.log).expect("it was made");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Its exit status, if it was not a signal that ended it.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("it is a child").code()
+    }
+
+    /// Closes its standard input, as the end of whatever started it does.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+}
+
+impl Drop for LocalWorker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,39 @@
+//! Attacks on a worker from inside its sessions, its limits, and what it leaves behind: all seen
+//! from outside, over the protocol and in `/proc`.
+//!
+//! Most tests run twice: against a worker that root runs, and against an ordinary user's.
+
+/// Makes tests of functions that take a [`stage::Stage`], one for each user that may run a worker.
+macro_rules! for_both {
+    ($($check:ident),* $(,)?) => { $(
+        mod $check {
+            use crate::stage::Stage;
+
+            #[test]
+            fn as_root() {
+                if let Some(stage) = Stage::root() {
+                    super::$check(stage);
+                }
+            }
+
+            #[test]
+            fn as_an_ordinary_user() {
+                super::$check(Stage::ordinary());
+            }
+        }
+    )* };
+}
+
+mod attacks;
+mod client;
+mod endings;
+mod forgery;
+mod harvest;
+mod limits;
+mod local;
+mod neighbours;
+mod notebook;
+mod processes;
+mod protocol;
+mod soak;
+mod stage;

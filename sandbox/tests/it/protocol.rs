@@ -1,0 +1,465 @@
+//! What a client of the worker may and may not do.
+
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
+use sandbox_protocol::ExecStatus;
+use sandbox_protocol::Frame;
+use sandbox_protocol::Request;
+use sandbox_protocol::Response;
+use sandbox_protocol::Tier;
+use sandbox_protocol::VERSION;
+
+use crate::client::Client;
+use crate::client::Session;
+use crate::local::LocalWorker;
+use crate::processes::call_itself;
+use crate::processes::eventually;
+use crate::processes::tree;
+use crate::stage::Stage;
+use crate::stage::unique;
+
+/// Whether the worker has hung up, or says no and then hangs up.
+fn is_cut_off(client: &mut Client) -> bool {
+    match client.receive() {
+        Err(_) => true,
+        Ok(Response::Refused { .. }) => client.receive().is_err(),
+        Ok(_) => false,
+    }
+}
+
+fn the_worker_tells_its_tier(stage: &Stage) {
+    let client = stage.worker().connect();
+    let report = client.report();
+    assert_eq!(report.version, VERSION);
+    assert_eq!(
+        report.tier,
+        Tier::Namespaces,
+        "missing: {:?}",
+        report.missing
+    );
+    assert_eq!(
+        (
+            report.sessions_max,
+            report.idle_seconds,
+            report.cell_seconds
+        ),
+        (64, 3600, 120)
+    );
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has it");
+    assert_eq!(report.kernel, kernel.trim());
+    let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
+    let python = stage.worker().session().run(version).ok();
+    assert_eq!(report.python, python.trim());
+}
+
+fn the_socket_is_private(stage: &Stage) {
+    let socket = std::fs::metadata(stage.worker().socket()).expect("it listens there");
+    assert_eq!(socket.permissions().mode() & 0o007, 0, "others may connect");
+}
+
+for_both!(the_worker_tells_its_tier, the_socket_is_private);
+
+#[test]
+fn nothing_happens_before_hello() {
+    let worker = Stage::ordinary().worker();
+    let name = unique("session");
+    let open = Request::Open {
+        session: name.clone(),
+        create: true,
+    };
+    for request in [
+        open,
+        Request::Exec { code: "1".into() },
+        Request::Close,
+        Request::Interrupt,
+    ] {
+        let mut client = Client::raw(worker.dial());
+        client.send(&request).expect("it is connected");
+        assert!(is_cut_off(&mut client), "{request:?}");
+    }
+    assert_eq!(worker.connect().open(&name, false), Response::Absent);
+}
+
+#[test]
+fn another_version_is_refused() {
+    let mut client = Client::raw(Stage::ordinary().worker().dial());
+    let hello = Request::Hello {
+        version: VERSION + 1,
+        token: None,
+    };
+    assert!(matches!(client.ask(&hello), Response::Refused { .. }));
+    assert!(client.receive().is_err(), "the connection goes on");
+}
+
+#[test]
+fn a_worker_on_tcp_wants_its_token() {
+    // By variables, so that the command line does not tell the token.
+    let variables = [
+        ("ASSISTD_SANDBOX_TOKEN", "right"),
+        ("ASSISTD_SANDBOX_CELL_SECONDS", "77"),
+        ("ASSISTD_SANDBOX_SESSIONS", "5"),
+    ];
+    let mut worker = LocalWorker::start_with(&["--listen", "tcp:127.0.0.1:0"], &variables);
+    let ready = worker.first_line();
+    let address = ready.trim().strip_prefix("ready tcp:");
+    let address = address
+        .unwrap_or_else(|| panic!("{ready}: {}", worker.log()))
+        .to_owned();
+    let dial = || TcpStream::connect(&address).expect("the worker listens");
+    for token in [None, Some(""), Some("wrong"), Some("right "), Some("righ")] {
+        let refused = Client::greet(dial(), token)
+            .map(|_| ())
+            .expect_err("it is not the token");
+        assert!(
+            !refused.contains("right"),
+            "the refusal tells the token: {refused}"
+        );
+        let mut client = Client::raw(dial());
+        let hello = Request::Hello {
+            version: VERSION,
+            token: token.map(str::to_owned),
+        };
+        assert!(matches!(client.ask(&hello), Response::Refused { .. }));
+        let _ = client.send(&Request::Exec { code: "1".into() });
+        assert!(client.receive().is_err(), "the connection goes on");
+    }
+    let client = Client::greet(dial(), Some("right")).expect("it is the token");
+    let report = client.report();
+    assert_eq!((report.cell_seconds, report.sessions_max), (77, 5));
+    assert_eq!(
+        Session::open(client, &unique("session"))
+            .run("print(1)")
+            .ok(),
+        "1\n"
+    );
+    assert!(!worker.log().contains("right"), "the log tells the token");
+}
+
+#[test]
+fn a_worker_on_tcp_does_not_start_without_a_token() {
+    let mut worker = LocalWorker::start(&["--listen", "tcp:127.0.0.1:0"]);
+    assert!(worker.first_line().starts_with("error: "));
+    assert_ne!(worker.wait(), Some(0));
+}
+
+#[test]
+fn garbage_ends_only_its_own_connection() {
+    let worker = Stage::ordinary().worker();
+    let mut bystander = worker.session();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let message = |text: &str| Frame::Message(text.into()).encode().expect("small");
+    let garbage: Vec<Vec<u8>> = vec![
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![b'M', 0xff, 0xff, 0xff, 0xff],
+        vec![b'D', 0x7f, 0xff, 0xff, 0xff],
+        vec![0; 4096],
+        message("{}"),
+        message("{\"type\":\"exec\"}"),
+        message("{\"type\":\"own_the_machine\"}"),
+        message("not json"),
+        message(&deep),
+        message(""),
+        Frame::Data(vec![1, 2, 3]).encode().expect("small"),
+    ];
+    for bytes in &garbage {
+        let mut early = Client::raw(worker.dial());
+        let _ = early.send_bytes(bytes);
+        assert!(
+            is_cut_off(&mut early),
+            "as the first thing: {:?}",
+            &bytes[..bytes.len().min(40)]
+        );
+        let mut late = worker.session();
+        let _ = late.send_bytes(bytes);
+        assert!(
+            is_cut_off(&mut late),
+            "in a session: {:?}",
+            &bytes[..bytes.len().min(40)]
+        );
+    }
+    assert_eq!(bystander.run("print(1)").ok(), "1\n");
+}
+
+#[test]
+fn a_connection_may_end_anywhere() {
+    let worker = Stage::ordinary().worker();
+    let mut bystander = worker.session();
+    let exec = Frame::message(&Request::Exec { code: "1".into() })
+        .and_then(|frame| frame.encode())
+        .expect("small");
+    for length in 0..exec.len() {
+        let mut session = worker.session();
+        session
+            .send_bytes(&exec[..length])
+            .expect("it is connected");
+        let name = session.name().to_owned();
+        session.let_go();
+        assert_eq!(
+            Session::open(worker.connect(), &name).run("print(2)").ok(),
+            "2\n"
+        );
+    }
+    // In the middle of a file.
+    let mut session = worker.session();
+    let name = session.name().to_owned();
+    session
+        .send(&Request::Put {
+            path: "half".into(),
+            alias: None,
+            tag: "half".into(),
+            size: 1000,
+        })
+        .expect("it is connected");
+    session.send_data(b"some").expect("it is connected");
+    session.let_go();
+    let mut again = worker.connect();
+    match again.open(&name, false) {
+        Response::Opened { tags, .. } => assert_eq!(tags, Vec::<String>::new()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(again.run("import os; print(os.listdir())").ok(), "[]\n");
+    assert_eq!(bystander.run("print(1)").ok(), "1\n");
+}
+
+#[test]
+fn more_data_than_announced_ends_the_connection() {
+    let mut session = Stage::ordinary().worker().session();
+    session
+        .send(&Request::Put {
+            path: "file".into(),
+            alias: None,
+            tag: "tag".into(),
+            size: 2,
+        })
+        .expect("it is connected");
+    session.send_data(b"three").expect("it is connected");
+    assert!(is_cut_off(&mut session));
+}
+
+#[test]
+fn sessions_have_plain_names() {
+    let worker = Stage::ordinary().worker();
+    let long = "x".repeat(129);
+    for name in [
+        "", ".", "..", "a/b", "../x", "a b", "ä", "a\0b", "a\nb", &long,
+    ] {
+        match worker.connect().open(name, true) {
+            Response::Refused { .. } => {}
+            other => panic!("{name:?}: {other:?}"),
+        }
+    }
+    let longest = format!("{}-{}", unique("n"), "x".repeat(128));
+    drop(Session::open(worker.connect(), &longest[..128]));
+}
+
+#[test]
+fn a_session_is_found_again_until_it_is_closed() {
+    let worker = Stage::ordinary().worker();
+    let name = unique("thread");
+    assert_eq!(worker.connect().open(&name, false), Response::Absent);
+    let mut first = Session::open(worker.connect(), &name);
+    first.run("kept = 5").ok();
+    first
+        .put("in.csv", Some("file-1"), "file-1", b"a,b\n")
+        .expect("it fits");
+    first.let_go();
+    let mut second = worker.connect();
+    let opened = second.open(&name, true);
+    let tags = vec!["file-1".to_owned()];
+    assert_eq!(opened, Response::Opened { fresh: false, tags });
+    assert_eq!(second.run("print(kept)").ok(), "5\n");
+    assert_eq!(second.ask(&Request::Close), Response::Closed);
+    assert_eq!(worker.connect().open(&name, false), Response::Absent);
+    let mut third = worker.connect();
+    let opened = third.open(&name, true);
+    assert_eq!(
+        opened,
+        Response::Opened {
+            fresh: true,
+            tags: vec![]
+        }
+    );
+    assert_eq!(third.run("'kept' in globals()").ok().trim(), "False");
+    assert_eq!(third.ask(&Request::Close), Response::Closed);
+}
+
+#[test]
+fn whoever_opens_a_session_in_use_waits_for_it() {
+    let worker = Stage::ordinary().worker();
+    let mut holder = worker.session();
+    let name = holder.name().to_owned();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = worker.connect();
+            client
+                .send(&Request::Open {
+                    session: name.clone(),
+                    create: false,
+                })
+                .expect("the worker reads");
+            client
+        })
+        .collect();
+    holder.run("turns = 0").ok();
+    holder.let_go();
+    // Each lets go when it is done; which comes first is not promised.
+    let threads: Vec<_> = waiting
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                let opened = client.receive().expect("its turn comes");
+                assert!(
+                    matches!(opened, Response::Opened { fresh: false, .. }),
+                    "{opened:?}"
+                );
+                client.run("turns += 1").ok();
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("each gets its turn");
+    }
+    assert_eq!(
+        Session::open(worker.connect(), &name)
+            .run("print(turns)")
+            .ok(),
+        "3\n"
+    );
+}
+
+#[test]
+fn a_connection_that_drops_interrupts_its_cell_and_keeps_the_session() {
+    let worker = Stage::ordinary().worker();
+    let mut session = worker.session();
+    let name = session.name().to_owned();
+    session.start("kept = 9\nprint('looping', flush=True)\nwhile True: kept += 1");
+    session.read_until("looping");
+    session.let_go();
+    let mut again = Session::open(worker.connect(), &name);
+    assert_eq!(again.run("print(kept > 9)").ok(), "True\n");
+}
+
+#[test]
+fn a_request_in_mid_cell_harms_nothing() {
+    let worker = Stage::ordinary().worker();
+    for request in [
+        Request::Exec {
+            code: "print('second')".into(),
+        },
+        Request::Get { path: "x".into() },
+        Request::Close,
+        Request::Hello {
+            version: VERSION,
+            token: None,
+        },
+    ] {
+        let mut session = worker.session();
+        let name = session.name().to_owned();
+        session.start("import time\nprint('first', flush=True)\nwhile True: time.sleep(0.01)");
+        session.read_until("first");
+        session.send(&request).expect("the worker reads");
+        session.send(&Request::Interrupt).expect("the worker reads");
+        session.let_go();
+        let mut again = Session::open(worker.connect(), &name);
+        assert_eq!(
+            again
+                .run("print('well')")
+                .text_of(sandbox_protocol::TextSource::Stdout),
+            "well\n"
+        );
+    }
+}
+
+#[test]
+fn silent_connections_cost_nothing() {
+    let worker = Stage::ordinary().worker();
+    let silent: Vec<_> = (0..300).map(|_| worker.dial()).collect();
+    assert_eq!(worker.session().run("print(1)").ok(), "1\n");
+    drop(silent);
+}
+
+#[test]
+fn a_closed_session_leaves_no_process() {
+    let worker = Stage::ordinary().worker();
+    let mut session = worker.session();
+    session
+        .run(&format!(
+            "{}
+import subprocess
+for _ in range(5):
+    subprocess.Popen('trap \"\" TERM HUP INT; while :; do sleep 1000; done', shell=True, start_new_session=True)
+",
+            call_itself("leaving")
+        ))
+        .ok();
+    let leader = crate::processes::named(worker.pid(), "leaving");
+    let all = tree(leader.pid);
+    assert!(all.len() > 5, "{all:?}");
+    assert_eq!(session.ask(&Request::Close), Response::Closed);
+    eventually("the session's processes are gone", || {
+        !all.iter().any(|one| one.lives())
+    });
+}
+
+#[test]
+fn a_session_that_died_is_made_anew() {
+    let worker = Stage::ordinary().worker();
+    for death in [
+        "import os; os._exit(0)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "import ctypes; ctypes.string_at(0)",
+        "import os; os.abort()",
+        "import os; os.closerange(0, 4096)",
+    ] {
+        let mut session = worker.session();
+        let name = session.name().to_owned();
+        session.run("kept = 1").ok();
+        let cell = session.run(&format!("print('last words', flush=True)\n{death}"));
+        assert_eq!(cell.executed.status, ExecStatus::Died, "{death}");
+        assert!(cell.executed.session_lost, "{death}");
+        assert!(
+            cell.text().contains("last words"),
+            "{death}: {}",
+            cell.text()
+        );
+        session.let_go();
+        let mut again = worker.connect();
+        let opened = again.open(&name, true);
+        assert_eq!(
+            opened,
+            Response::Opened {
+                fresh: true,
+                tags: vec![]
+            },
+            "{death}"
+        );
+        assert_eq!(again.run("'kept' in globals()").ok().trim(), "False");
+        assert_eq!(again.ask(&Request::Close), Response::Closed);
+    }
+}
+
+#[test]
+fn the_log_tells_nothing_of_cells() {
+    let stage = Stage::ordinary();
+    let worker = stage.worker();
+    let mut session = worker.session();
+    session
+        .put(
+            "confidential-name",
+            None,
+            "confidential-tag",
+            b"confidential content",
+        )
+        .expect("it fits");
+    let cell = session.run("print('confidential output'); open('confidential file', 'w'); 1 / 0");
+    assert!(cell.text().contains("confidential output"));
+    let _ = session.get("confidential missing");
+    let _ = session.put("../confidential", None, "x", b"x");
+    let _ = session.run("import os; print('confidential end'); os._exit(1)");
+    assert!(
+        worker.log().contains(session.name()),
+        "sessions are told of"
+    );
+    assert!(!worker.log().contains("confidential"), "{}", worker.log());
+}
