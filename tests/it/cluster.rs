@@ -173,7 +173,7 @@ impl Db {
              end
              $$;
              create trigger wait before insert on vector_store_files
-                 for each row execute function wait()",
+                 for each row when (new.status = 'in_progress') execute function wait()",
         )
         .execute(&self.pool)
         .await
