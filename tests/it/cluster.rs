@@ -163,6 +163,23 @@ impl Db {
         Self::copy_of("template0").await
     }
 
+    /// Lets files in vector stores wait for ever, so that a test can say how far they are.
+    pub async fn index_nothing(&self) {
+        sqlx::raw_sql(
+            "create function wait() returns trigger language plpgsql as $$
+             begin
+                 new.due_at = 'infinity';
+                 return new;
+             end
+             $$;
+             create trigger wait before insert on vector_store_files
+                 for each row when (new.status = 'in_progress') execute function wait()",
+        )
+        .execute(&self.pool)
+        .await
+        .expect("the tables are there");
+    }
+
     async fn copy_of(template: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let cluster = cluster();

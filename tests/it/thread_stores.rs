@@ -41,7 +41,8 @@ async fn files_in(client: &Client, store: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn helpers_make_the_stores_they_describe() {
-    let (_db, _server, client) = stage(&[]).await;
+    let (db, _server, client) = stage(&[]).await;
+    db.index_nothing().await;
     let files = [file(&client).await, file(&client).await];
     let sizes = json!({"max_chunk_size_tokens": 1200, "chunk_overlap_tokens": 250});
     let helper = json!({

@@ -42,6 +42,14 @@ def existing_objects():
     while send("GET", f"/threads/{thread}/runs/{run}", base=API).json["status"] != "completed":
         time.sleep(0.05)
     step = send("GET", f"/threads/{thread}/runs/{run}/steps", base=API).json["data"][0]
+    form = (
+        '--edge\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+        '--edge\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\ntext\r\n--edge--\r\n'
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    file = send("POST", "/files", raw=form.encode(), headers=kind, base=API).json["id"]
+    store = create("/vector_stores", {})["id"]
+    batch = create(f"/vector_stores/{store}/file_batches", {"file_ids": [file]})["id"]
     upload = create("/uploads", {"filename": "a", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"})
     return {
         "assistant_id": assistant,
@@ -50,6 +58,9 @@ def existing_objects():
         "run_id": run,
         "step_id": step["id"],
         "upload_id": upload["id"],
+        "file_id": file,
+        "vector_store_id": store,
+        "batch_id": batch,
     }
 
 

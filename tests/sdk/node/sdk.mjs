@@ -34,6 +34,8 @@ export const atStep = (thread_id, run_id, id, params) =>
   positional
     ? [thread_id, run_id, id, ...(params ? [params] : [])]
     : [id, { thread_id, run_id, ...params }];
+export const within = (vector_store_id, id, params) =>
+  positional ? [vector_store_id, id, ...(params ? [params] : [])] : [id, { vector_store_id, ...params }];
 export const remove = (resource, ...args) => (resource.delete ?? resource.del).apply(resource, args);
 
 // Declares a test. Its body gets a client that names the test to the validating proxy.
