@@ -1,6 +1,9 @@
 //! What the child may do, and what becomes of a child that fails.
 
 use std::path::Path;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use documents::ErrorCode;
@@ -8,8 +11,10 @@ use documents::ExtractError;
 use documents::Section;
 use documents::child;
 use documents::child::Limits;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::ReadBuf;
 use tokio::time::timeout;
 
 use crate::program;
@@ -184,4 +189,26 @@ async fn a_program_that_is_not_there_is_the_servers_fault() {
     let run = child::run(Path::new("/nowhere/at/all"), &[], "a.txt", file, &limits);
     let error = run.await.expect_err("there is no such program");
     assert_eq!(error.code(), ErrorCode::ServerError);
+}
+
+/// A store of files that breaks off.
+struct Failing;
+
+impl AsyncRead for Failing {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Err(std::io::Error::other("the disk is gone")))
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_is_not_taken_for_whole() {
+    let file = (&b"The first half"[..]).chain(Failing);
+    let read = child::run(program(), &[], "a.txt", file, &Limits::default()).await;
+    let error = read.expect_err("half of it is missing");
+    assert_eq!(error.code(), ErrorCode::ServerError);
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
 }
