@@ -146,15 +146,22 @@ impl Encoded {
 
     /// Cuts it up.
     pub fn chunks(&self, strategy: Strategy) -> impl Iterator<Item = Chunk> {
-        let mut next = Some(0);
         let mut told = 0;
+        self.windows(strategy).map(move |window| {
+            let repeats = self.offset(told.max(window.start)) - self.offset(window.start);
+            told = window.end;
+            self.chunk(window, repeats)
+        })
+    }
+
+    /// The tokens of each chunk.
+    fn windows(&self, strategy: Strategy) -> impl Iterator<Item = Range<usize>> {
+        let mut next = (self.tokens() > 0).then_some(0);
         std::iter::from_fn(move || {
             let from = next?;
             let to = self.end_of_window(from, strategy);
             next = (to < self.tokens()).then(|| self.start_after(from, to, strategy));
-            let repeats = self.offset(told.max(from)) - self.offset(from);
-            told = to;
-            (from < to).then(|| self.chunk(from..to, repeats))
+            Some(from..to)
         })
     }
 
@@ -254,4 +261,156 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         rest = after;
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use rand::seq::IndexedRandom;
+
+    use super::*;
+
+    fn section(text: &str, page: u32, heading: &str) -> Section {
+        Section {
+            text: text.to_owned(),
+            page: Some(page),
+            headings: vec![heading.to_owned()],
+        }
+    }
+
+    fn encode(sections: Vec<Section>) -> Encoded {
+        Encoded::new(sections, usize::MAX).expect("there is no limit")
+    }
+
+    /// Prose, CJK, characters of many tokens, long words without a place to cut, blank lines.
+    fn any_text(random: &mut SmallRng) -> String {
+        let stock = [
+            "The tide turns at noon. ",
+            "Why? ",
+            "\n",
+            "\n\n",
+            "   ",
+            "潮が満ちる。",
+            "𓀀𓂀🏴‍☠️",
+            "ｚｏ̈ｐｆ ",
+            "0123456789abcdef",
+            "x",
+            ".",
+        ];
+        let length = random.random_range(0..3000);
+        (0..length)
+            .filter_map(|_| stock.choose(random))
+            .copied()
+            .collect()
+    }
+
+    #[test]
+    fn chunks_cover_all_text_in_order_within_their_sizes() {
+        let mut random = SmallRng::seed_from_u64(4);
+        for _ in 0..60 {
+            let sections = (1..=random.random_range(1..4))
+                .map(|page| section(&any_text(&mut random), page, "h"))
+                .collect();
+            let encoded = encode(sections);
+            let max = random.random_range(Strategy::MIN..=1000);
+            let overlap = random.random_range(0..=max / 2);
+            let strategy = Strategy::new(max, overlap).expect("within what is documented");
+            let (max, overlap) = (max as usize, overlap as usize);
+            let windows: Vec<_> = encoded.windows(strategy).collect();
+            let chunks: Vec<_> = encoded.chunks(strategy).collect();
+
+            assert_eq!(windows.first().map_or(0, |first| first.start), 0);
+            assert_eq!(windows.last().map_or(0, |last| last.end), encoded.tokens());
+            for (window, chunk) in windows.iter().zip(&chunks) {
+                assert!((1..=max).contains(&window.len()));
+                assert_eq!(chunk.tokens as usize, window.len());
+                let place = encoded.offset(window.start)..encoded.offset(window.end);
+                assert_eq!(encoded.text.get(place), Some(chunk.text.as_str()));
+            }
+            for pair in windows.windows(2) {
+                assert!(pair[0].len() >= max - strategy.slack());
+                assert!(pair[0].start < pair[1].start && pair[0].end < pair[1].end);
+                let shared = pair[0].end - pair[1].start;
+                assert!((overlap.saturating_sub(strategy.slack())..=overlap).contains(&shared));
+            }
+            assert_eq!(chunks, encoded.chunks(strategy).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn without_overlap_the_chunks_are_the_text() {
+        let text = "Das Wasser steigt. Die Boote heben sich.\n".repeat(200);
+        let strategy = Strategy::new(240, 0).expect("within what is documented");
+        let chunks: Vec<_> = encode(vec![section(&text, 1, "h")])
+            .chunks(strategy)
+            .collect();
+        let joined: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
+        assert_eq!(joined, text);
+        assert!(chunks.len() > 5);
+        for chunk in chunks {
+            assert!(chunk.text.ends_with(".\n"), "cut at {:?}", chunk.text);
+        }
+    }
+
+    #[test]
+    fn sentences_are_kept_whole() {
+        let text = "A gull sat on the rail and looked at us. ".repeat(200);
+        let strategy = Strategy::new(200, 100).expect("within what is documented");
+        for chunk in encode(vec![section(text.trim(), 1, "h")]).chunks(strategy) {
+            assert!(
+                chunk.text.trim().starts_with("A gull"),
+                "begins {:?}",
+                chunk.text
+            );
+            assert!(
+                chunk.text.trim().ends_with("at us."),
+                "ends {:?}",
+                chunk.text
+            );
+        }
+    }
+
+    #[test]
+    fn a_chunk_knows_where_its_first_word_stands() {
+        let pages = (1..=6).map(|page| {
+            section(
+                &format!("word{page} ").repeat(60),
+                page,
+                &format!("Part {page}"),
+            )
+        });
+        let strategy = Strategy::new(100, 20).expect("within what is documented");
+        let chunks: Vec<_> = encode(pages.collect()).chunks(strategy).collect();
+        assert!(chunks.len() > 6);
+        for chunk in chunks {
+            let first = chunk
+                .text
+                .split_whitespace()
+                .next()
+                .expect("no chunk is blank");
+            let page = chunk.page.expect("every section has a page");
+            assert_eq!(first, format!("word{page}"));
+            assert_eq!(chunk.headings, [format!("Part {page}")]);
+        }
+    }
+
+    #[test]
+    fn a_document_of_too_many_tokens_is_refused_before_all_of_it_is_encoded() {
+        let text = "one two three\n".repeat(100_000);
+        let refused = Encoded::new(vec![section(&text, 1, "h")], 1000).map(|_| ());
+        assert_eq!(refused, Err(TooManyTokens { limit: 1000 }));
+        assert!(pieces(&text).count() > 10);
+        assert_eq!(pieces(&text).collect::<String>(), text);
+    }
+
+    #[test]
+    fn strategies_are_those_documented() {
+        assert_eq!(Strategy::new(800, 400), Ok(Strategy::AUTO));
+        assert!(Strategy::new(100, 0).is_ok() && Strategy::new(4096, 2048).is_ok());
+        assert_eq!(Strategy::new(99, 0), Err(StrategyError::Size));
+        assert_eq!(Strategy::new(4097, 0), Err(StrategyError::Size));
+        assert_eq!(Strategy::new(101, 51), Err(StrategyError::Overlap));
+    }
 }

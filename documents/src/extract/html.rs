@@ -2,6 +2,8 @@
 
 use encoding_rs::Encoding;
 use htmd::HtmlToMarkdown;
+use htmd::options::BulletListMarker;
+use htmd::options::Options;
 
 use crate::ExtractError;
 
@@ -20,6 +22,12 @@ pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), Extra
         None => text::decode(bytes)?,
     };
     let markdown = HtmlToMarkdown::builder()
+        .options(Options {
+            bullet_list_marker: BulletListMarker::Dash,
+            ul_bullet_spacing: 1,
+            ol_number_spacing: 1,
+            ..Options::default()
+        })
         .skip_tags(NOT_SHOWN.to_vec())
         .scripting_enabled(false)
         .build()

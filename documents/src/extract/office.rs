@@ -6,11 +6,15 @@ use std::io::Cursor;
 use office_oxide::Document;
 use office_oxide::DocumentFormat;
 use office_oxide::OfficeError;
+use office_oxide::core::Error as CoreError;
 use office_oxide::doc::DocError;
+use office_oxide::docx::DocxError;
 use office_oxide::ir;
 use office_oxide::ir::Element;
 use office_oxide::ppt::PptError;
+use office_oxide::pptx::PptxError;
 use office_oxide::xls::XlsError;
+use office_oxide::xlsx::XlsxError;
 
 use crate::ExtractError;
 
@@ -219,6 +223,16 @@ fn refusal(kind: DocumentFormat, error: OfficeError) -> ExtractError {
         | OfficeError::Xls(XlsError::Encrypted)
         | OfficeError::Ppt(PptError::Encrypted) => ExtractError::Encrypted,
         OfficeError::Panic(_) => ExtractError::Crashed,
+        OfficeError::Core(CoreError::DecompressionLimit { .. } | CoreError::PackageLimit(_))
+        | OfficeError::Docx(DocxError::Core(
+            CoreError::DecompressionLimit { .. } | CoreError::PackageLimit(_),
+        ))
+        | OfficeError::Xlsx(XlsxError::Core(
+            CoreError::DecompressionLimit { .. } | CoreError::PackageLimit(_),
+        ))
+        | OfficeError::Pptx(PptxError::Core(
+            CoreError::DecompressionLimit { .. } | CoreError::PackageLimit(_),
+        )) => ExtractError::TooLarge,
         _ => ExtractError::Damaged {
             expected: match kind {
                 DocumentFormat::Docx | DocumentFormat::Doc => "a Word document",

@@ -1,5 +1,7 @@
 //! Where the readers of all formats put their text.
 
+use std::borrow::Cow;
+
 use crate::ExtractError;
 use crate::Section;
 
@@ -65,6 +67,11 @@ impl<'a> Output<'a> {
 /// Unix line ends, no control characters (Postgres refuses NUL), no blanks at the ends of lines,
 /// at most two empty lines in a row and none at either end.
 fn clean(text: &str) -> String {
+    let text = if text.contains("\r\n") {
+        Cow::Owned(text.replace("\r\n", "\n"))
+    } else {
+        Cow::Borrowed(text)
+    };
     let mut out = String::with_capacity(text.len());
     let mut empty_lines = 0;
     for line in text.split(['\n', '\r', '\x0c', '\x0b', '\u{2028}', '\u{2029}']) {

@@ -1,0 +1,78 @@
+//! Documents that are too large to be kept beside the tests.
+
+use std::io::Cursor;
+use std::io::Write;
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+/// A PDF with one line of text, "Leaf n", on each page.
+pub(crate) fn pdf_of(pages: usize) -> Vec<u8> {
+    let kids: String = (0..pages)
+        .map(|page| format!("{} 0 R ", 4 + 2 * page))
+        .collect();
+    let mut objects = vec![
+        "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
+        format!("<</Type/Pages/Count {pages}/Kids[{kids}]>>"),
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>".to_owned(),
+    ];
+    for page in 0..pages {
+        let content = format!("BT /F 12 Tf 72 720 Td (Leaf {}) Tj ET", page + 1);
+        objects.push(format!(
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents {} 0 R>>",
+            5 + 2 * page
+        ));
+        objects.push(format!(
+            "<</Length {}>>stream\n{content}\nendstream",
+            content.len()
+        ));
+    }
+    let mut file = b"%PDF-1.4\n".to_vec();
+    let mut table = String::new();
+    for (number, object) in (1..).zip(&objects) {
+        table += &format!("{:010} 00000 n \n", file.len());
+        file.extend(format!("{number} 0 obj\n{object}\nendobj\n").into_bytes());
+    }
+    let (size, start) = (objects.len() + 1, file.len());
+    let end = format!(
+        "xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF"
+    );
+    file.extend(end.into_bytes());
+    file
+}
+
+/// A Word document with `part` so many times as its body.
+pub(crate) fn docx_of(part: &str, times: usize) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let mut file = |name: &str, pieces: &mut dyn Iterator<Item = &str>| {
+        archive
+            .start_file(name, SimpleFileOptions::default())
+            .expect("memory takes it");
+        for piece in pieces {
+            archive
+                .write_all(piece.as_bytes())
+                .expect("memory takes it");
+        }
+    };
+    file(
+        "[Content_Types].xml",
+        &mut std::iter::once(
+            r#"<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>"#,
+        ),
+    );
+    file(
+        "_rels/.rels",
+        &mut std::iter::once(
+            r#"<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="a" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>"#,
+        ),
+    );
+    file(
+        "word/document.xml",
+        &mut std::iter::once(
+            r#"<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>"#,
+        )
+        .chain(std::iter::repeat_n(part, times))
+        .chain(std::iter::once("</w:body></w:document>")),
+    );
+    archive.finish().expect("memory takes it").into_inner()
+}
