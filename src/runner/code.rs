@@ -26,6 +26,7 @@ impl From<SandboxError> for Halt {
         let code = match &error {
             SandboxError::Busy => RunErrorCode::RateLimitExceeded,
             SandboxError::Unavailable(_)
+            | SandboxError::Unreachable(_)
             | SandboxError::Refused(_)
             | SandboxError::Lost(_)
             | SandboxError::Input(_) => RunErrorCode::ServerError,
@@ -33,7 +34,7 @@ impl From<SandboxError> for Halt {
         tracing::warn!(error.cause = %error, "a run cannot use code_interpreter: {error}");
         Self::Failed(RunError {
             code,
-            message: error.to_string(),
+            message: error.message(),
         })
     }
 }

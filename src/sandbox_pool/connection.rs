@@ -81,7 +81,7 @@ impl Connection {
     pub(super) async fn dial(address: &Address) -> Result<Self, SandboxError> {
         let peer = address.to_string();
         let failed = |error: std::io::Error| {
-            SandboxError::Unavailable(format!("cannot connect to {peer}: {error}"))
+            SandboxError::Unreachable(format!("cannot connect to {peer}: {error}"))
         };
         let stream: Box<dyn Stream> = match address {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),

@@ -36,6 +36,9 @@ pub enum SandboxError {
     /// There is no worker.
     #[error("The code interpreter is not available: {0}")]
     Unavailable(String),
+    /// There are workers, and none can be reached.
+    #[error("The code interpreter is not available: {0}")]
+    Unreachable(String),
     /// All sessions of all workers are at work.
     #[error("The code interpreter is busy: all its sessions are in use. Please try again later.")]
     Busy,
@@ -48,6 +51,20 @@ pub enum SandboxError {
     /// A file for the session could not be read.
     #[error("A file for the code interpreter could not be read: {0}")]
     Input(String),
+}
+
+impl SandboxError {
+    /// For clients: like the error itself, which is for the log, but without where workers are.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Unreachable(_) => {
+                "The code interpreter is not available: no worker can be reached.".to_owned()
+            }
+            Self::Lost(_) => "The connection to the code interpreter was lost.".to_owned(),
+            Self::Input(_) => "A file for the code interpreter could not be read.".to_owned(),
+            Self::Unavailable(_) | Self::Busy | Self::Refused(_) => self.to_string(),
+        }
+    }
 }
 
 /// All workers of this server. Cheap to clone.
@@ -149,7 +166,7 @@ impl SandboxPool {
         loop {
             let error = match self.try_open(&addresses, token, name).await {
                 Ok(session) => return Ok(session),
-                Err(error @ (SandboxError::Busy | SandboxError::Unavailable(_))) => error,
+                Err(error @ (SandboxError::Busy | SandboxError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
             };
             if Instant::now() >= until {
@@ -192,8 +209,8 @@ impl SandboxPool {
         }
         match unreachable {
             _ if busy => Err(SandboxError::Busy),
-            Some(error) => Err(SandboxError::Unavailable(error.to_string())),
-            None => Err(SandboxError::Unavailable("no worker answers".into())),
+            Some(error) => Err(SandboxError::Unreachable(error.to_string())),
+            None => Err(SandboxError::Unreachable("no worker answers".into())),
         }
     }
 
@@ -203,10 +220,11 @@ impl SandboxPool {
             return Ok(());
         }
         if !self.unsafe_will_do {
-            return Err(SandboxError::Refused(format!(
-                "the worker at {address} confines nothing, which will do for a server on this \
-                 machine's own address only"
-            )));
+            return Err(SandboxError::Refused(
+                "its worker confines nothing, which will do for a server on this machine's own \
+                 address only"
+                    .into(),
+            ));
         }
         tracing::warn!("code runs unconfined: the worker at {address} is for development only");
         Ok(())

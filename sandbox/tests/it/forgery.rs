@@ -94,7 +94,7 @@ fn garbage_is_its_own_harm(stage: &Stage) {
         "say({'type': 'image', 'id': 1, 'mime': 'text/html', 'data': base64.b64encode(b'<script>').decode()})",
         "say({'type': 'image', 'id': 1, 'mime': '../../etc/passwd', 'data': ''})",
     ] {
-        forge(stage, stage.narrow_worker(), garbage);
+        forge(stage, stage.hasty_worker(), garbage);
     }
 }
 
@@ -110,7 +110,7 @@ def later():
 threading.Thread(target=later).start()
 ",
     ] {
-        forge(stage, stage.narrow_worker(), forgery);
+        forge(stage, stage.hasty_worker(), forgery);
     }
 }
 
@@ -205,7 +205,7 @@ fn a_closed_socket_is_the_end_of_the_session(stage: &Stage) {
 
 /// A session that takes its requests away from the notebook still ends in time.
 fn requests_that_are_stolen_time_out(stage: &Stage) {
-    let worker = stage.narrow_worker();
+    let worker = stage.hasty_worker();
     let mut session = worker.session();
     session.run(FIND).ok();
     session

@@ -75,7 +75,7 @@ fn narrow(stage: &Stage) -> &Worker {
 }
 
 fn a_cell_that_takes_too_long_is_interrupted(stage: &Stage) {
-    let mut session = narrow(stage).session();
+    let mut session = stage.hasty_worker().session();
     let cell = session.run("import time\nkept = 1\ntime.sleep(600)");
     assert_eq!(cell.executed.status, ExecStatus::Timeout);
     assert!(!cell.executed.session_lost);
@@ -110,7 +110,7 @@ ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)
 ",
         "import re\nwhile True:\n    try: re.match('(a+)+$', 'a' * 60 + 'b')\n    except BaseException: pass",
     ] {
-        let mut session = narrow(stage).session();
+        let mut session = stage.hasty_worker().session();
         let cell = session.run(&format!("print('before', flush=True)\n{stubborn}"));
         assert_eq!(
             cell.executed.status,
@@ -122,7 +122,7 @@ ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)
         assert!(cell.text().contains("before"), "{stubborn}");
         let name = session.name().to_owned();
         session.let_go();
-        let mut again = narrow(stage).connect();
+        let mut again = stage.hasty_worker().connect();
         let opened = again.open(&name, true);
         assert_eq!(
             opened,
@@ -137,7 +137,7 @@ ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)
 
 /// An interrupt by request gets the same grace as one for time.
 fn an_interrupt_that_does_not_help_kills(stage: &Stage) {
-    let mut session = narrow(stage).session();
+    let mut session = stage.hasty_worker().session();
     session.start(
         "
 import signal

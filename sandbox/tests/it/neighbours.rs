@@ -297,7 +297,7 @@ print('parked', parked)
 
 /// A session that breaks its own notebook breaks no other, and its cells still end.
 fn a_broken_notebook_harms_no_other(stage: &Stage) {
-    let worker = stage.narrow_worker();
+    let worker = stage.hasty_worker();
     let mut bystander = worker.session();
     for breaking in [
         "import sys; sys.stdout = sys.stderr = None",

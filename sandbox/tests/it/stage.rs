@@ -49,8 +49,28 @@ pub struct Stage {
     root: bool,
     shared: OnceLock<Result<Worker, String>>,
     narrow: OnceLock<Result<Worker, String>>,
+    hasty: OnceLock<Result<Worker, String>>,
     brief: OnceLock<Result<Worker, String>>,
 }
+
+/// Little of everything but time.
+const NARROW: &[&str] = &[
+    "--sessions=64",
+    "--memory-mib=96",
+    "--processes=12",
+    "--open-files=40",
+    "--file-mib=1",
+    "--data-mib=3",
+    "--data-inodes=64",
+    "--tmp-mib=2",
+    "--shm-mib=1",
+    "--output-kib=8",
+    "--traceback-kib=2",
+    "--images=2",
+    "--image-mib=1",
+    "--files=5",
+    "--files-mib=2",
+];
 
 impl Stage {
     /// The stage of workers that root runs. Only root can have it.
@@ -123,6 +143,7 @@ impl Stage {
             root: uid == 0,
             shared: OnceLock::new(),
             narrow: OnceLock::new(),
+            hasty: OnceLock::new(),
             brief: OnceLock::new(),
         };
         let about = stage.ask(json!({"do": "about"}));
@@ -202,29 +223,17 @@ impl Stage {
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same with little of everything.
+    /// The same with little of everything but time: how long a cell takes is the machine's affair.
     pub fn narrow_worker(&self) -> &Worker {
-        let started = self.narrow.get_or_init(|| {
-            self.try_start(&[
-                "--sessions=64",
-                "--cell-seconds=3",
-                "--grace-seconds=1",
-                "--cpu-seconds=2",
-                "--memory-mib=96",
-                "--processes=12",
-                "--open-files=40",
-                "--file-mib=1",
-                "--data-mib=3",
-                "--data-inodes=64",
-                "--tmp-mib=2",
-                "--shm-mib=1",
-                "--output-kib=8",
-                "--traceback-kib=2",
-                "--images=2",
-                "--image-mib=1",
-                "--files=5",
-                "--files-mib=2",
-            ])
+        let started = self.narrow.get_or_init(|| self.try_start(NARROW));
+        started.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same with little time, too.
+    pub fn hasty_worker(&self) -> &Worker {
+        let started = self.hasty.get_or_init(|| {
+            let limits = ["--cell-seconds=3", "--grace-seconds=1", "--cpu-seconds=2"];
+            self.try_start(&[NARROW, &limits].concat())
         });
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
