@@ -275,7 +275,7 @@ fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, Serve
 fn installed_model() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let folder = Path::new(".venv/models").join(embedder::MODEL);
-    let mut above = executable.ancestors().skip(1).take(4);
+    let above = executable.ancestors().skip(1).take(4);
     above.map(|project| project.join(&folder)).find(|folder| folder.is_dir())
 }
 
