@@ -120,7 +120,7 @@ pub async fn terms(
              select count(*) from (
                  select from chunks where vector_store_id = $1 and lexemes @@
                      ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery
-                 limit $4) as some) as chunks
+                 limit $4) as those) as chunks
          from unnest(to_tsvector($2::regconfig, $3))",
     )
     .bind(store)
