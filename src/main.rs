@@ -15,7 +15,10 @@ fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
     // In its own process, before anything else: it reads what others sent.
-    if std::env::args_os().nth(1).is_some_and(|command| command == EXTRACT) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|command| command == EXTRACT)
+    {
         return documents::child::serve();
     }
     run()

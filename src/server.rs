@@ -276,7 +276,9 @@ fn installed_model() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let folder = Path::new(".venv/models").join(embedder::MODEL);
     let above = executable.ancestors().skip(1).take(4);
-    above.map(|project| project.join(&folder)).find(|folder| folder.is_dir())
+    above
+        .map(|project| project.join(&folder))
+        .find(|folder| folder.is_dir())
 }
 
 /// A few connections that do not wait for the disk when they commit.

@@ -81,7 +81,9 @@ impl Request {
             Some(Value::Array(items)) if (1..=QUERIES_MAX).contains(&items.len()) => items,
             Some(Value::Array(_)) => {
                 let message = format!("Invalid 'query': expected 1 to {QUERIES_MAX} strings.");
-                return Err(ApiError::invalid(message).param("query").code("invalid_value"));
+                return Err(ApiError::invalid(message)
+                    .param("query")
+                    .code("invalid_value"));
             }
             Some(one) => vec![one],
         };

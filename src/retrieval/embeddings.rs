@@ -52,11 +52,7 @@ pub struct Embeddings {
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
     /// `local` is a model of this machine, which needs no upstream.
-    pub fn new(
-        default: Option<String>,
-        local: Option<Embedder>,
-        upstreams: Upstreams,
-    ) -> Self {
+    pub fn new(default: Option<String>, local: Option<Embedder>, upstreams: Upstreams) -> Self {
         Self {
             default,
             local: local.map(Arc::new),
@@ -70,11 +66,7 @@ impl Embeddings {
     }
 
     /// A vector for each text, in order, all of the same length.
-    pub async fn embed(
-        &self,
-        model: &str,
-        texts: &[&str],
-    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+    pub async fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         if let Some(local) = self.local.as_ref().filter(|_| model == embedder::MODEL) {
             let local = local.clone();
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
@@ -89,7 +81,10 @@ impl Embeddings {
             vectors.extend(self.routed(model, batch).await?);
         }
         let lengths = vectors.first().map_or(0, Vec::len);
-        if vectors.iter().any(|vector| vector.len() != lengths || lengths == 0) {
+        if vectors
+            .iter()
+            .any(|vector| vector.len() != lengths || lengths == 0)
+        {
             return Err(EmbedError::Refused {
                 model: model.to_owned(),
                 reason: "its vectors differ in length".into(),
@@ -160,10 +155,19 @@ impl Embeddings {
             .map_err(|error| refused(format!("its answer cannot be read: {error}")))?;
         answer.data.sort_by_key(|item| item.index);
         let complete = answer.data.len() == texts.len()
-            && answer.data.iter().enumerate().all(|(place, item)| item.index == place)
-            && answer.data.iter().all(|item| item.embedding.iter().all(|n| n.is_finite()));
+            && answer
+                .data
+                .iter()
+                .enumerate()
+                .all(|(place, item)| item.index == place)
+            && answer
+                .data
+                .iter()
+                .all(|item| item.embedding.iter().all(|n| n.is_finite()));
         if !complete {
-            return Err(refused("its answer does not have a vector for each text".into()));
+            return Err(refused(
+                "its answer does not have a vector for each text".into(),
+            ));
         }
         Ok(answer.data.into_iter().map(|item| item.embedding).collect())
     }

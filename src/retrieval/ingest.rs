@@ -111,7 +111,9 @@ impl From<EmbedError> for Unindexed {
     fn from(error: EmbedError) -> Self {
         match error {
             EmbedError::Unavailable { .. } => Self::Later(error.to_string()),
-            EmbedError::Refused { .. } => Self::failed(IndexErrorCode::ServerError, error.to_string()),
+            EmbedError::Refused { .. } => {
+                Self::failed(IndexErrorCode::ServerError, error.to_string())
+            }
         }
     }
 }
@@ -144,7 +146,10 @@ impl Indexer {
 async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(deps.parallel));
     loop {
-        let Some(Ok(slot)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await else {
+        let Some(Ok(slot)) = stop
+            .run_until_cancelled(slots.clone().acquire_owned())
+            .await
+        else {
             return;
         };
         match jobs::claim(&deps.pool, &deps.owner, deps.lease, 1).await {
@@ -203,7 +208,12 @@ async fn sweep(deps: IndexerDeps, stop: CancellationToken) {
 }
 
 /// Indexes one file, and says what came of it.
-async fn work(deps: IndexerDeps, job: IndexJob, slot: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn work(
+    deps: IndexerDeps,
+    job: IndexJob,
+    slot: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
     let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
         Some(outcome) => outcome,
         None => {
@@ -220,12 +230,18 @@ async fn work(deps: IndexerDeps, job: IndexJob, slot: OwnedSemaphorePermit, stop
             settle(jobs::fail(&deps.pool, &job, &error).await);
         }
         Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
-            tracing::warn!(error.cause = reason, "a file could not be indexed yet: {reason}");
+            tracing::warn!(
+                error.cause = reason,
+                "a file could not be indexed yet: {reason}"
+            );
             let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
             settle(jobs::give_back(&deps.pool, &job, pause, true).await);
         }
         Err(Unindexed::Later(reason)) => {
-            tracing::warn!(error.cause = reason, "a file could not be indexed: {reason}");
+            tracing::warn!(
+                error.cause = reason,
+                "a file could not be indexed: {reason}"
+            );
             let message = format!("The file could not be indexed: {reason}");
             let code = IndexErrorCode::ServerError;
             settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
@@ -349,7 +365,10 @@ async fn cut(job: &IndexJob, sections: Vec<Section>) -> Result<Vec<Chunk>, Unind
             let message = format!("{error}. Split it into smaller files.");
             Err(Unindexed::failed(IndexErrorCode::InvalidFile, message))
         }
-        Err(panic) => Err(Unindexed::failed(IndexErrorCode::ServerError, panic.to_string())),
+        Err(panic) => Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            panic.to_string(),
+        )),
     }
 }
 

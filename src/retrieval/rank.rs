@@ -21,7 +21,9 @@ const COMMON: f64 = 0.15;
 pub(super) fn telling<'a>(terms: &'a [Term], totals: &Totals) -> Vec<&'a Term> {
     let most = (totals.chunks as f64 * COMMON).max(3.0);
     let present = || terms.iter().filter(|term| term.chunks > 0);
-    let rare: Vec<&Term> = present().filter(|term| term.chunks as f64 <= most).collect();
+    let rare: Vec<&Term> = present()
+        .filter(|term| term.chunks as f64 <= most)
+        .collect();
     if rare.is_empty() {
         present().collect()
     } else {
@@ -112,7 +114,9 @@ mod tests {
         let (rare, common) = (term("rare", 1), term("common", 50));
         let terms = [&rare, &common];
         let score = |tokens, words: &[(&str, u32)]| {
-            let words = words.iter().map(|(word, often)| ((*word).to_owned(), *often));
+            let words = words
+                .iter()
+                .map(|(word, often)| ((*word).to_owned(), *often));
             bm25(&terms, &TOTALS, tokens, &words.collect())
         };
         assert!(score(100, &[("rare", 1)]) > score(100, &[("common", 1)]));

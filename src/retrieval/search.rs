@@ -115,7 +115,13 @@ impl Retrieval {
                     })
                     .collect();
                 scored.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
-                lists.push(scored.into_iter().map(|(id, _)| id).take(CANDIDATES).collect());
+                lists.push(
+                    scored
+                        .into_iter()
+                        .map(|(id, _)| id)
+                        .take(CANDIDATES)
+                        .collect(),
+                );
             }
             terms.extend(telling.into_iter().cloned());
         }
@@ -127,7 +133,13 @@ impl Retrieval {
         let order: Vec<i64> = rank::fuse(&lists).into_iter().take(CANDIDATES).collect();
         let terms: Vec<&Term> = terms.iter().collect();
         let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
-        let mut found = chunks::found(&mut tx, &order, &lexemes, vectors.first().map(Vec::as_slice)).await?;
+        let mut found = chunks::found(
+            &mut tx,
+            &order,
+            &lexemes,
+            vectors.first().map(Vec::as_slice),
+        )
+        .await?;
         tx.commit().await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
@@ -159,14 +171,27 @@ pub fn rewrite(query: &str) -> String {
 
 /// How questions begin.
 const SAID_TO_PEOPLE: [&str; 14] = [
-    "please", "can you", "could you", "would you", "tell me", "show me", "find", "explain",
-    "what is", "what are", "who is", "i want to know", "about", "do you know",
+    "please",
+    "can you",
+    "could you",
+    "would you",
+    "tell me",
+    "show me",
+    "find",
+    "explain",
+    "what is",
+    "what are",
+    "who is",
+    "i want to know",
+    "about",
+    "do you know",
 ];
 
 fn strip<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
     let head = text.get(..beginning.len())?;
     let rest = text.get(beginning.len()..)?.strip_prefix([' ', ','])?;
-    head.eq_ignore_ascii_case(beginning).then(|| rest.trim_start())
+    head.eq_ignore_ascii_case(beginning)
+        .then(|| rest.trim_start())
 }
 
 #[cfg(test)]
@@ -176,7 +201,10 @@ mod tests {
     #[test]
     fn rewritten_queries_keep_what_is_asked() {
         for (query, expected) in [
-            ("Please tell me about  the refund policy?", "the refund policy"),
+            (
+                "Please tell me about  the refund policy?",
+                "the refund policy",
+            ),
             ("What is the speed of light?", "the speed of light"),
             ("what", "what"),
             ("Can you?", "Can you"),

@@ -302,7 +302,10 @@ mod tests {
              {\u{3010}4:12\u{2020}source\u{3011} file-5}."
         );
         assert_eq!(read("No\u{3010}5:0\u{2020}a.txt\u{3011}ne."), "None.");
-        assert_eq!(read("\u{3010}Note\u{3011} \u{3010}4:0"), "\u{3010}Note\u{3011} \u{3010}4:0");
+        assert_eq!(
+            read("\u{3010}Note\u{3011} \u{3010}4:0"),
+            "\u{3010}Note\u{3011} \u{3010}4:0"
+        );
     }
 
     #[test]

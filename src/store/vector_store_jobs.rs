@@ -194,11 +194,7 @@ pub async fn add_chunks(
 
 /// Takes the chunks over that the same contents have, cut and embedded in the same way, somewhere
 /// in the project; whether there were any. Chunks of the file that are stored already go.
-pub async fn copy_chunks(
-    pool: &PgPool,
-    job: &IndexJob,
-    sha256: &[u8],
-) -> Result<bool, StoreError> {
+pub async fn copy_chunks(pool: &PgPool, job: &IndexJob, sha256: &[u8]) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     hold(&mut tx, job).await?;
     let source: Option<i64> = sqlx::query_scalar(
@@ -225,7 +221,10 @@ pub async fn copy_chunks(
         "delete from chunk_embeddings where store_file = $1",
         "delete from chunks where store_file = $1",
     ] {
-        sqlx::query(statement).bind(job.seq).execute(&mut *tx).await?;
+        sqlx::query(statement)
+            .bind(job.seq)
+            .execute(&mut *tx)
+            .await?;
     }
     sqlx::query(
         "with stored as (

@@ -20,17 +20,22 @@ pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, ser
         RunEvent::RunChanged(state) => {
             frame(run_event(state.status), &RunObject::in_state(run, state))
         }
-        RunEvent::StepCreated(step) => {
-            frame("thread.run.step.created", &StepObject::in_event(step, passages))
-        }
-        RunEvent::StepInProgress(step) => {
-            frame("thread.run.step.in_progress", &StepObject::in_event(step, passages))
-        }
+        RunEvent::StepCreated(step) => frame(
+            "thread.run.step.created",
+            &StepObject::in_event(step, passages),
+        ),
+        RunEvent::StepInProgress(step) => frame(
+            "thread.run.step.in_progress",
+            &StepObject::in_event(step, passages),
+        ),
         RunEvent::StepDelta { step, index, delta } => frame(
             "thread.run.step.delta",
             &step_delta(step.as_str(), *index, delta),
         ),
-        RunEvent::StepEnded(step) => frame(step_event(step.status), &StepObject::in_event(step, passages)),
+        RunEvent::StepEnded(step) => frame(
+            step_event(step.status),
+            &StepObject::in_event(step, passages),
+        ),
         RunEvent::MessageCreated(message) => {
             frame("thread.message.created", &MessageObject::from(&**message))
         }

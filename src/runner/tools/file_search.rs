@@ -161,7 +161,10 @@ mod tests {
             (r#""a""#, vec!["a"]),
             ("what is a", vec!["what is a"]),
             ("{}", vec![]),
-            (r#"{"queries": ["1","2","3","4","5","6"]}"#, vec!["1", "2", "3", "4", "5"]),
+            (
+                r#"{"queries": ["1","2","3","4","5","6"]}"#,
+                vec!["1", "2", "3", "4", "5"],
+            ),
         ] {
             assert_eq!(queries(arguments), expected, "{arguments}");
         }
