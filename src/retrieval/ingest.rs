@@ -259,7 +259,8 @@ fn settle(written: Result<(), StoreError>) {
 /// Reads, cuts, embeds and stores a file; the hash of its contents.
 async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
     let sha256 = hash(deps, job).await?;
-    if jobs::copy_chunks(&deps.pool, job, &sha256).await? {
+    let model = deps.embeddings.default_model();
+    if jobs::copy_chunks(&deps.pool, job, &sha256, model).await? {
         return Ok(sha256);
     }
     let sections = read(deps, job).await?;
