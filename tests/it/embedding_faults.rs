@@ -10,10 +10,7 @@ use crate::shelf::{MODEL, Shelf, prose};
 
 /// A store with one file of more than two batches of chunks; ids of both.
 async fn long_file(shelf: &Shelf) -> (String, String) {
-    let file = id(&shelf
-        .client
-        .upload("long.txt", prose("oars", 1_000))
-        .await);
+    let file = id(&shelf.client.upload("long.txt", prose("oars", 1_000)).await);
     let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 120,
                                                     "chunk_overlap_tokens": 0}});
     let body = json!({"file_ids": [file], "chunking_strategy": small});
@@ -24,7 +21,10 @@ async fn long_file(shelf: &Shelf) -> (String, String) {
 async fn texts_are_sent_in_batches_which_are_tried_again() {
     let shelf = Shelf::set().await;
     let faults = [429, 500].map(|status| Some(Fault::Status(status)));
-    shelf.model.embeddings.next([None].into_iter().chain(faults));
+    shelf
+        .model
+        .embeddings
+        .next([None].into_iter().chain(faults));
     let (store, file) = long_file(&shelf).await;
     let object = shelf.through(&store).await;
     assert_eq!(object["file_counts"]["completed"], 1, "{object}");

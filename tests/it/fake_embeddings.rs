@@ -159,7 +159,10 @@ fn texts(request: &Value) -> impl Iterator<Item = &str> {
 fn vector(text: &str, length: usize) -> Vec<f32> {
     // Texts without words have a vector too.
     let mut vector = vec![0.01; length];
-    for word in text.to_lowercase().split(|char: char| !char.is_alphanumeric()) {
+    for word in text
+        .to_lowercase()
+        .split(|char: char| !char.is_alphanumeric())
+    {
         let mut hasher = DefaultHasher::new();
         word.hash(&mut hasher);
         let direction = hasher.finish() % u64::try_from(length).expect("it is small");

@@ -218,11 +218,6 @@ async fn start(
     settings: &[(&str, &str)],
 ) -> Server {
     let blobs = blobs.path().to_str().expect("our names are text");
-    let settings = [
-        &model.settings()[..],
-        &[("ASSISTD_BLOBS", blobs)],
-        settings,
-    ]
-    .concat();
+    let settings = [&model.settings()[..], &[("ASSISTD_BLOBS", blobs)], settings].concat();
     Server::start_at(url, &settings).await
 }
