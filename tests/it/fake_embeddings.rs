@@ -36,7 +36,8 @@ pub struct FakeEmbeddings(Arc<Inner>);
 struct Inner {
     requests: Mutex<Vec<Value>>,
     faults: Mutex<VecDeque<Option<Fault>>>,
-    is_open: watch::Sender<bool>,
+    /// Requests with this in a text wait.
+    held: watch::Sender<Option<String>>,
     waiting: watch::Sender<usize>,
 }
 
@@ -46,7 +47,7 @@ impl FakeEmbeddings {
         Self(Arc::new(Inner {
             requests: Mutex::default(),
             faults: Mutex::default(),
-            is_open: watch::Sender::new(true),
+            held: watch::Sender::new(None),
             waiting: watch::Sender::new(0),
         }))
     }
@@ -63,14 +64,14 @@ impl FakeEmbeddings {
         self.0.faults.lock().extend(faults);
     }
 
-    /// Lets requests wait from now on.
-    pub fn close(&self) {
-        self.0.is_open.send_replace(false);
+    /// Lets requests wait from now on that have this in one of their texts.
+    pub fn hold(&self, what: &str) {
+        self.0.held.send_replace(Some(what.to_owned()));
     }
 
     /// Answers those that wait.
-    pub fn open(&self) {
-        self.0.is_open.send_replace(true);
+    pub fn let_go(&self) {
+        self.0.held.send_replace(None);
     }
 
     /// Waits until a request waits.
@@ -115,10 +116,14 @@ impl Drop for Waiting<'_> {
 async fn answer(State(this): State<FakeEmbeddings>, Json(request): Json<Value>) -> Response {
     let inner = &this.0;
     inner.requests.lock().push(request.clone());
-    let mut gate = inner.is_open.subscribe();
-    if !*gate.borrow() {
+    let passes = |held: &Option<String>| match held {
+        Some(held) => !texts(&request).any(|text| text.contains(held.as_str())),
+        None => true,
+    };
+    let mut held = inner.held.subscribe();
+    if !passes(&held.borrow_and_update()) {
         let waiting = Waiting::new(&inner.waiting);
-        let _ = gate.wait_for(|is_open| *is_open).await;
+        let _ = held.wait_for(passes).await;
         drop(waiting);
     }
     let fault = inner.faults.lock().pop_front().flatten();
