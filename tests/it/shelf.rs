@@ -62,12 +62,17 @@ impl Shelf {
 
     /// Kills the server, and starts another in its place, with these settings.
     pub async fn restart(&mut self, settings: &[(&str, &str)]) {
-        kill(self.server.pid(), Signal::SIGKILL).expect("it runs");
         let url = self.db.url.clone();
-        self.start_again(&url, settings).await;
+        self.restart_at(&url, settings).await;
     }
 
-    /// Starts another server in the place of one that dies, at this database URL.
+    /// Likewise at this database URL.
+    pub async fn restart_at(&mut self, url: &str, settings: &[(&str, &str)]) {
+        kill(self.server.pid(), Signal::SIGKILL).expect("it runs");
+        self.start_again(url, settings).await;
+    }
+
+    /// Starts another server in the place of one that was killed, at this database URL.
     pub async fn start_again(&mut self, url: &str, settings: &[(&str, &str)]) {
         self.server.wait().await;
         self.server = start(url, &self.model, &self.blobs, settings).await;
