@@ -22,6 +22,7 @@ mod file_search_runs;
 mod hostile_files;
 mod indexing;
 mod indexing_crash;
+mod indexing_races;
 mod isolation;
 mod lease;
 mod migrations;

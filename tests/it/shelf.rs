@@ -1,5 +1,6 @@
 //! A server that indexes files and searches them, with models that the test plays.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
@@ -77,6 +78,11 @@ impl Shelf {
         self.server.wait().await;
         self.server = start(url, &self.model, &self.blobs, settings).await;
         self.client = self.server.client();
+    }
+
+    /// Where the contents of files are.
+    pub fn blobs(&self) -> &Path {
+        self.blobs.path()
     }
 
     /// New files with these texts; their ids.
