@@ -15,22 +15,10 @@ const LENGTH: f64 = 0.75;
 /// Clarke and Büttcher, SIGIR 2009).
 const RANKS: f64 = 60.0;
 
-/// A lexeme in more than this share of the chunks tells nothing, as long as there are others.
-const COMMON: f64 = 0.15;
-
-/// The lexemes that tell chunks apart: the common ones only if there are no others.
-pub(super) fn telling(terms: Vec<Term>, totals: &Totals) -> Vec<Term> {
-    let most = (totals.chunks as f64 * COMMON).max(3.0);
-    let present = terms.into_iter().filter(|term| !term.chunks.is_empty());
-    let (rare, common): (Vec<Term>, Vec<Term>) =
-        present.partition(|term| term.chunks.len() as f64 <= most);
-    if rare.is_empty() { common } else { rare }
-}
-
 /// How much a lexeme tells (BM25's inverse document frequency).
 fn rarity(term: &Term, totals: &Totals) -> f64 {
     let chunks = totals.chunks.max(1) as f64;
-    let with = term.chunks.len() as f64;
+    let with = term.chunks as f64;
     (1.0 + (chunks - with + 0.5).max(0.0) / (with + 0.5)).ln()
 }
 
@@ -39,7 +27,7 @@ pub(super) fn likeliest(terms: &[Term], totals: &Totals, most: usize) -> Vec<i64
     let mut sums: HashMap<i64, f64> = HashMap::new();
     for term in terms {
         let rarity = rarity(term, totals);
-        for chunk in &term.chunks {
+        for chunk in term.ids.iter().flatten() {
             *sums.entry(*chunk).or_default() += rarity;
         }
     }
@@ -116,7 +104,8 @@ mod tests {
     fn term(lexeme: &str, chunks: i64) -> Term {
         Term {
             lexeme: lexeme.into(),
-            chunks: (0..chunks).collect(),
+            chunks,
+            ids: Some((0..chunks).collect()),
         }
     }
 
@@ -124,13 +113,6 @@ mod tests {
         chunks: 100,
         tokens: 10_000,
     };
-
-    #[test]
-    fn common_words_count_only_where_there_are_no_others() {
-        let terms = || vec![term("the", 90), term("wing", 5), term("never", 0)];
-        assert_eq!(telling(terms(), &TOTALS), terms()[1..2]);
-        assert_eq!(telling(terms()[..1].to_vec(), &TOTALS), terms()[..1]);
-    }
 
     #[test]
     fn chunks_with_the_rarest_words_are_likeliest() {

@@ -38,8 +38,10 @@ pub struct Totals {
 pub struct Term {
     /// The lexeme.
     pub lexeme: String,
-    /// Ids of chunks that have it, up to a limit.
-    pub chunks: Vec<i64>,
+    /// In how many chunks it is; at least in so many, if it is in very many.
+    pub chunks: i64,
+    /// Their ids, if they are not very many.
+    pub ids: Option<Vec<i64>>,
 }
 
 /// A chunk that has some of a query's words.
@@ -127,64 +129,54 @@ pub async fn scope(
     })
 }
 
-/// The lexemes of a text, without those that are known to be in very many chunks of the store
-/// unless there are only such.
-pub async fn lexemes(
+/// The lexemes of a text that are in the store, with the chunks that have them. A lexeme that more
+/// than `most` chunks have comes without, since it would cost much and tell little.
+pub async fn terms(
     conn: &mut PgConnection,
-    store: &VectorStoreId,
+    scope: &Scope,
     language: &str,
     text: &str,
-) -> Result<Vec<String>, StoreError> {
-    let lexemes: Vec<(String, bool)> = sqlx::query_as(
-        "select asked.lexeme, common.lexeme is not null
+    most: i64,
+) -> Result<Vec<Term>, StoreError> {
+    let mut terms: Vec<Term> = Vec::new();
+    let lexemes: Vec<(String, Option<i64>)> = sqlx::query_as(
+        "select asked.lexeme, common.chunks
          from unnest(to_tsvector($2::regconfig, $3)) as asked
          left join common_lexemes as common
              on vector_store_id = $1 and common.lexeme = asked.lexeme",
     )
-    .bind(store)
+    .bind(&scope.store)
     .bind(language)
     .bind(text)
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let all_common = lexemes.iter().all(|(_, is_common)| *is_common);
-    let kept = lexemes
-        .into_iter()
-        .filter(|(_, is_common)| all_common || !is_common);
-    Ok(kept.map(|(lexeme, _)| lexeme).collect())
-}
-
-/// The lexemes with the chunks that have them, at most so many of each.
-pub async fn with_each(
-    conn: &mut PgConnection,
-    scope: &Scope,
-    lexemes: Vec<String>,
-    most: i64,
-) -> Result<Vec<Term>, StoreError> {
-    if lexemes.is_empty() {
-        return Ok(Vec::new());
-    }
     // A part for each, so that each is planned by how rare it is.
     let mut query = QueryBuilder::new("");
-    for (n, lexeme) in (0..).zip(&lexemes) {
-        query
-            .push(if n > 0 { " union all " } else { "" })
-            .push(format!("select {n}, array("));
-        with_words(&mut query, scope, &quoted(lexeme), most);
-        query.push(")");
-    }
-    let found: Vec<(i32, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
-    let mut terms: Vec<Term> = lexemes
-        .into_iter()
-        .map(|lexeme| Term {
+    let mut parts = 0;
+    for (lexeme, common) in lexemes {
+        if common.is_none() {
+            let (n, between) = (terms.len(), if parts > 0 { " union all " } else { "" });
+            query.push(format!("{between}select {n}::bigint, array("));
+            with_words(&mut query, scope, &quoted(&lexeme), most + 1);
+            query.push(")");
+            parts += 1;
+        }
+        terms.push(Term {
             lexeme,
-            chunks: Vec::new(),
-        })
-        .collect();
-    for (n, chunks) in found {
-        if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
-            term.chunks = chunks;
+            chunks: common.unwrap_or(0),
+            ids: None,
+        });
+    }
+    if parts > 0 {
+        let found: Vec<(i64, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
+        for (n, ids) in found {
+            if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
+                term.chunks = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+                term.ids = (term.chunks <= most).then_some(ids);
+            }
         }
     }
+    terms.retain(|term| term.chunks > 0);
     Ok(terms)
 }
 
