@@ -150,9 +150,8 @@ impl Retrieval {
         }
         let mut order = rank::fuse(&lists);
         order.truncate(CANDIDATES);
-        let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
         let vector = vectors.first().map(Vec::as_slice);
-        let mut found = chunks::found(&mut tx, &order, &lexemes, vector).await?;
+        let mut found = chunks::found(&mut tx, &order, vector).await?;
         tx.commit().await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
@@ -174,21 +173,20 @@ async fn by_words(
     scope: &Scope,
     terms: &[Term],
 ) -> Result<Vec<i64>, StoreError> {
-    let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
     let candidates = if terms.iter().any(|term| term.ids.is_some()) {
         rank::likeliest(terms, &scope.totals, MATCHES)
     } else if terms.is_empty() {
         Vec::new()
     } else {
         // Words that are everywhere tell something together, if at all.
+        let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
         chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?
     };
-    let matches = chunks::frequencies(conn, &candidates, &lexemes).await?;
+    let matches = chunks::matches(conn, &candidates).await?;
     let mut scored: Vec<(i64, f64)> = matches
         .iter()
         .map(|chunk| {
-            let words = &chunk.frequencies.0;
-            let score = rank::bm25(terms, &scope.totals, chunk.tokens, words);
+            let score = rank::bm25(terms, &scope.totals, chunk.tokens, &chunk.lexemes);
             (chunk.id, score)
         })
         .collect();

@@ -1,8 +1,6 @@
 //! Tables `chunks` and `chunk_embeddings`: what searches find. Only chunks of files that are
 //! completely indexed are found.
 
-use std::collections::HashMap;
-
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
@@ -51,8 +49,31 @@ pub struct Match {
     pub id: i64,
     /// Its length in tokens.
     pub tokens: i32,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+/// The lexemes of a chunk as PostgreSQL sends a `tsvector`.
+///
+/// That is their number, then each with a zero byte, the number of its positions, and these, big
+/// endian. PostgreSQL itself takes ten times as long to count them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Lexemes(Vec<u8>);
+
+impl Lexemes {
+    /// Each lexeme with how often it is in the chunk.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        let mut rest = self.0.get(4..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let lexeme = rest.get(..end)?;
+            let count = rest.get(end + 1..end + 3)?;
+            let count = u16::from_be_bytes([count[0], count[1]]);
+            rest = rest.get(end + 3 + 2 * usize::from(count)..)?;
+            Some((lexeme, count.into()))
+        })
+    }
 }
 
 /// A chunk as searches show it.
@@ -76,8 +97,22 @@ pub struct Found {
     pub tokens: i32,
     /// Cosine of the angle to the query's vector, if there are vectors.
     pub similarity: Option<f64>,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+#[cfg(test)]
+impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
+    fn from_iter<T: IntoIterator<Item = (&'a str, u16)>>(lexemes: T) -> Self {
+        let mut sent = vec![0; 4];
+        for (lexeme, often) in lexemes {
+            sent.extend_from_slice(lexeme.as_bytes());
+            sent.push(0);
+            sent.extend_from_slice(&often.to_be_bytes());
+            sent.extend(vec![0; 2 * usize::from(often)]);
+        }
+        Self(sent)
+    }
 }
 
 /// Prepares a transaction for searching: plans are made for the store at hand, since what is right
@@ -217,38 +252,34 @@ pub async fn nearest(
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// How often each lexeme is in these chunks.
-pub async fn frequencies(
-    conn: &mut PgConnection,
-    ids: &[i64],
-    lexemes: &[&str],
-) -> Result<Vec<Match>, StoreError> {
-    let mut query = QueryBuilder::new("select c.id, c.tokens, ");
-    count(&mut query, lexemes);
-    query.push(" from chunks as c where c.id = any(");
-    query.push_bind(ids.to_vec()).push(")");
-    Ok(query.build_query_as().fetch_all(conn).await?)
+/// The words of these chunks.
+pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>, StoreError> {
+    let matches = sqlx::query_as(
+        "select id, tokens, tsvectorsend(lexemes) as lexemes from chunks where id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(matches)
 }
 
 /// What these chunks are.
 pub async fn found(
     conn: &mut PgConnection,
     ids: &[i64],
-    lexemes: &[&str],
     vector: Option<&[f32]>,
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::new(
         "select c.id, f.file_id, files.filename, f.attributes, c.page, c.heading, c.content,
-                c.tokens, ",
+                c.tokens, tsvectorsend(c.lexemes) as lexemes, ",
     );
     match vector {
         Some(vector) => query
             .push("1 - (e.embedding <=> ")
             .push_bind(vector_text(vector))
-            .push("::halfvec) as similarity, "),
-        None => query.push("null::double precision as similarity, "),
+            .push("::halfvec) as similarity"),
+        None => query.push("null::double precision as similarity"),
     };
-    count(&mut query, lexemes);
     query.push(
         " from chunks as c
           join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'
@@ -285,19 +316,24 @@ fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     };
 }
 
-/// Adds how often each lexeme is in `c.lexemes`.
-fn count(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
-    let lexemes: Vec<String> = lexemes.iter().map(|lexeme| (*lexeme).to_owned()).collect();
-    query
-        .push(
-            "coalesce((select jsonb_object_agg(t.lexeme, cardinality(t.positions))
-                       from unnest(c.lexemes) as t where t.lexeme = any(",
-        )
-        .push_bind(lexemes)
-        .push(")), '{}') as frequencies");
-}
-
 /// A lexeme as a query.
 fn quoted(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_as_postgresql_sends_them() {
+        // tsvectorsend(to_tsvector('simple', 'the wing and the body'))
+        let sent = b"\0\0\0\x04and\0\0\x01\0\x03body\0\0\x01\0\x05the\0\0\x02\0\x01\0\x04wing\0\0\x01\0\x02";
+        let lexemes = Lexemes(sent.to_vec());
+        let counts: Vec<(&[u8], u32)> = lexemes.iter().collect();
+        let expected: [(&[u8], u32); 4] = [(b"and", 1), (b"body", 1), (b"the", 2), (b"wing", 1)];
+        assert_eq!(counts, expected);
+        assert_eq!(Lexemes(sent[..9].to_vec()).iter().count(), 0);
+        assert_eq!(Lexemes::default().iter().count(), 0);
+    }
 }
