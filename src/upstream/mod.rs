@@ -120,6 +120,7 @@ struct Answer {
 enum Endpoint {
     Chat,
     Embeddings,
+    Rerank,
 }
 
 impl Endpoint {
@@ -127,6 +128,7 @@ impl Endpoint {
         match self {
             Self::Chat => "chat/completions",
             Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
         }
     }
 }
@@ -304,6 +306,14 @@ impl Upstreams {
     pub async fn own_embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
         let is_error = |status: StatusCode| !status.is_success();
         self.pass(Endpoint::Embeddings, body, is_error).await
+    }
+
+    /// Asks the routed model to put texts in order by how well they answer a query.
+    ///
+    /// # Errors
+    /// As for [`Self::chat`].
+    pub async fn rerank(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Rerank, body).await
     }
 
     /// Asks every upstream whether it is there.
