@@ -314,6 +314,16 @@ pub struct Config {
         global = true
     )]
     pub embedding_model: EmbeddingModel,
+    /// A library of PDFium, which everybody may read, to read PDF files with; absent: the parser that
+    /// is built in
+    #[arg(
+        long,
+        env = "ASSISTD_PDFIUM",
+        value_name = "FILE",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub pdfium: Option<PathBuf>,
     /// The name of a model of an upstream that puts search results in order (`/rerank`); absent: none
     #[arg(
         long,

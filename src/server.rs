@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
+use documents::child::Reader;
 use embedder::Embedder;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -24,7 +25,7 @@ use crate::config::Config;
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
-use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Reranker, Retrieval};
+use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
@@ -115,9 +116,10 @@ pub async fn serve(
         blobs: blobs.clone(),
         embeddings,
         language: LANGUAGE,
-        extractor: Extractor {
+        reader: Reader {
             program: std::env::current_exe()?,
-            arguments: &[EXTRACT],
+            arguments: vec![EXTRACT.to_owned()],
+            pdfium: config.pdfium.clone(),
         },
         owner: ids::hex32(),
         lease: config.lease,

@@ -2,10 +2,10 @@
 //! worker if this one dies. What is stored already is not done again.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use documents::child::Reader;
 use documents::chunk::{Chunk, Encoded, Strategy};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
@@ -63,7 +63,7 @@ pub struct IndexerDeps {
     /// A text search configuration of PostgreSQL.
     pub language: &'static str,
     /// Reads documents in a process of its own.
-    pub extractor: Extractor,
+    pub reader: Reader,
     /// Names this process.
     pub owner: String,
     /// How long a file is this process's without a sign of life.
@@ -73,15 +73,6 @@ pub struct IndexerDeps {
     /// The memory that an index of a large store may be built in, in bytes; `None` leaves it to the
     /// database.
     pub build_memory: Option<u64>,
-}
-
-/// The program that reads documents, and its arguments.
-#[derive(Debug, Clone)]
-pub struct Extractor {
-    /// The program.
-    pub program: PathBuf,
-    /// What makes it read a document.
-    pub arguments: &'static [&'static str],
 }
 
 /// The indexing of this process.
@@ -374,12 +365,10 @@ async fn hash(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> 
 
 async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Unindexed> {
     let contents = open(deps, job).await?.map_err(io::Error::other);
-    let Extractor { program, arguments } = &deps.extractor;
     let limits = documents::child::Limits::default();
-    let reader = StreamReader::new(contents);
-    let name = &job.filename;
+    let contents = StreamReader::new(contents);
     let permit = busy(deps).await?;
-    let read = documents::child::run(program, arguments, name, reader, &limits).await;
+    let read = deps.reader.read(&job.filename, contents, &limits).await;
     drop(permit);
     read.map_err(|error| match &error {
         ExtractError::Internal(reason) => {
