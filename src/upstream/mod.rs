@@ -313,7 +313,7 @@ impl Upstreams {
     /// # Errors
     /// As for [`Self::chat`].
     pub async fn rerank(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        self.pass(Endpoint::Rerank, body).await
+        self.pass(Endpoint::Rerank, body, is_about_our_key).await
     }
 
     /// Asks every upstream whether it is there.
