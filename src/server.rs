@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use embedder::Embedder;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
@@ -24,7 +23,7 @@ use crate::config::Config;
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
-use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Reranker, Retrieval};
+use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Local, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
@@ -260,30 +259,30 @@ fn sandbox_socket(data_dir: &Path) -> PathBuf {
 
 /// The models that make vectors: the one that is set, or the one that set-up has installed.
 fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
-    let local = |folder: &Path| Embedder::open(folder).map_err(ServeError::Embedder);
-    Ok(match &config.embedding_model {
-        config::EmbeddingModel::Off => Embeddings::new(None, None, upstreams),
-        config::EmbeddingModel::Folder(folder) => {
-            let model = Some(embedder::MODEL.to_owned());
-            Embeddings::new(model, Some(local(folder)?), upstreams)
-        }
+    let here = || Some(embedder::MODEL.to_owned());
+    let open = |folder: &Path| Local::open(folder).map_err(ServeError::Embedder);
+    // Stores that have the installed model keep it under any other.
+    let installed = installed_model();
+    let spare = installed.clone().map(Local::new);
+    let (default, local) = match &config.embedding_model {
+        config::EmbeddingModel::Off => (None, spare),
+        config::EmbeddingModel::Folder(folder) => (here(), Some(open(folder)?)),
         config::EmbeddingModel::Upstream(name) => {
-            Embeddings::new(Some(name.clone()), None, upstreams)
+            let spare = spare.filter(|_| name != embedder::MODEL);
+            (Some(name.clone()), spare)
         }
-        config::EmbeddingModel::Installed => match installed_model() {
-            Some(folder) => {
-                let model = Some(embedder::MODEL.to_owned());
-                Embeddings::new(model, Some(local(&folder)?), upstreams)
-            }
+        config::EmbeddingModel::Installed => match installed {
+            Some(folder) => (here(), Some(open(&folder)?)),
             None => {
                 tracing::warn!(
                     "no embedding model is installed, so vector stores are searched by words \
                      alone; `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
                 );
-                Embeddings::new(None, None, upstreams)
+                (None, None)
             }
         },
-    })
+    };
+    Ok(Embeddings::new(default, local, upstreams))
 }
 
 /// A quarter of the memory that this process may use, in bytes; `None` if the system does not say.

@@ -1,13 +1,14 @@
 //! Vectors of texts, from the model of this machine or from an upstream.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedder::Embedder;
+use embedder::{Embedder, OpenError};
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::sleep;
 
 use crate::upstream::{Passthrough, UpstreamError, Upstreams};
@@ -45,21 +46,61 @@ pub enum EmbedError {
     },
 }
 
+/// A model of this machine. Cheap to clone.
+#[derive(Clone)]
+pub struct Local {
+    folder: PathBuf,
+    loaded: Arc<OnceCell<Arc<Embedder>>>,
+}
+
+impl Local {
+    /// The model in this folder, loaded when it is first needed.
+    pub fn new(folder: PathBuf) -> Self {
+        let loaded = Arc::default();
+        Self { folder, loaded }
+    }
+
+    /// The model in this folder, loaded now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let loaded = OnceCell::new_with(Some(Arc::new(Embedder::open(folder)?)));
+        Ok(Self {
+            folder: folder.to_owned(),
+            loaded: Arc::new(loaded),
+        })
+    }
+
+    async fn get(&self) -> Result<Arc<Embedder>, String> {
+        let load = async || {
+            let folder = self.folder.clone();
+            match tokio::task::spawn_blocking(move || Embedder::open(&folder)).await {
+                Ok(Ok(embedder)) => Ok(Arc::new(embedder)),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(panic) => Err(panic.to_string()),
+            }
+        };
+        self.loaded.get_or_try_init(load).await.cloned()
+    }
+}
+
 /// The models that make vectors. Cheap to clone.
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
-    local: Option<Arc<Embedder>>,
+    local: Option<Local>,
     upstreams: Upstreams,
 }
 
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
-    /// `local` is a model of this machine, which needs no upstream.
-    pub fn new(default: Option<String>, local: Option<Embedder>, upstreams: Upstreams) -> Self {
+    /// `local` makes the vectors of stores that have its model, whatever the default is; without
+    /// it an upstream is asked for them.
+    pub fn new(default: Option<String>, local: Option<Local>, upstreams: Upstreams) -> Self {
         Self {
             default,
-            local: local.map(Arc::new),
+            local,
             upstreams,
         }
     }
@@ -104,7 +145,12 @@ impl Embeddings {
         texts: &[&str],
         urgency: Urgency,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
-        if let Some(local) = self.local.clone().filter(|_| self.is_local(model)) {
+        if let Some(local) = self.local.as_ref().filter(|_| self.is_local(model)) {
+            let loaded = local.get().await;
+            let local = loaded.map_err(|reason| EmbedError::Unavailable {
+                model: model.to_owned(),
+                reason,
+            })?;
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
             let made = match urgency {
                 Urgency::Waited => tokio::task::spawn_blocking(move || local.embed(&texts))

@@ -7,7 +7,7 @@ mod rank;
 mod rerank;
 mod search;
 
-pub use embeddings::{EmbedError, Embeddings};
+pub use embeddings::{EmbedError, Embeddings, Local};
 pub use ingest::{Extractor, Indexer, IndexerDeps};
 pub use rerank::Reranker;
 pub use search::{Ask, Hit, Retrieval, SearchError, rewrite};
