@@ -265,30 +265,29 @@ fn sandbox_socket(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// If the folder that is set has no model.
 pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
-    let local = |folder| {
-        let model = Some(embedder::MODEL.to_owned());
-        Embeddings::new(model, Some(folder), upstreams.clone())
-    };
-    Ok(match &config.embedding_model {
-        config::EmbeddingModel::Off => Embeddings::new(None, None, upstreams),
+    let here = Some(embedder::MODEL.to_owned());
+    // Stores that have the installed model keep it under any other default.
+    let installed = installed_model();
+    let (default, local) = match &config.embedding_model {
+        config::EmbeddingModel::Off => (None, installed),
         config::EmbeddingModel::Folder(folder) => {
             Embedder::open(folder).map_err(ServeError::Embedder)?;
-            local(folder.clone())
+            (here, Some(folder.clone()))
         }
         config::EmbeddingModel::Upstream(name) => {
-            Embeddings::new(Some(name.clone()), None, upstreams)
+            let installed = installed.filter(|_| name != embedder::MODEL);
+            (Some(name.clone()), installed)
         }
-        config::EmbeddingModel::Installed => match installed_model() {
-            Some(folder) => local(folder),
-            None => {
-                tracing::warn!(
-                    "no embedding model is installed, so vector stores are searched by words \
-                     alone; `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
-                );
-                Embeddings::new(None, None, upstreams)
-            }
-        },
-    })
+        config::EmbeddingModel::Installed if installed.is_some() => (here, installed),
+        config::EmbeddingModel::Installed => {
+            tracing::warn!(
+                "no embedding model is installed, so vector stores are searched by words alone; \
+                 `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
+            );
+            (None, None)
+        }
+    };
+    Ok(Embeddings::new(default, local, upstreams))
 }
 
 /// A quarter of the memory that this process may use, in bytes; `None` if the system does not say.

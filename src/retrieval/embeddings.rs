@@ -75,7 +75,8 @@ impl Local {
 
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
-    /// `local` is the folder of a model of this machine, which needs no upstream.
+    /// `local` is the folder of a model of this machine: it makes the vectors of stores that have
+    /// that model, whatever the default is; without it an upstream is asked for them.
     pub fn new(default: Option<String>, local: Option<PathBuf>, upstreams: Upstreams) -> Self {
         let local = local.map(|folder| Local {
             folder,

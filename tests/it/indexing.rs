@@ -260,3 +260,34 @@ async fn without_a_model_words_find_what_they_can() {
         assert_eq!(shelf.names(&store, query).await[0], name);
     }
 }
+
+#[tokio::test]
+async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
+    let mut shelf = Shelf::set_with(&[]).await;
+    let texts = [
+        ("storm.txt", "A gale from the north-west."),
+        ("cook.txt", "Potatoes with butter and dill."),
+    ];
+    let files = shelf.files(&texts).await;
+    let store = shelf.store(&files).await;
+    assert_eq!(
+        lengths(&shelf, &store).await,
+        [384],
+        "`make setup` installs it"
+    );
+    // No word in common: the meaning alone finds it.
+    let question = "heavy weather with strong wind";
+    assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
+    for default in [MODEL, ("ASSISTD_EMBEDDING_MODEL", "off")] {
+        shelf.restart(&[default]).await;
+        assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
+        let dish = id(&shelf.client.upload("fish.txt", "Cod in mustard.").await);
+        let path = format!("/vector_stores/{store}/files");
+        shelf.client.post(&path, json!({"file_id": dish})).await;
+        shelf.through(&store).await;
+        assert_eq!(lengths(&shelf, &store).await, [384], "{default:?}");
+        let path = format!("/files/{dish}");
+        shelf.delete(&path).await;
+    }
+    assert_eq!(shelf.model.embeddings.asked(), [], "nobody else was asked");
+}

@@ -159,9 +159,8 @@ async fn replicas_share_the_work_and_one_that_stops_gives_its_part_back() {
     shelf.verify_chunks(true).await;
     let embedded = shelf.model.embeddings.asked();
     let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
-    // What the one that stopped had in hand may have been embedded twice.
-    let in_hand = std::thread::available_parallelism().map_or(1, usize::from);
-    assert!((200..=200 + in_hand).contains(&embedded), "{embedded}");
+    // What the one that stopped had in hand, 16 files at most, may have been embedded twice.
+    assert!((200..=216).contains(&embedded), "{embedded}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -282,3 +282,23 @@ async fn a_search_without_a_vector_says_why() {
     assert!(message.contains("The vectors are out."), "{message}");
     assert_eq!(shelf.names(&store, "lock").await, ["a.txt"]);
 }
+
+#[tokio::test]
+async fn queries_that_ask_nothing_are_refused() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
+    shelf.model.embeddings.take();
+    let path = format!("/vector_stores/{store}/search");
+    for query in [json!(""), json!(" \n"), json!(["lock", ""]), json!([])] {
+        let body = json!({"query": query});
+        let reply = shelf.client.send(Method::POST, &path, Some(&body)).await;
+        let reply = reply.expect("the server answers");
+        assert_eq!(reply.status, 400, "{query}: {reply:?}");
+        assert_eq!(reply.body["error"]["param"], "query", "{query}: {reply:?}");
+    }
+    assert_eq!(shelf.model.embeddings.asked(), [], "no model was asked");
+    // What has no word of its own, or only such that are everywhere, is a query.
+    for query in ["?!", "the of and"] {
+        assert_eq!(shelf.names(&store, query).await, ["a.txt"]);
+    }
+}
