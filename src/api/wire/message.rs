@@ -111,6 +111,9 @@ pub struct AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct FileObject<'a> {
     file_id: &'a str,
+    /// Nothing, and in events about citations only, as the hosted service had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quote: Option<&'static str>,
 }
 
 impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
@@ -121,6 +124,7 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
         };
         let file = |file: &'a FileId| FileObject {
             file_id: file.as_str(),
+            quote: None,
         };
         Self {
             r#type,
@@ -130,6 +134,16 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
             file_path: file_path.map(file),
             file_citation: file_citation.map(file),
         }
+    }
+}
+
+impl AnnotationObject<'_> {
+    /// As it is in the event that adds it.
+    pub fn in_delta(mut self) -> Self {
+        if let Some(cited) = &mut self.file_citation {
+            cited.quote = Some("");
+        }
+        self
     }
 }
 
