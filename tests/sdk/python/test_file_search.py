@@ -151,7 +151,7 @@ async def test_contents_of_results_come_only_when_they_are_asked_for(client, lib
     assert begun.delta.step_details.tool_calls[0].file_search["results"] == []
     streamed = step.step_details.tool_calls[0].file_search.results
     assert streamed[0].file_name == "errors.txt" and "on fire" in streamed[0].content[0].text
-    run = events[-2].data
+    run = events[-1].data
     at = {"run_id": run.id, "thread_id": run.thread_id}
     step_id, (listed,) = await searches(client, run, include=CONTENT)
     assert [result.to_dict() for result in listed.results] == [result.to_dict() for result in streamed]
