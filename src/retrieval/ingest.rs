@@ -9,9 +9,11 @@ use std::time::Duration;
 use documents::chunk::{Chunk, Encoded, Strategy};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
+use metrics::histogram;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +22,7 @@ use tracing::Instrument;
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
+use crate::retrieval::large::Caretaker;
 use crate::store::StoreError;
 use crate::store::vector_store_jobs::{self as jobs, IndexJob, NewChunk};
 
@@ -32,8 +35,15 @@ const RENEWALS: u32 = 4;
 /// Chunks that are embedded and stored at a time: what a crash costs at most.
 const BATCH: usize = 64;
 
-/// How often a file is tried that fails for reasons that may pass.
-const TRIES: i32 = 5;
+/// How many files are worked on at a time. Most of them wait for a model server, or for their turn.
+const FILES: usize = 16;
+
+/// How often a file is tried that fails for reasons that may pass: for some ten minutes, so that a
+/// model server can be started anew.
+const TRIES: i32 = 10;
+
+/// How often a file is begun, whatever stopped it: one that ends the server must not do so for ever.
+const ATTEMPTS: i32 = 40;
 
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
@@ -58,8 +68,11 @@ pub struct IndexerDeps {
     pub owner: String,
     /// How long a file is this process's without a sign of life.
     pub lease: Duration,
-    /// How many files are worked on at a time.
-    pub parallel: usize,
+    /// Permits for what keeps a processor busy, reading documents above all: one a processor.
+    pub processors: Arc<Semaphore>,
+    /// The memory that an index of a large store may be built in, in bytes; `None` leaves it to the
+    /// database.
+    pub build_memory: Option<u64>,
 }
 
 /// The program that reads documents, and its arguments.
@@ -123,6 +136,12 @@ impl Indexer {
     pub fn start(deps: IndexerDeps, hint: Arc<Notify>) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let caretaker = Caretaker {
+            pool: deps.pool.clone(),
+            build_memory: deps.build_memory,
+            embeddings: deps.embeddings.clone(),
+        };
+        tasks.spawn(caretaker.run(stop.clone()));
         tasks.spawn(take(deps.clone(), hint, tasks.clone(), stop.clone()));
         tasks.spawn(keep_leases(deps.clone(), stop.clone()));
         tasks.spawn(sweep(deps, stop.clone()));
@@ -144,7 +163,7 @@ impl Indexer {
 
 /// Claims due files until told to stop.
 async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(deps.parallel));
+    let slots = Arc::new(Semaphore::new(FILES));
     loop {
         let Some(Ok(slot)) = stop
             .run_until_cancelled(slots.clone().acquire_owned())
@@ -214,6 +233,7 @@ async fn work(
     slot: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
+    let begin = Instant::now();
     let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
         Some(outcome) => outcome,
         None => {
@@ -222,12 +242,16 @@ async fn work(
         }
     };
     drop(slot);
-    match outcome {
-        Ok(sha256) => settle(jobs::complete(&deps.pool, &job, &sha256).await),
-        Err(Unindexed::Lost) => {}
+    let label = match outcome {
+        Ok(sha256) => {
+            settle(jobs::complete(&deps.pool, &job, &sha256).await);
+            "completed"
+        }
+        Err(Unindexed::Lost) => "lost",
         Err(Unindexed::Failed(error)) => {
             tracing::info!("a file cannot be indexed: {}", error.message);
             settle(jobs::fail(&deps.pool, &job, &error).await);
+            "failed"
         }
         Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
             tracing::warn!(
@@ -236,6 +260,7 @@ async fn work(
             );
             let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
             settle(jobs::give_back(&deps.pool, &job, pause, true).await);
+            "retried"
         }
         Err(Unindexed::Later(reason)) => {
             tracing::warn!(
@@ -245,8 +270,10 @@ async fn work(
             let message = format!("The file could not be indexed: {reason}");
             let code = IndexErrorCode::ServerError;
             settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
+            "failed"
         }
-    }
+    };
+    histogram!("assistd_indexing_seconds", "outcome" => label).record(begin.elapsed());
 }
 
 /// What could not be written is done again when the lease has run out.
@@ -258,8 +285,15 @@ fn settle(written: Result<(), StoreError>) {
 
 /// Reads, cuts, embeds and stores a file; the hash of its contents.
 async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
+    if job.attempt > ATTEMPTS {
+        return Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            format!("The file was begun {ATTEMPTS} times, and each time the server stopped."),
+        ));
+    }
     let sha256 = hash(deps, job).await?;
-    if jobs::copy_chunks(&deps.pool, job, &sha256).await? {
+    let model = deps.embeddings.default_model();
+    if jobs::copy_chunks(&deps.pool, job, &sha256, model).await? {
         return Ok(sha256);
     }
     let sections = read(deps, job).await?;
@@ -303,14 +337,23 @@ async fn embed(
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let settled = jobs::model_of(&deps.pool, &job.vector_store_id).await?;
-    let Some(model) = settled.as_deref().or(deps.embeddings.default_model()) else {
+    let of_store = settled.as_ref().map(|(model, _)| model.as_str());
+    let Some(model) = of_store.or(deps.embeddings.default_model()) else {
         return Ok(None);
     };
-    let vectors = deps.embeddings.embed(model, &texts).await?;
+    let permit = match deps.embeddings.is_local(model) {
+        true => Some(busy(deps).await?),
+        false => None,
+    };
+    let vectors = deps.embeddings.embed_passages(model, &texts).await?;
+    drop(permit);
     let dimensions = vectors.first().map_or(0, Vec::len);
     let dimensions = i32::try_from(dimensions).unwrap_or(i32::MAX);
-    let settled = jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?;
-    match settled {
+    let of_store = match &settled {
+        None => jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?,
+        Some(settled) => Some(settled.clone()),
+    };
+    match of_store {
         Some((of_store, wanted)) if of_store == model && wanted == dimensions => Ok(Some(vectors)),
         Some((of_store, wanted)) => Err(Unindexed::Later(format!(
             "the vector store has vectors of {of_store} with {wanted} numbers, and {model} makes \
@@ -335,13 +378,20 @@ async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Uninde
     let limits = documents::child::Limits::default();
     let reader = StreamReader::new(contents);
     let name = &job.filename;
+    let permit = busy(deps).await?;
     let read = documents::child::run(program, arguments, name, reader, &limits).await;
+    drop(permit);
     read.map_err(|error| match &error {
         ExtractError::Internal(reason) => {
             Unindexed::Later(format!("the process that reads documents {reason}"))
         }
         _ => Unindexed::failed(code(error.code()), error.message()),
     })
+}
+
+async fn busy(deps: &IndexerDeps) -> Result<OwnedSemaphorePermit, Unindexed> {
+    let permit = deps.processors.clone().acquire_owned().await;
+    permit.map_err(|closed| Unindexed::Later(closed.to_string()))
 }
 
 fn code(code: ErrorCode) -> IndexErrorCode {
@@ -377,7 +427,11 @@ type Contents = futures::stream::BoxStream<'static, Result<bytes::Bytes, BlobErr
 async fn open(deps: &IndexerDeps, job: &IndexJob) -> Result<Contents, Unindexed> {
     match deps.blobs.get(job.file_id.as_str(), None).await {
         Ok(contents) => Ok(contents.stream),
-        Err(BlobError::Missing { .. }) => Err(Unindexed::Lost),
+        // Deleted just now, or lost: in the first case there is nobody to tell.
+        Err(BlobError::Missing { .. }) => Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            "The file's contents are missing. Upload it again.",
+        )),
         Err(error) => Err(later(error)),
     }
 }

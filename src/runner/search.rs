@@ -8,7 +8,7 @@ use crate::domain::ids::VectorStoreId;
 use crate::domain::run::{RunError, RunErrorCode};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{SearchCall, SearchResult, ToolCall, ToolCallBody};
-use crate::domain::vector_store::{VectorStore, VectorStoreStatus};
+use crate::domain::vector_store::{SearchableStore, VectorStoreStatus, Weights};
 use crate::retrieval::{Ask, Hit, SearchError};
 use crate::runner::annotate::Passages;
 use crate::runner::drive::{Driver, Halt};
@@ -130,13 +130,23 @@ impl Driver {
             return Err(Halt::internal(&"a call that is no search"));
         };
         let queries = file_search::queries(&call.arguments);
-        let limit = Settings::of(&self.run.config).map_or(0, |settings| settings.results);
+        let settings = Settings::of(&self.run.config);
+        let limit = settings.as_ref().map_or(0, |settings| settings.results);
         let ask = Ask {
             queries: &queries,
             filter: None,
             limit,
             threshold: call.score_threshold,
+            weights: settings
+                .as_ref()
+                .map_or_else(Weights::default, |settings| settings.weights),
+            rerank: true,
         };
+        let most = settings.map_or(0, |settings| settings.tokens);
+        // Half of what a small model can read is left for the conversation.
+        let tokens = self
+            .prompt_budget()?
+            .map_or(most, |budget| most.min(budget / 2));
         let stores = self.library.as_ref().map(|library| library.stores.clone());
         let mut hits: Vec<Hit> = Vec::new();
         for id in stores.unwrap_or_default() {
@@ -148,6 +158,7 @@ impl Driver {
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score));
         hits.truncate(limit);
+        hits.truncate(that_fit(&hits, tokens));
         call.results = Some(hits.into_iter().map(result).collect());
         if let Some(library) = &mut self.library {
             library.add(call);
@@ -156,7 +167,7 @@ impl Driver {
     }
 
     /// The store, unless it was deleted. One that has expired fails the run.
-    async fn searchable(&self, id: &VectorStoreId) -> Result<Option<VectorStore>, Halt> {
+    async fn searchable(&self, id: &VectorStoreId) -> Result<Option<SearchableStore>, Halt> {
         let pool = &self.engine.deps.pool;
         let store = store::vector_stores::use_now(pool, &self.run.project, id).await?;
         match store {
@@ -167,6 +178,16 @@ impl Driver {
             store => Ok(store),
         }
     }
+}
+
+/// How many of the hits, from the best on, have so many tokens together; one at least.
+fn that_fit(hits: &[Hit], tokens: u32) -> usize {
+    let mut left = i64::from(tokens);
+    let fitting = hits.iter().take_while(|hit| {
+        left -= i64::from(hit.found.tokens);
+        left >= 0
+    });
+    fitting.count().max(1)
 }
 
 fn result(hit: Hit) -> SearchResult {

@@ -1,8 +1,6 @@
 //! Tables `chunks` and `chunk_embeddings`: what searches find. Only chunks of files that are
 //! completely indexed are found.
 
-use std::collections::HashMap;
-
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
@@ -12,35 +10,36 @@ use crate::store::StoreError;
 use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
 
-/// Stores with more chunks than this may have an index for vectors; others are compared one by one,
-/// which is as fast and misses nothing.
-pub const INDEXED_FROM: i64 = 20_000;
-
 /// Where to search: one store, or what a filter leaves of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The store.
-    pub store: &'a VectorStoreId,
-    /// Restricts it to files by their attributes.
-    pub filter: Option<&'a Filter>,
+#[derive(Debug, Clone)]
+pub struct Scope {
+    store: VectorStoreId,
+    /// With a filter, its files.
+    files: Option<Vec<i64>>,
+    /// Without one, files that have chunks and are not (or no more) indexed completely: few.
+    unfinished: Vec<i64>,
+    /// How much there is.
+    pub totals: Totals,
 }
 
-/// A lexeme of a query, and in how many chunks of the store it is.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Term {
-    /// The lexeme.
-    pub lexeme: String,
-    /// Chunks that have it.
-    pub chunks: i64,
-}
-
-/// How much is in a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+/// How much there is to be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     /// Chunks.
     pub chunks: i64,
     /// Their tokens.
     pub tokens: i64,
+}
+
+/// A lexeme of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The lexeme.
+    pub lexeme: String,
+    /// In how many chunks it is; at least in so many, if it is in very many.
+    pub chunks: i64,
+    /// Their ids, if they are not very many.
+    pub ids: Option<Vec<i64>>,
 }
 
 /// A chunk that has some of a query's words.
@@ -50,8 +49,31 @@ pub struct Match {
     pub id: i64,
     /// Its length in tokens.
     pub tokens: i32,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+/// The lexemes of a chunk as PostgreSQL sends a `tsvector`.
+///
+/// That is their number, then each with a zero byte, the number of its positions, and these, big
+/// endian. PostgreSQL itself takes ten times as long to count them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Lexemes(Vec<u8>);
+
+impl Lexemes {
+    /// Each lexeme with how often it is in the chunk.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        let mut rest = self.0.get(4..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let lexeme = rest.get(..end)?;
+            let count = rest.get(end + 1..end + 3)?;
+            let count = u16::from_be_bytes([count[0], count[1]]);
+            rest = rest.get(end + 3 + 2 * usize::from(count)..)?;
+            Some((lexeme, count.into()))
+        })
+    }
 }
 
 /// A chunk as searches show it.
@@ -75,141 +97,192 @@ pub struct Found {
     pub tokens: i32,
     /// Cosine of the angle to the query's vector, if there are vectors.
     pub similarity: Option<f64>,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+#[cfg(test)]
+impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
+    fn from_iter<T: IntoIterator<Item = (&'a str, u16)>>(lexemes: T) -> Self {
+        let mut sent = vec![0; 4];
+        for (lexeme, often) in lexemes {
+            sent.extend_from_slice(lexeme.as_bytes());
+            sent.push(0);
+            sent.extend_from_slice(&often.to_be_bytes());
+            sent.extend(vec![0; 2 * usize::from(often)]);
+        }
+        Self(sent)
+    }
 }
 
 /// Prepares a transaction for searching: plans are made for the store at hand, since what is right
-/// for a large one is not for a small one, and text is found by its index.
+/// for a large one is not for a small one, and nothing is ever looked for in all stores.
 pub async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
-    for setting in [
-        "set local plan_cache_mode = force_custom_plan",
-        "set local enable_seqscan = off",
-        "set local hnsw.ef_search = 100",
-        "set local hnsw.iterative_scan = strict_order",
-        "set local jit = off",
-    ] {
-        sqlx::query(setting).execute(&mut *conn).await?;
-    }
+    sqlx::raw_sql(
+        "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off;
+         set local jit = off; set local hnsw.ef_search = 100;
+         set local hnsw.iterative_scan = strict_order",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
-/// How much is in the store.
-pub async fn totals(conn: &mut PgConnection, store: &VectorStoreId) -> Result<Totals, StoreError> {
-    let totals = sqlx::query_as(
-        "select coalesce(sum(chunks), 0)::bigint as chunks,
-                coalesce(sum(tokens), 0)::bigint as tokens
-         from vector_store_files where vector_store_id = $1 and status = 'completed'",
-    )
-    .bind(store)
-    .fetch_one(conn)
-    .await?;
-    Ok(totals)
-}
-
-/// The lexemes of a query, with the number of chunks that have each, counted up to `most`.
-pub async fn terms(
+/// What of a store is searched.
+pub async fn scope(
     conn: &mut PgConnection,
     store: &VectorStoreId,
+    filter: Option<&Filter>,
+) -> Result<Scope, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint, ",
+    );
+    query.push(match filter {
+        Some(_) => "coalesce(array_agg(seq), '{}'), '{}'::bigint[]",
+        None => {
+            "null::bigint[], array(
+                 select seq from vector_store_files
+                 where vector_store_id = $1 and status = 'in_progress' and attempt > 0
+                 union all select store_file from dropped_store_files where vector_store_id = $1)"
+        }
+    });
+    query.push(" from vector_store_files as f where vector_store_id = ");
+    query
+        .push_bind(store.clone())
+        .push(" and status = 'completed'");
+    if let Some(filter) = filter {
+        query.push(" and ");
+        attribute_filter::push(&mut query, filter);
+    }
+    let found = query.build_query_as().fetch_one(conn).await?;
+    let (chunks, tokens, files, unfinished): (i64, i64, Option<Vec<i64>>, Vec<i64>) = found;
+    Ok(Scope {
+        store: store.clone(),
+        files,
+        unfinished,
+        totals: Totals { chunks, tokens },
+    })
+}
+
+/// The lexemes of a text that are in the store, with the chunks that have them. A lexeme that more
+/// than `most` chunks have comes without, since it would cost much and tell little.
+pub async fn terms(
+    conn: &mut PgConnection,
+    scope: &Scope,
     language: &str,
-    query: &str,
+    text: &str,
     most: i64,
 ) -> Result<Vec<Term>, StoreError> {
-    let terms = sqlx::query_as(
-        r"select lexeme, (
-             select count(*) from (
-                 select from chunks where vector_store_id = $1 and lexemes @@
-                     ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery
-                 limit $4) as those) as chunks
-         from unnest(to_tsvector($2::regconfig, $3))",
+    let mut terms: Vec<Term> = Vec::new();
+    let lexemes: Vec<(String, Option<i64>)> = sqlx::query_as(
+        "select asked.lexeme, common.chunks
+         from unnest(to_tsvector($2::regconfig, $3)) as asked
+         left join common_lexemes as common
+             on vector_store_id = $1 and common.lexeme = asked.lexeme",
     )
-    .bind(store)
+    .bind(&scope.store)
     .bind(language)
-    .bind(query)
-    .bind(most)
-    .fetch_all(conn)
+    .bind(text)
+    .fetch_all(&mut *conn)
     .await?;
+    // A part for each, so that each is planned by how rare it is.
+    let mut query = QueryBuilder::new("");
+    let mut parts = 0;
+    for (lexeme, common) in lexemes {
+        if common.is_none() {
+            let (n, between) = (terms.len(), if parts > 0 { " union all " } else { "" });
+            query.push(format!("{between}select {n}::bigint, array("));
+            with_words(&mut query, scope, &quoted(&lexeme), most + 1);
+            query.push(")");
+            parts += 1;
+        }
+        terms.push(Term {
+            lexeme,
+            chunks: common.unwrap_or(0),
+            ids: None,
+        });
+    }
+    if parts > 0 {
+        let found: Vec<(i64, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
+        for (n, ids) in found {
+            if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
+                term.chunks = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+                term.ids = (term.chunks <= most).then_some(ids);
+            }
+        }
+    }
+    terms.retain(|term| term.chunks > 0);
     Ok(terms)
 }
 
-/// The chunks nearest to a vector, nearest first. With `exact`, all are compared; otherwise an
-/// index may be used, if the store has one.
+/// Chunks that have all of these lexemes, at most so many.
+pub async fn with_all(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    lexemes: &[&str],
+    most: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let words: Vec<String> = lexemes.iter().map(|lexeme| quoted(lexeme)).collect();
+    let mut query = QueryBuilder::new("");
+    with_words(&mut query, scope, &words.join(" & "), most);
+    Ok(query.build_query_scalar().fetch_all(conn).await?)
+}
+
+/// The chunks nearest to a vector, nearest first. An index finds nearly all of them in less time;
+/// without one, or if `exact`, all are compared.
 pub async fn nearest(
     conn: &mut PgConnection,
-    place: Place<'_>,
+    scope: &Scope,
     vector: &[f32],
     exact: bool,
-    limit: i64,
+    most: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    let dimensions = vector.len().to_string();
-    let mut query = QueryBuilder::new("select e.chunk_id from chunk_embeddings as e ");
-    query.push("join vector_store_files as f on f.seq = e.store_file and f.status = 'completed'");
-    restrict(&mut query, place.filter);
+    let dimensions = vector.len();
+    let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
+    inside(&mut query, scope);
     query
-        .push(" where e.vector_store_id = ")
-        .push_bind(place.store.clone());
-    query
-        .push(" order by (e.embedding::halfvec(")
-        .push(&dimensions)
-        .push(") <=> ")
+        .push(format!(" order by (embedding::halfvec({dimensions}) <=> "))
         .push_bind(vector_text(vector))
-        .push("::halfvec(")
-        .push(&dimensions)
-        .push("))");
+        .push(format!("::halfvec({dimensions}))"));
     if exact {
         // An expression that no index has.
         query.push(" + 0");
     }
-    query.push(" limit ").push_bind(limit);
+    query.push(" limit ").push_bind(most);
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// Chunks that have any of the lexemes, those that PostgreSQL ranks highest first.
-pub async fn matching(
-    conn: &mut PgConnection,
-    place: Place<'_>,
-    lexemes: &[&str],
-    limit: i64,
-) -> Result<Vec<Match>, StoreError> {
-    let mut query = QueryBuilder::new("select c.id, c.tokens, ");
-    frequencies(&mut query, lexemes);
-    query.push(" from (select c.* from chunks as c ");
-    query.push("join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'");
-    restrict(&mut query, place.filter);
-    query
-        .push(" where c.vector_store_id = ")
-        .push_bind(place.store.clone())
-        .push(" and c.lexemes @@ ")
-        .push_bind(any_of(lexemes))
-        .push("::tsquery order by ts_rank(c.lexemes, ")
-        .push_bind(any_of(lexemes))
-        .push("::tsquery, 1) desc limit ")
-        .push_bind(limit)
-        .push(") as c");
-    Ok(query.build_query_as().fetch_all(conn).await?)
+/// The words of these chunks.
+pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>, StoreError> {
+    let matches = sqlx::query_as(
+        "select id, tokens, tsvectorsend(lexemes) as lexemes from chunks where id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(matches)
 }
 
 /// What these chunks are.
 pub async fn found(
     conn: &mut PgConnection,
     ids: &[i64],
-    lexemes: &[&str],
     vector: Option<&[f32]>,
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::new(
         "select c.id, f.file_id, files.filename, f.attributes, c.page, c.heading, c.content,
-                c.tokens, ",
+                c.tokens, tsvectorsend(c.lexemes) as lexemes, ",
     );
     match vector {
         Some(vector) => query
             .push("1 - (e.embedding <=> ")
             .push_bind(vector_text(vector))
-            .push("::halfvec) as similarity, "),
-        None => query.push("null::double precision as similarity, "),
+            .push("::halfvec) as similarity"),
+        None => query.push("null::double precision as similarity"),
     };
-    frequencies(&mut query, lexemes);
     query.push(
-        " from chunks as c join vector_store_files as f on f.seq = c.store_file
+        " from chunks as c
+          join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'
           join files on files.id = f.file_id
           left join chunk_embeddings as e on e.chunk_id = c.id where c.id = any(",
     );
@@ -217,30 +290,50 @@ pub async fn found(
     Ok(query.build_query_as().fetch_all(conn).await?)
 }
 
-/// Adds how often each lexeme is in `c.lexemes`.
-fn frequencies(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
-    let lexemes: Vec<String> = lexemes.iter().map(|lexeme| (*lexeme).to_owned()).collect();
+/// Adds a query for the ids of chunks with these words.
+fn with_words(query: &mut QueryBuilder<Postgres>, scope: &Scope, words: &str, most: i64) {
+    query.push("select c.id from chunks as c");
+    inside(query, scope);
+    query.push(" and c.lexemes @@ ").push_bind(words.to_owned());
+    query.push("::tsquery limit ").push_bind(most);
+}
+
+/// Adds the condition that `c` is searched.
+fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     query
-        .push(
-            "coalesce((select jsonb_object_agg(t.lexeme, cardinality(t.positions))
-                       from unnest(c.lexemes) as t where t.lexeme = any(",
-        )
-        .push_bind(lexemes)
-        .push(")), '{}') as frequencies");
+        .push(" where c.vector_store_id = ")
+        .push_bind(scope.store.clone());
+    match &scope.files {
+        Some(files) => query
+            .push(" and c.store_file = any(")
+            .push_bind(files.clone())
+            .push(")"),
+        None if scope.unfinished.is_empty() => query,
+        None => query
+            .push(" and c.store_file <> all(")
+            .push_bind(scope.unfinished.clone())
+            .push(")"),
+    };
 }
 
-fn restrict(query: &mut QueryBuilder<Postgres>, filter: Option<&Filter>) {
-    if let Some(filter) = filter {
-        query.push(" and ");
-        attribute_filter::push(query, filter);
+/// A lexeme as a query.
+fn quoted(lexeme: &str) -> String {
+    format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_as_postgresql_sends_them() {
+        // tsvectorsend(to_tsvector('simple', 'the wing and the body'))
+        let sent = b"\0\0\0\x04and\0\0\x01\0\x03body\0\0\x01\0\x05the\0\0\x02\0\x01\0\x04wing\0\0\x01\0\x02";
+        let lexemes = Lexemes(sent.to_vec());
+        let counts: Vec<(&[u8], u32)> = lexemes.iter().collect();
+        let expected: [(&[u8], u32); 4] = [(b"and", 1), (b"body", 1), (b"the", 2), (b"wing", 1)];
+        assert_eq!(counts, expected);
+        assert_eq!(Lexemes(sent[..9].to_vec()).iter().count(), 0);
+        assert_eq!(Lexemes::default().iter().count(), 0);
     }
-}
-
-/// Lexemes as a query for any of them.
-fn any_of(lexemes: &[&str]) -> String {
-    let quoted: Vec<String> = lexemes
-        .iter()
-        .map(|lexeme| format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''")))
-        .collect();
-    quoted.join(" | ")
 }

@@ -111,9 +111,19 @@ pub struct AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct FileObject<'a> {
     file_id: &'a str,
-    /// Nothing, and in events about citations only, as the hosted service had it.
+    /// Only of citations in deltas, and always empty there, as with the hosted service.
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<&'static str>,
+}
+
+impl AnnotationObject<'_> {
+    /// The same as deltas have it.
+    pub fn in_delta(mut self) -> Self {
+        if let Some(citation) = &mut self.file_citation {
+            citation.quote = Some("");
+        }
+        self
+    }
 }
 
 impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
@@ -134,16 +144,6 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
             file_path: file_path.map(file),
             file_citation: file_citation.map(file),
         }
-    }
-}
-
-impl AnnotationObject<'_> {
-    /// As it is in the event that adds it.
-    pub fn in_delta(mut self) -> Self {
-        if let Some(cited) = &mut self.file_citation {
-            cited.quote = Some("");
-        }
-        self
     }
 }
 
