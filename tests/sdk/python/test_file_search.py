@@ -238,6 +238,10 @@ async def test_words_and_meaning_find_their_passages(library, found, names):
     assert rewritten["search_query"] == ["the cat"]
     strict = {"ranking_options": {"ranker": "auto", "score_threshold": 1.0}}
     assert await names(store.id, "Quo vadis?", **strict) == []
+    words = {"ranking_options": {"hybrid_search": {"embedding_weight": 0, "text_weight": 1}}}
+    assert await names(store.id, "our feline colleague", **words) == []
+    meaning = {"ranking_options": {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}}
+    assert (await names(store.id, "our feline colleague", **meaning))[0] == "cat.html"
 
 
 def compare(key, operator, value):
