@@ -12,6 +12,7 @@ use crate::upstream::Usage;
 use crate::upstream::decode;
 
 mod analyst;
+mod librarian;
 
 /// What one streamed turn gave, put together.
 #[derive(Debug, Default, PartialEq)]
@@ -597,7 +598,7 @@ fn a_wrong_script_is_told_what_is_wrong_and_where() {
         ),
         (
             rule("{ then: { text: '{{user | upper}}' } }"),
-            "there is no filter `upper`, only `json` and `quoted`",
+            "there is no filter `upper`, only `json`, `quoted` and `quotes`",
         ),
         (
             rule("{ when: { user: '(?P<name>x)' }, then: { text: '{{file.name}}' } }"),
