@@ -1,5 +1,7 @@
 -- Vector stores: what is in them, the queue of files that are to be indexed, and the index.
 create extension if not exists vector;
+-- For one index over a store and its words.
+create extension if not exists btree_gin;
 
 create table vector_stores (
     id text collate "C" primary key,
@@ -15,6 +17,8 @@ create table vector_stores (
     -- A store without them is searched by words alone.
     embedding_model text,
     dimensions integer,
+    -- How many chunks there were when `common_lexemes` were last looked for.
+    sampled_chunks bigint not null default 0,
     constraint vector_stores_dimensions_of_model
         check ((embedding_model is null) = (dimensions is null))
 );
@@ -60,9 +64,9 @@ create table vector_store_files (
     constraint vector_store_files_error_iff_failed
         check ((last_error is not null) = (status = 'failed'))
 );
--- Counts by status are taken from the index alone.
+-- Counts and sums are taken from the index alone.
 create index vector_store_files_by_store on vector_store_files (vector_store_id, created_at, seq)
-    include (status, usage_bytes);
+    include (status, usage_bytes, chunks, tokens);
 create index vector_store_files_by_file on vector_store_files (file_id);
 create index vector_store_files_by_batch on vector_store_files (batch_id, created_at, seq)
     include (status, usage_bytes) where batch_id is not null;
@@ -87,8 +91,9 @@ create table chunks (
     lexemes tsvector not null,
     constraint chunks_ordinal_unique unique (store_file, ordinal)
 );
-create index chunks_by_store on chunks (vector_store_id);
-create index chunks_by_lexeme on chunks using gin (lexemes);
+-- The list of what is not sorted in yet is short, since every search reads it.
+create index chunks_by_lexeme on chunks using gin (vector_store_id, lexemes)
+    with (gin_pending_list_limit = 512);
 
 -- Apart from the text, and not compressed, so that an exact scan reads nothing else.
 create table chunk_embeddings (
@@ -100,11 +105,21 @@ create table chunk_embeddings (
 alter table chunk_embeddings alter column embedding set storage plain;
 create index chunk_embeddings_by_store on chunk_embeddings (vector_store_id, store_file);
 
+-- Lexemes that are in so many chunks of a large store that looking for them costs much and tells
+-- nothing. Estimates from a sample.
+create table common_lexemes (
+    vector_store_id text collate "C" not null references vector_stores on delete cascade,
+    lexeme text collate "C" not null,
+    chunks bigint not null,
+    primary key (vector_store_id, lexeme)
+);
+
 -- Files that are in a store no more, and whose chunks are.
 create table dropped_store_files (
     store_file bigint primary key,
     vector_store_id text collate "C" not null
 );
+create index dropped_store_files_by_store on dropped_store_files (vector_store_id);
 create function drop_store_file() returns trigger language plpgsql as $$
 begin
     insert into dropped_store_files (store_file, vector_store_id)

@@ -314,6 +314,15 @@ pub struct Config {
         global = true
     )]
     pub embedding_model: EmbeddingModel,
+    /// The name of a model of an upstream that puts search results in order (`/rerank`); absent: none
+    #[arg(
+        long,
+        env = "ASSISTD_RERANK_MODEL",
+        value_name = "MODEL",
+        help_heading = "Models",
+        global = true
+    )]
+    pub rerank_model: Option<String>,
     /// How long an upstream may send nothing before a call to it counts as failed
     #[arg(
         long,

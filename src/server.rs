@@ -12,7 +12,7 @@ use embedder::Embedder;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
-use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Retrieval};
+use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
@@ -100,7 +100,15 @@ pub async fn serve(
     let (feed, hints) = Feed::new(pool.clone());
     let sandbox = Sandbox::start(&config)?;
     let embeddings = embeddings(&config, upstreams.clone())?;
-    let retrieval = Retrieval::new(pool.clone(), embeddings.clone(), LANGUAGE);
+    let retrieval = Retrieval::new(
+        pool.clone(),
+        embeddings.clone(),
+        config
+            .rerank_model
+            .clone()
+            .map(|model| Reranker::new(model, upstreams.clone())),
+        LANGUAGE,
+    );
     let indexing = Arc::new(Notify::new());
     let indexer = IndexerDeps {
         pool: pool.clone(),
@@ -113,7 +121,14 @@ pub async fn serve(
         },
         owner: ids::hex32(),
         lease: config.lease,
-        parallel: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        processors: Arc::new(Semaphore::new(
+            std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        )),
+        build_memory: config
+            .database_url
+            .is_none()
+            .then(quarter_of_memory)
+            .flatten(),
     };
     let deps = Deps {
         pool: pool.clone(),
@@ -269,6 +284,26 @@ fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, Serve
             }
         },
     })
+}
+
+/// A quarter of the memory that this process may use, in bytes; `None` if the system does not say.
+fn quarter_of_memory() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let kilobytes = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:"))?;
+            let kilobytes: u64 = kilobytes.trim().trim_end_matches(" kB").parse().ok()?;
+            Some(kilobytes << 10)
+        });
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let container = container.and_then(|text| text.trim().parse::<u64>().ok());
+    machine
+        .into_iter()
+        .chain(container)
+        .min()
+        .map(|bytes| bytes / 4)
 }
 
 /// The folder of the model that set-up installs, beside this program's project.

@@ -254,13 +254,6 @@ impl Object {
         self.fields
     }
 
-    /// Drops fields that other services of the kind take and that change nothing here.
-    pub fn ignore(&mut self, names: &[&str]) {
-        for name in names {
-            self.fields.shift_remove(*name);
-        }
-    }
-
     /// Ends the taking apart: what is left was unknown.
     pub fn finish(self) -> Result<(), ApiError> {
         match self.fields.keys().next() {

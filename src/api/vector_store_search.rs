@@ -11,9 +11,10 @@ use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath};
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, missing};
+use crate::api::wire::assistant::parse_weights;
 use crate::api::wire::attribute_filter;
 use crate::domain::ids::VectorStoreId;
-use crate::domain::vector_store::Filter;
+use crate::domain::vector_store::{Filter, Weights};
 use crate::retrieval::{Ask, Hit, SearchError, rewrite};
 use crate::store;
 
@@ -45,6 +46,8 @@ pub async fn search(
         filter: request.filter.as_ref(),
         limit: request.limit,
         threshold: request.threshold,
+        weights: request.weights,
+        rerank: request.rerank,
     };
     let hits = state.retrieval.search(&store, &ask).await.map_err(failed)?;
     let page = PageObject {
@@ -72,6 +75,8 @@ struct Request {
     filter: Option<Filter>,
     limit: usize,
     threshold: f64,
+    weights: Weights,
+    rerank: bool,
 }
 
 impl Request {
@@ -98,11 +103,14 @@ impl Request {
         let limit = body.integer("max_num_results", 1, 50)?;
         let filter = attribute_filter::parse(&mut body, "filters")?;
         let mut threshold = 0.0;
+        let mut weights = Weights::default();
+        let mut rerank = true;
         if let Some(mut ranking) = body.object("ranking_options")? {
             let words = ["none", "auto", "default-2024-11-15", "default_2024_08_21"];
-            ranking.word("ranker", &words.map(|word| (word, word)))?;
+            let ranker = ranking.word("ranker", &words.map(|word| (word, word)))?;
+            rerank = ranker != Some("none");
             threshold = ranking.decimal("score_threshold", 0.0, 1.0)?.unwrap_or(0.0);
-            ranking.ignore(&["hybrid_search"]);
+            weights = parse_weights(&mut ranking)?.unwrap_or_default();
             ranking.finish()?;
         }
         body.finish()?;
@@ -111,6 +119,8 @@ impl Request {
             filter,
             limit: limit.map_or(RESULTS, |limit| usize::try_from(limit).unwrap_or(RESULTS)),
             threshold,
+            weights,
+            rerank,
         })
     }
 }

@@ -35,8 +35,37 @@ pub struct VectorStore {
     pub usage_bytes: i64,
     /// Its files by their status.
     pub file_counts: FileCounts,
+}
+
+/// What a search must know of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchableStore {
+    /// Its id.
+    pub id: VectorStoreId,
+    /// Whether it is not searched any more.
+    pub is_expired: bool,
     /// The model of its vectors; `None` until the first is made.
     pub embedding_model: Option<String>,
+}
+
+/// How much each of the two ways of searching counts. Not both are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Nearness of vectors.
+    #[serde(rename = "embedding_weight")]
+    pub meaning: f64,
+    /// Words in common.
+    #[serde(rename = "text_weight")]
+    pub words: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            meaning: 1.0,
+            words: 1.0,
+        }
+    }
 }
 
 impl VectorStore {

@@ -7,6 +7,7 @@ use embedder::Embedder;
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::upstream::{Passthrough, UpstreamError, Upstreams};
@@ -16,6 +17,9 @@ const BATCH: usize = 64;
 
 /// How often a refused or failed request is made again, with growing pauses.
 const RETRIES: u32 = 4;
+
+/// How much indexing gives way to what somebody waits for, as `nice` has it.
+const BACKGROUND: i32 = 10;
 
 /// Largest answer that is read: a batch of vectors of 4,096 numbers in JSON.
 const ANSWER_BYTES: usize = 32 << 20;
@@ -65,15 +69,52 @@ impl Embeddings {
         self.default.as_deref()
     }
 
-    /// A vector for each text, in order, all of the same length.
-    pub async fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        if let Some(local) = self.local.as_ref().filter(|_| model == embedder::MODEL) {
-            let local = local.clone();
+    /// Whether vectors of this model are made here, which takes a processor for a while.
+    pub fn is_local(&self, model: &str) -> bool {
+        self.local.is_some() && model == embedder::MODEL
+    }
+
+    /// A vector for each query, in order, all of the same length.
+    ///
+    /// # Errors
+    /// If the model does not give them.
+    pub async fn embed_queries(
+        &self,
+        model: &str,
+        queries: &[&str],
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.embed(model, queries, Urgency::Waited).await
+    }
+
+    /// A vector for each passage, in order, all of the same length. Gives way to everything else.
+    ///
+    /// # Errors
+    /// If the model does not give them.
+    pub async fn embed_passages(
+        &self,
+        model: &str,
+        passages: &[&str],
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.embed(model, passages, Urgency::Background).await
+    }
+
+    async fn embed(
+        &self,
+        model: &str,
+        texts: &[&str],
+        urgency: Urgency,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        if let Some(local) = self.local.clone().filter(|_| self.is_local(model)) {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            let made = tokio::task::spawn_blocking(move || local.embed(&texts)).await;
-            return made.map_err(|panic| EmbedError::Refused {
+            let made = match urgency {
+                Urgency::Waited => tokio::task::spawn_blocking(move || local.embed(&texts))
+                    .await
+                    .map_err(|panic| panic.to_string()),
+                Urgency::Background => in_background(move || local.embed(&texts)).await,
+            };
+            return made.map_err(|reason| EmbedError::Refused {
                 model: model.to_owned(),
-                reason: panic.to_string(),
+                reason,
             });
         }
         let mut vectors = Vec::with_capacity(texts.len());
@@ -171,6 +212,31 @@ impl Embeddings {
         }
         Ok(answer.data.into_iter().map(|item| item.embedding).collect())
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for it.
+    Waited,
+    /// Nobody does.
+    Background,
+}
+
+/// Does it on a thread of its own, behind everything else that wants the processor. A thread's
+/// priority cannot be raised again, so it ends with its work.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("embedder".into())
+        .spawn(move || {
+            // On Linux this is the thread's alone. Without it, it is only less polite.
+            let _ = rustix::process::nice(BACKGROUND);
+            let _ = done.send(work());
+        })
+        .map_err(|error| error.to_string())?;
+    result.await.map_err(|_| "the embedder panicked".to_owned())
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,7 @@ use tracing::Instrument;
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
+use crate::retrieval::large::Caretaker;
 use crate::store::StoreError;
 use crate::store::vector_store_jobs::{self as jobs, IndexJob, NewChunk};
 
@@ -32,8 +33,12 @@ const RENEWALS: u32 = 4;
 /// Chunks that are embedded and stored at a time: what a crash costs at most.
 const BATCH: usize = 64;
 
-/// How often a file is tried that fails for reasons that may pass.
-const TRIES: i32 = 5;
+/// How many files are worked on at a time. Most of them wait for a model server, or for their turn.
+const FILES: usize = 16;
+
+/// How often a file is tried that fails for reasons that may pass: for some ten minutes, so that a
+/// model server can be started anew.
+const TRIES: i32 = 10;
 
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
@@ -58,8 +63,11 @@ pub struct IndexerDeps {
     pub owner: String,
     /// How long a file is this process's without a sign of life.
     pub lease: Duration,
-    /// How many files are worked on at a time.
-    pub parallel: usize,
+    /// Permits for what keeps a processor busy, reading documents above all: one a processor.
+    pub processors: Arc<Semaphore>,
+    /// The memory that an index of a large store may be built in, in bytes; `None` leaves it to the
+    /// database.
+    pub build_memory: Option<u64>,
 }
 
 /// The program that reads documents, and its arguments.
@@ -123,6 +131,12 @@ impl Indexer {
     pub fn start(deps: IndexerDeps, hint: Arc<Notify>) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let caretaker = Caretaker {
+            pool: deps.pool.clone(),
+            build_memory: deps.build_memory,
+            embeddings: deps.embeddings.clone(),
+        };
+        tasks.spawn(caretaker.run(stop.clone()));
         tasks.spawn(take(deps.clone(), hint, tasks.clone(), stop.clone()));
         tasks.spawn(keep_leases(deps.clone(), stop.clone()));
         tasks.spawn(sweep(deps, stop.clone()));
@@ -144,7 +158,7 @@ impl Indexer {
 
 /// Claims due files until told to stop.
 async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(deps.parallel));
+    let slots = Arc::new(Semaphore::new(FILES));
     loop {
         let Some(Ok(slot)) = stop
             .run_until_cancelled(slots.clone().acquire_owned())
@@ -303,14 +317,23 @@ async fn embed(
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let settled = jobs::model_of(&deps.pool, &job.vector_store_id).await?;
-    let Some(model) = settled.as_deref().or(deps.embeddings.default_model()) else {
+    let of_store = settled.as_ref().map(|(model, _)| model.as_str());
+    let Some(model) = of_store.or(deps.embeddings.default_model()) else {
         return Ok(None);
     };
-    let vectors = deps.embeddings.embed(model, &texts).await?;
+    let permit = match deps.embeddings.is_local(model) {
+        true => Some(busy(deps).await?),
+        false => None,
+    };
+    let vectors = deps.embeddings.embed_passages(model, &texts).await?;
+    drop(permit);
     let dimensions = vectors.first().map_or(0, Vec::len);
     let dimensions = i32::try_from(dimensions).unwrap_or(i32::MAX);
-    let settled = jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?;
-    match settled {
+    let of_store = match &settled {
+        None => jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?,
+        Some(settled) => Some(settled.clone()),
+    };
+    match of_store {
         Some((of_store, wanted)) if of_store == model && wanted == dimensions => Ok(Some(vectors)),
         Some((of_store, wanted)) => Err(Unindexed::Later(format!(
             "the vector store has vectors of {of_store} with {wanted} numbers, and {model} makes \
@@ -335,13 +358,20 @@ async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Uninde
     let limits = documents::child::Limits::default();
     let reader = StreamReader::new(contents);
     let name = &job.filename;
+    let permit = busy(deps).await?;
     let read = documents::child::run(program, arguments, name, reader, &limits).await;
+    drop(permit);
     read.map_err(|error| match &error {
         ExtractError::Internal(reason) => {
             Unindexed::Later(format!("the process that reads documents {reason}"))
         }
         _ => Unindexed::failed(code(error.code()), error.message()),
     })
+}
+
+async fn busy(deps: &IndexerDeps) -> Result<OwnedSemaphorePermit, Unindexed> {
+    let permit = deps.processors.clone().acquire_owned().await;
+    permit.map_err(|closed| Unindexed::Later(closed.to_string()))
 }
 
 fn code(code: ErrorCode) -> IndexErrorCode {

@@ -2,9 +2,12 @@
 
 mod embeddings;
 mod ingest;
+mod large;
 mod rank;
+mod rerank;
 mod search;
 
 pub use embeddings::{EmbedError, Embeddings};
 pub use ingest::{Extractor, Indexer, IndexerDeps};
+pub use rerank::Reranker;
 pub use search::{Ask, Hit, Retrieval, SearchError, rewrite};

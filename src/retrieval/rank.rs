@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::domain::vector_store::Weights;
 use crate::store::chunks::{Found, Term, Totals};
 
 /// How soon more of the same word stops to count (BM25's k1).
@@ -18,22 +19,42 @@ const RANKS: f64 = 60.0;
 const COMMON: f64 = 0.15;
 
 /// The lexemes that tell chunks apart: the common ones only if there are no others.
-pub(super) fn telling<'a>(terms: &'a [Term], totals: &Totals) -> Vec<&'a Term> {
+pub(super) fn telling(terms: Vec<Term>, totals: &Totals) -> Vec<Term> {
     let most = (totals.chunks as f64 * COMMON).max(3.0);
-    let present = || terms.iter().filter(|term| term.chunks > 0);
-    let rare: Vec<&Term> = present()
-        .filter(|term| term.chunks as f64 <= most)
-        .collect();
-    if rare.is_empty() {
-        present().collect()
-    } else {
-        rare
+    let present = terms.into_iter().filter(|term| !term.chunks.is_empty());
+    let (rare, common): (Vec<Term>, Vec<Term>) =
+        present.partition(|term| term.chunks.len() as f64 <= most);
+    if rare.is_empty() { common } else { rare }
+}
+
+/// How much a lexeme tells (BM25's inverse document frequency).
+fn rarity(term: &Term, totals: &Totals) -> f64 {
+    let chunks = totals.chunks.max(1) as f64;
+    let with = term.chunks.len() as f64;
+    (1.0 + (chunks - with + 0.5).max(0.0) / (with + 0.5)).ln()
+}
+
+/// The chunks whose lexemes tell the most, without regard to how often they have them.
+pub(super) fn likeliest(terms: &[Term], totals: &Totals, most: usize) -> Vec<i64> {
+    let mut sums: HashMap<i64, f64> = HashMap::new();
+    for term in terms {
+        let rarity = rarity(term, totals);
+        for chunk in &term.chunks {
+            *sums.entry(*chunk).or_default() += rarity;
+        }
     }
+    let mut sums: Vec<(i64, f64)> = sums.into_iter().collect();
+    let best_first = |(a, x): &(i64, f64), (b, y): &(i64, f64)| y.total_cmp(x).then(a.cmp(b));
+    if sums.len() > most {
+        sums.select_nth_unstable_by(most, best_first);
+        sums.truncate(most);
+    }
+    sums.into_iter().map(|(chunk, _)| chunk).collect()
 }
 
 /// BM25 of a chunk (Robertson and Zaragoza, 2009).
 pub(super) fn bm25(
-    terms: &[&Term],
+    terms: &[Term],
     totals: &Totals,
     tokens: i32,
     frequencies: &HashMap<String, u32>,
@@ -45,19 +66,17 @@ pub(super) fn bm25(
         .iter()
         .filter_map(|term| {
             let often = f64::from(*frequencies.get(&term.lexeme)?);
-            let with = term.chunks as f64;
-            let rarity = (1.0 + (chunks - with + 0.5).max(0.0) / (with + 0.5)).ln();
-            Some(rarity * often * (SATURATION + 1.0) / (often + length))
+            Some(rarity(term, totals) * often * (SATURATION + 1.0) / (often + length))
         })
         .sum()
 }
 
-/// Fuses lists of ids, each best first, into one, best first.
-pub(super) fn fuse(lists: &[Vec<i64>]) -> Vec<i64> {
+/// Fuses lists of ids, each with its weight and best first, into one, best first.
+pub(super) fn fuse(lists: &[(f64, Vec<i64>)]) -> Vec<i64> {
     let mut scores: HashMap<i64, f64> = HashMap::new();
-    for list in lists {
+    for (weight, list) in lists {
         for (place, id) in list.iter().enumerate() {
-            *scores.entry(*id).or_default() += 1.0 / (RANKS + 1.0 + place as f64);
+            *scores.entry(*id).or_default() += weight / (RANKS + 1.0 + place as f64);
         }
     }
     let mut fused: Vec<(i64, f64)> = scores.into_iter().collect();
@@ -65,22 +84,26 @@ pub(super) fn fuse(lists: &[Vec<i64>]) -> Vec<i64> {
     fused.into_iter().map(|(id, _)| id).collect()
 }
 
-/// A score between 0 and 1 that means the same from search to search: half of it is how near the
-/// meaning is, half how many of the telling words are there. Without vectors it is all words.
-pub(super) fn score(found: &Found, terms: &[&Term], totals: &Totals) -> f64 {
-    let rarity: f64 = terms
+/// A score between 0 and 1 that means the same from search to search: how near the meaning is, and
+/// how many of the telling words are there, by their weights. Without vectors it is all words.
+pub(super) fn score(found: &Found, terms: &[Term], totals: &Totals, weights: Weights) -> f64 {
+    // What a chunk has that repeats every word for ever.
+    let most: f64 = terms
         .iter()
-        .map(|term| {
-            let all = HashMap::from([(term.lexeme.clone(), u32::MAX)]);
-            bm25(&[term], totals, 0, &all)
-        })
+        .map(|term| rarity(term, totals) * (SATURATION + 1.0))
         .sum();
-    let words = match rarity > 0.0 {
-        true => bm25(terms, totals, found.tokens, &found.frequencies) / rarity,
+    let words = match most > 0.0 {
+        true => bm25(terms, totals, found.tokens, &found.frequencies) / most,
         false => 0.0,
     };
     let score = match found.similarity {
-        Some(similarity) => 0.5 * similarity.max(0.0) + 0.5 * words,
+        Some(similarity) => {
+            let Weights {
+                meaning,
+                words: of_words,
+            } = weights;
+            (meaning * similarity.max(0.0) + of_words * words) / (meaning + of_words)
+        }
         None => words,
     };
     score.clamp(0.0, 1.0)
@@ -93,7 +116,7 @@ mod tests {
     fn term(lexeme: &str, chunks: i64) -> Term {
         Term {
             lexeme: lexeme.into(),
-            chunks,
+            chunks: (0..chunks).collect(),
         }
     }
 
@@ -104,15 +127,23 @@ mod tests {
 
     #[test]
     fn common_words_count_only_where_there_are_no_others() {
-        let terms = [term("the", 90), term("wing", 5), term("never", 0)];
-        assert_eq!(telling(&terms, &TOTALS), [&terms[1]]);
-        assert_eq!(telling(&terms[..1], &TOTALS), [&terms[0]]);
+        let terms = || vec![term("the", 90), term("wing", 5), term("never", 0)];
+        assert_eq!(telling(terms(), &TOTALS), terms()[1..2]);
+        assert_eq!(telling(terms()[..1].to_vec(), &TOTALS), terms()[..1]);
+    }
+
+    #[test]
+    fn chunks_with_the_rarest_words_are_likeliest() {
+        let terms = [term("common", 50), term("rare", 2)];
+        let mut likeliest = likeliest(&terms, &TOTALS, 2);
+        likeliest.sort_unstable();
+        assert_eq!(likeliest, [0, 1]);
+        assert_eq!(super::likeliest(&terms, &TOTALS, 80).len(), 50);
     }
 
     #[test]
     fn rare_words_and_short_chunks_weigh_more() {
-        let (rare, common) = (term("rare", 1), term("common", 50));
-        let terms = [&rare, &common];
+        let terms = [term("rare", 1), term("common", 50)];
         let score = |tokens, words: &[(&str, u32)]| {
             let words = words
                 .iter()
@@ -128,8 +159,10 @@ mod tests {
 
     #[test]
     fn what_both_lists_have_comes_first() {
-        assert_eq!(fuse(&[vec![1, 2, 3], vec![4, 2, 5]]), [2, 1, 4, 3, 5]);
-        assert_eq!(fuse(&[vec![7, 8]]), [7, 8]);
+        let lists = |second| [(1.0, vec![1, 2, 3]), (second, vec![4, 2, 5])];
+        assert_eq!(fuse(&lists(1.0)), [2, 1, 4, 3, 5]);
+        assert_eq!(fuse(&lists(0.01)), [2, 1, 3, 4, 5]);
+        assert_eq!(fuse(&lists(100.0)), [2, 4, 5, 1, 3]);
         assert!(fuse(&[]).is_empty());
     }
 }

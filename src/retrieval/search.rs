@@ -1,18 +1,26 @@
 //! Searches a vector store by words and by meaning.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
-use crate::domain::vector_store::{Filter, VectorStore};
+use crate::domain::vector_store::{Filter, SearchableStore, Weights};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
 use crate::retrieval::rank;
+use crate::retrieval::rerank::Reranker;
 use crate::store::StoreError;
-use crate::store::chunks::{self, Found, INDEXED_FROM, Place, Term};
+use crate::store::chunks::{self, Found, Scope, Term};
 
 /// How many chunks each of the two ways of searching may bring forward.
 const CANDIDATES: usize = 50;
 
-/// How many chunks with the words are looked at more closely.
-const MATCHES: i64 = 300;
+/// How many chunks with some of the words are looked at more closely.
+const MATCHES: usize = 300;
+
+/// Most chunks with a word that are looked up; a word that more of them have tells nothing.
+const CHUNKS_PER_WORD: i64 = 5_000;
+
+/// Up to this many numbers, all vectors are compared: 5,200 chunks with 1,536 numbers each, which
+/// takes some 8 ms. Beyond, a store gets an index.
+pub(super) const NUMBERS_COMPARED: i64 = 8_000_000;
 
 /// Longest query that is searched for, in bytes; more is no query.
 const QUERY_BYTES: usize = 8 << 10;
@@ -45,6 +53,10 @@ pub struct Ask<'a> {
     pub limit: usize,
     /// Lowest score that is wanted, 0 to 1.
     pub threshold: f64,
+    /// How much words and meaning count.
+    pub weights: Weights,
+    /// Whether a reranking model may put the results in order, if there is one.
+    pub rerank: bool,
 }
 
 /// A chunk that was found.
@@ -61,16 +73,23 @@ pub struct Hit {
 pub struct Retrieval {
     pool: PgPool,
     embeddings: Embeddings,
+    reranker: Option<Reranker>,
     language: &'static str,
 }
 
 impl Retrieval {
     /// Searches with these models. `language` is a text search configuration of PostgreSQL, the
     /// one that chunks were stored with.
-    pub fn new(pool: PgPool, embeddings: Embeddings, language: &'static str) -> Self {
+    pub fn new(
+        pool: PgPool,
+        embeddings: Embeddings,
+        reranker: Option<Reranker>,
+        language: &'static str,
+    ) -> Self {
         Self {
             pool,
             embeddings,
+            reranker,
             language,
         }
     }
@@ -78,7 +97,7 @@ impl Retrieval {
     /// The chunks of a store that answer best, the best first.
     pub async fn search(
         &self,
-        store: &VectorStore,
+        store: &SearchableStore,
         ask: &Ask<'_>,
     ) -> Result<Vec<Hit>, SearchError> {
         let queries: Vec<&str> = ask
@@ -88,71 +107,122 @@ impl Retrieval {
             .collect();
         // Before the transaction: a connection is not to wait for a model.
         let vectors = match &store.embedding_model {
-            Some(model) => self.embeddings.embed(model, &queries).await?,
-            None => Vec::new(),
+            Some(model) if ask.weights.meaning > 0.0 => {
+                self.embeddings.embed_queries(model, &queries).await?
+            }
+            _ => Vec::new(),
         };
-        let mut lists = Vec::new();
-        let mut terms: Vec<Term> = Vec::new();
-        let place = Place {
-            store: &store.id,
-            filter: ask.filter,
-        };
+        let mut hits = self.hybrid(store, ask, &queries, &vectors).await?;
+        if let Some(reranker) = self.reranker.as_ref().filter(|_| ask.rerank) {
+            rerank(reranker, &queries, &mut hits).await;
+        }
+        hits.retain(|hit| hit.score >= ask.threshold);
+        hits.truncate(ask.limit);
+        Ok(hits)
+    }
+
+    async fn hybrid(
+        &self,
+        store: &SearchableStore,
+        ask: &Ask<'_>,
+        queries: &[&str],
+        vectors: &[Vec<f32>],
+    ) -> Result<Vec<Hit>, SearchError> {
         let mut tx = self.pool.begin().await?;
         chunks::prepare(&mut tx).await?;
-        let totals = chunks::totals(&mut tx, &store.id).await?;
-        for query in queries {
-            let known = chunks::terms(&mut tx, &store.id, self.language, query, INDEXED_FROM);
-            let known = known.await?;
-            let telling = rank::telling(&known, &totals);
-            if !telling.is_empty() {
-                let lexemes: Vec<&str> = telling.iter().map(|term| &*term.lexeme).collect();
-                let matches = chunks::matching(&mut tx, place, &lexemes, MATCHES).await?;
-                let mut scored: Vec<(i64, f64)> = matches
-                    .iter()
-                    .map(|found| {
-                        let words = &found.frequencies.0;
-                        (found.id, rank::bm25(&telling, &totals, found.tokens, words))
-                    })
-                    .collect();
-                scored.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
-                lists.push(
-                    scored
-                        .into_iter()
-                        .map(|(id, _)| id)
-                        .take(CANDIDATES)
-                        .collect(),
-                );
+        let scope = chunks::scope(&mut tx, &store.id, ask.filter).await?;
+        let mut lists: Vec<(f64, Vec<i64>)> = Vec::new();
+        let mut terms: Vec<Term> = Vec::new();
+        if ask.weights.words > 0.0 {
+            for query in queries {
+                let lexemes = chunks::lexemes(&mut tx, &store.id, self.language, query).await?;
+                let (ids, telling) = by_words(&mut tx, &scope, lexemes).await?;
+                lists.push((ask.weights.words, ids));
+                terms.extend(telling);
             }
-            terms.extend(telling.into_iter().cloned());
         }
-        let exact = totals.chunks <= INDEXED_FROM || ask.filter.is_some();
-        for vector in &vectors {
-            let limit = i64::try_from(CANDIDATES).unwrap_or(i64::MAX);
-            lists.push(chunks::nearest(&mut tx, place, vector, exact, limit).await?);
+        for vector in vectors {
+            let numbers = scope.totals.chunks.saturating_mul(vector.len() as i64);
+            let exact = numbers <= NUMBERS_COMPARED;
+            let ids = chunks::nearest(&mut tx, &scope, vector, exact, CANDIDATES as i64).await?;
+            lists.push((ask.weights.meaning, ids));
         }
-        let order: Vec<i64> = rank::fuse(&lists).into_iter().take(CANDIDATES).collect();
-        let terms: Vec<&Term> = terms.iter().collect();
+        let mut order = rank::fuse(&lists);
+        order.truncate(CANDIDATES);
         let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
-        let mut found = chunks::found(
-            &mut tx,
-            &order,
-            &lexemes,
-            vectors.first().map(Vec::as_slice),
-        )
-        .await?;
+        let vector = vectors.first().map(Vec::as_slice);
+        let mut found = chunks::found(&mut tx, &order, &lexemes, vector).await?;
         tx.commit().await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
         let mut ceiling = 1.0;
         let hits = found.into_iter().map(|found| {
-            ceiling = rank::score(&found, &terms, &totals).min(ceiling);
+            ceiling = rank::score(&found, &terms, &scope.totals, ask.weights).min(ceiling);
             Hit {
                 found,
                 score: ceiling,
             }
         });
-        let hits = hits.take_while(|hit| hit.score >= ask.threshold);
-        Ok(hits.take(ask.limit).collect())
+        Ok(hits.collect())
+    }
+}
+
+/// The chunks with the most telling words, the best first, and those words.
+async fn by_words(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    lexemes: Vec<String>,
+) -> Result<(Vec<i64>, Vec<Term>), StoreError> {
+    let terms = chunks::with_each(conn, scope, lexemes, CHUNKS_PER_WORD).await?;
+    let telling = rank::telling(terms, &scope.totals);
+    let lexemes: Vec<&str> = telling.iter().map(|term| &*term.lexeme).collect();
+    let are_listed = telling
+        .iter()
+        .any(|term| (term.chunks.len() as i64) < CHUNKS_PER_WORD);
+    let candidates = if are_listed || telling.len() < 2 {
+        rank::likeliest(&telling, &scope.totals, MATCHES)
+    } else {
+        // Words that are everywhere tell something together, if at all.
+        chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?
+    };
+    let matches = chunks::frequencies(conn, &candidates, &lexemes).await?;
+    let mut scored: Vec<(i64, f64)> = matches
+        .iter()
+        .map(|chunk| {
+            let words = &chunk.frequencies.0;
+            (
+                chunk.id,
+                rank::bm25(&telling, &scope.totals, chunk.tokens, words),
+            )
+        })
+        .collect();
+    scored.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
+    let ids = scored
+        .into_iter()
+        .map(|(id, _)| id)
+        .take(CANDIDATES)
+        .collect();
+    Ok((ids, telling))
+}
+
+/// Lets a model put the hits in order. They stay as they are if it cannot.
+async fn rerank(reranker: &Reranker, queries: &[&str], hits: &mut [Hit]) {
+    if hits.is_empty() {
+        return;
+    }
+    let passages: Vec<&str> = hits.iter().map(|hit| &*hit.found.content).collect();
+    match reranker.scores(&queries.join("\n"), &passages).await {
+        Ok(scores) => {
+            for (hit, score) in hits.iter_mut().zip(scores) {
+                hit.score = score;
+            }
+            hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        }
+        Err(error) => tracing::warn!(
+            error.cause = %error,
+            "results are not reranked: the model {} gave no scores: {error}",
+            reranker.model()
+        ),
     }
 }
 

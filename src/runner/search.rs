@@ -8,7 +8,7 @@ use crate::domain::ids::VectorStoreId;
 use crate::domain::run::{RunError, RunErrorCode};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{SearchCall, SearchResult, ToolCall, ToolCallBody};
-use crate::domain::vector_store::{VectorStore, VectorStoreStatus};
+use crate::domain::vector_store::{SearchableStore, VectorStoreStatus, Weights};
 use crate::retrieval::{Ask, Hit, SearchError};
 use crate::runner::annotate::Passages;
 use crate::runner::drive::{Driver, Halt};
@@ -130,12 +130,17 @@ impl Driver {
             return Err(Halt::internal(&"a call that is no search"));
         };
         let queries = file_search::queries(&call.arguments);
-        let limit = Settings::of(&self.run.config).map_or(0, |settings| settings.results);
+        let settings = Settings::of(&self.run.config);
+        let limit = settings.as_ref().map_or(0, |settings| settings.results);
         let ask = Ask {
             queries: &queries,
             filter: None,
             limit,
             threshold: call.score_threshold,
+            weights: settings
+                .as_ref()
+                .map_or_else(Weights::default, |settings| settings.weights),
+            rerank: true,
         };
         let stores = self.library.as_ref().map(|library| library.stores.clone());
         let mut hits: Vec<Hit> = Vec::new();
@@ -156,7 +161,7 @@ impl Driver {
     }
 
     /// The store, unless it was deleted. One that has expired fails the run.
-    async fn searchable(&self, id: &VectorStoreId) -> Result<Option<VectorStore>, Halt> {
+    async fn searchable(&self, id: &VectorStoreId) -> Result<Option<SearchableStore>, Halt> {
         let pool = &self.engine.deps.pool;
         let store = store::vector_stores::use_now(pool, &self.run.project, id).await?;
         match store {

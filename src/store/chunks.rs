@@ -12,35 +12,34 @@ use crate::store::StoreError;
 use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
 
-/// Stores with more chunks than this may have an index for vectors; others are compared one by one,
-/// which is as fast and misses nothing.
-pub const INDEXED_FROM: i64 = 20_000;
-
 /// Where to search: one store, or what a filter leaves of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// The store.
-    pub store: &'a VectorStoreId,
-    /// Restricts it to files by their attributes.
-    pub filter: Option<&'a Filter>,
+#[derive(Debug, Clone)]
+pub struct Scope {
+    store: VectorStoreId,
+    /// With a filter, its files.
+    files: Option<Vec<i64>>,
+    /// Without one, files that have chunks and are not (or no more) indexed completely: few.
+    unfinished: Vec<i64>,
+    /// How much there is.
+    pub totals: Totals,
 }
 
-/// A lexeme of a query, and in how many chunks of the store it is.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Term {
-    /// The lexeme.
-    pub lexeme: String,
-    /// Chunks that have it.
-    pub chunks: i64,
-}
-
-/// How much is in a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+/// How much there is to be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     /// Chunks.
     pub chunks: i64,
     /// Their tokens.
     pub tokens: i64,
+}
+
+/// A lexeme of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The lexeme.
+    pub lexeme: String,
+    /// Ids of chunks that have it, up to a limit.
+    pub chunks: Vec<i64>,
 }
 
 /// A chunk that has some of a query's words.
@@ -80,112 +79,162 @@ pub struct Found {
 }
 
 /// Prepares a transaction for searching: plans are made for the store at hand, since what is right
-/// for a large one is not for a small one, and text is found by its index.
+/// for a large one is not for a small one, and nothing is ever looked for in all stores.
 pub async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
-    for setting in [
-        "set local plan_cache_mode = force_custom_plan",
-        "set local enable_seqscan = off",
-        "set local hnsw.ef_search = 100",
-        "set local hnsw.iterative_scan = strict_order",
-        "set local jit = off",
-    ] {
-        sqlx::query(setting).execute(&mut *conn).await?;
-    }
+    sqlx::raw_sql(
+        "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off;
+         set local jit = off; set local hnsw.ef_search = 100;
+         set local hnsw.iterative_scan = strict_order",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
-/// How much is in the store.
-pub async fn totals(conn: &mut PgConnection, store: &VectorStoreId) -> Result<Totals, StoreError> {
-    let totals = sqlx::query_as(
-        "select coalesce(sum(chunks), 0)::bigint as chunks,
-                coalesce(sum(tokens), 0)::bigint as tokens
-         from vector_store_files where vector_store_id = $1 and status = 'completed'",
-    )
-    .bind(store)
-    .fetch_one(conn)
-    .await?;
-    Ok(totals)
+/// What of a store is searched.
+pub async fn scope(
+    conn: &mut PgConnection,
+    store: &VectorStoreId,
+    filter: Option<&Filter>,
+) -> Result<Scope, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select coalesce(sum(chunks), 0)::bigint, coalesce(sum(tokens), 0)::bigint, ",
+    );
+    query.push(match filter {
+        Some(_) => "coalesce(array_agg(seq), '{}'), '{}'::bigint[]",
+        None => {
+            "null::bigint[], array(
+                 select seq from vector_store_files
+                 where vector_store_id = $1 and status = 'in_progress' and attempt > 0
+                 union all select store_file from dropped_store_files where vector_store_id = $1)"
+        }
+    });
+    query.push(" from vector_store_files as f where vector_store_id = ");
+    query
+        .push_bind(store.clone())
+        .push(" and status = 'completed'");
+    if let Some(filter) = filter {
+        query.push(" and ");
+        attribute_filter::push(&mut query, filter);
+    }
+    let found = query.build_query_as().fetch_one(conn).await?;
+    let (chunks, tokens, files, unfinished): (i64, i64, Option<Vec<i64>>, Vec<i64>) = found;
+    Ok(Scope {
+        store: store.clone(),
+        files,
+        unfinished,
+        totals: Totals { chunks, tokens },
+    })
 }
 
-/// The lexemes of a query, with the number of chunks that have each, counted up to `most`.
-pub async fn terms(
+/// The lexemes of a text, without those that are known to be in very many chunks of the store
+/// unless there are only such.
+pub async fn lexemes(
     conn: &mut PgConnection,
     store: &VectorStoreId,
     language: &str,
-    query: &str,
-    most: i64,
-) -> Result<Vec<Term>, StoreError> {
-    let terms = sqlx::query_as(
-        r"select lexeme, (
-             select count(*) from (
-                 select from chunks where vector_store_id = $1 and lexemes @@
-                     ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery
-                 limit $4) as those) as chunks
-         from unnest(to_tsvector($2::regconfig, $3))",
+    text: &str,
+) -> Result<Vec<String>, StoreError> {
+    let lexemes: Vec<(String, bool)> = sqlx::query_as(
+        "select asked.lexeme, common.lexeme is not null
+         from unnest(to_tsvector($2::regconfig, $3)) as asked
+         left join common_lexemes as common
+             on vector_store_id = $1 and common.lexeme = asked.lexeme",
     )
     .bind(store)
     .bind(language)
-    .bind(query)
-    .bind(most)
+    .bind(text)
     .fetch_all(conn)
     .await?;
+    let all_common = lexemes.iter().all(|(_, is_common)| *is_common);
+    let kept = lexemes
+        .into_iter()
+        .filter(|(_, is_common)| all_common || !is_common);
+    Ok(kept.map(|(lexeme, _)| lexeme).collect())
+}
+
+/// The lexemes with the chunks that have them, at most so many of each.
+pub async fn with_each(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    lexemes: Vec<String>,
+    most: i64,
+) -> Result<Vec<Term>, StoreError> {
+    if lexemes.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A part for each, so that each is planned by how rare it is.
+    let mut query = QueryBuilder::new("");
+    for (n, lexeme) in (0..).zip(&lexemes) {
+        query
+            .push(if n > 0 { " union all " } else { "" })
+            .push(format!("select {n}, array("));
+        with_words(&mut query, scope, &quoted(lexeme), most);
+        query.push(")");
+    }
+    let found: Vec<(i32, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
+    let mut terms: Vec<Term> = lexemes
+        .into_iter()
+        .map(|lexeme| Term {
+            lexeme,
+            chunks: Vec::new(),
+        })
+        .collect();
+    for (n, chunks) in found {
+        if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
+            term.chunks = chunks;
+        }
+    }
     Ok(terms)
 }
 
-/// The chunks nearest to a vector, nearest first. With `exact`, all are compared; otherwise an
-/// index may be used, if the store has one.
+/// Chunks that have all of these lexemes, at most so many.
+pub async fn with_all(
+    conn: &mut PgConnection,
+    scope: &Scope,
+    lexemes: &[&str],
+    most: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let words: Vec<String> = lexemes.iter().map(|lexeme| quoted(lexeme)).collect();
+    let mut query = QueryBuilder::new("");
+    with_words(&mut query, scope, &words.join(" & "), most);
+    Ok(query.build_query_scalar().fetch_all(conn).await?)
+}
+
+/// The chunks nearest to a vector, nearest first. An index finds nearly all of them in less time;
+/// without one, or if `exact`, all are compared.
 pub async fn nearest(
     conn: &mut PgConnection,
-    place: Place<'_>,
+    scope: &Scope,
     vector: &[f32],
     exact: bool,
-    limit: i64,
+    most: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    let dimensions = vector.len().to_string();
-    let mut query = QueryBuilder::new("select e.chunk_id from chunk_embeddings as e ");
-    query.push("join vector_store_files as f on f.seq = e.store_file and f.status = 'completed'");
-    restrict(&mut query, place.filter);
+    let dimensions = vector.len();
+    let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
+    inside(&mut query, scope);
     query
-        .push(" where e.vector_store_id = ")
-        .push_bind(place.store.clone());
-    query
-        .push(" order by (e.embedding::halfvec(")
-        .push(&dimensions)
-        .push(") <=> ")
+        .push(format!(" order by (embedding::halfvec({dimensions}) <=> "))
         .push_bind(vector_text(vector))
-        .push("::halfvec(")
-        .push(&dimensions)
-        .push("))");
+        .push(format!("::halfvec({dimensions}))"));
     if exact {
         // An expression that no index has.
         query.push(" + 0");
     }
-    query.push(" limit ").push_bind(limit);
+    query.push(" limit ").push_bind(most);
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// Chunks that have any of the lexemes, those that PostgreSQL ranks highest first.
-pub async fn matching(
+/// How often each lexeme is in these chunks.
+pub async fn frequencies(
     conn: &mut PgConnection,
-    place: Place<'_>,
+    ids: &[i64],
     lexemes: &[&str],
-    limit: i64,
 ) -> Result<Vec<Match>, StoreError> {
     let mut query = QueryBuilder::new("select c.id, c.tokens, ");
-    frequencies(&mut query, lexemes);
-    query.push(" from (select c.* from chunks as c ");
-    query.push("join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'");
-    restrict(&mut query, place.filter);
-    query
-        .push(" where c.vector_store_id = ")
-        .push_bind(place.store.clone())
-        .push(" and c.lexemes @@ ")
-        .push_bind(any_of(lexemes))
-        .push("::tsquery order by ts_rank(c.lexemes, ")
-        .push_bind(any_of(lexemes))
-        .push("::tsquery, 1) desc limit ")
-        .push_bind(limit)
-        .push(") as c");
+    count(&mut query, lexemes);
+    query.push(" from chunks as c where c.id = any(");
+    query.push_bind(ids.to_vec()).push(")");
     Ok(query.build_query_as().fetch_all(conn).await?)
 }
 
@@ -207,9 +256,10 @@ pub async fn found(
             .push("::halfvec) as similarity, "),
         None => query.push("null::double precision as similarity, "),
     };
-    frequencies(&mut query, lexemes);
+    count(&mut query, lexemes);
     query.push(
-        " from chunks as c join vector_store_files as f on f.seq = c.store_file
+        " from chunks as c
+          join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'
           join files on files.id = f.file_id
           left join chunk_embeddings as e on e.chunk_id = c.id where c.id = any(",
     );
@@ -217,8 +267,34 @@ pub async fn found(
     Ok(query.build_query_as().fetch_all(conn).await?)
 }
 
+/// Adds a query for the ids of chunks with these words.
+fn with_words(query: &mut QueryBuilder<Postgres>, scope: &Scope, words: &str, most: i64) {
+    query.push("select c.id from chunks as c");
+    inside(query, scope);
+    query.push(" and c.lexemes @@ ").push_bind(words.to_owned());
+    query.push("::tsquery limit ").push_bind(most);
+}
+
+/// Adds the condition that `c` is searched.
+fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
+    query
+        .push(" where c.vector_store_id = ")
+        .push_bind(scope.store.clone());
+    match &scope.files {
+        Some(files) => query
+            .push(" and c.store_file = any(")
+            .push_bind(files.clone())
+            .push(")"),
+        None if scope.unfinished.is_empty() => query,
+        None => query
+            .push(" and c.store_file <> all(")
+            .push_bind(scope.unfinished.clone())
+            .push(")"),
+    };
+}
+
 /// Adds how often each lexeme is in `c.lexemes`.
-fn frequencies(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
+fn count(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
     let lexemes: Vec<String> = lexemes.iter().map(|lexeme| (*lexeme).to_owned()).collect();
     query
         .push(
@@ -229,18 +305,7 @@ fn frequencies(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
         .push(")), '{}') as frequencies");
 }
 
-fn restrict(query: &mut QueryBuilder<Postgres>, filter: Option<&Filter>) {
-    if let Some(filter) = filter {
-        query.push(" and ");
-        attribute_filter::push(query, filter);
-    }
-}
-
-/// Lexemes as a query for any of them.
-fn any_of(lexemes: &[&str]) -> String {
-    let quoted: Vec<String> = lexemes
-        .iter()
-        .map(|lexeme| format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''")))
-        .collect();
-    quoted.join(" | ")
+/// A lexeme as a query.
+fn quoted(lexeme: &str) -> String {
+    format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''"))
 }

@@ -20,6 +20,7 @@ pub mod threads;
 pub mod uploads;
 pub mod vector_store_batches;
 pub mod vector_store_files;
+pub mod vector_store_indexes;
 pub mod vector_store_jobs;
 pub mod vector_stores;
 pub mod wakes;

@@ -87,9 +87,13 @@ pub async fn renew(
     owner: &str,
     lease: Duration,
 ) -> Result<(), StoreError> {
+    // Locked in order, so that nobody who locks several waits in a circle.
     sqlx::query(
-        "update vector_store_files set due_at = now() + $2
-         where lease_owner = $1 and due_at is not null",
+        "with held as (
+             select seq from vector_store_files
+             where lease_owner = $1 and due_at is not null order by seq for update)
+         update vector_store_files as f set due_at = now() + $2
+         from held where f.seq = held.seq",
     )
     .bind(owner)
     .bind(lease)
@@ -107,17 +111,19 @@ pub async fn stored_chunks(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<i6
     Ok(count)
 }
 
-/// The embedding model of a store, if it has one yet.
+/// The embedding model of a store and how many numbers its vectors have, if it has one yet.
 pub async fn model_of(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
-) -> Result<Option<String>, StoreError> {
-    let model: Option<Option<String>> =
-        sqlx::query_scalar("select embedding_model from vector_stores where id = $1")
-            .bind(store)
-            .fetch_optional(db)
-            .await?;
-    Ok(model.flatten())
+) -> Result<Option<(String, i32)>, StoreError> {
+    let model = sqlx::query_as(
+        "select embedding_model, dimensions from vector_stores
+         where id = $1 and embedding_model is not null",
+    )
+    .bind(store)
+    .fetch_optional(db)
+    .await?;
+    Ok(model)
 }
 
 /// The embedding model of a store; if it has none yet, it has this one from now on. `None` for a

@@ -6,7 +6,9 @@ use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
 
 use crate::domain::ids::{AssistantId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::vector_store::{FileCounts, NewVectorStore, VectorStore, VectorStoreChanges};
+use crate::domain::vector_store::{
+    FileCounts, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
+};
 use crate::store::{StoreError, json, page, vector_store_files};
 
 impl FromRow<'_, PgRow> for VectorStore {
@@ -23,7 +25,6 @@ impl FromRow<'_, PgRow> for VectorStore {
             last_active_at: row.try_get("last_active_at")?,
             usage_bytes: row.try_get("usage_bytes")?,
             file_counts: FileCounts::from_row(row)?,
-            embedding_model: row.try_get("embedding_model")?,
         })
     }
 }
@@ -42,7 +43,7 @@ impl FromRow<'_, PgRow> for FileCounts {
 /// All that [`VectorStore`] needs, up to its `where` clause.
 const SELECT: &str = "
     select s.id, s.created_at, s.name, s.description, s.metadata, s.expires_after_days,
-           s.last_active_at, s.embedding_model, f.*,
+           s.last_active_at, f.*,
            s.last_active_at + s.expires_after_days * interval '24 hours' as expires_at,
            coalesce(s.last_active_at + s.expires_after_days * interval '24 hours' <= now(), false)
                as is_expired
@@ -272,16 +273,29 @@ pub async fn use_now(
     db: &PgPool,
     project: &ProjectId,
     id: &VectorStoreId,
-) -> Result<Option<VectorStore>, StoreError> {
-    sqlx::query(
-        "update vector_stores set last_active_at = now()
-         where project_id = $1 and id = $2
-             and (expires_after_days is null
-                  or last_active_at + expires_after_days * interval '24 hours' > now())",
+) -> Result<Option<SearchableStore>, StoreError> {
+    // Searches of the same minute need not wait for the disk and each other.
+    let found: Option<(bool, Option<String>, bool)> = sqlx::query_as(
+        "select coalesce(last_active_at + expires_after_days * interval '24 hours' <= now(), false),
+                embedding_model, last_active_at < now() - interval '1 minute'
+         from vector_stores where project_id = $1 and id = $2",
     )
     .bind(project)
     .bind(id)
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    find(db, project, id).await
+    let Some((is_expired, embedding_model, is_stale)) = found else {
+        return Ok(None);
+    };
+    if is_stale && !is_expired {
+        sqlx::query("update vector_stores set last_active_at = now() where id = $1")
+            .bind(id)
+            .execute(db)
+            .await?;
+    }
+    Ok(Some(SearchableStore {
+        id: id.clone(),
+        is_expired,
+        embedding_model,
+    }))
 }

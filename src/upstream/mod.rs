@@ -120,6 +120,7 @@ struct Answer {
 enum Endpoint {
     Chat,
     Embeddings,
+    Rerank,
 }
 
 impl Endpoint {
@@ -127,6 +128,7 @@ impl Endpoint {
         match self {
             Self::Chat => "chat/completions",
             Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
         }
     }
 }
@@ -294,6 +296,14 @@ impl Upstreams {
     /// As for [`Self::chat`].
     pub async fn embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
         self.pass(Endpoint::Embeddings, body).await
+    }
+
+    /// Asks the routed model to put texts in order by how well they answer a query.
+    ///
+    /// # Errors
+    /// As for [`Self::chat`].
+    pub async fn rerank(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Rerank, body).await
     }
 
     /// Asks every upstream whether it is there.

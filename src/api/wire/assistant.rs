@@ -13,6 +13,7 @@ use crate::domain::assistant::{
 };
 use crate::domain::tool::{Function, Tool};
 use crate::domain::vector_store::NewVectorStore;
+use crate::domain::vector_store::Weights;
 
 /// An assistant.
 #[derive(Debug, Serialize)]
@@ -219,6 +220,7 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
     let mut shown = Map::new();
     let mut ranker = "default_2024_08_21";
     let mut threshold = 0.0;
+    let mut weights = None;
     if let Some(mut settings) = tool.object("file_search")? {
         if let Some(most) = settings.integer("max_num_results", 1, 50)? {
             shown.insert("max_num_results".into(), json!(most));
@@ -231,16 +233,39 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
             threshold = ranking
                 .decimal("score_threshold", 0.0, 1.0)?
                 .unwrap_or(threshold);
-            ranking.ignore(&["hybrid_search"]);
+            weights = parse_weights(&mut ranking)?;
             ranking.finish()?;
         }
         settings.finish()?;
     }
     shown.insert(
         "ranking_options".into(),
-        json!({"ranker": ranker, "score_threshold": threshold, "hybrid_search": null}),
+        json!({"ranker": ranker, "score_threshold": threshold, "hybrid_search": weights}),
     );
     Ok(shown)
+}
+
+/// How much words and meaning count in a search: `hybrid_search` of ranking options.
+pub fn parse_weights(ranking: &mut Object) -> Result<Option<Weights>, ApiError> {
+    let Some(mut hybrid) = ranking.object("hybrid_search")? else {
+        return Ok(None);
+    };
+    let default = Weights::default();
+    let weights = Weights {
+        meaning: hybrid
+            .decimal("embedding_weight", 0.0, f64::MAX)?
+            .unwrap_or(default.meaning),
+        words: hybrid
+            .decimal("text_weight", 0.0, f64::MAX)?
+            .unwrap_or(default.words),
+    };
+    hybrid.finish()?;
+    if weights.meaning + weights.words > 0.0 {
+        return Ok(Some(weights));
+    }
+    let path = ranking.path("hybrid_search");
+    let message = format!("Invalid '{path}': at least one of its weights must be greater than 0.");
+    Err(ApiError::invalid(message).param(path).code("invalid_value"))
 }
 
 /// Tool resources of something new, which may bring a vector store that is to be made.

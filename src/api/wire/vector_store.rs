@@ -52,7 +52,6 @@ impl<'a> From<&'a VectorStore> for VectorStoreObject<'a> {
             last_active_at,
             usage_bytes,
             file_counts,
-            embedding_model: _,
         } = store;
         Self {
             id: id.as_str(),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::domain::run::RunConfig;
 use crate::domain::tool::{SearchCall, Tool};
+use crate::domain::vector_store::Weights;
 
 /// The function's name.
 pub(in crate::runner) const NAME: &str = "file_search";
@@ -60,6 +61,8 @@ pub(in crate::runner) struct Settings {
     pub(in crate::runner) ranker: String,
     /// Lowest score of a result.
     pub(in crate::runner) score_threshold: f64,
+    /// How much words and meaning count.
+    pub(in crate::runner) weights: Weights,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             }),
             ranker: ranking["ranker"].as_str().unwrap_or("auto").to_owned(),
             score_threshold: ranking["score_threshold"].as_f64().unwrap_or(0.0),
+            weights: serde_json::from_value(ranking["hybrid_search"].clone()).unwrap_or_default(),
         })
     }
 }

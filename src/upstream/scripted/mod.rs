@@ -141,6 +141,13 @@ impl Inner {
             Endpoint::Embeddings => embeddings::answer(request)
                 .map(json_answer)
                 .map_err(bad_request),
+            Endpoint::Rerank => Err(HttpErrorFile {
+                status: 404,
+                message: Some("The scripted model does not rerank.".into()),
+                kind: Some("invalid_request_error".into()),
+                code: None,
+                retry_after: None,
+            }),
         };
         answer.unwrap_or_else(|refused| error(&refused))
     }

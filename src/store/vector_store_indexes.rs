@@ -1,0 +1,193 @@
+//! What large vector stores have besides their rows: an index each over their vectors, in the
+//! catalogue of the database, and table `common_lexemes`.
+
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool, Postgres};
+
+use crate::domain::ids::VectorStoreId;
+use crate::store::StoreError;
+
+/// Most numbers of a vector that pgvector can index as `halfvec`.
+pub const DIMENSIONS_MAX: i32 = 4_000;
+
+/// What the names of the indexes begin with; the store's id follows.
+const PREFIX: &str = "chunk_embeddings_hnsw_";
+
+/// Held by the one session that builds or drops indexes.
+const LOCK: i64 = 0x6173_7369_7374_6431;
+
+/// Files of a sample, and chunks of each that are looked at.
+const SAMPLE_FILES: i64 = 250;
+const SAMPLE_CHUNKS: i64 = 20;
+
+/// A lexeme is common if by the sample so many chunks have it.
+const COMMON_FROM: i64 = 5_000;
+
+/// Bytes that a row takes in an index besides its numbers, by measurement.
+const ROW_BYTES: u64 = 1_100;
+
+/// A store with many chunks.
+#[derive(Debug, Clone, FromRow)]
+pub struct LargeStore {
+    /// Its id.
+    pub id: VectorStoreId,
+    /// How many chunks it has.
+    pub chunks: i64,
+    /// How many it had when common lexemes were looked for.
+    pub sampled_chunks: i64,
+    /// The model of its vectors.
+    pub embedding_model: Option<String>,
+    /// How many numbers each of its vectors has.
+    pub dimensions: Option<i32>,
+    /// Whether its vectors have an index that is ready.
+    pub has_index: bool,
+}
+
+/// The stores with at least so many chunks.
+pub async fn large(pool: &PgPool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
+    let stores = sqlx::query_as(
+        "select s.id, f.chunks, s.sampled_chunks, s.embedding_model, s.dimensions,
+                exists (select from pg_index where indisvalid
+                        and indexrelid = to_regclass(quote_ident($2 || s.id))) as has_index
+         from (select vector_store_id, sum(chunks)::bigint as chunks from vector_store_files
+               where status = 'completed' group by vector_store_id having sum(chunks) >= $1) as f
+         join vector_stores as s on s.id = f.vector_store_id",
+    )
+    .bind(fewest)
+    .bind(PREFIX)
+    .fetch_all(pool)
+    .await?;
+    Ok(stores)
+}
+
+/// Names of indexes whose stores are gone.
+pub async fn abandoned(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+    let names = sqlx::query_scalar(
+        "select relname::text from pg_index join pg_class on pg_class.oid = indexrelid
+         where indrelid = 'chunk_embeddings'::regclass and starts_with(relname::text, $1)
+             and not exists (select from vector_stores where id = substr(relname::text, $2))",
+    )
+    .bind(PREFIX)
+    .bind(i32::try_from(PREFIX.len() + 1).unwrap_or(i32::MAX))
+    .fetch_all(pool)
+    .await?;
+    Ok(names)
+}
+
+/// Estimates which lexemes are in very many chunks of the store, from some of its files.
+pub async fn sample(pool: &PgPool, store: &LargeStore) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    let (files, sampled): (Vec<i64>, i64) = sqlx::query_as(
+        "select coalesce(array_agg(seq), '{}'), coalesce(sum(least(chunks, $3)), 0)::bigint
+         from (select seq, chunks from vector_store_files
+               where vector_store_id = $1 and status = 'completed'
+               order by random() limit $2) as some_files",
+    )
+    .bind(&store.id)
+    .bind(SAMPLE_FILES)
+    .bind(SAMPLE_CHUNKS)
+    .fetch_one(&mut *tx)
+    .await?;
+    sqlx::query("delete from common_lexemes where vector_store_id = $1")
+        .bind(&store.id)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "insert into common_lexemes (vector_store_id, lexeme, chunks)
+         select $1, word, ndoc * $4 / $5
+         from ts_stat(format('select lexemes from chunks
+                              where ordinal < %s and store_file = any(%L)', $3, $2::bigint[]))
+         where ndoc * $4 / $5 >= $6 and exists (select from vector_stores where id = $1)",
+    )
+    .bind(&store.id)
+    .bind(files)
+    .bind(SAMPLE_CHUNKS)
+    .bind(store.chunks)
+    .bind(sampled.max(1))
+    .bind(COMMON_FROM)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("update vector_stores set sampled_chunks = $2 where id = $1")
+        .bind(&store.id)
+        .bind(store.chunks)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The one session of all processes that may build and drop indexes.
+pub struct Builder {
+    session: PgConnection,
+}
+
+impl Builder {
+    /// `None` if there is one already.
+    pub async fn acquire(pool: &PgPool) -> Result<Option<Self>, StoreError> {
+        let connection: PoolConnection<Postgres> = pool.acquire().await?;
+        // Its settings and its lock are gone with it, even if it is just dropped.
+        let mut session = connection.detach();
+        let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut session)
+            .await?;
+        if !is_free {
+            session.close().await?;
+            return Ok(None);
+        }
+        // A build whose process has died is not to go on.
+        sqlx::raw_sql("set statement_timeout = 0; set client_connection_check_interval = '2s'")
+            .execute(&mut session)
+            .await?;
+        Ok(Some(Self { session }))
+    }
+
+    /// Builds the index of a store's vectors. Searches and writes go on meanwhile.
+    pub async fn build(
+        &mut self,
+        store: &LargeStore,
+        memory: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let name = format!("{PREFIX}{}", store.id);
+        // What an interrupted build has left is not valid, and is in the way.
+        self.drop(&name).await?;
+        if let Some(memory) = memory {
+            let numbers = u64::try_from(store.dimensions.unwrap_or(0)).unwrap_or(0);
+            let rows = u64::try_from(store.chunks).unwrap_or(0);
+            let needed = rows * (2 * numbers + ROW_BYTES);
+            // With less than it needs a build takes many times as long.
+            let megabytes = needed.min(memory).div_ceil(1 << 20).max(64);
+            sqlx::query("select set_config('maintenance_work_mem', $1 || 'MB', false)")
+                .bind(megabytes.to_string())
+                .execute(&mut self.session)
+                .await?;
+        }
+        let statement: String = sqlx::query_scalar(
+            "select format('create index concurrently %I on chunk_embeddings
+                            using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)
+                            where vector_store_id = %L', $1, $2::integer, $3)",
+        )
+        .bind(name)
+        .bind(store.dimensions)
+        .bind(&store.id)
+        .fetch_one(&mut self.session)
+        .await?;
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut self.session)
+            .await?;
+        Ok(())
+    }
+
+    /// Drops an index, if there is one of this name.
+    pub async fn drop(&mut self, name: &str) -> Result<(), StoreError> {
+        let statement: String =
+            sqlx::query_scalar("select format('drop index concurrently if exists %I', $1)")
+                .bind(name)
+                .fetch_one(&mut self.session)
+                .await?;
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut self.session)
+            .await?;
+        Ok(())
+    }
+}
