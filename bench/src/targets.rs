@@ -214,6 +214,7 @@ const RETRIEVAL: &[Figure] = &[
     figure("retrieval.search.10k.beside.p50", 1, Shown, "… a store of 100 beside it, 1 caller: ms p50"),
     figure("retrieval.search.10k.beside.p99", 1, Shown, "… ms p99"),
     figure("retrieval.search.10k.recall", 3, AtLeast(0.95), "… recall@20 of meaning alone, against comparing all"),
+    figure("retrieval.search.10k.index", 0, Shown, "… until its vectors had an index: s"),
     figure("retrieval.search.100k.1.p50", 1, Shown, "search of 100,000 chunks, 1 caller: ms p50"),
     figure("retrieval.search.100k.1.p99", 1, AtMost(20.0), "… ms p99"),
     figure("retrieval.search.100k.16.rate", 0, Shown, "search of 100,000 chunks, 16 callers: /s"),

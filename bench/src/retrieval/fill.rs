@@ -101,6 +101,16 @@ pub(super) async fn fill(
         run(pool, definition).await?;
     }
     let ids: Vec<&str> = filling.iter().map(|store| &*store.id).collect();
+    check(pool, &ids).await?;
+    for statement in [
+        "select setval(pg_get_serial_sequence('chunks', 'id'), (select max(id) from chunks))",
+        "vacuum (analyze) chunks, chunk_embeddings",
+    ] {
+        sqlx::query(statement).execute(pool).await?;
+    }
+    // So that it is not written while something is measured. Not everyone may ask for it.
+    let _ = sqlx::query("checkpoint").execute(pool).await;
+    // From now on the server knows that there are chunks.
     sqlx::query(
         "update vector_store_files as f
          set chunks = found.chunks, tokens = found.tokens, usage_bytes = found.bytes
@@ -112,15 +122,9 @@ pub(super) async fn fill(
     .bind(&ids)
     .execute(pool)
     .await?;
-    check(pool, &ids).await?;
-    for statement in [
-        "select setval(pg_get_serial_sequence('chunks', 'id'), (select max(id) from chunks))",
-        "vacuum (analyze) chunks, chunk_embeddings, vector_store_files, files, vector_stores",
-    ] {
-        sqlx::query(statement).execute(pool).await?;
-    }
-    // So that it is not written while something is measured. Not everyone may ask for it.
-    let _ = sqlx::query("checkpoint").execute(pool).await;
+    sqlx::query("vacuum (analyze) vector_store_files, files, vector_stores")
+        .execute(pool)
+        .await?;
     let filled = filling.iter().map(|store| Filled {
         id: store.id.clone(),
         chunks: store.chunks.clone(),

@@ -30,8 +30,8 @@ use tokio::time::Instant;
 /// What the model asks for in a run, too.
 const RESULTS: usize = 20;
 
-/// Stores with more chunks get an index for their vectors.
-const INDEXED_FROM: u64 = 20_000;
+/// Stores with more chunks of so many dimensions get an index for their vectors.
+const INDEXED_FROM: u64 = 5_208;
 
 /// Chunks of a store that lies beside the one that is measured.
 const SMALL: u64 = 100;
