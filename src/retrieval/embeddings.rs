@@ -160,8 +160,8 @@ impl Embeddings {
             reason,
         };
         let body = json!({ "model": model, "input": texts, "encoding_format": "float" });
-        let answered = self.upstreams.embeddings(body).await;
-        let Passthrough { status, body, .. } = answered.map_err(|error| {
+        let answered = self.upstreams.own_embeddings(body).await;
+        let Passthrough { mut body, .. } = answered.map_err(|error| {
             let message = error.message();
             match error {
                 UpstreamError::InvalidRequest { .. } | UpstreamError::ContextLength { .. } => {
@@ -174,7 +174,6 @@ impl Embeddings {
             }
         })?;
         let mut bytes = Vec::new();
-        let mut body = body;
         while let Some(piece) = body
             .try_next()
             .await
@@ -184,13 +183,6 @@ impl Embeddings {
             if bytes.len() > ANSWER_BYTES {
                 return Err(refused("its answer is too large".into()));
             }
-        }
-        if status != 200 {
-            let reason = format!("HTTP status {status}");
-            return Err(match status {
-                400..=428 | 430..=499 => refused(reason),
-                _ => unavailable(reason),
-            });
         }
         let mut answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|error| refused(format!("its answer cannot be read: {error}")))?;

@@ -273,7 +273,8 @@ fn settle(written: Result<(), StoreError>) {
 /// Reads, cuts, embeds and stores a file; the hash of its contents.
 async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
     let sha256 = hash(deps, job).await?;
-    if jobs::copy_chunks(&deps.pool, job, &sha256).await? {
+    let model = deps.embeddings.default_model();
+    if jobs::copy_chunks(&deps.pool, job, &sha256, model).await? {
         return Ok(sha256);
     }
     let sections = read(deps, job).await?;
@@ -407,7 +408,11 @@ type Contents = futures::stream::BoxStream<'static, Result<bytes::Bytes, BlobErr
 async fn open(deps: &IndexerDeps, job: &IndexJob) -> Result<Contents, Unindexed> {
     match deps.blobs.get(job.file_id.as_str(), None).await {
         Ok(contents) => Ok(contents.stream),
-        Err(BlobError::Missing { .. }) => Err(Unindexed::Lost),
+        // Deleted just now, or lost: in the first case there is nobody to tell.
+        Err(BlobError::Missing { .. }) => Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            "The file's contents are missing. Upload it again.",
+        )),
         Err(error) => Err(later(error)),
     }
 }

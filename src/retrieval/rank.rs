@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::domain::vector_store::Weights;
-use crate::store::chunks::{Found, Term, Totals};
+use crate::store::chunks::{Found, Lexemes, Term, Totals};
 
 /// How soon more of the same word stops to count (BM25's k1).
 const SATURATION: f64 = 1.2;
@@ -15,22 +15,10 @@ const LENGTH: f64 = 0.75;
 /// Clarke and Büttcher, SIGIR 2009).
 const RANKS: f64 = 60.0;
 
-/// A lexeme in more than this share of the chunks tells nothing, as long as there are others.
-const COMMON: f64 = 0.15;
-
-/// The lexemes that tell chunks apart: the common ones only if there are no others.
-pub(super) fn telling(terms: Vec<Term>, totals: &Totals) -> Vec<Term> {
-    let most = (totals.chunks as f64 * COMMON).max(3.0);
-    let present = terms.into_iter().filter(|term| !term.chunks.is_empty());
-    let (rare, common): (Vec<Term>, Vec<Term>) =
-        present.partition(|term| term.chunks.len() as f64 <= most);
-    if rare.is_empty() { common } else { rare }
-}
-
 /// How much a lexeme tells (BM25's inverse document frequency).
 fn rarity(term: &Term, totals: &Totals) -> f64 {
     let chunks = totals.chunks.max(1) as f64;
-    let with = term.chunks.len() as f64;
+    let with = term.chunks as f64;
     (1.0 + (chunks - with + 0.5).max(0.0) / (with + 0.5)).ln()
 }
 
@@ -39,7 +27,7 @@ pub(super) fn likeliest(terms: &[Term], totals: &Totals, most: usize) -> Vec<i64
     let mut sums: HashMap<i64, f64> = HashMap::new();
     for term in terms {
         let rarity = rarity(term, totals);
-        for chunk in &term.chunks {
+        for chunk in term.ids.iter().flatten() {
             *sums.entry(*chunk).or_default() += rarity;
         }
     }
@@ -52,23 +40,18 @@ pub(super) fn likeliest(terms: &[Term], totals: &Totals, most: usize) -> Vec<i64
     sums.into_iter().map(|(chunk, _)| chunk).collect()
 }
 
-/// BM25 of a chunk (Robertson and Zaragoza, 2009).
-pub(super) fn bm25(
-    terms: &[Term],
-    totals: &Totals,
-    tokens: i32,
-    frequencies: &HashMap<String, u32>,
-) -> f64 {
-    let chunks = totals.chunks.max(1) as f64;
-    let average = (totals.tokens as f64 / chunks).max(1.0);
+/// BM25 of a chunk with these words (Robertson and Zaragoza, 2009).
+pub(super) fn bm25(terms: &[Term], totals: &Totals, tokens: i32, lexemes: &Lexemes) -> f64 {
+    let average = (totals.tokens as f64 / totals.chunks.max(1) as f64).max(1.0);
     let length = SATURATION * (1.0 - LENGTH + LENGTH * f64::from(tokens) / average);
-    terms
-        .iter()
-        .filter_map(|term| {
-            let often = f64::from(*frequencies.get(&term.lexeme)?);
-            Some(rarity(term, totals) * often * (SATURATION + 1.0) / (often + length))
-        })
-        .sum()
+    let mut score = 0.0;
+    for (lexeme, often) in lexemes.iter() {
+        let often = f64::from(often);
+        for term in terms.iter().filter(|term| term.lexeme.as_bytes() == lexeme) {
+            score += rarity(term, totals) * often * (SATURATION + 1.0) / (often + length);
+        }
+    }
+    score
 }
 
 /// Fuses lists of ids, each with its weight and best first, into one, best first.
@@ -93,7 +76,7 @@ pub(super) fn score(found: &Found, terms: &[Term], totals: &Totals, weights: Wei
         .map(|term| rarity(term, totals) * (SATURATION + 1.0))
         .sum();
     let words = match most > 0.0 {
-        true => bm25(terms, totals, found.tokens, &found.frequencies) / most,
+        true => bm25(terms, totals, found.tokens, &found.lexemes) / most,
         false => 0.0,
     };
     let score = match found.similarity {
@@ -116,7 +99,8 @@ mod tests {
     fn term(lexeme: &str, chunks: i64) -> Term {
         Term {
             lexeme: lexeme.into(),
-            chunks: (0..chunks).collect(),
+            chunks,
+            ids: Some((0..chunks).collect()),
         }
     }
 
@@ -124,13 +108,6 @@ mod tests {
         chunks: 100,
         tokens: 10_000,
     };
-
-    #[test]
-    fn common_words_count_only_where_there_are_no_others() {
-        let terms = || vec![term("the", 90), term("wing", 5), term("never", 0)];
-        assert_eq!(telling(terms(), &TOTALS), terms()[1..2]);
-        assert_eq!(telling(terms()[..1].to_vec(), &TOTALS), terms()[..1]);
-    }
 
     #[test]
     fn chunks_with_the_rarest_words_are_likeliest() {
@@ -144,11 +121,8 @@ mod tests {
     #[test]
     fn rare_words_and_short_chunks_weigh_more() {
         let terms = [term("rare", 1), term("common", 50)];
-        let score = |tokens, words: &[(&str, u32)]| {
-            let words = words
-                .iter()
-                .map(|(word, often)| ((*word).to_owned(), *often));
-            bm25(&terms, &TOTALS, tokens, &words.collect())
+        let score = |tokens, words: &[(&str, u16)]| {
+            bm25(&terms, &TOTALS, tokens, &words.iter().copied().collect())
         };
         assert!(score(100, &[("rare", 1)]) > score(100, &[("common", 1)]));
         assert!(score(50, &[("rare", 1)]) > score(500, &[("rare", 1)]));

@@ -15,7 +15,7 @@ const CANDIDATES: usize = 50;
 /// How many chunks with some of the words are looked at more closely.
 const MATCHES: usize = 300;
 
-/// Most chunks with a word that are looked up; a word that more of them have tells nothing.
+/// Most chunks with a word that are looked up. A word that more of them have brings none forward.
 const CHUNKS_PER_WORD: i64 = 5_000;
 
 /// Up to this many numbers, all vectors are compared: 5,200 chunks with 1,536 numbers each, which
@@ -135,10 +135,11 @@ impl Retrieval {
         let mut terms: Vec<Term> = Vec::new();
         if ask.weights.words > 0.0 {
             for query in queries {
-                let lexemes = chunks::lexemes(&mut tx, &store.id, self.language, query).await?;
-                let (ids, telling) = by_words(&mut tx, &scope, lexemes).await?;
+                let of_query =
+                    chunks::terms(&mut tx, &scope, self.language, query, CHUNKS_PER_WORD).await?;
+                let ids = by_words(&mut tx, &scope, &of_query).await?;
                 lists.push((ask.weights.words, ids));
-                terms.extend(telling);
+                terms.extend(of_query);
             }
         }
         for vector in vectors {
@@ -149,9 +150,8 @@ impl Retrieval {
         }
         let mut order = rank::fuse(&lists);
         order.truncate(CANDIDATES);
-        let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
         let vector = vectors.first().map(Vec::as_slice);
-        let mut found = chunks::found(&mut tx, &order, &lexemes, vector).await?;
+        let mut found = chunks::found(&mut tx, &order, vector).await?;
         tx.commit().await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
@@ -167,42 +167,35 @@ impl Retrieval {
     }
 }
 
-/// The chunks with the most telling words, the best first, and those words.
+/// The chunks that have these words, the best first.
 async fn by_words(
     conn: &mut PgConnection,
     scope: &Scope,
-    lexemes: Vec<String>,
-) -> Result<(Vec<i64>, Vec<Term>), StoreError> {
-    let terms = chunks::with_each(conn, scope, lexemes, CHUNKS_PER_WORD).await?;
-    let telling = rank::telling(terms, &scope.totals);
-    let lexemes: Vec<&str> = telling.iter().map(|term| &*term.lexeme).collect();
-    let are_listed = telling
-        .iter()
-        .any(|term| (term.chunks.len() as i64) < CHUNKS_PER_WORD);
-    let candidates = if are_listed || telling.len() < 2 {
-        rank::likeliest(&telling, &scope.totals, MATCHES)
+    terms: &[Term],
+) -> Result<Vec<i64>, StoreError> {
+    let candidates = if terms.iter().any(|term| term.ids.is_some()) {
+        rank::likeliest(terms, &scope.totals, MATCHES)
+    } else if terms.is_empty() {
+        Vec::new()
     } else {
         // Words that are everywhere tell something together, if at all.
+        let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
         chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?
     };
-    let matches = chunks::frequencies(conn, &candidates, &lexemes).await?;
+    let matches = chunks::matches(conn, &candidates).await?;
     let mut scored: Vec<(i64, f64)> = matches
         .iter()
         .map(|chunk| {
-            let words = &chunk.frequencies.0;
-            (
-                chunk.id,
-                rank::bm25(&telling, &scope.totals, chunk.tokens, words),
-            )
+            let score = rank::bm25(terms, &scope.totals, chunk.tokens, &chunk.lexemes);
+            (chunk.id, score)
         })
         .collect();
     scored.sort_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
-    let ids = scored
+    Ok(scored
         .into_iter()
         .map(|(id, _)| id)
         .take(CANDIDATES)
-        .collect();
-    Ok((ids, telling))
+        .collect())
 }
 
 /// Lets a model put the hits in order. They stay as they are if it cannot.

@@ -340,7 +340,7 @@ impl Driver {
     }
 
     /// Tokens that the prompt may take, by the run's budget and the model's window.
-    fn prompt_budget(&self) -> Result<Option<u32>, Halt> {
+    pub(super) fn prompt_budget(&self) -> Result<Option<u32>, Halt> {
         let config = &*self.run.config;
         let left = match config.max_prompt_tokens {
             None => None,

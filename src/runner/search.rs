@@ -142,6 +142,11 @@ impl Driver {
                 .map_or_else(Weights::default, |settings| settings.weights),
             rerank: true,
         };
+        let most = settings.map_or(0, |settings| settings.tokens);
+        // Half of what a small model can read is left for the conversation.
+        let tokens = self
+            .prompt_budget()?
+            .map_or(most, |budget| most.min(budget / 2));
         let stores = self.library.as_ref().map(|library| library.stores.clone());
         let mut hits: Vec<Hit> = Vec::new();
         for id in stores.unwrap_or_default() {
@@ -153,6 +158,7 @@ impl Driver {
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score));
         hits.truncate(limit);
+        hits.truncate(that_fit(&hits, tokens));
         call.results = Some(hits.into_iter().map(result).collect());
         if let Some(library) = &mut self.library {
             library.add(call);
@@ -172,6 +178,16 @@ impl Driver {
             store => Ok(store),
         }
     }
+}
+
+/// How many of the hits, from the best on, have so many tokens together; one at least.
+fn that_fit(hits: &[Hit], tokens: u32) -> usize {
+    let mut left = i64::from(tokens);
+    let fitting = hits.iter().take_while(|hit| {
+        left -= i64::from(hit.found.tokens);
+        left >= 0
+    });
+    fitting.count().max(1)
 }
 
 fn result(hit: Hit) -> SearchResult {

@@ -1,8 +1,6 @@
 //! Tables `chunks` and `chunk_embeddings`: what searches find. Only chunks of files that are
 //! completely indexed are found.
 
-use std::collections::HashMap;
-
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
@@ -38,8 +36,10 @@ pub struct Totals {
 pub struct Term {
     /// The lexeme.
     pub lexeme: String,
-    /// Ids of chunks that have it, up to a limit.
-    pub chunks: Vec<i64>,
+    /// In how many chunks it is; at least in so many, if it is in very many.
+    pub chunks: i64,
+    /// Their ids, if they are not very many.
+    pub ids: Option<Vec<i64>>,
 }
 
 /// A chunk that has some of a query's words.
@@ -49,8 +49,31 @@ pub struct Match {
     pub id: i64,
     /// Its length in tokens.
     pub tokens: i32,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+/// The lexemes of a chunk as PostgreSQL sends a `tsvector`.
+///
+/// That is their number, then each with a zero byte, the number of its positions, and these, big
+/// endian. PostgreSQL itself takes ten times as long to count them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct Lexemes(Vec<u8>);
+
+impl Lexemes {
+    /// Each lexeme with how often it is in the chunk.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        let mut rest = self.0.get(4..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let end = rest.iter().position(|byte| *byte == 0)?;
+            let lexeme = rest.get(..end)?;
+            let count = rest.get(end + 1..end + 3)?;
+            let count = u16::from_be_bytes([count[0], count[1]]);
+            rest = rest.get(end + 3 + 2 * usize::from(count)..)?;
+            Some((lexeme, count.into()))
+        })
+    }
 }
 
 /// A chunk as searches show it.
@@ -74,8 +97,22 @@ pub struct Found {
     pub tokens: i32,
     /// Cosine of the angle to the query's vector, if there are vectors.
     pub similarity: Option<f64>,
-    /// How often each lexeme of the query is in it.
-    pub frequencies: Json<HashMap<String, u32>>,
+    /// What words it has.
+    pub lexemes: Lexemes,
+}
+
+#[cfg(test)]
+impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
+    fn from_iter<T: IntoIterator<Item = (&'a str, u16)>>(lexemes: T) -> Self {
+        let mut sent = vec![0; 4];
+        for (lexeme, often) in lexemes {
+            sent.extend_from_slice(lexeme.as_bytes());
+            sent.push(0);
+            sent.extend_from_slice(&often.to_be_bytes());
+            sent.extend(vec![0; 2 * usize::from(often)]);
+        }
+        Self(sent)
+    }
 }
 
 /// Prepares a transaction for searching: plans are made for the store at hand, since what is right
@@ -127,64 +164,54 @@ pub async fn scope(
     })
 }
 
-/// The lexemes of a text, without those that are known to be in very many chunks of the store
-/// unless there are only such.
-pub async fn lexemes(
+/// The lexemes of a text that are in the store, with the chunks that have them. A lexeme that more
+/// than `most` chunks have comes without, since it would cost much and tell little.
+pub async fn terms(
     conn: &mut PgConnection,
-    store: &VectorStoreId,
+    scope: &Scope,
     language: &str,
     text: &str,
-) -> Result<Vec<String>, StoreError> {
-    let lexemes: Vec<(String, bool)> = sqlx::query_as(
-        "select asked.lexeme, common.lexeme is not null
+    most: i64,
+) -> Result<Vec<Term>, StoreError> {
+    let mut terms: Vec<Term> = Vec::new();
+    let lexemes: Vec<(String, Option<i64>)> = sqlx::query_as(
+        "select asked.lexeme, common.chunks
          from unnest(to_tsvector($2::regconfig, $3)) as asked
          left join common_lexemes as common
              on vector_store_id = $1 and common.lexeme = asked.lexeme",
     )
-    .bind(store)
+    .bind(&scope.store)
     .bind(language)
     .bind(text)
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let all_common = lexemes.iter().all(|(_, is_common)| *is_common);
-    let kept = lexemes
-        .into_iter()
-        .filter(|(_, is_common)| all_common || !is_common);
-    Ok(kept.map(|(lexeme, _)| lexeme).collect())
-}
-
-/// The lexemes with the chunks that have them, at most so many of each.
-pub async fn with_each(
-    conn: &mut PgConnection,
-    scope: &Scope,
-    lexemes: Vec<String>,
-    most: i64,
-) -> Result<Vec<Term>, StoreError> {
-    if lexemes.is_empty() {
-        return Ok(Vec::new());
-    }
     // A part for each, so that each is planned by how rare it is.
     let mut query = QueryBuilder::new("");
-    for (n, lexeme) in (0..).zip(&lexemes) {
-        query
-            .push(if n > 0 { " union all " } else { "" })
-            .push(format!("select {n}, array("));
-        with_words(&mut query, scope, &quoted(lexeme), most);
-        query.push(")");
-    }
-    let found: Vec<(i32, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
-    let mut terms: Vec<Term> = lexemes
-        .into_iter()
-        .map(|lexeme| Term {
+    let mut parts = 0;
+    for (lexeme, common) in lexemes {
+        if common.is_none() {
+            let (n, between) = (terms.len(), if parts > 0 { " union all " } else { "" });
+            query.push(format!("{between}select {n}::bigint, array("));
+            with_words(&mut query, scope, &quoted(&lexeme), most + 1);
+            query.push(")");
+            parts += 1;
+        }
+        terms.push(Term {
             lexeme,
-            chunks: Vec::new(),
-        })
-        .collect();
-    for (n, chunks) in found {
-        if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
-            term.chunks = chunks;
+            chunks: common.unwrap_or(0),
+            ids: None,
+        });
+    }
+    if parts > 0 {
+        let found: Vec<(i64, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
+        for (n, ids) in found {
+            if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
+                term.chunks = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+                term.ids = (term.chunks <= most).then_some(ids);
+            }
         }
     }
+    terms.retain(|term| term.chunks > 0);
     Ok(terms)
 }
 
@@ -225,38 +252,34 @@ pub async fn nearest(
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// How often each lexeme is in these chunks.
-pub async fn frequencies(
-    conn: &mut PgConnection,
-    ids: &[i64],
-    lexemes: &[&str],
-) -> Result<Vec<Match>, StoreError> {
-    let mut query = QueryBuilder::new("select c.id, c.tokens, ");
-    count(&mut query, lexemes);
-    query.push(" from chunks as c where c.id = any(");
-    query.push_bind(ids.to_vec()).push(")");
-    Ok(query.build_query_as().fetch_all(conn).await?)
+/// The words of these chunks.
+pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>, StoreError> {
+    let matches = sqlx::query_as(
+        "select id, tokens, tsvectorsend(lexemes) as lexemes from chunks where id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(matches)
 }
 
 /// What these chunks are.
 pub async fn found(
     conn: &mut PgConnection,
     ids: &[i64],
-    lexemes: &[&str],
     vector: Option<&[f32]>,
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::new(
         "select c.id, f.file_id, files.filename, f.attributes, c.page, c.heading, c.content,
-                c.tokens, ",
+                c.tokens, tsvectorsend(c.lexemes) as lexemes, ",
     );
     match vector {
         Some(vector) => query
             .push("1 - (e.embedding <=> ")
             .push_bind(vector_text(vector))
-            .push("::halfvec) as similarity, "),
-        None => query.push("null::double precision as similarity, "),
+            .push("::halfvec) as similarity"),
+        None => query.push("null::double precision as similarity"),
     };
-    count(&mut query, lexemes);
     query.push(
         " from chunks as c
           join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'
@@ -293,19 +316,24 @@ fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     };
 }
 
-/// Adds how often each lexeme is in `c.lexemes`.
-fn count(query: &mut QueryBuilder<Postgres>, lexemes: &[&str]) {
-    let lexemes: Vec<String> = lexemes.iter().map(|lexeme| (*lexeme).to_owned()).collect();
-    query
-        .push(
-            "coalesce((select jsonb_object_agg(t.lexeme, cardinality(t.positions))
-                       from unnest(c.lexemes) as t where t.lexeme = any(",
-        )
-        .push_bind(lexemes)
-        .push(")), '{}') as frequencies");
-}
-
 /// A lexeme as a query.
 fn quoted(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_as_postgresql_sends_them() {
+        // tsvectorsend(to_tsvector('simple', 'the wing and the body'))
+        let sent = b"\0\0\0\x04and\0\0\x01\0\x03body\0\0\x01\0\x05the\0\0\x02\0\x01\0\x04wing\0\0\x01\0\x02";
+        let lexemes = Lexemes(sent.to_vec());
+        let counts: Vec<(&[u8], u32)> = lexemes.iter().collect();
+        let expected: [(&[u8], u32); 4] = [(b"and", 1), (b"body", 1), (b"the", 2), (b"wing", 1)];
+        assert_eq!(counts, expected);
+        assert_eq!(Lexemes(sent[..9].to_vec()).iter().count(), 0);
+        assert_eq!(Lexemes::default().iter().count(), 0);
+    }
 }

@@ -1,8 +1,12 @@
 //! What large vector stores have besides their rows: an index each over their vectors, in the
 //! catalogue of the database, and table `common_lexemes`.
 
-use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, PgPool, Postgres};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool};
+
+use tracing::log::LevelFilter;
 
 use crate::domain::ids::VectorStoreId;
 use crate::store::StoreError;
@@ -124,9 +128,11 @@ pub struct Builder {
 impl Builder {
     /// `None` if there is one already.
     pub async fn acquire(pool: &PgPool) -> Result<Option<Self>, StoreError> {
-        let connection: PoolConnection<Postgres> = pool.acquire().await?;
-        // Its settings and its lock are gone with it, even if it is just dropped.
-        let mut session = connection.detach();
+        // Its settings and its lock are gone with it, even if it is just dropped. That a build takes
+        // long is no news.
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let options = options.log_slow_statements(LevelFilter::Off, Duration::ZERO);
+        let mut session = PgConnection::connect_with(&options).await?;
         let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
             .bind(LOCK)
             .fetch_one(&mut session)

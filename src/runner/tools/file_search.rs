@@ -19,8 +19,12 @@ const QUERIES_MAX: usize = 5;
 /// Results of a call unless the tool's settings say otherwise, as the hosted service had it.
 const RESULTS: usize = 20;
 
+/// Tokens of a call's results, as the hosted service had it.
+const TOKENS: u32 = 16_000;
+
 /// The same for models with small windows.
 const RESULTS_OF_SMALL_MODELS: usize = 5;
+const TOKENS_OF_SMALL_MODELS: u32 = 4_000;
 
 const DESCRIPTION: &str = "\
 Searches the files of this assistant and conversation, by words and by meaning, and returns the \
@@ -57,6 +61,8 @@ pub(in crate::runner) fn definition() -> ChatCompletionTools {
 pub(in crate::runner) struct Settings {
     /// Most results.
     pub(in crate::runner) results: usize,
+    /// Most tokens that they have together.
+    pub(in crate::runner) tokens: u32,
     /// Their ranker's name, which changes nothing here.
     pub(in crate::runner) ranker: String,
     /// Lowest score of a result.
@@ -75,11 +81,13 @@ impl Settings {
         let ranking = &settings.get("ranking_options").unwrap_or(&Value::Null);
         let results = settings.get("max_num_results").and_then(Value::as_u64);
         let results = results.and_then(|results| usize::try_from(results).ok());
+        let (most, tokens) = match config.model.starts_with("gpt-3.5") {
+            true => (RESULTS_OF_SMALL_MODELS, TOKENS_OF_SMALL_MODELS),
+            false => (RESULTS, TOKENS),
+        };
         Some(Self {
-            results: results.unwrap_or(match config.model.starts_with("gpt-3.5") {
-                true => RESULTS_OF_SMALL_MODELS,
-                false => RESULTS,
-            }),
+            results: results.unwrap_or(most),
+            tokens,
             ranker: ranking["ranker"].as_str().unwrap_or("auto").to_owned(),
             score_threshold: ranking["score_threshold"].as_f64().unwrap_or(0.0),
             weights: serde_json::from_value(ranking["hybrid_search"].clone()).unwrap_or_default(),
