@@ -259,22 +259,25 @@ fn sandbox_socket(data_dir: &Path) -> PathBuf {
 }
 
 /// The models that make vectors: the one that is set, or the one that set-up has installed.
-fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
-    let local = |folder: &Path| Embedder::open(folder).map_err(ServeError::Embedder);
+///
+/// # Errors
+/// If the folder that is set has no model.
+pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
+    let local = |folder| {
+        let model = Some(embedder::MODEL.to_owned());
+        Embeddings::new(model, Some(folder), upstreams.clone())
+    };
     Ok(match &config.embedding_model {
         config::EmbeddingModel::Off => Embeddings::new(None, None, upstreams),
         config::EmbeddingModel::Folder(folder) => {
-            let model = Some(embedder::MODEL.to_owned());
-            Embeddings::new(model, Some(local(folder)?), upstreams)
+            Embedder::open(folder).map_err(ServeError::Embedder)?;
+            local(folder.clone())
         }
         config::EmbeddingModel::Upstream(name) => {
             Embeddings::new(Some(name.clone()), None, upstreams)
         }
         config::EmbeddingModel::Installed => match installed_model() {
-            Some(folder) => {
-                let model = Some(embedder::MODEL.to_owned());
-                Embeddings::new(model, Some(local(&folder)?), upstreams)
-            }
+            Some(folder) => local(folder),
             None => {
                 tracing::warn!(
                     "no embedding model is installed, so vector stores are searched by words \
@@ -307,7 +310,7 @@ fn quarter_of_memory() -> Option<u64> {
 }
 
 /// The folder of the model that set-up installs, beside this program's project.
-fn installed_model() -> Option<PathBuf> {
+pub fn installed_model() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let folder = Path::new(".venv/models").join(embedder::MODEL);
     let above = executable.ancestors().skip(1).take(4);

@@ -1,6 +1,7 @@
 //! Vectors of texts, from the model of this machine or from an upstream.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use embedder::Embedder;
@@ -49,14 +50,37 @@ pub enum EmbedError {
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
-    local: Option<Arc<Embedder>>,
+    local: Option<Arc<Local>>,
     upstreams: Upstreams,
+}
+
+/// A model of this machine. It takes some 100 MB, and is read when it is first needed.
+struct Local {
+    folder: PathBuf,
+    embedder: OnceLock<Embedder>,
+}
+
+impl Local {
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
+        let embedder = match self.embedder.get() {
+            Some(embedder) => embedder,
+            None => {
+                let read = Embedder::open(&self.folder).map_err(|error| error.to_string())?;
+                self.embedder.get_or_init(|| read)
+            }
+        };
+        Ok(embedder.embed(texts))
+    }
 }
 
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
-    /// `local` is a model of this machine, which needs no upstream.
-    pub fn new(default: Option<String>, local: Option<Embedder>, upstreams: Upstreams) -> Self {
+    /// `local` is the folder of a model of this machine, which needs no upstream.
+    pub fn new(default: Option<String>, local: Option<PathBuf>, upstreams: Upstreams) -> Self {
+        let local = local.map(|folder| Local {
+            folder,
+            embedder: OnceLock::new(),
+        });
         Self {
             default,
             local: local.map(Arc::new),
@@ -112,7 +136,7 @@ impl Embeddings {
                     .map_err(|panic| panic.to_string()),
                 Urgency::Background => in_background(move || local.embed(&texts)).await,
             };
-            return made.map_err(|reason| EmbedError::Refused {
+            return made.flatten().map_err(|reason| EmbedError::Refused {
                 model: model.to_owned(),
                 reason,
             });

@@ -9,9 +9,11 @@ use std::time::Duration;
 use documents::chunk::{Chunk, Encoded, Strategy};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
+use metrics::histogram;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +41,9 @@ const FILES: usize = 16;
 /// How often a file is tried that fails for reasons that may pass: for some ten minutes, so that a
 /// model server can be started anew.
 const TRIES: i32 = 10;
+
+/// How often a file is begun, whatever stopped it: one that ends the server must not do so for ever.
+const ATTEMPTS: i32 = 40;
 
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
@@ -228,6 +233,7 @@ async fn work(
     slot: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
+    let begin = Instant::now();
     let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
         Some(outcome) => outcome,
         None => {
@@ -236,12 +242,16 @@ async fn work(
         }
     };
     drop(slot);
-    match outcome {
-        Ok(sha256) => settle(jobs::complete(&deps.pool, &job, &sha256).await),
-        Err(Unindexed::Lost) => {}
+    let label = match outcome {
+        Ok(sha256) => {
+            settle(jobs::complete(&deps.pool, &job, &sha256).await);
+            "completed"
+        }
+        Err(Unindexed::Lost) => "lost",
         Err(Unindexed::Failed(error)) => {
             tracing::info!("a file cannot be indexed: {}", error.message);
             settle(jobs::fail(&deps.pool, &job, &error).await);
+            "failed"
         }
         Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
             tracing::warn!(
@@ -250,6 +260,7 @@ async fn work(
             );
             let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
             settle(jobs::give_back(&deps.pool, &job, pause, true).await);
+            "retried"
         }
         Err(Unindexed::Later(reason)) => {
             tracing::warn!(
@@ -259,8 +270,10 @@ async fn work(
             let message = format!("The file could not be indexed: {reason}");
             let code = IndexErrorCode::ServerError;
             settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
+            "failed"
         }
-    }
+    };
+    histogram!("assistd_indexing_seconds", "outcome" => label).record(begin.elapsed());
 }
 
 /// What could not be written is done again when the lease has run out.
@@ -272,6 +285,12 @@ fn settle(written: Result<(), StoreError>) {
 
 /// Reads, cuts, embeds and stores a file; the hash of its contents.
 async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
+    if job.attempt > ATTEMPTS {
+        return Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            format!("The file was begun {ATTEMPTS} times, and each time the server stopped."),
+        ));
+    }
     let sha256 = hash(deps, job).await?;
     let model = deps.embeddings.default_model();
     if jobs::copy_chunks(&deps.pool, job, &sha256, model).await? {

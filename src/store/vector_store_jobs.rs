@@ -81,6 +81,13 @@ pub async fn claim(
     Ok(jobs)
 }
 
+/// How many files are not indexed yet.
+pub async fn waiting(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let count =
+        sqlx::query_scalar("select count(*) from vector_store_files where due_at is not null");
+    Ok(count.fetch_one(db).await?)
+}
+
 /// Keeps the leases of a process.
 pub async fn renew(
     db: impl PgExecutor<'_>,
@@ -198,8 +205,9 @@ pub async fn add_chunks(
     Ok(())
 }
 
-/// Takes the chunks over that the same contents have, cut in the same way and embedded by the
-/// store's model, somewhere in the project; whether there were any. Chunks of the file that are
+/// Takes the chunks over that the same contents have somewhere in the project; whether there were any.
+///
+/// They must be cut in the same way and embedded by the store's model. Chunks of the file that are
 /// stored already go. A store that has no model yet has `model` from now on, if it is given.
 pub async fn copy_chunks(
     pool: &PgPool,

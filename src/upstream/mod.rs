@@ -304,16 +304,15 @@ impl Upstreams {
     /// # Errors
     /// Whatever is no success.
     pub async fn own_embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        let is_error = |status: StatusCode| !status.is_success();
-        self.pass(Endpoint::Embeddings, body, is_error).await
+        self.pass(Endpoint::Embeddings, body, is_no_success).await
     }
 
     /// Asks the routed model to put texts in order by how well they answer a query.
     ///
     /// # Errors
-    /// As for [`Self::chat`].
+    /// Whatever is no success.
     pub async fn rerank(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        self.pass(Endpoint::Rerank, body).await
+        self.pass(Endpoint::Rerank, body, is_no_success).await
     }
 
     /// Asks every upstream whether it is there.
@@ -443,6 +442,10 @@ impl Upstreams {
         let pause = retry::requested_pause(&answer.headers);
         Detail::from_body(&text).into_error(upstream, answer.status, pause)
     }
+}
+
+fn is_no_success(status: StatusCode) -> bool {
+    !status.is_success()
 }
 
 /// Whether an answer is none of the client's business.
