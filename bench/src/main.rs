@@ -100,7 +100,7 @@ enum Command {
 
 #[derive(Parser)]
 struct Run {
-    /// Less of everything: under three minutes instead of half an hour.
+    /// Less of everything: five minutes instead of an hour and a half.
     #[arg(long)]
     quick: bool,
     /// Only the steps whose name begins so, after a warm-up; results are not written.

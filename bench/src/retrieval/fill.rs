@@ -278,7 +278,7 @@ async fn copy_embeddings(pool: &PgPool, stores: &Arc<Vec<Filling>>) -> Result<()
                     let vector = cloud::of_chunk(chunk);
                     let mut embedding = (vector.len() as u16).to_be_bytes().to_vec();
                     embedding.extend([0, 0]);
-                    let halves = vector.into_iter().map(|number| f16::from_f32(number));
+                    let halves = vector.into_iter().map(f16::from_f32);
                     embedding.extend(halves.flat_map(f16::to_be_bytes));
                     rows.begin(4);
                     rows.field(&chunk.to_be_bytes());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// Uploads at a time.
 const UPLOADS: usize = 8;
 
-/// Size of a text file, about.
+/// Size of a text file.
 const TEXT_BYTES: usize = 4_000;
 
 /// Pages of a PDF file, and lines on each.

@@ -90,7 +90,7 @@ impl Words {
         out.push('.');
     }
 
-    /// A text of at least so many bytes, unlike any of another number.
+    /// A text of so many bytes, unlike any of another number.
     pub(super) fn text(&self, number: u64, bytes: usize) -> String {
         let mut text = format!("Report {number}\n\n");
         let first = mix(number) % (1 << 40) * cloud::CHUNKS_PER_TOPIC;
@@ -101,6 +101,7 @@ impl Words {
             self.write(&self.of_chunk(chunk), &mut text);
             text.push_str("\n\n");
         }
+        text.truncate(bytes);
         text
     }
 
@@ -167,6 +168,7 @@ mod tests {
         words.write(&words.of_chunk(4711), &mut text);
         let has = |word: &str| text.contains(word);
         assert!(asked.split(' ').skip(3).any(has), "{asked} in {text}");
+        assert_eq!(words.text(1, 4_000).len(), 4_000);
         assert_ne!(words.text(1, 4_000), words.text(2, 4_000));
     }
 }
