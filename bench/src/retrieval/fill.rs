@@ -83,13 +83,18 @@ pub(super) async fn fill(
         });
     }
     let filling = Arc::new(filling);
-    // An index is made faster from a whole table than row by row.
-    let indexes = sqlx::query_as::<_, (String, String)>(
+    let chunks: u64 = filling
+        .iter()
+        .map(|store| store.chunks.clone().count() as u64)
+        .sum();
+    // An index of words is made faster from a whole table than by many rows, one by one.
+    let indexes: Vec<(String, String)> = sqlx::query_as(
         "select indexrelid::regclass::text, pg_get_indexdef(indexrelid)
          from pg_index join pg_class on pg_class.oid = indexrelid
              join pg_am on pg_am.oid = relam
-         where indrelid = 'chunks'::regclass and amname = 'gin'",
+         where indrelid = 'chunks'::regclass and amname = 'gin' and $1 > 1000",
     )
+    .bind(chunks.cast_signed())
     .fetch_all(pool)
     .await?;
     for (name, _) in &indexes {

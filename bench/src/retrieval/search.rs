@@ -7,6 +7,7 @@ use super::cloud;
 use super::fill;
 use super::fill::Empty;
 use super::fill::Filled;
+use super::random::hash;
 use super::random::mix;
 use super::words::Words;
 use crate::BenchError;
@@ -123,7 +124,7 @@ impl Searched {
             weights,
         };
         let plain = way(None, None);
-        self.search(&plain, 1, Bound::Times(WARM_UP)).await?;
+        self.search(0, &plain, 1, Bound::Times(WARM_UP)).await?;
         let singles = Bound::Times(self.amounts.singles);
         self.put(format!("{name}.1"), &plain, 1, singles, figures)
             .await?;
@@ -175,7 +176,8 @@ impl Searched {
         bound: Bound,
         figures: &mut Figures,
     ) -> Result<Load<()>, BenchError> {
-        let load = self.search(way, callers, bound).await?;
+        // No figure is of queries that were asked before.
+        let load = self.search(hash(&name), way, callers, bound).await?;
         figures.put(format!("{name}.p50"), median(&load.ms));
         figures.put(format!("{name}.p99"), percentile(&load.ms, 0.99));
         Ok(load)
@@ -183,6 +185,7 @@ impl Searched {
 
     async fn search(
         &self,
+        seed: u64,
         way: &Way,
         callers: usize,
         bound: Bound,
@@ -191,9 +194,10 @@ impl Searched {
         let operation = move |number: usize| {
             let (api, words, way) = (api.clone(), words.clone(), way.clone());
             async move {
-                let store = &way.stores[mix(number as u64) as usize % way.stores.len()];
+                let drawn = mix(seed ^ number as u64);
+                let store = &way.stores[drawn as usize % way.stores.len()];
                 let query = Query {
-                    text: words.query(asked_for(store, number)),
+                    text: words.query(asked_for(store, drawn)),
                     filter: way.filter,
                     weights: way.weights,
                     results: RESULTS,
@@ -207,7 +211,7 @@ impl Searched {
     /// The share of the twenty nearest chunks that a search by meaning finds.
     async fn recall(&self, store: &Filled) -> Result<f64, BenchError> {
         let (mut due, mut found) = (0, 0);
-        for number in 0..self.amounts.compared {
+        for number in 0..self.amounts.compared as u64 {
             let chunk = asked_for(store, number);
             let query = Query {
                 text: self.words.query(chunk),
@@ -234,10 +238,10 @@ fn database(subject: &Subject) -> Result<&Database, BenchError> {
     subject.database.as_ref().ok_or(BenchError::NoDatabase)
 }
 
-/// The chunk that a search is made for.
-fn asked_for(store: &Filled, number: usize) -> u64 {
+/// The chunk that the search of this number is made for.
+fn asked_for(store: &Filled, number: u64) -> u64 {
     let chunks = store.chunks.end - store.chunks.start;
-    store.chunks.start + mix(number as u64 ^ 0x5EA) % chunks
+    store.chunks.start + mix(number) % chunks
 }
 
 /// The number that a chunk begins with.
