@@ -31,12 +31,14 @@ fn bomb() -> Vec<u8> {
     archive.finish().expect("memory takes it").into_inner()
 }
 
+/// A piece of a file's text, or the code of its error and a piece of the message.
+type Ending = Result<&'static str, (&'static str, &'static str)>;
+
 #[tokio::test]
 async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
     let shelf = Shelf::set().await;
     let nested = |depth: usize| format!("<html>{}kelp", "<div>".repeat(depth)).into_bytes();
-    // What its error says, or its text.
-    let table: Vec<(&str, Vec<u8>, Result<&str, (&str, &str)>)> = vec![
+    let table: Vec<(&str, Vec<u8>, Ending)> = vec![
         (
             "first.md",
             b"# Kelp\n\nIt floats.".to_vec(),

@@ -115,7 +115,7 @@ async fn chunks_are_as_large_as_the_strategy_says() {
     let added = shelf.client.post(&path, body).await;
     assert_eq!(added["chunking_strategy"], small);
     shelf.through(&fitted).await;
-    let plain = shelf.store(&[file.clone()]).await;
+    let plain = shelf.store(std::slice::from_ref(&file)).await;
 
     let sizes: Vec<(String, i64, i32, i32)> = sqlx::query_as(
         "select vector_store_id, count(*), max(tokens), max(overlap_bytes) from chunks
