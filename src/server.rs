@@ -168,10 +168,17 @@ pub async fn serve(
     let service = api::router(state).into_make_service();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move { stopping.cancelled().await });
-    let server = tokio::spawn(server.into_future());
+    let closed = CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    let server = tokio::spawn(async move {
+        let _guard = guard;
+        server.await
+    });
     shutdown.await;
     draining.cancel();
-    runner.drain(config.shutdown_grace).await;
+    runner
+        .drain(config.shutdown_grace, closed.cancelled())
+        .await;
     indexer.drain().await;
     sandbox.stop().await;
     match tokio::time::timeout(CLOSE_WITHIN, server).await {
