@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use crate::config::Cli;
 use crate::config::Command;
 use crate::config::LogFormat;
+use crate::connections::tls::TlsError;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
 use crate::store::StoreError;
@@ -56,6 +57,8 @@ enum CliError {
         address: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error("cannot serve HTTPS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
     #[error(transparent)]

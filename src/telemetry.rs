@@ -71,6 +71,11 @@ pub const METRICS: &[Metric] = &[
         help: "Time from a request to the end of its answer's head (route, method)",
     },
     Metric {
+        name: "assistd_connections",
+        kind: Kind::Gauge,
+        help: "Connections of clients that are open",
+    },
+    Metric {
         name: "assistd_runs_total",
         kind: Kind::Counter,
         help: "Runs that came into a status (status)",

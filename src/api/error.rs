@@ -69,6 +69,16 @@ impl ApiError {
         )
     }
 
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            "The request body arrived too slowly. Please try again.",
+        )
+        .header("connection", "close")
+    }
+
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(
@@ -189,6 +199,7 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
+            BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
             error @ (BlobError::Missing { .. }
             | BlobError::Location(_)

@@ -9,6 +9,7 @@ mod architecture;
 mod client;
 mod cluster;
 mod code;
+mod connections;
 mod crash;
 mod embedded_postgres;
 mod embedding_faults;
