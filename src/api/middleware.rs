@@ -169,7 +169,7 @@ mod tests {
         let stuck = get(async || std::future::pending::<Response>().await);
         let router = hurry(
             Router::new().route("/stuck", stuck),
-            Duration::from_secs(60),
+            Duration::from_millis(10),
         );
         let request = Request::get("/stuck").body(Body::empty());
         let response = router.oneshot(request.expect("it is well formed")).await;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::app::Server;
-use crate::client::{Client, Events};
+use crate::client::{Client, Events, reply};
 use crate::cluster::Db;
 use crate::running::{assistd, output, text};
 use crate::{eventually, soon};
@@ -234,6 +234,39 @@ async fn every_answer_keeps_browsers_from_harm() {
             assert!(header("content-disposition").starts_with("attachment"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_use_a_server_without_keys() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[]).await;
+    let asked = async |name: &'static str, value: &'static str| {
+        let request = server.client().request(Method::GET, "/assistants");
+        let reply = reply(request.header(name, value))
+            .await
+            .expect("it answers");
+        (reply.status, reply.body["error"]["type"].clone())
+    };
+    let refused = (403, Value::from("invalid_request_error"));
+    assert_eq!(asked("host", "evil.example").await, refused);
+    assert_eq!(asked("origin", "https://evil.example").await, refused);
+    assert_eq!(asked("host", "localhost:8000").await.0, 200);
+
+    // With a key, whoever has it is welcome.
+    let output = output(assistd(&server.folder).env("DATABASE_URL", &db.url).args([
+        "keys",
+        "create",
+        "--project",
+        "acme",
+    ]));
+    let key = String::from_utf8(output.stdout).expect("a key is text");
+    let client = server.client_with_key(key.trim());
+    eventually("the key is known", || async {
+        let request = client.request(Method::GET, "/assistants");
+        let reply = reply(request.header("host", "api.example")).await;
+        (reply.expect("it answers").status == 200).then_some(())
+    })
+    .await;
 }
 
 /// A certificate of the tests, and its key. They are for this machine, are trusted by nobody and
