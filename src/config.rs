@@ -69,6 +69,17 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Run a program of PostgreSQL, such as psql or pg_dump, on the embedded database
+    Postgres {
+        /// The program, and what it is told.
+        #[arg(
+            value_name = "PROGRAM",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<OsString>,
+    },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
 }

@@ -315,6 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn the_operations_guide_names_every_metric_and_no_other() {
+        let guide = include_str!("../docs/operations.md");
+        let name = regex::Regex::new(r"assistd_[a-z_]+").expect("a constant that is a pattern");
+        let named: BTreeSet<&str> = name
+            .find_iter(guide)
+            .map(|found| found.as_str().trim_end_matches("_bucket"))
+            .collect();
+        let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(named, known);
+    }
+
+    #[test]
     fn every_metric_in_the_source_is_in_the_table() {
         let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(known.len(), METRICS.len(), "a name is in the table twice");

@@ -6,6 +6,7 @@
 
 mod app;
 mod architecture;
+mod backup;
 mod client;
 mod cluster;
 mod code;
