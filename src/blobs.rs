@@ -53,6 +53,9 @@ pub enum BlobError {
     /// The sender stopped or sent nonsense.
     #[error("the incoming data ended early: {0}")]
     Body(String),
+    /// The sender kept us waiting.
+    #[error("the incoming data came too slowly")]
+    Slow,
     /// A location that is neither a folder nor `s3://bucket/prefix`.
     #[error("{0:?} is no place for files: give a folder or s3://bucket/prefix")]
     Location(String),

@@ -3,6 +3,7 @@
 mod database;
 mod doctor;
 mod keys;
+mod postgres;
 mod serve;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use crate::config::Cli;
 use crate::config::Command;
 use crate::config::LogFormat;
+use crate::connections::tls::TlsError;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
 use crate::store::StoreError;
@@ -39,6 +41,17 @@ enum CliError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "the database of DATABASE_URL is not ours to run programs on; give them that URL instead"
+    )]
+    NotEmbedded,
+    #[error("which program? For example: assistd postgres psql")]
+    NoProgram,
+    #[error("{}: {source}", program.display())]
+    Program {
+        program: std::path::PathBuf,
+        source: std::io::Error,
+    },
     #[error("no randomness to make a key from: {0}")]
     Randomness(#[from] rand::rand_core::OsError),
     #[error("there is no key {0}; `assistd keys list` lists them")]
@@ -56,6 +69,8 @@ enum CliError {
         address: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error("cannot serve HTTPS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
     #[error(transparent)]
@@ -85,6 +100,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let outcome = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,
         Command::Keys { command } => keys::run(&config, command).await,
+        Command::Postgres { command } => postgres::run(&config, &command).await,
         Command::Doctor => doctor::run(&config).await,
     };
     // It waits for the network, in a thread of its own.

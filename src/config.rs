@@ -69,6 +69,17 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Run a program of PostgreSQL, such as psql or pg_dump, on the embedded database
+    Postgres {
+        /// The program, and what it is told.
+        #[arg(
+            value_name = "PROGRAM",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<OsString>,
+    },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
 }
@@ -156,6 +167,81 @@ pub struct Config {
         global = true
     )]
     pub max_file_bytes: Bytes,
+    /// Certificate to serve HTTPS with: a PEM file with the chain, looked at every minute and at SIGHUP
+    #[arg(
+        long,
+        env = "ASSISTD_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(
+        long,
+        env = "ASSISTD_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Most connections of clients at a time; more wait
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Serving",
+        global = true
+    )]
+    pub max_connections: u32,
+    /// How long a connection is kept without a request, or with one whose head is not complete
+    #[arg(
+        long,
+        env = "ASSISTD_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "75s",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub idle_timeout: Duration,
+    /// How long a request's body may keep the server waiting; each KiB that comes gives it a second
+    /// more, up to this
+    #[arg(
+        long,
+        env = "ASSISTD_BODY_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer
+    #[arg(
+        long,
+        env = "ASSISTD_READER_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub reader_timeout: Duration,
+    /// How long a request may wait for the beginning of its answer; uploads and what is passed on to
+    /// an upstream may take longer
+    #[arg(
+        long,
+        env = "ASSISTD_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub request_timeout: Duration,
     /// Milliseconds that polling clients are told to wait between two polls
     #[arg(
         long,

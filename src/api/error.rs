@@ -60,6 +60,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
     }
 
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
     /// 405.
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(
@@ -67,6 +72,16 @@ impl ApiError {
             "invalid_request_error",
             message,
         )
+    }
+
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            "The request body arrived too slowly. Please try again.",
+        )
+        .header("connection", "close")
     }
 
     /// 413.
@@ -189,6 +204,7 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
+            BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
             error @ (BlobError::Missing { .. }
             | BlobError::Location(_)

@@ -250,3 +250,26 @@ fn sizes_have_units() {
         assert!(text.parse::<Bytes>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn every_configuration_that_the_documents_show_can_be_used() {
+    let documents = [
+        include_str!("../../docs/configuration.md"),
+        include_str!("../../docs/operations.md"),
+    ];
+    let blocks: Vec<&str> = documents
+        .iter()
+        .flat_map(|document| document.split("```toml\n").skip(1))
+        .filter_map(|rest| Some(rest.split_once("```")?.0))
+        .collect();
+    assert!(blocks.len() > 8, "the documents have examples");
+    for block in blocks {
+        let file = file(block);
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let keys = |name: &str| name.ends_with("_KEY").then(|| "a-secret".to_owned());
+        let read = Cli::try_load(["assistd", "--config", path], keys);
+        if let Err(error) = read {
+            panic!("{error}\nin\n{block}");
+        }
+    }
+}

@@ -6,9 +6,11 @@
 
 mod app;
 mod architecture;
+mod backup;
 mod client;
 mod cluster;
 mod code;
+mod connections;
 mod crash;
 mod embedded_postgres;
 mod embedding_faults;
