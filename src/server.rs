@@ -33,6 +33,7 @@ use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
+use crate::webhooks::{self, Webhooks};
 
 /// The project of servers without keys.
 const DEFAULT_PROJECT: &str = "default";
@@ -70,6 +71,9 @@ pub enum ServeError {
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
+    /// No HTTP client for webhooks.
+    #[error("webhooks cannot be set up: {0}")]
+    Webhooks(#[source] reqwest::Error),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,6 +146,14 @@ pub async fn serve(
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         event_retention: config.event_retention,
     };
+    let webhooks = webhooks::Deps {
+        pool: pool.clone(),
+        sender: webhooks::Sender::new(config.webhooks.webhook_allow_private)
+            .map_err(ServeError::Webhooks)?,
+        owner: ids::hex32(),
+        retry_for: config.webhooks.webhook_retry_for,
+        disable_after: config.webhooks.webhook_disable_after,
+    };
     let prometheus = telemetry::prometheus();
     let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
@@ -160,6 +172,7 @@ pub async fn serve(
 
     let runner = Runner::start(deps, worker, hints);
     let indexer = Indexer::start(indexer, indexing);
+    let webhooks = Webhooks::start(webhooks);
     let stopping = CancellationToken::new();
     let draining = stopping.clone();
     // Events are small and must not wait for each other.
@@ -173,6 +186,7 @@ pub async fn serve(
     draining.cancel();
     runner.drain(config.shutdown_grace).await;
     indexer.drain().await;
+    webhooks.drain().await;
     sandbox.stop().await;
     match tokio::time::timeout(CLOSE_WITHIN, server).await {
         Ok(Ok(served)) => Ok(served?),
