@@ -148,11 +148,11 @@ pub async fn serve(
     };
     let webhooks = webhooks::Deps {
         pool: pool.clone(),
-        sender: webhooks::Sender::new(config.webhooks.webhook_allow_private)
+        sender: webhooks::Sender::new(config.webhooks.allow_private)
             .map_err(ServeError::Webhooks)?,
         owner: ids::hex32(),
-        retry_for: config.webhooks.webhook_retry_for,
-        disable_after: config.webhooks.webhook_disable_after,
+        retry_for: config.webhooks.retry_for,
+        disable_after: config.webhooks.disable_after,
     };
     let prometheus = telemetry::prometheus();
     let pool_of_sandboxes = sandbox.pool.clone();

@@ -25,7 +25,7 @@ use crate::webhooks::Sender;
 
 /// Carries out `assistd webhooks …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<ExitCode, CliError> {
-    let allow_private = config.webhooks.webhook_allow_private;
+    let allow_private = config.webhooks.allow_private;
     let sender = Sender::new(allow_private).map_err(ServeError::Webhooks)?;
     let database = Database::open_beside_server(config).await?;
     let pool = &database.pool;

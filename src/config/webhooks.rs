@@ -12,6 +12,7 @@ use super::values;
 pub struct WebhookSettings {
     /// Let webhooks lead to private networks and this machine, and over plain http://
     #[arg(
+        id = "webhook_allow_private",
         long = "webhook-allow-private",
         env = "ASSISTD_WEBHOOK_ALLOW_PRIVATE",
         value_name = "BOOL",
@@ -22,9 +23,10 @@ pub struct WebhookSettings {
         help_heading = "Webhooks",
         global = true
     )]
-    pub webhook_allow_private: bool,
+    pub allow_private: bool,
     /// How long an event is tried to be delivered, with growing pauses, before it is given up
     #[arg(
+        id = "webhook_retry_for",
         long = "webhook-retry-for",
         env = "ASSISTD_WEBHOOK_RETRY_FOR",
         value_name = "DURATION",
@@ -33,9 +35,10 @@ pub struct WebhookSettings {
         help_heading = "Webhooks",
         global = true
     )]
-    pub webhook_retry_for: Duration,
+    pub retry_for: Duration,
     /// How long an endpoint may take nothing before it is switched off
     #[arg(
+        id = "webhook_disable_after",
         long = "webhook-disable-after",
         env = "ASSISTD_WEBHOOK_DISABLE_AFTER",
         value_name = "DURATION",
@@ -44,7 +47,7 @@ pub struct WebhookSettings {
         help_heading = "Webhooks",
         global = true
     )]
-    pub webhook_disable_after: Duration,
+    pub disable_after: Duration,
 }
 
 /// `assistd webhooks …`

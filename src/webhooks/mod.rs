@@ -303,8 +303,9 @@ async fn failed(
 /// does not come back together.
 fn pause(failures: i32) -> Duration {
     let step = usize::try_from(failures).unwrap_or_default();
-    let pause = PAUSES[step.min(PAUSES.len() - 1)];
-    pause.mul_f64(rand::random_range(1.0..1.1))
+    let pause = PAUSES[step.min(PAUSES.len() - 1)].as_secs();
+    // In whole seconds: the database takes nothing finer than microseconds.
+    Duration::from_secs(pause + rand::random_range(0..=pause / 10))
 }
 
 fn settle(written: Result<(), StoreError>) {
@@ -345,7 +346,7 @@ mod tests {
         for (n, least) in [(0, 5), (1, 300), (8, 86_400), (11, 86_400)] {
             let least = Duration::from_secs(least);
             assert!(
-                (least..least.mul_f64(1.1)).contains(&pauses[n]),
+                (least..=least.mul_f64(1.1)).contains(&pauses[n]),
                 "{n}: {pauses:?}"
             );
         }

@@ -29,6 +29,7 @@ mod migrations;
 mod pair;
 mod program;
 mod proxy;
+mod receiver;
 mod routes;
 mod running;
 mod searching;
@@ -40,6 +41,8 @@ mod thread_stores;
 mod transitions;
 mod upstream_faults;
 mod vector_stores;
+mod webhooks;
+mod webhooks_cli;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
