@@ -63,8 +63,9 @@ async def told_of(run, posts):
 
 
 async def test_an_event_is_unwrapped_and_a_forged_one_is_not(client, scene, endpoint):
-    set_up = await scene("hello")
+    set_up = await scene("echo")
     run = await got(client.beta.threads.runs.create_and_poll(**set_up.both))
+    assert run.status == "completed"
     headers, body = await told_of(run, endpoint.posts)
     event = await got(client.webhooks.unwrap(body, headers, secret=endpoint.secret))
     assert (event.type, event.object) == ("thread.run.completed", "event")
