@@ -54,7 +54,12 @@ impl Place {
         if let Some(inner) = embedded_v4(address) {
             return Self::of(inner.into());
         }
-        if address.is_loopback() || address.is_unique_local() {
+        // Beside these: NAT64 of a site's own, and what unique local addresses were before.
+        let is_of_site = matches!(
+            address.segments(),
+            [0x64, 0xff9b, 1, ..] | [0xfec0..=0xfeff, ..]
+        );
+        if address.is_loopback() || address.is_unique_local() || is_of_site {
             return Self::Private;
         }
         if address.is_unspecified() || address.is_unicast_link_local() || address.is_multicast() {
@@ -109,6 +114,8 @@ mod tests {
                     "192.168.1.1",
                     "100.64.0.1",
                     "fd12:3456::1",
+                    "64:ff9b:1::a00:1",
+                    "fec0::1",
                     "::ffff:10.0.0.1",
                     "64:ff9b::192.168.0.1",
                     "2002:0a00:0001::1",

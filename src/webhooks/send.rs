@@ -15,7 +15,7 @@ use crate::webhooks::address::Place;
 use crate::webhooks::signature::signatures;
 
 /// How long an endpoint may take for its answer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much of an answer is read, so that the connection can be used again. What it says does not
 /// matter.
