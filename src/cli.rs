@@ -5,6 +5,7 @@ mod doctor;
 mod keys;
 mod postgres;
 mod serve;
+mod webhooks;
 
 use std::fmt;
 use std::io::Write as _;
@@ -14,12 +15,16 @@ use crate::config::Cli;
 use crate::config::Command;
 use crate::config::LogFormat;
 use crate::connections::tls::TlsError;
+use crate::domain::webhook::EventType;
+use crate::domain::webhook::UnknownEventType;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
 use crate::upstream::SetupError;
+use crate::webhooks::Refused;
+use crate::webhooks::SendError;
 
 /// Why a command failed, in words for the person who ran it.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +61,14 @@ enum CliError {
     Randomness(#[from] rand::rand_core::OsError),
     #[error("there is no key {0}; `assistd keys list` lists them")]
     NoSuchKey(String),
+    #[error("there is no endpoint {0}; `assistd webhooks list` lists them")]
+    NoSuchEndpoint(String),
+    #[error("{0}; there are {known}", known = EventType::ALL.map(EventType::as_str).join(", "))]
+    NoSuchEvent(#[from] UnknownEventType),
+    #[error("webhooks cannot be posted there: {0}")]
+    Webhook(#[source] Refused),
+    #[error("the trial event was not delivered: {0}")]
+    Undelivered(#[from] SendError),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
     KeyTaken { wanted: String },
     #[error(
@@ -101,6 +114,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Serve => serve::run(config).await,
         Command::Keys { command } => keys::run(&config, command).await,
         Command::Postgres { command } => postgres::run(&config, &command).await,
+        Command::Webhooks { command } => webhooks::run(&config, command).await,
         Command::Doctor => doctor::run(&config).await,
     };
     // It waits for the network, in a thread of its own.
@@ -112,6 +126,19 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
 /// to `head`, is no reason to fail.
 fn answer(text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Writes rows as the lines of a table, its columns as wide as their widest cell.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
+    for row in rows {
+        let line: String = std::iter::zip(row, 0..)
+            .map(|(cell, column)| {
+                let width = rows.iter().map(|row| row[column].chars().count()).max();
+                format!("{cell:<width$}  ", width = width.unwrap_or_default())
+            })
+            .collect();
+        answer(line.trim_end());
+    }
 }
 
 /// Writes a line that is not part of the answer, to standard error.

@@ -6,6 +6,7 @@
 
 mod file;
 mod values;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub use values::EmbeddingModel;
 pub use values::Sandbox;
 pub use values::Secret;
 pub use values::SeedKey;
+pub use webhooks::WebhookSettings;
+pub use webhooks::WebhooksCommand;
 
 /// The name that routes use for the upstream of `OPENAI_BASE_URL`.
 pub const DEFAULT_UPSTREAM: &str = "default";
@@ -79,6 +82,12 @@ pub enum Command {
             allow_hyphen_values = true
         )]
         command: Vec<OsString>,
+    },
+    /// Manage the endpoints that are told when runs and files are done
+    Webhooks {
+        /// What to do with the endpoints.
+        #[command(subcommand)]
+        command: WebhooksCommand,
     },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
@@ -507,6 +516,10 @@ pub struct Config {
         global = true
     )]
     pub sandbox_program: Option<PathBuf>,
+
+    /// How webhooks are delivered.
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
 
     /// What to log: a level, or directives such as `info,assistd::runner=debug`
     #[arg(

@@ -21,6 +21,7 @@ pub mod retrieval;
 
 pub mod api;
 pub mod runner;
+pub mod webhooks;
 
 pub mod cli;
 pub mod postgres;

@@ -34,6 +34,7 @@ use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
+use crate::webhooks::{self, Webhooks};
 
 /// The project of servers without keys.
 const DEFAULT_PROJECT: &str = "default";
@@ -75,6 +76,9 @@ pub enum ServeError {
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
+    /// No HTTP client for webhooks.
+    #[error("webhooks cannot be set up: {0}")]
+    Webhooks(#[source] reqwest::Error),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,6 +155,14 @@ pub async fn serve(
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         event_retention: config.event_retention,
     };
+    let webhooks = webhooks::Deps {
+        pool: pool.clone(),
+        sender: webhooks::Sender::new(config.webhooks.allow_private)
+            .map_err(ServeError::Webhooks)?,
+        owner: ids::hex32(),
+        retry_for: config.webhooks.retry_for,
+        disable_after: config.webhooks.disable_after,
+    };
     let prometheus = telemetry::prometheus();
     let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
@@ -169,6 +181,7 @@ pub async fn serve(
 
     let runner = Runner::start(deps, worker, hints);
     let indexer = Indexer::start(indexer, indexing);
+    let webhooks = Webhooks::start(webhooks);
     let stopping = CancellationToken::new();
     let fresh = certificate.clone().map(|certificate| {
         let stopping = stopping.clone();
@@ -189,6 +202,7 @@ pub async fn serve(
         .drain(config.shutdown_grace, closed.cancelled())
         .await;
     indexer.drain().await;
+    webhooks.drain().await;
     sandbox.stop().await;
     if let Some(fresh) = fresh {
         fresh.await.map_err(std::io::Error::other)??;

@@ -111,6 +111,16 @@ pub const METRICS: &[Metric] = &[
         help: "Files of vector stores that are not indexed yet, of all servers; some seconds old",
     },
     Metric {
+        name: "assistd_webhook_deliveries_total",
+        kind: Kind::Counter,
+        help: "Attempts to deliver a webhook (result)",
+    },
+    Metric {
+        name: "assistd_webhooks_waiting",
+        kind: Kind::Gauge,
+        help: "Webhooks still to be delivered, of all servers; some seconds old",
+    },
+    Metric {
         name: "assistd_queue_wait_seconds",
         kind: Kind::Seconds(FAST),
         help: "Time from a run's entry into the queue to its start",

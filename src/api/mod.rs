@@ -25,7 +25,7 @@ mod vector_store_batches;
 mod vector_store_files;
 mod vector_store_search;
 mod vector_stores;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::LazyLock;
 

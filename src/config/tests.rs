@@ -70,12 +70,14 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.run_expiry, Duration::from_secs(600));
     assert_eq!(config.max_file_bytes, Bytes(512 << 20));
     assert!(!config.require_beta_header);
+    assert!(!config.webhooks.allow_private);
 }
 
 #[test]
 fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
     let file = file(
         "poll_after_ms = 7\nlease = \"5s\"\nmax_body_bytes = 1000\nrequire_beta_header = true\n\
+         webhook_retry_for = \"2h\"\n\
          api_keys = [\"acme:key-of-acme\", \"other:key-of-other\"]\n",
     );
     let config = load(&file, &[]).expect("valid");
@@ -83,6 +85,7 @@ fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
     assert_eq!(config.lease, Duration::from_secs(5));
     assert_eq!(config.max_body_bytes, Bytes(1000));
     assert!(config.require_beta_header);
+    assert_eq!(config.webhooks.retry_for, Duration::from_secs(7_200));
     let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
     assert_eq!(projects, ["acme", "other"]);
 

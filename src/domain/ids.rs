@@ -150,6 +150,14 @@ typed_id!(
     /// Files that were added to a vector store together.
     BatchId, "vsfb_", "vsfb", hex32
 );
+typed_id!(
+    /// A place that is told of events.
+    EndpointId, "we_", "we", alphanumeric24
+);
+typed_id!(
+    /// Something that endpoints are told of. The database makes most of them.
+    EventId, "evt_", "evt", hex32
+);
 
 /// A new id for a tool call, for upstreams that send none.
 pub fn tool_call_id() -> String {

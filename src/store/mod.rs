@@ -24,6 +24,8 @@ pub mod vector_store_indexes;
 pub mod vector_store_jobs;
 pub mod vector_stores;
 pub mod wakes;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod workspace_files;
 
 use sqlx::encode::IsNull;

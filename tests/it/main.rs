@@ -31,6 +31,7 @@ mod migrations;
 mod pair;
 mod program;
 mod proxy;
+mod receiver;
 mod replicas;
 mod routes;
 mod running;
@@ -44,6 +45,8 @@ mod thread_stores;
 mod transitions;
 mod upstream_faults;
 mod vector_stores;
+mod webhooks;
+mod webhooks_cli;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
