@@ -202,6 +202,18 @@ pub struct IndexError {
     pub message: String,
 }
 
+impl IndexError {
+    /// The file was imported, and its contents have not come after it.
+    pub fn without_contents() -> Self {
+        Self {
+            code: IndexErrorCode::InvalidFile,
+            message: "The contents of this file are not on this server. They can be attached with \
+                      `assistd import --files DIR`, and the file is indexed then."
+                .to_owned(),
+        }
+    }
+}
+
 /// Kinds of reasons why a file is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

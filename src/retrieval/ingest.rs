@@ -407,7 +407,8 @@ type Contents = futures::stream::BoxStream<'static, Result<bytes::Bytes, BlobErr
 async fn open(deps: &IndexerDeps, job: &IndexJob) -> Result<Contents, Unindexed> {
     match deps.blobs.get(job.file_id.as_str(), None).await {
         Ok(contents) => Ok(contents.stream),
-        Err(BlobError::Missing { .. }) => Err(Unindexed::Lost),
+        // Imported without them. If the file was deleted meanwhile, nothing is written.
+        Err(BlobError::Missing { .. }) => Err(Unindexed::Failed(IndexError::without_contents())),
         Err(error) => Err(later(error)),
     }
 }
