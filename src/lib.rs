@@ -20,6 +20,7 @@ pub mod retrieval;
 
 pub mod api;
 pub mod runner;
+pub mod transfer;
 
 pub mod cli;
 pub mod postgres;

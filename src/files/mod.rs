@@ -169,20 +169,25 @@ impl Drop for Draft {
     }
 }
 
-/// Whether all the contents of a file are there, safe from the sweep, once this returns.
+/// Keeps contents that are all there from the sweep: whoever stored them may have died before they
+/// were claimed. If they were `awaited`, lets the file be indexed.
 pub async fn settle(
     pool: &PgPool,
-    blobs: &Blobs,
+    project: &ProjectId,
     id: &FileId,
-    bytes: i64,
-) -> Result<bool, FileError> {
-    let size = blobs.size(id.as_str()).await?;
-    if size.and_then(|size| i64::try_from(size).ok()) != Some(bytes) {
-        return Ok(false);
+    awaited: bool,
+) -> Result<(), FileError> {
+    let mut tx = pool.begin().await?;
+    if !store::files::hold(&mut *tx, project, id).await? {
+        return Ok(());
     }
-    // Whoever stored them may have died before they were claimed.
-    store::loose_blobs::remove(pool, id.as_str()).await?;
-    Ok(true)
+    store::loose_blobs::remove(&mut *tx, id.as_str()).await?;
+    if awaited {
+        let missing = IndexError::without_contents();
+        store::vector_store_files::retry(&mut *tx, project, id, &missing).await?;
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Stores the contents of a file that has none, and lets it be indexed where that was all that was

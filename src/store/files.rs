@@ -131,12 +131,11 @@ pub async fn hold(
     project: &ProjectId,
     id: &FileId,
 ) -> Result<bool, StoreError> {
-    let found =
-        sqlx::query("select from files where project_id = $1 and id = $2 for key share")
-            .bind(project)
-            .bind(id)
-            .fetch_optional(db)
-            .await?;
+    let found = sqlx::query("select from files where project_id = $1 and id = $2 for key share")
+        .bind(project)
+        .bind(id)
+        .fetch_optional(db)
+        .await?;
     Ok(found.is_some())
 }
 

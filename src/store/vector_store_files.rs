@@ -368,6 +368,23 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
+/// The project's files that have failed with `error` in some store.
+pub async fn failed_with(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    error: &IndexError,
+) -> Result<Vec<FileId>, StoreError> {
+    let files = sqlx::query_scalar(
+        "select distinct file_id from vector_store_files
+         where project_id = $1 and status = 'failed' and last_error = $2",
+    )
+    .bind(project)
+    .bind(Json(error))
+    .fetch_all(db)
+    .await?;
+    Ok(files)
+}
+
 /// Lets a file be indexed wherever it had failed with `error`: what was wrong is put right.
 pub async fn retry(
     db: impl PgExecutor<'_>,

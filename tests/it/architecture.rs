@@ -23,6 +23,7 @@ const EVERYTHING: &[&str] = &[
     "server",
     "store",
     "telemetry",
+    "transfer",
     "upstream",
 ];
 
@@ -58,6 +59,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "api",
         &["domain", "store", "blobs", "feed", "files", "queue"],
     ),
+    ("transfer", &["domain", "store", "blobs", "files", "api"]),
     ("server", EVERYTHING),
     ("cli", EVERYTHING),
     ("main", EVERYTHING),
