@@ -27,6 +27,7 @@ mod sequence;
 mod stage;
 mod streams;
 mod thread_stores;
+mod transfer;
 mod transitions;
 mod upstream_faults;
 mod vector_stores;

