@@ -32,6 +32,7 @@ WEATHER = {
 
 
 CODE = {"type": "code_interpreter"}
+SEARCH = {"type": "file_search"}
 
 SALES = b"""\
 month,revenue,users
@@ -41,6 +42,20 @@ Mar,11000,130
 Apr,17500,150
 May,22000,180
 """
+
+DOCUMENTS = {
+    "returns.md": """\
+# Returns
+
+Goods may be returned within 30 days of purchase. After that, store credit is given.
+
+# Shipping
+
+Parcels leave the warehouse in Hamburg every weekday at 17:00.
+""",
+    "printer.txt": "ERR-4711 means that the printer is out of paper.\n\nERR-4712 means that it is on fire.\n",
+    "office.html": "<h1>The office</h1><p>The cat is called Miso. She sleeps on the printer.</p>",
+}
 
 
 def get_weather(city):
@@ -176,6 +191,58 @@ def tell_of_the_analyst(client):
     client.files.delete(file.id)
 
 
+def tell_of_the_librarian(client):
+    beta, stores = client.beta, client.vector_stores
+
+    title("A librarian: a folder of documents goes into a vector store")
+    folder = Path(tempfile.mkdtemp(prefix="assistd-demo-"))
+    for name, text in DOCUMENTS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    store = stores.create(name="Handbook")
+    begun = time.monotonic()
+    batch = stores.file_batches.upload_and_poll(store.id, files=sorted(folder.iterdir()))
+    print(f"   {store.id}: {batch.file_counts.completed} files indexed in {time.monotonic() - begun:.1f} s")
+
+    title("Searched by words and by meaning")
+    for query in ["ERR-4712", "our feline colleague"]:
+        best = stores.search(store.id, query=query).data[0]
+        print(f"   {query!r} -> {best.filename} ({best.score:.2f})")
+
+    title("Asked, and answered with citations, streamed")
+    assistant = beta.assistants.create(
+        model=MODEL,
+        instructions="Answer from the files.",
+        tools=[SEARCH],
+        tool_resources={"file_search": {"vector_store_ids": [store.id]}},
+    )
+    question = "How long may goods be returned, and what does ERR-4711 mean?"
+    thread = beta.threads.create(messages=[{"role": "user", "content": question}])
+    print(f"   {question}\n")
+    notes = {}
+    line = "   "
+    with beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
+        for event in stream:
+            if event.event != "thread.message.delta":
+                continue
+            for part in event.data.delta.content:
+                text = part.text.value
+                for note in part.text.annotations or []:
+                    number = notes.setdefault(note.file_citation.file_id, len(notes) + 1)
+                    text = text.replace(note.text, f" [{number}]")
+                print(line + text.replace("\n", "\n   "), end="", flush=True)
+                line = ""
+    print("\n")
+    for file_id, number in notes.items():
+        print(f"   [{number}] {client.files.retrieve(file_id).filename}, {file_id}")
+
+    files = list(stores.files.list(store.id))
+    beta.threads.delete(thread.id)
+    beta.assistants.delete(assistant.id)
+    stores.delete(store.id)
+    for file in files:
+        client.files.delete(file.id)
+
+
 def tell_of_runs(client):
     beta = client.beta
 
@@ -232,8 +299,6 @@ def tell_of_runs(client):
 
     beta.threads.delete(thread.id)
     beta.assistants.delete(assistant.id)
-    print("\nNot in this version: the tool file_search.")
-
 
 def is_there(url):
     try:
@@ -250,4 +315,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)
     sdk = OpenAI(base_url=f"{sys.argv[1]}/v1", api_key=os.environ.get("ASSISTD_KEY", "any"))
     tell_of_the_analyst(sdk)
+    tell_of_the_librarian(sdk)
     tell_of_runs(sdk)

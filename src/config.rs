@@ -379,6 +379,16 @@ pub struct Config {
         global = true
     )]
     pub embedding_model: EmbeddingModel,
+    /// A library of PDFium, which everybody may read, to read PDF files with; absent: the parser that
+    /// is built in
+    #[arg(
+        long,
+        env = "ASSISTD_PDFIUM",
+        value_name = "FILE",
+        help_heading = "Storage",
+        global = true
+    )]
+    pub pdfium: Option<PathBuf>,
     /// The name of a model of an upstream that puts search results in order (`/rerank`); absent: none
     #[arg(
         long,
@@ -630,13 +640,26 @@ impl Cli {
 }
 
 /// The description of the command line. An environment variable that is set to nothing counts as
-/// not set: compose files and CI systems pass such.
+/// not set: compose files and CI systems pass such. The help names it all the same.
 fn command(variable: &impl Fn(&str) -> Option<String>) -> clap::Command {
     Cli::command().mut_args(|arg| {
-        let value = arg.get_env().and_then(|name| variable(name.to_str()?));
-        match value.as_deref() {
-            None | Some("") => arg.env(None::<&'static str>),
-            Some(_) => arg,
+        let name = arg.get_env().and_then(|name| name.to_str());
+        let Some(name) = name.map(str::to_owned) else {
+            return arg;
+        };
+        if variable(&name).is_some_and(|value| !value.is_empty()) {
+            return arg;
+        }
+        let with_name = |help: &clap::builder::StyledStr| format!("{help} [env: {name}]");
+        let help = arg.get_help().map(with_name);
+        let long_help = arg.get_long_help().map(with_name);
+        let mut arg = arg.env(None::<&'static str>);
+        if let Some(help) = help {
+            arg = arg.help(help);
+        }
+        match long_help {
+            Some(help) => arg.long_help(help),
+            None => arg,
         }
     })
 }

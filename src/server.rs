@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
+use documents::child::Reader;
 use embedder::Embedder;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -24,7 +25,7 @@ use crate::config::Config;
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
-use crate::retrieval::{Embeddings, Extractor, Indexer, IndexerDeps, Reranker, Retrieval};
+use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
 use crate::store::runs::Claimant;
@@ -112,9 +113,10 @@ pub async fn serve(
         blobs: blobs.clone(),
         embeddings,
         language: LANGUAGE,
-        extractor: Extractor {
+        reader: Reader {
             program: std::env::current_exe()?,
-            arguments: &[EXTRACT],
+            arguments: vec![EXTRACT.to_owned()],
+            pdfium: config.pdfium.clone(),
         },
         owner: ids::hex32(),
         lease: config.lease,
@@ -256,31 +258,33 @@ fn sandbox_socket(data_dir: &Path) -> PathBuf {
 }
 
 /// The models that make vectors: the one that is set, or the one that set-up has installed.
-fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
-    let local = |folder: &Path| Embedder::open(folder).map_err(ServeError::Embedder);
-    Ok(match &config.embedding_model {
-        config::EmbeddingModel::Off => Embeddings::new(None, None, upstreams),
+///
+/// # Errors
+/// If the folder that is set has no model.
+pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, ServeError> {
+    let here = Some(embedder::MODEL.to_owned());
+    // Stores that have the installed model keep it under any other default.
+    let installed = installed_model();
+    let (default, local) = match &config.embedding_model {
+        config::EmbeddingModel::Off => (None, installed),
         config::EmbeddingModel::Folder(folder) => {
-            let model = Some(embedder::MODEL.to_owned());
-            Embeddings::new(model, Some(local(folder)?), upstreams)
+            Embedder::open(folder).map_err(ServeError::Embedder)?;
+            (here, Some(folder.clone()))
         }
         config::EmbeddingModel::Upstream(name) => {
-            Embeddings::new(Some(name.clone()), None, upstreams)
+            let installed = installed.filter(|_| name != embedder::MODEL);
+            (Some(name.clone()), installed)
         }
-        config::EmbeddingModel::Installed => match installed_model() {
-            Some(folder) => {
-                let model = Some(embedder::MODEL.to_owned());
-                Embeddings::new(model, Some(local(&folder)?), upstreams)
-            }
-            None => {
-                tracing::warn!(
-                    "no embedding model is installed, so vector stores are searched by words \
-                     alone; `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
-                );
-                Embeddings::new(None, None, upstreams)
-            }
-        },
-    })
+        config::EmbeddingModel::Installed if installed.is_some() => (here, installed),
+        config::EmbeddingModel::Installed => {
+            tracing::warn!(
+                "no embedding model is installed, so vector stores are searched by words alone; \
+                 `make setup` installs one, or name one in ASSISTD_EMBEDDING_MODEL"
+            );
+            (None, None)
+        }
+    };
+    Ok(Embeddings::new(default, local, upstreams))
 }
 
 /// A quarter of the memory that this process may use, in bytes; `None` if the system does not say.
@@ -304,7 +308,7 @@ fn quarter_of_memory() -> Option<u64> {
 }
 
 /// The folder of the model that set-up installs, beside this program's project.
-fn installed_model() -> Option<PathBuf> {
+pub fn installed_model() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let folder = Path::new(".venv/models").join(embedder::MODEL);
     let above = executable.ancestors().skip(1).take(4);

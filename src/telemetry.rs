@@ -91,6 +91,21 @@ pub const METRICS: &[Metric] = &[
         help: "Time that a cell of code_interpreter took, files and all",
     },
     Metric {
+        name: "assistd_search_seconds",
+        kind: Kind::Seconds(FAST),
+        help: "Time to search one vector store, models included",
+    },
+    Metric {
+        name: "assistd_indexing_seconds",
+        kind: Kind::Seconds(SLOW),
+        help: "Time that a file of a vector store was worked on (outcome)",
+    },
+    Metric {
+        name: "assistd_files_to_index",
+        kind: Kind::Gauge,
+        help: "Files of vector stores that are not indexed yet, of all servers; some seconds old",
+    },
+    Metric {
         name: "assistd_queue_wait_seconds",
         kind: Kind::Seconds(FAST),
         help: "Time from a run's entry into the queue to its start",

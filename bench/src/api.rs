@@ -345,7 +345,7 @@ pub(crate) fn arrival(messages: &[u8]) -> Result<u64, CallError> {
 }
 
 /// The id of an object: the first one in its JSON, as every object begins with it.
-fn id(object: &[u8]) -> Result<String, CallError> {
+pub(crate) fn id(object: &[u8]) -> Result<String, CallError> {
     string(object, b"\"id\":\"").ok_or_else(|| missing("an id", object))
 }
 

@@ -57,6 +57,11 @@ impl Database {
         Ok(Self { pool, postmaster })
     }
 
+    /// Its one connection.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// The database's first process, if it runs on this machine.
     pub(crate) fn postmaster(&self) -> Option<Pid> {
         self.postmaster

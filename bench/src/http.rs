@@ -39,6 +39,9 @@ pub(crate) enum CallError {
     Protocol(String),
 }
 
+/// The kind of most bodies.
+const JSON: &str = "application/json";
+
 /// A pool of connections to one address on this machine. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http {
@@ -66,7 +69,8 @@ impl Http {
 
     /// Reads an object.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, CallError> {
-        collect(path, self.send(Method::GET, path, Bytes::new()).await?).await
+        let answer = self.send(Method::GET, path, JSON, Bytes::new()).await?;
+        collect(path, answer).await
     }
 
     /// Posts a JSON body and reads the whole answer.
@@ -75,7 +79,18 @@ impl Http {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Bytes, CallError> {
-        collect(path, self.send(Method::POST, path, body.into()).await?).await
+        self.post_form(path, JSON, body).await
+    }
+
+    /// Posts a body of another kind, and reads the whole answer.
+    pub(crate) async fn post_form(
+        &self,
+        path: &str,
+        kind: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, CallError> {
+        let answer = self.send(Method::POST, path, kind, body.into()).await?;
+        collect(path, answer).await
     }
 
     /// Posts a JSON body and gives the answer's body to read as it comes.
@@ -84,16 +99,22 @@ impl Http {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Incoming, CallError> {
-        self.send(Method::POST, path, body.into()).await
+        self.send(Method::POST, path, JSON, body.into()).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, CallError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<Incoming, CallError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
             .header(AUTHORIZATION, &self.authorization)
             .header("openai-beta", "assistants=v2")
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, kind)
             .body(Full::new(body))
             .expect("paths of the benchmark are valid");
         let answer = self

@@ -1,5 +1,5 @@
-//! The benchmark of assistd: a load generator, a null server, a fake upstream, and a client of the
-//! sandbox worker.
+//! The benchmark of assistd: a load generator, a null server, a fake upstream, a client of the
+//! sandbox worker, and vector stores of any size.
 //!
 //! `bench/README.md` says what is measured and how to read it.
 
@@ -13,6 +13,7 @@ mod meter;
 mod null;
 mod process;
 mod report;
+mod retrieval;
 mod sandbox;
 mod sitting;
 mod stamp;
@@ -23,6 +24,7 @@ mod upstream;
 
 use crate::http::CallError;
 use crate::http::Http;
+use crate::retrieval::Assets;
 use crate::sandbox::Programs;
 use crate::steps::Plan;
 use crate::subject::Kind;
@@ -98,7 +100,7 @@ enum Command {
 
 #[derive(Parser)]
 struct Run {
-    /// Less of everything: under three minutes instead of half an hour.
+    /// Less of everything: five minutes instead of an hour and a half.
     #[arg(long)]
     quick: bool,
     /// Only the steps whose name begins so, after a warm-up; results are not written.
@@ -116,6 +118,16 @@ struct Run {
     /// A Python with Jupyter, for figures beside the sandbox worker's
     #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
     jupyter: PathBuf,
+    /// A folder with the Cranfield collection, to measure the quality of search with
+    #[arg(long, value_name = "DIR", env = "BENCH_CRANFIELD")]
+    cranfield: Option<PathBuf>,
+    /// A folder with the local embedding model
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = ".venv/models/all-minilm-l6-v2"
+    )]
+    embedding_model: PathBuf,
     /// A scratch database for assistd; without it assistd runs its own.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -187,7 +199,12 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
             settings: options.settings,
         }
     };
-    let report = sitting::sit(tested, programs.as_ref(), &plan, options.only.as_deref()).await?;
+    let assets = Assets {
+        cranfield: options.cranfield,
+        model: options.embedding_model,
+    };
+    let only = options.only.as_deref();
+    let report = sitting::sit(tested, programs.as_ref(), &assets, &plan, only).await?;
     let title = if options.quick {
         "Benchmark, quick"
     } else {

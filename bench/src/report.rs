@@ -106,20 +106,25 @@ impl Report {
         if rows.is_empty() {
             return;
         }
-        let head = ["figure", self.tested, table.other, "ratio", "target", ""];
-        let mut table = vec![head.map(str::to_owned)];
-        table.extend(rows);
+        let other = table.other.unwrap_or_default();
+        let head = ["figure", self.tested, other, "ratio", "target", ""];
+        let mut lines = vec![head.map(str::to_owned)];
+        lines.extend(rows);
         let mut widths = [0; 6];
-        for row in &table {
-            for (width, cell) in widths.iter_mut().zip(row) {
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
                 *width = (*width).max(cell.chars().count());
             }
         }
+        // Without anything beside it there is neither its column nor a ratio.
+        let is_shown = |column: &usize| table.other.is_some() || !matches!(column, 2..=3);
+        let columns: Vec<usize> = (0..widths.len()).filter(is_shown).collect();
         out.push('\n');
-        for (n, row) in table.iter().enumerate() {
+        for (n, line) in lines.iter().enumerate() {
             out.push('|');
-            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                let pad = " ".repeat(width - cell.chars().count());
+            for &column in &columns {
+                let cell = &line[column];
+                let pad = " ".repeat(widths[column] - cell.chars().count());
                 match column {
                     1..=3 => out.push_str(&format!(" {pad}{cell} |")),
                     _ => out.push_str(&format!(" {cell}{pad} |")),
@@ -127,12 +132,14 @@ impl Report {
             }
             out.push('\n');
             if n == 0 {
-                let rule = |(column, width): (usize, usize)| match column {
-                    1..=3 => format!("{}:|", "-".repeat(width + 1)),
-                    _ => format!("{}|", "-".repeat(width + 2)),
-                };
-                let rules = widths.into_iter().enumerate().map(rule);
-                out.extend(std::iter::once("|".to_owned()).chain(rules));
+                out.push('|');
+                for &column in &columns {
+                    let width = widths[column];
+                    match column {
+                        1..=3 => out.push_str(&format!("{}:|", "-".repeat(width + 1))),
+                        _ => out.push_str(&format!("{}|", "-".repeat(width + 2))),
+                    }
+                }
                 out.push('\n');
             }
         }
@@ -144,15 +151,18 @@ impl Report {
             .iter()
             .flat_map(|table| self.rows(table).map(|row| (table.other, row)))
             .map(|(other, row)| {
-                json!({
+                let mut figure = json!({
                     "name": row.figure.name,
                     "label": row.figure.label,
                     "tested": row.values.tested,
-                    other: row.values.other,
                     "target": row.target(),
                     "met": row.verdict,
                     "strangers_cores": row.values.strangers,
-                })
+                });
+                if let Some(other) = other {
+                    figure[other] = json!(row.values.other);
+                }
+                figure
             })
             .collect();
         json!({

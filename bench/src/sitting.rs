@@ -1,8 +1,10 @@
 //! One sitting: every step on the server under test and on the null server by turns, then those of
-//! the sandbox worker and Jupyter.
+//! the sandbox worker and Jupyter, then those of vector stores.
 
 use crate::BenchError;
 use crate::report::Report;
+use crate::retrieval;
+use crate::retrieval::Assets;
 use crate::sandbox;
 use crate::sandbox::Programs;
 use crate::steps::Figures;
@@ -22,6 +24,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(180);
 pub(crate) async fn sit(
     tested: Kind,
     programs: Option<&Programs>,
+    assets: &Assets,
     plan: &Plan,
     only: Option<&str>,
 ) -> Result<Report, BenchError> {
@@ -33,11 +36,14 @@ pub(crate) async fn sit(
     });
     steps.retain(|step| *step != Step::CodeRun || programs.is_some());
     if !steps.is_empty() {
-        measure_servers(&steps, tested, plan, &mut report).await?;
+        measure_servers(&steps, tested.clone(), plan, &mut report).await?;
     }
     match programs {
         Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
         None => eprintln!("there is no sandbox worker to measure"),
+    }
+    if matches!(tested, Kind::Assistd { .. }) {
+        retrieval::sit(&tested, assets, plan, only, &mut report).await?;
     }
     Ok(report)
 }

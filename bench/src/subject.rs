@@ -27,6 +27,7 @@ use tokio::time::sleep;
 const KEY: &str = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// How to start a server.
+#[derive(Clone)]
 pub(crate) enum Kind {
     /// This program's null server.
     Null,
@@ -41,6 +42,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The same with further settings, which yield to those it has already.
+    pub(crate) fn with<'a>(&self, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut kind = self.clone();
+        if let Self::Assistd { settings, .. } = &mut kind {
+            let more = more.into_iter();
+            let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            settings.splice(..0, more);
+        }
+        kind
+    }
+
     /// What the server is called.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -51,21 +51,25 @@ use Target::AtMost;
 use Target::AtMostTimesNull;
 use Target::None as Shown;
 
-/// Figures of one kind, and what they are measured beside.
+/// Figures of one kind, and what they are measured beside, if anything.
 pub(crate) struct Table {
-    pub(crate) other: &'static str,
+    pub(crate) other: Option<&'static str>,
     pub(crate) figures: &'static [Figure],
 }
 
 /// All tables.
-pub(crate) const TABLES: [Table; 2] = [
+pub(crate) const TABLES: [Table; 3] = [
     Table {
-        other: "null",
+        other: Some("null"),
         figures: SERVER,
     },
     Table {
-        other: "jupyter",
+        other: Some("jupyter"),
         figures: SANDBOX,
+    },
+    Table {
+        other: None,
+        figures: RETRIEVAL,
     },
 ];
 
@@ -157,4 +161,92 @@ const SANDBOX: &[Figure] = &[
     figure("sandbox.run.new-added", 1, Shown, "… more than with a function call: ms"),
     figure("sandbox.run.live", 1, Shown, "run with a code call, live session, streamed: ms p50"),
     figure("sandbox.run.live-added", 1, Shown, "… more than with a function call: ms"),
+];
+
+/// Vector stores.
+#[rustfmt::skip]
+const RETRIEVAL: &[Figure] = &[
+    figure("retrieval.quality.both.ndcg", 3, AtLeast(0.41), "Cranfield, words and meaning: nDCG@10"),
+    figure("retrieval.quality.both.recall", 3, Shown, "… recall@20"),
+    figure("retrieval.quality.both.mrr", 3, Shown, "… mean reciprocal rank"),
+    figure("retrieval.quality.words.ndcg", 3, AtLeast(0.36), "Cranfield, words alone: nDCG@10"),
+    figure("retrieval.quality.words.recall", 3, Shown, "… recall@20"),
+    figure("retrieval.quality.words.mrr", 3, Shown, "… mean reciprocal rank"),
+    figure("retrieval.quality.meaning.ndcg", 3, Shown, "Cranfield, meaning alone: nDCG@10"),
+    figure("retrieval.quality.meaning.recall", 3, Shown, "… recall@20"),
+    figure("retrieval.quality.meaning.mrr", 3, Shown, "… mean reciprocal rank"),
+    figure("retrieval.quality.gain", 3, AtLeast(1.001), "words and meaning, relative to the better one alone: nDCG@10"),
+    figure("retrieval.quality.indexing.files", 1, Shown, "indexing Cranfield, local vectors: files/s"),
+    figure("retrieval.quality.indexing.mb", 3, Shown, "… MB/s"),
+    figure("retrieval.ingest.upstream.files", 0, Shown, "indexing 4 kB texts, vectors of an upstream: files/s"),
+    figure("retrieval.ingest.upstream.mb", 2, Shown, "… MB/s"),
+    figure("retrieval.ingest.words.files", 0, Shown, "indexing 4 kB texts, words alone: files/s"),
+    figure("retrieval.ingest.words.mb", 2, Shown, "… MB/s"),
+    figure("retrieval.ingest.local.files", 1, Shown, "indexing 4 kB texts, local vectors: files/s"),
+    figure("retrieval.ingest.local.mb", 3, Shown, "… MB/s"),
+    figure("retrieval.ingest.pdf.files", 1, Shown, "indexing PDFs of 10 pages, words alone: files/s"),
+    figure("retrieval.ingest.pdf.mb", 2, Shown, "… MB/s"),
+    figure("retrieval.search.100.1.p50", 1, Shown, "search of 100 chunks, 1 caller: ms p50"),
+    figure("retrieval.search.100.1.p99", 1, AtMost(20.0), "… ms p99"),
+    figure("retrieval.search.100.16.rate", 0, Shown, "search of 100 chunks, 16 callers: /s"),
+    figure("retrieval.search.100.16.p50", 1, Shown, "… ms p50"),
+    figure("retrieval.search.100.16.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100.words.p50", 1, Shown, "… words alone, 1 caller: ms p50"),
+    figure("retrieval.search.100.words.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100.meaning.p50", 1, Shown, "… meaning alone, 1 caller: ms p50"),
+    figure("retrieval.search.100.meaning.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100.beside.p50", 1, Shown, "… a store of 100 beside it, 1 caller: ms p50"),
+    figure("retrieval.search.100.beside.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100.recall", 3, AtLeast(0.95), "… recall@20 of meaning alone, against comparing all"),
+    figure("retrieval.search.10k.1.p50", 1, Shown, "search of 10,000 chunks, 1 caller: ms p50"),
+    figure("retrieval.search.10k.1.p99", 1, AtMost(20.0), "… ms p99"),
+    figure("retrieval.search.10k.16.rate", 0, Shown, "search of 10,000 chunks, 16 callers: /s"),
+    figure("retrieval.search.10k.16.p50", 1, Shown, "… ms p50"),
+    figure("retrieval.search.10k.16.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.words.p50", 1, Shown, "… words alone, 1 caller: ms p50"),
+    figure("retrieval.search.10k.words.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.meaning.p50", 1, Shown, "… meaning alone, 1 caller: ms p50"),
+    figure("retrieval.search.10k.meaning.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.hundredth.p50", 1, Shown, "… filter that leaves 1 %, 1 caller: ms p50"),
+    figure("retrieval.search.10k.hundredth.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.half.p50", 1, Shown, "… filter that leaves 50 %, 1 caller: ms p50"),
+    figure("retrieval.search.10k.half.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.beside.p50", 1, Shown, "… a store of 100 beside it, 1 caller: ms p50"),
+    figure("retrieval.search.10k.beside.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.10k.recall", 3, AtLeast(0.95), "… recall@20 of meaning alone, against comparing all"),
+    figure("retrieval.search.10k.index", 0, Shown, "… until its vectors had an index: s"),
+    figure("retrieval.search.100k.1.p50", 1, Shown, "search of 100,000 chunks, 1 caller: ms p50"),
+    figure("retrieval.search.100k.1.p99", 1, AtMost(20.0), "… ms p99"),
+    figure("retrieval.search.100k.16.rate", 0, Shown, "search of 100,000 chunks, 16 callers: /s"),
+    figure("retrieval.search.100k.16.p50", 1, Shown, "… ms p50"),
+    figure("retrieval.search.100k.16.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.words.p50", 1, Shown, "… words alone, 1 caller: ms p50"),
+    figure("retrieval.search.100k.words.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.meaning.p50", 1, Shown, "… meaning alone, 1 caller: ms p50"),
+    figure("retrieval.search.100k.meaning.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.hundredth.p50", 1, Shown, "… filter that leaves 1 %, 1 caller: ms p50"),
+    figure("retrieval.search.100k.hundredth.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.half.p50", 1, Shown, "… filter that leaves 50 %, 1 caller: ms p50"),
+    figure("retrieval.search.100k.half.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.beside.p50", 1, Shown, "… a store of 100 beside it, 1 caller: ms p50"),
+    figure("retrieval.search.100k.beside.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.100k.recall", 3, AtLeast(0.95), "… recall@20 of meaning alone, against comparing all"),
+    figure("retrieval.search.100k.index", 0, Shown, "… until its vectors had an index: s"),
+    figure("retrieval.search.500k.1.p50", 1, Shown, "search of 500,000 chunks, 1 caller: ms p50"),
+    figure("retrieval.search.500k.1.p99", 1, AtMost(50.0), "… ms p99"),
+    figure("retrieval.search.500k.16.rate", 0, Shown, "search of 500,000 chunks, 16 callers: /s"),
+    figure("retrieval.search.500k.16.p50", 1, Shown, "… ms p50"),
+    figure("retrieval.search.500k.16.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.words.p50", 1, Shown, "… words alone, 1 caller: ms p50"),
+    figure("retrieval.search.500k.words.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.meaning.p50", 1, Shown, "… meaning alone, 1 caller: ms p50"),
+    figure("retrieval.search.500k.meaning.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.hundredth.p50", 1, Shown, "… filter that leaves 1 %, 1 caller: ms p50"),
+    figure("retrieval.search.500k.hundredth.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.half.p50", 1, Shown, "… filter that leaves 50 %, 1 caller: ms p50"),
+    figure("retrieval.search.500k.half.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.beside.p50", 1, Shown, "… a store of 100 beside it, 1 caller: ms p50"),
+    figure("retrieval.search.500k.beside.p99", 1, Shown, "… ms p99"),
+    figure("retrieval.search.500k.recall", 3, AtLeast(0.95), "… recall@20 of meaning alone, against comparing all"),
+    figure("retrieval.search.500k.index", 0, Shown, "… until its vectors had an index: s"),
 ];

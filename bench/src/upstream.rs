@@ -1,9 +1,10 @@
 //! A fake Chat Completions upstream whose speed the model's name decides.
 //!
 //! Every token is a [`Stamp`]. A request that offers tools and does not end with a tool's result is
-//! answered with one call of the first function offered.
+//! answered with one call of the first function offered. Its embeddings are made of the text alone.
 
 use crate::clock;
+use crate::retrieval;
 use crate::stamp::Stamp;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -87,11 +88,13 @@ impl FromStr for Pace {
     }
 }
 
-/// The routes: `POST /v1/chat/completions`, and `GET /calls` with the number of calls so far.
+/// The routes: `POST /v1/chat/completions`, `POST /v1/embeddings`, and `GET /calls` with the number
+/// of completions so far.
 pub(crate) fn router() -> Router {
     let calls = Arc::new(AtomicU64::new(0));
     Router::new()
         .route("/v1/chat/completions", post(complete))
+        .route("/v1/embeddings", post(embed))
         .route("/calls", get(count))
         .layer(DefaultBodyLimit::max(64 << 20))
         .with_state(calls)
@@ -157,6 +160,32 @@ async fn complete(State(calls): State<Arc<AtomicU64>>, body: Bytes) -> Response 
         }
     };
     ([(CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+/// Answers with vectors that are the same for the same texts.
+async fn embed(body: Bytes) -> Response {
+    #[derive(Deserialize)]
+    struct Embeddings {
+        model: String,
+        input: Vec<String>,
+    }
+    let request: Embeddings = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let mut answer = String::from(r#"{"object":"list","data":["#);
+    for (index, text) in request.input.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        answer.push_str(comma);
+        answer.push_str(r#"{"object":"embedding","embedding":"#);
+        retrieval::write_vector(&retrieval::vector_of(text), &mut answer);
+        answer.push_str(&format!(r#","index":{index}}}"#));
+    }
+    let model = serde_json::Value::from(request.model);
+    answer.push_str(&format!(
+        r#"],"model":{model},"usage":{{"prompt_tokens":1,"total_tokens":1}}}}"#
+    ));
+    ([(CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 fn refuse(message: &str) -> Response {

@@ -7,7 +7,7 @@
 //! | `chunk`   | sections → chunks of so many tokens, by the documented static strategy      |
 //!
 //! Files come from anyone, and parsers of documents are large. So a server calls
-//! [`child::run`] and never [`extract::extract`]: a document that makes a parser loop, crash or
+//! [`child::Reader`] and never [`extract::extract`]: a document that makes a parser loop, crash or
 //! take all memory then costs one file.
 
 pub mod child;

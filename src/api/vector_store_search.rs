@@ -97,6 +97,12 @@ impl Request {
             .map(|query| validate::string("query", query, QUERY_MAX))
             .collect();
         let mut queries = queries?;
+        if queries.iter().any(|query| query.trim().is_empty()) {
+            let message = "Invalid 'query': expected a string with something in it.";
+            return Err(ApiError::invalid(message)
+                .param("query")
+                .code("empty_string"));
+        }
         if body.boolean("rewrite_query")?.unwrap_or(false) {
             queries = queries.iter().map(|query| rewrite(query)).collect();
         }

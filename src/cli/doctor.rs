@@ -76,6 +76,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     for finding in sandbox(config).await {
         report(finding);
     }
+    report(embeddings(config).await);
     Ok(ExitCode::from(u8::from(failed)))
 }
 
@@ -133,6 +134,35 @@ async fn vector(pool: &PgPool) -> Finding {
         ),
         Err(error) => Finding::Fail(format!("pgvector: {error}")),
     }
+}
+
+/// Makes a vector.
+async fn embeddings(config: &Config) -> Finding {
+    let made = async {
+        let upstreams = Upstreams::new(server::upstream_options(config)).map_err(text_of)?;
+        let embeddings = server::embeddings(config, upstreams).map_err(text_of)?;
+        let Some(model) = embeddings.default_model() else {
+            return Ok(None);
+        };
+        let vectors = embeddings.embed_queries(model, &["a question"]).await;
+        let numbers = vectors.map_err(text_of)?.first().map_or(0, Vec::len);
+        Ok::<_, String>(Some((model.to_owned(), numbers)))
+    };
+    match made.await {
+        Ok(Some((model, numbers))) => {
+            Finding::Ok(format!("embeddings: {model}, {numbers} numbers a vector"))
+        }
+        Ok(None) => Finding::Warn(
+            "embeddings: there is no model, so vector stores are searched by words alone; run \
+             `make setup`, or name a model in ASSISTD_EMBEDDING_MODEL"
+                .to_owned(),
+        ),
+        Err(error) => Finding::Fail(format!("embeddings: {error}")),
+    }
+}
+
+fn text_of(error: impl fmt::Display) -> String {
+    error.to_string()
 }
 
 fn vector_version(text: &str) -> Option<(u32, u32)> {

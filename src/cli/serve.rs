@@ -122,6 +122,7 @@ fn greeting(
   Files     {blobs}
   Models    {models}
   Code      {code}
+  Search    {search}
 
 Try it, after `pip install openai`:
 
@@ -136,7 +137,26 @@ Ctrl-C stops it."#,
         version = env!("CARGO_PKG_VERSION"),
         blobs = config.blobs(),
         code = code(config),
+        search = search(config),
     )
+}
+
+/// How files are searched.
+fn search(config: &Config) -> String {
+    let local = || {
+        format!(
+            "by words and by meaning ({}, on this machine)",
+            embedder::MODEL
+        )
+    };
+    match &config.embedding_model {
+        config::EmbeddingModel::Upstream(model) => {
+            format!("by words and by meaning ({model}, of an upstream)")
+        }
+        config::EmbeddingModel::Folder(_) => local(),
+        config::EmbeddingModel::Installed if server::installed_model().is_some() => local(),
+        config::EmbeddingModel::Off | config::EmbeddingModel::Installed => "by words".to_owned(),
+    }
 }
 
 /// Where the code of code_interpreter runs.

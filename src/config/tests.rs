@@ -33,6 +33,36 @@ fn the_command_line_describes_itself_without_contradiction() {
 }
 
 #[test]
+fn the_help_names_every_environment_variable_and_shows_no_secret() {
+    let secrets = [
+        "ASSISTD_API_KEYS",
+        "DATABASE_URL",
+        "OPENAI_API_KEY",
+        "ASSISTD_SANDBOX_TOKEN",
+    ];
+    let set = |name: &str| secrets.contains(&name).then(|| "very-secret".to_owned());
+    let unset = |_: &str| None;
+    let emptied = |_: &str| Some(String::new());
+    let helps = [
+        command(&set).render_long_help().to_string(),
+        command(&unset).render_long_help().to_string(),
+        command(&emptied).render_help().to_string(),
+    ];
+    let variables: Vec<String> = Cli::command()
+        .get_arguments()
+        .filter_map(|arg| Some(arg.get_env()?.to_str()?.to_owned()))
+        .collect();
+    assert!(variables.len() > 20);
+    for help in helps {
+        for name in &variables {
+            let named = [format!("[env: {name}]"), format!("[env: {name}=")];
+            assert!(named.iter().any(|named| help.contains(named)), "{name}");
+        }
+        assert!(!help.contains("very-secret"));
+    }
+}
+
+#[test]
 fn what_is_not_set_has_its_default() {
     let config = load_text("").expect("an empty file is valid");
     assert_eq!(config.poll_after_ms, 250);

@@ -203,12 +203,13 @@ pub struct IndexError {
 }
 
 impl IndexError {
-    /// The file was imported, and its contents have not come after it.
+    /// The file was imported, and its contents have not come after it. Whoever brings them finds the
+    /// file by this error: another text would leave out those that have this one.
     pub fn without_contents() -> Self {
         Self {
             code: IndexErrorCode::InvalidFile,
-            message: "The contents of this file are not on this server. They can be attached with \
-                      `assistd import --files DIR`, and the file is indexed then."
+            message: "The contents of this file are not on this server. Upload it again, or let \
+                      the operator attach them with `assistd import --files`: it is indexed then."
                 .to_owned(),
         }
     }

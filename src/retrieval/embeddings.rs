@@ -1,6 +1,7 @@
 //! Vectors of texts, from the model of this machine or from an upstream.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use embedder::Embedder;
@@ -49,14 +50,38 @@ pub enum EmbedError {
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
-    local: Option<Arc<Embedder>>,
+    local: Option<Arc<Local>>,
     upstreams: Upstreams,
+}
+
+/// A model of this machine. It takes some 100 MB, and is read when it is first needed.
+struct Local {
+    folder: PathBuf,
+    embedder: OnceLock<Embedder>,
+}
+
+impl Local {
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
+        let embedder = match self.embedder.get() {
+            Some(embedder) => embedder,
+            None => {
+                let read = Embedder::open(&self.folder).map_err(|error| error.to_string())?;
+                self.embedder.get_or_init(|| read)
+            }
+        };
+        Ok(embedder.embed(texts))
+    }
 }
 
 impl Embeddings {
     /// `default` is the model of stores that have none yet; without it they are searched by words.
-    /// `local` is a model of this machine, which needs no upstream.
-    pub fn new(default: Option<String>, local: Option<Embedder>, upstreams: Upstreams) -> Self {
+    /// `local` is the folder of a model of this machine: it makes the vectors of stores that have
+    /// that model, whatever the default is; without it an upstream is asked for them.
+    pub fn new(default: Option<String>, local: Option<PathBuf>, upstreams: Upstreams) -> Self {
+        let local = local.map(|folder| Local {
+            folder,
+            embedder: OnceLock::new(),
+        });
         Self {
             default,
             local: local.map(Arc::new),
@@ -112,7 +137,7 @@ impl Embeddings {
                     .map_err(|panic| panic.to_string()),
                 Urgency::Background => in_background(move || local.embed(&texts)).await,
             };
-            return made.map_err(|reason| EmbedError::Refused {
+            return made.flatten().map_err(|reason| EmbedError::Refused {
                 model: model.to_owned(),
                 reason,
             });
@@ -160,8 +185,8 @@ impl Embeddings {
             reason,
         };
         let body = json!({ "model": model, "input": texts, "encoding_format": "float" });
-        let answered = self.upstreams.embeddings(body).await;
-        let Passthrough { status, body, .. } = answered.map_err(|error| {
+        let answered = self.upstreams.own_embeddings(body).await;
+        let Passthrough { mut body, .. } = answered.map_err(|error| {
             let message = error.message();
             match error {
                 UpstreamError::InvalidRequest { .. } | UpstreamError::ContextLength { .. } => {
@@ -174,7 +199,6 @@ impl Embeddings {
             }
         })?;
         let mut bytes = Vec::new();
-        let mut body = body;
         while let Some(piece) = body
             .try_next()
             .await
@@ -184,13 +208,6 @@ impl Embeddings {
             if bytes.len() > ANSWER_BYTES {
                 return Err(refused("its answer is too large".into()));
             }
-        }
-        if status != 200 {
-            let reason = format!("HTTP status {status}");
-            return Err(match status {
-                400..=428 | 430..=499 => refused(reason),
-                _ => unavailable(reason),
-            });
         }
         let mut answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|error| refused(format!("its answer cannot be read: {error}")))?;

@@ -2,16 +2,18 @@
 //! worker if this one dies. What is stored already is not done again.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use documents::child::Reader;
 use documents::chunk::{Chunk, Encoded, Strategy};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
+use metrics::histogram;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +42,9 @@ const FILES: usize = 16;
 /// model server can be started anew.
 const TRIES: i32 = 10;
 
+/// How often a file is begun, whatever stopped it: one that ends the server must not do so for ever.
+const ATTEMPTS: i32 = 40;
+
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
 
@@ -58,7 +63,7 @@ pub struct IndexerDeps {
     /// A text search configuration of PostgreSQL.
     pub language: &'static str,
     /// Reads documents in a process of its own.
-    pub extractor: Extractor,
+    pub reader: Reader,
     /// Names this process.
     pub owner: String,
     /// How long a file is this process's without a sign of life.
@@ -68,15 +73,6 @@ pub struct IndexerDeps {
     /// The memory that an index of a large store may be built in, in bytes; `None` leaves it to the
     /// database.
     pub build_memory: Option<u64>,
-}
-
-/// The program that reads documents, and its arguments.
-#[derive(Debug, Clone)]
-pub struct Extractor {
-    /// The program.
-    pub program: PathBuf,
-    /// What makes it read a document.
-    pub arguments: &'static [&'static str],
 }
 
 /// The indexing of this process.
@@ -228,6 +224,7 @@ async fn work(
     slot: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
+    let begin = Instant::now();
     let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
         Some(outcome) => outcome,
         None => {
@@ -236,12 +233,16 @@ async fn work(
         }
     };
     drop(slot);
-    match outcome {
-        Ok(sha256) => settle(jobs::complete(&deps.pool, &job, &sha256).await),
-        Err(Unindexed::Lost) => {}
+    let label = match outcome {
+        Ok(sha256) => {
+            settle(jobs::complete(&deps.pool, &job, &sha256).await);
+            "completed"
+        }
+        Err(Unindexed::Lost) => "lost",
         Err(Unindexed::Failed(error)) => {
             tracing::info!("a file cannot be indexed: {}", error.message);
             settle(jobs::fail(&deps.pool, &job, &error).await);
+            "failed"
         }
         Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
             tracing::warn!(
@@ -250,6 +251,7 @@ async fn work(
             );
             let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
             settle(jobs::give_back(&deps.pool, &job, pause, true).await);
+            "retried"
         }
         Err(Unindexed::Later(reason)) => {
             tracing::warn!(
@@ -259,8 +261,10 @@ async fn work(
             let message = format!("The file could not be indexed: {reason}");
             let code = IndexErrorCode::ServerError;
             settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
+            "failed"
         }
-    }
+    };
+    histogram!("assistd_indexing_seconds", "outcome" => label).record(begin.elapsed());
 }
 
 /// What could not be written is done again when the lease has run out.
@@ -272,8 +276,15 @@ fn settle(written: Result<(), StoreError>) {
 
 /// Reads, cuts, embeds and stores a file; the hash of its contents.
 async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> {
+    if job.attempt > ATTEMPTS {
+        return Err(Unindexed::failed(
+            IndexErrorCode::ServerError,
+            format!("The file was begun {ATTEMPTS} times, and each time the server stopped."),
+        ));
+    }
     let sha256 = hash(deps, job).await?;
-    if jobs::copy_chunks(&deps.pool, job, &sha256).await? {
+    let model = deps.embeddings.default_model();
+    if jobs::copy_chunks(&deps.pool, job, &sha256, model).await? {
         return Ok(sha256);
     }
     let sections = read(deps, job).await?;
@@ -354,12 +365,10 @@ async fn hash(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed> 
 
 async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Unindexed> {
     let contents = open(deps, job).await?.map_err(io::Error::other);
-    let Extractor { program, arguments } = &deps.extractor;
     let limits = documents::child::Limits::default();
-    let reader = StreamReader::new(contents);
-    let name = &job.filename;
+    let contents = StreamReader::new(contents);
     let permit = busy(deps).await?;
-    let read = documents::child::run(program, arguments, name, reader, &limits).await;
+    let read = deps.reader.read(&job.filename, contents, &limits).await;
     drop(permit);
     read.map_err(|error| match &error {
         ExtractError::Internal(reason) => {

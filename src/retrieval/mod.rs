@@ -8,6 +8,6 @@ mod rerank;
 mod search;
 
 pub use embeddings::{EmbedError, Embeddings};
-pub use ingest::{Extractor, Indexer, IndexerDeps};
+pub use ingest::{Indexer, IndexerDeps};
 pub use rerank::Reranker;
 pub use search::{Ask, Hit, Retrieval, SearchError, rewrite};

@@ -18,12 +18,9 @@ const ANSWER_BYTES: usize = 4 << 20;
 /// Why passages could not be reranked.
 #[derive(Debug, thiserror::Error)]
 pub enum RerankError {
-    /// There was no answer.
+    /// There was no answer, or a refusal.
     #[error("{}", .0.message())]
     Upstream(#[from] UpstreamError),
-    /// The answer was a refusal.
-    #[error("HTTP status {0}")]
-    Refused(u16),
     /// The answer makes no sense.
     #[error("its answer {0}")]
     Answer(String),
@@ -75,9 +72,6 @@ impl Reranker {
             if bytes.len() > ANSWER_BYTES {
                 return Err(RerankError::Answer("is too large".into()));
             }
-        }
-        if answer.status != 200 {
-            return Err(RerankError::Refused(answer.status));
         }
         read(&bytes, passages.len())
     }

@@ -1,6 +1,8 @@
 //! Searches a vector store by words and by meaning.
 
+use metrics::histogram;
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 
 use crate::domain::vector_store::{Filter, SearchableStore, Weights};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
@@ -100,6 +102,7 @@ impl Retrieval {
         store: &SearchableStore,
         ask: &Ask<'_>,
     ) -> Result<Vec<Hit>, SearchError> {
+        let begin = Instant::now();
         let queries: Vec<&str> = ask
             .queries
             .iter()
@@ -118,6 +121,7 @@ impl Retrieval {
         }
         hits.retain(|hit| hit.score >= ask.threshold);
         hits.truncate(ask.limit);
+        histogram!("assistd_search_seconds").record(begin.elapsed());
         Ok(hits)
     }
 

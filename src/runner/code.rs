@@ -66,7 +66,7 @@ impl Driver {
         let step_id = step.id.clone();
         let ran_before = calls_of(step)[..index]
             .iter()
-            .any(|call| call.is_built_in());
+            .any(|call| matches!(call.body, ToolCallBody::CodeInterpreter(_)));
         let ToolCallBody::CodeInterpreter(call) = &mut calls_of(step)[index].body else {
             return Err(Halt::internal(&"a call that is not code"));
         };

@@ -81,6 +81,13 @@ pub async fn claim(
     Ok(jobs)
 }
 
+/// How many files are not indexed yet.
+pub async fn waiting(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let count =
+        sqlx::query_scalar("select count(*) from vector_store_files where due_at is not null");
+    Ok(count.fetch_one(db).await?)
+}
+
 /// Keeps the leases of a process.
 pub async fn renew(
     db: impl PgExecutor<'_>,
@@ -198,31 +205,64 @@ pub async fn add_chunks(
     Ok(())
 }
 
-/// Takes the chunks over that the same contents have, cut and embedded in the same way, somewhere
-/// in the project; whether there were any. Chunks of the file that are stored already go.
-pub async fn copy_chunks(pool: &PgPool, job: &IndexJob, sha256: &[u8]) -> Result<bool, StoreError> {
-    let mut tx = pool.begin().await?;
-    hold(&mut tx, job).await?;
-    let source: Option<i64> = sqlx::query_scalar(
-        "select f.seq from vector_store_files as f
+/// Takes the chunks over that the same contents have somewhere in the project; whether there were any.
+///
+/// They must be cut in the same way and embedded by the store's model. Chunks of the file that are
+/// stored already go. A store that has no model yet has `model` from now on, if it is given.
+pub async fn copy_chunks(
+    pool: &PgPool,
+    job: &IndexJob,
+    sha256: &[u8],
+    model: Option<&str>,
+) -> Result<bool, StoreError> {
+    // A store may have got its model after some of its files: those have no vectors.
+    let source: Option<(i64, Option<String>, Option<i32>)> = sqlx::query_as(
+        "select f.seq,
+                case when ours.embedding_model is null then theirs.embedding_model end,
+                theirs.dimensions
+         from vector_store_files as f
          join vector_stores as theirs on theirs.id = f.vector_store_id
          join vector_stores as ours on ours.id = $3
          where f.project_id = $1 and f.sha256 = $2 and f.status = 'completed'
              and f.chunk_tokens = $4 and f.chunk_overlap = $5
-             and (theirs.embedding_model, theirs.dimensions)
-                 is not distinct from (ours.embedding_model, ours.dimensions)
-         limit 1 for key share of f",
+             and theirs.embedding_model
+                 is not distinct from coalesce(ours.embedding_model, $6)
+             and (ours.dimensions is null or theirs.dimensions = ours.dimensions)
+             and (theirs.embedding_model is null
+                  or exists (select from chunk_embeddings as e
+                             where e.vector_store_id = theirs.id and e.store_file = f.seq))
+         limit 1",
     )
     .bind(&job.project_id)
     .bind(sha256)
     .bind(&job.vector_store_id)
     .bind(job.chunk_tokens)
     .bind(job.chunk_overlap)
-    .fetch_optional(&mut *tx)
+    .bind(model)
+    .fetch_optional(pool)
     .await?;
-    let Some(source) = source else {
+    let Some((source, new_model, dimensions)) = source else {
         return Ok(false);
     };
+    let mut tx = pool.begin().await?;
+    // The store before the file, in the order in which a deletion takes them.
+    if let (Some(model), Some(dimensions)) = (new_model, dimensions) {
+        let settled = settle_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
+        if settled != Some((model, dimensions)) {
+            return Ok(false);
+        }
+    }
+    hold(&mut tx, job).await?;
+    let kept: Option<i64> = sqlx::query_scalar(
+        "select seq from vector_store_files
+         where seq = $1 and status = 'completed' for key share skip locked",
+    )
+    .bind(source)
+    .fetch_optional(&mut *tx)
+    .await?;
+    if kept.is_none() {
+        return Ok(false);
+    }
     for statement in [
         "delete from chunk_embeddings where store_file = $1",
         "delete from chunks where store_file = $1",

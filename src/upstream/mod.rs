@@ -287,7 +287,7 @@ impl Upstreams {
     /// When there is no answer, or the upstream refuses this server's key. Any other answer is
     /// handed on, errors too.
     pub async fn chat(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        self.pass(Endpoint::Chat, body).await
+        self.pass(Endpoint::Chat, body, is_about_our_key).await
     }
 
     /// Passes an embeddings request on, under the routed model's name.
@@ -295,15 +295,24 @@ impl Upstreams {
     /// # Errors
     /// As for [`Self::chat`].
     pub async fn embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        self.pass(Endpoint::Embeddings, body).await
+        self.pass(Endpoint::Embeddings, body, is_about_our_key)
+            .await
+    }
+
+    /// Answers an embeddings request of this server's own.
+    ///
+    /// # Errors
+    /// Whatever is no success.
+    pub async fn own_embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Embeddings, body, is_no_success).await
     }
 
     /// Asks the routed model to put texts in order by how well they answer a query.
     ///
     /// # Errors
-    /// As for [`Self::chat`].
+    /// Whatever is no success.
     pub async fn rerank(&self, body: Value) -> Result<Passthrough, UpstreamError> {
-        self.pass(Endpoint::Rerank, body).await
+        self.pass(Endpoint::Rerank, body, is_no_success).await
     }
 
     /// Asks every upstream whether it is there.
@@ -367,6 +376,7 @@ impl Upstreams {
         &self,
         endpoint: Endpoint,
         mut body: Value,
+        is_error: fn(StatusCode) -> bool,
     ) -> Result<Passthrough, UpstreamError> {
         let Value::Object(fields) = &mut body else {
             return Err(UpstreamError::InvalidRequest {
@@ -388,10 +398,7 @@ impl Upstreams {
         let outcome = self.send(&route.upstream, endpoint, &body).await;
         record(&route.upstream, started, outcome.as_ref().err());
         let answer = outcome?;
-        if matches!(
-            answer.status,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-        ) {
+        if is_error(answer.status) {
             return Err(self.refusal(&route.upstream, answer).await);
         }
         let header = |name: &str| Some(answer.headers.get(name)?.to_str().ok()?.to_owned());
@@ -435,6 +442,15 @@ impl Upstreams {
         let pause = retry::requested_pause(&answer.headers);
         Detail::from_body(&text).into_error(upstream, answer.status, pause)
     }
+}
+
+fn is_no_success(status: StatusCode) -> bool {
+    !status.is_success()
+}
+
+/// Whether an answer is none of the client's business.
+fn is_about_our_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// Reads the body of an error.

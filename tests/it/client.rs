@@ -122,16 +122,17 @@ impl Client {
     }
 
     /// A new file for assistants' tools.
-    pub async fn upload(&self, name: &str, content: &str) -> Value {
+    pub async fn upload(&self, name: &str, content: impl AsRef<[u8]>) -> Value {
         let disposition = "content-disposition: form-data; name=";
-        let text = format!(
+        let head = format!(
             "--edge\r\n{disposition}\"purpose\"\r\n\r\nassistants\r\n\
-             --edge\r\n{disposition}\"file\"; filename=\"{name}\"\r\n\r\n{content}\r\n--edge--\r\n"
+             --edge\r\n{disposition}\"file\"; filename=\"{name}\"\r\n\r\n"
         );
+        let form = [head.as_bytes(), content.as_ref(), b"\r\n--edge--\r\n"].concat();
         let request = self
             .request(Method::POST, "/files")
             .header("content-type", "multipart/form-data; boundary=edge")
-            .body(text);
+            .body(form);
         let reply = reply(request).await.expect("the server answers");
         assert_eq!(reply.status, 200, "{}", reply.body);
         reply.body

@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 use crate::app::Server;
 use crate::client::{Client, Events, Reply, id};
 use crate::cluster::Db;
+use crate::eventually;
 use crate::fake_worker::{FakeWorker, PICTURE};
 use crate::proxy::{Moment, Proxy};
 use crate::sequence::{self, TERMINAL, text};
 
 /// Lost runs are to be taken over soon.
-const SETTINGS: [(&str, &str); 1] = [("ASSISTD_LEASE", "1s")];
+const SETTINGS: [(&str, &str); 2] = [
+    ("ASSISTD_LEASE", "1s"),
+    ("ASSISTD_EMBEDDING_MODEL", "scripted/embeddings"),
+];
 
 const QUESTION: &str = "What is it like outside?";
 
@@ -27,6 +31,8 @@ enum Scenario {
     Function,
     /// Code, which writes a file and shows a picture, and text that links to the file.
     Code,
+    /// A search, and text that cites what it found.
+    Search,
     /// Cancelled while the message is being streamed.
     Cancel,
 }
@@ -62,6 +68,11 @@ async fn a_function_run_survives_a_kill_at_any_statement() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_run_survives_a_kill_at_any_statement() {
     survives(Scenario::Code, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_run_survives_a_kill_at_any_statement() {
+    survives(Scenario::Search, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +138,7 @@ impl Scenario {
     /// The status at the end.
     fn end(self) -> &'static str {
         match self {
-            Self::Text | Self::Function | Self::Code => "completed",
+            Self::Text | Self::Function | Self::Code | Self::Search => "completed",
             Self::Cancel => "cancelled",
         }
     }
@@ -145,6 +156,20 @@ impl Scenario {
                 let tools = json!([{"type": "code_interpreter"}]);
                 let body = json!({"model": "scripted/coder", "tools": tools});
                 client.assistant_with(body).await
+            }
+            Self::Search => {
+                let file = id(&client.upload("wreck.txt", "The wreck lies deep.").await);
+                let stores = json!([{"file_ids": [file]}]);
+                let tools = json!([{"type": "file_search"}]);
+                let body = json!({"model": "scripted/searcher", "tools": tools,
+                                  "tool_resources": {"file_search": {"vector_stores": stores}}});
+                let assistant = client.assistant_with(body).await;
+                eventually("the file is indexed", || async {
+                    let stores = client.list("/vector_stores").await;
+                    (stores[0]["file_counts"]["completed"] == 1).then_some(())
+                })
+                .await;
+                assistant
             }
             Self::Cancel => client.assistant("slow").await,
         }
@@ -268,6 +293,7 @@ async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, run:
         Scenario::Text => ("completed", vec!["Hello! How can I help?"]),
         Scenario::Function => ("completed", vec!["Let me look.", "The weather: sunny."]),
         Scenario::Code => ("completed", vec![CODED]),
+        Scenario::Search => ("completed", vec!["At four fathoms【4:0†wreck.txt】."]),
         // Nothing if the cancellation came before the first word was stored.
         Scenario::Cancel => ("incomplete", texts.iter().map(String::as_str).collect()),
     };
@@ -347,6 +373,16 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
         (Scenario::Code, [calls]) => {
             let calls = &calls["step_details"]["tool_calls"];
             assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
+        }
+        (Scenario::Search, [calls]) => {
+            let calls = &calls["step_details"]["tool_calls"];
+            assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
+            let results = &calls[0]["file_search"]["results"];
+            assert_eq!(results.as_array().map(Vec::len), Some(1), "{calls}");
+            let annotations = &answers[0]["content"][0]["text"]["annotations"];
+            assert_eq!(annotations.as_array().map(Vec::len), Some(1), "{answers:?}");
+            let cited = &annotations[0]["file_citation"]["file_id"];
+            assert_eq!(*cited, results[0]["file_id"]);
         }
         (Scenario::Text | Scenario::Cancel, []) => {}
         _ => panic!("{calls:#?}"),

@@ -8,17 +8,22 @@ use axum::http::{Response, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::fake_embeddings::FakeEmbeddings;
 use crate::soon;
 
 /// A model server. Calls wait until the test takes them.
 pub struct FakeModel {
     /// For `OPENAI_BASE_URL`.
     pub base_url: String,
+    /// Its vectors, which it makes by itself.
+    pub embeddings: FakeEmbeddings,
     calls: Mutex<mpsc::UnboundedReceiver<Call>>,
+    /// What begins to serve when it is not served yet.
+    asleep: Mutex<Option<(TcpSocket, Router)>>,
 }
 
 /// A call that waits for its answer. Dropped, it gets none.
@@ -35,18 +40,37 @@ pub struct Speech(Option<mpsc::Sender<io::Result<Bytes>>>);
 impl FakeModel {
     /// Starts one.
     pub async fn start() -> Self {
+        let model = Self::asleep();
+        model.wake().await;
+        model
+    }
+
+    /// One that nobody can connect to before it is woken.
+    pub fn asleep() -> Self {
         let (sender, calls) = mpsc::unbounded_channel();
+        let embeddings = FakeEmbeddings::new();
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
-            .with_state(sender);
-        let listener = TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("there are free ports");
-        let address = listener.local_addr().expect("it is bound");
-        tokio::spawn(async move { axum::serve(listener, router).await });
+            .with_state(sender)
+            .merge(embeddings.router());
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        let any = "127.0.0.1:0".parse().expect("it is an address");
+        socket.bind(any).expect("there are free ports");
+        let address = socket.local_addr().expect("it is bound");
         Self {
             base_url: format!("http://{address}/v1"),
+            embeddings,
             calls: Mutex::new(calls),
+            asleep: Mutex::new(Some((socket, router))),
         }
+    }
+
+    /// Begins to serve.
+    pub async fn wake(&self) {
+        let asleep = self.asleep.lock().await.take();
+        let (socket, router) = asleep.expect("it sleeps");
+        let listener = socket.listen(1024).expect("the port is ours");
+        tokio::spawn(async move { axum::serve(listener, router).await });
     }
 
     /// The settings of a server that asks this model.
@@ -118,6 +142,14 @@ impl Call {
         let mut speech = self.speak();
         let arguments = json!({"code": code}).to_string();
         speech.call(0, "code_interpreter", &[&arguments]).await;
+        speech.finish().await;
+    }
+
+    /// Calls file_search.
+    pub async fn search(self, queries: &[&str]) {
+        let mut speech = self.speak();
+        let arguments = json!({"queries": queries}).to_string();
+        speech.call(0, "file_search", &[&arguments]).await;
         speech.finish().await;
     }
 

@@ -160,6 +160,9 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
         ("post", "/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel") => {
             Body::Json(json!({}))
         }
+        ("post", "/vector_stores/{vector_store_id}/search") => {
+            Body::Json(json!({"query": "What is secret?"}))
+        }
         ("post", "/chat/completions") => Body::Json(json!({
             "model": "scripted/hello", "messages": [{"role": "user", "content": "Hello?"}],
         })),

@@ -80,6 +80,11 @@ impl Proxy {
         });
     }
 
+    /// Whether there is no kill to come.
+    pub fn has_killed(&self) -> bool {
+        self.fuse.0.lock().is_none()
+    }
+
     /// Whether the kill was still to come; now it will not.
     pub fn disarm(&self) -> bool {
         self.fuse.0.lock().take().is_some()

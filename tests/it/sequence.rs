@@ -102,7 +102,8 @@ impl Told {
             }
             "completed" | "incomplete" => {
                 let written = self.open_messages.remove(&id);
-                let written = written.unwrap_or_else(|| panic!("{id} ends and was not open"));
+                let mut written = written.unwrap_or_else(|| panic!("{id} ends and was not open"));
+                written.iter_mut().for_each(drop_quotes);
                 assert_eq!(data["status"], happened);
                 assert_eq!(data["content"], Value::Array(written), "deltas of {id}");
                 self.messages.insert(id, data.clone());
@@ -120,6 +121,11 @@ impl Told {
             // The caller's answer is no event.
             if let Some(function) = written.get_mut("function") {
                 function["output"] = call["function"]["output"].clone();
+            }
+            // What a search finds is told at its end only.
+            if let Some(search) = written.get_mut("file_search") {
+                assert_eq!(search["results"], Value::Array(Vec::new()));
+                search["results"] = call["file_search"]["results"].clone();
             }
             if let Some(code) = written
                 .get_mut("code_interpreter")
@@ -156,6 +162,18 @@ impl Told {
                 self.steps.insert(id, data.clone());
             }
             _ => panic!("unknown event of a step: {happened}"),
+        }
+    }
+}
+
+/// Takes out of a message's part what only deltas have.
+fn drop_quotes(part: &mut Value) {
+    let annotations = part.pointer_mut("/text/annotations");
+    let annotations = annotations.and_then(Value::as_array_mut);
+    for annotation in annotations.into_iter().flatten() {
+        let citation = annotation.get_mut("file_citation");
+        if let Some(citation) = citation.and_then(Value::as_object_mut) {
+            assert_eq!(citation.remove("quote"), Some(Value::from("")));
         }
     }
 }

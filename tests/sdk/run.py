@@ -28,8 +28,8 @@ STOP_SECONDS = 30
 # The second server also asks for the header that the first leaves optional, and runs no code.
 SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
-# Versions that are here for the sake of one file: the last one that has vector stores under `beta` only.
-ONLY = {"1.65.5": ["test_vector_stores.py"]}
+# Versions that are here for the sake of some files: the last one that has vector stores under `beta` only.
+ONLY = {"1.65.5": ["test_vector_stores.py", "test_file_search.py"]}
 
 # The counts at the end of a runner's output: pytest's last line, and the summary of node's test runner.
 COUNTS = {

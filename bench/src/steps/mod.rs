@@ -37,12 +37,13 @@ pub(crate) struct Plan {
     pub(crate) cells: usize,
     /// Jupyter kernels beside them, one at a time.
     pub(crate) kernels: usize,
-    /// Wait for the database's lagging counters, for what comes of a crash, and for fifty kernels.
+    /// Wait for the database's lagging counters, for what comes of a crash, for fifty kernels, and
+    /// for vector stores of any size.
     pub(crate) thorough: bool,
 }
 
 impl Plan {
-    /// Less than three minutes.
+    /// Less than three minutes, and two for vector stores.
     pub(crate) fn quick() -> Self {
         Self {
             stretch: Duration::from_millis(1_500),
@@ -58,7 +59,7 @@ impl Plan {
         }
     }
 
-    /// Less than half an hour.
+    /// Less than half an hour, and one more for vector stores.
     pub(crate) fn full() -> Self {
         Self {
             stretch: Duration::from_secs(3),

@@ -1,6 +1,6 @@
 //! Extraction in a process of its own, so that a hostile or broken document costs one file.
 //!
-//! The parent calls [`run`]; the process that it starts calls [`serve`]. The parent writes one
+//! The parent calls [`Reader::read`]; the process that it starts calls [`serve`]. The parent writes one
 //! line of JSON, then the file, to the child's standard input. The child limits itself, reads the
 //! file, and writes lines of JSON to its standard output: the sections, then one line that says
 //! how it ended. Whatever else comes, or nothing, is the child's failure.
@@ -9,13 +9,15 @@ mod confine;
 mod parent;
 mod serve;
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::ExtractError;
 use crate::Section;
 
-pub use parent::run;
+pub use parent::Reader;
 pub use serve::serve;
 
 const MIB: u64 = 1024 * 1024;
@@ -52,6 +54,7 @@ impl Default for Limits {
 struct Order {
     name: String,
     limits: Limits,
+    pdfium: Option<PathBuf>,
 }
 
 /// A line that the child writes.

@@ -1,7 +1,7 @@
 //! The parent's side.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,20 +29,49 @@ use super::Order;
 /// How much of what the child says on standard error is looked at.
 const MAX_STDERR_BYTES: u64 = 4096;
 
-/// Starts `program` with `args`, which must call [`serve`](super::serve) first thing, gives it the
-/// file and returns its sections.
-///
-/// The child gets an empty environment and lives no longer than this future. What the file does to
-/// it is an error of the file; only what keeps it from being tried is [`ExtractError::Internal`].
-pub async fn run(
-    program: &Path,
-    args: &[&str],
-    name: &str,
+/// The program that reads a file, as a child of this process.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// It must call [`serve`](super::serve) first thing.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// A library of PDFium that reads PDF files, which everybody may read; `None` is the parser that
+    /// is built in.
+    pub pdfium: Option<PathBuf>,
+}
+
+impl Reader {
+    /// Starts the program, gives it the file and returns its sections.
+    ///
+    /// The child gets an empty environment and lives no longer than this future.
+    ///
+    /// # Errors
+    /// What the file does to the child is an error of the file; only what keeps it from being tried
+    /// is [`ExtractError::Internal`].
+    pub async fn read(
+        &self,
+        name: &str,
+        file: impl AsyncRead + Unpin,
+        limits: &Limits,
+    ) -> Result<Vec<Section>, ExtractError> {
+        let order = Order {
+            name: name.to_owned(),
+            limits: limits.clone(),
+            pdfium: self.pdfium.clone(),
+        };
+        run(self, &order, file).await
+    }
+}
+
+async fn run(
+    reader: &Reader,
+    order: &Order,
     file: impl AsyncRead + Unpin,
-    limits: &Limits,
 ) -> Result<Vec<Section>, ExtractError> {
-    let mut child = Command::new(program)
-        .args(args)
+    let limits = &order.limits;
+    let mut child = Command::new(&reader.program)
+        .args(&reader.arguments)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -56,13 +85,9 @@ pub async fn run(
     else {
         return Err(ExtractError::Internal("has no pipes".to_owned()));
     };
-    let order = Order {
-        name: name.to_owned(),
-        limits: limits.clone(),
-    };
     let talk = async {
         let (given, answer, complaint) = tokio::join!(
-            give(stdin, &order, file),
+            give(stdin, order, file),
             hear(stdout, limits.text_bytes),
             listen(stderr)
         );

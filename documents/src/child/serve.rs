@@ -66,7 +66,8 @@ fn write_sections(order: &Order, file: impl Read) -> Result<(), ExtractError> {
     }
     let max_text_bytes = usize::try_from(order.limits.text_bytes).unwrap_or(usize::MAX);
     let mut out = BufWriter::new(stdout().lock());
-    extract(&order.name, bytes, max_text_bytes, &mut |section| {
+    let pdfium = order.pdfium.as_deref();
+    extract(&order.name, bytes, pdfium, max_text_bytes, &mut |section| {
         write_line(&mut out, &Line::Section(section)).map_err(|error| not_heard(&error))
     })?;
     out.flush().map_err(|error| not_heard(&error))

@@ -1,7 +1,7 @@
 //! Bytes and a file name → text with page numbers and headings.
 //!
 //! Runs in the calling process and trusts the parsers: for files of strangers use
-//! [`child::run`](crate::child::run).
+//! [`child::Reader`](crate::child::Reader).
 
 mod format;
 mod headings;
@@ -10,7 +10,10 @@ mod markdown;
 mod office;
 mod output;
 mod pdf;
+mod pdfium;
 mod text;
+
+use std::path::Path;
 
 use crate::ExtractError;
 use crate::Section;
@@ -22,17 +25,21 @@ use output::Output;
 ///
 /// What the file is, its content decides, and only where that leaves a choice its name. Some
 /// sections may have been written when an error is found. An error of `write` ends the work and
-/// is returned. Text and headings are worth at most `max_text_bytes`, with a little added for
+/// is returned. `pdfium` is a library that reads PDF files, instead of the parser that is built in. Text and headings are worth at most `max_text_bytes`, with a little added for
 /// every section.
 pub fn extract(
     name: &str,
     bytes: Vec<u8>,
+    pdfium: Option<&Path>,
     max_text_bytes: usize,
     write: &mut dyn FnMut(Section) -> Result<(), ExtractError>,
 ) -> Result<(), ExtractError> {
     let mut output = Output::new(max_text_bytes, write);
     match format::detect(name, &bytes)? {
-        Format::Pdf => pdf::extract(bytes, &mut output),
+        Format::Pdf => match pdfium {
+            Some(library) => pdfium::extract(library, bytes, &mut output),
+            None => pdf::extract(bytes, &mut output),
+        },
         Format::Office(kind) => office::extract(kind, bytes, &mut output),
         Format::Html => html::extract(&bytes, &mut output),
         Format::Markdown => markdown::extract(&text::decode(&bytes)?, &mut output),

@@ -3,14 +3,13 @@
 
 use documents::ErrorCode;
 use documents::ExtractError;
-use documents::child;
 use documents::child::Limits;
 
 use crate::extract;
 use crate::fixture;
 use crate::made;
 use crate::pages;
-use crate::program;
+use crate::reader;
 use crate::sections;
 use crate::texts;
 
@@ -106,7 +105,7 @@ async fn what_unpacks_to_more_than_the_memory_holds_is_given_up() {
         memory_bytes: 256 << 20,
         ..Limits::default()
     };
-    let given_up = child::run(program(), &[], "heavy.docx", &heavy[..], &limits).await;
+    let given_up = reader().read("heavy.docx", &heavy[..], &limits).await;
     assert_eq!(given_up, Err(ExtractError::NeededTooMuchMemory));
     assert_eq!(sections("handbook.docx").await.len(), 4);
 }
@@ -118,7 +117,9 @@ async fn what_takes_too_long_is_given_up() {
         cpu_seconds: 1,
         ..Limits::default()
     };
-    let given_up = child::run(program(), &[], "nested.html", nested.as_bytes(), &limits).await;
+    let given_up = reader()
+        .read("nested.html", nested.as_bytes(), &limits)
+        .await;
     assert_eq!(given_up, Err(ExtractError::TookTooLong));
     assert_eq!(sections("page.html").await.len(), 3);
 }
@@ -146,7 +147,7 @@ async fn the_file_and_its_text_have_their_limits() {
         text_bytes: 4999,
         ..Limits::default()
     };
-    let read = async |limits| child::run(program(), &[], "a.txt", text.as_bytes(), limits).await;
+    let read = async |limits| reader().read("a.txt", text.as_bytes(), limits).await;
     assert_eq!(read(&small_file).await, Err(ExtractError::TooLarge));
     assert_eq!(read(&small_text).await, Err(ExtractError::TooMuchText));
     let read = read(&Limits::default()).await.expect("it has text");

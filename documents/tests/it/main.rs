@@ -5,17 +5,24 @@ mod hostile;
 mod made;
 mod process;
 
-use std::path::Path;
 use std::path::PathBuf;
 
 use documents::ExtractError;
 use documents::Section;
-use documents::child;
 use documents::child::Limits;
+use documents::child::Reader;
 
-/// The program that is the child.
-fn program() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_extract-document"))
+/// The child that servers have.
+fn reader() -> Reader {
+    reader_of(env!("CARGO_BIN_EXE_extract-document"), &[])
+}
+
+fn reader_of(program: &str, arguments: &[&str]) -> Reader {
+    Reader {
+        program: program.into(),
+        arguments: arguments.iter().map(ToString::to_string).collect(),
+        pdfium: None,
+    }
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -26,7 +33,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 async fn extract(name: &str, bytes: &[u8]) -> Result<Vec<Section>, ExtractError> {
-    child::run(program(), &[], name, bytes, &Limits::default()).await
+    reader().read(name, bytes, &Limits::default()).await
 }
 
 /// The sections of a fixture that has to have some.

@@ -1,6 +1,5 @@
 //! What the child may do, and what becomes of a child that fails.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use documents::ErrorCode;
 use documents::ExtractError;
 use documents::Section;
-use documents::child;
 use documents::child::Limits;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -17,20 +15,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::io::ReadBuf;
 use tokio::time::timeout;
 
-use crate::program;
+use crate::reader;
+use crate::reader_of;
 use crate::texts;
 
 /// Runs a script in the place of the child.
 async fn script(script: &str, limits: &Limits) -> Result<Vec<Section>, ExtractError> {
     let file = "words".repeat(100_000);
-    child::run(
-        Path::new("/bin/sh"),
-        &["-c", script],
-        "a.txt",
-        file.as_bytes(),
-        limits,
-    )
-    .await
+    reader_of("/bin/sh", &["-c", script])
+        .read("a.txt", file.as_bytes(), limits)
+        .await
 }
 
 fn proc(pid: u32, file: &str) -> String {
@@ -64,7 +58,8 @@ async fn the_child_is_confined_before_it_sees_the_file() {
         ..Limits::default()
     };
     let (mut give, file) = tokio::io::duplex(64);
-    let extraction = child::run(program(), &[], "a.txt", file, &limits);
+    let reader = reader();
+    let extraction = reader.read("a.txt", file, &limits);
     let watch = async {
         let pid = timeout(Duration::from_secs(60), confined_child(limits.memory_bytes))
             .await
@@ -114,7 +109,8 @@ async fn a_child_that_does_not_end_is_ended() {
         ..Limits::default()
     };
     let (mut seen, file) = tokio::io::duplex(64);
-    let given_up = child::run(Path::new("/bin/sleep"), &["600"], "a.txt", file, &limits).await;
+    let sleeper = reader_of("/bin/sleep", &["600"]);
+    let given_up = sleeper.read("a.txt", file, &limits).await;
     assert_eq!(given_up, Err(ExtractError::TookTooLong));
     // The file is let go of too.
     let nothing = timeout(Duration::from_secs(10), seen.read(&mut [0; 8])).await;
@@ -186,8 +182,11 @@ async fn a_child_that_will_not_be_quiet_is_not_listened_to() {
 #[tokio::test]
 async fn a_program_that_is_not_there_is_the_servers_fault() {
     let (file, limits) = (&b"words"[..], Limits::default());
-    let run = child::run(Path::new("/nowhere/at/all"), &[], "a.txt", file, &limits);
-    let error = run.await.expect_err("there is no such program");
+    let nobody = reader_of("/nowhere/at/all", &[]);
+    let error = nobody
+        .read("a.txt", file, &limits)
+        .await
+        .expect_err("there is no such program");
     assert_eq!(error.code(), ErrorCode::ServerError);
 }
 
@@ -207,7 +206,7 @@ impl AsyncRead for Failing {
 #[tokio::test]
 async fn a_file_that_breaks_off_is_not_taken_for_whole() {
     let file = (&b"The first half"[..]).chain(Failing);
-    let read = child::run(program(), &[], "a.txt", file, &Limits::default()).await;
+    let read = reader().read("a.txt", file, &Limits::default()).await;
     let error = read.expect_err("half of it is missing");
     assert_eq!(error.code(), ErrorCode::ServerError);
     assert!(error.to_string().contains("the disk is gone"), "{error}");

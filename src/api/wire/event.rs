@@ -166,7 +166,7 @@ fn message_delta<'a>(
                 value: &annotation.text,
                 annotations: Some(vec![AnnotationDelta {
                     index: *index,
-                    annotation: AnnotationObject::from(annotation),
+                    annotation: AnnotationObject::from(annotation).in_delta(),
                 }]),
             },
         },

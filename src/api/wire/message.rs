@@ -111,6 +111,19 @@ pub struct AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct FileObject<'a> {
     file_id: &'a str,
+    /// Only of citations in deltas, and always empty there, as with the hosted service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quote: Option<&'static str>,
+}
+
+impl AnnotationObject<'_> {
+    /// The same as deltas have it.
+    pub fn in_delta(mut self) -> Self {
+        if let Some(citation) = &mut self.file_citation {
+            citation.quote = Some("");
+        }
+        self
+    }
 }
 
 impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
@@ -121,6 +134,7 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
         };
         let file = |file: &'a FileId| FileObject {
             file_id: file.as_str(),
+            quote: None,
         };
         Self {
             r#type,

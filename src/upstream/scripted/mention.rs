@@ -12,8 +12,9 @@ use super::prompt::ToolChoice;
 /// Most calls to one function in one answer.
 const CALL_LIMIT: usize = 8;
 
-/// The built-in tool whose argument, code, cannot be made from a message.
-const CODE_INTERPRETER: &str = "code_interpreter";
+/// The built-in tools: code cannot be made from a message, and what is searched for is not named by
+/// the words "file" and "search".
+const BUILT_IN: [&str; 2] = ["code_interpreter", "file_search"];
 
 /// Words that say nothing about what a function is for.
 const STOP_WORDS: &[&str] = &[
@@ -88,7 +89,7 @@ pub(super) fn calls(prompt: &Prompt) -> Vec<ToolCall> {
     let functions: Vec<&Function> = prompt
         .functions
         .iter()
-        .filter(|function| function.name != CODE_INTERPRETER)
+        .filter(|function| !BUILT_IN.contains(&function.name.as_str()))
         .filter(allowed)
         .collect();
     let hints = Hints::of(&prompt.user);
@@ -171,7 +172,7 @@ fn call(function: &Function, hints: Hints) -> ToolCall {
 }
 
 /// The telling words of a text or an identifier, in lower case and without a plural's `s`.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut after_lower = false;
     for letter in text.chars() {

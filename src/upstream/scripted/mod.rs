@@ -30,6 +30,7 @@ mod generate;
 mod hints;
 mod mention;
 mod prompt;
+mod quotes;
 mod reply;
 mod script;
 mod template;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::prompt::Prompt;
+use super::quotes::quotes;
 
 /// What the regular expressions of a rule captured, by group name and by number.
 pub(super) type Captured = BTreeMap<String, String>;
@@ -43,6 +44,8 @@ enum Filter {
     Json,
     /// The value becomes a string literal, in double quotes and escaped as in JSON.
     Quoted,
+    /// The value is what file_search returned; its sentences nearest to the user's message remain.
+    Quotes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +112,7 @@ impl Template {
                     let value = value(*source, pick, prompt, found);
                     match filter {
                         Some(Filter::Quoted) => Value::String(value).to_string(),
+                        Some(Filter::Quotes) => quotes(&value, &prompt.user),
                         Some(Filter::Json) | None => value,
                     }
                 }
@@ -137,9 +141,10 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
         Some((reference, filter)) => match filter.trim() {
             "json" => (reference, Some(Filter::Json)),
             "quoted" => (reference, Some(Filter::Quoted)),
+            "quotes" => (reference, Some(Filter::Quotes)),
             other => {
                 return Err(format!(
-                    "there is no filter `{other}`, only `json` and `quoted`"
+                    "there is no filter `{other}`, only `json`, `quoted` and `quotes`"
                 ));
             }
         },

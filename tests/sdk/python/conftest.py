@@ -83,3 +83,9 @@ def answer(client):
         return page.data[0].content[0].text.value
 
     return read
+
+
+@pytest.fixture
+def stores(client):
+    """Where this version of the SDK has vector stores: under `beta` at first."""
+    return client.vector_stores if hasattr(client, "vector_stores") else client.beta.vector_stores

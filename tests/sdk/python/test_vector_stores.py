@@ -10,12 +10,6 @@ STATIC = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_over
 
 
 @pytest.fixture
-def stores(client):
-    """Where this version of the SDK has vector stores: under `beta` at first."""
-    return client.vector_stores if hasattr(client, "vector_stores") else client.beta.vector_stores
-
-
-@pytest.fixture
 def upload(client):
     async def make(name="foods.txt", text="Ana likes cake. Bo likes tacos."):
         return (await got(client.files.create(file=(name, text.encode()), purpose="assistants"))).id

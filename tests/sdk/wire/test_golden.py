@@ -66,6 +66,25 @@ def test_code_and_all_that_can_come_of_it(post):
     assert_transcript(answer.body, "code_interpreter")
 
 
+@pytest.mark.parametrize("include", ["", "?include[]=step_details.tool_calls[*].file_search.results[*].content"])
+def test_a_search_and_what_is_cited_of_it(post, include):
+    boundary = "x" * 20
+    form = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="foods.txt"\r\n\r\nAna likes cake.\r\n'
+        f"--{boundary}--\r\n"
+    ).encode()
+    kind = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
+    file_id = send("POST", "/files", raw=form, headers=kind).json["id"]
+    assistant_id, _ = scene(post, "librarian", tools=[{"type": "file_search"}])
+    # The thread's own store: its run waits until the file is indexed.
+    attachments = [{"file_id": file_id, "tools": [{"type": "file_search"}]}]
+    message = {"role": "user", "content": "Who likes cake?", "attachments": attachments}
+    thread_id = post("/threads", {"messages": [message]}).json["id"]
+    answer = post(f"/threads/{thread_id}/runs{include}", {"assistant_id": assistant_id, "stream": True})
+    assert_transcript(answer.body, "file_search_with_include" if include else "file_search")
+
+
 def test_a_run_is_cancelled(post, request):
     assistant_id, thread_id = scene(post, "slow")
     path = f"/threads/{thread_id}/runs"

@@ -2,7 +2,7 @@
 
 A transcript (golden/*.yaml) lists the events in order. An event names the fields that differ from the base
 object of its kind (golden/objects.yaml). Before the comparison ids become `run_1`, `msg_2`, … by order of
-appearance (`file-1` for files), times become `T`, counts of tokens `N`, and the pieces of one text or one argument are joined into one
+appearance (`file-1` for files), times become `T`, counts of tokens `N`, scores `S`, and the pieces of one text or one argument are joined into one
 event. Names, values and the order of keys are then compared exactly.
 """
 
@@ -63,6 +63,8 @@ def _redact(value, key=""):
         return "T"
     if key.endswith("_tokens") and isinstance(value, int) and not key.startswith("max_"):
         return "N"
+    if key == "score":
+        return "S"
     return value
 
 

@@ -1,0 +1,262 @@
+//! How fast a store of a given size is searched, and how much an index misses.
+
+use super::calls;
+use super::calls::Query;
+use super::calls::Weights;
+use super::cloud;
+use super::fill;
+use super::fill::Empty;
+use super::fill::Filled;
+use super::random::hash;
+use super::random::mix;
+use super::words::Words;
+use crate::BenchError;
+use crate::api::Api;
+use crate::database::Database;
+use crate::http::CallError;
+use crate::load::Bound;
+use crate::load::Load;
+use crate::load::median;
+use crate::load::percentile;
+use crate::load::repeat;
+use crate::steps::Figures;
+use crate::subject::Subject;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the model asks for in a run, too.
+const RESULTS: usize = 20;
+
+/// Stores with more chunks of so many dimensions get an index for their vectors.
+const INDEXED_FROM: u64 = 5_208;
+
+/// Chunks of a store that lies beside the one that is measured.
+const SMALL: u64 = 100;
+
+/// Callers where there are many.
+const CALLERS: usize = 16;
+
+/// Searches before any is timed.
+const WARM_UP: usize = 50;
+
+/// How much is done.
+#[derive(Clone, Copy)]
+pub(super) struct Amounts {
+    /// Searches timed by themselves.
+    pub(super) singles: usize,
+    /// How long a rate is measured.
+    pub(super) stretch: Duration,
+    /// Queries whose nearest chunks are looked up one by one.
+    pub(super) compared: usize,
+    /// Small stores beside the one that is measured.
+    pub(super) small_stores: usize,
+}
+
+/// A server with small stores, to which larger ones are added.
+pub(super) struct Searched {
+    subject: Subject,
+    words: Arc<Words>,
+    small: Arc<Vec<Filled>>,
+    amounts: Amounts,
+}
+
+/// A way of searching: which stores, and how.
+#[derive(Clone)]
+struct Way {
+    stores: Arc<Vec<Filled>>,
+    filter: Option<Value>,
+    weights: Option<Weights>,
+}
+
+impl Searched {
+    /// Fills the small stores of a new server.
+    pub(super) async fn start(
+        subject: Subject,
+        words: Arc<Words>,
+        amounts: Amounts,
+    ) -> Result<Self, BenchError> {
+        let mut empty = Vec::new();
+        for _ in 0..amounts.small_stores {
+            empty.push(Empty {
+                id: subject.api.create_store().await?,
+                chunks: SMALL,
+                chunks_per_file: 20,
+            });
+        }
+        let small = fill::fill(database(&subject)?, &words, empty).await?;
+        Ok(Self {
+            subject,
+            words,
+            small: Arc::new(small),
+            amounts,
+        })
+    }
+
+    /// Adds a store of so many chunks, and measures it. `name` is what its figures begin with.
+    pub(super) async fn measure(
+        &self,
+        name: &str,
+        chunks: u64,
+        figures: &mut Figures,
+    ) -> Result<(), BenchError> {
+        let database = database(&self.subject)?;
+        let begun = Instant::now();
+        let empty = Empty {
+            id: self.subject.api.create_store().await?,
+            chunks,
+            // No store has more than 10,000 files.
+            chunks_per_file: 20.max(chunks / 10_000),
+        };
+        let mut filled = fill::fill(database, &self.words, vec![empty]).await?;
+        eprintln!("{name}: filled in {:.0} s", begun.elapsed().as_secs_f64());
+        let store = filled.remove(0);
+        if chunks > INDEXED_FROM {
+            let waited = fill::wait_for_index(database, &store).await?;
+            figures.put(format!("{name}.index"), waited.as_secs_f64());
+        }
+        let way = |filter: Option<Value>, weights| Way {
+            stores: Arc::new(vec![store.clone()]),
+            filter,
+            weights,
+        };
+        let plain = way(None, None);
+        self.search(0, &plain, 1, Bound::Times(WARM_UP)).await?;
+        let singles = Bound::Times(self.amounts.singles);
+        self.put(format!("{name}.1"), &plain, 1, singles, figures)
+            .await?;
+        let stretch = Bound::For(self.amounts.stretch);
+        let many = format!("{name}.{CALLERS}");
+        let load = self
+            .put(many.clone(), &plain, CALLERS, stretch, figures)
+            .await?;
+        figures.put(format!("{many}.rate"), load.rate());
+        for (by, weights) in [
+            ("words", Weights::WordsAlone),
+            ("meaning", Weights::MeaningAlone),
+        ] {
+            let way = way(None, Some(weights));
+            self.put(format!("{name}.{by}"), &way, 1, singles, figures)
+                .await?;
+        }
+        if chunks > SMALL {
+            for (by, filter) in [
+                (
+                    "hundredth",
+                    json!({"type": "eq", "key": "year", "value": 1990}),
+                ),
+                ("half", json!({"type": "eq", "key": "lang", "value": "de"})),
+            ] {
+                let way = way(Some(filter), None);
+                self.put(format!("{name}.{by}"), &way, 1, singles, figures)
+                    .await?;
+            }
+        }
+        let beside = Way {
+            stores: self.small.clone(),
+            filter: None,
+            weights: None,
+        };
+        self.put(format!("{name}.beside"), &beside, 1, singles, figures)
+            .await?;
+        let recall = self.recall(&store).await?;
+        figures.put(format!("{name}.recall"), recall);
+        Ok(())
+    }
+
+    /// Searches in a way, and adds how long that took to the figures.
+    async fn put(
+        &self,
+        name: String,
+        way: &Way,
+        callers: usize,
+        bound: Bound,
+        figures: &mut Figures,
+    ) -> Result<Load<()>, BenchError> {
+        // No figure is of queries that were asked before.
+        let load = self.search(hash(&name), way, callers, bound).await?;
+        figures.put(format!("{name}.p50"), median(&load.ms));
+        figures.put(format!("{name}.p99"), percentile(&load.ms, 0.99));
+        Ok(load)
+    }
+
+    async fn search(
+        &self,
+        seed: u64,
+        way: &Way,
+        callers: usize,
+        bound: Bound,
+    ) -> Result<Load<()>, BenchError> {
+        let (api, words, way) = (self.subject.api.clone(), self.words.clone(), way.clone());
+        let operation = move |number: usize| {
+            let (api, words, way) = (api.clone(), words.clone(), way.clone());
+            async move {
+                let drawn = mix(seed ^ number as u64);
+                let store = &way.stores[drawn as usize % way.stores.len()];
+                let query = Query {
+                    text: words.query(asked_for(store, drawn)),
+                    filter: way.filter,
+                    weights: way.weights,
+                    results: RESULTS,
+                };
+                find(&api, store, &query).await
+            }
+        };
+        repeat(callers, bound, operation).await
+    }
+
+    /// The share of the twenty nearest chunks that a search by meaning finds.
+    async fn recall(&self, store: &Filled) -> Result<f64, BenchError> {
+        let (mut due, mut found) = (0, 0);
+        for number in 0..self.amounts.compared as u64 {
+            let chunk = asked_for(store, number);
+            let query = Query {
+                text: self.words.query(chunk),
+                filter: None,
+                weights: Some(Weights::MeaningAlone),
+                results: RESULTS,
+            };
+            let hits = calls::hits(&self.subject.api.search(&store.id, &query).await?)?;
+            let shown: HashSet<i64> = hits
+                .iter()
+                .filter_map(|hit| number_of(hit.text()))
+                .collect();
+            let vector = cloud::of_query(chunk);
+            let limit = RESULTS as i64;
+            let nearest = fill::nearest(database(&self.subject)?, store, &vector, limit).await?;
+            due += nearest.len();
+            found += nearest.iter().filter(|chunk| shown.contains(chunk)).count();
+        }
+        Ok(found as f64 / due as f64)
+    }
+}
+
+fn database(subject: &Subject) -> Result<&Database, BenchError> {
+    subject.database.as_ref().ok_or(BenchError::NoDatabase)
+}
+
+/// The chunk that the search of this number is made for.
+fn asked_for(store: &Filled, number: u64) -> u64 {
+    let chunks = store.chunks.end - store.chunks.start;
+    store.chunks.start + mix(number) % chunks
+}
+
+/// The number that a chunk begins with.
+fn number_of(text: &str) -> Option<i64> {
+    text.split(' ').next()?.strip_prefix('c')?.parse().ok()
+}
+
+/// Searches, and makes sure that something is found.
+async fn find(api: &Api, store: &Filled, query: &Query) -> Result<(), CallError> {
+    let answer = api.search(&store.id, query).await?;
+    match memchr::memmem::find(&answer, b"\"file_id\"") {
+        Some(_) => Ok(()),
+        None => Err(CallError::Protocol(format!(
+            "nothing found for {}",
+            query.text
+        ))),
+    }
+}

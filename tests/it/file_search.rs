@@ -1,0 +1,414 @@
+//! What the server makes of file_search: what models are offered and told, what clients see of it,
+//! and how answers cite what was found.
+
+use serde_json::{Value, json};
+
+use crate::client::{Event, id};
+use crate::fake_model::Call;
+use crate::sequence::{self, text};
+use crate::shelf::Shelf;
+
+/// Asks for the text of results.
+const INCLUDE: &str = "include[]=step_details.tool_calls[*].file_search.results[*].content";
+
+const FOODS: &str = "Ana likes cake. Ben likes pizza.";
+
+/// A server, a model that the test plays, and an assistant that may search one file.
+struct Stage {
+    shelf: Shelf,
+    assistant: String,
+    file: String,
+    store: String,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        Self::set_with(json!({"type": "file_search"})).await
+    }
+
+    async fn set_with(tool: Value) -> Self {
+        let shelf = Shelf::set().await;
+        let (store, file) = shelf.store_of("foods.txt", FOODS).await;
+        let assistant = json!({
+            "model": "fake", "tools": [tool],
+            "tool_resources": {"file_search": {"vector_store_ids": [store]}},
+        });
+        Self {
+            assistant: shelf.client.assistant_with(assistant).await,
+            shelf,
+            file,
+            store,
+        }
+    }
+
+    /// The stream of a run of a new thread's, with these parameters in its path.
+    async fn run(&self, parameters: &str, play: impl AsyncFnOnce(&Self)) -> (String, Vec<Event>) {
+        let thread = self.shelf.client.thread("What does Ana like?").await;
+        let path = format!("/threads/{thread}/runs{parameters}");
+        let body = json!({"assistant_id": self.assistant, "stream": true});
+        let stream = self.shelf.client.stream(&path, &body).await;
+        play(self).await;
+        (thread, stream.rest().await)
+    }
+
+    async fn call(&self) -> Call {
+        self.shelf.model.call().await
+    }
+}
+
+/// The results of a search, as a step has them.
+fn results(step: &Value) -> &[Value] {
+    let results = &step["step_details"]["tool_calls"][0]["file_search"]["results"];
+    results.as_array().expect("a search has results")
+}
+
+/// What the model was told of its last call.
+fn told(request: &Value) -> &str {
+    let messages = request["messages"].as_array().expect("there are messages");
+    let last = messages.last().expect("there are messages");
+    assert_eq!(last["role"], "tool", "{last}");
+    last["content"].as_str().expect("it is text")
+}
+
+#[tokio::test]
+async fn an_answer_is_streamed_with_its_citation_as_recorded() {
+    let stage = Stage::set().await;
+    let (thread, events) = stage
+        .run(&format!("?{INCLUDE}"), async |stage| {
+            let call = stage.call().await;
+            let offered = call.request["tools"].as_array().expect("tools are offered");
+            assert_eq!(offered.len(), 1, "{offered:?}");
+            let function = &offered[0]["function"];
+            assert_eq!(function["name"], "file_search");
+            let parameters = &function["parameters"];
+            assert_eq!(parameters["required"], json!(["queries"]));
+            assert_eq!(
+                parameters["properties"]["queries"]["items"]["type"],
+                "string"
+            );
+            call.search(&["What does Ana like?"]).await;
+
+            let call = stage.call().await;
+            let asked = &call.request["messages"];
+            let asked = &asked[asked.as_array().map_or(0, Vec::len) - 2]["tool_calls"][0];
+            assert_eq!(asked["function"]["name"], "file_search");
+            let passage = format!("【4:0†foods.txt】\n{FOODS}");
+            assert!(
+                told(&call.request).contains(&passage),
+                "{}",
+                told(&call.request)
+            );
+            let mut speech = call.speak();
+            for piece in ["Ána", " likes cake【4", ":0†foods", ".txt】", "."] {
+                speech.say(piece).await;
+            }
+            speech.finish().await;
+        })
+        .await;
+
+    let names: Vec<&str> = events.iter().map(|event| &*event.name).collect();
+    let step = ["thread.run.step.created", "thread.run.step.in_progress"];
+    let delta = "thread.message.delta";
+    let expected = [
+        &[
+            "thread.run.created",
+            "thread.run.queued",
+            "thread.run.in_progress",
+        ][..],
+        &step,
+        &["thread.run.step.delta", "thread.run.step.completed"],
+        &step,
+        &["thread.message.created", "thread.message.in_progress"],
+        &[delta, delta, delta, delta],
+        &["thread.message.completed", "thread.run.step.completed"],
+        &["thread.run.completed", "done"],
+    ];
+    assert_eq!(names, expected.concat());
+
+    let delta = &events[5].data["delta"]["step_details"]["tool_calls"];
+    let ranking = json!({"ranker": "default_2024_08_21", "score_threshold": 0.0});
+    let began = json!([{"index": 0, "id": "call_0", "type": "file_search",
+                        "file_search": {"ranking_options": ranking, "results": []}}]);
+    assert_eq!(*delta, began);
+    let step = &events[6].data;
+    let score = results(step)[0]["score"].as_f64().expect("it is a number");
+    assert!(score > 0.0 && score <= 1.0);
+    let found = json!([{
+        "file_id": stage.file, "file_name": "foods.txt", "score": score, "attributes": {},
+        "content": [{"type": "text", "text": FOODS}],
+    }]);
+    let details = json!({"type": "tool_calls", "tool_calls": [{
+        "id": "call_0", "type": "file_search",
+        "file_search": {"ranking_options": ranking, "results": found},
+    }]});
+    assert_eq!(step["step_details"], details);
+
+    let deltas = events
+        .iter()
+        .filter(|event| event.name == "thread.message.delta");
+    let deltas: Vec<&Value> = deltas
+        .map(|event| &event.data["delta"]["content"])
+        .collect();
+    let marker = "【4:0†foods.txt】";
+    let part = |text: Value| json!([{"index": 0, "type": "text", "text": text}]);
+    let annotation = json!({
+        "index": 0, "type": "file_citation", "text": marker, "start_index": 14, "end_index": 29,
+        "file_citation": {"file_id": stage.file, "quote": ""},
+    });
+    let expected = [
+        part(json!({"value": "Ána", "annotations": []})),
+        part(json!({"value": " likes cake"})),
+        part(json!({"value": marker, "annotations": [annotation]})),
+        part(json!({"value": "."})),
+    ];
+    assert_eq!(deltas, expected.iter().collect::<Vec<_>>());
+
+    let path = format!("/threads/{thread}/messages");
+    let message = &stage.shelf.client.list(&path).await[1];
+    let annotation = json!({
+        "type": "file_citation", "text": marker, "start_index": 14, "end_index": 29,
+        "file_citation": {"file_id": stage.file},
+    });
+    let value = format!("Ána likes cake{marker}.");
+    let content = json!([{"type": "text", "text": {"value": value, "annotations": [annotation]}}]);
+    assert_eq!(message["content"], content);
+    let completed = events
+        .iter()
+        .find(|event| event.name == "thread.message.completed");
+    assert_eq!(completed.expect("it came").data, *message);
+}
+
+#[tokio::test]
+async fn the_text_of_results_is_shown_to_those_who_ask_for_it() {
+    let stage = Stage::set().await;
+    let shown = json!([{"type": "text", "text": FOODS}]);
+    for (parameters, expected) in [(String::new(), Value::Null), (format!("?{INCLUDE}"), shown)] {
+        let (thread, events) = stage
+            .run(&parameters, async |stage| {
+                stage.call().await.search(&["cake"]).await;
+                stage.call().await.say("Cake.").await;
+            })
+            .await;
+        let step = events
+            .iter()
+            .find(|event| event.name == "thread.run.step.completed");
+        let streamed = &step.expect("the search ends").data;
+        assert_eq!(results(streamed)[0]["content"], expected, "streamed");
+        let run = streamed["run_id"].as_str().expect("a step has a run");
+        let path = format!("/threads/{thread}/runs/{run}/steps");
+        let get = async |path: String| stage.shelf.client.get(&format!("{path}{parameters}")).await;
+        let list = get(path.clone()).await;
+        let [_, listed] = list["data"].as_array().expect("a list").as_slice() else {
+            panic!("two steps: {list}");
+        };
+        let retrieved = get(format!("{path}/{}", id(streamed))).await;
+        for step in [listed, &retrieved] {
+            let found = &results(step)[0];
+            assert_eq!(found["content"], expected, "{step}");
+            let keys = found.as_object().expect("it is an object").keys();
+            let keys: Vec<&str> = keys.map(String::as_str).collect();
+            let always = ["file_id", "file_name", "score", "attributes"];
+            let content = expected.is_array().then_some("content");
+            assert_eq!(keys, always.into_iter().chain(content).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[tokio::test]
+async fn markers_that_point_at_nothing_are_taken_out() {
+    let stage = Stage::set().await;
+    let (thread, events) = stage
+        .run("", async |stage| {
+            stage.call().await.search(&["cake"]).await;
+            let say =
+                "One【4:0†foods.txt】 two【4:7†foods.txt】 three【5:0†x】 【so】 four【4:0†】.";
+            stage.call().await.say(say).await;
+        })
+        .await;
+    sequence::check(&events);
+    let path = format!("/threads/{thread}/messages");
+    let message = &stage.shelf.client.list(&path).await[1];
+    assert_eq!(
+        text(message),
+        "One【4:0†foods.txt】 two three 【so】 four【4:0†】."
+    );
+    let annotations = &message["content"][0]["text"]["annotations"];
+    let places = annotations.as_array().expect("a list").iter();
+    let places = places.map(|annotation| {
+        assert_eq!(annotation["file_citation"]["file_id"], *stage.file);
+        let place = |key: &str| annotation[key].as_u64();
+        (
+            annotation["text"].as_str(),
+            place("start_index"),
+            place("end_index"),
+        )
+    });
+    let expected = [
+        (Some("【4:0†foods.txt】"), Some(3), Some(18)),
+        (Some("【4:0†】"), Some(38), Some(44)),
+    ];
+    assert_eq!(places.collect::<Vec<_>>(), expected);
+
+    // Searches are counted over the thread, and earlier ones may still be cited.
+    let stream = stage
+        .shelf
+        .client
+        .run_stream(&thread, &stage.assistant)
+        .await;
+    let call = stage.call().await;
+    let history = call.request["messages"].to_string();
+    assert!(
+        history.contains("【4:0†foods.txt】\\nAna likes cake"),
+        "{history}"
+    );
+    call.search(&["pizza"]).await;
+    let call = stage.call().await;
+    assert!(told(&call.request).contains("【5:0†foods.txt】"));
+    call.say("Old【4:0†foods.txt】, new【5:0†foods.txt】.")
+        .await;
+    sequence::check(&stream.rest().await);
+    let message = &stage.shelf.client.list(&path).await[2];
+    let annotations = &message["content"][0]["text"]["annotations"];
+    assert_eq!(annotations.as_array().map(Vec::len), Some(2), "{message}");
+}
+
+#[tokio::test]
+async fn the_tools_settings_say_what_is_found() {
+    let ranking = json!({"ranker": "default_2024_08_21", "score_threshold": 0.0});
+    let settings = json!({"max_num_results": 2, "ranking_options": ranking});
+    let stage = Stage::set_with(json!({"type": "file_search", "file_search": settings})).await;
+    let texts = [
+        ("1.txt", "Cake of rye."),
+        ("2.txt", "Cake of wheat."),
+        ("3.txt", "Cake of oats."),
+    ];
+    for file in stage.shelf.files(&texts).await {
+        let path = format!("/vector_stores/{}/files", stage.store);
+        stage
+            .shelf
+            .client
+            .post(&path, json!({"file_id": file}))
+            .await;
+    }
+    stage.shelf.through(&stage.store).await;
+    let search = async |expected: &[&str]| {
+        let (_, events) = stage
+            .run("", async |stage| {
+                stage
+                    .call()
+                    .await
+                    .search(&["cake of oats", "cake of rye"])
+                    .await;
+                let call = stage.call().await;
+                for name in ["1.txt", "2.txt", "3.txt", "foods.txt"] {
+                    let is_told = told(&call.request).contains(&format!("†{name}】"));
+                    assert_eq!(is_told, expected.contains(&name), "{name}");
+                }
+                call.say("Cake.").await;
+            })
+            .await;
+        let step = &events[6].data;
+        let names = results(step)
+            .iter()
+            .map(|result| result["file_name"].as_str());
+        let mut names: Vec<&str> = names.flatten().collect();
+        names.sort();
+        assert_eq!(names, expected);
+        step["step_details"]["tool_calls"][0]["file_search"]["ranking_options"].clone()
+    };
+    assert_eq!(search(&["1.txt", "3.txt"]).await, ranking);
+
+    let strict = json!({"ranker": "auto", "score_threshold": 1.0});
+    let tool = json!({"type": "file_search", "file_search": {"ranking_options": strict}});
+    let path = format!("/assistants/{}", stage.assistant);
+    stage
+        .shelf
+        .client
+        .post(&path, json!({"tools": [tool]}))
+        .await;
+    assert_eq!(search(&[]).await, strict, "nothing is that good");
+}
+
+#[tokio::test]
+async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
+    let stage = Stage::set().await;
+    let client = &stage.shelf.client;
+    let own = id(&client.upload("own.txt", "Cid likes cake too.").await);
+    let (theirs, _) = stage
+        .shelf
+        .store_of("theirs.txt", "Dee likes cake as well.")
+        .await;
+    // The same file twice: in the assistant's store and in the thread's.
+    let store = stage.shelf.store(&[own, stage.file.clone()]).await;
+    let thread = client
+        .post(
+            "/threads",
+            json!({
+                "messages": [{"role": "user", "content": "Who likes cake?"}],
+                "tool_resources": {"file_search": {"vector_store_ids": [store]}},
+            }),
+        )
+        .await;
+    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
+    stage.call().await.search(&["Who likes cake?"]).await;
+    stage.call().await.say("All.").await;
+    let events = stream.rest().await;
+    let found = results(&events[6].data);
+    let mut names: Vec<&str> = found
+        .iter()
+        .filter_map(|result| result["file_name"].as_str())
+        .collect();
+    let scores: Vec<f64> = found
+        .iter()
+        .filter_map(|result| result["score"].as_f64())
+        .collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    names.sort();
+    assert_eq!(names, ["foods.txt", "foods.txt", "own.txt"]);
+
+    // Another one is searched once it is the thread's.
+    let resources = json!({"file_search": {"vector_store_ids": [theirs]}});
+    let path = format!("/threads/{}", id(&thread));
+    client
+        .post(&path, json!({"tool_resources": resources}))
+        .await;
+    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
+    stage.call().await.search(&["Who likes cake?"]).await;
+    stage.call().await.say("All.").await;
+    let events = stream.rest().await;
+    let names = results(&events[6].data)
+        .iter()
+        .map(|result| &result["file_name"]);
+    let mut names: Vec<&str> = names.filter_map(Value::as_str).collect();
+    names.sort();
+    assert_eq!(names, ["foods.txt", "theirs.txt"]);
+}
+
+#[tokio::test]
+async fn calls_without_queries_and_stores_without_answers_find_nothing() {
+    let stage = Stage::set().await;
+    for arguments in ["{}", r#"{"queries": []}"#] {
+        let (_, events) = stage
+            .run("", async |stage| {
+                let mut speech = stage.call().await.speak();
+                speech.call(0, "file_search", &[arguments]).await;
+                speech.finish().await;
+                let call = stage.call().await;
+                assert!(told(&call.request).contains("Nothing was found"));
+                call.say("I do not know.").await;
+            })
+            .await;
+        let told = sequence::check(&events);
+        assert_eq!(told.run["status"], "completed");
+        assert_eq!(results(&events[6].data), [] as [Value; 0]);
+    }
+    let path = format!("/vector_stores/{}", stage.store);
+    stage.shelf.delete(&path).await;
+    let (_, events) = stage
+        .run("", async |stage| {
+            stage.call().await.search(&["cake"]).await;
+            stage.call().await.say("I do not know.").await;
+        })
+        .await;
+    assert_eq!(results(&events[6].data), [] as [Value; 0]);
+}

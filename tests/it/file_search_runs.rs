@@ -1,0 +1,325 @@
+//! Runs that search: what they wait for, what ends them, and what they survive.
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::{Value, json};
+
+use crate::client::id;
+use crate::eventually;
+use crate::fake_embeddings::Fault;
+use crate::fake_worker::FakeWorker;
+use crate::sequence;
+use crate::shelf::{MODEL, Shelf};
+
+/// An assistant with these tools and these stores.
+async fn assistant(shelf: &Shelf, tools: Value, stores: &[String]) -> String {
+    let resources = json!({"file_search": {"vector_store_ids": stores}});
+    let body = json!({"model": "fake", "tools": tools, "tool_resources": resources});
+    shelf.client.assistant_with(body).await
+}
+
+fn file_search() -> Value {
+    json!([{"type": "file_search"}])
+}
+
+/// A thread with a file attached for searching; its id.
+async fn thread_with(shelf: &Shelf, file: &str) -> String {
+    let attachment = json!({"file_id": file, "tools": [{"type": "file_search"}]});
+    let message = json!({"role": "user", "content": "?", "attachments": [attachment]});
+    let thread = shelf
+        .client
+        .post("/threads", json!({"messages": [message]}))
+        .await;
+    id(&thread)
+}
+
+#[tokio::test]
+async fn a_run_waits_for_the_threads_store_and_for_no_other() {
+    let shelf = Shelf::set().await;
+    shelf.model.embeddings.hold("herring");
+    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let body = json!({"file_ids": [slow]});
+    let store = id(&shelf.client.post("/vector_stores", body).await);
+    shelf.model.embeddings.waits().await;
+    let assistant = assistant(&shelf, file_search(), &[store]).await;
+    let (_, quick) = shelf.store_of("quick.txt", "A perch.").await;
+    let thread = thread_with(&shelf, &quick).await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    shelf.model.call().await.say("Hm.").await;
+    sequence::check(&stream.rest().await);
+
+    let thread = thread_with(&shelf, &slow).await;
+    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    stream.until("thread.run.in_progress").await;
+    // Had it not waited, it would have asked the model long before this one.
+    let other = shelf
+        .client
+        .assistant_with(json!({"model": "fake", "instructions": "other"}));
+    let other = other.await;
+    let unrelated = shelf.client.thread("?").await;
+    let passing = shelf.client.run_stream(&unrelated, &other).await;
+    let call = shelf.model.call().await;
+    assert_eq!(call.request["messages"][0]["content"], "other");
+    call.say("Hm.").await;
+    passing.rest().await;
+    shelf.model.embeddings.let_go();
+    shelf.model.call().await.search(&["fish"]).await;
+    let call = shelf.model.call().await;
+    let told = call.request["messages"].to_string();
+    assert!(told.contains("†slow.txt】"), "{told}");
+    call.say("It is there.").await;
+    stream.until("thread.run.completed").await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_can_be_cancelled() {
+    let shelf = Shelf::set().await;
+    shelf.model.embeddings.hold("herring");
+    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let assistant = assistant(&shelf, file_search(), &[]).await;
+    let thread = thread_with(&shelf, &slow).await;
+    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    let begun = stream.until("thread.run.in_progress").await;
+    let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
+    shelf
+        .client
+        .post(&format!("{path}/cancel"), json!({}))
+        .await;
+    stream.until("thread.run.cancelled").await;
+
+    // Also amid a search.
+    let (store, _) = shelf.store_of("quick.txt", "A perch.").await;
+    let body = json!({"tool_resources": {"file_search": {"vector_store_ids": [store]}}});
+    shelf
+        .client
+        .post(&format!("/assistants/{assistant}"), body)
+        .await;
+    let thread = shelf.client.thread("?").await;
+    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    shelf.model.embeddings.hold("perch?");
+    shelf.model.call().await.search(&["perch?"]).await;
+    let begun = stream.until("thread.run.step.delta").await;
+    shelf.model.embeddings.waits().await;
+    let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
+    shelf
+        .client
+        .post(&format!("{path}/cancel"), json!({}))
+        .await;
+    stream.until("thread.run.step.cancelled").await;
+    stream.until("thread.run.cancelled").await;
+}
+
+#[tokio::test]
+async fn an_expired_store_fails_the_run_and_says_which() {
+    let shelf = Shelf::set().await;
+    let file = id(&shelf.client.upload("old.txt", "A relic.").await);
+    let days = json!({"anchor": "last_active_at", "days": 1});
+    let body = json!({"file_ids": [file], "expires_after": days});
+    let store = id(&shelf.client.post("/vector_stores", body).await);
+    shelf.through(&store).await;
+    let assistant = assistant(&shelf, file_search(), std::slice::from_ref(&store)).await;
+    let thread = shelf.client.thread("?").await;
+    let search = async || {
+        let stream = shelf.client.run_stream(&thread, &assistant).await;
+        shelf.model.call().await.search(&["relic"]).await;
+        stream
+    };
+    let stream = search().await;
+    shelf.model.call().await.say("It is there.").await;
+    assert_eq!(
+        sequence::check(&stream.rest().await).run["status"],
+        "completed"
+    );
+
+    let age = "update vector_stores set last_active_at = now() - interval '24 hours'";
+    sqlx::query(age)
+        .execute(&shelf.db.pool)
+        .await
+        .expect("the database answers");
+    let told = sequence::check(&search().await.rest().await);
+    assert_eq!(told.run["status"], "failed");
+    let error = &told.run["last_error"];
+    assert_eq!(error["code"], "server_error");
+    assert_eq!(
+        error["message"],
+        format!("Vector store {store} is expired.")
+    );
+    let steps: Vec<&Value> = told.steps.values().map(|step| &step["status"]).collect();
+    assert_eq!(steps, ["failed"]);
+
+    // Revived, it is searched again; what failed is not in the way.
+    let path = format!("/vector_stores/{store}");
+    shelf
+        .client
+        .post(&path, json!({"expires_after": null}))
+        .await;
+    let stream = search().await;
+    shelf.model.call().await.say("It is there.").await;
+    assert_eq!(
+        sequence::check(&stream.rest().await).run["status"],
+        "completed"
+    );
+}
+
+#[tokio::test]
+async fn a_search_that_gets_no_vector_fails_the_run_and_says_why() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
+    let assistant = assistant(&shelf, file_search(), &[store]).await;
+    let thread = shelf.client.thread("?").await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    shelf.model.embeddings.next([Some(Fault::Status(400))]);
+    shelf.model.call().await.search(&["lock"]).await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "failed");
+    let message = told.run["last_error"]["message"]
+        .as_str()
+        .expect("it says why");
+    assert!(message.contains("The vectors are out."), "{message}");
+}
+
+#[tokio::test]
+async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
+    let worker = FakeWorker::start();
+    let address = worker.address();
+    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_SANDBOX", &address)]).await;
+    let (store, file) = shelf.store_of("tides.txt", "The tide turns at noon.").await;
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let tools = json!([{"type": "file_search"}, {"type": "code_interpreter"}, function]);
+    let assistant = assistant(&shelf, tools, &[store]).await;
+    let thread = shelf.client.thread("When do we sail?").await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    let call = shelf.model.call().await;
+    let offered = call.request["tools"].as_array().expect("tools are offered");
+    let offered: Vec<&Value> = offered
+        .iter()
+        .map(|tool| &tool["function"]["name"])
+        .collect();
+    assert_eq!(offered, ["file_search", "code_interpreter", "get_weather"]);
+    let mut speech = call.speak();
+    speech.call(0, "get_weather", &["{}"]).await;
+    let query = r#"{"queries": ["When does the tide turn?"]}"#;
+    speech
+        .call(
+            1,
+            "file_search",
+            &query.split_inclusive(' ').collect::<Vec<_>>(),
+        )
+        .await;
+    speech
+        .call(2, "code_interpreter", &[r#"{"code": "say one"}"#])
+        .await;
+    speech
+        .call(3, "file_search", &[r#"{"queries": ["noon"]}"#])
+        .await;
+    speech.finish().await;
+
+    let waiting = sequence::check(&stream.rest().await).run;
+    assert_eq!(waiting["status"], "requires_action");
+    let path = format!("/threads/{thread}/runs/{}", id(&waiting));
+    let steps = shelf.client.list(&format!("{path}/steps")).await;
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    let calls = &steps[0]["step_details"]["tool_calls"];
+    for search in [1, 3] {
+        let results = &calls[search]["file_search"]["results"];
+        assert_eq!(results[0]["file_id"], *file, "{calls}");
+    }
+    assert_eq!(calls[2]["code_interpreter"]["outputs"][0]["logs"], "one\n");
+    let outputs = json!({"tool_outputs": [{"tool_call_id": "call_0", "output": "sunny"}]});
+    shelf
+        .client
+        .post(&format!("{path}/submit_tool_outputs"), outputs)
+        .await;
+    let call = shelf.model.call().await;
+    let messages = call.request["messages"]
+        .as_array()
+        .expect("there are messages");
+    let said = messages.iter().filter(|message| message["role"] == "tool");
+    let said: Vec<&str> = said
+        .filter_map(|message| message["content"].as_str())
+        .collect();
+    let [weather, tide, code, noon] = said.as_slice() else {
+        panic!("four calls have answers: {said:?}");
+    };
+    assert_eq!([*weather, *code], ["sunny", "one"]);
+    assert!(tide.starts_with("【4:0†tides.txt】"), "{tide}");
+    assert!(noon.starts_with("【5:0†tides.txt】"), "{noon}");
+    call.say("At noon【5:0†tides.txt】.").await;
+    let run = shelf
+        .client
+        .run_in(&thread, &id(&waiting), &["completed"])
+        .await;
+    assert_eq!(run["usage"]["total_tokens"], 30, "each turn counts once");
+    let messages = shelf
+        .client
+        .list(&format!("/threads/{thread}/messages"))
+        .await;
+    let annotation = &messages[1]["content"][0]["text"]["annotations"][0];
+    assert_eq!(annotation["file_citation"], json!({"file_id": file}));
+}
+
+#[tokio::test]
+async fn a_search_is_done_again_when_its_server_is_killed() {
+    let lease = ("ASSISTD_LEASE", "1s");
+    let mut shelf = Shelf::set_with(&[MODEL, lease]).await;
+    let (store, file) = shelf
+        .store_of("wreck.txt", "A wreck lies at four fathoms.")
+        .await;
+    let assistant = assistant(&shelf, file_search(), &[store]).await;
+    let thread = shelf.client.thread("?").await;
+    let run = shelf.client.run(&thread, &assistant).await;
+    shelf.model.embeddings.hold("How deep");
+    shelf.model.call().await.search(&["How deep is it?"]).await;
+    shelf.model.embeddings.waits().await;
+    kill(shelf.server.pid(), Signal::SIGKILL).expect("it runs");
+    let url = shelf.db.url.clone();
+    shelf.start_again(&url, &[MODEL, lease]).await;
+    let path = format!("/threads/{thread}/runs/{run}");
+    let begun = shelf.client.list(&format!("{path}/steps")).await;
+    assert_eq!(begun[0]["status"], "in_progress", "{begun:?}");
+    shelf.model.embeddings.let_go();
+
+    let call = shelf.model.call().await;
+    let messages = call.request["messages"]
+        .as_array()
+        .expect("there are messages");
+    let tools: Vec<&Value> = messages
+        .iter()
+        .filter(|message| message["role"] == "tool")
+        .collect();
+    assert_eq!(tools.len(), 1, "{messages:?}");
+    let told = tools[0]["content"].as_str().expect("it is text");
+    assert!(told.starts_with("【4:0†wreck.txt】"), "{told}");
+    call.say("Four fathoms【4:0†wreck.txt】.").await;
+    shelf.client.run_in(&thread, &run, &["completed"]).await;
+    let steps = shelf.client.list(&format!("{path}/steps")).await;
+    let [search, answer] = steps.as_slice() else {
+        panic!("a search and an answer: {steps:?}");
+    };
+    assert_eq!(search["id"], begun[0]["id"], "the same step");
+    let calls = search["step_details"]["tool_calls"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(calls.len(), 1, "{search}");
+    assert_eq!(calls[0]["file_search"]["results"][0]["file_id"], *file);
+    assert_eq!(
+        calls[0]["file_search"]["results"].as_array().map(Vec::len),
+        Some(1)
+    );
+    assert_eq!(answer["type"], "message_creation");
+    let told = sequence::check(&shelf.client.follow(&thread, &run, None).await.rest().await);
+    assert_eq!(
+        told.run["usage"]["total_tokens"], 30,
+        "each turn counts once"
+    );
+    let messages = shelf
+        .client
+        .list(&format!("/threads/{thread}/messages"))
+        .await;
+    let annotation = &messages[1]["content"][0]["text"]["annotations"][0];
+    assert_eq!(annotation["file_citation"], json!({"file_id": file}));
+    eventually("no leases are left", || async {
+        let leases = "select count(*) from runs where lease_owner is not null";
+        (shelf.count(leases).await == 0).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,293 @@
+//! Files become text that can be searched.
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, id};
+use crate::fake_model::FakeModel;
+use crate::shelf::{MODEL, Shelf, prose};
+
+/// Documents that cannot be written down here.
+macro_rules! document {
+    ($name:literal) => {
+        include_bytes!(concat!("../../documents/tests/fixtures/", $name)).as_slice()
+    };
+}
+
+#[tokio::test]
+async fn files_of_every_kind_become_text() {
+    let shelf = Shelf::set().await;
+    // What its text has; a question that only it answers.
+    let files: [(&str, &[u8], &[&str], &str); 9] = [
+        (
+            "log.md",
+            document!("notes.md"),
+            &["Before all.", "Fair wind.", "# no heading", "Calm."],
+            "wind",
+        ),
+        (
+            "kite.txt",
+            b"A kite needs a tail.\n",
+            &["A kite needs a tail."],
+            "kite tail",
+        ),
+        (
+            "tides.html",
+            document!("page.html"),
+            &["High water at noon.", "full moon", "3.2 m"],
+            "high water",
+        ),
+        (
+            "fees.csv",
+            b"port,fee\nBergen,41\n",
+            &["port,fee\nBergen,41"],
+            "Bergen",
+        ),
+        (
+            "config.json",
+            br#"{"lanterns": {"colour": "amber"}}"#,
+            &[r#""lanterns": {"colour": "amber"}"#],
+            "lanterns",
+        ),
+        (
+            "main.py",
+            b"def moor(boat):\n    return boat.rope\n",
+            &["def moor(boat):\n    return boat.rope"],
+            "def moor",
+        ),
+        (
+            "handbook.docx",
+            document!("handbook.docx"),
+            &["Read this first.", "bow line", "Show a white light."],
+            "white light at night",
+        ),
+        (
+            "report.pdf",
+            document!("report.pdf"),
+            &["4711 containers", "Forty-two people"],
+            "containers handled",
+        ),
+        (
+            "berths.xlsx",
+            document!("berths.xlsx"),
+            &["summer", "15.5"],
+            "summer season price",
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (name, bytes, ..) in files {
+        ids.push(id(&shelf.client.upload(name, bytes).await));
+    }
+    let store = shelf.store(&ids).await;
+    let object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+    let counts = json!({"in_progress": 0, "completed": 9, "failed": 0, "cancelled": 0, "total": 9});
+    assert_eq!(object["file_counts"], counts);
+    assert_eq!(object["status"], "completed");
+    let mut usage = 0;
+    for (file, (name, _, phrases, question)) in ids.iter().zip(files) {
+        let object = shelf.file_in(&store, file).await;
+        assert_eq!(object["status"], "completed", "{name}: {object}");
+        assert_eq!(object["last_error"], Value::Null);
+        let bytes = object["usage_bytes"].as_u64().expect("it is a number");
+        let text = shelf.text_of(&store, file).await;
+        assert_eq!(bytes, text.len() as u64, "{name} holds what it says");
+        usage += bytes;
+        for phrase in phrases {
+            assert!(text.contains(phrase), "{name} lacks {phrase}: {text}");
+        }
+        let markup = ["<p>", "hidden", "color: red", "w:t"];
+        assert!(!markup.iter().any(|word| text.contains(word)), "{text}");
+        assert_eq!(shelf.names(&store, question).await[0], name, "{question}");
+    }
+    assert_eq!(object["usage_bytes"], usage);
+    shelf.verify_chunks(true).await;
+}
+
+#[tokio::test]
+async fn chunks_are_as_large_as_the_strategy_says() {
+    let shelf = Shelf::set().await;
+    let text = prose("knots", 200);
+    let file = id(&shelf.client.upload("knots.txt", &text).await);
+    let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 100,
+                                                    "chunk_overlap_tokens": 25}});
+    let fitted = shelf.store(&[]).await;
+    let body = json!({"file_id": file, "chunking_strategy": small, "attributes": {"deck": 3}});
+    let path = format!("/vector_stores/{fitted}/files");
+    let added = shelf.client.post(&path, body).await;
+    assert_eq!(added["chunking_strategy"], small);
+    shelf.through(&fitted).await;
+    let plain = shelf.store(std::slice::from_ref(&file)).await;
+
+    let sizes: Vec<(String, i64, i32, i32)> = sqlx::query_as(
+        "select vector_store_id, count(*), max(tokens), max(overlap_bytes) from chunks
+         group by vector_store_id order by count(*) desc",
+    )
+    .fetch_all(&shelf.db.pool)
+    .await
+    .expect("the database answers");
+    let [(first, many, largest, repeated), (_, few, large, _)] = sizes.as_slice() else {
+        panic!("two stores have chunks: {sizes:?}");
+    };
+    assert_eq!(*first, fitted);
+    assert!((50..=100).contains(largest), "{sizes:?}");
+    assert!((400..=800).contains(large), "{sizes:?}");
+    assert!(*repeated > 0 && many > &(few * 4), "{sizes:?}");
+    for store in [&fitted, &plain] {
+        assert_eq!(shelf.text_of(store, &file).await, text, "all of it, once");
+    }
+    let results = shelf
+        .search(&fitted, json!({"query": "knots and the number 77"}))
+        .await;
+    assert_eq!(results[0]["attributes"], json!({"deck": 3}));
+    let found = results[0]["content"][0]["text"].as_str().expect("text");
+    assert!(found.contains("Sentence 77 ") && found.len() < text.len() / 8);
+    let auto = json!({"type": "static", "static": {"max_chunk_size_tokens": 800,
+                                                   "chunk_overlap_tokens": 400}});
+    let object = shelf.file_in(&plain, &file).await;
+    assert_eq!(object["chunking_strategy"], auto);
+    shelf.verify_chunks(true).await;
+}
+
+/// Settings of a server with two projects.
+const PROJECTS: (&str, &str) = ("ASSISTD_API_KEYS", "acme:key-of-acme,other:key-of-other");
+
+#[tokio::test]
+async fn the_same_contents_get_their_vectors_once_in_a_project() {
+    let mut shelf = Shelf::set_with(&[MODEL, PROJECTS]).await;
+    let acme = shelf.server.client_with_key("key-of-acme");
+    let other: Client = shelf.server.client_with_key("key-of-other");
+    shelf.client = acme;
+    let text = prose("sails", 60);
+    let (first, _) = shelf.store_of("sails.txt", &text).await;
+    let asked = shelf.model.embeddings.asked();
+    assert_eq!(asked.len(), 1, "it is one batch: {asked:?}");
+
+    let (second, file) = shelf.store_of("again.txt", &text).await;
+    assert_eq!(shelf.model.embeddings.asked(), [], "it is known");
+    assert_eq!(shelf.text_of(&second, &file).await, text);
+    let found = shelf.search(&second, json!({"query": "sails"})).await;
+    assert_eq!(found[0]["filename"], "again.txt");
+    let again = shelf.search(&first, json!({"query": "sails"})).await;
+    assert_eq!(found[0]["score"], again[0]["score"]);
+    shelf.model.embeddings.take();
+
+    // Other chunks are other vectors, and so are those of others.
+    let halves = json!({"type": "static", "static": {"max_chunk_size_tokens": 200,
+                                                     "chunk_overlap_tokens": 0}});
+    let body = json!({"file_ids": [file], "chunking_strategy": halves});
+    let third = id(&shelf.client.post("/vector_stores", body).await);
+    shelf.through(&third).await;
+    assert_eq!(shelf.model.embeddings.asked().len(), 1);
+    shelf.client = other;
+    shelf.store_of("theirs.txt", &text).await;
+    assert_eq!(shelf.model.embeddings.asked().len(), 1);
+    shelf.verify_chunks(true).await;
+}
+
+/// The lengths of the vectors of a store, each once.
+async fn lengths(shelf: &Shelf, store: &str) -> Vec<i32> {
+    sqlx::query_scalar(
+        "select distinct vector_dims(embedding) from chunk_embeddings
+         where vector_store_id = $1",
+    )
+    .bind(store)
+    .fetch_all(&shelf.db.pool)
+    .await
+    .expect("the database answers")
+}
+
+#[tokio::test]
+async fn a_store_keeps_its_model_when_new_ones_get_another() {
+    let mut shelf = Shelf::set().await;
+    let (old, _) = shelf.store_of("rope.txt", "A rope of hemp.").await;
+    shelf
+        .restart(&[("ASSISTD_EMBEDDING_MODEL", "embed-small")])
+        .await;
+    shelf.model.embeddings.take();
+
+    let anchor = id(&shelf
+        .client
+        .upload("anchor.txt", "An anchor of iron.")
+        .await);
+    let files = format!("/vector_stores/{old}/files");
+    shelf.client.post(&files, json!({"file_id": anchor})).await;
+    shelf.through(&old).await;
+    assert_eq!(shelf.names(&old, "anchor").await[0], "anchor.txt");
+    let of_old = ("embed".to_owned(), 1);
+    let asked = shelf.model.embeddings.asked();
+    assert_eq!(asked, [of_old.clone(), of_old], "a file and a query");
+
+    // The same contents: their vectors are of no use here.
+    let (new, _) = shelf.store_of("same.txt", "A rope of hemp.").await;
+    assert_eq!(shelf.names(&new, "rope").await, ["same.txt"]);
+    let of_new = ("embed-small".to_owned(), 1);
+    let asked = shelf.model.embeddings.asked();
+    assert_eq!(asked, [of_new.clone(), of_new]);
+    let (newer, _) = shelf.store_of("copy.txt", "A rope of hemp.").await;
+    assert_eq!(shelf.model.embeddings.asked(), [], "it is known");
+
+    assert_eq!(lengths(&shelf, &old).await, [64]);
+    assert_eq!(lengths(&shelf, &new).await, [32]);
+    assert_eq!(lengths(&shelf, &newer).await, [32]);
+    shelf.verify_chunks(true).await;
+}
+
+#[tokio::test]
+async fn without_a_model_words_find_what_they_can() {
+    let off = ("ASSISTD_EMBEDDING_MODEL", "off");
+    let mut shelf = Shelf::set_beside(FakeModel::start().await, &[off]).await;
+    let texts = [
+        ("whale.txt", "Whales sing below the ice."),
+        ("gull.txt", "Gulls follow the plough."),
+    ];
+    let files = shelf.files(&texts).await;
+    let store = shelf.store(&files).await;
+    assert_eq!(shelf.names(&store, "singing whale").await, ["whale.txt"]);
+    assert_eq!(shelf.names(&store, "submarine").await, Vec::<String>::new());
+    assert_eq!(shelf.model.embeddings.asked(), []);
+    shelf.verify_chunks(false).await;
+
+    // What comes after there is one has vectors, contents that are known without them too.
+    shelf.restart(&[MODEL]).await;
+    let (new, _) = shelf.store_of("song.txt", texts[0].1).await;
+    assert_eq!(lengths(&shelf, &new).await, [64]);
+    assert_eq!(shelf.names(&store, "singing whale").await, ["whale.txt"]);
+    assert_eq!(lengths(&shelf, &store).await, Vec::<i32>::new());
+    let (_, fish) = shelf.store_of("fish.txt", "Herrings shine.").await;
+    let path = format!("/vector_stores/{store}/files");
+    shelf.client.post(&path, json!({"file_id": fish})).await;
+    shelf.through(&store).await;
+    for (query, name) in [("whale", "whale.txt"), ("herrings", "fish.txt")] {
+        assert_eq!(shelf.names(&store, query).await[0], name);
+    }
+}
+
+#[tokio::test]
+async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
+    let mut shelf = Shelf::set_with(&[]).await;
+    let texts = [
+        ("storm.txt", "A gale from the north-west."),
+        ("cook.txt", "Potatoes with butter and dill."),
+    ];
+    let files = shelf.files(&texts).await;
+    let store = shelf.store(&files).await;
+    assert_eq!(
+        lengths(&shelf, &store).await,
+        [384],
+        "`make setup` installs it"
+    );
+    // No word in common: the meaning alone finds it.
+    let question = "heavy weather with strong wind";
+    assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
+    for default in [MODEL, ("ASSISTD_EMBEDDING_MODEL", "off")] {
+        shelf.restart(&[default]).await;
+        assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
+        let dish = id(&shelf.client.upload("fish.txt", "Cod in mustard.").await);
+        let path = format!("/vector_stores/{store}/files");
+        shelf.client.post(&path, json!({"file_id": dish})).await;
+        shelf.through(&store).await;
+        assert_eq!(lengths(&shelf, &store).await, [384], "{default:?}");
+        let path = format!("/files/{dish}");
+        shelf.delete(&path).await;
+    }
+    assert_eq!(shelf.model.embeddings.asked(), [], "nobody else was asked");
+}

@@ -1,0 +1,304 @@
+//! Searches of vector stores by their own endpoint.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::id;
+use crate::eventually;
+use crate::fake_embeddings::Fault;
+use crate::shelf::{MODEL, Shelf, names, prose};
+
+/// A store with ships that have attributes.
+async fn fleet(shelf: &Shelf) -> (String, Vec<String>) {
+    let ships = [
+        (
+            "ada.txt",
+            "The ship Ada carries grain.",
+            json!({"length": 80, "port": "Bergen", "sails": true}),
+        ),
+        (
+            "bea.txt",
+            "The ship Bea carries timber.",
+            json!({"length": 95.5, "port": "Narvik", "sails": false}),
+        ),
+        (
+            "cia.txt",
+            "The ship Cia carries grain and salt.",
+            json!({"length": 120, "port": "Bergen"}),
+        ),
+        (
+            "dea.txt",
+            "The ship Dea carries nothing.",
+            json!({"length": "unknown"}),
+        ),
+    ];
+    let mut files = Vec::new();
+    for (name, text, attributes) in ships {
+        let file = id(&shelf.client.upload(name, text).await);
+        files.push(json!({"file_id": file, "attributes": attributes}));
+    }
+    let store = shelf.store(&[]).await;
+    let path = format!("/vector_stores/{store}/file_batches");
+    shelf.client.post(&path, json!({"files": files})).await;
+    shelf.through(&store).await;
+    let ids = files.iter().map(|file| file["file_id"].as_str());
+    let ids = ids.map(|id| id.expect("it is an id").to_owned());
+    (store, ids.collect())
+}
+
+#[tokio::test]
+async fn filters_leave_the_files_whose_attributes_fit() {
+    let shelf = Shelf::set().await;
+    let (store, _) = fleet(&shelf).await;
+    let by =
+        |kind: &str, key: &str, value: Value| json!({"type": kind, "key": key, "value": value});
+    let all = |kind: &str, filters: Value| json!({"type": kind, "filters": filters});
+    let bergen = by("eq", "port", json!("Bergen"));
+    let long = by("gt", "length", json!(100));
+    for (filter, expected) in [
+        (bergen.clone(), "ac"),
+        (by("eq", "length", json!(80)), "a"),
+        (by("eq", "length", json!(80.0)), "a"),
+        (by("eq", "length", json!("80")), ""),
+        (by("eq", "sails", json!(true)), "a"),
+        (by("ne", "port", json!("Bergen")), "bd"),
+        (by("ne", "sails", json!(true)), "bcd"),
+        (long.clone(), "c"),
+        (by("gte", "length", json!(95.5)), "bc"),
+        (by("lt", "length", json!(95.5)), "a"),
+        (by("lte", "length", json!(95.5)), "ab"),
+        (by("gt", "port", json!("Bergen")), "b"),
+        (by("in", "port", json!(["Narvik", "Oslo"])), "b"),
+        (by("in", "length", json!([80, "unknown"])), "ad"),
+        (by("nin", "port", json!(["Narvik"])), "acd"),
+        (by("eq", "colour", json!("red")), ""),
+        (all("and", json!([bergen, long])), "c"),
+        (
+            all("or", json!([by("eq", "port", json!("Narvik")), long])),
+            "bc",
+        ),
+        (
+            all(
+                "and",
+                json!([
+                    all("or", json!([long, by("lt", "length", json!(90))])),
+                    bergen
+                ]),
+            ),
+            "ac",
+        ),
+    ] {
+        let body = json!({"query": "ship", "filters": filter});
+        let mut found = names(&shelf.search(&store, body).await);
+        found.sort();
+        let found: String = found.iter().map(|name| &name[..1]).collect();
+        assert_eq!(found, expected, "{filter}");
+    }
+    // Attributes that change count from then on.
+    let files = shelf
+        .client
+        .list(&format!("/vector_stores/{store}/files"))
+        .await;
+    let path = format!("/vector_stores/{store}/files/{}", id(&files[3]));
+    shelf
+        .client
+        .post(&path, json!({"attributes": {"port": "Bergen"}}))
+        .await;
+    let body = json!({"query": "ship", "filters": bergen});
+    let found = shelf.search(&store, body).await;
+    assert_eq!(names(&found).len(), 3, "{found:?}");
+    let changed = found
+        .iter()
+        .find(|result| result["file_id"] == files[3]["id"]);
+    let changed = changed.expect("it fits now");
+    assert_eq!(changed["attributes"], json!({"port": "Bergen"}));
+}
+
+#[tokio::test]
+async fn results_are_as_many_and_as_good_as_is_asked_for() {
+    let shelf = Shelf::set().await;
+    let (store, ids) = fleet(&shelf).await;
+    let path = format!("/vector_stores/{store}/search");
+    let page = shelf
+        .client
+        .post(&path, json!({"query": "Who carries timber?"}))
+        .await;
+    assert_eq!(page["search_query"], json!(["Who carries timber?"]));
+    assert_eq!(
+        [&page["has_more"], &page["next_page"]],
+        [&json!(false), &Value::Null]
+    );
+    let results = page["data"].as_array().expect("a page has data");
+    let best = json!({
+        "file_id": ids[1], "filename": "bea.txt", "score": results[0]["score"],
+        "attributes": {"length": 95.5, "port": "Narvik", "sails": false},
+        "content": [{"type": "text", "text": "The ship Bea carries timber."}],
+    });
+    assert_eq!(results[0], best);
+    let score = |result: &Value| result["score"].as_f64().expect("it is a number");
+    let scores: Vec<f64> = results.iter().map(score).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
+    assert_eq!(results.len(), 4, "all have something to do with it");
+
+    let some = |body: Value| shelf.search(&store, body);
+    for limit in [1, 2] {
+        let found = some(json!({"query": "Who carries timber?", "max_num_results": limit})).await;
+        assert_eq!(found, results[..limit], "the best {limit}");
+    }
+    let threshold = scores[1] + 1e-9;
+    let ranking = json!({"ranker": "auto", "score_threshold": threshold});
+    let body = json!({"query": "Who carries timber?", "ranking_options": ranking});
+    assert_eq!(some(body).await, results[..1], "what is good enough");
+    let ranking = json!({"score_threshold": 1.0});
+    let body = json!({"query": "Who carries timber?", "ranking_options": ranking});
+    assert_eq!(some(body).await, Vec::<Value>::new());
+
+    let both = json!({"query": ["timber", "salt"], "max_num_results": 2});
+    let mut found = names(&some(both).await);
+    found.sort();
+    assert_eq!(found, ["bea.txt", "cia.txt"], "one for each");
+
+    let ask = "Please tell me about the timber?";
+    let body = json!({"query": ask, "rewrite_query": true});
+    let page = shelf.client.post(&path, body).await;
+    assert_eq!(page["search_query"], json!(["the timber"]));
+    assert_eq!(page["data"][0]["filename"], "bea.txt");
+}
+
+#[tokio::test]
+async fn only_what_is_completely_there_is_found() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("small.txt", "A small text on buoys.").await;
+    let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 100,
+                                                    "chunk_overlap_tokens": 0}});
+    let path = format!("/vector_stores/{store}");
+    let files = format!("{path}/files");
+    let long = id(&shelf.client.upload("long.txt", prose("buoys", 800)).await);
+    // Its first batch is stored, a later one is not.
+    shelf.model.embeddings.hold("the number 790.");
+    let body = json!({"file_id": long, "chunking_strategy": small});
+    shelf.client.post(&files, body.clone()).await;
+    shelf.model.embeddings.waits().await;
+    assert!(shelf.count("select count(*) from chunks").await > 64);
+    assert_eq!(shelf.client.get(&path).await["status"], "in_progress");
+    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
+    shelf.model.embeddings.next([Some(Fault::Status(400))]);
+    shelf.model.embeddings.let_go();
+    let object = shelf.through(&store).await;
+    assert_eq!(object["file_counts"]["failed"], 1, "{object}");
+    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
+    eventually("the end of a failed file's chunks", || async {
+        (shelf.count("select count(*) from chunks").await == 1).then_some(())
+    })
+    .await;
+
+    shelf.client.post(&files, body).await;
+    shelf.through(&store).await;
+    assert_eq!(shelf.names(&store, "buoys").await.len(), 2);
+    let all = shelf
+        .search(&store, json!({"query": "buoys", "max_num_results": 50}))
+        .await;
+    assert!(all.len() > 10);
+    shelf.delete(&format!("{files}/{long}")).await;
+    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
+    eventually("the end of a removed file's chunks", || async {
+        (shelf.count("select count(*) from chunks").await == 1).then_some(())
+    })
+    .await;
+    shelf.verify_chunks(true).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_found_no_more_and_goes() {
+    let shelf = Shelf::set().await;
+    let files = shelf
+        .files(&[
+            ("one.txt", "A pier of stone."),
+            ("two.txt", "A pier of wood."),
+        ])
+        .await;
+    let first = shelf.store(&files).await;
+    let second = shelf.store(&files).await;
+    shelf.delete(&format!("/files/{}", files[0])).await;
+    for store in [&first, &second] {
+        assert_eq!(shelf.names(store, "pier of stone").await, ["two.txt"]);
+        let object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+        assert_eq!(object["file_counts"]["total"], 1);
+    }
+    shelf.delete(&format!("/vector_stores/{first}")).await;
+    let path = format!("/vector_stores/{first}/search");
+    let query = json!({"query": "pier"});
+    let gone = shelf.client.send(Method::POST, &path, Some(&query)).await;
+    assert_eq!(gone.expect("the server answers").status, 404);
+    assert_eq!(shelf.names(&second, "pier of stone").await, ["two.txt"]);
+    eventually("the end of what was deleted", || async {
+        let left = shelf.count(
+            "select (select count(*) from chunks) + (select count(*) from chunk_embeddings)",
+        );
+        (left.await == 2).then_some(())
+    })
+    .await;
+    shelf.verify_chunks(true).await;
+}
+
+#[tokio::test]
+async fn strangers_search_nothing() {
+    let projects = ("ASSISTD_API_KEYS", "acme:key-of-acme,other:key-of-other");
+    let mut shelf = Shelf::set_with(&[MODEL, projects]).await;
+    shelf.client = shelf.server.client_with_key("key-of-acme");
+    let (store, _) = shelf
+        .store_of("secret.txt", "The chart shows a wreck.")
+        .await;
+    assert_eq!(shelf.names(&store, "wreck").await, ["secret.txt"]);
+    shelf.model.embeddings.take();
+    let other = shelf.server.client_with_key("key-of-other");
+    let path = format!("/vector_stores/{store}/search");
+    let query = json!({"query": "wreck"});
+    let reply = other.send(Method::POST, &path, Some(&query)).await;
+    let reply = reply.expect("the server answers");
+    assert_eq!(reply.status, 404, "{reply:?}");
+    assert!(!reply.body.to_string().contains("secret"), "{reply:?}");
+    assert_eq!(
+        shelf.model.embeddings.asked(),
+        [],
+        "nothing was done for it"
+    );
+}
+
+#[tokio::test]
+async fn a_search_without_a_vector_says_why() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
+    shelf.model.embeddings.next([Some(Fault::Status(400))]);
+    let path = format!("/vector_stores/{store}/search");
+    let query = json!({"query": "lock"});
+    let reply = shelf.client.send(Method::POST, &path, Some(&query)).await;
+    let reply = reply.expect("the server answers");
+    assert_eq!(reply.status, 502, "{reply:?}");
+    let message = reply.body["error"]["message"]
+        .as_str()
+        .expect("it says why");
+    assert!(message.contains("The vectors are out."), "{message}");
+    assert_eq!(shelf.names(&store, "lock").await, ["a.txt"]);
+}
+
+#[tokio::test]
+async fn queries_that_ask_nothing_are_refused() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
+    shelf.model.embeddings.take();
+    let path = format!("/vector_stores/{store}/search");
+    for query in [json!(""), json!(" \n"), json!(["lock", ""]), json!([])] {
+        let body = json!({"query": query});
+        let reply = shelf.client.send(Method::POST, &path, Some(&body)).await;
+        let reply = reply.expect("the server answers");
+        assert_eq!(reply.status, 400, "{query}: {reply:?}");
+        assert_eq!(reply.body["error"]["param"], "query", "{query}: {reply:?}");
+    }
+    assert_eq!(shelf.model.embeddings.asked(), [], "no model was asked");
+    // What has no word of its own, or only such that are everywhere, is a query.
+    for query in ["?!", "the of and"] {
+        assert_eq!(shelf.names(&store, query).await, ["a.txt"]);
+    }
+}
