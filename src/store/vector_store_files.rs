@@ -326,9 +326,10 @@ pub async fn batches(
     Ok(batches)
 }
 
-/// Puts files into stores that they were in elsewhere, with their dates, in the given order. What
-/// is in a store already stays as it is; how many were not. Nothing is indexed: the caller says
-/// how far each is, and knows files, stores and batches to be the project's.
+/// Puts files into stores that they were in elsewhere, with their dates, in the given order.
+///
+/// What is in a store already stays as it is; how many were not. Nothing is indexed: the caller
+/// says how far each is, and knows files, stores and batches to be the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -61,10 +61,7 @@ impl Reader<'_> {
         kind: Kind,
         mut fields: Map<String, Value>,
     ) -> Result<Item, String> {
-        if fields
-            .values_mut()
-            .fold(false, |any, value| without_nul(value) || any)
-        {
+        if fields.values_mut().map(without_nul).sum::<usize>() > 0 {
             let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
             let remark =
                 format!("{id}: NUL characters were left out, which PostgreSQL cannot hold");
@@ -153,23 +150,16 @@ impl Fields {
     }
 }
 
-/// Takes NUL characters out of all texts in a value; whether there were any.
-fn without_nul(value: &mut Value) -> bool {
+/// Takes NUL characters out of all texts in a value; in how many there were any.
+fn without_nul(value: &mut Value) -> usize {
     match value {
-        Value::String(text) => {
-            let found = text.contains('\0');
-            if found {
-                text.retain(|character| character != '\0');
-            }
-            found
+        Value::String(text) if text.contains('\0') => {
+            text.retain(|character| character != '\0');
+            1
         }
-        Value::Array(values) => values
-            .iter_mut()
-            .fold(false, |any, it| without_nul(it) || any),
-        Value::Object(fields) => fields
-            .values_mut()
-            .fold(false, |any, it| without_nul(it) || any),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::Array(values) => values.iter_mut().map(without_nul).sum(),
+        Value::Object(fields) => fields.values_mut().map(without_nul).sum(),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 

@@ -284,6 +284,49 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_import_that_broke_off_is_finished_by_the_next() {
+    let site = Site::new(&[]).await;
+    let mut lines = vec![json!({"object": "assistd.export", "version": 1}).to_string()];
+    for n in 1..=3 {
+        let thread = format!("thread_{n}");
+        lines.push(json!({"object": "thread", "id": thread, "created_at": n}).to_string());
+        for m in 0..600 {
+            let content = json!([{"type": "text", "text": {"value": "Hi", "annotations": []}}]);
+            let message = json!({
+                "object": "thread.message", "id": format!("msg_{n}_{m}"), "created_at": 10 + m,
+                "thread_id": thread, "role": "user", "content": content,
+            });
+            lines.push(message.to_string());
+        }
+    }
+    let text_of = lines.join("\n");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("objects.jsonl");
+    std::fs::write(&path, &text_of[..text_of.len() - 10]).expect("it can be written");
+    let refused = site.refuses(&["import", text(folder.path())]);
+    assert!(
+        refused.contains("objects.jsonl: EOF while parsing"),
+        "{refused}"
+    );
+    assert_eq!(site.ids("/threads").await, ["thread_1", "thread_2"]);
+
+    std::fs::write(&path, &text_of).expect("it can be written");
+    let report = site.does(&["import", text(folder.path())]);
+    assert_eq!(row(&report, "threads"), [1, 2, 0]);
+    assert_eq!(row(&report, "messages"), [600, 1200, 0]);
+    let last = "/threads/thread_3/messages?order=asc&limit=100&after=msg_3_550";
+    let last = site.client.get(last).await;
+    let ids: Vec<String> = last["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(id)
+        .collect();
+    let expected: Vec<String> = (551..600).map(|m| format!("msg_3_{m}")).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test]
 async fn an_export_does_not_mix_with_what_is_there() {
     let site = Site::new(&[]).await;
     let folder = site.export("objects");
