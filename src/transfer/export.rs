@@ -1,7 +1,7 @@
 //! A project's objects out of the store, in our own format or in the one with a manifest.
 //!
 //! Lists are read a page at a time while the server may run: what is made meanwhile may be in the
-//! export or not, but never a child without its parent's place.
+//! export or not.
 
 mod manifest;
 

@@ -179,6 +179,11 @@ async fn furnish(site: &Site) {
         "tool_resources": {"code_interpreter": {"file_ids": [data]}},
     });
     client.assistant_with(coder).await;
+    let searcher = json!({
+        "model": "scripted/searcher", "tools": [{"type": "file_search"}],
+        "tool_resources": {"file_search": {"vector_store_ids": [store]}},
+    });
+    let searcher = client.assistant_with(searcher).await;
     let hello = client.assistant("hello").await;
     let slow = client.assistant("slow").await;
 
@@ -207,6 +212,16 @@ async fn furnish(site: &Site) {
     client.run_in(&thread, &run, &TERMINAL).await;
     client.thread("Nobody has answered this.").await;
     site.is_indexed().await;
+    let run = client.run(&thread, &searcher).await;
+    client.run_in(&thread, &run, &["completed"]).await;
+    // What the API does not show moves too.
+    sqlx::query("insert into workspace_files (thread_id, path, file_id) values ($1, $2, $3)")
+        .bind(&thread)
+        .bind("out/data.csv")
+        .bind(&data)
+        .execute(&site.db.pool)
+        .await
+        .expect("both are there");
 }
 
 #[tokio::test]
@@ -234,7 +249,11 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
             .collect::<Vec<_>>()
     };
     assert_eq!(last(&dry), last(&report), "a dry run tells what will be");
-    assert_eq!(row(&report, "runs"), [3, 0, 0]);
+    assert_eq!(row(&report, "runs"), [4, 0, 0]);
+    let searched = |(path, steps): &(String, Value)| {
+        path.ends_with("/steps") && steps.to_string().contains("\"file_search\"")
+    };
+    assert!(all.iter().any(searched), "a run has searched");
     assert_eq!(row(&report, "contents of files"), [2, 0]);
     there.is_indexed().await;
     assert_same(&there.all().await, &all);
