@@ -95,6 +95,13 @@ pub async fn import(
             progress(Stage::Objects, done, total);
         }
         importer.report.remarks.extend(source.passed_over());
+        if let Some(days) = store::projects::thread_retention(&mut *tx, &project).await?
+            && importer.tally(Kind::Thread).new > 0
+        {
+            importer.report.remarks.push(format!(
+                "this project deletes threads that are idle for {days} days, as imported ones may be"
+            ));
+        }
         folders.extend(source.contents());
     }
     let mut report = importer.report;

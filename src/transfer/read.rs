@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
 use crate::api::validate::{Object, missing};
-use crate::api::wire::assistant::{parse_config, parse_tool_resources};
+use crate::api::wire::assistant::{parse_config, parse_tool, parse_tool_resources};
 use crate::api::wire::vector_store_file::parse_attributes;
 use crate::domain::Timestamp;
 use crate::domain::assistant::Assistant;
@@ -67,8 +67,33 @@ impl Reader<'_> {
                 format!("{id}: NUL characters were left out, which PostgreSQL cannot hold");
             self.remarks.push(remark);
         }
+        if matches!(kind, Kind::Assistant | Kind::Run) {
+            self.leave_out_odd_tools(&mut fields);
+        }
         self.parse(kind, Fields::new(fields))
             .map_err(|error| error.message().to_owned())
+    }
+
+    /// Leaves out tools that this server does not have, and a choice that may have been one of them.
+    fn leave_out_odd_tools(&mut self, fields: &mut Map<String, Value>) {
+        let id = fields.get("id").and_then(Value::as_str);
+        let id = id.unwrap_or_default().to_owned();
+        let Some(Value::Array(tools)) = fields.get_mut("tools") else {
+            return;
+        };
+        let all = tools.len();
+        tools.retain(|tool| {
+            let parsed = Object::at("tools".to_owned(), tool.clone()).and_then(parse_tool);
+            let problem = parsed.err();
+            if let Some(problem) = &problem {
+                let remark = format!("{id}: a tool was left out: {}", problem.message());
+                self.remarks.push(remark);
+            }
+            problem.is_none()
+        });
+        if tools.len() < all {
+            fields.shift_remove("tool_choice");
+        }
     }
 
     fn parse(&mut self, kind: Kind, fields: Read<Fields>) -> Read<Item> {

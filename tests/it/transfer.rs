@@ -576,6 +576,11 @@ async fn idle_threads_are_deleted_where_their_project_wants_it() {
         .await
         .expect("it answers");
     assert_eq!(runs, 0);
+    let report = site.does(&["import", "--dry-run", text(&sample("hosted"))]);
+    assert!(
+        report.contains("deletes threads that are idle for 30 days"),
+        "{report}"
+    );
     let shown = site.does(&["projects", "retention", "default", "--forever"]);
     assert!(shown.contains("are kept"), "{shown}");
     let refused = site.refuses(&["projects", "retention", "nobody's"]);

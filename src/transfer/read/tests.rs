@@ -64,6 +64,23 @@ fn a_run_keeps_its_settings_dates_and_tokens() {
 }
 
 #[test]
+fn tools_that_nobody_has_here_are_left_out() {
+    let mut object = hosted_run("completed");
+    object["tools"] = json!([{"type": "bing_grounding"}, {"type": "code_interpreter"}]);
+    object["tool_choice"] = json!({"type": "bing_grounding"});
+    let (item, remarks) = read(Kind::Run, object);
+    let Ok(Item::Run(run)) = item else {
+        panic!("a run: {item:?}");
+    };
+    assert_eq!(
+        run.config.tools,
+        [crate::domain::tool::Tool::CodeInterpreter]
+    );
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].contains("bing_grounding"), "{remarks:?}");
+}
+
+#[test]
 fn a_run_that_was_not_over_is_over_and_it_is_said_why() {
     for (was, is) in [
         ("queued", RunStatus::Expired),
