@@ -194,6 +194,15 @@ impl Blobs {
         Ok(Contents { size, stream })
     }
 
+    /// Size of what is under a name in bytes; `None` if nothing is.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, BlobError> {
+        match self.store.head(&Path::from(name)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Everything under a name, for blobs of at most `limit` bytes.
     pub async fn read(&self, name: &str, limit: u64) -> Result<Bytes, BlobError> {
         let contents = self.get(name, None).await?;

@@ -2,8 +2,12 @@
 
 mod database;
 mod doctor;
+mod export;
+mod import;
 mod keys;
 mod postgres;
+mod progress;
+mod projects;
 mod serve;
 mod webhooks;
 
@@ -11,6 +15,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::blobs::BlobError;
 use crate::config::Cli;
 use crate::config::Command;
 use crate::config::LogFormat;
@@ -22,6 +27,7 @@ use crate::server::ServeError;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
+use crate::transfer::TransferError;
 use crate::upstream::SetupError;
 use crate::webhooks::Refused;
 use crate::webhooks::SendError;
@@ -59,6 +65,12 @@ enum CliError {
     },
     #[error("no randomness to make a key from: {0}")]
     Randomness(#[from] rand::rand_core::OsError),
+    #[error("the place of file contents cannot be used: {0}")]
+    Blobs(#[from] BlobError),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error("there is no project {0:?}; the first key of a project makes it")]
+    NoSuchProject(String),
     #[error("there is no key {0}; `assistd keys list` lists them")]
     NoSuchKey(String),
     #[error("there is no endpoint {0}; `assistd webhooks list` lists them")]
@@ -115,6 +127,21 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Keys { command } => keys::run(&config, command).await,
         Command::Postgres { command } => postgres::run(&config, &command).await,
         Command::Webhooks { command } => webhooks::run(&config, command).await,
+        Command::Projects { command } => projects::run(&config, command).await,
+        Command::Export {
+            project,
+            format,
+            target,
+        } => export::run(&config, &project, format, target).await,
+        Command::Import {
+            project,
+            dry_run,
+            files,
+            source,
+        } => {
+            let files = files.as_deref();
+            import::run(&config, &project, dry_run, files, source.as_deref()).await
+        }
         Command::Doctor => doctor::run(&config).await,
     };
     // It waits for the network, in a thread of its own.

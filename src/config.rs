@@ -34,6 +34,8 @@ pub use values::SeedKey;
 pub use webhooks::WebhookSettings;
 pub use webhooks::WebhooksCommand;
 
+/// The project of servers without keys, and of commands that are told of none.
+pub const DEFAULT_PROJECT: &str = "default";
 /// The name that routes use for the upstream of `OPENAI_BASE_URL`.
 pub const DEFAULT_UPSTREAM: &str = "default";
 /// The name that routes use for the built-in scripted model.
@@ -89,8 +91,71 @@ pub enum Command {
         #[command(subcommand)]
         command: WebhooksCommand,
     },
+    /// Manage projects
+    Projects {
+        /// What to do with a project.
+        #[command(subcommand)]
+        command: ProjectsCommand,
+    },
+    /// Write out all of a project: assistants, threads with all that is in them, files, vector
+    /// stores
+    Export {
+        /// Which project
+        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
+        project: String,
+        /// How
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+        /// A folder that is empty or not there yet; or, without file contents, a new file that
+        /// ends in .jsonl, or - for standard output
+        #[arg(value_name = "FOLDER|FILE|-")]
+        target: PathBuf,
+    },
+    /// Take in what this or another server has exported; what is there already stays as it is
+    Import {
+        /// Which project it is for; made if there is none of that name
+        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
+        project: String,
+        /// Try everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Folder with originals of files, also of those imported before: each has the file's id
+        /// as its name, or the file's name and size
+        #[arg(long, value_name = "FOLDER")]
+        files: Option<PathBuf>,
+        /// An export: a folder, a file with JSON, or - for standard input
+        #[arg(value_name = "FOLDER|FILE|-", required_unless_present = "files")]
+        source: Option<PathBuf>,
+    },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
+}
+
+/// `assistd projects …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProjectsCommand {
+    /// Show or set after how many idle days threads are deleted
+    Retention {
+        /// Name of the project
+        #[arg(value_parser = values::name)]
+        project: String,
+        /// Delete threads on which nothing has happened for this many days
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+        days: Option<i32>,
+        /// Keep all threads
+        #[arg(long, conflicts_with = "days")]
+        forever: bool,
+    },
+}
+
+/// How a project is written out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// API objects, one on each line; loses nothing
+    #[default]
+    Objects,
+    /// manifest.json, assistants.json and a file for each thread, as other exporters write them
+    Manifest,
 }
 
 /// `assistd keys …`

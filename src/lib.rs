@@ -21,6 +21,7 @@ pub mod retrieval;
 
 pub mod api;
 pub mod runner;
+pub mod transfer;
 pub mod webhooks;
 
 pub mod cli;

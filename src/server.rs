@@ -36,9 +36,6 @@ use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
 use crate::webhooks::{self, Webhooks};
 
-/// The project of servers without keys.
-const DEFAULT_PROJECT: &str = "default";
-
 /// Connections for the log and for hints.
 const BACKGROUND_CONNECTIONS: u32 = 2;
 
@@ -102,7 +99,7 @@ pub async fn serve(
     let blobs = Blobs::open(&config.blobs())?;
     let upstreams = Upstreams::new(upstream_options(&config))?;
     let open_to = match listener.local_addr()?.ip().is_loopback() {
-        true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
+        true => Some(store::projects::find_or_create(&pool, config::DEFAULT_PROJECT).await?),
         false => None,
     };
     let claimant = Claimant {

@@ -134,6 +134,11 @@ impl ApiError {
         self
     }
 
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The body, which is also what an `error` event of a stream carries.
     pub fn body(&self) -> Value {
         json!({"error": {
@@ -206,10 +211,16 @@ impl From<BlobError> for ApiError {
             )),
             BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
-            error @ (BlobError::Missing { .. }
-            | BlobError::Location(_)
-            | BlobError::Folder(_)
-            | BlobError::Store(_)) => Self::internal(&error),
+            error @ BlobError::Missing { .. } => {
+                tracing::warn!(error.cause = %error, "a file was asked for: {error}");
+                Self::not_found(
+                    "The contents of this file are not on this server: it was imported without \
+                     them. The operator can attach them.",
+                )
+            }
+            error @ (BlobError::Location(_) | BlobError::Folder(_) | BlobError::Store(_)) => {
+                Self::internal(&error)
+            }
         }
     }
 }
@@ -220,6 +231,7 @@ impl From<FileError> for ApiError {
             FileError::Blob(error) => error.into(),
             FileError::Store(error) => error.into(),
             FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
+            FileError::Gone(id) => Self::no_such_file(id),
             FileError::NoUpload(id) => Self::no_such("upload", id),
             FileError::NotPending { id, status } => Self::invalid(format!(
                 "Upload '{id}' has status '{}'; only a pending upload can be changed.",

@@ -20,12 +20,12 @@ mod sse;
 pub mod state;
 mod threads;
 mod uploads;
-mod validate;
+pub mod validate;
 mod vector_store_batches;
 mod vector_store_files;
 mod vector_store_search;
 mod vector_stores;
-pub(crate) mod wire;
+pub mod wire;
 
 use std::sync::LazyLock;
 

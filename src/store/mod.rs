@@ -9,6 +9,7 @@ pub mod assistants;
 mod attribute_filter;
 pub mod chunks;
 pub mod files;
+pub mod imports;
 pub mod loose_blobs;
 pub mod messages;
 mod page;

@@ -24,6 +24,7 @@ const EVERYTHING: &[&str] = &[
     "server",
     "store",
     "telemetry",
+    "transfer",
     "upstream",
     "webhooks",
 ];
@@ -62,6 +63,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &["domain", "store", "blobs", "feed", "files", "queue"],
     ),
     ("webhooks", &["domain", "store"]),
+    ("transfer", &["domain", "store", "blobs", "files", "api"]),
     ("server", EVERYTHING),
     ("cli", EVERYTHING),
     ("main", EVERYTHING),

@@ -42,6 +42,7 @@ mod shelf;
 mod stage;
 mod streams;
 mod thread_stores;
+mod transfer;
 mod transitions;
 mod upstream_faults;
 mod vector_stores;
