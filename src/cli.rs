@@ -2,6 +2,7 @@
 
 mod database;
 mod doctor;
+mod healthcheck;
 mod keys;
 mod serve;
 
@@ -86,6 +87,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Serve => serve::run(config).await,
         Command::Keys { command } => keys::run(&config, command).await,
         Command::Doctor => doctor::run(&config).await,
+        Command::Healthcheck => Ok(healthcheck::run(&config).await),
     };
     // It waits for the network, in a thread of its own.
     let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;
