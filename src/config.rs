@@ -405,7 +405,7 @@ pub struct Config {
     pub run_expiry: Duration,
 
     /// Who runs the code of code_interpreter: embedded (a worker that assistd starts), off, or
-    /// workers at unix:/PATH,tcp:HOST:PORT
+    /// workers at unix:/PATH,tcp:HOST:PORT; unix:/FOLDER/ stands for all sockets in that folder
     #[arg(
         long,
         env = "ASSISTD_SANDBOX",
