@@ -245,9 +245,8 @@ pub struct Config {
         global = true
     )]
     pub postgres_user: String,
-    /// Where file contents go: a folder, or s3://bucket/prefix with credentials, region and
-    /// endpoint in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT
-    /// (AWS_ALLOW_HTTP=true for a plain one) [default: blobs in the data folder]
+    /// Where file contents go: a folder, or s3://bucket/prefix with region and endpoint in
+    /// AWS_REGION and AWS_ENDPOINT [default: blobs in the data folder]
     #[arg(
         long,
         env = "ASSISTD_BLOBS",
@@ -256,6 +255,28 @@ pub struct Config {
         global = true
     )]
     pub blobs: Option<String>,
+    /// Access key for the bucket
+    #[arg(
+        long,
+        env = "AWS_ACCESS_KEY_ID",
+        value_name = "ID",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub aws_access_key_id: Option<Secret>,
+    /// Secret of that access key
+    #[arg(
+        long,
+        env = "AWS_SECRET_ACCESS_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub aws_secret_access_key: Option<Secret>,
     /// How long the events of an ended run can be read again
     #[arg(
         long,

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::api::auth::Keys;
 use crate::api::state::{ApiState, Limits};
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
@@ -86,7 +86,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let blobs = Blobs::open(&config.blobs())?;
+    let blobs = blobs(&config)?;
     let upstreams = Upstreams::new(upstream_options(&config))?;
     let open_to = match listener.local_addr()?.ip().is_loopback() {
         true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
@@ -182,6 +182,16 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// Where file contents lie.
+pub fn blobs(config: &Config) -> Result<Blobs, BlobError> {
+    let text = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    let key = BucketKey {
+        id: text(&config.aws_access_key_id),
+        secret: text(&config.aws_secret_access_key),
+    };
+    Blobs::open(&config.blobs(), key)
 }
 
 /// Where code runs, with the worker that is ours.

@@ -39,6 +39,9 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         "DATABASE_URL",
         "OPENAI_API_KEY",
         "ASSISTD_SANDBOX_TOKEN",
+        "ASSISTD_DATABASE_PASSWORD",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
     ];
     let set = |name: &str| secrets.contains(&name).then(|| "very-secret".to_owned());
     let unset = |_: &str| None;
