@@ -84,6 +84,15 @@ pub struct Contents {
     pub stream: BoxStream<'static, Result<Bytes, BlobError>>,
 }
 
+/// What a bucket lets its owner in by.
+#[derive(Default)]
+pub struct BucketKey {
+    /// Its name.
+    pub id: Option<String>,
+    /// Its secret.
+    pub secret: Option<String>,
+}
+
 /// The place where contents lie. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blobs {
@@ -95,16 +104,23 @@ pub struct Blobs {
 
 impl Blobs {
     /// Opens a folder, which is made for this user alone if it is not there, or
-    /// `s3://bucket/prefix`, with credentials, region and endpoint from the usual `AWS_…`
-    /// variables.
+    /// `s3://bucket/prefix`, with region and endpoint from the usual `AWS_…` variables, and what
+    /// `key` leaves open from there, too.
     ///
     /// A process that dies in the middle of an upload to a bucket leaves its parts there; a
     /// lifecycle rule of the bucket that aborts incomplete multipart uploads clears them away.
-    pub fn open(location: &str) -> Result<Self, BlobError> {
+    pub fn open(location: &str, key: BucketKey) -> Result<Self, BlobError> {
         match location.split_once("://") {
             Some(("s3", rest)) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                Self::bucket(AmazonS3Builder::from_env().with_bucket_name(bucket), prefix)
+                let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+                if let Some(id) = key.id {
+                    builder = builder.with_access_key_id(id);
+                }
+                if let Some(secret) = key.secret {
+                    builder = builder.with_secret_access_key(secret);
+                }
+                Self::bucket(builder, prefix)
             }
             None if !location.is_empty() => Self::folder(location.into()),
             Some(_) | None => Err(BlobError::Location(location.to_owned())),
@@ -363,8 +379,11 @@ mod tests {
     fn place() -> (tempfile::TempDir, Blobs) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let inside = folder.path().join("deep/files");
-        let blobs = Blobs::open(inside.to_str().expect("temporary paths are UTF-8"))
-            .expect("the folder can be made");
+        let blobs = Blobs::open(
+            inside.to_str().expect("temporary paths are UTF-8"),
+            BucketKey::default(),
+        )
+        .expect("the folder can be made");
         (folder, blobs)
     }
 
@@ -505,14 +524,20 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         blobs.probe().await.expect("it works");
         assert_eq!(names(&blobs), [""; 0]);
-        let again = Blobs::open(folder.to_str().expect("temporary paths are UTF-8"));
+        let again = Blobs::open(
+            folder.to_str().expect("temporary paths are UTF-8"),
+            BucketKey::default(),
+        );
         again
             .expect("it opens again")
             .probe()
             .await
             .expect("it works again");
         for wrong in ["", "ftp://place"] {
-            assert!(matches!(Blobs::open(wrong), Err(BlobError::Location(_))));
+            assert!(matches!(
+                Blobs::open(wrong, BucketKey::default()),
+                Err(BlobError::Location(_))
+            ));
         }
     }
 }

@@ -3,6 +3,7 @@
 mod database;
 mod doctor;
 mod export;
+mod healthcheck;
 mod import;
 mod keys;
 mod postgres;
@@ -143,6 +144,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             import::run(&config, &project, dry_run, files, source.as_deref()).await
         }
         Command::Doctor => doctor::run(&config).await,
+        Command::Healthcheck => Ok(healthcheck::run(&config).await),
     };
     // It waits for the network, in a thread of its own.
     let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;

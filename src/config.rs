@@ -1,10 +1,11 @@
 //! Every setting, parsed once. Nobody else reads the environment.
 //!
-//! A setting is looked for on the command line, then in the environment, then
-//! in the configuration file, and has a default otherwise. `assistd --help` is
+//! A setting is looked for on the command line, then in the environment (`NAME`, or the file that
+//! `NAME_FILE` names), then in the configuration file, and has a default otherwise. `assistd --help` is
 //! the reference.
 
 mod file;
+mod named_files;
 mod values;
 mod webhooks;
 
@@ -50,7 +51,8 @@ const OPENAI: &str = "https://api.openai.com/v1";
     name = "assistd",
     version,
     about = "A self-hosted server for the OpenAI Assistants API",
-    after_help = "A configuration file holds the same settings under their flags' names, with \
+    after_help = "NAME_FILE=/path gives the value of the variable NAME in a file, for secrets.\n\
+                  A configuration file holds the same settings under their flags' names, with \
                   underscores (`data_dir = \"/srv/assistd\"`),\nand the tables [[upstream]] and \
                   [[route]], which map model names to upstreams; see docs/configuration.md."
 )]
@@ -129,6 +131,8 @@ pub enum Command {
     },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
+    /// Ask the server that runs with these settings whether it is ready, for container engines
+    Healthcheck,
 }
 
 /// `assistd projects …`
@@ -360,6 +364,17 @@ pub struct Config {
         global = true
     )]
     pub database_url: Option<Secret>,
+    /// Password for that database, instead of one in the URL
+    #[arg(
+        long,
+        env = "ASSISTD_DATABASE_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub database_password: Option<Secret>,
     /// Most connections to the database at a time
     #[arg(
         long,
@@ -390,9 +405,8 @@ pub struct Config {
         global = true
     )]
     pub postgres_user: String,
-    /// Where file contents go: a folder, or s3://bucket/prefix with credentials, region and
-    /// endpoint in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT
-    /// (AWS_ALLOW_HTTP=true for a plain one) [default: blobs in the data folder]
+    /// Where file contents go: a folder, or s3://bucket/prefix with region and endpoint in
+    /// AWS_REGION and AWS_ENDPOINT [default: blobs in the data folder]
     #[arg(
         long,
         env = "ASSISTD_BLOBS",
@@ -401,6 +415,28 @@ pub struct Config {
         global = true
     )]
     pub blobs: Option<String>,
+    /// Access key for the bucket
+    #[arg(
+        long,
+        env = "AWS_ACCESS_KEY_ID",
+        value_name = "ID",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub aws_access_key_id: Option<Secret>,
+    /// Secret of that access key
+    #[arg(
+        long,
+        env = "AWS_SECRET_ACCESS_KEY",
+        value_name = "SECRET",
+        hide_env_values = true,
+        hide_default_value = true,
+        help_heading = "Storage",
+        global = true
+    )]
+    pub aws_secret_access_key: Option<Secret>,
     /// How long the events of an ended run can be read again
     #[arg(
         long,
@@ -550,7 +586,7 @@ pub struct Config {
     pub run_expiry: Duration,
 
     /// Who runs the code of code_interpreter: embedded (a worker that assistd starts), off, or
-    /// workers at unix:/PATH,tcp:HOST:PORT
+    /// workers at unix:/PATH,tcp:HOST:PORT; unix:/FOLDER/ stands for all sockets in that folder
     #[arg(
         long,
         env = "ASSISTD_SANDBOX",
@@ -651,9 +687,12 @@ impl Cli {
             .unwrap_or_else(|error| error.exit());
         let command = Self::command();
         let ours = |name: &str| {
-            command
+            let variables = command
                 .get_arguments()
-                .any(|arg| arg.get_env() == Some(name.as_ref()))
+                .filter_map(|arg| arg.get_env()?.to_str());
+            variables
+                .into_iter()
+                .any(|it| name == it || name == named_files::file_of(it))
         };
         let all = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -671,23 +710,20 @@ impl Cli {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-        let first = Self::from_matches(command(&variable), &arguments)?;
+        let refused = |mistake: String| {
+            Self::command().error(clap::error::ErrorKind::ValueValidation, mistake)
+        };
+        let in_files = named_files::settings(&Self::command(), &variable)
+            .map_err(|error| refused(error.to_string()))?;
+        let first = Self::from_matches(with(command(&variable), &in_files), &arguments)?;
         let Some(path) = first.config.config.clone() else {
             return Ok(first.with_defaults());
         };
 
-        let refused = |error: FileError| {
-            Self::command().error(
-                clap::error::ErrorKind::ValueValidation,
-                format!("configuration file {}: {error}", path.display()),
-            )
-        };
+        let refused =
+            |error: FileError| refused(format!("configuration file {}: {error}", path.display()));
         let file = file::read(&path, command(&variable), &variable).map_err(refused)?;
-        let command = file.settings.into_iter().fold(
-            command(&variable),
-            // What the file says becomes the default, so flags and environment win over it.
-            |command, (id, values)| command.mut_arg(id, |arg| arg.default_values(values)),
-        );
+        let command = with(with(command(&variable), &file.settings), &in_files);
         let mut cli = Self::from_matches(command, &arguments)?;
         cli.config.upstreams = file.upstreams;
         cli.config.routes = file.routes;
@@ -736,6 +772,16 @@ impl Cli {
         }
         self
     }
+}
+
+/// Makes settings of files the defaults, so that flags and environment win over them.
+fn with(command: clap::Command, settings: &[file::Setting]) -> clap::Command {
+    settings
+        .iter()
+        .cloned()
+        .fold(command, |command, (id, values)| {
+            command.mut_arg(id, |arg| arg.default_values(values))
+        })
 }
 
 /// The description of the command line. An environment variable that is set to nothing counts as

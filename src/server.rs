@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::api::auth::Keys;
 use crate::api::state::{ApiState, Limits};
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::connections;
 use crate::connections::tls::{self, Certificate, TlsError};
 use crate::domain::ids;
@@ -96,7 +96,7 @@ pub async fn serve(
     certificate: Option<Certificate>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let blobs = Blobs::open(&config.blobs())?;
+    let blobs = blobs(&config)?;
     let upstreams = Upstreams::new(upstream_options(&config))?;
     let open_to = match listener.local_addr()?.ip().is_loopback() {
         true => Some(store::projects::find_or_create(&pool, config::DEFAULT_PROJECT).await?),
@@ -244,6 +244,16 @@ fn connection_limits(config: &Config) -> connections::Limits {
         idle: config.idle_timeout,
         stalled: config.reader_timeout,
     }
+}
+
+/// Where file contents lie.
+pub fn blobs(config: &Config) -> Result<Blobs, BlobError> {
+    let text = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    let key = BucketKey {
+        id: text(&config.aws_access_key_id),
+        secret: text(&config.aws_secret_access_key),
+    };
+    Blobs::open(&config.blobs(), key)
 }
 
 /// Where code runs, with the worker that is ours.

@@ -726,8 +726,8 @@ def warm():
         shutil.rmtree(scratch, ignore_errors=True)
         del os.environ["MPLCONFIGDIR"], os.environ["IPYTHONDIR"]
     output.flush()
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
+    # Where a container hides parts of /proc there is none here; the zygote itself looks again before it forks.
+    if os.path.isdir("/proc/self/task") and (threads := len(os.listdir("/proc/self/task"))) != 1:
         raise RuntimeError(f"a package has started {threads - 1} threads; it cannot be forked from")
     notebook = (shell, output, interrupts)
     gc.collect()

@@ -8,6 +8,7 @@ mod birth;
 mod confine;
 mod descriptors;
 mod interpreter;
+mod ping;
 mod python;
 mod settings;
 mod supervisor;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Result<(), WorkerError> {
         match command {
             Command::Serve { door, settings } => supervisor::serve(*door, *settings).await,
             Command::Check { settings } => supervisor::check(*settings).await.map(|it| show(&it)),
+            Command::Ping { door } => Ok(show(&ping::ping(&door).await?)),
         }
     });
     // A thread that reads standard input would be waited for.

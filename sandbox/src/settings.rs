@@ -46,12 +46,19 @@ pub enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Ask the worker that serves with these settings whether it does
+    Ping {
+        /// Where it listens.
+        #[command(flatten)]
+        door: Box<Door>,
+    },
 }
 
 /// Where the worker listens, and for whom.
 #[derive(Debug, Clone, Args)]
 pub struct Door {
-    /// Where to listen: unix:PATH or tcp:ADDRESS:PORT
+    /// Where to listen: unix:PATH or tcp:ADDRESS:PORT. A path that ends in / is a folder, where
+    /// the socket is named for this host: containers scaled out share one
     #[arg(long, env = "ASSISTD_SANDBOX_LISTEN", value_name = "ADDRESS")]
     pub listen: Address,
     /// Secret that clients must know; TCP requires one
@@ -291,6 +298,11 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
+            Some(("unix", folder)) if folder.ends_with('/') => {
+                let host = nix::unistd::gethostname().map_err(|error| error.to_string())?;
+                let name = format!("{}.sock", host.to_string_lossy());
+                Ok(Self::Unix(PathBuf::from(folder).join(name)))
+            }
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
             Some(("tcp", address)) => address
                 .parse()
@@ -339,6 +351,9 @@ mod tests {
     #[test]
     fn addresses_name_their_kind() {
         assert_eq!("unix:/run/a".parse(), Ok(Address::Unix("/run/a".into())));
+        let host = nix::unistd::gethostname().expect("every machine has a name");
+        let socket = format!("/run/{}.sock", host.to_string_lossy());
+        assert_eq!("unix:/run/".parse(), Ok(Address::Unix(socket.into())));
         assert_eq!(
             "tcp:127.0.0.1:7".parse(),
             Ok(Address::Tcp(([127, 0, 0, 1], 7).into()))

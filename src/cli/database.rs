@@ -77,6 +77,10 @@ impl Database {
         let url = config.database_url.as_ref().map_or("", |url| url.expose());
         // The error would repeat parts of the URL, maybe the password.
         let options = PgConnectOptions::from_str(url).map_err(|_| CliError::DatabaseUrl)?;
+        let options = match &config.database_password {
+            Some(password) => options.password(password.expose()),
+            None => options,
+        };
         let database = options.get_database().unwrap_or(options.get_username());
         let place = format!("{}:{}/{database}", options.get_host(), options.get_port());
         let pool = connect(options, connections, &place).await?;

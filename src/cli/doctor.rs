@@ -13,7 +13,6 @@ use super::CliError;
 use super::answer;
 use super::database::Database;
 use super::database::OLDEST;
-use crate::blobs::Blobs;
 use crate::config;
 use crate::config::Config;
 use crate::sandbox_pool::SandboxError;
@@ -200,7 +199,7 @@ async fn keys(config: &Config, pool: &PgPool) -> Finding {
 
 async fn blobs(config: &Config) -> Finding {
     let place = config.blobs();
-    let probe = async { Blobs::open(&place)?.probe().await };
+    let probe = async { server::blobs(config)?.probe().await };
     match probe.await {
         Ok(()) => Finding::Ok(format!("files: {place} can be written and read")),
         Err(error) => Finding::Fail(format!(

@@ -7,9 +7,9 @@ use super::CliError;
 use super::database::Database;
 use super::progress::Bar;
 use super::remark;
-use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::config::ExportFormat;
+use crate::server;
 use crate::transfer::Export;
 use crate::transfer::Exported;
 use crate::transfer::Target;
@@ -29,7 +29,7 @@ pub(super) async fn run(
         ExportFormat::Objects if is_file => Target::File(target),
         ExportFormat::Objects => Target::Folder(target),
     };
-    let blobs = Blobs::open(&config.blobs())?;
+    let blobs = server::blobs(config)?;
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;

@@ -9,8 +9,8 @@ use super::answer;
 use super::database::Database;
 use super::progress::Bar;
 use super::remark;
-use crate::blobs::Blobs;
 use crate::config::Config;
+use crate::server;
 use crate::transfer::Import;
 use crate::transfer::Report;
 use crate::transfer::Source;
@@ -26,7 +26,7 @@ pub(super) async fn run(
     source: Option<&Path>,
 ) -> Result<ExitCode, CliError> {
     let source = source.map(Source::open).transpose()?;
-    let blobs = Blobs::open(&config.blobs())?;
+    let blobs = server::blobs(config)?;
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::DEFAULT_UPSTREAM;
 use super::SCRIPTED_UPSTREAM;
 use super::Secret;
+use super::named_files;
 use super::values;
 
 /// A server that answers Chat Completions requests: an `[[upstream]]` table, or the default one.
@@ -53,10 +54,12 @@ pub struct Route {
     pub context_window: Option<u32>,
 }
 
+/// The id of an argument and its values, as text.
+pub(super) type Setting = (String, Vec<String>);
+
 /// What a configuration file says.
 pub(super) struct File {
-    /// Argument ids and their values, as text.
-    pub(super) settings: Vec<(String, Vec<String>)>,
+    pub(super) settings: Vec<Setting>,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) routes: Vec<Route>,
 }
@@ -200,7 +203,8 @@ fn upstream(
         }
         (Some(key), None) => Some(key.as_str().into()),
         (None, Some(name)) => {
-            Some(Secret::from(variable(name).ok_or_else(|| {
+            let key = named_files::value(name, &variable)?;
+            Some(Secret::from(key.ok_or_else(|| {
                 invalid(format!("the environment variable {name} is not set"))
             })?))
         }
@@ -242,7 +246,7 @@ fn plain(value: &toml::Value) -> Option<String> {
 
 /// Parses the values as if they stood on the command line, so that a mistake is reported as the
 /// file's.
-fn check(
+pub(super) fn check(
     command: &clap::Command,
     arg: &clap::Arg,
     id: &str,

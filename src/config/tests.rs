@@ -39,6 +39,9 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         "DATABASE_URL",
         "OPENAI_API_KEY",
         "ASSISTD_SANDBOX_TOKEN",
+        "ASSISTD_DATABASE_PASSWORD",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
     ];
     let set = |name: &str| secrets.contains(&name).then(|| "very-secret".to_owned());
     let unset = |_: &str| None;
@@ -274,5 +277,94 @@ fn every_configuration_that_the_documents_show_can_be_used() {
         if let Err(error) = read {
             panic!("{error}\nin\n{block}");
         }
+    }
+}
+
+/// The settings with these environment variables, as far as they name files.
+fn load_with(variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, String> {
+    let arguments = [&["assistd"], flags].concat();
+    let variable = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    match Cli::try_load(arguments, variable) {
+        Ok(cli) => Ok(cli.config),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn a_variable_may_be_in_a_file_of_its_own() {
+    let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+    let key = file("sk-of-a-file\n");
+    let keys = file("acme:key-of-acme\r\nother:key-of-other,third:key-of-third\n");
+    let empty = file("\n");
+    let (key, keys, empty) = (path(&key), path(&keys), path(&empty));
+    let variables = [
+        ("OPENAI_API_KEY_FILE", key.as_str()),
+        ("ASSISTD_API_KEYS_FILE", &keys),
+        ("ASSISTD_SANDBOX_TOKEN_FILE", &empty),
+        ("ASSISTD_DATABASE_PASSWORD_FILE", ""),
+    ];
+    let config = load_with(&variables, &[]).expect("valid");
+    let shown = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    assert_eq!(
+        shown(&config.openai_api_key).as_deref(),
+        Some("sk-of-a-file")
+    );
+    let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
+    assert_eq!(projects, ["acme", "other", "third"]);
+    assert_eq!(config.sandbox_token, None);
+    assert_eq!(config.database_password, None);
+
+    let config = load_with(&variables, &["--openai-api-key=sk-of-a-flag"]).expect("valid");
+    assert_eq!(
+        shown(&config.openai_api_key).as_deref(),
+        Some("sk-of-a-flag")
+    );
+}
+
+#[test]
+fn a_variables_file_wins_over_the_configuration_file_and_may_hold_an_upstreams_key() {
+    let lease = file("7s");
+    let key = file("sk-of-azure\n");
+    let settings = file(
+        "lease = \"9s\"\nrun_expiry = \"9m\"\n[[upstream]]\nname = \"a\"\n\
+         base_url = \"http://a\"\napi_key_env = \"A_KEY\"\n",
+    );
+    let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+    let (lease, key, settings) = (path(&lease), path(&key), path(&settings));
+    let variables = [("ASSISTD_LEASE_FILE", lease.as_str()), ("A_KEY_FILE", &key)];
+    let config = load_with(&variables, &["--config", &settings]).expect("valid");
+    assert_eq!(config.lease, Duration::from_secs(7));
+    assert_eq!(config.run_expiry, Duration::from_secs(540));
+    let key = config.upstreams[0].api_key.as_ref().map(Secret::expose);
+    assert_eq!(key, Some("sk-of-azure"));
+}
+
+#[test]
+fn mistakes_with_a_variables_file_are_told_without_what_it_says() {
+    let hidden = file("hidden");
+    let hidden = hidden.path().display().to_string();
+    for (variables, expected) in [
+        (
+            vec![("OPENAI_API_KEY_FILE", "/no/such/file")],
+            "`OPENAI_API_KEY_FILE`: /no/such/file: ",
+        ),
+        (
+            vec![
+                ("OPENAI_API_KEY_FILE", hidden.as_str()),
+                ("OPENAI_API_KEY", "hidden"),
+            ],
+            "`OPENAI_API_KEY_FILE`: OPENAI_API_KEY is set, too",
+        ),
+        (
+            vec![("ASSISTD_API_KEYS_FILE", hidden.as_str())],
+            "`ASSISTD_API_KEYS_FILE`: expected PROJECT:KEY",
+        ),
+    ] {
+        let message = load_with(&variables, &[]).expect_err("it is a mistake");
+        assert!(message.contains(expected), "{message}");
+        assert!(!message.contains("hidden"), "{message}");
     }
 }

@@ -1,6 +1,7 @@
 //! One connection to a worker.
 
 use std::fmt;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,6 +18,8 @@ use crate::sandbox_pool::SandboxError;
 pub enum Address {
     /// A Unix socket.
     Unix(PathBuf),
+    /// All Unix sockets in a folder, of workers that come and go.
+    Folder(PathBuf),
     /// `host:port`.
     Tcp(String),
 }
@@ -24,10 +27,13 @@ pub enum Address {
 impl FromStr for Address {
     type Err = &'static str;
 
-    /// Reads `unix:/path` or `tcp:host:port`.
+    /// Reads `unix:/path`, `unix:/folder/` or `tcp:host:port`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(("unix", path)) if path.starts_with('/') => Ok(match path.ends_with('/') {
+                true => Self::Folder(path.into()),
+                false => Self::Unix(path.into()),
+            }),
             Some(("tcp", place)) if place.contains(':') => Ok(Self::Tcp(place.to_owned())),
             _ => Err("expected unix:/PATH or tcp:HOST:PORT"),
         }
@@ -37,9 +43,35 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) | Self::Folder(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(place) => write!(f, "tcp:{place}"),
         }
+    }
+}
+
+impl Address {
+    /// The workers that are there: whose sockets are in a folder, or else this one.
+    pub(super) async fn workers(&self) -> Result<Vec<Self>, SandboxError> {
+        let Self::Folder(folder) = self else {
+            return Ok(vec![self.clone()]);
+        };
+        let failed = |error: std::io::Error| {
+            SandboxError::Unreachable(format!("{}: {error}", folder.display()))
+        };
+        let mut entries = tokio::fs::read_dir(folder).await.map_err(failed)?;
+        let mut workers = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+            if entry.file_type().await.map_err(failed)?.is_socket() {
+                workers.push(Self::Unix(entry.path()));
+            }
+        }
+        if workers.is_empty() {
+            let place = folder.display();
+            return Err(SandboxError::Unreachable(format!(
+                "no worker listens in {place}"
+            )));
+        }
+        Ok(workers)
     }
 }
 
@@ -84,7 +116,10 @@ impl Connection {
             SandboxError::Unreachable(format!("cannot connect to {peer}: {error}"))
         };
         let stream: Box<dyn Stream> = match address {
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
+            // A folder stands for workers; connecting to one itself is refused by the system.
+            Address::Unix(path) | Address::Folder(path) => {
+                Box::new(UnixStream::connect(path).await.map_err(failed)?)
+            }
             Address::Tcp(place) => {
                 let stream = TcpStream::connect(place).await.map_err(failed)?;
                 // Requests are small and waited for.
@@ -183,6 +218,7 @@ mod tests {
     fn addresses_are_read_as_they_are_written() {
         for text in [
             "unix:/run/sandbox.sock",
+            "unix:/run/sandboxes/",
             "tcp:sandbox:7000",
             "tcp:[::1]:7000",
         ] {
@@ -198,5 +234,28 @@ mod tests {
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_stands_for_the_sockets_in_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path();
+        let address: Address = format!("unix:{}/", path.display())
+            .parse()
+            .expect("it is one");
+        let nobody = address.workers().await.expect_err("it is empty");
+        assert!(matches!(nobody, SandboxError::Unreachable(_)), "{nobody}");
+
+        std::fs::write(path.join("notes"), "no socket").expect("written");
+        let sockets = ["a.sock", "b.sock"].map(|name| path.join(name));
+        let _listeners = sockets
+            .clone()
+            .map(|socket| std::os::unix::net::UnixListener::bind(socket).expect("a new name"));
+        let mut found = address.workers().await.expect("there are two");
+        found.sort_by_key(Address::to_string);
+        assert_eq!(found, sockets.map(Address::Unix));
+
+        let one: Address = "tcp:sandbox:7000".parse().expect("it is one");
+        assert_eq!(one.workers().await.expect("itself"), [one]);
     }
 }

@@ -144,8 +144,15 @@ impl SandboxPool {
         };
         let mut reports = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let report = greet(address, token).await.map(|(_, report)| report);
-            reports.push((address.to_string(), report));
+            match address.workers().await {
+                Ok(workers) => {
+                    for worker in workers {
+                        let report = greet(&worker, token).await.map(|(_, report)| report);
+                        reports.push((worker.to_string(), report));
+                    }
+                }
+                Err(error) => reports.push((address.to_string(), Err(error))),
+            }
         }
         reports
     }
@@ -153,18 +160,17 @@ impl SandboxPool {
     /// The session of this name, made if there is none. Waits while it is in other hands, and a
     /// minute for a worker or a place to be free.
     pub async fn open(&self, name: &str) -> Result<Session, SandboxError> {
-        let (mut addresses, token) = match &*self.workers {
+        let (addresses, token) = match &*self.workers {
             Workers::None(reason) => return Err(SandboxError::Unavailable(reason.clone())),
             Workers::Embedded { address, state } => {
                 ready(state.clone()).await?;
-                (vec![address], None)
+                (std::slice::from_ref(address), None)
             }
-            Workers::Remote { addresses, token } => (addresses.iter().collect(), token.as_deref()),
+            Workers::Remote { addresses, token } => (addresses.as_slice(), token.as_deref()),
         };
-        addresses.sort_by_cached_key(|address| rank(address, name));
         let until = Instant::now() + WAIT;
         loop {
-            let error = match self.try_open(&addresses, token, name).await {
+            let error = match self.try_open(addresses, token, name).await {
                 Ok(session) => return Ok(session),
                 Err(error @ (SandboxError::Busy | SandboxError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
@@ -178,22 +184,30 @@ impl SandboxPool {
 
     async fn try_open(
         &self,
-        addresses: &[&Address],
+        addresses: &[Address],
         token: Option<&str>,
         name: &str,
     ) -> Result<Session, SandboxError> {
+        let mut workers = Vec::new();
+        let mut unreachable = None;
+        for address in addresses {
+            match address.workers().await {
+                Ok(found) => workers.extend(found),
+                Err(error) => unreachable = Some(error),
+            }
+        }
+        workers.sort_by_cached_key(|worker| rank(worker, name));
         // A session may be on a worker that was not the first choice when it was made.
-        let rounds: &[bool] = match addresses {
+        let rounds: &[bool] = match workers.as_slice() {
             [_] => &[true],
             _ => &[false, true],
         };
         let mut busy = false;
-        let mut unreachable = None;
         for &create in rounds {
-            for address in addresses {
+            for worker in &workers {
                 let opened = async {
-                    let (mut connection, report) = greet(address, token).await?;
-                    self.check(address, &report)?;
+                    let (mut connection, report) = greet(worker, token).await?;
+                    self.check(worker, &report)?;
                     Ok((connection.open(name, create).await?, connection))
                 };
                 match opened.await {

@@ -65,6 +65,9 @@ pub enum WorkerError {
     /// Sessions cannot be confined as they have to be.
     #[error("{0}")]
     Unconfined(String),
+    /// A worker that should be there is not.
+    #[error(transparent)]
+    Absent(#[from] crate::ping::NoAnswer),
     /// The operating system refuses what every program gets.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

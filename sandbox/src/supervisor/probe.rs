@@ -245,8 +245,11 @@ impl Findings {
         self.note("no home folders", inside.home, true);
         self.note("read-only programs", inside.programs, true);
         self.note("no further namespaces", inside.namespaces, true);
+        // The number of a worker that is its container's first process names, in a process namespace,
+        // the session's own first process: there is no name for the worker at all.
+        let nameless = own && std::process::id() == 1;
         // Without a process namespace it takes Landlock's scopes or a user of its own.
-        self.note("no signals to the worker", inside.signals, own);
+        self.note("no signals to the worker", inside.signals || nameless, own);
         if !inside.workspace {
             self.fatal.push("a writable /mnt/data is missing".into());
         }

@@ -133,7 +133,24 @@ fn a_worker_on_tcp_wants_its_token() {
             .ok(),
         "1\n"
     );
+    let at = format!("tcp:{address}");
+    let ping = |token| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_assistd-sandbox"))
+            .args(["ping", "--listen", &at])
+            .env("ASSISTD_SANDBOX_TOKEN", token)
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    let (answered, said) = ping("right");
+    assert!(answered && said.contains("tier    "), "{said}");
+    let (answered, said) = ping("wrong");
+    assert!(!answered && said.contains("refuses"), "{said}");
     assert!(!worker.log().contains("right"), "the log tells the token");
+    drop(worker);
+    let (answered, said) = ping("right");
+    assert!(!answered && said.contains("no worker answers"), "{said}");
 }
 
 #[test]

@@ -1,0 +1,71 @@
+# The images of assistd and of its sandbox worker:
+#
+#   docker build --target assistd --tag assistd .
+#   docker build --target assistd-sandbox --tag assistd-sandbox .
+#
+# Everything that either needs is in it; neither fetches anything when it runs.
+
+FROM rust:1.95-bookworm AS build
+# The sandbox worker is linked with Debian's Python, which its image has too.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-dev \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+ENV PYO3_PYTHON=/usr/bin/python3 \
+    CARGO_PROFILE_RELEASE_STRIP=symbols
+# The caches stay with the builder, so that a second build compiles only what has changed.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --release --package assistd --package assistd-sandbox \
+ && install -D --target-directory=/out target/release/assistd target/release/assistd-sandbox
+
+
+FROM debian:bookworm-slim AS downloads
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates python3-venv python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /downloads
+COPY scripts/embedding_model scripts/embedding_model.txt scripts/
+# The script leaves out what it cannot get; an image must not.
+RUN scripts/embedding_model \
+ && test -e .venv/models/all-minilm-l6-v2/model.safetensors
+COPY sandbox/requirements.txt .
+# Where sessions see it, so that the programs in it know their place.
+RUN python3 -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --no-input --no-deps --require-hashes --only-binary :all: \
+      --requirement requirements.txt \
+ && /opt/venv/bin/pip uninstall --yes --quiet pip setuptools
+
+
+FROM debian:bookworm-slim AS assistd
+COPY --from=downloads /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=downloads /downloads/.venv/models /opt/assistd/.venv/models
+COPY --from=build /out/assistd /opt/assistd/assistd
+# A new volume mounted at these takes over their owner.
+RUN ln -s /opt/assistd/assistd /usr/local/bin/assistd \
+ && install -d -o 10001 -g 10001 /var/lib/assistd
+USER 10001:10001
+WORKDIR /var/lib/assistd
+ENV ASSISTD_LISTEN=0.0.0.0:8000 \
+    ASSISTD_DATA_DIR=/var/lib/assistd
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["assistd", "healthcheck"]
+ENTRYPOINT ["assistd"]
+
+
+FROM debian:bookworm-slim AS assistd-sandbox
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 libpython3.11 \
+ && rm -rf /var/lib/apt/lists/* \
+ && install -d -o 10002 -g 10002 /run/assistd-sandbox \
+ && install -d /mnt/data
+COPY --from=downloads /opt/venv /opt/venv
+COPY --from=build /out/assistd-sandbox /usr/local/bin/
+USER 10002:10002
+WORKDIR /
+ENV ASSISTD_SANDBOX_PYTHON=/opt/venv/bin/python3 \
+    ASSISTD_SANDBOX_LISTEN=unix:/run/assistd-sandbox/worker.sock
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["assistd-sandbox", "ping"]
+ENTRYPOINT ["assistd-sandbox"]
+CMD ["serve"]
