@@ -1,17 +1,28 @@
 //! The commands of the program: what they do, and what they say to the person who runs them.
 
+mod audit_log;
 mod database;
 mod doctor;
 mod keys;
+mod projects;
 mod serve;
+mod table;
+mod usage;
 
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use nix::unistd::Uid;
+use nix::unistd::User;
+use sqlx::PgPool;
+
+use self::database::Database;
 use crate::config::Cli;
 use crate::config::Command;
+use crate::config::Config;
 use crate::config::LogFormat;
+use crate::domain::audit::Actor;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
 use crate::store::StoreError;
@@ -43,12 +54,18 @@ enum CliError {
     Randomness(#[from] rand::rand_core::OsError),
     #[error("there is no key {0}; `assistd keys list` lists them")]
     NoSuchKey(String),
+    #[error("there is no project {0}; `assistd projects list` lists them")]
+    NoSuchProject(String),
+    #[error("there is a project of the name {0:?} already")]
+    NameTaken(String),
+    #[error("{0}")]
+    AdminKey(String),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
     KeyTaken { wanted: String },
     #[error(
         "refusing to serve on {0}, which other machines can reach, while no API key exists: \
          anybody could use this server. Create a key with `assistd keys create --project NAME`, \
-         or set ASSISTD_API_KEYS=project:key"
+         or set ASSISTD_API_KEYS=project:key, or ASSISTD_ADMIN_KEY to make keys by the admin API"
     )]
     Exposed(std::net::SocketAddr),
     #[error("cannot serve on {address}: {source}; choose another address with ASSISTD_LISTEN")]
@@ -85,10 +102,34 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let outcome = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,
         Command::Keys { command } => keys::run(&config, command).await,
+        Command::Projects { command } => projects::run(&config, command).await,
+        Command::Usage(asked) => usage::run(&config, asked).await,
+        Command::AuditLog { last } => audit_log::run(&config, last).await,
         Command::Doctor => doctor::run(&config).await,
     };
     // It waits for the network, in a thread of its own.
     let _ = tokio::task::spawn_blocking(|| telemetry.flush()).await;
+    outcome
+}
+
+/// Who runs this command.
+fn actor() -> Actor {
+    let user = Uid::current();
+    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
+    Actor::Cli(name.unwrap_or_else(|| user.to_string()))
+}
+
+/// Does something with the database, beside a server that runs or without one.
+async fn with_database<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&PgPool) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let database = Database::open_beside_server(config).await?;
+    let outcome = match database.migrate().await {
+        Ok(()) => work(&database.pool).await,
+        Err(error) => Err(error),
+    };
+    database.close().await;
     outcome
 }
 

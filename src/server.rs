@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::rates::Rates;
 use crate::api::state::{ApiState, Limits};
 use crate::blobs::{BlobError, Blobs};
 use crate::config;
@@ -143,6 +146,8 @@ pub async fn serve(
         event_retention: config.event_retention,
     };
     let prometheus = telemetry::prometheus();
+    let admin_key = config.admin_key.as_ref();
+    let admin_key = admin_key.map(|key| AdminKey::new(key.expose()));
     let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
         pool: pool.clone(),
@@ -152,7 +157,9 @@ pub async fn serve(
         indexing: indexing.clone(),
         retrieval,
         upstreams,
-        keys: Keys::new(pool, open_to),
+        keys: Keys::new(pool.clone(), open_to, admin_key.clone()),
+        admin_key,
+        rates: Rates::new(pool),
         limits: Arc::new(limits(&config)),
         code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
         metrics: Arc::new(move || prometheus.render()),
@@ -165,7 +172,7 @@ pub async fn serve(
     // Events are small and must not wait for each other.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     // Handed over as it is, a router would build its table of routes again for every connection.
-    let service = api::router(state).into_make_service();
+    let service = api::router(state).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move { stopping.cancelled().await });
     let server = tokio::spawn(server.into_future());

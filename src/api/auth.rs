@@ -13,12 +13,16 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
+use crate::api::admin::AdminKey;
 use crate::api::error::ApiError;
+use crate::api::rates::Told;
 use crate::api::state::ApiState;
 use crate::domain::ids::ProjectId;
+use crate::domain::project::Account;
 use crate::store;
 
-/// How long an answer about a key is good: a revoked key may work this much longer.
+/// How long an answer about a key is good: a revoked key may work this much longer, and limits that
+/// were changed are noticed this much later.
 const CACHED_FOR: Duration = Duration::from_secs(5);
 
 /// Answers kept at most; somebody who tries keys must not fill the memory.
@@ -26,48 +30,58 @@ const CACHE_SIZE: usize = 10_000;
 
 type Hash = [u8; 32];
 
-/// Which project a key opens, if any, and when that was looked up.
-type Answer = (Option<ProjectId>, Instant);
+/// What a key opens, if anything, and when that was looked up.
+type Answer = (Option<Arc<Account>>, Instant);
 
 /// Looks keys up. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Keys {
     pool: PgPool,
     open_to: Option<ProjectId>,
+    admin: Option<AdminKey>,
     cache: Arc<RwLock<HashMap<Hash, Answer>>>,
 }
 
 impl Keys {
     /// Keys of this database. With `open_to`, any key opens this project for as long as no key
-    /// exists; for servers that only this machine can reach.
-    pub fn new(pool: PgPool, open_to: Option<ProjectId>) -> Self {
+    /// exists; for servers that only this machine can reach. The key of the admin API never does.
+    pub fn new(pool: PgPool, open_to: Option<ProjectId>, admin: Option<AdminKey>) -> Self {
         Self {
             pool,
             open_to,
+            admin,
             cache: Arc::default(),
         }
     }
 
-    async fn project(&self, key: &str) -> Result<Option<ProjectId>, ApiError> {
+    async fn account(&self, key: &str) -> Result<Option<Arc<Account>>, ApiError> {
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
-        if let Some((project, at)) = self.cache.read().get(&hash)
+        if self.admin.as_ref().is_some_and(|admin| admin.is(&hash)) {
+            return Ok(None);
+        }
+        if let Some((account, at)) = self.cache.read().get(&hash)
             && at.elapsed() < CACHED_FOR
         {
-            return Ok(project.clone());
+            return Ok(account.clone());
         }
-        let mut project = store::api_keys::find_by_hash(&self.pool, &hash).await?;
-        if project.is_none()
-            && self.open_to.is_some()
+        let mut account = store::api_keys::find_by_hash(&self.pool, &hash).await?;
+        if account.is_none()
+            && let Some(project) = &self.open_to
             && !store::api_keys::any_exist(&self.pool).await?
         {
-            project.clone_from(&self.open_to);
+            let limits = store::projects::limits(&self.pool, project).await?;
+            account = limits.map(|limits| Account {
+                project: project.clone(),
+                limits,
+            });
         }
+        let account = account.map(Arc::new);
         let mut cache = self.cache.write();
         if cache.len() >= CACHE_SIZE {
             cache.clear();
         }
-        cache.insert(hash, (project.clone(), Instant::now()));
-        Ok(project)
+        cache.insert(hash, (account.clone(), Instant::now()));
+        Ok(account)
     }
 }
 
@@ -76,6 +90,24 @@ impl Keys {
 pub struct Caller(pub ProjectId);
 
 impl FromRequestParts<ApiState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let Spender { account, .. } = Spender::from_request_parts(parts, state).await?;
+        Ok(Self(account.project.clone()))
+    }
+}
+
+/// A [`Caller`] whose limits matter: the request would begin a run, or call a model.
+#[derive(Debug, Clone)]
+pub struct Spender {
+    /// The project, with its limits.
+    pub account: Arc<Account>,
+    /// Where the answer's headers about limits are put together.
+    pub told: Told,
+}
+
+impl FromRequestParts<ApiState> for Spender {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
@@ -88,7 +120,7 @@ impl FromRequestParts<ApiState> for Caller {
                  operator of this server with `assistd keys create`.",
             )
         })?;
-        let project = state.keys.project(&key).await?.ok_or_else(|| {
+        let account = state.keys.account(&key).await?.ok_or_else(|| {
             ApiError::unauthorized(format!(
                 "Incorrect API key provided: {}. Keys are made by the operator of this server \
                  with `assistd keys create`.",
@@ -96,15 +128,27 @@ impl FromRequestParts<ApiState> for Caller {
             ))
             .code("invalid_api_key")
         })?;
+        let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
+        if let Some(per_minute) = account.limits.requests_per_minute {
+            let project = &account.project;
+            state.rates.request(project, per_minute, &told).await?;
+        }
         if state.limits.require_beta_header {
             check_beta(parts)?;
         }
-        Ok(Self(project))
+        Ok(Self { account, told })
+    }
+}
+
+impl Spender {
+    /// Refuses the request if the project has used up its tokens of the last minute.
+    pub async fn may_use_tokens(&self, state: &ApiState) -> Result<(), ApiError> {
+        state.rates.tokens(&self.account, &self.told).await
     }
 }
 
 /// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
-fn key_of(headers: &HeaderMap) -> Option<String> {
+pub fn key_of(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let authorization = text(header::AUTHORIZATION.as_str());
     let key = authorization.and_then(|value| {

@@ -1,4 +1,4 @@
-//! What every request goes through: a request id, headers that clients log, metrics, a trace span,
+//! What every request goes through: a request id, headers that clients read, metrics, a trace span,
 //! and a net for panics.
 
 use std::any::Any;
@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::api::error::ApiError;
+use crate::api::rates::Told;
 use crate::domain::ids;
 
 /// Wraps all routes.
@@ -31,7 +32,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     ApiError::internal(&format!("a handler panicked: {text}")).into_response()
 }
 
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = format!("req_{}", ids::hex32());
     let method = request.method().clone();
@@ -40,6 +41,8 @@ async fn observe(request: Request, next: Next) -> Response {
         .as_ref()
         .map_or("unmatched", MatchedPath::as_str)
         .to_owned();
+    let told = Told::default();
+    request.extensions_mut().insert(told.clone());
     let span = tracing::info_span!(
         "request",
         request.id = %id,
@@ -78,6 +81,7 @@ async fn observe(request: Request, next: Next) -> Response {
         "openai-processing-ms",
         HeaderValue::from(elapsed.as_millis() as u64),
     );
+    told.write(headers);
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", id);
     }

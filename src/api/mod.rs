@@ -1,5 +1,6 @@
-//! The HTTP surface. Every route stands in one table here.
+//! The HTTP surface. Every route stands in one table here, those of the admin API in another.
 
+pub mod admin;
 mod assistants;
 mod attached;
 pub mod auth;
@@ -12,6 +13,7 @@ mod models;
 mod multipart;
 mod operations;
 mod passthrough;
+pub mod rates;
 mod references;
 mod run_steps;
 mod runs;
@@ -34,7 +36,7 @@ use axum::routing::{get, post};
 use crate::api::state::ApiState;
 
 /// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
-/// also send an `api-version` that changes nothing here.
+/// also send an `api-version` that changes nothing here. The admin API has a table of its own.
 pub fn router(state: ApiState) -> Router {
     let azure = routes()
         .route(
@@ -45,7 +47,11 @@ pub fn router(state: ApiState) -> Router {
             "/deployments/{model}/embeddings",
             post(passthrough::deployed_embeddings),
         );
-    let router = Router::new()
+    let admin = match &state.admin_key {
+        Some(_) => Router::new().nest("/admin", admin::routes()),
+        None => Router::new(),
+    };
+    let router = admin
         .nest("/v1", routes())
         .nest("/openai/v1", routes())
         .nest("/openai", azure)

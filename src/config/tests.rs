@@ -39,8 +39,13 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         "DATABASE_URL",
         "OPENAI_API_KEY",
         "ASSISTD_SANDBOX_TOKEN",
+        "ASSISTD_ADMIN_KEY",
     ];
-    let set = |name: &str| secrets.contains(&name).then(|| "very-secret".to_owned());
+    let set = |name: &str| {
+        secrets
+            .contains(&name)
+            .then(|| "very-secret-indeed".to_owned())
+    };
     let unset = |_: &str| None;
     let emptied = |_: &str| Some(String::new());
     let helps = [

@@ -3,17 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::files;
 use crate::runner::Engine;
 use crate::store;
+use crate::store::StoreError;
 
 /// How often the queue is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// How often what is too old goes.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Entries of usage that are summed up in one transaction.
+const BATCH: i64 = 10_000;
+
+async fn sum_up_usage(pool: &PgPool) -> Result<(), StoreError> {
+    while store::usage::sum_up(pool, BATCH).await? == BATCH {}
+    Ok(())
+}
 
 /// Keeps house until told to stop.
 pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
@@ -35,6 +45,9 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         forgotten = Instant::now();
         if let Err(error) = store::run_events::forget(pool, engine.deps.event_retention).await {
             tracing::warn!(error.cause = %error, "old events were not deleted: {error}");
+        }
+        if let Err(error) = sum_up_usage(pool).await {
+            tracing::warn!(error.cause = %error, "usage was not summed up: {error}");
         }
         // May have much to delete; stopping in the middle of it is harmless.
         let swept = tokio::select! {

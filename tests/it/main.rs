@@ -4,6 +4,7 @@
 //! program. Tests wait for events, never for time to pass; what takes longer than [`PATIENCE`]
 //! has failed.
 
+mod admin;
 mod app;
 mod architecture;
 mod client;
@@ -25,6 +26,7 @@ mod indexing_crash;
 mod indexing_races;
 mod isolation;
 mod lease;
+mod limits;
 mod migrations;
 mod pair;
 mod program;
@@ -39,6 +41,7 @@ mod streams;
 mod thread_stores;
 mod transitions;
 mod upstream_faults;
+mod usage;
 mod vector_stores;
 
 use std::future::Future;
