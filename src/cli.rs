@@ -1,5 +1,6 @@
 //! The commands of the program: what they do, and what they say to the person who runs them.
 
+mod audit_log;
 mod database;
 mod doctor;
 mod export;
@@ -10,17 +11,26 @@ mod postgres;
 mod progress;
 mod projects;
 mod serve;
+mod table;
+mod usage;
 mod webhooks;
 
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use nix::unistd::Uid;
+use nix::unistd::User;
+use sqlx::PgPool;
+
+use self::database::Database;
 use crate::blobs::BlobError;
 use crate::config::Cli;
 use crate::config::Command;
+use crate::config::Config;
 use crate::config::LogFormat;
 use crate::connections::tls::TlsError;
+use crate::domain::audit::Actor;
 use crate::domain::webhook::EventType;
 use crate::domain::webhook::UnknownEventType;
 use crate::postgres::PostgresError;
@@ -70,7 +80,7 @@ enum CliError {
     Blobs(#[from] BlobError),
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    #[error("there is no project {0:?}; the first key of a project makes it")]
+    #[error("there is no project {0:?}; `assistd projects list` lists them")]
     NoSuchProject(String),
     #[error("there is no key {0}; `assistd keys list` lists them")]
     NoSuchKey(String),
@@ -82,12 +92,16 @@ enum CliError {
     Webhook(#[source] Refused),
     #[error("the trial event was not delivered: {0}")]
     Undelivered(#[from] SendError),
+    #[error("there is a project of the name {0:?} already")]
+    NameTaken(String),
+    #[error("{0}")]
+    AdminKey(String),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
     KeyTaken { wanted: String },
     #[error(
         "refusing to serve on {0}, which other machines can reach, while no API key exists: \
          anybody could use this server. Create a key with `assistd keys create --project NAME`, \
-         or set ASSISTD_API_KEYS=project:key"
+         or set ASSISTD_API_KEYS=project:key, or ASSISTD_ADMIN_KEY to make keys by the admin API"
     )]
     Exposed(std::net::SocketAddr),
     #[error("cannot serve on {address}: {source}; choose another address with ASSISTD_LISTEN")]
@@ -143,6 +157,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             let files = files.as_deref();
             import::run(&config, &project, dry_run, files, source.as_deref()).await
         }
+        Command::Usage(asked) => usage::run(&config, asked).await,
+        Command::AuditLog { last } => audit_log::run(&config, last).await,
         Command::Doctor => doctor::run(&config).await,
         Command::Healthcheck => Ok(healthcheck::run(&config).await),
     };
@@ -151,23 +167,31 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     outcome
 }
 
+/// Who runs this command.
+fn actor() -> Actor {
+    let user = Uid::current();
+    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
+    Actor::Cli(name.unwrap_or_else(|| user.to_string()))
+}
+
+/// Does something with the database, beside a server that runs or without one.
+async fn with_database<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&PgPool) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let database = Database::open_beside_server(config).await?;
+    let outcome = match database.migrate().await {
+        Ok(()) => work(&database.pool).await,
+        Err(error) => Err(error),
+    };
+    database.close().await;
+    outcome
+}
+
 /// Writes a line of a command's answer to standard output. That nobody reads it, as when it goes
 /// to `head`, is no reason to fail.
 fn answer(text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// Writes rows as the lines of a table, its columns as wide as their widest cell.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
-    for row in rows {
-        let line: String = std::iter::zip(row, 0..)
-            .map(|(cell, column)| {
-                let width = rows.iter().map(|row| row[column].chars().count()).max();
-                format!("{cell:<width$}  ", width = width.unwrap_or_default())
-            })
-            .collect();
-        answer(line.trim_end());
-    }
 }
 
 /// Writes a line that is not part of the answer, to standard error.

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use clap::Args;
 use clap::CommandFactory;
 use clap::FromArgMatches;
@@ -29,6 +30,7 @@ pub use file::UpstreamKind;
 pub use values::Bytes;
 pub use values::Days;
 pub use values::EmbeddingModel;
+pub use values::Limit;
 pub use values::Sandbox;
 pub use values::Secret;
 pub use values::SeedKey;
@@ -93,9 +95,9 @@ pub enum Command {
         #[command(subcommand)]
         command: WebhooksCommand,
     },
-    /// Manage projects
+    /// Manage projects: what they may use, how long they keep threads
     Projects {
-        /// What to do with a project.
+        /// What to do with the projects.
         #[command(subcommand)]
         command: ProjectsCommand,
     },
@@ -129,27 +131,19 @@ pub enum Command {
         #[arg(value_name = "FOLDER|FILE|-", required_unless_present = "files")]
         source: Option<PathBuf>,
     },
+    /// Tell what projects have used: runs, tokens, tool calls, time in the sandbox
+    Usage(UsageArgs),
+    /// Tell who has changed projects and keys, the newest first
+    AuditLog {
+        /// How many acts to tell at most
+        #[arg(long, value_name = "N", default_value = "100")]
+        #[arg(value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        last: i64,
+    },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
     /// Ask the server that runs with these settings whether it is ready, for container engines
     Healthcheck,
-}
-
-/// `assistd projects …`
-#[derive(Debug, Clone, Subcommand)]
-pub enum ProjectsCommand {
-    /// Show or set after how many idle days threads are deleted
-    Retention {
-        /// Name of the project
-        #[arg(value_parser = values::name)]
-        project: String,
-        /// Delete threads on which nothing has happened for this many days
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
-        days: Option<i32>,
-        /// Keep all threads
-        #[arg(long, conflicts_with = "days")]
-        forever: bool,
-    },
 }
 
 /// How a project is written out.
@@ -183,6 +177,91 @@ pub enum KeysCommand {
     },
 }
 
+/// `assistd projects …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProjectsCommand {
+    /// Create a project and print its id
+    Create {
+        /// What people call it
+        #[arg(value_parser = values::name)]
+        name: String,
+        /// What it may use.
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+    /// List all projects with their limits
+    List,
+    /// Change a project's name or limits
+    Update {
+        /// Id or name of the project
+        project: String,
+        /// New name
+        #[arg(long, value_parser = values::name)]
+        rename: Option<String>,
+        /// What it may use from now on.
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+    /// Show or set after how many idle days threads are deleted
+    Retention {
+        /// Id or name of the project
+        project: String,
+        /// Delete threads on which nothing has happened for this many days
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+        days: Option<i32>,
+        /// Keep all threads
+        #[arg(long, conflicts_with = "days")]
+        forever: bool,
+    },
+}
+
+/// Limits of a project.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LimitArgs {
+    /// Runs that may be queued or at work at a time, or none for no limit
+    #[arg(long, value_name = "N", value_parser = |text: &str| Limit::parse(text, 1_000_000))]
+    pub runs: Option<Limit>,
+    /// Requests of any kind per minute, or none
+    #[arg(long, value_name = "N", value_parser = |text: &str| Limit::parse(text, 1_000_000))]
+    pub requests_per_minute: Option<Limit>,
+    /// Tokens per minute after which no run begins, or none
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = |text: &str| Limit::parse(text, 1_000_000_000_000)
+    )]
+    pub tokens_per_minute: Option<Limit>,
+    /// Bytes of files, such as 500MiB, or none
+    #[arg(long, value_name = "BYTES", value_parser = |text: &str| Limit::parse(text, 1 << 60))]
+    pub storage: Option<Limit>,
+}
+
+/// `assistd usage`
+#[derive(Debug, Clone, Args)]
+pub struct UsageArgs {
+    /// Id or name of the only project to tell of
+    #[arg(long)]
+    pub project: Option<String>,
+    /// First day (UTC), such as 2026-11-01 [default: 29 days before the last]
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<NaiveDate>,
+    /// Last day (UTC) [default: today]
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<NaiveDate>,
+    /// A line for each day, each model, or both
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_enum)]
+    pub by: Vec<UsageBy>,
+}
+
+/// What usage is told by, besides projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UsageBy {
+    /// Days of UTC.
+    Day,
+    /// Names of models, as clients have them.
+    Model,
+}
+
 /// Every setting of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -212,6 +291,28 @@ pub struct Config {
         global = true
     )]
     pub api_keys: Vec<SeedKey>,
+    /// Key of the admin API under /admin, 16 characters or more; absent: there is no admin API
+    #[arg(
+        long,
+        env = "ASSISTD_ADMIN_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        hide_default_value = true,
+        value_parser = values::admin_key,
+        conflicts_with = "admin_key_file",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub admin_key: Option<Secret>,
+    /// File with that key
+    #[arg(
+        long,
+        env = "ASSISTD_ADMIN_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub admin_key_file: Option<PathBuf>,
     /// Refuse Assistants requests without the header `OpenAI-Beta: assistants=v2`
     #[arg(
         long,
@@ -810,6 +911,20 @@ fn command(variable: &impl Fn(&str) -> Option<String>) -> clap::Command {
 }
 
 impl Config {
+    /// The key of the admin API, if there is to be one, wherever it is set.
+    ///
+    /// # Errors
+    /// If its file cannot be read or holds no such key, in words for the operator.
+    pub fn admin_key(&self) -> Result<Option<Secret>, String> {
+        let Some(path) = &self.admin_key_file else {
+            return Ok(self.admin_key.clone());
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        let key = text.and_then(|text| values::admin_key(text.trim()));
+        key.map(Some)
+            .map_err(|error| format!("the admin key in {}: {error}", path.display()))
+    }
+
     /// Where file contents go: as set, or in the data folder.
     pub fn blobs(&self) -> String {
         match &self.blobs {

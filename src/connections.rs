@@ -8,12 +8,14 @@ mod stall;
 pub mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -65,7 +67,7 @@ pub async fn serve(
             let place = place.expect("the semaphore is never closed");
             (place, accept(&listener).await)
         };
-        let (place, stream) = tokio::select! {
+        let (place, (stream, peer)) = tokio::select! {
             accepted = accepted => accepted,
             // Frees what ended connections leave behind.
             Some(_) = open.join_next() => continue,
@@ -75,7 +77,7 @@ pub async fn serve(
         let (door, stop) = (door.clone(), stop.clone());
         metrics::gauge!("assistd_connections").increment(1);
         open.spawn(async move {
-            door.pass(stream, keep_alive, stop).await;
+            door.pass(stream, peer, keep_alive, stop).await;
             metrics::gauge!("assistd_connections").decrement(1);
             drop(place);
         });
@@ -84,11 +86,11 @@ pub async fn serve(
     while open.join_next().await.is_some() {}
 }
 
-/// The next connection. Failures are of the connection, or pass.
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection, and where it comes from. Failures are of the connection, or pass.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted: {error}");
@@ -136,29 +138,42 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    async fn pass(&self, stream: TcpStream, keep_alive: bool, stop: CancellationToken) {
+    async fn pass(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        keep_alive: bool,
+        stop: CancellationToken,
+    ) {
         // Events are small and must not wait for each other.
         let _ = stream.set_nodelay(true);
         let stream = Impatient::new(stream, self.stalled);
         let Some(certificate) = &self.certificate else {
-            return self.converse(stream, keep_alive, stop).await;
+            return self.converse(stream, peer, keep_alive, stop).await;
         };
         let handshake = tokio::time::timeout(self.idle, certificate.acceptor().accept(stream));
         match handshake.await {
-            Ok(Ok(stream)) => self.converse(stream, keep_alive, stop).await,
+            Ok(Ok(stream)) => self.converse(stream, peer, keep_alive, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed: {error}"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn converse<S>(&self, stream: S, keep_alive: bool, stop: CancellationToken)
-    where
+    async fn converse<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        keep_alive: bool,
+        stop: CancellationToken,
+    ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = self
-            .router
-            .clone()
-            .map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(Body::new));
+        let service = self.router.clone().map_request(
+            move |mut request: hyper::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                request.map(Body::new)
+            },
+        );
         let http = if keep_alive {
             &self.http
         } else {

@@ -16,7 +16,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::rates::Rates;
 use crate::api::state::{ApiState, Limits};
 use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
@@ -161,6 +163,8 @@ pub async fn serve(
         disable_after: config.webhooks.disable_after,
     };
     let prometheus = telemetry::prometheus();
+    let admin_key = config.admin_key.as_ref();
+    let admin_key = admin_key.map(|key| AdminKey::new(key.expose()));
     let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
         pool: pool.clone(),
@@ -170,7 +174,9 @@ pub async fn serve(
         indexing: indexing.clone(),
         retrieval,
         upstreams,
-        keys: Keys::new(pool, open_to),
+        keys: Keys::new(pool.clone(), open_to, admin_key.clone()),
+        admin_key,
+        rates: Rates::new(pool),
         limits: Arc::new(limits(&config)),
         code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
         metrics: Arc::new(move || prometheus.render()),

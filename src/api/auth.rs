@@ -14,12 +14,16 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
+use crate::api::admin::AdminKey;
 use crate::api::error::ApiError;
+use crate::api::rates::Told;
 use crate::api::state::ApiState;
 use crate::domain::ids::ProjectId;
+use crate::domain::project::Account;
 use crate::store;
 
-/// How long an answer about a key is good: a revoked key may work this much longer.
+/// How long an answer about a key is good: a revoked key may work this much longer, and limits that
+/// were changed are noticed this much later.
 const CACHED_FOR: Duration = Duration::from_secs(5);
 
 /// Answers kept at most; somebody who tries keys must not fill the memory.
@@ -33,48 +37,57 @@ type Answer = (Option<Opened>, Instant);
 /// What a key opens.
 #[derive(Debug, Clone)]
 struct Opened {
-    project: ProjectId,
+    account: Arc<Account>,
     /// Any key does, because there are none.
     by_any_key: bool,
 }
 
 /// Looks keys up. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Keys {
     pool: PgPool,
     open_to: Option<ProjectId>,
+    admin: Option<AdminKey>,
     cache: Arc<RwLock<HashMap<Hash, Answer>>>,
 }
 
 impl Keys {
     /// Keys of this database. With `open_to`, any key opens this project for as long as no key
-    /// exists; for servers that only this machine can reach.
-    pub fn new(pool: PgPool, open_to: Option<ProjectId>) -> Self {
+    /// exists; for servers that only this machine can reach. The key of the admin API never does.
+    pub fn new(pool: PgPool, open_to: Option<ProjectId>, admin: Option<AdminKey>) -> Self {
         Self {
             pool,
             open_to,
+            admin,
             cache: Arc::default(),
         }
     }
 
     async fn opened(&self, key: &str) -> Result<Option<Opened>, ApiError> {
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
+        if self.admin.as_ref().is_some_and(|admin| admin.is(&hash)) {
+            return Ok(None);
+        }
         if let Some((opened, at)) = self.cache.read().get(&hash)
             && at.elapsed() < CACHED_FOR
         {
             return Ok(opened.clone());
         }
         let found = store::api_keys::find_by_hash(&self.pool, &hash).await?;
-        let mut opened = found.map(|project| Opened {
-            project,
+        let mut opened = found.map(|account| Opened {
+            account: Arc::new(account),
             by_any_key: false,
         });
         if opened.is_none()
             && let Some(project) = &self.open_to
             && !store::api_keys::any_exist(&self.pool).await?
         {
-            opened = Some(Opened {
-                project: project.clone(),
+            let limits = store::projects::limits(&self.pool, project).await?;
+            opened = limits.map(|limits| Opened {
+                account: Arc::new(Account {
+                    project: project.clone(),
+                    limits,
+                }),
                 by_any_key: true,
             });
         }
@@ -92,6 +105,24 @@ impl Keys {
 pub struct Caller(pub ProjectId);
 
 impl FromRequestParts<ApiState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let Spender { account, .. } = Spender::from_request_parts(parts, state).await?;
+        Ok(Self(account.project.clone()))
+    }
+}
+
+/// A [`Caller`] whose limits matter: the request would begin a run, or call a model.
+#[derive(Debug, Clone)]
+pub struct Spender {
+    /// The project, with its limits.
+    pub account: Arc<Account>,
+    /// Where the answer's headers about limits are put together.
+    pub told: Told,
+}
+
+impl FromRequestParts<ApiState> for Spender {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
@@ -119,10 +150,23 @@ impl FromRequestParts<ApiState> for Caller {
                  with `assistd keys create`.",
             ));
         }
+        let account = opened.account;
+        let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
+        if let Some(per_minute) = account.limits.requests_per_minute {
+            let project = &account.project;
+            state.rates.request(project, per_minute, &told).await?;
+        }
         if state.limits.require_beta_header {
             check_beta(parts)?;
         }
-        Ok(Self(opened.project))
+        Ok(Self { account, told })
+    }
+}
+
+impl Spender {
+    /// Refuses the request if the project has used up its tokens of the last minute.
+    pub async fn may_use_tokens(&self, state: &ApiState) -> Result<(), ApiError> {
+        state.rates.tokens(&self.account, &self.told).await
     }
 }
 
@@ -150,7 +194,7 @@ fn is_local(host: &str) -> bool {
 }
 
 /// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
-fn key_of(headers: &HeaderMap) -> Option<String> {
+pub fn key_of(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let authorization = text(header::AUTHORIZATION.as_str());
     let key = authorization.and_then(|value| {

@@ -1,6 +1,8 @@
 //! OpenAI's error envelope: the only place that writes it, and the only one that maps our errors
 //! to HTTP.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +22,7 @@ pub struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, HeaderValue)>,
 }
 
 impl ApiError {
@@ -81,7 +83,7 @@ impl ApiError {
             "invalid_request_error",
             "The request body arrived too slowly. Please try again.",
         )
-        .header("connection", "close")
+        .header("connection", HeaderValue::from_static("close"))
     }
 
     /// 413.
@@ -96,7 +98,21 @@ impl ApiError {
     /// 503: for now, with a hint when to come again.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
-            .header("retry-after", "1")
+            .header("retry-after", HeaderValue::from_static("1"))
+    }
+
+    /// 429: not now, but so much later. `kind` is what there was too much of, `requests` or `tokens`.
+    pub fn rate_limited(
+        kind: &'static str,
+        message: impl Into<String>,
+        retry_after: Duration,
+    ) -> Self {
+        let milliseconds = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message)
+            .code("rate_limit_exceeded")
+            // Whole seconds are for those who know no other, and must not be too early.
+            .header("retry-after", milliseconds.div_ceil(1000).max(1).into())
+            .header("retry-after-ms", milliseconds.max(1).into())
     }
 
     /// An upstream's failure, handed on with a status of ours.
@@ -129,7 +145,7 @@ impl ApiError {
     }
 
     /// Adds a response header.
-    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+    pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
@@ -154,7 +170,6 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         for (name, value) in self.headers {
-            let value = HeaderValue::from_static(value);
             response
                 .headers_mut()
                 .insert(HeaderName::from_static(name), value);
@@ -179,6 +194,16 @@ impl From<StoreError> for ApiError {
                  {MAX_FILES}."
             ))
             .code("max_files_exceeded"),
+            StoreError::TooManyRuns(max) => Self::rate_limited(
+                "requests",
+                format!("Rate limit reached: this project may have {max} runs at a time."),
+                Duration::from_secs(1),
+            ),
+            StoreError::StorageFull(limit) => Self::invalid(format!(
+                "You have exceeded your file storage quota. This project is limited to {limit} \
+                 bytes of files. Please delete old files or attempt with a smaller file size."
+            ))
+            .code("storage_limit_exceeded"),
             StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
                 Self::not_found("A file was deleted while it was being added.")
             }

@@ -16,8 +16,8 @@ use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
 use crate::domain::ids::{
-    AssistantId, BatchId, FileId, MessageId, RunId, StepId, ThreadId, UploadId, VectorStoreId,
-    WrongPrefix,
+    ApiKeyId, AssistantId, BatchId, FileId, MessageId, ProjectId, RunId, StepId, ThreadId,
+    UploadId, VectorStoreId, WrongPrefix,
 };
 use crate::domain::page::{Order, PageRequest};
 
@@ -47,6 +47,8 @@ path_ids!(
     VectorStoreId => "vector_store_id",
     FileId => "file_id",
     BatchId => "batch_id",
+    ProjectId => "project_id",
+    ApiKeyId => "key_id",
 );
 
 /// The ids in the request's path, checked for their prefixes.

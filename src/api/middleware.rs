@@ -1,4 +1,4 @@
-//! What every request goes through: a request id, headers that clients log and those that keep
+//! What every request goes through: a request id, headers that clients read and those that keep
 //! browsers from harm, metrics, a trace span, a pace for its body, and a net for panics.
 
 use std::any::Any;
@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::api::error::ApiError;
 use crate::api::pace;
+use crate::api::rates::Told;
 use crate::domain::ids;
 
 /// Wraps all routes. Bodies may keep the server waiting for `body_patience`.
@@ -80,7 +81,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     ApiError::internal(&format!("a handler panicked: {text}")).into_response()
 }
 
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = format!("req_{}", ids::hex32());
     let method = request.method().clone();
@@ -89,6 +90,8 @@ async fn observe(request: Request, next: Next) -> Response {
         .as_ref()
         .map_or("unmatched", MatchedPath::as_str)
         .to_owned();
+    let told = Told::default();
+    request.extensions_mut().insert(told.clone());
     let span = tracing::info_span!(
         "request",
         request.id = %id,
@@ -128,6 +131,7 @@ async fn observe(request: Request, next: Next) -> Response {
         "openai-processing-ms",
         HeaderValue::from(elapsed.as_millis() as u64),
     );
+    told.write(headers);
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", id);
     }

@@ -1,5 +1,6 @@
-//! The HTTP surface. Every route stands in one table here.
+//! The HTTP surface. Every route stands in one table here, those of the admin API in another.
 
+pub mod admin;
 mod assistants;
 mod attached;
 pub mod auth;
@@ -13,6 +14,7 @@ mod multipart;
 mod operations;
 mod pace;
 mod passthrough;
+pub mod rates;
 mod references;
 mod run_steps;
 mod runs;
@@ -35,7 +37,7 @@ use axum::routing::{get, post};
 use crate::api::state::ApiState;
 
 /// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
-/// also send an `api-version` that changes nothing here.
+/// also send an `api-version` that changes nothing here. The admin API has a table of its own.
 pub fn router(state: ApiState) -> Router {
     let patience = state.limits.handler_patience;
     let api = || middleware::hurry(routes(), patience).merge(slow_routes());
@@ -48,7 +50,11 @@ pub fn router(state: ApiState) -> Router {
             "/deployments/{model}/embeddings",
             post(passthrough::deployed_embeddings),
         );
-    let router = Router::new()
+    let admin = match &state.admin_key {
+        Some(_) => Router::new().nest("/admin", middleware::hurry(admin::routes(), patience)),
+        None => Router::new(),
+    };
+    let router = admin
         .nest("/v1", api())
         .nest("/openai/v1", api())
         .nest("/openai", azure)

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::api::auth::Caller;
+use crate::api::auth::Spender;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, NameInPath};
 use crate::api::state::ApiState;
@@ -17,42 +17,46 @@ use crate::upstream::{Passthrough, UpstreamError};
 /// `POST /chat/completions`
 pub async fn chat(
     State(state): State<ApiState>,
-    Caller(_): Caller,
+    spender: Spender,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(body, "messages")?;
+    spender.may_use_tokens(&state).await?;
     answer(state.upstreams.chat(body).await)
 }
 
 /// `POST /embeddings`
 pub async fn embeddings(
     State(state): State<ApiState>,
-    Caller(_): Caller,
+    spender: Spender,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(body, "input")?;
+    spender.may_use_tokens(&state).await?;
     answer(state.upstreams.embeddings(body).await)
 }
 
 /// `POST /deployments/{model}/chat/completions`, Azure's way to name the model.
 pub async fn deployed_chat(
     State(state): State<ApiState>,
-    Caller(_): Caller,
+    spender: Spender,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(named(body, model), "messages")?;
+    spender.may_use_tokens(&state).await?;
     answer(state.upstreams.chat(body).await)
 }
 
 /// `POST /deployments/{model}/embeddings`, likewise.
 pub async fn deployed_embeddings(
     State(state): State<ApiState>,
-    Caller(_): Caller,
+    spender: Spender,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(named(body, model), "input")?;
+    spender.may_use_tokens(&state).await?;
     answer(state.upstreams.embeddings(body).await)
 }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use sqlx::PgConnection;
 
 use crate::api::attached::Attached;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, Spender};
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
 use crate::api::messages::check_files;
@@ -23,18 +23,19 @@ use crate::api::wire::assistant::parse_tool_resources;
 use crate::api::wire::run::{CreateRun, RunObject, parse_outputs};
 use crate::domain::event::Seq;
 use crate::domain::ids::{ProjectId, RunId, ThreadId};
+use crate::domain::project::{Account, ProjectLimits};
 use crate::domain::run::{Run, RunConfig, RunStatus};
 use crate::domain::tool::Tool;
 use crate::queue::Slot;
 use crate::store;
 use crate::store::StoreError;
-use crate::store::runs::{Claimed, Lease, NewRun, Origin, SubmitError};
+use crate::store::runs::{Claimant, Claimed, Lease, NewRun, Origin, SubmitError};
 use crate::store::wakes::Hint;
 
 /// `POST /threads/{thread_id}/runs`
 pub async fn create(
     State(state): State<ApiState>,
-    Caller(project): Caller,
+    spender: Spender,
     InPath((thread,)): InPath<(ThreadId,)>,
     query: Query,
     Body(mut body): Body,
@@ -42,18 +43,20 @@ pub async fn create(
     let passages = query.includes_passages()?;
     let request = CreateRun::parse(&mut body)?;
     body.finish()?;
-    check_files(&state, &project, &request.additional_messages).await?;
-    let config = config_of(&state, &project, &request).await?;
+    let Account { project, limits } = &*spender.account;
+    check_files(&state, project, &request.additional_messages).await?;
+    let config = config_of(&state, project, &request).await?;
+    spender.may_use_tokens(&state).await?;
 
     let slot = state.queue.reserve();
     let new = new_run(&state, &thread, &request, config);
     let mut tries = 0..threads::TRIES_WHEN_BUSY;
     let (run, lease) = loop {
-        match insert(&state, &project, &new, &request, slot.as_ref()).await {
+        match insert(&state, project, limits, &new, &request, slot.as_ref()).await {
             Ok(Some(stored)) => break stored,
             Ok(None) => return Err(ApiError::no_such("thread", &thread)),
             Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
-                match store::runs::active_on(&state.pool, &project, &thread).await? {
+                match store::runs::active_on(&state.pool, project, &thread).await? {
                     Some(run) => return Err(busy(&thread, &run)),
                     None if tries.next().is_some() => {}
                     None => return Err(threads::restless()),
@@ -79,9 +82,10 @@ pub async fn create(
 /// `POST /threads/runs`
 pub async fn create_with_thread(
     State(state): State<ApiState>,
-    Caller(project): Caller,
+    spender: Spender,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
+    let Account { project, limits } = &*spender.account;
     let mut thread = match body.object("thread")? {
         Some(thread) => NewThread::parse(thread)?,
         None => NewThread::parse(Object::body(Default::default()))?,
@@ -91,16 +95,17 @@ pub async fn create_with_thread(
     }
     let request = CreateRun::parse_without_messages(&mut body)?;
     body.finish()?;
-    thread.check(&state, &project).await?;
+    thread.check(&state, project).await?;
     let indexes = thread.indexes();
-    let config = config_of(&state, &project, &request).await?;
+    let config = config_of(&state, project, &request).await?;
+    spender.may_use_tokens(&state).await?;
 
     let slot = state.queue.reserve();
     let mut transaction = state.pool.begin().await?;
-    let thread = thread.insert(&mut transaction, &state, &project).await?;
+    let thread = thread.insert(&mut transaction, &state, project).await?;
     let new = new_run(&state, &thread.id, &request, config);
     let claimant = slot.as_ref().map(Slot::claimant);
-    let stored = store::runs::insert(&mut *transaction, &project, &new, claimant).await?;
+    let stored = insert_run(&mut transaction, project, limits, &new, claimant).await?;
     let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
     transaction.commit().await?;
     if indexes {
@@ -316,19 +321,22 @@ fn new_run<'a>(
 async fn insert(
     state: &ApiState,
     project: &ProjectId,
+    limits: &ProjectLimits,
     new: &NewRun<'_>,
     request: &CreateRun,
     slot: Option<&Slot>,
 ) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
     let claimant = slot.map(Slot::claimant);
     let messages = &request.additional_messages;
-    if messages.is_empty() {
+    if messages.is_empty() && limits.max_concurrent_runs.is_none() {
         // One statement needs no transaction around it.
         return store::runs::insert(&state.pool, project, new, claimant).await;
     }
     let mut transaction = state.pool.begin().await?;
     let connection: &mut PgConnection = &mut transaction;
-    if !store::threads::exists(&mut *connection, project, new.thread).await? {
+    if !messages.is_empty()
+        && !store::threads::exists(&mut *connection, project, new.thread).await?
+    {
         return Ok(None);
     }
     // The messages first: they are older than what the run will write.
@@ -337,12 +345,26 @@ async fn insert(
     attached
         .add_to_thread(&mut *connection, state, project, new.thread)
         .await?;
-    let stored = store::runs::insert(&mut *connection, project, new, claimant).await?;
+    let stored = insert_run(&mut *connection, project, limits, new, claimant).await?;
     transaction.commit().await?;
     if attached.are_indexed() {
         state.indexing.notify_one();
     }
     Ok(stored)
+}
+
+/// Stores a run if the project may have one more.
+async fn insert_run(
+    connection: &mut PgConnection,
+    project: &ProjectId,
+    limits: &ProjectLimits,
+    new: &NewRun<'_>,
+    claimant: Option<&Claimant>,
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    match limits.max_concurrent_runs {
+        None => store::runs::insert(connection, project, new, claimant).await,
+        Some(max) => store::runs::insert_within(connection, project, new, claimant, max).await,
+    }
 }
 
 /// Hands the run to this process's worker if a slot was free, or lets all workers know.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
+use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::rates::Rates;
 use crate::blobs::Blobs;
 use crate::feed::Feed;
 use crate::queue::Queue;
@@ -32,6 +34,10 @@ pub struct ApiState {
     pub upstreams: Upstreams,
     /// Who may call.
     pub keys: Keys,
+    /// What the admin API opens to, if there is one.
+    pub admin_key: Option<AdminKey>,
+    /// How often callers may call.
+    pub rates: Rates,
     /// Limits and defaults.
     pub limits: Arc<Limits>,
     /// Why runs cannot have code_interpreter, if they cannot.

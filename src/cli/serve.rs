@@ -47,15 +47,17 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
 }
 
 async fn serve(
-    config: Config,
+    mut config: Config,
     database: &Database,
     stop: CancellationToken,
 ) -> Result<(), CliError> {
     let certificate = server::certificate(&config)?;
+    config.admin_key = config.admin_key().map_err(CliError::AdminKey)?;
     database.migrate().await?;
     keys::seed(&database.pool, &config.api_keys).await?;
     let keys_exist = store::api_keys::any_exist(&database.pool).await?;
-    if !keys_exist && !config.listen.ip().is_loopback() {
+    // With an admin key the server opens to nobody until its operator has made the first key.
+    if !keys_exist && config.admin_key.is_none() && !config.listen.ip().is_loopback() {
         return Err(CliError::Exposed(config.listen));
     }
     let models = models(&config)?;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::CliError;
+use super::actor;
 use super::answer;
-use super::database::Database;
 use super::remark;
 use super::table;
+use super::with_database;
 use crate::config::Config;
 use crate::config::WebhooksCommand;
-use crate::domain::Timestamp;
 use crate::domain::ids::EndpointId;
 use crate::domain::webhook::Endpoint;
 use crate::domain::webhook::EventType;
@@ -27,26 +27,20 @@ use crate::webhooks::Sender;
 pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<ExitCode, CliError> {
     let allow_private = config.webhooks.allow_private;
     let sender = Sender::new(allow_private).map_err(ServeError::Webhooks)?;
-    let database = Database::open_beside_server(config).await?;
-    let pool = &database.pool;
-    let outcome = async {
-        database.migrate().await?;
-        match command {
-            WebhooksCommand::Add {
-                project,
-                url,
-                events,
-            } => add(pool, &sender, &project, &url, &events).await,
-            WebhooksCommand::List { project } => list(pool, project.as_deref()).await,
-            WebhooksCommand::Remove { id } => remove(pool, &id).await,
-            WebhooksCommand::Rotate { id, keep } => rotate(pool, &id, keep).await,
-            WebhooksCommand::Test { id } => test(pool, &sender, &id).await,
-            WebhooksCommand::Enable { id } => enable(pool, &id).await,
-        }
-    }
-    .await;
-    database.close().await;
-    outcome.map(|()| ExitCode::SUCCESS)
+    let work = async |pool: &PgPool| match command {
+        WebhooksCommand::Add {
+            project,
+            url,
+            events,
+        } => add(pool, &sender, &project, &url, &events).await,
+        WebhooksCommand::List { project } => list(pool, project.as_deref()).await,
+        WebhooksCommand::Remove { id } => remove(pool, &id).await,
+        WebhooksCommand::Rotate { id, keep } => rotate(pool, &id, keep).await,
+        WebhooksCommand::Test { id } => test(pool, &sender, &id).await,
+        WebhooksCommand::Enable { id } => enable(pool, &id).await,
+    };
+    with_database(config, work).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn add(
@@ -63,9 +57,17 @@ async fn add(
         .collect::<Result<_, _>>()?;
     let events = (!events.is_empty()).then_some(events);
     let secret = SigningSecret::generate()?;
-    let project_id = store::projects::find_or_create(pool, project).await?;
-    let id = webhook_endpoints::insert(pool, &project_id, url.as_str(), events.as_deref(), &secret)
-        .await?;
+    let actor = actor();
+    let project_id = store::projects::ensure(pool, &actor, project).await?;
+    let id = webhook_endpoints::insert(
+        pool,
+        &actor,
+        &project_id,
+        url.as_str(),
+        events.as_deref(),
+        &secret,
+    )
+    .await?;
     // The secret alone goes to standard output, so that a script can catch it.
     remark(format_args!(
         "Endpoint {id} for project {project:?}. Its secret is shown only now:"
@@ -82,7 +84,6 @@ async fn list(pool: &PgPool, project: Option<&str>) -> Result<(), CliError> {
         );
         return Ok(());
     }
-    let heading = ["ID", "PROJECT", "URL", "EVENTS", "STATE"].map(str::to_owned);
     let rows = endpoints.into_iter().map(|endpoint| {
         let state = state(&endpoint);
         let events = endpoint.events.map(|events| events.join(","));
@@ -94,12 +95,12 @@ async fn list(pool: &PgPool, project: Option<&str>) -> Result<(), CliError> {
             state,
         ]
     });
-    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>());
+    table::answer(["ID", "PROJECT", "URL", "EVENTS", "STATE"], rows);
     Ok(())
 }
 
 fn state(endpoint: &Endpoint) -> String {
-    let minute = |time: Timestamp| time.format("%Y-%m-%d %H:%M");
+    let minute = table::time;
     match (&endpoint.disabled, endpoint.failing_since) {
         (Some((at, reason)), _) => format!("off since {}: {reason}", minute(*at)),
         (None, Some(since)) => format!("failing since {}", minute(since)),
@@ -109,7 +110,10 @@ fn state(endpoint: &Endpoint) -> String {
 
 async fn remove(pool: &PgPool, id: &str) -> Result<(), CliError> {
     let endpoint = parse(id)?;
-    found(id, webhook_endpoints::remove(pool, &endpoint).await?)?;
+    found(
+        id,
+        webhook_endpoints::remove(pool, &actor(), &endpoint).await?,
+    )?;
     remark(format_args!("Endpoint {id} is removed."));
     Ok(())
 }
@@ -119,7 +123,7 @@ async fn rotate(pool: &PgPool, id: &str, keep: Duration) -> Result<(), CliError>
     let secret = SigningSecret::generate()?;
     found(
         id,
-        webhook_endpoints::rotate(pool, &endpoint, &secret, keep).await?,
+        webhook_endpoints::rotate(pool, &actor(), &endpoint, &secret, keep).await?,
     )?;
     remark(format_args!(
         "Events for {id} are signed by both secrets for {}. The new one is shown only now:",
@@ -141,7 +145,10 @@ async fn test(pool: &PgPool, sender: &Sender, id: &str) -> Result<(), CliError> 
 
 async fn enable(pool: &PgPool, id: &str) -> Result<(), CliError> {
     let endpoint = parse(id)?;
-    found(id, webhook_endpoints::enable(pool, &endpoint).await?)?;
+    found(
+        id,
+        webhook_endpoints::enable(pool, &actor(), &endpoint).await?,
+    )?;
     remark(format_args!("Endpoint {id} is on."));
     Ok(())
 }

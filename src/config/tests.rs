@@ -42,8 +42,13 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         "ASSISTD_DATABASE_PASSWORD",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
+        "ASSISTD_ADMIN_KEY",
     ];
-    let set = |name: &str| secrets.contains(&name).then(|| "very-secret".to_owned());
+    let set = |name: &str| {
+        secrets
+            .contains(&name)
+            .then(|| "very-secret-indeed".to_owned())
+    };
     let unset = |_: &str| None;
     let emptied = |_: &str| Some(String::new());
     let helps = [

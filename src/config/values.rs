@@ -189,6 +189,33 @@ impl FromStr for Days {
     }
 }
 
+/// A limit that can be lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<i64>);
+
+impl Limit {
+    /// Reads `none`, or a number from 1 to `max`, which may have a unit of bytes.
+    pub(super) fn parse(text: &str, max: i64) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let number = text.parse::<Bytes>().ok();
+        number
+            .and_then(|Bytes(number)| i64::try_from(number).ok())
+            .filter(|number| *number <= max)
+            .map(|number| Self(Some(number)))
+            .ok_or_else(|| format!("expected none, or a whole number from 1 to {max}"))
+    }
+}
+
+/// The key of the admin API.
+pub(super) fn admin_key(text: &str) -> Result<Secret, String> {
+    if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("an admin key is at least 16 visible ASCII characters".to_owned());
+    }
+    Ok(text.into())
+}
+
 /// A duration in humantime's notation that is longer than nothing.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {

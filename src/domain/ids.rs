@@ -112,6 +112,10 @@ typed_id!(
     ApiKeyId, "key_", "key", alphanumeric24
 );
 typed_id!(
+    /// An entry of the audit log.
+    AuditId, "audit_", "audit", alphanumeric24
+);
+typed_id!(
     /// A model with instructions and tools.
     AssistantId, "asst_", "asst", alphanumeric24
 );

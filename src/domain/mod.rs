@@ -2,15 +2,18 @@
 
 pub mod api_key;
 pub mod assistant;
+pub mod audit;
 pub mod event;
 pub mod file;
 pub mod ids;
 pub mod message;
 pub mod page;
+pub mod project;
 pub mod run;
 pub mod run_step;
 pub mod thread;
 pub mod tool;
+pub mod usage;
 pub mod vector_store;
 pub mod webhook;
 

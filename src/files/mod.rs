@@ -148,7 +148,7 @@ impl Draft {
     ) -> Result<File, FileError> {
         let mut tx = self.pool.begin().await?;
         self.claim(&mut tx).await?;
-        let file = store::files::insert(&mut *tx, project, id, new, self.bytes).await?;
+        let file = store::files::insert(&mut tx, project, id, new, self.bytes).await?;
         tx.commit().await?;
         self.claimed = true;
         Ok(file)

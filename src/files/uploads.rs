@@ -34,7 +34,7 @@ where
         return Err(FileError::UploadFull);
     }
     draft.claim(&mut tx).await?;
-    let part = store::uploads::insert_part(&mut *tx, id, &part, draft.bytes).await?;
+    let part = store::uploads::insert_part(&mut tx, project, id, &part, draft.bytes).await?;
     tx.commit().await?;
     draft.claimed = true;
     Ok(part)
@@ -65,11 +65,12 @@ pub async fn complete(
     };
 
     let mut tx = pool.begin().await?;
-    let upload = lock(&mut tx, project, id).await?;
+    lock(&mut tx, project, id).await?;
     draft.claim(&mut tx).await?;
-    let file =
-        store::files::insert(&mut *tx, project, &file_id, &upload.new_file(), draft.bytes).await?;
+    // First, so that the parts do not count beside the file that they become.
     let upload = store::uploads::complete(&mut tx, id, &file_id).await?;
+    let file =
+        store::files::insert(&mut tx, project, &file_id, &upload.new_file(), draft.bytes).await?;
     let parts = store::uploads::delete_parts(&mut *tx, id).await?;
     tx.commit().await?;
     draft.claimed = true;

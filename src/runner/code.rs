@@ -17,9 +17,13 @@ use crate::runner::tools::workspace::{FOLDER, Item, Workspace};
 use crate::runner::write::calls_of;
 use crate::sandbox_pool::{CellEvent, SandboxError, Session};
 use crate::store;
+use crate::store::StoreError;
 
 /// Largest picture that a cell may show; the worker sends none that is larger.
 const IMAGE_MAX: u64 = 32 << 20;
+
+/// What the model is told when there is no room for what its code has made.
+const NO_ROOM: &str = "[There is no storage left, so not everything that the code made was kept.]";
 
 impl From<SandboxError> for Halt {
     fn from(error: SandboxError) -> Self {
@@ -99,13 +103,17 @@ impl Driver {
                     let kind = mime.strip_prefix("image/").unwrap_or("png");
                     let name = format!("{id}.{kind}");
                     let contents = stream::once(async { Ok(bytes) });
-                    self.keep(id.clone(), name, contents, IMAGE_MAX).await?;
-                    let delta = output.show(id);
-                    self.publisher.publish([delta]);
+                    if self.keep(id.clone(), name, contents, IMAGE_MAX).await? {
+                        let delta = output.show(id);
+                        self.publisher.publish([delta]);
+                    } else {
+                        output.call.notes.push(NO_ROOM.to_owned());
+                    }
                 }
                 CellEvent::Ended(executed) => break executed,
             }
         };
+        self.used.sandbox_ms += i64::try_from(executed.wall_ms).unwrap_or(0);
         if let Some(text) = explain(&executed) {
             let delta = output.write(TextSource::Traceback, &text);
             self.publisher.publish([delta]);
@@ -167,8 +175,13 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             };
             let contents = contents.map_err(|error| BlobError::Body(error.to_string()));
-            self.keep(id.clone(), name.to_owned(), contents, size)
-                .await?;
+            if !self
+                .keep(id.clone(), name.to_owned(), contents, size)
+                .await?
+            {
+                call.notes.push(NO_ROOM.to_owned());
+                break;
+            }
             let run = &self.run;
             let pool = &self.engine.deps.pool;
             store::workspace_files::upsert(pool, &run.project, &run.thread, &file.path, &id)
@@ -189,14 +202,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Stores a file that code made.
+    /// Stores a file that code made; `false` if the project may not store so much.
     async fn keep(
         &mut self,
         id: FileId,
         filename: String,
         contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
         limit: u64,
-    ) -> Result<(), Halt> {
+    ) -> Result<bool, Halt> {
         let deps = self.engine.deps.clone();
         let project = self.run.project.clone();
         let store = async {
@@ -208,8 +221,11 @@ impl Driver {
             };
             draft.keep(&project, &id, &new).await
         };
-        self.interruptible(store).await??;
-        Ok(())
+        match self.interruptible(store).await? {
+            Ok(_) => Ok(true),
+            Err(FileError::Store(StoreError::StorageFull(_))) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

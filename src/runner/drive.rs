@@ -14,6 +14,7 @@ use crate::domain::run::{
 };
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
+use crate::domain::usage::Amounts;
 use crate::feed::Publisher;
 use crate::queue::Job;
 use crate::runner::annotate::Annotator;
@@ -46,6 +47,10 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     /// Tokens spent by the steps that are committed.
     pub(super) spent: Usage,
+    /// That much of it as is in the project's usage.
+    pub(super) billed: Usage,
+    /// What was used besides, and is not in the project's usage yet.
+    pub(super) used: Amounts,
     /// Model turns that called tools.
     pub(super) turns: usize,
     /// The message of the turn under way, once it is stored: text comes before calls. A turn that
@@ -143,6 +148,8 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
                     last: at,
                 },
                 spent: Usage::default(),
+                billed: Usage::default(),
+                used: Amounts::default(),
                 turns: 0,
                 said: None,
                 images: Vec::new(),
@@ -265,6 +272,7 @@ impl Driver {
             };
             self.unanswered = Some(step).filter(RunStep::awaits_built_in_tools);
         }
+        self.billed = self.spent;
         Ok(())
     }
 

@@ -21,7 +21,15 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const RETIRE_EVERY: Duration = Duration::from_secs(600);
 
 /// Threads deleted in one transaction.
-const BATCH: i64 = 100;
+const THREADS: i64 = 100;
+
+/// Entries of usage that are summed up in one transaction.
+const ENTRIES: i64 = 10_000;
+
+async fn sum_up_usage(pool: &PgPool) -> Result<(), StoreError> {
+    while store::usage::sum_up(pool, ENTRIES).await? == ENTRIES {}
+    Ok(())
+}
 
 /// Keeps house until told to stop.
 pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
@@ -56,6 +64,9 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         if let Err(error) = store::run_events::forget(pool, engine.deps.event_retention).await {
             tracing::warn!(error.cause = %error, "old events were not deleted: {error}");
         }
+        if let Err(error) = sum_up_usage(pool).await {
+            tracing::warn!(error.cause = %error, "usage was not summed up: {error}");
+        }
         // May have much to delete; stopping in the middle of it is harmless.
         let swept = tokio::select! {
             () = stop.cancelled() => return,
@@ -72,7 +83,7 @@ async fn retire(pool: &PgPool) -> Result<(), StoreError> {
     let mut all = 0;
     loop {
         let mut tx = pool.begin().await?;
-        let deleted = store::threads::delete_idle(&mut tx, BATCH).await?;
+        let deleted = store::threads::delete_idle(&mut tx, THREADS).await?;
         tx.commit().await?;
         all += deleted;
         if deleted == 0 {

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use crate::domain::event::RunEvent;
+use crate::domain::ids;
 use crate::domain::message::Message;
 use crate::domain::run::{RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{Tool, ToolCall, ToolCallBody};
+use crate::domain::usage::{Amounts, UsageEntry};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::turn::{Turn, end_message};
@@ -30,11 +32,16 @@ impl Driver {
         events: Vec<RunEvent>,
     ) -> Result<(), Halt> {
         let engine = self.engine.clone();
+        let ends = state
+            .as_ref()
+            .is_some_and(|state| state.status.is_terminal());
+        let used = self.unbilled(ends);
         let changes = Changes {
             steps,
             messages,
             state: state.as_ref(),
             events: self.publisher.segment(&events)?,
+            used,
         };
         let mut unsure = false;
         loop {
@@ -64,8 +71,29 @@ impl Driver {
         if let Some(state) = state {
             self.run.state = state;
         }
+        self.billed = self.spent;
+        self.used = Amounts::default();
         self.publisher.publish_logged(events);
         Ok(())
+    }
+
+    /// What was used since the last commit, for the next one; with `ends`, the run is over.
+    fn unbilled(&mut self, ends: bool) -> Option<UsageEntry> {
+        let (spent, billed) = (self.spent, self.billed);
+        let amounts = Amounts {
+            runs: ends.into(),
+            // Each turn that has cost something comes with a commit of its own.
+            model_calls: (spent != billed).into(),
+            prompt_tokens: i64::from(spent.prompt) - i64::from(billed.prompt),
+            completion_tokens: i64::from(spent.completion) - i64::from(billed.completion),
+            ..self.used
+        };
+        (amounts != Amounts::default()).then(|| UsageEntry {
+            id: ids::hex32(),
+            at: self.clock.now(),
+            model: self.run.config.model.clone(),
+            amounts,
+        })
     }
 
     /// Whether what could not be written again is written already.
@@ -160,9 +188,11 @@ impl Driver {
             return Err(Halt::internal(&"a turn that wants tools has no calls"));
         };
         for call in calls_of(&mut step) {
-            if let ToolCallBody::Function(function) = &mut call.body
-                && !self.offers(&function.name)
-            {
+            let ToolCallBody::Function(function) = &mut call.body else {
+                continue;
+            };
+            self.used.function_calls += 1;
+            if !self.offers(&function.name) {
                 let name = &function.name;
                 function.output = Some(format!("Error: there is no function named {name}."));
             }
@@ -170,9 +200,13 @@ impl Driver {
         let usage = turn.usage.unwrap_or_default();
         step.usage = Some(usage);
         let go_on = if step.awaits_built_in_tools() {
-            self.commit(vec![&step], Vec::new(), None, Vec::new())
-                .await?;
+            let spent = self.spent;
             self.spent += usage;
+            let done = self.commit(vec![&step], Vec::new(), None, Vec::new());
+            if let Err(halt) = done.await {
+                self.spent = spent;
+                return Err(halt);
+            }
             turn.usage = Some(Usage::default());
             turn.calls = None;
             turn.running = Some(step);
@@ -199,8 +233,14 @@ impl Driver {
                 continue;
             }
             match &call.body {
-                ToolCallBody::CodeInterpreter(_) => self.run_code(step, index, &mut cells).await?,
-                ToolCallBody::FileSearch(_) => self.search(step, index).await?,
+                ToolCallBody::CodeInterpreter(_) => {
+                    self.run_code(step, index, &mut cells).await?;
+                    self.used.code_calls += 1;
+                }
+                ToolCallBody::FileSearch(_) => {
+                    self.search(step, index).await?;
+                    self.used.search_calls += 1;
+                }
                 ToolCallBody::Function(_) => {}
             }
             // What the last one did is stored with the end of the step.

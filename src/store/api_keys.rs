@@ -1,17 +1,29 @@
 //! Table `api_keys`. Keys themselves never get here, only their hashes.
 
+use serde_json::json;
 use sqlx::FromRow;
 use sqlx::PgExecutor;
+use sqlx::PgPool;
+use sqlx::QueryBuilder;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::domain::api_key::ApiKey;
+use crate::domain::audit::Actor;
 use crate::domain::ids::ApiKeyId;
 use crate::domain::ids::ProjectId;
+use crate::domain::page::Page;
+use crate::domain::page::PageRequest;
+use crate::domain::project::Account;
 use crate::store::StoreError;
+use crate::store::audit_log;
+use crate::store::page;
 
 /// Name of the constraint that refuses a key which exists already.
 pub const HASH_UNIQUE: &str = "api_keys_hash_unique";
+
+/// Name of the constraint that refuses a key of a project which does not exist.
+pub const PROJECT_EXISTS: &str = "api_keys_project_id_fkey";
 
 impl FromRow<'_, PgRow> for ApiKey {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -26,40 +38,49 @@ impl FromRow<'_, PgRow> for ApiKey {
     }
 }
 
-/// Stores a key that opens `project`. One that exists is refused by [`HASH_UNIQUE`].
-pub async fn insert(
-    db: impl PgExecutor<'_>,
+/// Stores a key that opens `project`. One that exists is refused by [`HASH_UNIQUE`], a project that
+/// does not by [`PROJECT_EXISTS`].
+pub async fn create(
+    pool: &PgPool,
+    actor: &Actor,
     project: &ProjectId,
     name: &str,
     hash: &[u8],
     hint: &str,
-) -> Result<ApiKeyId, StoreError> {
-    let id = sqlx::query_scalar(
+) -> Result<ApiKey, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let key: ApiKey = sqlx::query_as(
         "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)
-         returning id",
+         returning id, (select projects.name from projects where projects.id = $2) as project,
+                   name, hint, created_at, revoked_at",
     )
     .bind(ApiKeyId::generate())
     .bind(project)
     .bind(name)
     .bind(hash)
     .bind(hint)
-    .fetch_one(db)
+    .fetch_one(&mut *transaction)
     .await?;
-    Ok(id)
+    let details = json!({"project": project, "name": name, "hint": hint});
+    let id = key.id.as_str();
+    audit_log::commit(transaction, actor, "api_key.created", id, &details).await?;
+    Ok(key)
 }
 
-/// The project that the key with this hash opens.
+/// The project that the key with this hash opens, with its limits.
 pub async fn find_by_hash(
     db: impl PgExecutor<'_>,
     hash: &[u8],
-) -> Result<Option<ProjectId>, StoreError> {
-    let project = sqlx::query_scalar(
-        "select project_id from api_keys where hash = $1 and revoked_at is null",
+) -> Result<Option<Account>, StoreError> {
+    let account = sqlx::query_as(
+        "select p.id, max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes
+         from api_keys k join projects p on p.id = k.project_id
+         where hash = $1 and revoked_at is null",
     )
     .bind(hash)
     .fetch_optional(db)
     .await?;
-    Ok(project)
+    Ok(account)
 }
 
 /// Every key of every project, the oldest first, revoked ones included.
@@ -74,15 +95,53 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>, StoreError> {
     Ok(keys)
 }
 
-/// Revokes a key, for good. Returns whether there is one of this id; one that was revoked before
-/// stays as it is.
-pub async fn revoke(db: impl PgExecutor<'_>, id: &ApiKeyId) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("update api_keys set revoked_at = coalesce(revoked_at, now()) where id = $1")
-            .bind(id)
-            .execute(db)
-            .await?;
-    Ok(done.rows_affected() == 1)
+/// A page of the project's keys, revoked ones included.
+pub async fn of_project(
+    pool: &PgPool,
+    project: &ProjectId,
+    request: &PageRequest,
+) -> Result<Page<ApiKey>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "select id, (select projects.name from projects where projects.id = project_id) as project,
+                name, hint, created_at, revoked_at
+         from api_keys where project_id = ",
+    );
+    query.push_bind(project);
+    page::fetch(pool, query, "api_keys", project, request).await
+}
+
+/// Revokes a key, for good; with a project, only one of its own. Returns whether there is such a
+/// key; one that was revoked before stays as it is.
+pub async fn revoke(
+    pool: &PgPool,
+    actor: &Actor,
+    project: Option<&ProjectId>,
+    id: &ApiKeyId,
+) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query(
+        "select project_id, name, hint, revoked_at is not null as is_revoked from api_keys
+         where id = $1 and ($2::text is null or project_id = $2) for update",
+    )
+    .bind(id)
+    .bind(project)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.try_get("is_revoked")? {
+        return Ok(true);
+    }
+    sqlx::query("update api_keys set revoked_at = now() where id = $1")
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+    let text = |column: &str| row.try_get::<String, _>(column);
+    let details = json!({
+        "project": text("project_id")?, "name": text("name")?, "hint": text("hint")?,
+    });
+    let id = id.as_str();
+    audit_log::commit(transaction, actor, "api_key.revoked", id, &details).await?;
+    Ok(true)
 }
 
 /// Whether a key was ever made. Revoked ones count: who revokes the last key does not want the

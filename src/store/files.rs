@@ -6,16 +6,34 @@ use sqlx::{PgConnection, PgExecutor, PgPool, QueryBuilder};
 use crate::domain::file::{File, NewFile};
 use crate::domain::ids::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
-use crate::store::{StoreError, page};
+use crate::store::{StoreError, page, projects};
 
-/// Stores a file whose contents of this many bytes lie in the blob store already.
+/// Stores a file whose contents of this many bytes lie in the blob store already. In a transaction,
+/// which holds the project's place for them if its storage is limited.
 pub async fn insert(
-    db: impl PgExecutor<'_>,
+    conn: &mut PgConnection,
     project: &ProjectId,
     id: &FileId,
     new: &NewFile,
     bytes: i64,
 ) -> Result<File, StoreError> {
+    if let Some(file) = insert_if(&mut *conn, project, id, new, bytes, false).await? {
+        return Ok(file);
+    }
+    projects::claim_storage(&mut *conn, project, bytes).await?;
+    let file = insert_if(conn, project, id, new, bytes, true).await?;
+    file.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+}
+
+/// Stores a file if the project's storage has no limit, or there is room.
+async fn insert_if(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &FileId,
+    new: &NewFile,
+    bytes: i64,
+    has_room: bool,
+) -> Result<Option<File>, StoreError> {
     let NewFile {
         filename,
         purpose,
@@ -23,7 +41,8 @@ pub async fn insert(
     } = new;
     let file = sqlx::query_as(
         "insert into files (id, project_id, expires_at, filename, bytes, purpose)
-         values ($1, $2, now() + $3 * interval '1 second', $4, $5, $6)
+         select $1, id, now() + $3 * interval '1 second', $4, $5, $6
+         from projects where id = $2 and ($7 or storage_bytes is null)
          returning id, created_at, expires_at, filename, bytes, purpose",
     )
     .bind(id)
@@ -32,7 +51,8 @@ pub async fn insert(
     .bind(filename)
     .bind(bytes)
     .bind(purpose)
-    .fetch_one(db)
+    .bind(has_room)
+    .fetch_optional(db)
     .await?;
     Ok(file)
 }

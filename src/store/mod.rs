@@ -7,6 +7,7 @@
 pub mod api_keys;
 pub mod assistants;
 mod attribute_filter;
+pub mod audit_log;
 pub mod chunks;
 pub mod files;
 pub mod imports;
@@ -14,11 +15,13 @@ pub mod loose_blobs;
 pub mod messages;
 mod page;
 pub mod projects;
+pub mod request_budgets;
 pub mod run_events;
 pub mod run_steps;
 pub mod runs;
 pub mod threads;
 pub mod uploads;
+pub mod usage;
 pub mod vector_store_batches;
 pub mod vector_store_files;
 pub mod vector_store_indexes;
@@ -56,6 +59,12 @@ pub enum StoreError {
     /// A vector store would have more files than one may have.
     #[error("vector store {0} would have too many files")]
     VectorStoreFull(VectorStoreId),
+    /// The project has as many runs at work as it may have.
+    #[error("the project may have {0} runs at a time")]
+    TooManyRuns(i32),
+    /// The project may not store so many bytes more.
+    #[error("the project may store {0} bytes")]
+    StorageFull(i64),
     /// Another worker has the run, or the run is gone, or it was asked to stop.
     #[error("the lease on the run is lost")]
     LeaseLost,
@@ -103,6 +112,8 @@ impl StoreError {
             | Self::UnknownCursor { .. }
             | Self::VectorStoreExpired(_)
             | Self::VectorStoreFull(_)
+            | Self::TooManyRuns(_)
+            | Self::StorageFull(_)
             | Self::LeaseLost
             | Self::BadRow(_)
             | Self::Database(_) => false,

@@ -1,12 +1,198 @@
 //! Table `projects`.
 
-use sqlx::PgExecutor;
+use serde_json::json;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
 
+use crate::domain::audit::Actor;
 use crate::domain::ids::ProjectId;
-use crate::store::StoreError;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::project::{Account, LimitChanges, Project, ProjectLimits};
+use crate::store::page::{self, Cursors};
+use crate::store::{StoreError, audit_log};
 
-/// The project of this name, which is made if there is none. Safe to call from many processes at
-/// once.
+/// Name of the constraint that refuses a name which another project has.
+pub const NAME_UNIQUE: &str = "projects_name_unique";
+
+/// Of the two numbers that name an advisory lock, the first: the project stores something.
+const STORING: i32 = 1;
+/// The project begins a run.
+const BEGINNING_A_RUN: i32 = 2;
+
+impl FromRow<'_, PgRow> for ProjectLimits {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            max_concurrent_runs: row.try_get("max_concurrent_runs")?,
+            requests_per_minute: row.try_get("requests_per_minute")?,
+            tokens_per_minute: row.try_get("tokens_per_minute")?,
+            storage_bytes: row.try_get("storage_bytes")?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Account {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            project: row.try_get("id")?,
+            limits: ProjectLimits::from_row(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Project {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            created_at: row.try_get("created_at")?,
+            limits: ProjectLimits::from_row(row)?,
+        })
+    }
+}
+
+/// Makes a project. A name that another one has is refused by [`NAME_UNIQUE`].
+pub async fn create(
+    pool: &PgPool,
+    actor: &Actor,
+    name: &str,
+    limits: &ProjectLimits,
+) -> Result<Project, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let project: Project = sqlx::query_as(
+        "insert into projects (id, name, max_concurrent_runs, requests_per_minute,
+                               tokens_per_minute, storage_bytes)
+         values ($1, $2, $3, $4, $5, $6)
+         returning id, name, created_at, max_concurrent_runs, requests_per_minute,
+                   tokens_per_minute, storage_bytes",
+    )
+    .bind(ProjectId::generate())
+    .bind(name)
+    .bind(limits.max_concurrent_runs)
+    .bind(limits.requests_per_minute)
+    .bind(limits.tokens_per_minute)
+    .bind(limits.storage_bytes)
+    .fetch_one(&mut *transaction)
+    .await?;
+    let details = json!({"name": name, "limits": limits});
+    let id = project.id.as_str();
+    audit_log::commit(transaction, actor, "project.created", id, &details).await?;
+    Ok(project)
+}
+
+/// Changes a project's name, if one is given, and its limits. `None` when there is no such project.
+pub async fn update(
+    pool: &PgPool,
+    actor: &Actor,
+    id: &ProjectId,
+    name: Option<&str>,
+    changes: &LimitChanges,
+) -> Result<Option<Project>, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let before: Option<Project> = sqlx::query_as(
+        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
+                tokens_per_minute, storage_bytes
+         from projects where id = $1 for no key update",
+    )
+    .bind(id)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(before) = before else {
+        return Ok(None);
+    };
+    let after = Project {
+        name: name.unwrap_or(&before.name).to_owned(),
+        limits: changes.onto(before.limits),
+        ..before.clone()
+    };
+    if after == before {
+        return Ok(Some(before));
+    }
+    sqlx::query(
+        "update projects set name = $2, max_concurrent_runs = $3, requests_per_minute = $4,
+                             tokens_per_minute = $5, storage_bytes = $6
+         where id = $1",
+    )
+    .bind(id)
+    .bind(&after.name)
+    .bind(after.limits.max_concurrent_runs)
+    .bind(after.limits.requests_per_minute)
+    .bind(after.limits.tokens_per_minute)
+    .bind(after.limits.storage_bytes)
+    .execute(&mut *transaction)
+    .await?;
+    let state = |project: &Project| json!({"name": project.name, "limits": project.limits});
+    let details = json!({"before": state(&before), "after": state(&after)});
+    let id = id.as_str();
+    audit_log::commit(transaction, actor, "project.updated", id, &details).await?;
+    Ok(Some(after))
+}
+
+/// The project of this id.
+pub async fn find(db: impl PgExecutor<'_>, id: &ProjectId) -> Result<Option<Project>, StoreError> {
+    let project = sqlx::query_as(
+        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
+                tokens_per_minute, storage_bytes
+         from projects where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(project)
+}
+
+/// The project of this id or, if there is none, of this name.
+pub async fn find_by_id_or_name(
+    db: impl PgExecutor<'_>,
+    id_or_name: &str,
+) -> Result<Option<Project>, StoreError> {
+    let project = sqlx::query_as(
+        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
+                tokens_per_minute, storage_bytes
+         from projects where id = $1 or name = $1
+         order by id = $1 desc limit 1",
+    )
+    .bind(id_or_name)
+    .fetch_optional(db)
+    .await?;
+    Ok(project)
+}
+
+/// A page of all projects.
+pub async fn list(pool: &PgPool, request: &PageRequest) -> Result<Page<Project>, StoreError> {
+    let query = QueryBuilder::new(
+        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
+                tokens_per_minute, storage_bytes
+         from projects where true",
+    );
+    let cursors = Cursors {
+        table: "projects",
+        column: "id",
+        within: &[],
+    };
+    page::fetch_by(pool, query, &cursors, request).await
+}
+
+/// The project of this name, which `actor` makes if there is none.
+pub async fn ensure(pool: &PgPool, actor: &Actor, name: &str) -> Result<ProjectId, StoreError> {
+    let found = "select id from projects where name = $1";
+    let find = async || {
+        let found = sqlx::query_scalar(found).bind(name).fetch_optional(pool);
+        Ok::<Option<ProjectId>, StoreError>(found.await?)
+    };
+    if let Some(project) = find().await? {
+        return Ok(project);
+    }
+    match create(pool, actor, name, &ProjectLimits::default()).await {
+        // Somebody else was quicker.
+        Err(StoreError::Constraint(constraint)) if constraint == NAME_UNIQUE => {
+            find().await?.ok_or(StoreError::Constraint(constraint))
+        }
+        created => Ok(created?.id),
+    }
+}
+
+/// The project of this name, which is made if there is none, without an entry in the audit log: for
+/// the one that servers make for themselves. Safe to call from many processes at once.
 pub async fn find_or_create(db: impl PgExecutor<'_>, name: &str) -> Result<ProjectId, StoreError> {
     // The update changes nothing; without it, a row that exists would not be returned.
     let project = sqlx::query_scalar(
@@ -18,15 +204,6 @@ pub async fn find_or_create(db: impl PgExecutor<'_>, name: &str) -> Result<Proje
     .bind(name)
     .fetch_one(db)
     .await?;
-    Ok(project)
-}
-
-/// The project of this name.
-pub async fn find(db: impl PgExecutor<'_>, name: &str) -> Result<Option<ProjectId>, StoreError> {
-    let project = sqlx::query_scalar("select id from projects where name = $1")
-        .bind(name)
-        .fetch_optional(db)
-        .await?;
     Ok(project)
 }
 
@@ -45,14 +222,86 @@ pub async fn thread_retention(
 /// Sets after how many days without messages or runs the project's threads are deleted; `None` is
 /// never.
 pub async fn set_thread_retention(
-    db: impl PgExecutor<'_>,
+    pool: &PgPool,
+    actor: &Actor,
     project: &ProjectId,
     days: Option<i32>,
 ) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
     sqlx::query("update projects set thread_retention_days = $2 where id = $1")
         .bind(project)
         .bind(days)
-        .execute(db)
+        .execute(&mut *transaction)
+        .await?;
+    let details = json!({"thread_retention_days": days});
+    audit_log::commit(
+        transaction,
+        actor,
+        "project.updated",
+        project.as_str(),
+        &details,
+    )
+    .await
+}
+
+/// The project's limits; `None` if there is no such project.
+pub async fn limits(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+) -> Result<Option<ProjectLimits>, StoreError> {
+    let limits = sqlx::query_as(
+        "select max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes
+         from projects where id = $1",
+    )
+    .bind(project)
+    .fetch_optional(db)
+    .await?;
+    Ok(limits)
+}
+
+/// Makes sure that the project may store so many bytes more, and that until the transaction ends
+/// nobody else stores anything for it. For projects that have a limit.
+pub(super) async fn claim_storage(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    bytes: i64,
+) -> Result<(), StoreError> {
+    lock(&mut *conn, STORING, project).await?;
+    // A statement of its own, which sees what others have committed while this one waited.
+    let row = sqlx::query(
+        "select storage_bytes,
+                ((select coalesce(sum(bytes), 0) from files
+                  where project_id = $1 and (expires_at is null or expires_at > now()))
+               + (select coalesce(sum(part.bytes), 0)
+                  from uploads join upload_parts part on part.upload_id = uploads.id
+                  where project_id = $1 and status = 'pending'))::bigint as stored
+         from projects where id = $1",
+    )
+    .bind(project)
+    .fetch_one(conn)
+    .await?;
+    let (limit, stored): (Option<i64>, i64) =
+        (row.try_get("storage_bytes")?, row.try_get("stored")?);
+    match limit {
+        Some(limit) if stored.saturating_add(bytes) > limit => Err(StoreError::StorageFull(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// Lets nobody else begin a run of the project until the transaction ends.
+pub(super) async fn lock_runs(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+) -> Result<(), StoreError> {
+    lock(conn, BEGINNING_A_RUN, project).await
+}
+
+async fn lock(conn: &mut PgConnection, what: i32, project: &ProjectId) -> Result<(), StoreError> {
+    // Two projects may share a number, and then wait for each other.
+    sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
+        .bind(what)
+        .bind(project)
+        .execute(conn)
         .await?;
     Ok(())
 }

@@ -22,9 +22,10 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::run::{Run, RunConfig, RunState, RunStatus};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{ToolCall, ToolCallBody};
+use crate::domain::usage::UsageEntry;
 use crate::domain::{Metadata, Timestamp};
 use crate::store::run_events::Segment;
-use crate::store::{AsWritten, StoreError, json, page};
+use crate::store::{AsWritten, StoreError, json, page, projects};
 
 impl FromRow<'_, PgRow> for Run {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -157,6 +158,35 @@ pub async fn insert(
         });
         (run, lease)
     }))
+}
+
+/// Stores a new run like [`insert`], unless the project has `max` runs at work: that is refused as
+/// [`StoreError::TooManyRuns`]. Exact, since the runs of one project are let in one after the other;
+/// the next one gets its turn when the transaction ends.
+pub async fn insert_within(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    new: &NewRun<'_>,
+    claimant: Option<&Claimant>,
+    max: i32,
+) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+    projects::lock_runs(&mut *conn, project).await?;
+    // A statement of its own, which sees what others have committed while this one waited.
+    let at_work: i64 = sqlx::query_scalar(
+        "select count(*) from (
+             select from runs
+             where project_id = $1 and status in ('queued', 'in_progress', 'cancelling')
+             limit $2) as run",
+    )
+    .bind(project)
+    .bind(max)
+    .fetch_one(&mut *conn)
+    .await?;
+    // That the thread is busy is the better answer, and the insertion gives it.
+    if at_work >= i64::from(max) && active_on(&mut *conn, project, new.thread).await?.is_none() {
+        return Err(StoreError::TooManyRuns(max));
+    }
+    insert(conn, project, new, claimant).await
 }
 
 /// The run of this id on this thread.
@@ -489,6 +519,8 @@ pub struct Changes<'a> {
     pub state: Option<&'a RunState>,
     /// The events that tell of all this, so that the log never lags behind the objects.
     pub events: Option<Segment>,
+    /// What all this took.
+    pub used: Option<UsageEntry>,
 }
 
 #[derive(Serialize)]
@@ -565,6 +597,16 @@ pub async fn commit(
              select held.id, $10, $11, $12 from held where $12::text is not null
              on conflict (run_id, first_seq) do update
                  set last_seq = excluded.last_seq, events = excluded.events
+         ), used as (
+             insert into usage_entries (project_id, at, id, model, runs, model_calls,
+                                        prompt_tokens, completion_tokens, code_calls,
+                                        search_calls, function_calls, sandbox_ms)
+             select held.project_id, used.*
+             from held, jsonb_to_recordset($13) as used (at timestamptz, id uuid, model text,
+                 runs integer, model_calls integer, prompt_tokens bigint,
+                 completion_tokens bigint, code_calls integer, search_calls integer,
+                 function_calls integer, sandbox_ms bigint)
+             on conflict (project_id, at, id) do nothing
          )
          select from held",
     )
@@ -580,6 +622,7 @@ pub async fn commit(
     .bind(changes.events.as_ref().map(|events| events.first))
     .bind(changes.events.as_ref().map(|events| events.last))
     .bind(changes.events.as_ref().map(|events| events.json.as_str()))
+    .bind(Json(changes.used.as_slice()))
     .fetch_optional(db)
     .await?;
     held.map(drop).ok_or(StoreError::LeaseLost)

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::domain::file::{NewFile, NewUpload, Part, Upload};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
-use crate::store::StoreError;
+use crate::store::{StoreError, projects};
 
 /// Stores a new upload, which takes parts for an hour.
 pub async fn insert(
@@ -79,21 +79,43 @@ pub async fn lock(
     find(conn, project, id).await
 }
 
-/// Stores a part whose bytes lie in the blob store already. The upload must be locked.
+/// Stores a part whose bytes lie in the blob store already, and holds the project's place for them if
+/// its storage is limited. The upload must be locked.
 pub async fn insert_part(
-    db: impl PgExecutor<'_>,
+    conn: &mut PgConnection,
+    project: &ProjectId,
     upload: &UploadId,
     id: &PartId,
     bytes: i64,
 ) -> Result<Part, StoreError> {
+    if let Some(part) = insert_part_if(&mut *conn, project, upload, id, bytes, false).await? {
+        return Ok(part);
+    }
+    projects::claim_storage(&mut *conn, project, bytes).await?;
+    let part = insert_part_if(conn, project, upload, id, bytes, true).await?;
+    part.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+}
+
+/// Stores a part if the project's storage has no limit, or there is room.
+async fn insert_part_if(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    upload: &UploadId,
+    id: &PartId,
+    bytes: i64,
+    has_room: bool,
+) -> Result<Option<Part>, StoreError> {
     let part = sqlx::query_as(
-        "insert into upload_parts (id, upload_id, bytes) values ($1, $2, $3)
+        "insert into upload_parts (id, upload_id, bytes)
+         select $1, $2, $3 from projects where id = $4 and ($5 or storage_bytes is null)
          returning id, upload_id, created_at, bytes",
     )
     .bind(id)
     .bind(upload)
     .bind(bytes)
-    .fetch_one(db)
+    .bind(project)
+    .bind(has_room)
+    .fetch_optional(db)
     .await?;
     Ok(part)
 }

@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use sqlx::postgres::PgArguments;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgExecutor, Row};
+use sqlx::query::Query;
+use sqlx::{FromRow, PgExecutor, PgPool, Postgres, Row};
 
+use crate::domain::audit::Actor;
 use crate::domain::ids::{EndpointId, ProjectId};
 use crate::domain::webhook::{Endpoint, EventType, SigningSecret};
-use crate::store::StoreError;
+use crate::store::{StoreError, audit_log};
 
 impl FromRow<'_, PgRow> for Endpoint {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -51,25 +55,47 @@ impl FromRow<'_, PgRow> for Target {
 /// Stores an endpoint that is told of events of these types from now on; without types, of all. That
 /// its URL is one to post to is for the caller to know.
 pub async fn insert(
-    db: impl PgExecutor<'_>,
+    pool: &PgPool,
+    actor: &Actor,
     project: &ProjectId,
     url: &str,
     events: Option<&[EventType]>,
     secret: &SigningSecret,
 ) -> Result<EndpointId, StoreError> {
-    let events = events.map(|events| events.iter().map(|event| event.as_str()).collect());
-    let id = sqlx::query_scalar(
+    let events: Option<Vec<&str>> =
+        events.map(|events| events.iter().map(|event| event.as_str()).collect());
+    let id = EndpointId::generate();
+    let details = json!({"project_id": project, "events": events});
+    let inserted = sqlx::query(
         "insert into webhook_endpoints (id, project_id, url, events, secret)
-         values ($1, $2, $3, $4, $5) returning id",
+         values ($1, $2, $3, $4, $5)",
     )
-    .bind(EndpointId::generate())
+    .bind(&id)
     .bind(project)
     .bind(url)
-    .bind::<Option<Vec<&str>>>(events)
-    .bind(secret.as_bytes())
-    .fetch_one(db)
-    .await?;
+    .bind(&events)
+    .bind(secret.as_bytes());
+    change(pool, actor, "webhook.created", &id, &details, inserted).await?;
     Ok(id)
+}
+
+/// Carries out a change of one endpoint, with its entry in the audit log; whether there is such an
+/// endpoint.
+async fn change(
+    pool: &PgPool,
+    actor: &Actor,
+    action: &'static str,
+    id: &EndpointId,
+    details: &Value,
+    change: Query<'_, Postgres, PgArguments>,
+) -> Result<bool, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let done = change.execute(&mut *transaction).await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    audit_log::commit(transaction, actor, action, id.as_str(), details).await?;
+    Ok(true)
 }
 
 /// Every endpoint, or those of the project of this name; the oldest first.
@@ -90,45 +116,40 @@ pub async fn list(
 }
 
 /// Removes an endpoint; whether there was one. What it was still to be told it is not.
-pub async fn remove(db: impl PgExecutor<'_>, id: &EndpointId) -> Result<bool, StoreError> {
-    let done = sqlx::query("delete from webhook_endpoints where id = $1")
-        .bind(id)
-        .execute(db)
-        .await?;
-    Ok(done.rows_affected() == 1)
+pub async fn remove(pool: &PgPool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
+    let removed = sqlx::query("delete from webhook_endpoints where id = $1").bind(id);
+    change(pool, actor, "webhook.removed", id, &json!({}), removed).await
 }
 
 /// Signs by another secret from now on, and by the one before as well for as long as `keep`; whether
 /// there is such an endpoint. A secret before that one counts no more.
 pub async fn rotate(
-    db: impl PgExecutor<'_>,
+    pool: &PgPool,
+    actor: &Actor,
     id: &EndpointId,
     secret: &SigningSecret,
     keep: Duration,
 ) -> Result<bool, StoreError> {
-    let done = sqlx::query(
+    let rotated = sqlx::query(
         "update webhook_endpoints
          set secret = $2, old_secret = secret, old_secret_until = now() + $3 where id = $1",
     )
     .bind(id)
     .bind(secret.as_bytes())
-    .bind(keep)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .bind(keep);
+    let details = json!({"old_secret_seconds": keep.as_secs()});
+    change(pool, actor, "webhook.rotated", id, &details, rotated).await
 }
 
 /// Switches an endpoint on again; whether there is one. What was not delivered before is, unless it
 /// is too old.
-pub async fn enable(db: impl PgExecutor<'_>, id: &EndpointId) -> Result<bool, StoreError> {
-    let done = sqlx::query(
+pub async fn enable(pool: &PgPool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
+    let enabled = sqlx::query(
         "update webhook_endpoints
          set disabled_at = null, disabled_reason = null, failing_since = null where id = $1",
     )
-    .bind(id)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .bind(id);
+    change(pool, actor, "webhook.enabled", id, &json!({}), enabled).await
 }
 
 /// Where the endpoint is, and by which secrets it knows us, also when it is switched off.

@@ -89,8 +89,9 @@ pub async fn export(
     target: &Target,
     progress: Progress<'_>,
 ) -> Result<Exported, TransferError> {
-    let found = store::projects::find(export.pool, export.project).await?;
+    let found = store::projects::find_by_id_or_name(export.pool, export.project).await?;
     let project = found.ok_or_else(|| TransferError::NoProject(export.project.to_owned()))?;
+    let project = project.id;
     let (mut sink, contents) = open(export, target)?;
     let mut exporter = Exporter {
         pool: export.pool,

@@ -193,11 +193,12 @@ fn foreign_paths(path: &str, own: &Things, foreign: &Things) -> Vec<String> {
     foreign.map(|(path, _)| path).collect()
 }
 
-/// All rows of a project, and the parts of uploads, which have no column for it.
+/// All rows of a project that routes can name (not what is kept about its use), and the parts of uploads, which have no column for it.
 async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.columns
-         where table_schema = 'public' and column_name = 'project_id'",
+         where table_schema = 'public' and column_name = 'project_id'
+             and table_name not in ('request_budgets', 'usage_entries', 'usage_days')",
     )
     .fetch_all(&db.pool)
     .await

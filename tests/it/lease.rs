@@ -110,6 +110,7 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
             messages: vec![&message],
             state: ending,
             events: Some(segment(&run, &lost)),
+            used: None,
         };
         let refused = store::runs::commit(pool, &loser, &lost, &changes).await;
         assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
@@ -137,6 +138,7 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
         messages: vec![&message],
         state: Some(&completed),
         events: Some(segment(&run, held)),
+        used: None,
     };
     let done = store::runs::commit(pool, &winner, held, &changes).await;
     done.expect("whoever holds the lease writes");

@@ -4,6 +4,7 @@
 //! program. Tests wait for events, never for time to pass; what takes longer than [`PATIENCE`]
 //! has failed.
 
+mod admin;
 mod app;
 mod architecture;
 mod backup;
@@ -27,6 +28,7 @@ mod indexing_crash;
 mod indexing_races;
 mod isolation;
 mod lease;
+mod limits;
 mod migrations;
 mod pair;
 mod program;
@@ -45,6 +47,7 @@ mod thread_stores;
 mod transfer;
 mod transitions;
 mod upstream_faults;
+mod usage;
 mod vector_stores;
 mod webhooks;
 mod webhooks_cli;

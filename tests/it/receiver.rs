@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use assistd::domain::audit::Actor;
 use assistd::domain::ids::{EndpointId, ProjectId};
 use assistd::domain::webhook::{EventType, SigningSecret};
 use assistd::store::webhook_endpoints;
@@ -70,7 +71,9 @@ impl Receiver {
             .map(|event| event.parse().expect("the type is known"))
             .collect();
         let events = (!events.is_empty()).then_some(&*events);
-        let id = webhook_endpoints::insert(pool, project, &self.url, events, &secret).await;
+        let id =
+            webhook_endpoints::insert(pool, &Actor::Settings, project, &self.url, events, &secret)
+                .await;
         (id.expect("an endpoint can be made"), secret)
     }
 

@@ -10,6 +10,7 @@ use crate::client::{Client, Events, Reply, id};
 use crate::cluster::Db;
 use crate::fake_worker::PICTURE;
 use crate::sequence::{self, TERMINAL, text};
+use crate::usage;
 use crate::{PATIENCE, eventually};
 
 /// What is on the thread.
@@ -292,6 +293,7 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
     .await
     .expect("the database answers");
     assert_eq!(open, 0, "an ended run has open steps");
+    verify_usage(db).await;
 
     let again = json!({"role": "user", "content": "And now?"});
     client
@@ -300,6 +302,39 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
     let hello = client.assistant("hello").await;
     let next = client.run(thread, &hello).await;
     client.run_in(thread, &next, &["completed"]).await;
+}
+
+/// What runs and steps say was used is the project's usage: no more, no less, whatever died.
+async fn verify_usage(db: &Db) {
+    let total = usage::total(&db.pool).await;
+    let counted: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(
+        "with step as (
+             select coalesce(usage ->> 'prompt', '0')::bigint as prompt,
+                    coalesce(usage ->> 'completion', '0')::bigint as completion,
+                    case when details ->> 'type' = 'tool_calls' then details -> 'calls'
+                         else '[]' end as calls
+             from run_steps
+         ), call as (select jsonb_array_elements(calls) as call from step)
+         select (select count(*) from runs where ended_at is not null),
+                (select coalesce(sum(prompt), 0)::bigint from step),
+                (select coalesce(sum(completion), 0)::bigint from step),
+                (select count(*) from call
+                 where call #>> '{code_interpreter,outputs}' is not null),
+                (select count(*) from call where call #>> '{file_search,results}' is not null),
+                (select count(*) from call where call ? 'function')",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .expect("the database answers");
+    let used = (
+        total.runs,
+        total.prompt_tokens,
+        total.completion_tokens,
+        total.code_calls,
+        total.search_calls,
+        total.function_calls,
+    );
+    assert_eq!(used, counted);
 }
 
 /// Steps and messages belong together one to one, and the steps' tokens add up to the run's.

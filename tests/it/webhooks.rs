@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use assistd::domain::audit::Actor;
 use assistd::domain::ids::{EndpointId, ProjectId};
 use assistd::domain::run::RunStatus;
 use assistd::domain::webhook::{EventType, SigningSecret};
@@ -358,7 +359,7 @@ async fn an_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on() {
     finished_run(&client, &assistant).await;
     let now = count(&db.pool, "select count(*) from webhook_events").await;
     assert_eq!(now, events, "nothing is kept for it");
-    let enabled = webhook_endpoints::enable(&db.pool, &endpoint).await;
+    let enabled = webhook_endpoints::enable(&db.pool, &Actor::Settings, &endpoint).await;
     assert!(enabled.expect("the database answers"));
     let run = finished_run(&client, &assistant).await;
     assert_eq!(
@@ -448,7 +449,7 @@ async fn after_a_rotation_both_secrets_sign_for_a_while() {
     let assistant = client.assistant("hello").await;
     let new = SigningSecret::generate().expect("the system has randomness");
     let day = Duration::from_secs(86_400);
-    let rotated = webhook_endpoints::rotate(&db.pool, &endpoint, &new, day).await;
+    let rotated = webhook_endpoints::rotate(&db.pool, &Actor::Settings, &endpoint, &new, day).await;
     assert!(rotated.expect("the database answers"));
     finished_run(&client, &assistant).await;
     let post = receiver.next().await;
@@ -661,7 +662,7 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
         left
     };
     assert_eq!(left().await, ["new", "waiting"]);
-    let removed = webhook_endpoints::remove(stage.pool(), &endpoint).await;
+    let removed = webhook_endpoints::remove(stage.pool(), &Actor::Settings, &endpoint).await;
     assert!(removed.expect("the database answers"));
     assert_eq!(left().await, ["new"]);
 }

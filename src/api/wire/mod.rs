@@ -2,15 +2,19 @@
 //!
 //! Views over domain objects, so nothing is copied to be shown.
 
+pub mod api_key;
 pub mod assistant;
 pub mod attribute_filter;
+pub mod audit_log;
 pub mod event;
 pub mod file;
 pub mod message;
+pub mod project;
 pub mod run;
 pub mod run_step;
 pub mod thread;
 pub mod upload;
+pub mod usage;
 pub mod vector_store;
 pub mod vector_store_batch;
 pub mod vector_store_file;
