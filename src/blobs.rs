@@ -53,6 +53,9 @@ pub enum BlobError {
     /// The sender stopped or sent nonsense.
     #[error("the incoming data ended early: {0}")]
     Body(String),
+    /// The sender kept us waiting.
+    #[error("the incoming data came too slowly")]
+    Slow,
     /// A location that is neither a folder nor `s3://bucket/prefix`.
     #[error("{0:?} is no place for files: give a folder or s3://bucket/prefix")]
     Location(String),
@@ -205,6 +208,15 @@ impl Blobs {
             GetResultPayload::Stream(stream) => stream.map_err(BlobError::from).boxed(),
         };
         Ok(Contents { size, stream })
+    }
+
+    /// Size of what is under a name in bytes; `None` if nothing is.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, BlobError> {
+        match self.store.head(&Path::from(name)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Everything under a name, for blobs of at most `limit` bytes.

@@ -2,23 +2,36 @@
 
 mod database;
 mod doctor;
+mod export;
 mod healthcheck;
+mod import;
 mod keys;
+mod postgres;
+mod progress;
+mod projects;
 mod serve;
+mod webhooks;
 
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::blobs::BlobError;
 use crate::config::Cli;
 use crate::config::Command;
 use crate::config::LogFormat;
+use crate::connections::tls::TlsError;
+use crate::domain::webhook::EventType;
+use crate::domain::webhook::UnknownEventType;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
+use crate::transfer::TransferError;
 use crate::upstream::SetupError;
+use crate::webhooks::Refused;
+use crate::webhooks::SendError;
 
 /// Why a command failed, in words for the person who ran it.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +53,35 @@ enum CliError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "the database of DATABASE_URL is not ours to run programs on; give them that URL instead"
+    )]
+    NotEmbedded,
+    #[error("which program? For example: assistd postgres psql")]
+    NoProgram,
+    #[error("{}: {source}", program.display())]
+    Program {
+        program: std::path::PathBuf,
+        source: std::io::Error,
+    },
     #[error("no randomness to make a key from: {0}")]
     Randomness(#[from] rand::rand_core::OsError),
+    #[error("the place of file contents cannot be used: {0}")]
+    Blobs(#[from] BlobError),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error("there is no project {0:?}; the first key of a project makes it")]
+    NoSuchProject(String),
     #[error("there is no key {0}; `assistd keys list` lists them")]
     NoSuchKey(String),
+    #[error("there is no endpoint {0}; `assistd webhooks list` lists them")]
+    NoSuchEndpoint(String),
+    #[error("{0}; there are {known}", known = EventType::ALL.map(EventType::as_str).join(", "))]
+    NoSuchEvent(#[from] UnknownEventType),
+    #[error("webhooks cannot be posted there: {0}")]
+    Webhook(#[source] Refused),
+    #[error("the trial event was not delivered: {0}")]
+    Undelivered(#[from] SendError),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
     KeyTaken { wanted: String },
     #[error(
@@ -57,6 +95,8 @@ enum CliError {
         address: std::net::SocketAddr,
         source: std::io::Error,
     },
+    #[error("cannot serve HTTPS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
     #[error(transparent)]
@@ -86,6 +126,23 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let outcome = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,
         Command::Keys { command } => keys::run(&config, command).await,
+        Command::Postgres { command } => postgres::run(&config, &command).await,
+        Command::Webhooks { command } => webhooks::run(&config, command).await,
+        Command::Projects { command } => projects::run(&config, command).await,
+        Command::Export {
+            project,
+            format,
+            target,
+        } => export::run(&config, &project, format, target).await,
+        Command::Import {
+            project,
+            dry_run,
+            files,
+            source,
+        } => {
+            let files = files.as_deref();
+            import::run(&config, &project, dry_run, files, source.as_deref()).await
+        }
         Command::Doctor => doctor::run(&config).await,
         Command::Healthcheck => Ok(healthcheck::run(&config).await),
     };
@@ -98,6 +155,19 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
 /// to `head`, is no reason to fail.
 fn answer(text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Writes rows as the lines of a table, its columns as wide as their widest cell.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
+    for row in rows {
+        let line: String = std::iter::zip(row, 0..)
+            .map(|(cell, column)| {
+                let width = rows.iter().map(|row| row[column].chars().count()).max();
+                format!("{cell:<width$}  ", width = width.unwrap_or_default())
+            })
+            .collect();
+        answer(line.trim_end());
+    }
 }
 
 /// Writes a line that is not part of the answer, to standard error.

@@ -7,6 +7,7 @@
 mod file;
 mod named_files;
 mod values;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -31,7 +32,11 @@ pub use values::EmbeddingModel;
 pub use values::Sandbox;
 pub use values::Secret;
 pub use values::SeedKey;
+pub use webhooks::WebhookSettings;
+pub use webhooks::WebhooksCommand;
 
+/// The project of servers without keys, and of commands that are told of none.
+pub const DEFAULT_PROJECT: &str = "default";
 /// The name that routes use for the upstream of `OPENAI_BASE_URL`.
 pub const DEFAULT_UPSTREAM: &str = "default";
 /// The name that routes use for the built-in scripted model.
@@ -71,10 +76,90 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Run a program of PostgreSQL, such as psql or pg_dump, on the embedded database
+    Postgres {
+        /// The program, and what it is told.
+        #[arg(
+            value_name = "PROGRAM",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<OsString>,
+    },
+    /// Manage the endpoints that are told when runs and files are done
+    Webhooks {
+        /// What to do with the endpoints.
+        #[command(subcommand)]
+        command: WebhooksCommand,
+    },
+    /// Manage projects
+    Projects {
+        /// What to do with a project.
+        #[command(subcommand)]
+        command: ProjectsCommand,
+    },
+    /// Write out all of a project: assistants, threads with all that is in them, files, vector
+    /// stores
+    Export {
+        /// Which project
+        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
+        project: String,
+        /// How
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+        /// A folder that is empty or not there yet; or, without file contents, a new file that
+        /// ends in .jsonl, or - for standard output
+        #[arg(value_name = "FOLDER|FILE|-")]
+        target: PathBuf,
+    },
+    /// Take in what this or another server has exported; what is there already stays as it is
+    Import {
+        /// Which project it is for; made if there is none of that name
+        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
+        project: String,
+        /// Try everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Folder with originals of files, also of those imported before: each has the file's id
+        /// as its name, or the file's name and size
+        #[arg(long, value_name = "FOLDER")]
+        files: Option<PathBuf>,
+        /// An export: a folder, a file with JSON, or - for standard input
+        #[arg(value_name = "FOLDER|FILE|-", required_unless_present = "files")]
+        source: Option<PathBuf>,
+    },
     /// Check that everything the server needs is there, and say what to do if not
     Doctor,
     /// Ask the server that runs with these settings whether it is ready, for container engines
     Healthcheck,
+}
+
+/// `assistd projects …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProjectsCommand {
+    /// Show or set after how many idle days threads are deleted
+    Retention {
+        /// Name of the project
+        #[arg(value_parser = values::name)]
+        project: String,
+        /// Delete threads on which nothing has happened for this many days
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+        days: Option<i32>,
+        /// Keep all threads
+        #[arg(long, conflicts_with = "days")]
+        forever: bool,
+    },
+}
+
+/// How a project is written out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// API objects, one on each line; loses nothing
+    #[default]
+    Objects,
+    /// manifest.json, assistants.json and a file for each thread, as other exporters write them
+    Manifest,
 }
 
 /// `assistd keys …`
@@ -160,6 +245,81 @@ pub struct Config {
         global = true
     )]
     pub max_file_bytes: Bytes,
+    /// Certificate to serve HTTPS with: a PEM file with the chain, looked at every minute and at SIGHUP
+    #[arg(
+        long,
+        env = "ASSISTD_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(
+        long,
+        env = "ASSISTD_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Most connections of clients at a time; more wait
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Serving",
+        global = true
+    )]
+    pub max_connections: u32,
+    /// How long a connection is kept without a request, or with one whose head is not complete
+    #[arg(
+        long,
+        env = "ASSISTD_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "75s",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub idle_timeout: Duration,
+    /// How long a request's body may keep the server waiting; each KiB that comes gives it a second
+    /// more, up to this
+    #[arg(
+        long,
+        env = "ASSISTD_BODY_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer
+    #[arg(
+        long,
+        env = "ASSISTD_READER_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub reader_timeout: Duration,
+    /// How long a request may wait for the beginning of its answer; uploads and what is passed on to
+    /// an upstream may take longer
+    #[arg(
+        long,
+        env = "ASSISTD_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = values::positive_duration,
+        help_heading = "Serving",
+        global = true
+    )]
+    pub request_timeout: Duration,
     /// Milliseconds that polling clients are told to wait between two polls
     #[arg(
         long,
@@ -457,6 +617,10 @@ pub struct Config {
         global = true
     )]
     pub sandbox_program: Option<PathBuf>,
+
+    /// How webhooks are delivered.
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
 
     /// What to log: a level, or directives such as `info,assistd::runner=debug`
     #[arg(

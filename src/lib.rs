@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod connections;
 pub mod domain;
 pub mod telemetry;
 
@@ -20,6 +21,8 @@ pub mod retrieval;
 
 pub mod api;
 pub mod runner;
+pub mod transfer;
+pub mod webhooks;
 
 pub mod cli;
 pub mod postgres;

@@ -12,6 +12,7 @@ mod binaries;
 mod cluster;
 mod owner;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
@@ -242,6 +243,15 @@ pub fn connect_to_running(options: &Options) -> Result<PgConnectOptions, Postgre
     let data_dir = cluster::canonical(&options.data_dir)?;
     let owner = owner::Owner::of_cluster(&cluster::folder(&data_dir), &options.user)?;
     Ok(connect_options(&cluster::socket_dir(&data_dir, &owner)))
+}
+
+/// Where a program of the PostgreSQL that runs the embedded database is.
+///
+/// # Errors
+/// If there is no PostgreSQL; the program itself may be missing all the same.
+pub fn program(options: &Options, name: &OsStr) -> Result<PathBuf, PostgresError> {
+    let binaries = binaries::Binaries::find(options.bin_dir.as_deref())?;
+    Ok(binaries.dir.join(name))
 }
 
 fn connect_options(socket_dir: &std::path::Path) -> PgConnectOptions {

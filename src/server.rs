@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use documents::child::Reader;
 use embedder::Embedder;
 use sqlx::PgPool;
@@ -22,6 +21,8 @@ use crate::api::state::{ApiState, Limits};
 use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
 use crate::config::{Config, Secret};
+use crate::connections;
+use crate::connections::tls::{self, Certificate, TlsError};
 use crate::domain::ids;
 use crate::feed::Feed;
 use crate::queue;
@@ -33,9 +34,7 @@ use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
-
-/// The project of servers without keys.
-const DEFAULT_PROJECT: &str = "default";
+use crate::webhooks::{self, Webhooks};
 
 /// Connections for the log and for hints.
 const BACKGROUND_CONNECTIONS: u32 = 2;
@@ -48,6 +47,10 @@ pub const EXTRACT: &str = "extract-document";
 
 /// How chunks are cut into words: a text search configuration of PostgreSQL.
 const LANGUAGE: &str = "english";
+
+/// Files that a process has open beside the connections of clients: those of the database, of
+/// upstreams, of sandboxes, and file contents.
+const OTHER_FILES: usize = 512;
 
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -70,13 +73,19 @@ pub enum ServeError {
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
+    /// No HTTP client for webhooks.
+    #[error("webhooks cannot be set up: {0}")]
+    Webhooks(#[source] reqwest::Error),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Serves on `listener` until `shutdown` resolves, then drains: no new requests, runs under way may
-/// finish within the grace period, the rest is given back for others to go on with.
+/// Serves on `listener`, encrypted if there is a `certificate`, until `shutdown` resolves, then
+/// drains.
+///
+/// That is: no new requests, runs under way may finish within the grace period, the rest is given
+/// back for others to go on with.
 ///
 /// # Errors
 /// If something the server needs is not there.
@@ -84,12 +93,13 @@ pub async fn serve(
     config: Config,
     pool: PgPool,
     listener: TcpListener,
+    certificate: Option<Certificate>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let blobs = blobs(&config)?;
     let upstreams = Upstreams::new(upstream_options(&config))?;
     let open_to = match listener.local_addr()?.ip().is_loopback() {
-        true => Some(store::projects::find_or_create(&pool, DEFAULT_PROJECT).await?),
+        true => Some(store::projects::find_or_create(&pool, config::DEFAULT_PROJECT).await?),
         false => None,
     };
     let claimant = Claimant {
@@ -142,6 +152,14 @@ pub async fn serve(
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         event_retention: config.event_retention,
     };
+    let webhooks = webhooks::Deps {
+        pool: pool.clone(),
+        sender: webhooks::Sender::new(config.webhooks.allow_private)
+            .map_err(ServeError::Webhooks)?,
+        owner: ids::hex32(),
+        retry_for: config.webhooks.retry_for,
+        disable_after: config.webhooks.disable_after,
+    };
     let prometheus = telemetry::prometheus();
     let pool_of_sandboxes = sandbox.pool.clone();
     let state = ApiState {
@@ -160,25 +178,37 @@ pub async fn serve(
 
     let runner = Runner::start(deps, worker, hints);
     let indexer = Indexer::start(indexer, indexing);
+    let webhooks = Webhooks::start(webhooks);
     let stopping = CancellationToken::new();
-    let draining = stopping.clone();
-    // Events are small and must not wait for each other.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    // Handed over as it is, a router would build its table of routes again for every connection.
-    let service = api::router(state).into_make_service();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stopping.cancelled().await });
-    let server = tokio::spawn(server.into_future());
+    let fresh = certificate.clone().map(|certificate| {
+        let stopping = stopping.clone();
+        tokio::spawn(certificate.keep_fresh(stopping))
+    });
+    let limits = connection_limits(&config);
+    let router = api::router(state);
+    let server = connections::serve(listener, router, certificate, limits, stopping.clone());
+    let closed = CancellationToken::new();
+    let guard = closed.clone().drop_guard();
+    let mut server = tokio::spawn(async move {
+        let _guard = guard;
+        server.await;
+    });
     shutdown.await;
-    draining.cancel();
-    runner.drain(config.shutdown_grace).await;
+    stopping.cancel();
+    runner
+        .drain(config.shutdown_grace, closed.cancelled())
+        .await;
     indexer.drain().await;
+    webhooks.drain().await;
     sandbox.stop().await;
-    match tokio::time::timeout(CLOSE_WITHIN, server).await {
-        Ok(Ok(served)) => Ok(served?),
-        Ok(Err(panic)) => Err(std::io::Error::other(panic).into()),
+    if let Some(fresh) = fresh {
+        fresh.await.map_err(std::io::Error::other)??;
+    }
+    match tokio::time::timeout(CLOSE_WITHIN, &mut server).await {
+        Ok(served) => Ok(served.map_err(std::io::Error::other)?),
         Err(_) => {
             tracing::info!("some connections did not end in time; closing them");
+            server.abort();
             Ok(())
         }
     }
@@ -192,6 +222,38 @@ pub fn blobs(config: &Config) -> Result<Blobs, BlobError> {
         secret: text(&config.aws_secret_access_key),
     };
     Blobs::open(&config.blobs(), key)
+}
+
+/// The certificate of the settings, if they name one.
+///
+/// # Errors
+/// If it cannot be used.
+pub fn certificate(config: &Config) -> Result<Option<Certificate>, TlsError> {
+    match (&config.tls_cert, &config.tls_key) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => {
+            let (chain, key) = (chain.clone(), key.clone());
+            Certificate::open(tls::Files { chain, key }).map(Some)
+        }
+        (Some(_), None) | (None, Some(_)) => Err(TlsError::Half),
+    }
+}
+
+fn connection_limits(config: &Config) -> connections::Limits {
+    let wanted = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
+    let files = usize::try_from(connections::allow_open_files()).unwrap_or(usize::MAX);
+    let connections = wanted.min(files.saturating_sub(OTHER_FILES).max(1));
+    if connections < wanted {
+        tracing::warn!(
+            "at most {connections} connections at a time, as this process may have only {files} \
+             files open; allow it more (ulimit -n, LimitNOFILE)"
+        );
+    }
+    connections::Limits {
+        connections,
+        idle: config.idle_timeout,
+        stalled: config.reader_timeout,
+    }
 }
 
 /// Where code runs, with the worker that is ours.
@@ -344,6 +406,8 @@ fn limits(config: &Config) -> Limits {
     Limits {
         body_bytes: usize::try_from(config.max_body_bytes.0).unwrap_or(usize::MAX),
         file_bytes: config.max_file_bytes.0,
+        body_patience: config.body_timeout,
+        handler_patience: config.request_timeout,
         run_expiry: config.run_expiry,
         thread_store_days: config.thread_store_expiry.days(),
         poll_after: Duration::from_millis(config.poll_after_ms.into()),

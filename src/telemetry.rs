@@ -71,6 +71,11 @@ pub const METRICS: &[Metric] = &[
         help: "Time from a request to the end of its answer's head (route, method)",
     },
     Metric {
+        name: "assistd_connections",
+        kind: Kind::Gauge,
+        help: "Connections of clients that are open",
+    },
+    Metric {
         name: "assistd_runs_total",
         kind: Kind::Counter,
         help: "Runs that came into a status (status)",
@@ -104,6 +109,16 @@ pub const METRICS: &[Metric] = &[
         name: "assistd_files_to_index",
         kind: Kind::Gauge,
         help: "Files of vector stores that are not indexed yet, of all servers; some seconds old",
+    },
+    Metric {
+        name: "assistd_webhook_deliveries_total",
+        kind: Kind::Counter,
+        help: "Attempts to deliver a webhook (result)",
+    },
+    Metric {
+        name: "assistd_webhooks_waiting",
+        kind: Kind::Gauge,
+        help: "Webhooks still to be delivered, of all servers; some seconds old",
     },
     Metric {
         name: "assistd_queue_wait_seconds",
@@ -307,6 +322,18 @@ mod tests {
             text.contains("assistd_queue_wait_seconds_bucket{le=\"0.004\"} 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_operations_guide_names_every_metric_and_no_other() {
+        let guide = include_str!("../docs/operations.md");
+        let name = regex::Regex::new(r"assistd_[a-z_]+").expect("a constant that is a pattern");
+        let named: BTreeSet<&str> = name
+            .find_iter(guide)
+            .map(|found| found.as_str().trim_end_matches("_bucket"))
+            .collect();
+        let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(named, known);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! good key only.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,16 @@ const CACHE_SIZE: usize = 10_000;
 
 type Hash = [u8; 32];
 
-/// Which project a key opens, if any, and when that was looked up.
-type Answer = (Option<ProjectId>, Instant);
+/// What a key opens, if anything, and when that was looked up.
+type Answer = (Option<Opened>, Instant);
+
+/// What a key opens.
+#[derive(Debug, Clone)]
+struct Opened {
+    project: ProjectId,
+    /// Any key does, because there are none.
+    by_any_key: bool,
+}
 
 /// Looks keys up. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,26 +57,33 @@ impl Keys {
         }
     }
 
-    async fn project(&self, key: &str) -> Result<Option<ProjectId>, ApiError> {
+    async fn opened(&self, key: &str) -> Result<Option<Opened>, ApiError> {
         let hash: Hash = Sha256::digest(key.as_bytes()).into();
-        if let Some((project, at)) = self.cache.read().get(&hash)
+        if let Some((opened, at)) = self.cache.read().get(&hash)
             && at.elapsed() < CACHED_FOR
         {
-            return Ok(project.clone());
+            return Ok(opened.clone());
         }
-        let mut project = store::api_keys::find_by_hash(&self.pool, &hash).await?;
-        if project.is_none()
-            && self.open_to.is_some()
+        let found = store::api_keys::find_by_hash(&self.pool, &hash).await?;
+        let mut opened = found.map(|project| Opened {
+            project,
+            by_any_key: false,
+        });
+        if opened.is_none()
+            && let Some(project) = &self.open_to
             && !store::api_keys::any_exist(&self.pool).await?
         {
-            project.clone_from(&self.open_to);
+            opened = Some(Opened {
+                project: project.clone(),
+                by_any_key: true,
+            });
         }
         let mut cache = self.cache.write();
         if cache.len() >= CACHE_SIZE {
             cache.clear();
         }
-        cache.insert(hash, (project.clone(), Instant::now()));
-        Ok(project)
+        cache.insert(hash, (opened.clone(), Instant::now()));
+        Ok(opened)
     }
 }
 
@@ -88,7 +104,7 @@ impl FromRequestParts<ApiState> for Caller {
                  operator of this server with `assistd keys create`.",
             )
         })?;
-        let project = state.keys.project(&key).await?.ok_or_else(|| {
+        let opened = state.keys.opened(&key).await?.ok_or_else(|| {
             ApiError::unauthorized(format!(
                 "Incorrect API key provided: {}. Keys are made by the operator of this server \
                  with `assistd keys create`.",
@@ -96,11 +112,41 @@ impl FromRequestParts<ApiState> for Caller {
             ))
             .code("invalid_api_key")
         })?;
+        if opened.by_any_key && !is_from_here(&parts.headers) {
+            return Err(ApiError::forbidden(
+                "As long as it has no API keys, this server answers programs of this machine only, \
+                 and this request seems to come from a web page. Its operator can create a key \
+                 with `assistd keys create`.",
+            ));
+        }
         if state.limits.require_beta_header {
             check_beta(parts)?;
         }
-        Ok(Self(project))
+        Ok(Self(opened.project))
     }
+}
+
+/// Whether a request that any key opens was made by a program, or by a page of this machine, as far
+/// as its headers tell. Browsers send the name that a page used for us, which may be any that its
+/// owner lets point here, and where the page came from.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("."));
+    let origin = text(header::ORIGIN).map(|origin| origin.split_once("://"));
+    text(header::HOST).is_none_or(is_local)
+        && origin.is_none_or(|origin| origin.is_some_and(|(_, host)| is_local(host)))
+}
+
+/// Whether a host, with its port or without, is an address, or a name that nobody outside can own.
+fn is_local(host: &str) -> bool {
+    const PRIVATE: [&str; 4] = [".localhost", ".local", ".internal", ".test"];
+    if host.starts_with('[') {
+        return true;
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name.parse::<Ipv4Addr>().is_ok()
+        || !name.contains('.')
+        || PRIVATE.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
@@ -160,6 +206,8 @@ fn check_beta(parts: &Parts) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -169,6 +217,43 @@ mod tests {
             "sk-assis***************cdef"
         );
         assert_eq!(masked("short"), "*****");
+    }
+
+    #[test]
+    fn a_page_of_somewhere_else_is_told_from_programs_of_this_machine() {
+        let from_here = |pairs: &[(HeaderName, &str)]| {
+            let pair = |(name, value): &(HeaderName, &str)| {
+                let value = value.parse().expect("test values are valid");
+                (name.clone(), value)
+            };
+            is_from_here(&pairs.iter().map(pair).collect())
+        };
+        for host in [
+            "localhost:8000",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "assistd",
+            "host.docker.internal",
+        ] {
+            assert!(from_here(&[(header::HOST, host)]), "{host}");
+        }
+        for host in [
+            "evil.example:8000",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example.",
+        ] {
+            assert!(!from_here(&[(header::HOST, host)]), "{host}");
+        }
+        assert!(from_here(&[]));
+        let here = (header::HOST, "localhost:8000");
+        for (origin, expected) in [
+            ("http://localhost:3000", true),
+            ("https://evil.example", false),
+            ("null", false),
+        ] {
+            let given = from_here(&[here.clone(), (header::ORIGIN, origin)]);
+            assert_eq!(given, expected, "{origin}");
+        }
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
     }
 
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
     /// 405.
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(
@@ -67,6 +72,16 @@ impl ApiError {
             "invalid_request_error",
             message,
         )
+    }
+
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            "The request body arrived too slowly. Please try again.",
+        )
+        .header("connection", "close")
     }
 
     /// 413.
@@ -117,6 +132,11 @@ impl ApiError {
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The body, which is also what an `error` event of a stream carries.
@@ -189,11 +209,18 @@ impl From<BlobError> for ApiError {
             BlobError::TooLarge { limit } => Self::too_large(format!(
                 "The file is too large: this server takes files of up to {limit} bytes."
             )),
+            BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
-            error @ (BlobError::Missing { .. }
-            | BlobError::Location(_)
-            | BlobError::Folder(_)
-            | BlobError::Store(_)) => Self::internal(&error),
+            error @ BlobError::Missing { .. } => {
+                tracing::warn!(error.cause = %error, "a file was asked for: {error}");
+                Self::not_found(
+                    "The contents of this file are not on this server: it was imported without \
+                     them. The operator can attach them.",
+                )
+            }
+            error @ (BlobError::Location(_) | BlobError::Folder(_) | BlobError::Store(_)) => {
+                Self::internal(&error)
+            }
         }
     }
 }
@@ -204,6 +231,7 @@ impl From<FileError> for ApiError {
             FileError::Blob(error) => error.into(),
             FileError::Store(error) => error.into(),
             FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
+            FileError::Gone(id) => Self::no_such_file(id),
             FileError::NoUpload(id) => Self::no_such("upload", id),
             FileError::NotPending { id, status } => Self::invalid(format!(
                 "Upload '{id}' has status '{}'; only a pending upload can be changed.",

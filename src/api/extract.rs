@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::pace;
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
 use crate::domain::Metadata;
@@ -263,7 +264,10 @@ pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, Api
     let mut pieces = request.into_body().into_data_stream();
     let mut body = BytesMut::new();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| ApiError::invalid("The request body ended early."))?;
+        let piece = piece.map_err(|error| match pace::is_to_blame(&error) {
+            true => ApiError::too_slow(),
+            false => ApiError::invalid("The request body ended early."),
+        })?;
         if body.len() + piece.len() > limit {
             drop(body);
             let rest = async { while let Some(Ok(_)) = pieces.next().await {} };

@@ -1,25 +1,74 @@
-//! What every request goes through: a request id, headers that clients log, metrics, a trace span,
-//! and a net for panics.
+//! What every request goes through: a request id, headers that clients log and those that keep
+//! browsers from harm, metrics, a trace span, a pace for its body, and a net for panics.
 
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::body::HttpBody as _;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::api::error::ApiError;
+use crate::api::pace;
 use crate::domain::ids;
 
-/// Wraps all routes.
-pub fn around<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+/// Wraps all routes. Bodies may keep the server waiting for `body_patience`.
+pub fn around<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    body_patience: Duration,
+) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(body_patience, keep_pace))
         .layer(from_fn(observe))
+}
+
+/// Ends handlers of these routes that take longer than `patience` to answer. A handler may be ended
+/// at any time, since clients go away too; a stream has answered when it begins.
+pub fn hurry<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: Duration) -> Router<S> {
+    router.route_layer(from_fn_with_state(patience, in_time))
+}
+
+async fn in_time(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(patience, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::unavailable(
+            "The server took too long to answer. Please retry your request in a moment.",
+        )
+        .into_response(),
+    }
+}
+
+async fn keep_pace(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    next.run(request.map(|body| pace::keep(body, patience)))
+        .await
+}
+
+/// What is answered is data for the program that asked. A browser that is led here shows nothing of
+/// it, runs nothing of it, and keeps none of it; nor does a proxy.
+fn protect(headers: &mut HeaderMap) {
+    const ALWAYS: [(header::HeaderName, &str); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+    ];
+    for (name, value) in ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
@@ -73,6 +122,7 @@ async fn observe(request: Request, next: Next) -> Response {
     metrics::histogram!("assistd_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
 
     let headers = response.headers_mut();
+    protect(headers);
     headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
     headers.insert(
         "openai-processing-ms",
@@ -101,7 +151,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_like_any_other_and_its_cause_stays_here() {
-        let router = around(Router::new().route("/broken", get(broken)));
+        let router = Router::new().route("/broken", get(broken));
+        let router = around(router, Duration::from_secs(1));
         let request = Request::get("/broken").body(Body::empty());
         let response = router.oneshot(request.expect("it is well formed")).await;
         let response = response.expect("routers do not fail");
@@ -111,5 +162,19 @@ mod tests {
         let text = String::from_utf8(body.expect("it is short").into()).expect("it is text");
         assert!(text.contains("\"type\":\"server_error\""), "{text}");
         assert!(!text.contains("the cause"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_takes_too_long_is_ended() {
+        let stuck = get(async || std::future::pending::<Response>().await);
+        let router = hurry(
+            Router::new().route("/stuck", stuck),
+            Duration::from_millis(10),
+        );
+        let request = Request::get("/stuck").body(Body::empty());
+        let response = router.oneshot(request.expect("it is well formed")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
     }
 }

@@ -11,6 +11,7 @@ mod middleware;
 mod models;
 mod multipart;
 mod operations;
+mod pace;
 mod passthrough;
 mod references;
 mod run_steps;
@@ -19,12 +20,12 @@ mod sse;
 pub mod state;
 mod threads;
 mod uploads;
-mod validate;
+pub mod validate;
 mod vector_store_batches;
 mod vector_store_files;
 mod vector_store_search;
 mod vector_stores;
-mod wire;
+pub mod wire;
 
 use std::sync::LazyLock;
 
@@ -36,7 +37,9 @@ use crate::api::state::ApiState;
 /// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
 /// also send an `api-version` that changes nothing here.
 pub fn router(state: ApiState) -> Router {
-    let azure = routes()
+    let patience = state.limits.handler_patience;
+    let api = || middleware::hurry(routes(), patience).merge(slow_routes());
+    let azure = api()
         .route(
             "/deployments/{model}/chat/completions",
             post(passthrough::deployed_chat),
@@ -46,8 +49,8 @@ pub fn router(state: ApiState) -> Router {
             post(passthrough::deployed_embeddings),
         );
     let router = Router::new()
-        .nest("/v1", routes())
-        .nest("/openai/v1", routes())
+        .nest("/v1", api())
+        .nest("/openai/v1", api())
         .nest("/openai", azure)
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
@@ -55,7 +58,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/openapi.json", get(operations::openapi))
         .fallback(operations::no_such_route)
         .method_not_allowed_fallback(operations::no_such_method);
-    middleware::around(router).with_state(state)
+    middleware::around(router, state.limits.body_patience).with_state(state)
 }
 
 fn routes() -> Router<ApiState> {
@@ -116,15 +119,13 @@ fn routes() -> Router<ApiState> {
             "/threads/{thread_id}/runs/{run_id}/steps/{step_id}",
             get(run_steps::retrieve),
         )
-        .route("/files", get(files::list).post(files::create))
+        .route("/files", get(files::list))
         .route(
             "/files/{file_id}",
             get(files::retrieve).delete(files::delete),
         )
         .route("/files/{file_id}/content", get(files::content))
         .route("/uploads", post(uploads::create))
-        .route("/uploads/{upload_id}/parts", post(uploads::add_part))
-        .route("/uploads/{upload_id}/complete", post(uploads::complete))
         .route("/uploads/{upload_id}/cancel", post(uploads::cancel))
         .route(
             "/vector_stores",
@@ -172,6 +173,14 @@ fn routes() -> Router<ApiState> {
         )
         .route("/models", get(models::list))
         .route("/models/{*model}", get(models::retrieve))
+}
+
+/// Routes that take as long as a file takes to come and be stored, or a model to answer.
+fn slow_routes() -> Router<ApiState> {
+    Router::new()
+        .route("/files", post(files::create))
+        .route("/uploads/{upload_id}/parts", post(uploads::add_part))
+        .route("/uploads/{upload_id}/complete", post(uploads::complete))
         .route("/chat/completions", post(passthrough::chat))
         .route("/embeddings", post(passthrough::embeddings))
 }

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
 use crate::api::extract::PATIENCE;
+use crate::api::pace;
 use crate::api::state::ApiState;
 use crate::api::validate::{Object, missing};
 use crate::blobs::BlobError;
@@ -165,7 +166,10 @@ pub type FieldContents = Pin<Box<dyn Stream<Item = Result<Bytes, BlobError>> + S
 
 fn contents(field: multer::Field<'static>) -> FieldContents {
     field
-        .map_err(|error| BlobError::Body(error.to_string()))
+        .map_err(|error| match pace::is_to_blame(&error) {
+            true => BlobError::Slow,
+            false => BlobError::Body(error.to_string()),
+        })
         .boxed()
 }
 
@@ -206,6 +210,9 @@ fn broken(error: &multer::Error) -> ApiError {
         && cause.is::<TooMuch>()
     {
         return ApiError::invalid(format!("Invalid form: {TooMuch}."));
+    }
+    if pace::is_to_blame(error) {
+        return ApiError::too_slow();
     }
     ApiError::invalid(format!(
         "The multipart form in the request body is broken: {error}."

@@ -50,6 +50,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Largest file.
     pub file_bytes: u64,
+    /// How long a body may keep the server waiting.
+    pub body_patience: Duration,
+    /// How long a handler may take.
+    pub handler_patience: Duration,
     /// Life of a run.
     pub run_expiry: Duration,
     /// Days without use until the vector stores expire that threads make; `None` is never.

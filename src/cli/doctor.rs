@@ -69,6 +69,13 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
         Err(error) => report(Finding::Fail(format!("database: {error}"))),
     }
     report(blobs(config).await);
+    match server::certificate(config) {
+        Ok(None) => {}
+        Ok(Some(_)) => report(Finding::Ok(
+            "HTTPS: the certificate fits its key".to_owned(),
+        )),
+        Err(error) => report(Finding::Fail(format!("HTTPS: {error}"))),
+    }
     for finding in upstreams(config).await {
         report(finding);
     }

@@ -8,6 +8,7 @@ use super::CliError;
 use super::answer;
 use super::database::Database;
 use super::remark;
+use super::table;
 use crate::config::Config;
 use crate::config::KeysCommand;
 use crate::config::SeedKey;
@@ -65,15 +66,7 @@ async fn list(pool: &PgPool) -> Result<(), CliError> {
             ]
         }))
         .collect();
-    for row in &rows {
-        let line: String = std::iter::zip(row, 0..)
-            .map(|(cell, column)| {
-                let width = rows.iter().map(|row| row[column].chars().count()).max();
-                format!("{cell:<width$}  ", width = width.unwrap_or_default())
-            })
-            .collect();
-        answer(line.trim_end());
-    }
+    table(&rows);
     Ok(())
 }
 

@@ -51,6 +51,7 @@ async fn serve(
     database: &Database,
     stop: CancellationToken,
 ) -> Result<(), CliError> {
+    let certificate = server::certificate(&config)?;
     database.migrate().await?;
     keys::seed(&database.pool, &config.api_keys).await?;
     let keys_exist = store::api_keys::any_exist(&database.pool).await?;
@@ -74,7 +75,13 @@ async fn serve(
     ));
 
     let shutdown = stop.clone().cancelled_owned();
-    let serving = server::serve(config, database.pool.clone(), listener, shutdown);
+    let serving = server::serve(
+        config,
+        database.pool.clone(),
+        listener,
+        certificate,
+        shutdown,
+    );
     tokio::select! {
         served = serving => served?,
         () = keep_metrics_small() => {}
@@ -104,7 +111,11 @@ fn greeting(
     } else {
         address
     };
-    let base_url = format!("http://{host}/v1");
+    let scheme = match config.tls_cert {
+        Some(_) => "https",
+        None => "http",
+    };
+    let base_url = format!("{scheme}://{host}/v1");
     let (key, keys) = if keys_exist {
         ("your key", "only keys that exist are accepted")
     } else {

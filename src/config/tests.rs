@@ -73,12 +73,14 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.run_expiry, Duration::from_secs(600));
     assert_eq!(config.max_file_bytes, Bytes(512 << 20));
     assert!(!config.require_beta_header);
+    assert!(!config.webhooks.allow_private);
 }
 
 #[test]
 fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
     let file = file(
         "poll_after_ms = 7\nlease = \"5s\"\nmax_body_bytes = 1000\nrequire_beta_header = true\n\
+         webhook_retry_for = \"2h\"\n\
          api_keys = [\"acme:key-of-acme\", \"other:key-of-other\"]\n",
     );
     let config = load(&file, &[]).expect("valid");
@@ -86,6 +88,7 @@ fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
     assert_eq!(config.lease, Duration::from_secs(5));
     assert_eq!(config.max_body_bytes, Bytes(1000));
     assert!(config.require_beta_header);
+    assert_eq!(config.webhooks.retry_for, Duration::from_secs(7_200));
     let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
     assert_eq!(projects, ["acme", "other"]);
 
@@ -340,5 +343,28 @@ fn mistakes_with_a_variables_file_are_told_without_what_it_says() {
         let message = load_with(&variables, &[]).expect_err("it is a mistake");
         assert!(message.contains(expected), "{message}");
         assert!(!message.contains("hidden"), "{message}");
+    }
+}
+
+#[test]
+fn every_configuration_that_the_documents_show_can_be_used() {
+    let documents = [
+        include_str!("../../docs/configuration.md"),
+        include_str!("../../docs/operations.md"),
+    ];
+    let blocks: Vec<&str> = documents
+        .iter()
+        .flat_map(|document| document.split("```toml\n").skip(1))
+        .filter_map(|rest| Some(rest.split_once("```")?.0))
+        .collect();
+    assert!(blocks.len() > 8, "the documents have examples");
+    for block in blocks {
+        let file = file(block);
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let keys = |name: &str| name.ends_with("_KEY").then(|| "a-secret".to_owned());
+        let read = Cli::try_load(["assistd", "--config", path], keys);
+        if let Err(error) = read {
+            panic!("{error}\nin\n{block}");
+        }
     }
 }

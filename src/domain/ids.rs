@@ -55,7 +55,8 @@ pub struct WrongPrefix {
 }
 
 macro_rules! typed_id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $named:literal, $generate:path) => {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal $(| $other:literal)*, $named:literal,
+     $generate:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
         #[serde(transparent)]
@@ -90,7 +91,8 @@ macro_rules! typed_id {
             type Err = WrongPrefix;
 
             fn from_str(text: &str) -> Result<Self, WrongPrefix> {
-                let rest = text.strip_prefix($prefix).ok_or(WrongPrefix { prefix: $named })?;
+                let rest = text.strip_prefix($prefix)$(.or_else(|| text.strip_prefix($other)))*;
+                let rest = rest.ok_or(WrongPrefix { prefix: $named })?;
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
                 if rest.is_empty() || text.len() > MAX_ID_LEN || !rest.bytes().all(plain) {
                     return Err(WrongPrefix { prefix: $named });
@@ -130,8 +132,9 @@ typed_id!(
     StepId, "step_", "step", alphanumeric24
 );
 typed_id!(
-    /// A stored file. The prefix ends in a hyphen, unlike all others.
-    FileId, "file-", "file", alphanumeric22
+    /// A stored file. The prefix ends in a hyphen, unlike all others. Azure's files have another
+    /// one, and keep it when they are imported.
+    FileId, "file-" | "assistant-", "file", alphanumeric22
 );
 typed_id!(
     /// A file being uploaded in parts.
@@ -149,6 +152,14 @@ typed_id!(
 typed_id!(
     /// Files that were added to a vector store together.
     BatchId, "vsfb_", "vsfb", hex32
+);
+typed_id!(
+    /// A place that is told of events.
+    EndpointId, "we_", "we", alphanumeric24
+);
+typed_id!(
+    /// Something that endpoints are told of. The database makes most of them.
+    EventId, "evt_", "evt", hex32
 );
 
 /// A new id for a tool call, for upstreams that send none.
@@ -183,5 +194,7 @@ mod tests {
             Err(WrongPrefix { prefix: "run" })
         );
         assert!("run_imported-From_elsewhere1".parse::<RunId>().is_ok());
+        assert!("assistant-of-azure".parse::<FileId>().is_ok());
+        assert!("asst_1".parse::<FileId>().is_err());
     }
 }

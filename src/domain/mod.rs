@@ -12,6 +12,7 @@ pub mod run_step;
 pub mod thread;
 pub mod tool;
 pub mod vector_store;
+pub mod webhook;
 
 /// Up to 16 pairs of short strings that a client attaches to an object.
 pub type Metadata = std::collections::BTreeMap<String, String>;

@@ -202,6 +202,19 @@ pub struct IndexError {
     pub message: String,
 }
 
+impl IndexError {
+    /// The file was imported, and its contents have not come after it. Whoever brings them finds the
+    /// file by this error: another text would leave out those that have this one.
+    pub fn without_contents() -> Self {
+        Self {
+            code: IndexErrorCode::InvalidFile,
+            message: "The contents of this file are not on this server. Upload it again, or let \
+                      the operator attach them with `assistd import --files`: it is indexed then."
+                .to_owned(),
+        }
+    }
+}
+
 /// Kinds of reasons why a file is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::{File, NewFile, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
+use crate::domain::vector_store::IndexError;
 use crate::store;
 use crate::store::StoreError;
 
@@ -36,6 +37,9 @@ pub enum FileError {
     /// Storing the contents took so long that they were taken for garbage.
     #[error("the contents arrived too slowly and were given up")]
     GivenUp,
+    /// The file was deleted while its contents were stored.
+    #[error("file {0} was deleted")]
+    Gone(FileId),
     /// There is no such upload.
     #[error("no upload {0}")]
     NoUpload(UploadId),
@@ -163,6 +167,53 @@ impl Drop for Draft {
             drop(runtime.spawn(async move { release(&pool, &blobs, &name).await }));
         }
     }
+}
+
+/// Keeps contents that are all there from the sweep: whoever stored them may have died before they
+/// were claimed. If they were `awaited`, lets the file be indexed.
+pub async fn settle(
+    pool: &PgPool,
+    project: &ProjectId,
+    id: &FileId,
+    awaited: bool,
+) -> Result<(), FileError> {
+    let mut tx = pool.begin().await?;
+    if !store::files::hold(&mut *tx, project, id).await? {
+        return Ok(());
+    }
+    store::loose_blobs::remove(&mut *tx, id.as_str()).await?;
+    if awaited {
+        let missing = IndexError::without_contents();
+        store::vector_store_files::retry(&mut *tx, project, id, &missing).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Stores the contents of a file that has none, and lets it be indexed where that was all that was
+/// missing.
+pub async fn attach<S>(
+    pool: &PgPool,
+    blobs: &Blobs,
+    project: &ProjectId,
+    id: &FileId,
+    contents: S,
+    limit: u64,
+) -> Result<(), FileError>
+where
+    S: Stream<Item = Result<Bytes, BlobError>> + Send,
+{
+    let mut draft = Draft::write(pool, blobs, id, contents, limit).await?;
+    let mut tx = pool.begin().await?;
+    if !store::files::hold(&mut *tx, project, id).await? {
+        return Err(FileError::Gone(id.clone()));
+    }
+    draft.claim(&mut tx).await?;
+    let missing = IndexError::without_contents();
+    store::vector_store_files::retry(&mut *tx, project, id, &missing).await?;
+    tx.commit().await?;
+    draft.claimed = true;
+    Ok(())
 }
 
 /// Deletes a file, its contents, and its mentions in what code_interpreter is given; whether there

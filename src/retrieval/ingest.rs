@@ -416,11 +416,8 @@ type Contents = futures::stream::BoxStream<'static, Result<bytes::Bytes, BlobErr
 async fn open(deps: &IndexerDeps, job: &IndexJob) -> Result<Contents, Unindexed> {
     match deps.blobs.get(job.file_id.as_str(), None).await {
         Ok(contents) => Ok(contents.stream),
-        // Deleted just now, or lost: in the first case there is nobody to tell.
-        Err(BlobError::Missing { .. }) => Err(Unindexed::failed(
-            IndexErrorCode::ServerError,
-            "The file's contents are missing. Upload it again.",
-        )),
+        // Imported without them. If the file was deleted meanwhile, nothing is written.
+        Err(BlobError::Missing { .. }) => Err(Unindexed::Failed(IndexError::without_contents())),
         Err(error) => Err(later(error)),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::domain::event::{RunEvent, Seq};
+use crate::domain::event::{RunEvent, Seq, ToolCallDelta};
 use crate::domain::ids::MessageId;
 use crate::domain::message::{IncompleteReason, Message};
 use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage};
-use crate::domain::run_step::{RunStep, StepStatus};
+use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
+use crate::domain::tool::{CodeCall, CodeOutput, FunctionCall, SearchCall, ToolCall, ToolCallBody};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
 use crate::runner::turn::{Turn, append, end_message};
@@ -192,6 +193,11 @@ impl Driver {
         for event in heard {
             match event {
                 RunEvent::StepCreated(created) => step = Some(*created),
+                RunEvent::StepDelta { index, delta, .. } => {
+                    if let Some(step) = &mut step {
+                        follow(step, index, delta);
+                    }
+                }
                 RunEvent::StepEnded(_) => step = None,
                 // A step of calls is stored by the time the run waits for the caller.
                 RunEvent::RunChanged(state) if state.status == RunStatus::RequiresAction => {
@@ -211,7 +217,6 @@ impl Driver {
                 RunEvent::RunCreated(_)
                 | RunEvent::RunChanged(_)
                 | RunEvent::StepInProgress(_)
-                | RunEvent::StepDelta { .. }
                 | RunEvent::MessageInProgress(_) => {}
             }
         }
@@ -237,5 +242,68 @@ impl Driver {
     /// Whether this process is about to stop.
     pub(super) fn is_draining(&self) -> bool {
         self.interrupted() == Some(Interrupt::Drain)
+    }
+}
+
+/// Adds to a step what a delta has told of its calls.
+fn follow(step: &mut RunStep, index: usize, delta: ToolCallDelta) {
+    let StepDetails::ToolCalls { calls } = &mut step.details else {
+        return;
+    };
+    let (id, body) = match delta {
+        ToolCallDelta::FunctionBegan { id, name } => {
+            let call = FunctionCall {
+                name,
+                arguments: String::new(),
+                output: None,
+            };
+            (id, ToolCallBody::Function(call))
+        }
+        ToolCallDelta::SearchBegan {
+            id,
+            ranker,
+            score_threshold,
+        } => {
+            let call = SearchCall {
+                arguments: String::new(),
+                ranker,
+                score_threshold,
+                place: 0,
+                results: None,
+            };
+            (id, ToolCallBody::FileSearch(call))
+        }
+        ToolCallDelta::CodeBegan { id } => (id, ToolCallBody::CodeInterpreter(CodeCall::default())),
+        more => {
+            if let Some(call) = calls.get_mut(index) {
+                follow_call(&mut call.body, more);
+            }
+            return;
+        }
+    };
+    calls.push(ToolCall { id, body });
+}
+
+fn follow_call(body: &mut ToolCallBody, delta: ToolCallDelta) {
+    match (body, delta) {
+        (ToolCallBody::Function(call), ToolCallDelta::FunctionArguments(more)) => {
+            call.arguments.push_str(&more);
+        }
+        (ToolCallBody::CodeInterpreter(call), ToolCallDelta::CodeInput(more)) => {
+            call.input.push_str(&more);
+        }
+        (ToolCallBody::CodeInterpreter(call), ToolCallDelta::CodeLogs { output, logs }) => {
+            let outputs = call.outputs.get_or_insert_default();
+            match outputs.get_mut(output) {
+                Some(CodeOutput::Logs(text)) => text.push_str(&logs),
+                _ => outputs.push(CodeOutput::Logs(logs)),
+            }
+        }
+        (ToolCallBody::CodeInterpreter(call), ToolCallDelta::CodeImage { file, .. }) => {
+            let outputs = call.outputs.get_or_insert_default();
+            outputs.push(CodeOutput::Image(file));
+        }
+        // A call has deltas of its own kind only.
+        _ => {}
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::files;
 use crate::runner::Engine;
 use crate::store;
+use crate::store::StoreError;
 
 /// How often the queue is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
@@ -15,10 +17,17 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// How often what is too old goes.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
+/// How often threads are deleted that their projects no longer keep.
+const RETIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Threads deleted in one transaction.
+const BATCH: i64 = 100;
+
 /// Keeps house until told to stop.
 pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let pool = &engine.deps.pool;
     let mut forgotten = Instant::now();
+    let mut retired: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -28,6 +37,17 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         match store::runs::backlog(pool).await {
             Ok(depth) => metrics::gauge!("assistd_queue_depth").set(depth as f64),
             Err(error) => tracing::debug!(%error, "the queue was not measured: {error}"),
+        }
+        if retired.is_none_or(|at| at.elapsed() >= RETIRE_EVERY) {
+            retired = Some(Instant::now());
+            // As below: any number of threads may have become too old.
+            let deleted = tokio::select! {
+                () = stop.cancelled() => return,
+                deleted = retire(pool) => deleted,
+            };
+            if let Err(error) = deleted {
+                tracing::warn!(error.cause = %error, "idle threads were not deleted: {error}");
+            }
         }
         if forgotten.elapsed() < FORGET_EVERY {
             continue;
@@ -45,4 +65,25 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             tracing::warn!(error.cause = %error, "expired files were not deleted: {error}");
         }
     }
+}
+
+/// Deletes threads that have been idle for longer than their projects keep such.
+async fn retire(pool: &PgPool) -> Result<(), StoreError> {
+    let mut all = 0;
+    loop {
+        let mut tx = pool.begin().await?;
+        let deleted = store::threads::delete_idle(&mut tx, BATCH).await?;
+        tx.commit().await?;
+        all += deleted;
+        if deleted == 0 {
+            break;
+        }
+    }
+    if all > 0 {
+        tracing::info!(
+            threads = all,
+            "deleted {all} threads that were idle for too long"
+        );
+    }
+    Ok(())
 }

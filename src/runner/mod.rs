@@ -65,6 +65,7 @@ pub struct Runner {
     engine: Arc<Engine>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    background: CancellationToken,
 }
 
 /// What all parts of the engine share.
@@ -128,32 +129,49 @@ impl Runner {
         tasks.spawn(record::run(engine.clone(), background.clone()));
         tasks.spawn(record::keep_leases(engine.clone(), background.clone()));
         tasks.spawn(housekeeping::run(engine.clone(), background.clone()));
-        tasks.spawn(end_background(engine.clone(), stop.clone(), background));
         Self {
             engine,
             tasks,
             stop,
+            background,
         }
     }
 
     /// Takes no more runs, lets those under way finish for up to `grace`, then gives them back.
-    pub async fn drain(self, grace: Duration) {
+    /// So long, what other workers do is told to those who follow it here, until there are no
+    /// more `followers`.
+    pub async fn drain(self, grace: Duration, followers: impl Future<Output = ()>) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+        let done = async {
+            followers.await;
+            self.finish().await;
+        };
+        if tokio::time::timeout(grace, done).await.is_ok() {
             return;
         }
         let left = self.engine.interrupt_all(Interrupt::Drain);
-        tracing::info!(
-            runs = left,
-            "{left} runs are still under way; giving them back"
-        );
-        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait())
+        if left > 0 {
+            tracing::info!(
+                runs = left,
+                "{left} runs are still under way; giving them back"
+            );
+        }
+        if tokio::time::timeout(Duration::from_secs(5), self.finish())
             .await
             .is_err()
         {
             tracing::warn!("some runs could not be given back; their leases will run out");
         }
+    }
+
+    /// Leases are renewed and events recorded until the last run has left.
+    async fn finish(&self) {
+        while !self.engine.active.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.background.cancel();
+        self.tasks.wait().await;
     }
 }
 
@@ -174,19 +192,6 @@ impl Drop for Registered {
             active.remove(self.lease.run());
         }
     }
-}
-
-/// Leases are renewed and events recorded until the last run has left.
-async fn end_background(
-    engine: Arc<Engine>,
-    stop: CancellationToken,
-    background: CancellationToken,
-) {
-    stop.cancelled().await;
-    while !engine.active.lock().is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    background.cancel();
 }
 
 impl Engine {

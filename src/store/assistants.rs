@@ -1,6 +1,6 @@
 //! Table `assistants`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
@@ -116,4 +116,36 @@ pub async fn delete(
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Stores assistants that exist already, with their ids and dates, in the given order. Ids that
+/// are taken stay as they are; how many were not.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    assistants: &[Assistant],
+) -> Result<u64, StoreError> {
+    let row = |assistant: &Assistant| {
+        json!({
+            "id": assistant.id,
+            "created_at": assistant.created_at,
+            "config": assistant.config,
+            "tool_resources": assistant.tool_resources,
+            "metadata": assistant.metadata,
+        })
+    };
+    let rows: Vec<Value> = assistants.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into assistants (id, project_id, created_at, config, tool_resources, metadata)
+         select id, $1, created_at, config, tool_resources, metadata
+         from rows from (json_to_recordset($2) as (id text, created_at timestamptz, config json,
+                                                   tool_resources jsonb, metadata jsonb))
+             with ordinality as given (id, created_at, config, tool_resources, metadata, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(AsWritten(&rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -92,6 +92,53 @@ pub async fn list(
     page::fetch(pool, query, "files", project, request).await
 }
 
+/// Stores files that exist already, with their ids and dates, in the given order. Ids that are
+/// taken stay as they are; how many were not. Their contents may come later.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    files: &[File],
+) -> Result<u64, StoreError> {
+    let row = |file: &File| {
+        serde_json::json!({
+            "id": file.id,
+            "created_at": file.created_at,
+            "expires_at": file.expires_at,
+            "filename": file.filename,
+            "bytes": file.bytes,
+            "purpose": file.purpose,
+        })
+    };
+    let rows: Vec<serde_json::Value> = files.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into files (id, project_id, created_at, expires_at, filename, bytes, purpose)
+         select id, $1, created_at, expires_at, filename, bytes, purpose
+         from rows from (jsonb_to_recordset($2) as (id text, created_at timestamptz,
+                 expires_at timestamptz, filename text, bytes bigint, purpose text))
+             with ordinality as given (id, created_at, expires_at, filename, bytes, purpose, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(sqlx::types::Json(rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Keeps the file from being deleted until the transaction ends; whether it is there.
+pub async fn hold(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &FileId,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query("select from files where project_id = $1 and id = $2 for key share")
+        .bind(project)
+        .bind(id)
+        .fetch_optional(db)
+        .await?;
+    Ok(found.is_some())
+}
+
 /// Deletes the row and leaves its blob loose; whether there was one.
 pub async fn delete(
     conn: &mut PgConnection,

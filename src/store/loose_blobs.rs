@@ -7,12 +7,16 @@ use sqlx::{PgExecutor, PgPool};
 
 use crate::store::StoreError;
 
-/// Writes down a blob that is about to be stored. Whoever stores it has a day to claim it.
+/// Writes down a blob that is about to be stored, maybe after a try that came to nothing. Whoever
+/// stores it has a day to claim it.
 pub async fn insert(db: impl PgExecutor<'_>, name: &str) -> Result<(), StoreError> {
-    sqlx::query("insert into loose_blobs (name, due_at) values ($1, now() + interval '1 day')")
-        .bind(name)
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "insert into loose_blobs (name, due_at) values ($1, now() + interval '1 day')
+         on conflict (name) do update set due_at = excluded.due_at",
+    )
+    .bind(name)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

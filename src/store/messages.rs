@@ -237,6 +237,32 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
+/// Stores messages that exist already, with their ids and dates, in the given order. Ids that are
+/// taken stay as they are; how many were not. The caller knows their threads to be the project's.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    messages: &[Message],
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "insert into messages (id, project_id, thread_id, created_at, status, incomplete_reason,
+                               ended_at, role, content, attachments, assistant_id, run_id, metadata)
+         select id, $1, thread, created_at, status, incomplete_reason, ended_at, role, content,
+                attachments, assistant, run, metadata
+         from rows from (jsonb_to_recordset($2) as (id text, thread text, created_at timestamptz,
+                 status text, incomplete_reason text, ended_at timestamptz, role text,
+                 content jsonb, attachments jsonb, assistant text, run text, metadata jsonb))
+             with ordinality as given (id, thread, created_at, status, incomplete_reason, ended_at,
+                                       role, content, attachments, assistant, run, metadata, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(Json(messages))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 const fn role(role: Role) -> &'static str {
     match role {
         Role::User => "user",

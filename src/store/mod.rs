@@ -9,6 +9,7 @@ pub mod assistants;
 mod attribute_filter;
 pub mod chunks;
 pub mod files;
+pub mod imports;
 pub mod loose_blobs;
 pub mod messages;
 mod page;
@@ -24,6 +25,8 @@ pub mod vector_store_indexes;
 pub mod vector_store_jobs;
 pub mod vector_stores;
 pub mod wakes;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod workspace_files;
 
 use sqlx::encode::IsNull;

@@ -1,7 +1,8 @@
-//! Table `run_steps`. Only a lease writes it (`runs::commit`) and a caller's tool outputs
-//! (`runs::submit`).
+//! Table `run_steps`. Only a lease writes it (`runs::commit`), a caller's tool outputs
+//! (`runs::submit`), and an import of runs that are over.
 
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
 
 use crate::domain::Timestamp;
@@ -125,4 +126,31 @@ pub async fn has_run_code(
     .fetch_one(db)
     .await?;
     Ok(has)
+}
+
+/// Stores steps of runs that exist already, with their ids and dates, in the given order. Ids that
+/// are taken stay as they are; how many were not. The caller knows the runs to be the project's,
+/// and over.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    steps: &[RunStep],
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "insert into run_steps (id, project_id, run_id, thread_id, assistant_id, created_at, status,
+                                expires_at, ended_at, last_error, details, usage)
+         select id, $1, run, thread, assistant, created_at, status, expires_at, ended_at,
+                last_error, details, usage
+         from rows from (jsonb_to_recordset($2) as (id text, run text, thread text, assistant text,
+                 created_at timestamptz, status text, expires_at timestamptz, ended_at timestamptz,
+                 last_error jsonb, details jsonb, usage jsonb))
+             with ordinality as given (id, run, thread, assistant, created_at, status, expires_at,
+                                       ended_at, last_error, details, usage, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(Json(steps))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -659,6 +659,51 @@ pub async fn now(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
         .await?)
 }
 
+/// Stores runs that are over, with their ids and dates, in the given order. Ids that are taken stay
+/// as they are; how many were not. The caller knows their threads to be the project's.
+///
+/// A run that is not over breaks a constraint: nobody here could go on with it.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    runs: &[Run],
+) -> Result<u64, StoreError> {
+    let row = |run: &Run| {
+        serde_json::json!({
+            "id": run.id,
+            "thread_id": run.thread,
+            "assistant_id": run.assistant,
+            "created_at": run.created_at,
+            "config": run.config,
+            "metadata": run.metadata,
+            "status": run.state.status,
+            "started_at": run.state.started_at,
+            "expires_at": run.state.expires_at,
+            "ended_at": run.state.ended_at,
+            "outcome": run.state.outcome,
+        })
+    };
+    let rows: Vec<serde_json::Value> = runs.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into runs (id, project_id, thread_id, assistant_id, created_at, config, metadata,
+                           status, started_at, expires_at, ended_at, outcome)
+         select id, $1, thread_id, assistant_id, created_at, config, metadata, status, started_at,
+                expires_at, ended_at, outcome
+         from rows from (json_to_recordset($2) as (id text, thread_id text, assistant_id text,
+                 created_at timestamptz, config json, metadata jsonb, status text,
+                 started_at timestamptz, expires_at timestamptz, ended_at timestamptz,
+                 outcome jsonb))
+             with ordinality as given (id, thread_id, assistant_id, created_at, config, metadata,
+                                       status, started_at, expires_at, ended_at, outcome, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(AsWritten(&rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 fn names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
 }

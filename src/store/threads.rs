@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
 
-use crate::domain::Metadata;
 use crate::domain::assistant::ToolResources;
 use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::thread::Thread;
+use crate::domain::{Metadata, Timestamp};
 use crate::store::{StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Thread {
@@ -192,4 +192,62 @@ pub async fn delete(
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Stores threads that exist already, with their ids and dates, in the given order. Ids that are
+/// taken stay as they are; how many were not.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    threads: &[Thread],
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "insert into threads (id, project_id, created_at, metadata, tool_resources)
+         select id, $1, created_at, metadata, tool_resources
+         from rows from (jsonb_to_recordset($2) as (id text, created_at timestamptz,
+                                                    metadata jsonb, tool_resources jsonb))
+             with ordinality as given (id, created_at, metadata, tool_resources, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(Json(threads))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes threads on which nothing has happened for as long as their project keeps such, at most
+/// `limit` at a time; how many.
+pub async fn delete_idle(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
+    // While they are held, nothing can be added to them. What was added just before is seen by the
+    // second statement.
+    let idle: Vec<(ThreadId, Timestamp)> = sqlx::query_as(
+        "select t.id, p.idle_since
+         from (select id, now() - thread_retention_days * interval '24 hours' as idle_since
+               from projects where thread_retention_days is not null) as p
+         join threads as t on t.project_id = p.id and t.created_at < p.idle_since
+         where not exists (select from messages
+                           where thread_id = t.id and created_at >= p.idle_since)
+             and not exists (select from runs
+                             where thread_id = t.id and coalesce(ended_at, now()) >= p.idle_since)
+         limit $1 for update of t skip locked",
+    )
+    .bind(limit)
+    .fetch_all(&mut *conn)
+    .await?;
+    let (ids, since): (Vec<ThreadId>, Vec<Timestamp>) = idle.into_iter().unzip();
+    let ids: Vec<&str> = ids.iter().map(ThreadId::as_str).collect();
+    let done = sqlx::query(
+        "delete from threads as t using unnest($1::text[], $2::timestamptz[]) as idle (id, since)
+         where t.id = idle.id
+             and not exists (select from messages
+                             where thread_id = t.id and created_at >= since)
+             and not exists (select from runs
+                             where thread_id = t.id and coalesce(ended_at, now()) >= since)",
+    )
+    .bind(ids)
+    .bind(since)
+    .execute(conn)
+    .await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }

@@ -102,3 +102,57 @@ pub async fn cancel(
     .await?;
     Ok(())
 }
+
+/// All batches of a store, oldest first.
+pub async fn of_store(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    store: &VectorStoreId,
+) -> Result<Vec<Batch>, StoreError> {
+    let batches = sqlx::query_as(
+        "select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
+                count(*) filter (where status = 'in_progress') as in_progress,
+                count(*) filter (where status = 'completed') as completed,
+                count(*) filter (where status = 'failed') as failed,
+                count(*) filter (where status = 'cancelled') as cancelled
+         from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
+         where b.project_id = $1 and b.vector_store_id = $2
+         group by b.id order by b.created_at, b.id",
+    )
+    .bind(project)
+    .bind(store)
+    .fetch_all(db)
+    .await?;
+    Ok(batches)
+}
+
+/// Stores batches that exist already, with their ids and dates and without files. Ids that are
+/// taken stay as they are; how many were not. The caller knows their stores to be the project's.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    batches: &[Batch],
+) -> Result<u64, StoreError> {
+    let row = |batch: &Batch| {
+        serde_json::json!({
+            "id": batch.id,
+            "vector_store_id": batch.vector_store,
+            "created_at": batch.created_at,
+            "cancelled_at": batch.is_cancelled.then_some(batch.created_at),
+        })
+    };
+    let rows: Vec<serde_json::Value> = batches.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into vector_store_batches (id, project_id, vector_store_id, created_at,
+                                           cancelled_at)
+         select id, $1, vector_store_id, created_at, cancelled_at
+         from jsonb_to_recordset($2) as given (id text, vector_store_id text,
+                 created_at timestamptz, cancelled_at timestamptz)
+         on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(sqlx::types::Json(rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

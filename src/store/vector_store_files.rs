@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
 use crate::domain::ids::{BatchId, FileId, ProjectId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
-    Attributes, Chunking, FileStatus, MAX_FILES, NewStoreFile, VectorStoreFile,
+    Attributes, Chunking, FileStatus, IndexError, MAX_FILES, NewStoreFile, VectorStoreFile,
 };
 use crate::store::page::Cursors;
 use crate::store::{StoreError, json, json_or_null, page, vector_stores};
@@ -307,4 +307,101 @@ pub async fn content(
         text.push_str(content.get(overlap.unwrap_or(0)..).unwrap_or(content));
     }
     Ok(Some(text))
+}
+
+/// Which files of a store were added by which batch.
+pub async fn batches(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    store: &VectorStoreId,
+) -> Result<Vec<(FileId, BatchId)>, StoreError> {
+    let batches = sqlx::query_as(
+        "select file_id, batch_id from vector_store_files
+         where project_id = $1 and vector_store_id = $2 and batch_id is not null",
+    )
+    .bind(project)
+    .bind(store)
+    .fetch_all(db)
+    .await?;
+    Ok(batches)
+}
+
+/// Puts files into stores that they were in elsewhere, with their dates, in the given order.
+///
+/// What is in a store already stays as it is; how many were not. Nothing is indexed: the caller
+/// says how far each is, and knows files, stores and batches to be the project's.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    files: &[(VectorStoreFile, Option<BatchId>)],
+) -> Result<u64, StoreError> {
+    let row = |(file, batch): &(VectorStoreFile, Option<BatchId>)| {
+        json!({
+            "vector_store_id": file.vector_store,
+            "file_id": file.file,
+            "created_at": file.created_at,
+            "batch_id": batch,
+            "status": file.status,
+            "last_error": file.last_error,
+            "attributes": file.attributes,
+            "chunk_tokens": file.chunking.max_tokens,
+            "chunk_overlap": file.chunking.overlap_tokens,
+        })
+    };
+    let rows: Vec<Value> = files.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into vector_store_files (vector_store_id, file_id, project_id, created_at, batch_id,
+                                         status, last_error, attributes, chunk_tokens,
+                                         chunk_overlap, due_at)
+         select vector_store_id, file_id, $1, created_at, batch_id, status, last_error, attributes,
+                chunk_tokens, chunk_overlap, case when status = 'in_progress' then now() end
+         from rows from (jsonb_to_recordset($2) as (vector_store_id text, file_id text,
+                 created_at timestamptz, batch_id text, status text, last_error jsonb,
+                 attributes jsonb, chunk_tokens integer, chunk_overlap integer))
+             with ordinality as given (vector_store_id, file_id, created_at, batch_id, status,
+                                       last_error, attributes, chunk_tokens, chunk_overlap, n)
+         order by n on conflict (vector_store_id, file_id) do nothing",
+    )
+    .bind(project)
+    .bind(Json(rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The project's files that have failed with `error` in some store.
+pub async fn failed_with(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    error: &IndexError,
+) -> Result<Vec<FileId>, StoreError> {
+    let files = sqlx::query_scalar(
+        "select distinct file_id from vector_store_files
+         where project_id = $1 and status = 'failed' and last_error = $2",
+    )
+    .bind(project)
+    .bind(Json(error))
+    .fetch_all(db)
+    .await?;
+    Ok(files)
+}
+
+/// Lets a file be indexed wherever it had failed with `error`: what was wrong is put right.
+pub async fn retry(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    file: &FileId,
+    error: &IndexError,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "update vector_store_files
+         set status = 'in_progress', last_error = null, due_at = now()
+         where project_id = $1 and file_id = $2 and status = 'failed' and last_error = $3",
+    )
+    .bind(project)
+    .bind(file)
+    .bind(Json(error))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -299,3 +299,40 @@ pub async fn use_now(
         embedding_model,
     }))
 }
+
+/// Stores vector stores that exist already, with their ids and dates, in the given order and
+/// without files. Ids that are taken stay as they are; how many were not.
+pub async fn import(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    stores: &[VectorStore],
+) -> Result<u64, StoreError> {
+    let row = |store: &VectorStore| {
+        serde_json::json!({
+            "id": store.id,
+            "created_at": store.created_at,
+            "name": store.name,
+            "description": store.description,
+            "metadata": store.metadata,
+            "expires_after_days": store.expires_after_days,
+            "last_active_at": store.last_active_at,
+        })
+    };
+    let rows: Vec<serde_json::Value> = stores.iter().map(row).collect();
+    let done = sqlx::query(
+        "insert into vector_stores (id, project_id, created_at, name, description, metadata,
+                                    expires_after_days, last_active_at)
+         select id, $1, created_at, name, description, metadata, expires_after_days, last_active_at
+         from rows from (jsonb_to_recordset($2) as (id text, created_at timestamptz, name text,
+                 description text, metadata jsonb, expires_after_days integer,
+                 last_active_at timestamptz))
+             with ordinality as given (id, created_at, name, description, metadata,
+                                       expires_after_days, last_active_at, n)
+         order by n on conflict (id) do nothing",
+    )
+    .bind(project)
+    .bind(Json(rows))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,7 +1,7 @@
 //! A server as a process of its own, which tests may stop or kill.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -34,11 +34,15 @@ impl Server {
 
     /// Starts a server on the database of this URL; on one of its own if the URL is empty.
     pub async fn start_at(database_url: &str, settings: &[(&str, &str)]) -> Self {
-        let folder = cluster().folder();
-        std::fs::create_dir(&folder).expect("the data folder can be made");
+        Self::start_in(&cluster().folder(), database_url, settings).await
+    }
+
+    /// Starts a server as above, with this data folder.
+    pub async fn start_in(folder: &Path, database_url: &str, settings: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(folder).expect("the data folder can be made");
         let log = folder.join("log");
         let output = File::create(&log).expect("the log can be made");
-        let mut command = Command::from(running::assistd(&folder));
+        let mut command = Command::from(running::assistd(folder));
         command
             .env("ASSISTD_DATABASE_CONNECTIONS", "8")
             .env("ASSISTD_SCRIPT", SCRIPT)
@@ -53,7 +57,7 @@ impl Server {
         let mut server = Self {
             child,
             origin: String::new(),
-            folder,
+            folder: folder.to_owned(),
             log,
         };
         server.origin = soon("the server's greeting", origin(stdout)).await;

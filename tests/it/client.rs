@@ -47,10 +47,15 @@ impl Client {
     /// A client of the server at this origin.
     pub fn new(origin: &str, key: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build();
+        Self::over(http.expect("a client can be made"), origin, key)
+    }
+
+    /// A client that makes its connections in this way.
+    pub fn over(http: reqwest::Client, origin: &str, key: &str) -> Self {
         Self {
             origin: origin.to_owned(),
             key: key.to_owned(),
-            http: http.expect("a client can be made"),
+            http,
         }
     }
 

@@ -6,9 +6,11 @@
 
 mod app;
 mod architecture;
+mod backup;
 mod client;
 mod cluster;
 mod code;
+mod connections;
 mod crash;
 mod embedded_postgres;
 mod embedding_faults;
@@ -29,17 +31,23 @@ mod migrations;
 mod pair;
 mod program;
 mod proxy;
+mod receiver;
+mod replicas;
 mod routes;
 mod running;
+mod scenario;
 mod searching;
 mod sequence;
 mod shelf;
 mod stage;
 mod streams;
 mod thread_stores;
+mod transfer;
 mod transitions;
 mod upstream_faults;
 mod vector_stores;
+mod webhooks;
+mod webhooks_cli;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -51,6 +51,11 @@ impl Stage {
         &self.db.pool
     }
 
+    /// The same with its URL, for servers.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// A new run on a new thread.
     pub async fn run(&self, claimant: Option<&Claimant>) -> (Run, Option<Lease>) {
         let pool = self.pool();

@@ -505,6 +505,25 @@ async fn an_expired_store_takes_nothing_until_it_is_revived() {
 }
 
 #[tokio::test]
+async fn a_search_defers_expiry() {
+    let (db, _server, client) = stage().await;
+    let day = json!({"anchor": "last_active_at", "days": 1});
+    let store = store(&client, json!({"expires_after": day})).await;
+    let path = format!("/vector_stores/{store}");
+    let before = client.get(&path).await["last_active_at"].clone();
+    let age = "update vector_stores set last_active_at = now() - interval '23 hours'";
+    sql(&db, age).await;
+    let aged = client.get(&path).await;
+    assert!(aged["last_active_at"].as_i64() < before.as_i64(), "{aged}");
+    let search = format!("{path}/search");
+    client.post(&search, json!({"query": "anything"})).await;
+    let used = client.get(&path).await;
+    assert!(used["last_active_at"].as_i64() >= before.as_i64(), "{used}");
+    let due = used["last_active_at"].as_i64().map(|at| at + 86_400);
+    assert_eq!(used["expires_at"].as_i64(), due);
+}
+
+#[tokio::test]
 async fn a_store_has_ten_thousand_files_at_most() {
     let (db, _server, client) = stage().await;
     let files = files(&client, 2).await;

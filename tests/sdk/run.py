@@ -25,6 +25,8 @@ ROOT = HERE.parents[1]
 SERVER = os.environ.get("ASSISTD_BIN", str(ROOT / "target" / "debug" / "assistd"))
 START_SECONDS = 60
 STOP_SECONDS = 30
+# Receivers of webhooks are on this machine.
+USUAL = {"ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true"}
 # The second server also asks for the header that the first leaves optional, and runs no code.
 SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
@@ -149,13 +151,17 @@ def start_proxy(processes, work, usual, short_lived, whole):
     return process, url
 
 
-def run_suite(suite, work, server_url, proxy_url, arguments):
+def run_suite(suite, work, data, server_url, proxy_url, arguments):
     """Runs one suite; gives its counts and whether it went well."""
     environment = os.environ | suite.environment | {
         "SDK_SERVER_URL": server_url,
         "SDK_BASE_URL": f"{proxy_url}/v1",
         "SDK_SHORT_LIVED_URL": f"{proxy_url}/short-lived/v1",
         "SDK_API_KEY": suite.key,
+        # For commands beside the server.
+        "SDK_SERVER": SERVER,
+        "SDK_DATA_DIR": str(data / "usual"),
+        "SDK_PROJECT": suite.name,
         "SDK_OTHER_API_KEY": "sk-test-stranger",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -217,12 +223,12 @@ def run_all(suites, options, temporary):
     keys = ",".join(f"{suite.name}:{suite.key}" for suite in suites) + ",stranger:sk-test-stranger"
     processes = Processes(work)
     try:
-        usual = start_server(processes, work, data, "usual", keys, {})
+        usual = start_server(processes, work, data, "usual", keys, USUAL)
         short_lived = start_server(processes, work, data, "short-lived", keys, SHORT_LIVED)
         proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
         arguments = options.args.split()
         with ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(lambda suite: run_suite(suite, work, usual, proxy_url, arguments), suites))
+            results = list(pool.map(lambda suite: run_suite(suite, work, data, usual, proxy_url, arguments), suites))
         kept = processes.stop(proxy) == 0
     finally:
         processes.stop_all()

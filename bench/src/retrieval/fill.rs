@@ -171,10 +171,12 @@ pub(super) async fn nearest(
     let mut text = String::new();
     cloud::write(vector, &mut text);
     let dimensions = vector.len();
-    // Adding nothing keeps an index out of it. Only a number is put into the statement.
+    // Adding nothing keeps an index out of it, and a subquery is read once instead of for each row.
+    // Only a number is put into the statement.
     let sql = format!(
         "select chunk_id from chunk_embeddings where vector_store_id = $1
-         order by (embedding::halfvec({dimensions}) <=> $2::halfvec({dimensions})) + 0 limit $3"
+         order by (embedding::halfvec({dimensions}) <=> (select $2::halfvec({dimensions}))) + 0
+         limit $3"
     );
     let found = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&store.id)

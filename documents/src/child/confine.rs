@@ -14,13 +14,14 @@ use nix::unistd::setuid;
 
 use super::Limits;
 
-/// nobody and nogroup, on every distribution.
-const NOBODY: u32 = 65534;
+/// A user and a group that nothing belongs to and that no distribution gives away. Not `nobody`: the
+/// embedded database is run by that.
+const NO_OWNER: u32 = 65533;
 
 /// Open files: the three that it has, and a few to spare.
 const MAX_OPEN_FILES: u64 = 16;
 
-/// Limits this process for good. Where it is root, it becomes nobody.
+/// Limits this process for good. Where it is root, it becomes a user who owns nothing.
 pub(super) fn confine(limits: &Limits) -> Result<(), Errno> {
     limit(Resource::RLIMIT_AS, limits.memory_bytes, 0)?;
     // At the soft limit SIGXCPU tells the parent why the child died; SIGKILL would not.
@@ -30,8 +31,8 @@ pub(super) fn confine(limits: &Limits) -> Result<(), Errno> {
     limit(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES, 0)?;
     if geteuid().is_root() {
         setgroups(&[])?;
-        setgid(Gid::from_raw(NOBODY))?;
-        setuid(Uid::from_raw(NOBODY))?;
+        setgid(Gid::from_raw(NO_OWNER))?;
+        setuid(Uid::from_raw(NO_OWNER))?;
     }
     prctl::set_no_new_privs()
 }

@@ -83,11 +83,11 @@ async fn the_child_is_confined_before_it_sees_the_file() {
         if nix::unistd::geteuid().is_root() {
             let status = proc(pid, "status");
             assert!(
-                status.contains("Uid:\t65534\t65534\t65534\t65534"),
+                status.contains("Uid:\t65533\t65533\t65533\t65533"),
                 "{status}"
             );
             assert!(
-                status.contains("Gid:\t65534\t65534\t65534\t65534"),
+                status.contains("Gid:\t65533\t65533\t65533\t65533"),
                 "{status}"
             );
             assert!(

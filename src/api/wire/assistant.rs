@@ -161,7 +161,8 @@ enum Kind {
     Function,
 }
 
-fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
+/// A tool of an assistant or a run.
+pub fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
     let kind = tool.kind(&[
         ("code_interpreter", Kind::CodeInterpreter),
         ("file_search", Kind::FileSearch),

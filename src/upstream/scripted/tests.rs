@@ -642,8 +642,8 @@ async fn the_documentation_shows_scripts_that_work() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next());
     let scripts: Vec<Scripted> = blocks.map(scripted).collect();
-    let [weather, counter, flaky] = scripts.as_slice() else {
-        panic!("three scripts")
+    let [weather, counter, librarian, flaky] = scripts.as_slice() else {
+        panic!("four scripts")
     };
     let asked = json!({ "model": "scripted/weather", "messages": user("Weather in Oslo?") });
     let call = ("get_weather".to_owned(), r#"{"city":"Oslo"}"#.to_owned());
@@ -658,6 +658,21 @@ async fn the_documentation_shows_scripts_that_work() {
     assert!(
         calls[0].1.contains(r#"open(\"/mnt/data/a.csv\").read()"#),
         "{calls:?}"
+    );
+    let found = "【4:0†my returns.md】 page 2\nGoods may be returned.\n\n[Put it behind.]";
+    let asked = json!({
+        "model": "scripted/librarian",
+        "messages": [
+            {"role": "user", "content": "May goods be returned?"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function",
+                "function": {"name": "file_search", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": found},
+        ],
+        "tools": [function("file_search", json!({}))],
+    });
+    assert_eq!(
+        ask(librarian, asked).await.text,
+        "See 【4:0†my returns.md】. It says: “Goods may be returned.”【4:0†my returns.md】"
     );
     let asked = json!({ "model": "scripted/flaky", "messages": user("break off") });
     assert_eq!(ask(flaky, asked).await.text, "This answer is");

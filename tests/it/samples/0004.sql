@@ -11,3 +11,4 @@ insert into chunks (vector_store_id, store_file, ordinal, content, tokens, overl
 insert into chunk_embeddings (chunk_id, vector_store_id, store_file, embedding)
     select id, vector_store_id, store_file, '[1,0,0]' from chunks;
 insert into dropped_store_files (store_file, vector_store_id) values (0, 'vs_gone');
+insert into common_lexemes (vector_store_id, lexeme, chunks) values ('vs_sample', 'abc', 9000);

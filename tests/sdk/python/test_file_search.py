@@ -340,14 +340,3 @@ async def test_a_file_that_is_no_document_fails_and_spoils_nothing(stores, names
     failed = await collect(stores.files.list(store.id, filter="failed"))
     assert {file.last_error.code for file in failed} <= {"unsupported_file", "invalid_file"}
     assert await names(store.id, "fine") == ["fine.txt"]
-
-
-async def test_a_search_is_a_use_that_defers_expiry(stores, names):
-    expiry = {"anchor": "last_active_at", "days": 1}
-    made = await got(stores.create(expires_after=expiry))
-    assert made.expires_at == made.last_active_at + 86400
-    await asyncio.sleep(1.1)
-    assert await names(made.id, "anything") == []
-    used = await got(stores.retrieve(made.id))
-    assert used.last_active_at > made.last_active_at
-    assert used.expires_at == used.last_active_at + 86400

@@ -1,0 +1,396 @@
+//! Tables `webhook_events` and `webhook_deliveries`: what endpoints are still to be told. Triggers
+//! fill them (migration 7); here is the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgExecutor, Row};
+
+use crate::domain::ids::{
+    AssistantId, BatchId, EndpointId, EventId, FileId, ProjectId, RunId, ThreadId, VectorStoreId,
+};
+use crate::domain::run::{Run, RunConfig, RunState};
+use crate::domain::vector_store::{
+    Attributes, Batch, Chunking, FileCounts, FileStatus, IndexError, VectorStoreFile,
+};
+use crate::domain::webhook::Subject;
+use crate::domain::{Metadata, Timestamp};
+use crate::store::StoreError;
+use crate::store::webhook_endpoints::Target;
+
+/// An event in a worker's hands, on its way to one endpoint.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    seq: i64,
+    attempt: i32,
+    snapshot: String,
+    /// The event, the same for every endpoint and every attempt.
+    pub event: EventId,
+    /// Its type.
+    pub kind: String,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// How long ago that is, by the database's clock.
+    pub age: Duration,
+    /// How often it could not be delivered.
+    pub failures: i32,
+    /// Where it goes.
+    pub target: Target,
+}
+
+impl FromRow<'_, PgRow> for Delivery {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let age: f64 = row.try_get("age")?;
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            attempt: row.try_get("attempt")?,
+            snapshot: row.try_get("snapshot")?,
+            event: row.try_get("event_id")?,
+            kind: row.try_get("type")?,
+            created_at: row.try_get("created_at")?,
+            age: Duration::try_from_secs_f64(age).unwrap_or_default(),
+            failures: row.try_get("failures")?,
+            target: Target::from_row(row)?,
+        })
+    }
+}
+
+impl Delivery {
+    /// What it tells of.
+    ///
+    /// # Errors
+    /// [`StoreError::BadRow`] if this program does not understand what was written down.
+    pub fn subject(&self) -> Result<Subject, StoreError> {
+        let snapshot = &self.snapshot;
+        Ok(if self.kind.starts_with("thread.run.") {
+            Subject::Run(Box::new(serde_json::from_str::<RunRow>(snapshot)?.into()))
+        } else if self.kind.starts_with("vector_store.file_batch.") {
+            Subject::Batch(serde_json::from_str::<BatchRow>(snapshot)?.into())
+        } else {
+            Subject::File(Box::new(serde_json::from_str::<FileRow>(snapshot)?.into()))
+        })
+    }
+}
+
+/// A row of `runs`.
+#[derive(Deserialize)]
+struct RunRow {
+    id: RunId,
+    project_id: ProjectId,
+    thread_id: ThreadId,
+    assistant_id: AssistantId,
+    created_at: Timestamp,
+    config: Arc<RunConfig>,
+    metadata: Metadata,
+    #[serde(flatten)]
+    state: RunState,
+}
+
+impl From<RunRow> for Run {
+    fn from(row: RunRow) -> Self {
+        Self {
+            id: row.id,
+            project: row.project_id,
+            thread: row.thread_id,
+            assistant: row.assistant_id,
+            created_at: row.created_at,
+            config: row.config,
+            metadata: row.metadata,
+            state: row.state,
+        }
+    }
+}
+
+/// A row of `vector_store_files`.
+#[derive(Deserialize)]
+struct FileRow {
+    file_id: FileId,
+    vector_store_id: VectorStoreId,
+    created_at: Timestamp,
+    status: FileStatus,
+    last_error: Option<IndexError>,
+    usage_bytes: i64,
+    chunk_tokens: i32,
+    chunk_overlap: i32,
+    attributes: Attributes,
+}
+
+impl From<FileRow> for VectorStoreFile {
+    fn from(row: FileRow) -> Self {
+        Self {
+            file: row.file_id,
+            vector_store: row.vector_store_id,
+            created_at: row.created_at,
+            status: row.status,
+            last_error: row.last_error,
+            usage_bytes: row.usage_bytes,
+            chunking: Chunking {
+                max_tokens: row.chunk_tokens,
+                overlap_tokens: row.chunk_overlap,
+            },
+            attributes: row.attributes,
+        }
+    }
+}
+
+/// What [`tell_batches`] writes down of a batch.
+#[derive(Deserialize)]
+struct BatchRow {
+    id: BatchId,
+    vector_store_id: VectorStoreId,
+    created_at: Timestamp,
+    is_cancelled: bool,
+    completed: i64,
+    failed: i64,
+    cancelled: i64,
+}
+
+impl From<BatchRow> for Batch {
+    fn from(row: BatchRow) -> Self {
+        Self {
+            id: row.id,
+            vector_store: row.vector_store_id,
+            created_at: row.created_at,
+            is_cancelled: row.is_cancelled,
+            file_counts: FileCounts {
+                in_progress: 0,
+                completed: row.completed,
+                failed: row.failed,
+                cancelled: row.cancelled,
+            },
+        }
+    }
+}
+
+/// How many deliveries may be under way at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// More of them than this are not taken now.
+    pub free: i64,
+    /// Most for one endpoint, those under way included, so that a slow one does not hold up others.
+    pub per_endpoint: i64,
+}
+
+/// Takes due deliveries, the longest due first. `busy` says how many are under way for whom.
+///
+/// What is about the same thing as an earlier delivery to the same endpoint waits until that one has
+/// come to its end.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    owner: &str,
+    lease: Duration,
+    room: Room,
+    busy: &[(EndpointId, i64)],
+) -> Result<Vec<Delivery>, StoreError> {
+    let (endpoints, counts): (Vec<&str>, Vec<i64>) = busy
+        .iter()
+        .map(|(endpoint, count)| (endpoint.as_str(), *count))
+        .unzip();
+    let deliveries = sqlx::query_as(
+        "with due as (
+             select due.seq
+             from webhook_endpoints as e
+             left join unnest($5::text[], $6::bigint[]) as busy (endpoint_id, n)
+                 on busy.endpoint_id = e.id
+             cross join lateral (
+                 select seq, due_at from webhook_deliveries as d
+                 where endpoint_id = e.id and due_at <= now() and not exists (
+                     select from webhook_deliveries as earlier
+                     where earlier.endpoint_id = d.endpoint_id and earlier.subject = d.subject
+                         and earlier.seq < d.seq and earlier.due_at is not null)
+                 order by due_at, seq limit greatest($4 - coalesce(busy.n, 0), 0)
+                 for update skip locked) as due
+             where e.disabled_at is null
+             order by due.due_at, due.seq limit $3),
+         claimed as (
+             update webhook_deliveries as d
+             set attempt = attempt + 1, lease_owner = $1, due_at = now() + $2
+             from due where d.seq = due.seq
+             returning d.*)
+         select claimed.seq, attempt, failures, event_id, v.type, v.created_at,
+                v.snapshot::text as snapshot,
+                extract(epoch from now() - v.created_at)::double precision as age,
+                endpoint_id, e.url, array_remove(
+                    array[secret, case when old_secret_until > now() then old_secret end], null)
+                    as secrets
+         from claimed join webhook_events as v on v.id = event_id
+         join webhook_endpoints as e on e.id = endpoint_id
+         order by claimed.seq",
+    )
+    .bind(owner)
+    .bind(lease)
+    .bind(room.free)
+    .bind(room.per_endpoint)
+    .bind(endpoints)
+    .bind(counts)
+    .fetch_all(db)
+    .await?;
+    Ok(deliveries)
+}
+
+/// The endpoint was told.
+pub async fn delivered(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
+    sqlx::query(
+        "with done as (
+             update webhook_deliveries
+             set due_at = null, lease_owner = null, delivered_at = now(), last_error = null
+             where seq = $1 and attempt = $2 and due_at is not null returning endpoint_id)
+         update webhook_endpoints as e set failing_since = null
+         from done where e.id = done.endpoint_id and failing_since is not null",
+    )
+    .bind(delivery.seq)
+    .bind(delivery.attempt)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What follows from an attempt that failed.
+#[derive(Debug, Clone)]
+pub struct Setback {
+    /// Why, for the operator.
+    pub error: String,
+    /// When to try again; `None` gives the delivery up.
+    pub again_in: Option<Duration>,
+    /// Whether the endpoint wants to be told nothing any more.
+    pub is_gone: bool,
+    /// How long an endpoint may fail before it is switched off.
+    pub patience: Duration,
+}
+
+/// The endpoint was not told. If it is switched off for that, why.
+pub async fn failed(
+    db: impl PgExecutor<'_>,
+    delivery: &Delivery,
+    setback: &Setback,
+) -> Result<Option<String>, StoreError> {
+    // What waits for this delivery need not be looked at before it.
+    let reason: Option<Option<String>> = sqlx::query_scalar(
+        "with failed as (
+             update webhook_deliveries
+             set due_at = now() + $4, lease_owner = null, failures = failures + 1, last_error = $3
+             where seq = $1 and attempt = $2 and due_at is not null
+             returning endpoint_id, subject, due_at),
+         waiting as (
+             update webhook_deliveries as d set due_at = failed.due_at from failed
+             where d.endpoint_id = failed.endpoint_id and d.subject = failed.subject
+                 and d.seq > $1 and d.due_at is not null and failed.due_at is not null)
+         update webhook_endpoints as e
+         set failing_since = coalesce(failing_since, now()),
+             disabled_at = case when $5 or failing_since < now() - $6 then now() end,
+             disabled_reason = case
+                 when $5 then 'it said that it is gone (410)'
+                 when failing_since < now() - $6
+                     then 'nothing could be delivered for too long; last: ' || $3
+             end
+         from failed where e.id = failed.endpoint_id and disabled_at is null
+         returning disabled_reason",
+    )
+    .bind(delivery.seq)
+    .bind(delivery.attempt)
+    .bind(&setback.error)
+    .bind(setback.again_in)
+    .bind(setback.is_gone)
+    .bind(setback.patience)
+    .fetch_optional(db)
+    .await?;
+    Ok(reason.flatten())
+}
+
+/// Nobody will be told, through no fault of the endpoint's.
+pub async fn give_up(
+    db: impl PgExecutor<'_>,
+    delivery: &Delivery,
+    error: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update webhook_deliveries set due_at = null, lease_owner = null, last_error = $3
+         where seq = $1 and attempt = $2",
+    )
+    .bind(delivery.seq)
+    .bind(delivery.attempt)
+    .bind(error)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives a delivery back that was not tried to its end.
+pub async fn give_back(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
+    sqlx::query(
+        "update webhook_deliveries set due_at = now(), lease_owner = null
+         where seq = $1 and attempt = $2 and due_at is not null",
+    )
+    .bind(delivery.seq)
+    .bind(delivery.attempt)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many deliveries are still to be made, waiting ones included.
+pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar(
+        "select count(*) from webhook_deliveries as d
+         join webhook_endpoints as e on e.id = d.endpoint_id
+         where d.due_at is not null and e.disabled_at is null",
+    );
+    Ok(count.fetch_one(db).await?)
+}
+
+/// Makes the events of batches whose last file has come to its end. Each status is told once as long
+/// as its event is kept.
+pub async fn tell_batches(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
+    sqlx::query(
+        "with checked as (
+             delete from webhook_batch_checks where seq in (
+                 select seq from webhook_batch_checks order by seq limit 10000
+                 for update skip locked)
+             returning batch_id),
+         through as (
+             select b.project_id, b.id, b.vector_store_id, b.created_at,
+                    b.cancelled_at is not null as is_cancelled,
+                    count(*) filter (where status = 'completed') as completed,
+                    count(*) filter (where status = 'failed') as failed,
+                    count(*) filter (where status = 'cancelled') as cancelled
+             from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
+             where b.id in (select batch_id from checked) group by b.id
+             having count(*) filter (where status = 'in_progress') = 0),
+         named as (
+             select project_id, id, row_to_json(through) as told,
+                    'vector_store.file_batch.' || case
+                        when is_cancelled then 'cancelled'
+                        when failed > 0 and completed + cancelled = 0 then 'failed'
+                        else 'completed' end as happened
+             from through)
+         select tell_webhooks(project_id, happened, id, told) from named
+         where exists (select from webhooks_wanting(project_id, happened))",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes events that are older than `keep` and need not be told any more. What an endpoint that is
+/// switched off was still to be told is kept for as long as it would be tried.
+pub async fn sweep(
+    db: impl PgExecutor<'_>,
+    keep: Duration,
+    tried_for: Duration,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from webhook_events as v
+         where created_at < now() - $1 and not exists (
+             select from webhook_deliveries as d
+             join webhook_endpoints as e on e.id = d.endpoint_id
+             where d.event_id = v.id and d.due_at is not null
+                 and (e.disabled_at is null or v.created_at > now() - $2))",
+    )
+    .bind(keep)
+    .bind(tried_for)
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Table `webhook_endpoints`: the operator's, so its functions go without a project, but for the one
+//! that makes an endpoint.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgExecutor, Row};
+
+use crate::domain::ids::{EndpointId, ProjectId};
+use crate::domain::webhook::{Endpoint, EventType, SigningSecret};
+use crate::store::StoreError;
+
+impl FromRow<'_, PgRow> for Endpoint {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let disabled_at: Option<_> = row.try_get("disabled_at")?;
+        let reason: Option<String> = row.try_get("disabled_reason")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            project: row.try_get("project")?,
+            created_at: row.try_get("created_at")?,
+            url: row.try_get("url")?,
+            events: row.try_get("events")?,
+            failing_since: row.try_get("failing_since")?,
+            disabled: disabled_at.zip(reason),
+        })
+    }
+}
+
+/// Where to post, and by which secrets to sign.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Its URL.
+    pub url: String,
+    /// Its secret, and the one before it as long as that still counts.
+    pub secrets: Vec<SigningSecret>,
+}
+
+impl FromRow<'_, PgRow> for Target {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let secrets: Vec<Vec<u8>> = row.try_get("secrets")?;
+        Ok(Self {
+            endpoint: row.try_get("endpoint_id")?,
+            url: row.try_get("url")?,
+            secrets: secrets.into_iter().map(SigningSecret::from_bytes).collect(),
+        })
+    }
+}
+
+/// Stores an endpoint that is told of events of these types from now on; without types, of all. That
+/// its URL is one to post to is for the caller to know.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    url: &str,
+    events: Option<&[EventType]>,
+    secret: &SigningSecret,
+) -> Result<EndpointId, StoreError> {
+    let events = events.map(|events| events.iter().map(|event| event.as_str()).collect());
+    let id = sqlx::query_scalar(
+        "insert into webhook_endpoints (id, project_id, url, events, secret)
+         values ($1, $2, $3, $4, $5) returning id",
+    )
+    .bind(EndpointId::generate())
+    .bind(project)
+    .bind(url)
+    .bind::<Option<Vec<&str>>>(events)
+    .bind(secret.as_bytes())
+    .fetch_one(db)
+    .await?;
+    Ok(id)
+}
+
+/// Every endpoint, or those of the project of this name; the oldest first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    project: Option<&str>,
+) -> Result<Vec<Endpoint>, StoreError> {
+    let endpoints = sqlx::query_as(
+        "select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
+                disabled_reason
+         from webhook_endpoints as e join projects as p on p.id = e.project_id
+         where $1::text is null or p.name = $1 order by e.created_at, e.id",
+    )
+    .bind(project)
+    .fetch_all(db)
+    .await?;
+    Ok(endpoints)
+}
+
+/// Removes an endpoint; whether there was one. What it was still to be told it is not.
+pub async fn remove(db: impl PgExecutor<'_>, id: &EndpointId) -> Result<bool, StoreError> {
+    let done = sqlx::query("delete from webhook_endpoints where id = $1")
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Signs by another secret from now on, and by the one before as well for as long as `keep`; whether
+/// there is such an endpoint. A secret before that one counts no more.
+pub async fn rotate(
+    db: impl PgExecutor<'_>,
+    id: &EndpointId,
+    secret: &SigningSecret,
+    keep: Duration,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update webhook_endpoints
+         set secret = $2, old_secret = secret, old_secret_until = now() + $3 where id = $1",
+    )
+    .bind(id)
+    .bind(secret.as_bytes())
+    .bind(keep)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Switches an endpoint on again; whether there is one. What was not delivered before is, unless it
+/// is too old.
+pub async fn enable(db: impl PgExecutor<'_>, id: &EndpointId) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update webhook_endpoints
+         set disabled_at = null, disabled_reason = null, failing_since = null where id = $1",
+    )
+    .bind(id)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Where the endpoint is, and by which secrets it knows us, also when it is switched off.
+pub async fn target(
+    db: impl PgExecutor<'_>,
+    id: &EndpointId,
+) -> Result<Option<Target>, StoreError> {
+    let target = sqlx::query_as(
+        "select id as endpoint_id, url, array_remove(
+                    array[secret, case when old_secret_until > now() then old_secret end], null)
+                    as secrets
+         from webhook_endpoints where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await?;
+    Ok(target)
+}

@@ -1,0 +1,275 @@
+//! Contents of files that were imported without them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sqlx::PgConnection;
+use tokio_util::io::ReaderStream;
+
+use crate::blobs::BlobError;
+use crate::domain::ids::{FileId, ProjectId};
+use crate::domain::vector_store::IndexError;
+use crate::files;
+use crate::files::FileError;
+use crate::store;
+use crate::store::imports::Described;
+use crate::transfer::import::Import;
+use crate::transfer::{Progress, Stage, TransferError};
+
+/// Files looked at together.
+const PAGE: i64 = 500;
+
+/// How many contents are looked for at a time.
+const LOOKUPS: usize = 16;
+
+/// How much of an original is read at a time.
+const PIECE: usize = 128 << 10;
+
+/// What is known of the contents of a project's files.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// Files whose contents were there already.
+    pub there: u64,
+    /// Files whose contents were found now.
+    pub new: u64,
+    /// Files whose contents are still missing.
+    pub missing: Vec<Missing>,
+}
+
+/// A file whose contents are missing.
+#[derive(Debug)]
+pub struct Missing {
+    file: Described,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// Nothing was found.
+    NotFound,
+    /// More than one original could be it.
+    Several(Vec<PathBuf>),
+    /// The original under its id has another size.
+    OtherSize(PathBuf, u64),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Described {
+            id,
+            filename,
+            bytes,
+        } = &self.file;
+        write!(f, "{id}: {filename:?}, {bytes} bytes")?;
+        match &self.why {
+            Why::NotFound => Ok(()),
+            Why::Several(paths) => {
+                write!(
+                    f,
+                    "; several originals could be it, name the right one {id}:"
+                )?;
+                paths
+                    .iter()
+                    .try_for_each(|path| write!(f, " {}", path.display()))
+            }
+            Why::OtherSize(path, size) => {
+                write!(f, "; {} has {size} bytes", path.display())
+            }
+        }
+    }
+}
+
+/// Originals of files in folders.
+#[derive(Debug, Default)]
+pub(super) struct Originals {
+    by_id: HashMap<FileId, (PathBuf, u64)>,
+    by_name: HashMap<(String, u64), Vec<PathBuf>>,
+}
+
+impl Originals {
+    /// Looks through folders and those below them.
+    pub(super) fn index(folders: &[&Path]) -> Result<Self, TransferError> {
+        let mut originals = Self::default();
+        for folder in folders {
+            originals.add(folder)?;
+        }
+        Ok(originals)
+    }
+
+    fn add(&mut self, folder: &Path) -> Result<(), TransferError> {
+        let entries = std::fs::read_dir(folder).map_err(TransferError::file(folder))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry.map_err(TransferError::file(folder))?);
+        }
+        paths.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in paths {
+            let path = entry.path();
+            // Links to folders are not followed, as they may lead around in circles.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.add(&path)?;
+                continue;
+            }
+            let Ok(metadata) = path.metadata() else {
+                continue;
+            };
+            if !metadata.is_file() {
+                continue;
+            }
+            let size = metadata.len();
+            if let Some(id) = id_in(&path) {
+                self.by_id.entry(id).or_insert((path.clone(), size));
+            }
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                let namesakes = self.by_name.entry((name.to_owned(), size)).or_default();
+                namesakes.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is under the file's id, or has its name and size.
+    fn find(&self, file: &Described) -> Result<&Path, Why> {
+        let bytes = u64::try_from(file.bytes).unwrap_or(0);
+        match self.by_id.get(&file.id) {
+            Some((path, size)) if *size == bytes => return Ok(path),
+            Some((path, size)) => return Err(Why::OtherSize(path.clone(), *size)),
+            None => {}
+        }
+        // Some clients send names with folders in them.
+        let name = file.filename.rsplit(['/', '\\']).next();
+        let name = name.unwrap_or_default().to_owned();
+        match self.by_name.get(&(name, bytes)).map(Vec::as_slice) {
+            None | Some([]) => Err(Why::NotFound),
+            Some([only]) => Ok(only),
+            Some(several) => Err(Why::Several(several.to_vec())),
+        }
+    }
+}
+
+/// The file's id, if the path has it as its name, with an extension or without, or as the name of
+/// the folder it is in.
+fn id_in(path: &Path) -> Option<FileId> {
+    let folder = path.parent().and_then(Path::file_name);
+    let names = [path.file_name(), path.file_stem(), folder];
+    let ids = names.into_iter().flatten();
+    ids.filter_map(|name| name.to_str()?.parse().ok()).next()
+}
+
+/// Finds contents for files of the project that lack them, and lets those be indexed that waited
+/// for it.
+pub(super) async fn attach(
+    import: &Import<'_>,
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    originals: &Originals,
+    progress: Progress<'_>,
+) -> Result<Attached, TransferError> {
+    let mut attached = Attached::default();
+    let waiting = IndexError::without_contents();
+    let waiting = store::vector_store_files::failed_with(&mut *conn, project, &waiting).await?;
+    let waiting: HashSet<FileId> = waiting.into_iter().collect();
+    let mut after = String::new();
+    loop {
+        let files = store::imports::files_after(&mut *conn, project, &after, PAGE).await?;
+        let Some(last) = files.last() else {
+            return Ok(attached);
+        };
+        after = last.id.to_string();
+        let sizes = stream::iter(&files).map(|file| async {
+            let size = import.blobs.size(file.id.as_str()).await;
+            size.map_err(TransferError::blob(&file.id))
+        });
+        let sizes: Vec<Option<u64>> = sizes.buffered(LOOKUPS).try_collect().await?;
+        for (file, size) in std::iter::zip(files, sizes) {
+            if size.and_then(|size| i64::try_from(size).ok()) == Some(file.bytes) {
+                attached.there += 1;
+                if !import.dry_run {
+                    let is_waiting = waiting.contains(&file.id);
+                    let settled = files::settle(import.pool, project, &file.id, is_waiting).await;
+                    settled.map_err(|error| TransferError::contents(&file.id, error))?;
+                }
+            } else {
+                match originals.find(&file) {
+                    Ok(path) if import.dry_run || put(import, project, &file, path).await? => {
+                        attached.new += 1;
+                    }
+                    // Somebody has deleted the file.
+                    Ok(_) => {}
+                    Err(why) => attached.missing.push(Missing { file, why }),
+                }
+            }
+            progress(Stage::Contents, attached.there + attached.new, None);
+        }
+    }
+}
+
+/// Stores an original as the contents of a file; whether the file was still there.
+async fn put(
+    import: &Import<'_>,
+    project: &ProjectId,
+    file: &Described,
+    path: &Path,
+) -> Result<bool, TransferError> {
+    let original = tokio::fs::File::open(path).await;
+    let original = original.map_err(TransferError::file(path))?;
+    let pieces = ReaderStream::with_capacity(original, PIECE).map_err(BlobError::from);
+    let limit = u64::try_from(file.bytes).unwrap_or(0);
+    let put = files::attach(import.pool, import.blobs, project, &file.id, pieces, limit).await;
+    match put {
+        Ok(()) => Ok(true),
+        Err(FileError::Gone(_)) => Ok(false),
+        Err(error) => Err(TransferError::contents(&file.id, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(id: &str, filename: &str, bytes: i64) -> Described {
+        Described {
+            id: id.parse().expect("an id"),
+            filename: filename.to_owned(),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn originals_are_found_by_id_and_else_by_name_and_size() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+            std::fs::write(&path, text).expect("it can be written");
+            path
+        };
+        let plain = write("a/file-1", "12345");
+        let with_extension = write("a/file-2.pdf", "12345");
+        let in_folder = write("file-3/report.txt", "12345");
+        let named = write("b/manual.txt", "1234");
+        write("b/twice.txt", "12");
+        write("c/twice.txt", "34");
+        let originals = Originals::index(&[folder.path()]).expect("it can be read");
+        let find = |id: &str, name: &str, bytes| {
+            let found = originals.find(&described(id, name, bytes));
+            found.map(Path::to_owned).map_err(|why| {
+                let file = described(id, name, bytes);
+                Missing { file, why }.to_string()
+            })
+        };
+        assert_eq!(find("file-1", "x", 5), Ok(plain));
+        assert_eq!(find("file-2", "x", 5), Ok(with_extension));
+        assert_eq!(find("file-3", "x", 5), Ok(in_folder));
+        assert_eq!(find("file-4", "manual.txt", 4), Ok(named.clone()));
+        assert_eq!(find("assistant-5", r"C:\docs\manual.txt", 4), Ok(named));
+        let missing = find("file-4", "manual.txt", 5).expect_err("it is longer");
+        assert_eq!(missing, "file-4: \"manual.txt\", 5 bytes");
+        let other = find("file-1", "manual.txt", 4).expect_err("the id counts");
+        assert!(other.ends_with("a/file-1 has 5 bytes"), "{other}");
+        let several = find("file-4", "twice.txt", 2).expect_err("there are two");
+        assert!(several.contains("several originals"), "{several}");
+    }
+}

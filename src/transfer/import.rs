@@ -1,0 +1,495 @@
+//! Objects into the store, a chunk in one transaction.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::blobs::Blobs;
+use crate::domain::Timestamp;
+use crate::domain::assistant::Assistant;
+use crate::domain::file::File;
+use crate::domain::ids::{BatchId, ProjectId, ThreadId};
+use crate::domain::message::Message;
+use crate::domain::run::Run;
+use crate::domain::run_step::RunStep;
+use crate::domain::thread::Thread;
+use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
+use crate::store;
+use crate::store::StoreError;
+use crate::store::imports::{Table, taken};
+use crate::store::workspace_files::Written;
+use crate::transfer::contents::{self, Attached, Originals};
+use crate::transfer::order::Contents;
+use crate::transfer::read::{Item, Reader};
+use crate::transfer::source::{Found, Source};
+use crate::transfer::{Kind, Progress, Stage, TransferError};
+
+/// Rows that are stored with one statement.
+const ROWS: usize = 1_000;
+
+/// What an import needs to know.
+#[derive(Debug)]
+pub struct Import<'a> {
+    /// The database.
+    pub pool: &'a PgPool,
+    /// Where file contents go.
+    pub blobs: &'a Blobs,
+    /// Name of the project; it is made if there is none.
+    pub project: &'a str,
+    /// Whether nothing is to be changed: everything is tried, and then undone.
+    pub dry_run: bool,
+    /// A folder with originals of files.
+    pub files: Option<&'a Path>,
+}
+
+/// What came of an import.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Objects by kind.
+    pub tallies: BTreeMap<Kind, Tally>,
+    /// What could not be imported, and why.
+    pub refused: Vec<String>,
+    /// What is not as it was, and why.
+    pub remarks: Vec<String>,
+    /// Contents of the project's files.
+    pub contents: Attached,
+}
+
+/// Objects of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// They are imported now.
+    pub new: u64,
+    /// They were there already, and stay as they are.
+    pub known: u64,
+    /// They could not be imported.
+    pub refused: u64,
+}
+
+/// Imports objects, and the contents of files that lack them. What is there already stays as it
+/// is.
+pub async fn import(
+    import: &Import<'_>,
+    source: Option<Source>,
+    progress: Progress<'_>,
+) -> Result<Report, TransferError> {
+    let mut tx = import.pool.begin().await?;
+    let project = store::projects::find_or_create(&mut *tx, import.project).await?;
+    let now = store::runs::now(&mut *tx).await?;
+    let mut importer = Importer {
+        project: &project,
+        now,
+        report: Report::default(),
+    };
+    let mut folders: Vec<&Path> = import.files.into_iter().collect();
+    let mut source = source;
+    if let Some(source) = &mut source {
+        while let Some(chunk) = source.next()? {
+            importer.chunk(&mut tx, chunk).await?;
+            if !import.dry_run {
+                tx.commit().await?;
+                tx = import.pool.begin().await?;
+            }
+            let (done, total) = source.progress();
+            progress(Stage::Objects, done, total);
+        }
+        importer.report.remarks.extend(source.passed_over());
+        if let Some(days) = store::projects::thread_retention(&mut *tx, &project).await?
+            && importer.tally(Kind::Thread).new > 0
+        {
+            importer.report.remarks.push(format!(
+                "this project deletes threads that are idle for {days} days, as imported ones may be"
+            ));
+        }
+        folders.extend(source.contents());
+    }
+    let mut report = importer.report;
+    let originals = Originals::index(&folders)?;
+    report.contents = contents::attach(import, &mut tx, &project, &originals, progress).await?;
+    if !import.dry_run {
+        tx.commit().await?;
+    }
+    Ok(report)
+}
+
+struct Importer<'a> {
+    project: &'a ProjectId,
+    now: Timestamp,
+    report: Report,
+}
+
+/// The objects of a chunk by their kinds.
+#[derive(Default)]
+struct Sorted {
+    files: Vec<File>,
+    stores: Vec<VectorStore>,
+    batches: Vec<Batch>,
+    store_files: Vec<(VectorStoreFile, Option<BatchId>)>,
+    assistants: Vec<Assistant>,
+    threads: Vec<(Thread, Vec<Written>)>,
+    /// What is in threads, in the order in which the threads were named first.
+    contents: Vec<(ThreadId, Contents)>,
+    places: HashMap<ThreadId, usize>,
+}
+
+impl Sorted {
+    fn push(&mut self, item: Item) {
+        match item {
+            Item::File(file) => self.files.push(file),
+            Item::VectorStore(store) => self.stores.push(store),
+            Item::Batch(batch) => self.batches.push(batch),
+            Item::StoreFile(file, batch) => self.store_files.push((file, batch)),
+            Item::Assistant(assistant) => self.assistants.push(assistant),
+            Item::Thread(thread, written) => self.threads.push((thread, written)),
+            Item::Run(run) => self.in_thread(&run.thread).runs.push(*run),
+            Item::Step(step) => self.in_thread(&step.thread).steps.push(*step),
+            Item::Message(message) => self.in_thread(&message.thread).messages.push(*message),
+        }
+    }
+
+    fn in_thread(&mut self, thread: &ThreadId) -> &mut Contents {
+        let next = self.contents.len();
+        let place = *self.places.entry(thread.clone()).or_insert(next);
+        if place == next {
+            self.contents.push((thread.clone(), Contents::default()));
+        }
+        &mut self.contents[place].1
+    }
+}
+
+impl Importer<'_> {
+    async fn chunk(
+        &mut self,
+        conn: &mut PgConnection,
+        chunk: Vec<Found>,
+    ) -> Result<(), TransferError> {
+        let mut reader = Reader {
+            project: self.project,
+            now: self.now,
+            remarks: Vec::new(),
+        };
+        let mut sorted = Sorted::default();
+        let mut unreadable = HashSet::new();
+        for found in chunk {
+            let (kind, id, at) = (found.kind, found.id().to_owned(), found.at);
+            match reader.read(kind, found.fields) {
+                Ok(item) => sorted.push(item),
+                Err(problem) => {
+                    self.refuse(kind, 1, format!("{at}: {id}: {problem}"));
+                    unreadable.insert(id);
+                }
+            }
+        }
+        self.report.remarks.append(&mut reader.remarks);
+        self.outside_threads(conn, &mut sorted).await?;
+        self.threads(conn, &mut sorted, &unreadable).await?;
+        let mut inside = Contents::default();
+        for (_, mut contents) in sorted.contents {
+            contents.arrange();
+            inside.runs.append(&mut contents.runs);
+            inside.steps.append(&mut contents.steps);
+            inside.messages.append(&mut contents.messages);
+        }
+        self.inside_threads(conn, inside).await
+    }
+
+    /// Whatever belongs to no thread.
+    async fn outside_threads(
+        &mut self,
+        conn: &mut PgConnection,
+        sorted: &mut Sorted,
+    ) -> Result<(), StoreError> {
+        let project = self.project;
+        let files = std::mem::take(&mut sorted.files);
+        let id = |file: &File| file.id.to_string();
+        self.put(
+            conn,
+            Kind::File,
+            Table::Files,
+            files,
+            id,
+            async |conn, rows| store::files::import(conn, project, rows).await,
+        )
+        .await?;
+
+        let stores = std::mem::take(&mut sorted.stores);
+        let id = |store: &VectorStore| store.id.to_string();
+        let table = Table::VectorStores;
+        self.put(
+            conn,
+            Kind::VectorStore,
+            table,
+            stores,
+            id,
+            async |conn, rows| store::vector_stores::import(conn, project, rows).await,
+        )
+        .await?;
+
+        let batches = std::mem::take(&mut sorted.batches);
+        let store = |batch: &Batch| batch.vector_store.to_string();
+        let batches = self
+            .with_parent(conn, Kind::Batch, table, batches, store)
+            .await?;
+        let id = |batch: &Batch| batch.id.to_string();
+        let table = Table::VectorStoreBatches;
+        self.put(conn, Kind::Batch, table, batches, id, async |conn, rows| {
+            store::vector_store_batches::import(conn, project, rows).await
+        })
+        .await?;
+
+        self.store_files(conn, std::mem::take(&mut sorted.store_files))
+            .await?;
+
+        let assistants = std::mem::take(&mut sorted.assistants);
+        let id = |assistant: &Assistant| assistant.id.to_string();
+        let table = Table::Assistants;
+        self.put(
+            conn,
+            Kind::Assistant,
+            table,
+            assistants,
+            id,
+            async |conn, rows| store::assistants::import(conn, project, rows).await,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Files in vector stores, which have no ids of their own.
+    async fn store_files(
+        &mut self,
+        conn: &mut PgConnection,
+        files: Vec<(VectorStoreFile, Option<BatchId>)>,
+    ) -> Result<(), StoreError> {
+        let kind = Kind::StoreFile;
+        let store = |file: &(VectorStoreFile, _)| file.0.vector_store.to_string();
+        let files = self
+            .with_parent(conn, kind, Table::VectorStores, files, store)
+            .await?;
+        let file = |file: &(VectorStoreFile, _)| file.0.file.to_string();
+        let mut files = self
+            .with_parent(conn, kind, Table::Files, files, file)
+            .await?;
+        let batches = files.iter().flat_map(|(_, batch)| batch);
+        let batches: Vec<&str> = batches.map(BatchId::as_str).collect();
+        let batches = taken(
+            &mut *conn,
+            self.project,
+            Table::VectorStoreBatches,
+            &batches,
+        )
+        .await?;
+        for (_, batch) in &mut files {
+            batch.take_if(|batch| !batches.ours.contains(batch.as_str()));
+        }
+        let project = self.project;
+        self.insert(conn, kind, &files, async |conn, rows| {
+            store::vector_store_files::import(conn, project, rows).await
+        })
+        .await
+    }
+
+    /// Threads, also those of which only the contents are there.
+    async fn threads(
+        &mut self,
+        conn: &mut PgConnection,
+        sorted: &mut Sorted,
+        unreadable: &HashSet<String>,
+    ) -> Result<(), StoreError> {
+        let project = self.project;
+        let mut written = HashMap::new();
+        let mut threads = Vec::new();
+        for (thread, of_thread) in std::mem::take(&mut sorted.threads) {
+            written.insert(thread.id.clone(), of_thread);
+            threads.push(thread);
+        }
+        let named: Vec<&str> = sorted.contents.iter().map(|(id, _)| id.as_str()).collect();
+        let there = taken(&mut *conn, project, Table::Threads, &named).await?;
+        for (id, contents) in &sorted.contents {
+            let text = id.as_str();
+            let is_known = written.contains_key(id)
+                || there.ours.contains(text)
+                || there.others.contains(text)
+                || unreadable.contains(text);
+            if let Some(created_at) = contents.oldest().filter(|_| !is_known) {
+                self.report.remarks.push(format!(
+                    "{id} itself is not in the export: it was made, as old as the oldest in it"
+                ));
+                threads.push(Thread {
+                    id: id.clone(),
+                    created_at,
+                    metadata: Default::default(),
+                    tool_resources: Default::default(),
+                });
+            }
+        }
+        let id = |thread: &Thread| thread.id.to_string();
+        let new = self
+            .put(
+                conn,
+                Kind::Thread,
+                Table::Threads,
+                threads,
+                id,
+                async |conn, rows| store::threads::import(conn, project, rows).await,
+            )
+            .await?;
+        for thread in new {
+            for Written { path, file_id } in written.remove(&thread.id).unwrap_or_default() {
+                if store::files::hold(&mut *conn, project, &file_id).await? {
+                    store::workspace_files::upsert(
+                        &mut *conn, project, &thread.id, &path, &file_id,
+                    )
+                    .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever belongs to threads.
+    async fn inside_threads(
+        &mut self,
+        conn: &mut PgConnection,
+        inside: Contents,
+    ) -> Result<(), TransferError> {
+        let project = self.project;
+        let Contents {
+            runs,
+            steps,
+            messages,
+        } = inside;
+        let thread = |run: &Run| run.thread.to_string();
+        let runs = self
+            .with_parent(conn, Kind::Run, Table::Threads, runs, thread)
+            .await?;
+        let id = |run: &Run| run.id.to_string();
+        self.put(
+            conn,
+            Kind::Run,
+            Table::Runs,
+            runs,
+            id,
+            async |conn, rows| store::runs::import(conn, project, rows).await,
+        )
+        .await?;
+
+        let run = |step: &RunStep| step.run.to_string();
+        let steps = self
+            .with_parent(conn, Kind::Step, Table::Runs, steps, run)
+            .await?;
+        let id = |step: &RunStep| step.id.to_string();
+        self.put(
+            conn,
+            Kind::Step,
+            Table::RunSteps,
+            steps,
+            id,
+            async |conn, rows| store::run_steps::import(conn, project, rows).await,
+        )
+        .await?;
+
+        let thread = |message: &Message| message.thread.to_string();
+        let messages = self
+            .with_parent(conn, Kind::Message, Table::Threads, messages, thread)
+            .await?;
+        let id = |message: &Message| message.id.to_string();
+        let table = Table::Messages;
+        self.put(
+            conn,
+            Kind::Message,
+            table,
+            messages,
+            id,
+            async |conn, rows| store::messages::import(conn, project, rows).await,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Stores objects that are not there yet, and returns them.
+    async fn put<T>(
+        &mut self,
+        conn: &mut PgConnection,
+        kind: Kind,
+        table: Table,
+        mut items: Vec<T>,
+        id: impl Fn(&T) -> String,
+        import: impl AsyncFn(&mut PgConnection, &[T]) -> Result<u64, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut seen = HashSet::new();
+        items.retain(|item| seen.insert(id(item)));
+        let ids: Vec<&str> = seen.iter().map(String::as_str).collect();
+        let taken = taken(&mut *conn, self.project, table, &ids).await?;
+        let mut new = Vec::new();
+        for item in items {
+            let id = id(&item);
+            if taken.others.contains(&id) {
+                let text = format!("{id}: this id belongs to another project of this server");
+                self.refuse(kind, 1, text);
+            } else if taken.ours.contains(&id) {
+                self.tally(kind).known += 1;
+            } else {
+                new.push(item);
+            }
+        }
+        self.insert(conn, kind, &new, import).await?;
+        Ok(new)
+    }
+
+    /// Stores objects unless they are there.
+    async fn insert<T>(
+        &mut self,
+        conn: &mut PgConnection,
+        kind: Kind,
+        items: &[T],
+        import: impl AsyncFn(&mut PgConnection, &[T]) -> Result<u64, StoreError>,
+    ) -> Result<(), StoreError> {
+        for rows in items.chunks(ROWS) {
+            let new = import(&mut *conn, rows).await?;
+            let tally = self.tally(kind);
+            tally.new += new;
+            tally.known += (rows.len() as u64).saturating_sub(new);
+        }
+        Ok(())
+    }
+
+    /// The objects whose parents are the project's; the others are refused.
+    async fn with_parent<T>(
+        &mut self,
+        conn: &mut PgConnection,
+        kind: Kind,
+        parents: Table,
+        items: Vec<T>,
+        parent: impl Fn(&T) -> String,
+    ) -> Result<Vec<T>, StoreError> {
+        let ids: HashSet<String> = items.iter().map(&parent).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let ours = taken(conn, self.project, parents, &ids).await?.ours;
+        let mut orphans: BTreeMap<String, u64> = BTreeMap::new();
+        let mut kept = Vec::new();
+        for item in items {
+            let parent = parent(&item);
+            if ours.contains(&parent) {
+                kept.push(item);
+            } else {
+                *orphans.entry(parent).or_default() += 1;
+            }
+        }
+        for (parent, count) in orphans {
+            let text = format!("{count} {} of {parent}, which is not there", kind.plural());
+            self.refuse(kind, count, text);
+        }
+        Ok(kept)
+    }
+
+    fn tally(&mut self, kind: Kind) -> &mut Tally {
+        self.report.tallies.entry(kind).or_default()
+    }
+
+    fn refuse(&mut self, kind: Kind, count: u64, text: String) {
+        self.tally(kind).refused += count;
+        self.report.refused.push(text);
+    }
+}

@@ -1,0 +1,359 @@
+//! Tells a project's endpoints what happened: signed, at least once, and about one thing in order.
+//!
+//! What is to be told stands in the database from the moment when it is true; here it is taken from
+//! there under a lease, posted, and tried again for days. Runs do not wait for any of this.
+
+mod address;
+mod payload;
+mod send;
+mod signature;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use reqwest::StatusCode;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::domain::Timestamp;
+use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::webhook::{EventType, Subject};
+use crate::store::StoreError;
+use crate::store::webhook_deliveries::{self as deliveries, Delivery, Room, Setback};
+use crate::store::webhook_endpoints::Target;
+
+pub use send::{Refused, SendError, Sender};
+
+/// How often the queue is looked at without a hint.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long a delivery is this process's. Longer than an attempt takes, and shorter than the two
+/// minutes that migration 7 counts on.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Deliveries under way at a time.
+const AT_ONCE: i64 = 128;
+
+/// Deliveries under way at a time for one endpoint.
+const AT_ONCE_EACH: i64 = 8;
+
+/// The pauses after an attempt has failed, as Standard Webhooks suggests them. The last one is
+/// repeated.
+const PAUSES: [Duration; 9] = [
+    Duration::from_secs(5),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(14),
+    Duration::from_hours(20),
+    Duration::from_hours(24),
+];
+
+/// How long events are kept that were delivered or given up.
+const KEEP: Duration = Duration::from_hours(24);
+
+/// How often the queue is measured, and how often what is too old goes.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How long what is under way may take when the process stops.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
+
+/// What delivering needs.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The database.
+    pub pool: PgPool,
+    /// Posts.
+    pub sender: Sender,
+    /// Names this process.
+    pub owner: String,
+    /// How long an event is tried.
+    pub retry_for: Duration,
+    /// How long an endpoint may fail before it is switched off.
+    pub disable_after: Duration,
+}
+
+/// The deliveries of this process.
+pub struct Webhooks {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+/// What all deliveries share.
+struct Courier {
+    deps: Deps,
+    busy: Mutex<HashMap<EndpointId, i64>>,
+    /// A delivery has ended: there is room, and what waited for it may go.
+    ended: Notify,
+    cut: CancellationToken,
+}
+
+impl Webhooks {
+    /// Starts to deliver.
+    pub fn start(deps: Deps) -> Self {
+        let tasks = TaskTracker::new();
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        tasks.spawn(keep_house(deps.clone(), stop.clone()));
+        let courier = Arc::new(Courier {
+            deps,
+            busy: Mutex::default(),
+            ended: Notify::new(),
+            cut: cut.clone(),
+        });
+        tasks.spawn(take(courier, tasks.clone(), stop.clone()));
+        Self { tasks, stop, cut }
+    }
+
+    /// Takes no more deliveries, lets those under way end for a few seconds, and gives the rest back.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        self.cut.cancel();
+        if tokio::time::timeout(FINISH_WITHIN, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some webhooks could not be given back; their leases will run out");
+        }
+    }
+}
+
+/// Posts a trial event to an endpoint, past the queue; what it answered.
+///
+/// # Errors
+/// If it did not take the event.
+pub async fn test(
+    sender: &Sender,
+    target: &Target,
+    now: Timestamp,
+) -> Result<StatusCode, SendError> {
+    let event = EventId::generate();
+    let subject = Subject::Test(target.endpoint.clone());
+    let body = payload::body(&event, EventType::TEST.as_str(), now, &subject)
+        .expect("an object of two texts can be written");
+    sender.send(target, &event, body).await
+}
+
+/// Claims due deliveries until told to stop.
+async fn take(courier: Arc<Courier>, tasks: TaskTracker, stop: CancellationToken) {
+    loop {
+        match courier.claim().await {
+            Ok(claimed) => {
+                for delivery in claimed {
+                    let span = tracing::info_span!(
+                        "webhook",
+                        webhook.event = %delivery.event,
+                        webhook.endpoint = %delivery.target.endpoint
+                    );
+                    let under_way = UnderWay::new(&courier, &delivery.target.endpoint);
+                    let deliver = deliver(courier.clone(), delivery, under_way);
+                    tasks.spawn(deliver.instrument(span));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error.cause = %error, "webhooks cannot be read: {error}");
+                // Not at once again, whoever ends meanwhile.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(POLL) => {}
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = courier.ended.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl Courier {
+    async fn claim(&self) -> Result<Vec<Delivery>, StoreError> {
+        let Deps { pool, owner, .. } = &self.deps;
+        deliveries::tell_batches(pool).await?;
+        let busy: Vec<(EndpointId, i64)> = {
+            let busy = self.busy.lock();
+            busy.iter()
+                .map(|(endpoint, n)| (endpoint.clone(), *n))
+                .collect()
+        };
+        let room = Room {
+            free: (AT_ONCE - busy.iter().map(|(_, n)| n).sum::<i64>()).max(0),
+            per_endpoint: AT_ONCE_EACH,
+        };
+        deliveries::claim(pool, owner, LEASE, room, &busy).await
+    }
+}
+
+/// Counts a delivery as under way until it is dropped, however it ends.
+struct UnderWay {
+    courier: Arc<Courier>,
+    endpoint: EndpointId,
+}
+
+impl UnderWay {
+    fn new(courier: &Arc<Courier>, endpoint: &EndpointId) -> Self {
+        *courier.busy.lock().entry(endpoint.clone()).or_default() += 1;
+        Self {
+            courier: courier.clone(),
+            endpoint: endpoint.clone(),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut busy = self.courier.busy.lock();
+        if let Some(count) = busy.get_mut(&self.endpoint) {
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&self.endpoint);
+            }
+        }
+        drop(busy);
+        self.courier.ended.notify_one();
+    }
+}
+
+/// Makes one attempt, and writes down what came of it. What cannot be written down is done again when
+/// the lease has run out.
+async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay) {
+    let pool = &courier.deps.pool;
+    let body = delivery.subject().and_then(|subject| {
+        let (event, kind) = (&delivery.event, &delivery.kind);
+        Ok(payload::body(event, kind, delivery.created_at, &subject)?)
+    });
+    let sent = match body {
+        Ok(body) => {
+            let sending = courier
+                .deps
+                .sender
+                .send(&delivery.target, &delivery.event, body);
+            courier.cut.run_until_cancelled(sending).await
+        }
+        Err(error) => {
+            tracing::error!(error.cause = %error, "an event cannot be read: {error}");
+            counter!("assistd_webhook_deliveries_total", "result" => "unreadable").increment(1);
+            // Not the endpoint's fault, and no better next time.
+            return settle(deliveries::give_up(pool, &delivery, &error.to_string()).await);
+        }
+    };
+    let (result, written) = match sent {
+        None => ("stopped", deliveries::give_back(pool, &delivery).await),
+        Some(Ok(_)) => ("delivered", deliveries::delivered(pool, &delivery).await),
+        Some(Err(error)) => failed(&courier.deps, &delivery, &error).await,
+    };
+    counter!("assistd_webhook_deliveries_total", "result" => result).increment(1);
+    settle(written);
+    drop(under_way);
+}
+
+async fn failed(
+    deps: &Deps,
+    delivery: &Delivery,
+    error: &SendError,
+) -> (&'static str, Result<(), StoreError>) {
+    let is_gone = matches!(error, SendError::Status(StatusCode::GONE));
+    let again_in = pause(delivery.failures);
+    let again_in = (!is_gone && delivery.age + again_in <= deps.retry_for).then_some(again_in);
+    let result = match again_in {
+        Some(pause) => {
+            let seconds = pause.as_secs();
+            tracing::info!("an event was not delivered: {error}; trying again in {seconds} s");
+            "retried"
+        }
+        None => {
+            tracing::warn!("an event was given up: {error}");
+            "given_up"
+        }
+    };
+    let setback = Setback {
+        error: error.to_string(),
+        again_in,
+        is_gone,
+        patience: deps.disable_after,
+    };
+    let written = deliveries::failed(&deps.pool, delivery, &setback).await;
+    if let Ok(Some(reason)) = &written {
+        tracing::warn!(
+            "an endpoint is switched off: {reason}; `assistd webhooks enable {}` switches it on",
+            delivery.target.endpoint
+        );
+    }
+    (result, written.map(drop))
+}
+
+/// How long to wait after so many failures. A tenth is left to chance, so that what failed together
+/// does not come back together.
+fn pause(failures: i32) -> Duration {
+    let step = usize::try_from(failures).unwrap_or_default();
+    let pause = PAUSES[step.min(PAUSES.len() - 1)].as_secs();
+    // In whole seconds: the database takes nothing finer than microseconds.
+    Duration::from_secs(pause + rand::random_range(0..=pause / 10))
+}
+
+fn settle(written: Result<(), StoreError>) {
+    if let Err(error) = written {
+        tracing::warn!(error.cause = %error, "what came of a webhook was not stored: {error}");
+    }
+}
+
+/// Measures the queue and lets old events go, until told to stop.
+async fn keep_house(deps: Deps, stop: CancellationToken) {
+    let mut swept = Instant::now();
+    loop {
+        let pause = tokio::time::sleep(MEASURE_EVERY);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+        match deliveries::backlog(&deps.pool).await {
+            Ok(count) => gauge!("assistd_webhooks_waiting").set(count as f64),
+            Err(error) => tracing::debug!(%error, "webhooks were not counted: {error}"),
+        }
+        if swept.elapsed() < SWEEP_EVERY {
+            continue;
+        }
+        swept = Instant::now();
+        if let Err(error) = deliveries::sweep(&deps.pool, KEEP, deps.retry_for).await {
+            tracing::warn!(error.cause = %error, "old webhooks were not deleted: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_day_and_stay_there() {
+        let pauses: Vec<Duration> = (0..12).map(pause).collect();
+        for (n, least) in [(0, 5), (1, 300), (8, 86_400), (11, 86_400)] {
+            let least = Duration::from_secs(least);
+            assert!(
+                (least..=least.mul_f64(1.1)).contains(&pauses[n]),
+                "{n}: {pauses:?}"
+            );
+        }
+        let until_the_last: Duration = PAUSES.iter().sum();
+        assert!(
+            until_the_last > Duration::from_hours(72),
+            "an outage of days is survived"
+        );
+    }
+}

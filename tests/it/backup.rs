@@ -1,0 +1,175 @@
+//! What the operations guide says about backups, done: its own commands, on a server at work.
+
+use std::path::Path;
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, id};
+use crate::eventually;
+use crate::running::assistd;
+
+const GUIDE: &str = include_str!("../../docs/operations.md");
+
+/// The key that clients have, before and after.
+const KEY: &str = "key-of-acme";
+
+/// The commands below a heading of the guide.
+fn commands(heading: &str) -> &'static str {
+    let (_, section) = GUIDE
+        .split_once(&format!("### {heading}\n"))
+        .unwrap_or_else(|| panic!("the guide has no section {heading:?}"));
+    let (_, block) = section
+        .split_once("```sh\n")
+        .expect("it has a block of commands");
+    let (block, _) = block.split_once("```").expect("the block ends");
+    block
+}
+
+/// Runs commands as an operator would, with `assistd` on the path.
+fn operate(commands: &str, data_dir: &Path, backup: &Path) {
+    // For its environment only, which has no settings but those of tests.
+    let clean = assistd(data_dir);
+    let program = Path::new(clean.get_program());
+    let folder = program.parent().expect("a program is in a folder");
+    let path = std::env::var("PATH").expect("tests have a path");
+    let mut shell = Command::new("sh");
+    shell.args(["-eu", "-c", commands]);
+    for (name, value) in clean.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .env("BACKUP", backup);
+    let output = shell.output().expect("there is a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{commands}\n{said}");
+}
+
+/// What a client sees of everything that is done.
+async fn seen(client: &Client, paths: &[String]) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for path in paths {
+        seen.push(client.get(path).await);
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_working_server_brings_everything_back() {
+    let settings = [("ASSISTD_EMBEDDING_MODEL", "scripted/embeddings")];
+    let seeded = [&settings[..], &[("ASSISTD_API_KEYS", "acme:key-of-acme")]].concat();
+    let server = Server::start_at("", &seeded).await;
+    let client = server.client_with_key(KEY);
+
+    let text = "The wreck lies at four fathoms. ".repeat(500);
+    let file = client.upload("wreck.txt", &text).await;
+    let file_id = id(&file);
+    let store = json!({"name": "Wrecks", "file_ids": [file_id]});
+    let store = id(&client.post("/vector_stores", store).await);
+    eventually("the file is indexed", || async {
+        let store = client.get(&format!("/vector_stores/{store}")).await;
+        (store["file_counts"]["completed"] == 1).then_some(())
+    })
+    .await;
+    let question = json!({"query": "How deep is the wreck?"});
+    let search = format!("/vector_stores/{store}/search");
+    let found = client.post(&search, question.clone()).await;
+    assert!(
+        !found["data"].as_array().is_none_or(Vec::is_empty),
+        "{found}"
+    );
+
+    let done = client.thread("Hello?").await;
+    let assistant = client.assistant("hello").await;
+    let run = client.run(&done, &assistant).await;
+    client.run_in(&done, &run, &["completed"]).await;
+
+    // One run waits for its caller, another is in the middle of its answer.
+    let (asking, busy) = (client.thread("Rain?").await, client.thread("Count.").await);
+    let weather = json!({
+        "model": "scripted/weather",
+        "tools": [{"type": "function", "function": {"name": "get_weather"}}],
+    });
+    let weather = client.assistant_with(weather).await;
+    let asked = client.run(&asking, &weather).await;
+    let waiting = client.run_in(&asking, &asked, &["requires_action"]).await;
+    let slow = client.assistant("slow").await;
+    let counting = client.run(&busy, &slow).await;
+    client.run_in(&busy, &counting, &["in_progress"]).await;
+
+    let mut paths: Vec<String> = ["/assistants", "/files", "/vector_stores"]
+        .map(String::from)
+        .into();
+    paths.extend([
+        format!("/assistants/{assistant}"),
+        format!("/files/{file_id}"),
+        format!("/vector_stores/{store}/files"),
+    ]);
+    for thread in [&done, &asking] {
+        paths.push(format!("/threads/{thread}"));
+        paths.push(format!("/threads/{thread}/messages"));
+        paths.push(format!("/threads/{thread}/runs"));
+    }
+    paths.push(format!("/threads/{done}/runs/{run}/steps"));
+    let before = seen(&client, &paths).await;
+
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let backup = place.path().join("backup");
+    operate(commands("Back up"), &server.folder, &backup);
+    // Gone with the rest.
+    client.thread("What comes after the backup?").await;
+    server.kill().await;
+
+    let data_dir = crate::cluster::cluster().folder();
+    operate(commands("Restore"), &data_dir, &backup);
+    let server = Server::start_in(&data_dir, "", &settings).await;
+    let client = server.client_with_key(KEY);
+    let stranger = server.client_with_key("another-key");
+    let refused = stranger.send(Method::GET, "/assistants", None).await;
+    assert_eq!(
+        refused.expect("it answers").status,
+        401,
+        "keys are back too"
+    );
+    assert_eq!(seen(&client, &paths).await, before);
+    assert_eq!(client.content(&file["id"]).await, text.as_bytes());
+    assert_eq!(client.post(&search, question).await, found);
+
+    // Runs go on where they were.
+    let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
+    let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sun"}]});
+    let submit = format!("/threads/{asking}/runs/{asked}/submit_tool_outputs");
+    client.post(&submit, outputs).await;
+    client.run_in(&asking, &asked, &["completed"]).await;
+    let cancel = format!("/threads/{busy}/runs/{counting}/cancel");
+    client.post(&cancel, json!({})).await;
+    client.run_in(&busy, &counting, &["cancelled"]).await;
+    let again = client.run(&done, &assistant).await;
+    client.run_in(&done, &again, &["completed"]).await;
+}
+
+#[test]
+fn programs_are_run_on_the_embedded_database_only() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let query = ["postgres", "psql", "-At", "-c", "select current_user"];
+    let asked = crate::running::output(assistd(folder.path()).args(query));
+    let said = crate::running::text(&asked);
+    assert!(asked.status.success(), "{said}");
+    assert!(said.contains("assistd"), "{said}");
+    let wrong = ["postgres", "psql", "-c", "selec"];
+    let failed = crate::running::output(assistd(folder.path()).args(wrong));
+    assert_eq!(failed.status.code(), Some(1), "the program's own code");
+
+    let mut elsewhere = assistd(folder.path());
+    elsewhere.env("DATABASE_URL", "postgres://somebody@127.0.0.1:9/somewhere");
+    let refused = crate::running::output(elsewhere.args(query));
+    assert!(!refused.status.success());
+    let said = crate::running::text(&refused);
+    assert!(said.contains("give them that URL"), "{said}");
+}

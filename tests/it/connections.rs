@@ -1,0 +1,400 @@
+//! Clients that are slow on purpose, or too many; and what every answer tells browsers.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::app::Server;
+use crate::client::{Client, Events, reply};
+use crate::cluster::Db;
+use crate::running::{assistd, output, text};
+use crate::{eventually, soon};
+
+/// A limit that tests wait for.
+const SHORT: &str = "400ms";
+/// One that they do not.
+const LONG: &str = "10m";
+
+/// Opens a connection by hand and says something on it.
+async fn say(server: &Server, words: &str) -> TcpStream {
+    let address = server.origin.strip_prefix("http://");
+    let stream = TcpStream::connect(address.expect("it is plain HTTP")).await;
+    let mut stream = stream.expect("the server accepts");
+    stream
+        .write_all(words.as_bytes())
+        .await
+        .expect("it listens");
+    stream
+}
+
+/// Everything that still comes on a connection until the server closes it.
+async fn hear(mut stream: TcpStream) -> String {
+    let mut heard = Vec::new();
+    // A reset is an end too.
+    let _ = soon("the end of the connection", stream.read_to_end(&mut heard)).await;
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// Speaks a letter at a time until the server has closed the connection; what it has said.
+async fn drip(mut stream: TcpStream) -> String {
+    let mut heard = Vec::new();
+    let begun = Instant::now();
+    loop {
+        assert!(
+            begun.elapsed() < crate::PATIENCE,
+            "the server waits for ever"
+        );
+        let mut piece = [0; 4096];
+        let wait = Duration::from_millis(20);
+        match tokio::time::timeout(wait, stream.read(&mut piece)).await {
+            Err(_) => drop(stream.write_all(b"x").await),
+            Ok(Ok(0) | Err(_)) => return String::from_utf8_lossy(&heard).into_owned(),
+            Ok(Ok(bytes)) => heard.extend_from_slice(&piece[..bytes]),
+        }
+    }
+}
+
+async fn open_connections(client: &Client) -> usize {
+    let request = client.request(Method::GET, "//metrics");
+    let metrics = request.send().await.expect("the server answers").text();
+    let metrics = metrics.await.expect("metrics are text");
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("assistd_connections "));
+    let number = line.expect("the metric is there").parse();
+    number.expect("a gauge is a number")
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_ends_the_connection_and_so_does_silence() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[("ASSISTD_IDLE_TIMEOUT", SHORT)]).await;
+    let silent = say(&server, "").await;
+    let slow = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    let idle = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let (silent, slow, idle) = tokio::join!(hear(silent), drip(slow), hear(idle));
+    assert_eq!(silent, "");
+    assert!(!slow.contains("200 OK"), "{slow}");
+    assert_eq!(idle.matches("200 OK").count(), 1, "{idle}");
+
+    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}", "x".repeat(100_000));
+    let large = hear(say(&server, &large).await).await;
+    assert!(
+        large.is_empty() || large.starts_with("HTTP/1.1 431"),
+        "{large}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_only_drips_is_refused_in_the_envelope() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[("ASSISTD_BODY_TIMEOUT", SHORT)]).await;
+    let head = |path: &str, kind: &str| {
+        format!(
+            "POST /v1/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any-key\r\n\
+             content-type: {kind}\r\ncontent-length: 100000\r\n\r\n"
+        )
+    };
+    let form = "multipart/form-data; boundary=edge";
+    let field = "--edge\r\ncontent-disposition: form-data; name=";
+    let requests = [
+        ("JSON", head("threads", "application/json") + "{"),
+        (
+            "a field of a form",
+            head("files", form) + field + "\"purpose\"\r\n\r\n",
+        ),
+        (
+            "a file",
+            head("files", form) + field + "\"file\"; filename=\"a.txt\"\r\n\r\n",
+        ),
+    ];
+    for (what, request) in requests {
+        let answer = drip(say(&server, &request).await).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{what}: {answer}");
+        assert!(
+            answer.contains("\"type\":\"invalid_request_error\""),
+            "{what}: {answer}"
+        );
+        assert!(answer.contains("arrived too slowly"), "{what}: {answer}");
+    }
+    let files = server.client().list("/files").await;
+    assert!(files.is_empty(), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_left() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[("ASSISTD_READER_TIMEOUT", SHORT)]).await;
+    let client = server.client();
+    // More than the system holds for a connection.
+    let size = 32 << 20;
+    let file = client.upload("large.bin", vec![b'x'; size]).await;
+    let path = file["id"].as_str().expect("an id is text");
+    let request = format!(
+        "GET /v1/files/{path}/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any-key\r\n\r\n"
+    );
+    let lazy = say(&server, &request).await;
+    eventually("only our own connection is left", || async {
+        (open_connections(&client).await == 1).then_some(())
+    })
+    .await;
+    let heard = hear(lazy).await;
+    assert!(heard.starts_with("HTTP/1.1 200"), "{heard:.100}");
+    assert!(
+        heard.len() < size,
+        "it got {} bytes all the same",
+        heard.len()
+    );
+}
+
+#[tokio::test]
+async fn more_connections_than_there_may_be_wait_for_their_turn() {
+    let db = Db::new().await;
+    let settings = [
+        ("ASSISTD_MAX_CONNECTIONS", "20"),
+        ("ASSISTD_IDLE_TIMEOUT", LONG),
+    ];
+    let server = Server::start(&db, &settings).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n").await);
+    }
+    let waiting = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let waiting = tokio::spawn(hear(waiting));
+    let mut first = open.remove(0);
+    first.write_all(b"\r\n").await.expect("it is still open");
+    let mut piece = [0; 4096];
+    let read = soon("an answer", first.read(&mut piece)).await;
+    assert!(read.is_ok_and(|bytes| bytes > 0));
+    assert!(!waiting.is_finished(), "there was no room for it");
+    drop(first);
+    // There is room for it and no more, so it is not kept.
+    let waiting = soon("the turn of the one that waits", waiting).await;
+    let waiting = waiting.expect("hearing does not fail");
+    assert!(waiting.starts_with("HTTP/1.1 200"), "{waiting}");
+    assert!(waiting.contains("connection: close"), "{waiting}");
+}
+
+#[tokio::test]
+async fn every_answer_keeps_browsers_from_harm() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[]).await;
+    let client = server.client();
+    let page = b"<script>alert(1)</script>";
+    let file = client.upload("page.html", page).await;
+    let content = format!(
+        "/files/{}/content",
+        file["id"].as_str().expect("an id is text")
+    );
+    let thread = client.thread("Hello?").await;
+    let assistant = client.assistant("default").await;
+    let runs = format!("/threads/{thread}/runs");
+    let body = json!({"assistant_id": assistant, "stream": true});
+    let requests = [
+        (
+            "JSON",
+            client.request(Method::GET, "/assistants"),
+            "no-store",
+        ),
+        ("a 404", client.request(Method::GET, "/nothing"), "no-store"),
+        (
+            "a 405",
+            client.request(Method::PUT, "/assistants"),
+            "no-store",
+        ),
+        (
+            "metrics",
+            client.request(Method::GET, "//metrics"),
+            "no-store",
+        ),
+        ("a file", client.request(Method::GET, &content), "no-store"),
+        (
+            "a stream",
+            client.request(Method::POST, &runs).json(&body),
+            "no-cache",
+        ),
+    ];
+    for (what, request, cache) in requests {
+        let response = soon("an answer", request.send()).await.expect("it comes");
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or("", |value| value.to_str().expect("it is text"))
+        };
+        assert_eq!(header("x-content-type-options"), "nosniff", "{what}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{what}");
+        assert_eq!(header("cache-control"), cache, "{what}");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'"), "{what}: {policy}");
+        if what == "a file" {
+            assert_eq!(header("content-type"), "application/octet-stream");
+            assert!(header("content-disposition").starts_with("attachment"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_use_a_server_without_keys() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[]).await;
+    let asked = async |name: &'static str, value: &'static str| {
+        let request = server.client().request(Method::GET, "/assistants");
+        let reply = reply(request.header(name, value))
+            .await
+            .expect("it answers");
+        (reply.status, reply.body["error"]["type"].clone())
+    };
+    let refused = (403, Value::from("invalid_request_error"));
+    assert_eq!(asked("host", "evil.example").await, refused);
+    assert_eq!(asked("origin", "https://evil.example").await, refused);
+    assert_eq!(asked("host", "localhost:8000").await.0, 200);
+
+    // With a key, whoever has it is welcome.
+    let output = output(assistd(&server.folder).env("DATABASE_URL", &db.url).args([
+        "keys",
+        "create",
+        "--project",
+        "acme",
+    ]));
+    let key = String::from_utf8(output.stdout).expect("a key is text");
+    let client = server.client_with_key(key.trim());
+    eventually("the key is known", || async {
+        let request = client.request(Method::GET, "/assistants");
+        let reply = reply(request.header("host", "api.example")).await;
+        (reply.expect("it answers").status == 200).then_some(())
+    })
+    .await;
+}
+
+/// A certificate of the tests, and its key. They are for this machine, are trusted by nobody and
+/// will do until 2126.
+macro_rules! certificate {
+    ($name:literal) => {
+        [
+            include_str!(concat!("certificates/", $name, ".crt")),
+            include_str!(concat!("certificates/", $name, ".key")),
+        ]
+    };
+}
+
+/// A client that trusts one certificate, and nobody else.
+fn trusting(certificate: &str) -> reqwest::Client {
+    let certificate = reqwest::Certificate::from_pem(certificate.as_bytes());
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([certificate.expect("it is a certificate")])
+        .build();
+    client.expect("a client can be made")
+}
+
+#[tokio::test]
+async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
+    let [first, second] = [certificate!("first"), certificate!("second")];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (crt, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let put = |[certificate, private]: [&str; 2]| {
+        std::fs::write(&crt, certificate).expect("it can be written");
+        std::fs::write(&key, private).expect("it can be written");
+    };
+    put(first);
+    let db = Db::new().await;
+    let path = |path: &std::path::Path| path.to_str().expect("it is text").to_owned();
+    let (crt_path, key_path) = (path(&crt), path(&key));
+    let settings = [
+        ("ASSISTD_TLS_CERT", &*crt_path),
+        ("ASSISTD_TLS_KEY", &*key_path),
+    ];
+    let server = Server::start(&db, &settings).await;
+    assert!(server.origin.starts_with("https://"), "{}", server.origin);
+
+    let (old, new) = (trusting(first[0]), trusting(second[0]));
+    let origin = &server.origin;
+    let health = |client: &reqwest::Client| {
+        let request = client.get(format!("{origin}/healthz"));
+        async {
+            soon("an answer", request.send())
+                .await
+                .map(|answer| answer.status().as_u16())
+        }
+    };
+    assert_eq!(health(&old).await.ok(), Some(200));
+    assert!(
+        health(&new).await.is_err(),
+        "it is not the one that is trusted"
+    );
+
+    let client = Client::over(old.clone(), origin, "any-key");
+    let thread = client.thread("Hello?").await;
+    let assistant = client.assistant("default").await;
+    let events: Vec<_> = Events::rest(client.run_stream(&thread, &assistant).await).await;
+    assert!(
+        events
+            .iter()
+            .any(|event| event.name == "thread.run.completed")
+    );
+
+    // Half of the new one, which is no good, then all of it.
+    std::fs::write(&crt, second[0]).expect("it can be written");
+    kill(server.pid(), Signal::SIGHUP).expect("it runs");
+    eventually("a remark on the certificate", || async {
+        server
+            .log()
+            .contains("the certificate in use stays as it was")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(health(&trusting(first[0])).await.ok(), Some(200));
+    put(second);
+    kill(server.pid(), Signal::SIGHUP).expect("it runs");
+    eventually("the new certificate", || async { health(&new).await.ok() }).await;
+    assert_eq!(
+        health(&old).await.ok(),
+        Some(200),
+        "what was open stays open"
+    );
+    assert!(health(&trusting(first[0])).await.is_err());
+
+    let address = origin.trim_start_matches("https://");
+    let plain: Result<Value, _> = async {
+        reqwest::get(format!("http://{address}/healthz"))
+            .await?
+            .json()
+            .await
+    }
+    .await;
+    assert!(plain.is_err(), "nothing is said in clear");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_at_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [certificate, _] = certificate!("first");
+    let [_, key] = certificate!("second");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path
+    };
+    let (crt, other_key) = (write("a.crt", certificate), write("b.key", key));
+    let missing = folder.path().join("missing");
+    let cases = [
+        (&crt, None, "needs both"),
+        (&crt, Some(&other_key), "cannot be used with the key"),
+        (&crt, Some(&missing), "missing: "),
+        (&other_key, Some(&other_key), "no certificate"),
+        (&crt, Some(&crt), "no private key"),
+    ];
+    for (crt, key, expected) in cases {
+        let mut command = assistd(&folder.path().join("data"));
+        command.env("ASSISTD_TLS_CERT", crt);
+        if let Some(key) = key {
+            command.env("ASSISTD_TLS_KEY", key);
+        }
+        let refused = output(command.arg("serve"));
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused).contains(expected), "{}", text(&refused));
+    }
+}

@@ -1,0 +1,231 @@
+//! Three replicas on one database, any of which may die at any time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::Rng as _;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::app::Server;
+use crate::client::{Client, id};
+use crate::cluster::Db;
+use crate::fake_worker::FakeWorker;
+use crate::pair::Pair;
+use crate::scenario::{Cut, Heard, QUESTION, Scenario, go_on, verify};
+use crate::sequence;
+
+const REPLICAS: usize = 3;
+
+/// Runs that go on while replicas die.
+const RUNS: usize = 500;
+
+/// Clients that make them, one after the other each.
+const CLIENTS: usize = 12;
+
+/// The replicas, and what they share.
+struct Fleet {
+    db: Db,
+    replicas: Mutex<Vec<Option<Server>>>,
+    worker: FakeWorker,
+    blobs: TempDir,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let fleet = Self {
+            db: Db::new().await,
+            replicas: Mutex::default(),
+            worker: FakeWorker::start(),
+            blobs: tempfile::tempdir().expect("a folder can be made"),
+        };
+        for _ in 0..REPLICAS {
+            let replica = fleet.replica().await;
+            fleet.replicas.lock().push(Some(replica));
+        }
+        fleet
+    }
+
+    async fn replica(&self) -> Server {
+        let sandbox = self.worker.address();
+        let blobs = self.blobs.path().to_str().expect("our names are text");
+        let settings = [
+            ("ASSISTD_LEASE", "2s"),
+            ("ASSISTD_EMBEDDING_MODEL", "off"),
+            ("ASSISTD_DATABASE_CONNECTIONS", "6"),
+            ("ASSISTD_SANDBOX", &*sandbox),
+            ("ASSISTD_BLOBS", blobs),
+        ];
+        Server::start(&self.db, &settings).await
+    }
+
+    /// A client of any replica that is there.
+    fn client(&self) -> Client {
+        let replicas = self.replicas.lock();
+        let there: Vec<&Server> = replicas.iter().flatten().collect();
+        there[rand::rng().random_range(..there.len())].client()
+    }
+
+    /// Takes one replica out, and puts another one in its place afterwards.
+    async fn replace(&self, place: usize, end: impl AsyncFnOnce(Server)) {
+        let replica = self.replicas.lock()[place].take();
+        end(replica.expect("one at a time")).await;
+        let next = self.replica().await;
+        self.replicas.lock()[place] = Some(next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_run_is_lost_or_doubled_while_replicas_are_killed() {
+    let fleet = Arc::new(Fleet::start().await);
+    let scenarios = [Scenario::Text, Scenario::Function, Scenario::Code];
+    let mut assistants = Vec::new();
+    for scenario in scenarios {
+        assistants.push(scenario.assistant(&fleet.client()).await);
+    }
+    let assistants = Arc::new(assistants);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let clients = (0..CLIENTS).map(|_| {
+        let (fleet, assistants, begun) = (fleet.clone(), assistants.clone(), begun.clone());
+        tokio::spawn(async move {
+            let mut made = Vec::new();
+            loop {
+                let number = begun.fetch_add(1, Ordering::Relaxed);
+                if number >= RUNS {
+                    return made;
+                }
+                let scenario = scenarios[number % scenarios.len()];
+                let assistant = &assistants[number % scenarios.len()];
+                let thread = thread(&fleet).await;
+                let run = through(&fleet, scenario, &thread, assistant).await;
+                made.push((scenario, thread, run));
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut deaths = 0;
+    while begun.load(Ordering::Relaxed) < RUNS {
+        let pause = rand::rng().random_range(200..1200);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let place = rand::rng().random_range(..REPLICAS);
+        fleet.replace(place, Server::kill).await;
+        deaths += 1;
+    }
+    let mut made = Vec::new();
+    for client in clients {
+        made.extend(client.await.expect("no client panics"));
+    }
+    assert_eq!(made.len(), RUNS);
+    assert!(deaths >= 5, "only {deaths} replicas were killed");
+    eprintln!("{deaths} replicas were killed");
+
+    let open: i64 = sqlx::query_scalar("select count(*) from runs where ended_at is null")
+        .fetch_one(&fleet.db.pool)
+        .await
+        .expect("the database answers");
+    assert_eq!(open, 0, "every run has ended");
+    let all: i64 = sqlx::query_scalar("select count(*) from runs")
+        .fetch_one(&fleet.db.pool)
+        .await
+        .expect("the database answers");
+    assert_eq!(all, i64::try_from(RUNS).expect("few"), "no run is doubled");
+    for (scenario, thread, run) in made {
+        verify(scenario, &fleet.client(), &fleet.db, &thread, &run).await;
+    }
+}
+
+/// A new thread, by whichever replica takes it.
+async fn thread(fleet: &Fleet) -> String {
+    let messages = json!([{"role": "user", "content": QUESTION}]);
+    let body = json!({ "messages": messages });
+    loop {
+        let client = fleet.client();
+        let sent = client.send(reqwest::Method::POST, "/threads", Some(&body));
+        if let Ok(reply) = sent.await {
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            return id(&reply.body);
+        }
+    }
+}
+
+/// Plays a scenario to its end, with another replica whenever one dies; the run's id.
+async fn through(fleet: &Fleet, scenario: Scenario, thread: &str, assistant: &str) -> String {
+    let mut heard = Heard::default();
+    let client = fleet.client();
+    let played = scenario.play(&client, thread, assistant, &mut heard).await;
+    if let (Ok(()), Some(run)) = (played, &heard.run) {
+        return run.clone();
+    }
+    loop {
+        match go_on(scenario, &fleet.client(), thread, assistant, &mut heard).await {
+            Ok(run) => return run,
+            Err(Cut) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_breaks_no_stream() {
+    let fleet = Arc::new(Fleet::start().await);
+    let assistant = fleet.client().assistant("brisk").await;
+    let restarted = Arc::new(AtomicBool::new(false));
+    let clients = (0..CLIENTS).map(|_| {
+        let (fleet, assistant, restarted) = (fleet.clone(), assistant.clone(), restarted.clone());
+        tokio::spawn(async move {
+            let mut streams = 0;
+            while !restarted.load(Ordering::Relaxed) {
+                let thread = thread(&fleet).await;
+                let path = format!("/threads/{thread}/runs");
+                let body = json!({"assistant_id": assistant, "stream": true});
+                // A replica that stops takes no connection; the next one does.
+                let Ok(stream) = fleet.client().try_stream(&path, &body).await else {
+                    continue;
+                };
+                let told = sequence::check(&stream.rest().await);
+                assert_eq!(told.run["status"], "completed");
+                streams += 1;
+            }
+            streams
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for place in 0..REPLICAS {
+        let stop = async |mut replica: Server| {
+            replica.terminate();
+            assert_eq!(replica.wait().await.code(), Some(0));
+        };
+        fleet.replace(place, stop).await;
+    }
+    restarted.store(true, Ordering::Relaxed);
+    let mut streams = 0;
+    for client in clients {
+        streams += client.await.expect("no stream breaks");
+    }
+    assert!(streams >= CLIENTS, "only {streams} streams");
+    let query = "select count(*) from runs where status <> 'completed'";
+    let other: i64 = sqlx::query_scalar(query)
+        .fetch_one(&fleet.db.pool)
+        .await
+        .expect("the database answers");
+    assert_eq!(other, 0, "every run is completed");
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_keeps_the_streams_of_others_runs() {
+    let pair = Pair::start(&[]).await;
+    let (thread, run) = pair.run().await;
+    let call = pair.model.call().await;
+    let mut there = pair.there;
+    let mut stream = there.client().follow(&thread, &run, None).await;
+    stream.until("thread.run.in_progress").await;
+    there.terminate();
+    // Longer than it waits for connections that have nothing to wait for.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    call.say("Still there.").await;
+    let rest = stream.rest().await;
+    let last = &rest[rest.len() - 2];
+    assert_eq!(last.name, "thread.run.completed");
+    assert_eq!(there.wait().await.code(), Some(0));
+}

@@ -1,0 +1,588 @@
+//! Exports and imports, as an operator makes them beside running servers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, id};
+use crate::cluster::Db;
+use crate::fake_model::FakeModel;
+use crate::sequence::TERMINAL;
+use crate::{eventually, running};
+
+/// A server with a database.
+struct Site {
+    db: Db,
+    server: Server,
+    client: Client,
+}
+
+impl Site {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let db = Db::new().await;
+        let server = Server::start(&db, settings).await;
+        let client = server.client();
+        // Once it answers, it has its project.
+        client.list("/assistants").await;
+        Self { db, server, client }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = running::assistd(&self.server.folder);
+        command.env("DATABASE_URL", &self.db.url).args(arguments);
+        command
+    }
+
+    /// What a command that must succeed has said.
+    fn does(&self, arguments: &[&str]) -> String {
+        let output = running::output(&mut self.command(arguments));
+        let said = running::text(&output);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        said
+    }
+
+    /// What a command that must fail has said.
+    fn refuses(&self, arguments: &[&str]) -> String {
+        let output = running::output(&mut self.command(arguments));
+        let said = running::text(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        said
+    }
+
+    /// A new export, as its folder.
+    fn export(&self, format: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        self.does(&["export", "--format", format, text(folder.path())]);
+        folder
+    }
+
+    /// Every answer of the API about every object there is.
+    async fn all(&self) -> Vec<(String, Value)> {
+        let client = &self.client;
+        let mut all = Vec::new();
+        let mut batches = Vec::new();
+        for list in ["/assistants", "/files", "/threads", "/vector_stores"] {
+            for object in client.list(list).await {
+                let path = format!("{list}/{}", id(&object));
+                let mut inside = match list {
+                    "/threads" => vec!["messages", "runs"],
+                    "/vector_stores" => vec!["files"],
+                    _ => Vec::new(),
+                };
+                if list == "/files" {
+                    let content = client.content(&object["id"]).await;
+                    all.push((format!("{path}/content"), json!(content)));
+                }
+                inside.retain(|name| !name.is_empty());
+                for name in inside {
+                    let list = format!("{path}/{name}");
+                    let items = client.list(&list).await;
+                    for item in &items {
+                        let path = format!("{list}/{}", id(item));
+                        if name == "runs" {
+                            let steps = client.list(&format!("{path}/steps")).await;
+                            all.push((format!("{path}/steps"), json!(steps)));
+                        }
+                        if list.starts_with("/vector_stores") {
+                            let content = client.get(&format!("{path}/content")).await;
+                            all.push((format!("{path}/content"), content));
+                        }
+                    }
+                    all.push((list, json!(items)));
+                }
+                all.push((path, object));
+            }
+        }
+        let ids = sqlx::query_as("select vector_store_id, id from vector_store_batches order by 1");
+        let ids: Vec<(String, String)> = ids.fetch_all(&self.db.pool).await.expect("it answers");
+        for (store, batch) in ids {
+            let path = format!("/vector_stores/{store}/file_batches/{batch}");
+            batches.push((path.clone(), client.get(&path).await));
+            let files = client.list(&format!("{path}/files")).await;
+            batches.push((format!("{path}/files"), json!(files)));
+        }
+        all.extend(batches);
+        all
+    }
+
+    /// Waits until no file of any vector store is to be indexed.
+    async fn is_indexed(&self) {
+        eventually("the end of indexing", || async {
+            let stores = self.client.list("/vector_stores").await;
+            let is_done = |store: &Value| store["file_counts"]["in_progress"] == 0;
+            stores.iter().all(is_done).then_some(())
+        })
+        .await;
+    }
+
+    /// The objects of a list, as ids.
+    async fn ids(&self, list: &str) -> Vec<String> {
+        self.client.list(list).await.iter().map(id).collect()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are text")
+}
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/samples")
+        .join(name)
+}
+
+/// Checks that two servers answer alike.
+fn assert_same(left: &[(String, Value)], right: &[(String, Value)]) {
+    for (left, right) in left.iter().zip(right) {
+        assert_eq!(left, right);
+    }
+    assert_eq!(left.len(), right.len());
+}
+
+/// The numbers in a row of a report: new, there already, refused.
+fn row(report: &str, what: &str) -> Vec<u64> {
+    let row = report.lines().find_map(|line| line.strip_prefix(what));
+    let row = row.unwrap_or_else(|| panic!("no {what} in {report}"));
+    let numbers = row.split_whitespace();
+    numbers.map(|n| n.parse().expect("a number")).collect()
+}
+
+/// Something of everything that a project can have.
+async fn furnish(site: &Site) {
+    let client = &site.client;
+    let manual = id(&client
+        .upload("manual.txt", "Turn the key to the left.")
+        .await);
+    let data = id(&client.upload("data.csv", "a,b\n1,2\n").await);
+    let store = json!({"name": "Manuals", "metadata": {"shelf": "3"},
+                       "expires_after": {"anchor": "last_active_at", "days": 9}});
+    let store = id(&client.post("/vector_stores", store).await);
+    let files = json!([{"file_id": manual, "attributes": {"year": 2024, "lang": "en"}},
+                       {"file_id": data}]);
+    let batches = format!("/vector_stores/{store}/file_batches");
+    client.post(&batches, json!({"files": files})).await;
+    let schema = json!({"type": "object", "properties": {"z": {"type": "string"},
+                                                         "a": {"type": "string"}}});
+    let assistant = json!({
+        "model": "scripted/weather", "name": "Forecaster", "instructions": "Be right.",
+        "temperature": 1.0, "metadata": {"team": "sky"},
+        "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": schema}},
+                  {"type": "file_search"}],
+        "tool_resources": {"file_search": {"vector_store_ids": [store]}},
+    });
+    let forecaster = client.assistant_with(assistant).await;
+    let coder = json!({
+        "model": "scripted/coder", "tools": [{"type": "code_interpreter"}], "top_p": 0.5,
+        "tool_resources": {"code_interpreter": {"file_ids": [data]}},
+    });
+    client.assistant_with(coder).await;
+    let searcher = json!({
+        "model": "scripted/searcher", "tools": [{"type": "file_search"}],
+        "tool_resources": {"file_search": {"vector_store_ids": [store]}},
+    });
+    let searcher = client.assistant_with(searcher).await;
+    let hello = client.assistant("hello").await;
+    let slow = client.assistant("slow").await;
+
+    let tools = json!([{"type": "code_interpreter"}]);
+    let parts = json!([
+        {"type": "text", "text": "How is it?"},
+        {"type": "image_url", "image_url": {"url": "https://pictures.example/sky.png"}},
+    ]);
+    let first = json!({"role": "user", "content": parts, "metadata": {"mood": "sunny"},
+                       "attachments": [{"file_id": data, "tools": tools}]});
+    let thread = json!({"messages": [first], "metadata": {"customer": "7"}});
+    let thread = id(&client.post("/threads", thread).await);
+    let run = client.run(&thread, &hello).await;
+    client.run_in(&thread, &run, &["completed"]).await;
+    let run = client.run(&thread, &forecaster).await;
+    let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+    let calls = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"];
+    let outputs = json!([{"tool_call_id": calls[0]["id"], "output": "rain"}]);
+    let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
+    client.post(&path, json!({"tool_outputs": outputs})).await;
+    client.run_in(&thread, &run, &["completed"]).await;
+    let run = client.run(&thread, &slow).await;
+    client.run_in(&thread, &run, &["in_progress"]).await;
+    let path = format!("/threads/{thread}/runs/{run}/cancel");
+    client.post(&path, json!({})).await;
+    client.run_in(&thread, &run, &TERMINAL).await;
+    client.thread("Nobody has answered this.").await;
+    site.is_indexed().await;
+    let run = client.run(&thread, &searcher).await;
+    client.run_in(&thread, &run, &["completed"]).await;
+    // What the API does not show moves too.
+    sqlx::query("insert into workspace_files (thread_id, path, file_id) values ($1, $2, $3)")
+        .bind(&thread)
+        .bind("out/data.csv")
+        .bind(&data)
+        .execute(&site.db.pool)
+        .await
+        .expect("both are there");
+}
+
+#[tokio::test]
+async fn a_project_that_moves_is_the_same_elsewhere() {
+    let here = Site::new(&[]).await;
+    furnish(&here).await;
+    let all = here.all().await;
+    let objects = here.export("objects");
+    let written = |folder: &Path| {
+        let path = folder.join("objects.jsonl");
+        std::fs::read_to_string(path).expect("it was written")
+    };
+
+    let there = Site::new(&[]).await;
+    let source = text(objects.path());
+    let dry = there.does(&["import", "--dry-run", source]);
+    assert!(dry.contains("Nothing was changed"), "{dry}");
+    assert_eq!(there.all().await, []);
+    let report = there.does(&["import", source]);
+    let last = |report: &str| {
+        report
+            .lines()
+            .skip(1)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(last(&dry), last(&report), "a dry run tells what will be");
+    assert_eq!(row(&report, "runs"), [4, 0, 0]);
+    let searched = |(path, steps): &(String, Value)| {
+        path.ends_with("/steps") && steps.to_string().contains("\"file_search\"")
+    };
+    assert!(all.iter().any(searched), "a run has searched");
+    assert_eq!(row(&report, "contents of files"), [2, 0]);
+    there.is_indexed().await;
+    assert_same(&there.all().await, &all);
+    assert_eq!(
+        written(there.export("objects").path()),
+        written(objects.path())
+    );
+
+    // Again: nothing is new, and nothing is changed.
+    let thread = &there.ids("/threads").await[0];
+    let path = format!("/threads/{thread}");
+    there
+        .client
+        .post(&path, json!({"metadata": {"customer": "8"}}))
+        .await;
+    let before = there.all().await;
+    let report = there.does(&["import", source]);
+    assert_eq!(row(&report, "messages")[0], 0);
+    assert_eq!(row(&report, "contents of files"), [0, 2]);
+    assert_same(&there.all().await, &before);
+
+    // What belongs to one project does not become another's.
+    let refused = there.refuses(&["import", "--project", "other", source]);
+    assert_eq!(row(&refused, "threads"), [0, 0, 2]);
+    assert!(refused.contains("belongs to another project"), "{refused}");
+    assert_same(&there.all().await, &before);
+
+    // The other format says all that the API shows.
+    let other = here.export("manifest");
+    let there = Site::new(&[]).await;
+    there.does(&["import", text(other.path())]);
+    there.is_indexed().await;
+    assert_same(&there.all().await, &all);
+
+    // A stream has no file contents.
+    let there = Site::new(&[]).await;
+    let streamed = running::output(&mut here.command(&["export", "-"]));
+    assert_eq!(
+        String::from_utf8_lossy(&streamed.stdout),
+        written(objects.path())
+    );
+    let file = objects.path().join("stream");
+    std::fs::write(&file, streamed.stdout).expect("it can be written");
+    let report = there.does(&["import", text(&file)]);
+    assert!(report.contains("Contents that are missing"), "{report}");
+    assert!(report.contains("\"manual.txt\", 25 bytes"), "{report}");
+}
+
+#[tokio::test]
+async fn an_import_that_broke_off_is_finished_by_the_next() {
+    let site = Site::new(&[]).await;
+    let mut lines = vec![json!({"object": "assistd.export", "version": 1}).to_string()];
+    for n in 1..=3 {
+        let thread = format!("thread_{n}");
+        lines.push(json!({"object": "thread", "id": thread, "created_at": n}).to_string());
+        for m in 0..600 {
+            let content = json!([{"type": "text", "text": {"value": "Hi", "annotations": []}}]);
+            let message = json!({
+                "object": "thread.message", "id": format!("msg_{n}_{m}"), "created_at": 10 + m,
+                "thread_id": thread, "role": "user", "content": content,
+            });
+            lines.push(message.to_string());
+        }
+    }
+    let text_of = lines.join("\n");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("objects.jsonl");
+    std::fs::write(&path, &text_of[..text_of.len() - 10]).expect("it can be written");
+    let refused = site.refuses(&["import", text(folder.path())]);
+    assert!(
+        refused.contains("objects.jsonl: EOF while parsing"),
+        "{refused}"
+    );
+    assert_eq!(site.ids("/threads").await, ["thread_1", "thread_2"]);
+
+    std::fs::write(&path, &text_of).expect("it can be written");
+    let report = site.does(&["import", text(folder.path())]);
+    assert_eq!(row(&report, "threads"), [1, 2, 0]);
+    assert_eq!(row(&report, "messages"), [600, 1200, 0]);
+    let last = "/threads/thread_3/messages?order=asc&limit=100&after=msg_3_550";
+    let last = site.client.get(last).await;
+    let ids: Vec<String> = last["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(id)
+        .collect();
+    let expected: Vec<String> = (551..600).map(|m| format!("msg_3_{m}")).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test]
+async fn an_export_does_not_mix_with_what_is_there() {
+    let site = Site::new(&[]).await;
+    let folder = site.export("objects");
+    let refused = site.refuses(&["export", text(folder.path())]);
+    assert!(refused.contains("is there already"), "{refused}");
+    let refused = site.refuses(&["export", "--project", "nobody's", "/tmp/never-made"]);
+    assert!(
+        refused.contains("there is no project \"nobody's\""),
+        "{refused}"
+    );
+    assert!(!Path::new("/tmp/never-made").exists());
+}
+
+#[tokio::test]
+async fn threads_of_the_hosted_api_go_on_here() {
+    let model = FakeModel::start().await;
+    let site = Site::new(&model.settings()).await;
+    let client = &site.client;
+    let report = site.does(&["import", text(&sample("hosted"))]);
+    for (what, numbers) in [
+        ("assistants", [1, 0, 0]),
+        ("files", [2, 0, 0]),
+        ("threads", [1, 0, 0]),
+        ("messages", [3, 0, 0]),
+        ("runs", [2, 0, 0]),
+        ("run steps", [3, 0, 0]),
+    ] {
+        assert_eq!(row(&report, what), numbers, "{what}: {report}");
+    }
+    assert!(
+        report.contains("run_Waiting was requires_action"),
+        "{report}"
+    );
+    assert!(
+        report.contains("file-HostedData: \"report.csv\", 17 bytes"),
+        "{report}"
+    );
+
+    // The same objects as were written down, word for word where nothing had to change.
+    let file = std::fs::read(sample("hosted/threads/thread_Hosted.json")).expect("a sample");
+    let record: Value = serde_json::from_slice(&file).expect("JSON");
+    let thread = "/threads/thread_Hosted";
+    assert_eq!(client.get(thread).await, record["thread"]);
+    let messages = client.list(&format!("{thread}/messages")).await;
+    for (message, hosted) in messages
+        .iter()
+        .zip(record["messages"].as_array().expect("a list"))
+    {
+        for field in [
+            "id",
+            "created_at",
+            "role",
+            "content",
+            "attachments",
+            "run_id",
+            "thread_id",
+        ] {
+            assert_eq!(message[field], hosted[field], "{field} of {message}");
+        }
+    }
+    let runs = client.list(&format!("{thread}/runs")).await;
+    let mut done = record["runs"][0].clone();
+    let steps = done["steps"].take();
+    assert_eq!(
+        runs[0]["usage"]["total_tokens"],
+        done["usage"]["total_tokens"]
+    );
+    for field in [
+        "id",
+        "created_at",
+        "status",
+        "completed_at",
+        "model",
+        "instructions",
+        "tools",
+    ] {
+        assert_eq!(runs[0][field], done[field], "{field}");
+    }
+    let shown = client.list(&format!("{thread}/runs/run_Done/steps")).await;
+    assert_eq!(shown.len(), 2);
+    assert_eq!(shown[0]["step_details"], steps[0]["step_details"]);
+    assert_eq!(shown[1]["step_details"], steps[1]["step_details"]);
+    assert_eq!(runs[1]["status"], "expired");
+    let shown = client
+        .list(&format!("{thread}/runs/run_Waiting/steps"))
+        .await;
+    assert_eq!(shown[0]["status"], "expired");
+
+    // The talk goes on where it was.
+    let plain = json!({"assistant_id": "asst_Hosted", "tools": []});
+    let run = client.post(&format!("{thread}/runs"), plain).await;
+    let call = model.call().await;
+    let said = call.request["messages"].to_string();
+    for text in [
+        "Answer from the report.",
+        "How large was the profit?",
+        "It was 7",
+        "And the loss?",
+    ] {
+        assert!(said.contains(text), "{text} is not in {said}");
+    }
+    assert_eq!(call.request["temperature"], 0.2);
+    call.say("There was none.").await;
+    client
+        .run_in("thread_Hosted", &id(&run), &["completed"])
+        .await;
+    let messages = client.list(&format!("{thread}/messages")).await;
+    assert_eq!(messages.len(), 4);
+    assert_eq!(
+        messages[3]["content"][0]["text"]["value"],
+        "There was none."
+    );
+
+    // Contents come later.
+    let path = "/files/file-HostedData/content";
+    let missing = client
+        .send(Method::GET, path, None)
+        .await
+        .expect("it answers");
+    assert_eq!(missing.status, 404);
+    let message = missing.body["error"]["message"].to_string();
+    assert!(message.contains("imported without them"), "{message}");
+    let originals = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(originals.path().join(name), text).expect("it can be written");
+    };
+    write("report.csv", "profit,loss\n7,0\n");
+    let report = site.does(&["import", "--files", text(originals.path())]);
+    assert_eq!(
+        row(&report, "contents of files"),
+        [0, 0],
+        "it has another size"
+    );
+    write("report.csv", "profit,loss\n7,0\n\n");
+    write("file-HostedPlot.png", "plot");
+    let report = site.does(&["import", "--files", text(originals.path())]);
+    assert_eq!(row(&report, "contents of files"), [2, 0]);
+    let content = client.content(&json!("file-HostedData")).await;
+    assert_eq!(content, b"profit,loss\n7,0\n\n");
+}
+
+#[tokio::test]
+async fn plain_lists_are_imported_as_far_as_they_go() {
+    let site = Site::new(&[]).await;
+    let client = &site.client;
+    let plain = sample("plain.jsonl");
+    let report = site.refuses(&["import", text(&plain)]);
+    assert!(
+        report.contains("thread_Undated: Missing required"),
+        "{report}"
+    );
+    assert!(report.contains("'batch' (1)"), "{report}");
+    assert!(
+        report.contains("thread_PlainOther itself is not in the export"),
+        "{report}"
+    );
+    assert_eq!(row(&report, "threads"), [2, 0, 1]);
+    assert_eq!(row(&report, "messages"), [4, 0, 0]);
+
+    // Newest first in the file, and two of them in one second.
+    let messages = site.ids("/threads/thread_Plain/messages").await;
+    assert_eq!(messages, ["msg_PlainZero", "msg_PlainOne", "msg_PlainTwo"]);
+    let other = client.get("/threads/thread_PlainOther").await;
+    assert_eq!(other["created_at"], 1_700_000_100);
+
+    let run = client.run("thread_Plain", "asst_Plain").await;
+    client.run_in("thread_Plain", &run, &["completed"]).await;
+    let messages = site.ids("/threads/thread_Plain/messages").await;
+    assert_eq!(messages.len(), 4);
+    assert_eq!(
+        messages[..3],
+        ["msg_PlainZero", "msg_PlainOne", "msg_PlainTwo"]
+    );
+
+    // A file that was indexed elsewhere is indexed here once it is whole.
+    let path = "/vector_stores/vs_Plain/files/file-PlainManual";
+    let file = client.get(path).await;
+    assert_eq!(file["status"], "failed");
+    let told = file["last_error"]["message"].to_string();
+    assert!(told.contains("assistd import --files"), "{told}");
+    let originals = tempfile::tempdir().expect("a temporary folder");
+    let original = originals.path().join("manual.txt");
+    std::fs::write(original, "Pull the lever, then wait an hour.").expect("it can be written");
+    let files = text(originals.path());
+    site.does(&["import", "--files", files]);
+    site.is_indexed().await;
+    let file = client.get(path).await;
+    assert_eq!(file["status"], "completed", "{file}");
+    assert_eq!(file["attributes"], json!({"lang": "en"}));
+    let search = json!({"query": "lever"});
+    let found = client.post("/vector_stores/vs_Plain/search", search).await;
+    assert_eq!(found["data"][0]["file_id"], "file-PlainManual", "{found}");
+}
+
+#[tokio::test]
+async fn idle_threads_are_deleted_where_their_project_wants_it() {
+    let site = Site::new(&[]).await;
+    let shown = site.does(&["projects", "retention", "default"]);
+    assert!(shown.contains("are kept"), "{shown}");
+    site.does(&["import", text(&sample("hosted"))]);
+    let fresh = site.client.thread("Hello").await;
+    let (busy, late) = (
+        site.client.thread("Hello").await,
+        site.client.thread("Hello").await,
+    );
+    let old = "update threads set created_at = '2020-01-01' where id = any ($1)";
+    let aged = sqlx::query(old).bind([&busy, &late].map(String::as_str));
+    aged.execute(&site.db.pool).await.expect("it answers");
+    let slow = site.client.assistant("slow").await;
+    site.client.run(&busy, &slow).await;
+    let shown = site.does(&["projects", "retention", "default", "--days", "30"]);
+    assert!(shown.contains("for 30 days"), "{shown}");
+    // The server that ran all the time does it every few minutes, another at its start.
+    let again = Server::start(&site.db, &[]).await;
+    eventually("the deletion of an idle thread", || async {
+        let threads = again.client().list("/threads").await;
+        (!threads.iter().any(|thread| id(thread) == "thread_Hosted")).then_some(())
+    })
+    .await;
+    let mut kept = site.ids("/threads").await;
+    kept.sort();
+    let mut expected = vec![fresh, busy, late];
+    expected.sort();
+    assert_eq!(kept, expected, "a run or a message keeps a thread");
+    let runs = "select count(*) from runs where thread_id = 'thread_Hosted'";
+    let runs: i64 = sqlx::query_scalar(runs)
+        .fetch_one(&site.db.pool)
+        .await
+        .expect("it answers");
+    assert_eq!(runs, 0);
+    let report = site.does(&["import", "--dry-run", text(&sample("hosted"))]);
+    assert!(
+        report.contains("deletes threads that are idle for 30 days"),
+        "{report}"
+    );
+    let shown = site.does(&["projects", "retention", "default", "--forever"]);
+    assert!(shown.contains("are kept"), "{shown}");
+    let refused = site.refuses(&["projects", "retention", "nobody's"]);
+    assert!(refused.contains("there is no project"), "{refused}");
+}

@@ -1,0 +1,117 @@
+//! `assistd webhooks`, as an operator uses it.
+
+use std::process::Command;
+
+use assistd::domain::webhook::SigningSecret;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::cluster::Db;
+use crate::receiver::{ALLOWED, Receiver};
+use crate::running::{assistd, output, text};
+
+/// Runs the command on this database: whether it succeeded, what it answered, and all it said.
+async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command: Command = assistd(folder.path());
+    command
+        .env("DATABASE_URL", &db.url)
+        .envs([ALLOWED])
+        .arg("webhooks")
+        .args(arguments);
+    let run = tokio::task::spawn_blocking(move || output(&mut command));
+    let output = run.await.expect("the command does not panic");
+    let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success(), answer, text(&output))
+}
+
+/// The secret that was printed.
+fn secret(answer: &str) -> SigningSecret {
+    let key = answer
+        .strip_prefix("whsec_")
+        .expect("a secret alone is printed");
+    let key = STANDARD.decode(key).expect("it is base 64");
+    assert_eq!(key.len(), 32);
+    SigningSecret::from_bytes(key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
+    let db = Db::new().await;
+    let receiver = Receiver::start().await;
+    let add = ["add", "--project", "acme", "--url", &receiver.url];
+    let events = ["--events", "thread.run.completed,thread.run.failed"];
+    let (done, answer, said) = webhooks(&db, &[&add[..], &events].concat()).await;
+    assert!(done, "{said}");
+    let old = secret(&answer);
+
+    let (done, listed, said) = webhooks(&db, &["list", "--project", "acme"]).await;
+    assert!(done, "{said}");
+    let row = listed.lines().nth(1).expect("there is one endpoint");
+    for cell in [
+        "acme",
+        &receiver.url,
+        "thread.run.completed,thread.run.failed",
+        "on",
+    ] {
+        assert!(row.contains(cell), "{listed}");
+    }
+    assert!(!said.contains(&answer), "secrets are shown once");
+    let endpoint = row.split_whitespace().next().expect("it has an id");
+
+    let (done, answer, said) = webhooks(&db, &["rotate", endpoint]).await;
+    assert!(done, "{said}");
+    let new = secret(&answer);
+
+    let trial = async { webhooks(&db, &["test", endpoint]).await };
+    let taken = async {
+        let post = receiver.next().await;
+        assert_eq!(post.event["type"], "webhook.test");
+        assert_eq!(post.event["data"]["id"], endpoint);
+        assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (1, 1));
+        post.answer(204);
+    };
+    let ((done, _, said), ()) = tokio::join!(trial, taken);
+    assert!(done && said.contains("answered 204"), "{said}");
+    let refused = async { receiver.next().await.answer(500) };
+    let trial = async { webhooks(&db, &["test", endpoint]).await };
+    let ((done, _, said), ()) = tokio::join!(trial, refused);
+    assert!(!done && said.contains("it answered 500"), "{said}");
+
+    let (done, _, said) = webhooks(&db, &["remove", endpoint]).await;
+    assert!(done, "{said}");
+    let (done, _, said) = webhooks(&db, &["remove", endpoint]).await;
+    assert!(!done && said.contains("there is no endpoint"), "{said}");
+    let (done, listed, _) = webhooks(&db, &["list"]).await;
+    assert!(done && listed.is_empty(), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_posted_to_or_told_is_refused_with_a_reason() {
+    let db = Db::new().await;
+    for (url, events, reason) in [
+        ("https://169.254.169.254/latest", None, "metadata service"),
+        (
+            "https://me:secret@example.com/",
+            None,
+            "a user or a password",
+        ),
+        ("ftp://example.com/", None, "expected an https:// URL"),
+        (
+            "https://example.com/",
+            Some("run.completed"),
+            "thread.run.completed",
+        ),
+    ] {
+        let mut arguments = vec!["add", "--project", "acme", "--url", url];
+        arguments.extend(events.into_iter().flat_map(|events| ["--events", events]));
+        let (done, answer, said) = webhooks(&db, &arguments).await;
+        assert!(!done && answer.is_empty(), "{url}: {answer}");
+        assert!(
+            said.contains(reason) && !said.contains("me:secret"),
+            "{said}"
+        );
+    }
+    let (done, _, said) = webhooks(&db, &["list"]).await;
+    assert!(done && said.contains("There are no endpoints"), "{said}");
+}
