@@ -66,6 +66,7 @@ USER 10002:10002
 WORKDIR /
 ENV ASSISTD_SANDBOX_PYTHON=/opt/venv/bin/python3 \
     ASSISTD_SANDBOX_LISTEN=unix:/run/assistd-sandbox/worker.sock
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s CMD ["assistd-sandbox", "ping"]
+# Loading Python's packages takes a busy machine a while.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=180s CMD ["assistd-sandbox", "ping"]
 ENTRYPOINT ["assistd-sandbox"]
 CMD ["serve"]

@@ -23,28 +23,55 @@ def processes_with(container, marker):
     return inside(container, "/opt/venv/bin/python3", "-c", listing % marker).split()
 
 
+def prepare(worker, marker):
+    """Puts what attacks look for beside the worker; gives the numbers of two processes."""
+    inside(worker, "/bin/sh", "-c",
+           f"echo {marker} > /run/assistd-sandbox/secret.txt; mkdir -p /run/assistd-sandbox/work")
+    for _ in range(2):
+        run("docker", "exec", "--detach", "--env", f"OPENAI_API_KEY={marker}", worker,
+            "/opt/venv/bin/python3", "-c", SIBLING)
+    until = time.monotonic() + 20
+    while len(found := processes_with(worker, marker)) != 2 or min(map(int, found)) < 100:
+        assert time.monotonic() < until, found
+        time.sleep(0.5)
+    return found
+
+
+def cell(client, assistant, thread, code):
+    """What a cell prints that a run in this thread executes."""
+    client.beta.threads.messages.create(thread.id, role="user", content=f"```python\n{code}\n```")
+    done = client.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    assert done.status == "completed", done
+    steps = client.beta.threads.runs.steps.list(done.id, thread_id=thread.id)
+    (step,) = [step for step in steps if step.type == "tool_calls"]
+    return "".join(output.logs for call in step.step_details.tool_calls
+                   for output in call.code_interpreter.outputs if output.type == "logs")
+
+
 def assault(client, assistant):
-    """Runs all attacks; fails if one gains something. Tells how many there were."""
+    """Runs all attacks; fails if one gains something. Tells the tier, and how many attacks there were."""
     workers = containers("sandbox")
+    tiers = {inside(worker, "assistd-sandbox", "ping").split()[1] for worker in workers}
+    (tier,) = tiers
     marker = "kestrel-" + secrets.token_hex(16)
-    siblings = {}
-    for worker in workers:
-        inside(worker, "/bin/sh", "-c", f"echo {marker} > /run/assistd-sandbox/secret.txt; mkdir -p /run/assistd-sandbox/work")
-        for number in range(2):
-            run("docker", "exec", "--detach", "--env", f"OPENAI_API_KEY={marker}", worker,
-                "/opt/venv/bin/python3", "-c", SIBLING)
-        time.sleep(1)
-        siblings[worker] = processes_with(worker, marker)
-        assert len(siblings[worker]) == 2, siblings
+    siblings = {worker: prepare(worker, marker) for worker in workers}
+    thread = client.beta.threads.create()
+    targets = workers
+    if tier == "Container":
+        # A session has its container's name, and its worker is for this thread alone.
+        name = cell(client, assistant, thread, "import socket; print(socket.gethostname())").strip()
+        targets = [worker for worker in workers if worker.startswith(name)]
+        assert targets, name
 
     tried = 0
     prelude = (ATTACKS / "prelude.py").read_text()
-    about = json.loads(inside(workers[0], "assistd-sandbox", "ping").splitlines()[0].split()[1].lower().join('""'))
     for file in sorted(ATTACKS.glob("*.py")):
-        if file.stem == "prelude" or (about != "namespaces" and file.stem in NAMESPACES_ONLY):
+        if file.stem == "prelude" or (tier != "Namespaces" and file.stem in NAMESPACES_ONLY):
             continue
-        # Whichever worker gets it: the numbers of all are tried.
-        for worker in workers:
+        if tier == "Namespaces":
+            thread = client.beta.threads.create()
+        # Whichever worker has the session: the numbers of all are tried.
+        for worker in targets:
             scenery = {
                 "folder": "/run/assistd-sandbox",
                 "socket": f"/run/assistd-sandbox/{worker[:12]}.sock",
@@ -54,25 +81,21 @@ def assault(client, assistant):
                 "python": "/opt/venv/bin/python3",
                 "inside": True,
             }
-            code = f"STAGE = {scenery!r}\n{prelude}{file.read_text()}\nreport()\n"
-            thread = client.beta.threads.create(messages=[{"role": "user", "content": f"```python\n{code}\n```"}])
-            finished = client.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
-            assert finished.status == "completed", finished
-            (step,) = [step for step in client.beta.threads.runs.steps.list(finished.id, thread_id=thread.id)
-                       if step.type == "tool_calls"]
-            logs = "".join(output.logs for call in step.step_details.tool_calls
-                           for output in call.code_interpreter.outputs if output.type == "logs")
+            attacks = file.read_text()
+            logs = cell(client, assistant, thread, f"STAGE = {scenery!r}\n{prelude}{attacks}\nreport()\n")
             assert marker not in logs, "a secret got out"
             outcomes = [json.loads(line[2:]) for line in logs.splitlines() if line.startswith("@@")]
-            wanted = file.read_text().count("\n@attack(") + file.read_text().startswith("@attack(")
+            wanted = sum(line.startswith("@attack(") for line in attacks.splitlines())
             assert len(outcomes) == wanted, f"{file.stem}: {len(outcomes)} of {wanted} attacks: {logs}"
             gained = [outcome for outcome in outcomes if outcome[2]]
             assert not gained, f"{file.stem} gained {gained}"
             tried += len(outcomes)
-            client.beta.threads.delete(thread.id)
-            traces = inside(worker, "/bin/sh", "-c", "ls /tmp /mnt /mnt/data /dev/shm /run/assistd-sandbox")
+            traces = inside(worker, "/bin/sh", "-c", "ls / /tmp /mnt /mnt/data /dev /dev/shm /run/assistd-sandbox",
+                            check=False)
             assert scenery["unique"] not in traces, traces
     for worker in workers:
         assert processes_with(worker, marker) == siblings[worker], "a process beside the worker was harmed"
-        inside(worker, "/bin/sh", "-c", "rm -r /run/assistd-sandbox/secret.txt /run/assistd-sandbox/work", check=False)
-    return about, tried
+        inside(worker, "/bin/sh", "-c", "rm -rf /run/assistd-sandbox/secret.txt /run/assistd-sandbox/work")
+        for sibling in siblings[worker]:
+            inside(worker, "/bin/sh", "-c", f"kill {sibling}")
+    return tier, tried

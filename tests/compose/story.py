@@ -181,6 +181,14 @@ def nobody_is_privileged():
 def attack(assistant):
     tier, tried = attacks.assault(client, assistant)
     told(f"{tried} attacks in the composed workers gain nothing (tier {tier})")
+    return tier
+
+
+def attack_without_namespaces(assistant):
+    os.environ["SANDBOX_TIER"] = "container"
+    compose("up", "--detach", "--no-build", "--scale", "assistd=3", "--scale", "sandbox=1")
+    wait_until_healthy(EVERYTHING | {"sandbox": 1})
+    assert attack(assistant) == "Container"
 
 
 def all_is_there_after_a_restart(thread, picture, store):
@@ -203,5 +211,6 @@ assistant, picture = code()
 store = search()
 a_replica_dies_in_the_middle_of_streams()
 nobody_is_privileged()
-attack(assistant)
+assert attack(assistant) == "Namespaces"
 all_is_there_after_a_restart(thread, picture, store)
+attack_without_namespaces(assistant)
