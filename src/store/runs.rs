@@ -160,9 +160,10 @@ pub async fn insert(
     }))
 }
 
-/// Stores a new run like [`insert`], unless the project has `max` runs at work: that is refused as
-/// [`StoreError::TooManyRuns`]. Exact, since the runs of one project are let in one after the other;
-/// the next one gets its turn when the transaction ends.
+/// Stores a new run like [`insert`], unless the project has `max` runs at work.
+///
+/// Those are refused as [`StoreError::TooManyRuns`]. Exact, since the runs of one project are let in
+/// one after the other; the next one gets its turn when the transaction ends.
 pub async fn insert_within(
     conn: &mut PgConnection,
     project: &ProjectId,
