@@ -94,8 +94,6 @@ enum CliError {
     Undelivered(#[from] SendError),
     #[error("there is a project of the name {0:?} already")]
     NameTaken(String),
-    #[error("{0}")]
-    AdminKey(String),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]
     KeyTaken { wanted: String },
     #[error(

@@ -218,20 +218,10 @@ pub struct Config {
         hide_env_values = true,
         hide_default_value = true,
         value_parser = values::admin_key,
-        conflicts_with = "admin_key_file",
         help_heading = "Serving",
         global = true
     )]
     pub admin_key: Option<Secret>,
-    /// File with that key
-    #[arg(
-        long,
-        env = "ASSISTD_ADMIN_KEY_FILE",
-        value_name = "FILE",
-        help_heading = "Serving",
-        global = true
-    )]
-    pub admin_key_file: Option<PathBuf>,
     /// Refuse Assistants requests without the header `OpenAI-Beta: assistants=v2`
     #[arg(
         long,
@@ -830,20 +820,6 @@ fn command(variable: &impl Fn(&str) -> Option<String>) -> clap::Command {
 }
 
 impl Config {
-    /// The key of the admin API, if there is to be one, wherever it is set.
-    ///
-    /// # Errors
-    /// If its file cannot be read or holds no such key, in words for the operator.
-    pub fn admin_key(&self) -> Result<Option<Secret>, String> {
-        let Some(path) = &self.admin_key_file else {
-            return Ok(self.admin_key.clone());
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        let key = text.and_then(|text| values::admin_key(text.trim()));
-        key.map(Some)
-            .map_err(|error| format!("the admin key in {}: {error}", path.display()))
-    }
-
     /// Where file contents go: as set, or in the data folder.
     pub fn blobs(&self) -> String {
         match &self.blobs {

@@ -47,12 +47,11 @@ pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
 }
 
 async fn serve(
-    mut config: Config,
+    config: Config,
     database: &Database,
     stop: CancellationToken,
 ) -> Result<(), CliError> {
     let certificate = server::certificate(&config)?;
-    config.admin_key = config.admin_key().map_err(CliError::AdminKey)?;
     database.migrate().await?;
     keys::seed(&database.pool, &config.api_keys).await?;
     let keys_exist = store::api_keys::any_exist(&database.pool).await?;
