@@ -59,7 +59,10 @@ fn run(command: Command) -> Result<(), WorkerError> {
         match command {
             Command::Serve { door, settings } => supervisor::serve(*door, *settings).await,
             Command::Check { settings } => supervisor::check(*settings).await.map(|it| show(&it)),
-            Command::Ping { door } => Ok(show(&ping::ping(&door).await?)),
+            Command::Ping { door } => {
+                show(&ping::ping(&door).await?);
+                Ok(())
+            }
         }
     });
     // A thread that reads standard input would be waited for.

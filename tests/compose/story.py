@@ -51,7 +51,8 @@ def text(message):
 def who_may_use_it():
     assert httpx.get(f"{address}/v1/assistants").status_code == 401
     assert httpx.get(f"{address}/v1/assistants", headers={"authorization": "Bearer another-key"}).status_code == 401
-    told("the published port wants a key of secrets/api_keys")
+    assert httpx.get(f"{address}/metrics").status_code == 404
+    told("the published port wants a key of secrets/api_keys, and tells no metrics")
 
 
 def chat():
