@@ -12,7 +12,7 @@ use crate::scenario::{Heard, QUESTION, Scenario, go_on, verify};
 
 /// Lost runs are to be taken over soon.
 const SETTINGS: [(&str, &str); 2] = [
-    ("ASSISTD_LEASE", "1s"),
+    ("ASSISTD_LEASE", "2s"),
     ("ASSISTD_EMBEDDING_MODEL", "scripted/embeddings"),
 ];
 
