@@ -18,7 +18,7 @@ const CANDIDATES: usize = 50;
 const MATCHES: usize = 300;
 
 /// Most chunks with a word that are looked up. A word that more of them have brings none forward.
-const CHUNKS_PER_WORD: i64 = 5_000;
+const CHUNKS_PER_WORD: i64 = 2_000;
 
 /// Up to this many numbers, all vectors are compared: 5,200 chunks with 1,536 numbers each, which
 /// takes some 8 ms. Beyond, a store gets an index.

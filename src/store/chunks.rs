@@ -115,13 +115,16 @@ impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
     }
 }
 
+/// Of how many chunks an index keeps one in view while it looks for the nearest: with a fixed number
+/// it would miss more of them the larger the store is.
+const CHUNKS_PER_CANDIDATE: i64 = 2_000;
+
 /// Prepares a transaction for searching: plans are made for the store at hand, since what is right
 /// for a large one is not for a small one, and nothing is ever looked for in all stores.
 pub async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::raw_sql(
         "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off;
-         set local jit = off; set local hnsw.ef_search = 100;
-         set local hnsw.iterative_scan = strict_order",
+         set local jit = off; set local hnsw.iterative_scan = strict_order",
     )
     .execute(conn)
     .await?;
@@ -238,6 +241,13 @@ pub async fn nearest(
     most: i64,
 ) -> Result<Vec<i64>, StoreError> {
     let dimensions = vector.len();
+    if !exact {
+        let looked_at = (scope.totals.chunks / CHUNKS_PER_CANDIDATE).clamp(100, 400);
+        sqlx::query("select set_config('hnsw.ef_search', $1, true)")
+            .bind(looked_at.to_string())
+            .execute(&mut *conn)
+            .await?;
+    }
     let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
     inside(&mut query, scope);
     query

@@ -25,7 +25,7 @@ const SAMPLE_FILES: i64 = 250;
 const SAMPLE_CHUNKS: i64 = 20;
 
 /// A lexeme is common if by the sample so many chunks have it.
-const COMMON_FROM: i64 = 5_000;
+const COMMON_FROM: i64 = 2_000;
 
 /// Bytes that a row takes in an index besides its numbers, by measurement.
 const ROW_BYTES: u64 = 1_100;
