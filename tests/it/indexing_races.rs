@@ -122,11 +122,11 @@ async fn a_file_without_contents_fails() {
     let store = shelf.store(std::slice::from_ref(&file)).await;
     let object = shelf.file_in(&store, &file).await;
     assert_eq!(object["status"], "failed", "{object}");
-    assert_eq!(object["last_error"]["code"], "server_error");
+    assert_eq!(object["last_error"]["code"], "invalid_file");
     let message = object["last_error"]["message"]
         .as_str()
         .expect("it says why");
-    assert!(message.contains("contents"), "{message}");
+    assert!(message.contains("not on this server"), "{message}");
 }
 
 /// A second server beside the shelf's.

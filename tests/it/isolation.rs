@@ -198,7 +198,8 @@ async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.columns
          where table_schema = 'public' and column_name = 'project_id'
-             and table_name not in ('request_budgets', 'usage_entries', 'usage_days')",
+             and table_name not in ('request_budgets', 'usage_entries', 'usage_days',
+                                    'webhook_endpoints')",
     )
     .fetch_all(&db.pool)
     .await
