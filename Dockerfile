@@ -21,26 +21,32 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && install -D --target-directory=/out target/release/assistd target/release/assistd-sandbox
 
 
-FROM debian:bookworm-slim AS downloads
+FROM debian:bookworm-slim AS python
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates python3-venv python3-pip \
+ && apt-get install --yes --no-install-recommends ca-certificates python3-pip python3-venv \
  && rm -rf /var/lib/apt/lists/*
+
+
+FROM python AS model
 WORKDIR /downloads
 COPY scripts/embedding_model scripts/embedding_model.txt scripts/
 # The script leaves out what it cannot get; an image must not.
 RUN scripts/embedding_model \
  && test -e .venv/models/all-minilm-l6-v2/model.safetensors
-COPY sandbox/requirements.txt .
+
+
+FROM python AS packages
+COPY sandbox/requirements.txt /
 # Where sessions see it, so that the programs in it know their place.
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --no-input --no-deps --require-hashes --only-binary :all: \
-      --requirement requirements.txt \
+      --requirement /requirements.txt \
  && /opt/venv/bin/pip uninstall --yes --quiet pip setuptools
 
 
 FROM debian:bookworm-slim AS assistd
-COPY --from=downloads /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=downloads /downloads/.venv/models /opt/assistd/.venv/models
+COPY --from=model /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=model /downloads/.venv/models /opt/assistd/.venv/models
 COPY --from=build /out/assistd /opt/assistd/assistd
 # A new volume mounted at these takes over their owner.
 RUN ln -s /opt/assistd/assistd /usr/local/bin/assistd \
@@ -60,7 +66,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && install -d -o 10002 -g 10002 /run/assistd-sandbox \
  && install -d /mnt/data
-COPY --from=downloads /opt/venv /opt/venv
+COPY --from=packages /opt/venv /opt/venv
 COPY --from=build /out/assistd-sandbox /usr/local/bin/
 USER 10002:10002
 WORKDIR /
