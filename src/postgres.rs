@@ -10,6 +10,7 @@
 
 mod binaries;
 mod cluster;
+mod memory;
 mod owner;
 
 use std::ffi::OsStr;
@@ -34,6 +35,7 @@ pub use binaries::BinariesError;
 use cluster::Cluster;
 use cluster::Lock;
 use cluster::Output;
+pub use memory::memory;
 
 /// The name of the database, and of the role that owns it.
 const NAME: &str = "assistd";

@@ -27,6 +27,7 @@ use crate::connections;
 use crate::connections::tls::{self, Certificate, TlsError};
 use crate::domain::ids;
 use crate::feed::Feed;
+use crate::postgres;
 use crate::queue;
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
@@ -141,8 +142,9 @@ pub async fn serve(
         build_memory: config
             .database_url
             .is_none()
-            .then(quarter_of_memory)
-            .flatten(),
+            .then(postgres::memory)
+            .flatten()
+            .map(|bytes| bytes / 4),
     };
     let deps = Deps {
         pool: pool.clone(),
@@ -366,26 +368,6 @@ pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, S
         }
     };
     Ok(Embeddings::new(default, local, upstreams))
-}
-
-/// A quarter of the memory that this process may use, in bytes; `None` if the system does not say.
-fn quarter_of_memory() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let kilobytes = text
-                .lines()
-                .find_map(|line| line.strip_prefix("MemTotal:"))?;
-            let kilobytes: u64 = kilobytes.trim().trim_end_matches(" kB").parse().ok()?;
-            Some(kilobytes << 10)
-        });
-    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let container = container.and_then(|text| text.trim().parse::<u64>().ok());
-    machine
-        .into_iter()
-        .chain(container)
-        .min()
-        .map(|bytes| bytes / 4)
 }
 
 /// The folder of the model that set-up installs, beside this program's project.

@@ -46,7 +46,6 @@ const LONGEST_SOCKET_DIR: usize = 88;
 /// machine's share of memory, a log that recovers within seconds, no waiting for replicas that
 /// do not exist.
 const TUNING: &[&str] = &[
-    "shared_buffers=256MB",
     "work_mem=32MB",
     "maintenance_work_mem=512MB",
     "max_wal_size=1GB",
@@ -59,6 +58,13 @@ const TUNING: &[&str] = &[
     "timezone=UTC",
     "log_timezone=UTC",
 ];
+
+/// MiB of the database's own cache: an eighth of the memory, which is given in bytes, within reason.
+/// A search in a large vector store reads thousands of pages; what is not in this cache is copied
+/// from the system's each time.
+fn shared_buffers(memory: Option<u64>) -> u64 {
+    (memory.unwrap_or_default() >> 23).clamp(256, 4096)
+}
 
 /// What every start fixes: reachable through the socket only, a log file for each day of the week.
 const FIXED: &[&str] = &[
@@ -268,6 +274,10 @@ impl Cluster {
         for setting in TUNING {
             command.arg("--set").arg(setting);
         }
+        let buffers = shared_buffers(super::memory());
+        command
+            .arg("--set")
+            .arg(format!("shared_buffers={buffers}MB"));
         let output = command.output().await.map_err(at(&self.binaries.dir))?;
         if !output.status.success() {
             // What cannot be removed now is removed by the next start.
