@@ -242,7 +242,7 @@ pub async fn nearest(
 ) -> Result<Vec<i64>, StoreError> {
     let dimensions = vector.len();
     if !exact {
-        let looked_at = (scope.totals.chunks / CHUNKS_PER_CANDIDATE).clamp(100, 400);
+        let looked_at = (scope.totals.chunks / CHUNKS_PER_CANDIDATE).clamp(200, 400);
         sqlx::query("select set_config('hnsw.ef_search', $1, true)")
             .bind(looked_at.to_string())
             .execute(&mut *conn)
