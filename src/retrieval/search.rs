@@ -184,7 +184,15 @@ async fn by_words(
     } else {
         // Words that are everywhere tell something together, if at all.
         let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
-        chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?
+        let mut ids = chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?;
+        let rarest = terms.iter().min_by_key(|term| term.chunks);
+        if let Some(rarest) = rarest.filter(|_| ids.len() < CANDIDATES) {
+            let more = chunks::with_all(conn, scope, &[&rarest.lexeme], MATCHES as i64).await?;
+            ids.extend(more);
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        ids
     };
     let matches = chunks::matches(conn, &candidates).await?;
     let mut scored: Vec<(i64, f64)> = matches

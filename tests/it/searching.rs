@@ -302,3 +302,31 @@ async fn queries_that_ask_nothing_are_refused() {
         assert_eq!(shelf.names(&store, query).await, ["a.txt"]);
     }
 }
+
+#[tokio::test]
+async fn words_that_are_everywhere_still_find_something() {
+    let shelf = Shelf::set().await;
+    let door = id(&shelf.client.upload("door.txt", "A green door.").await);
+    let lock = id(&shelf.client.upload("lock.txt", "A rusty lock.").await);
+    let store = shelf.store(&[door, lock]).await;
+    for (lexeme, chunks) in [("door", 90_000_i64), ("lock", 50_000)] {
+        sqlx::query("insert into common_lexemes values ($1, $2, $3)")
+            .bind(&store)
+            .bind(lexeme)
+            .bind(chunks)
+            .execute(&shelf.db.pool)
+            .await
+            .expect("the database answers");
+    }
+    let words_alone = json!({"hybrid_search": {"embedding_weight": 0, "text_weight": 1}});
+    let body = json!({"query": "door lock", "ranking_options": words_alone});
+    let path = format!("/vector_stores/{store}/search");
+    let found = shelf.client.post(&path, body).await;
+    let names: Vec<&Value> = found["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|hit| &hit["filename"])
+        .collect();
+    assert_eq!(names, ["lock.txt"], "no chunk has both; fewer have the one");
+}
