@@ -4,6 +4,7 @@
 //! `NAME_FILE` names), then in the configuration file, and has a default otherwise. `assistd --help` is
 //! the reference.
 
+mod commands;
 mod file;
 mod named_files;
 mod projects;
@@ -19,10 +20,12 @@ use clap::Args;
 use clap::CommandFactory;
 use clap::FromArgMatches;
 use clap::Parser;
-use clap::Subcommand;
 use clap::ValueEnum;
 use reqwest::Url;
 
+pub use commands::Command;
+pub use commands::ExportFormat;
+pub use commands::KeysCommand;
 pub use file::FileError;
 pub use file::Route;
 pub use file::Upstream;
@@ -69,116 +72,6 @@ pub struct Cli {
     /// The settings, the same for every command.
     #[command(flatten)]
     pub config: Config,
-}
-
-/// What `assistd` can be asked to do.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// Serve the API (the default)
-    Serve,
-    /// Manage the API keys of this server's clients
-    Keys {
-        /// What to do with the keys.
-        #[command(subcommand)]
-        command: KeysCommand,
-    },
-    /// Run a program of PostgreSQL, such as psql or pg_dump, on the embedded database
-    Postgres {
-        /// The program, and what it is told.
-        #[arg(
-            value_name = "PROGRAM",
-            required = true,
-            trailing_var_arg = true,
-            allow_hyphen_values = true
-        )]
-        command: Vec<OsString>,
-    },
-    /// Manage the endpoints that are told when runs and files are done
-    Webhooks {
-        /// What to do with the endpoints.
-        #[command(subcommand)]
-        command: WebhooksCommand,
-    },
-    /// Manage projects: what they may use, how long they keep threads
-    Projects {
-        /// What to do with the projects.
-        #[command(subcommand)]
-        command: ProjectsCommand,
-    },
-    /// Write out all of a project: assistants, threads with all that is in them, files, vector
-    /// stores
-    Export {
-        /// Which project
-        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
-        project: String,
-        /// How
-        #[arg(long, value_enum, default_value_t)]
-        format: ExportFormat,
-        /// A folder that is empty or not there yet; or, without file contents, a new file that
-        /// ends in .jsonl, or - for standard output
-        #[arg(value_name = "FOLDER|FILE|-")]
-        target: PathBuf,
-    },
-    /// Take in what this or another server has exported; what is there already stays as it is
-    Import {
-        /// Which project it is for; made if there is none of that name
-        #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
-        project: String,
-        /// Try everything and change nothing
-        #[arg(long)]
-        dry_run: bool,
-        /// Folder with originals of files, also of those imported before: each has the file's id
-        /// as its name, or the file's name and size
-        #[arg(long, value_name = "FOLDER")]
-        files: Option<PathBuf>,
-        /// An export: a folder, a file with JSON, or - for standard input
-        #[arg(value_name = "FOLDER|FILE|-", required_unless_present = "files")]
-        source: Option<PathBuf>,
-    },
-    /// Tell what projects have used: runs, tokens, tool calls, time in the sandbox
-    Usage(UsageArgs),
-    /// Tell who has changed projects and keys, the newest first
-    AuditLog {
-        /// How many acts to tell at most
-        #[arg(long, value_name = "N", default_value = "100")]
-        #[arg(value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        last: i64,
-    },
-    /// Check that everything the server needs is there, and say what to do if not
-    Doctor,
-    /// Ask the server that runs with these settings whether it is ready, for container engines
-    Healthcheck,
-}
-
-/// How a project is written out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
-    /// API objects, one on each line; loses nothing
-    #[default]
-    Objects,
-    /// manifest.json, assistants.json and a file for each thread, as other exporters write them
-    Manifest,
-}
-
-/// `assistd keys …`
-#[derive(Debug, Clone, Subcommand)]
-pub enum KeysCommand {
-    /// Create a key and print it, once
-    Create {
-        /// Project the key gives access to; created if there is none of that name
-        #[arg(long, value_parser = values::name)]
-        project: String,
-        /// What the key is for, to tell it from others
-        #[arg(long, value_parser = values::name, default_value = "default")]
-        name: String,
-    },
-    /// List all keys, without their secret part
-    List,
-    /// Revoke a key, at once and for good
-    Revoke {
-        /// Id of the key, as `assistd keys list` shows it
-        id: String,
-    },
 }
 
 /// Every setting of the server.

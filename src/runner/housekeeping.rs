@@ -26,11 +26,6 @@ const THREADS: i64 = 100;
 /// Entries of usage that are summed up in one transaction.
 const ENTRIES: i64 = 10_000;
 
-async fn sum_up_usage(pool: &PgPool) -> Result<(), StoreError> {
-    while store::usage::sum_up(pool, ENTRIES).await? == ENTRIES {}
-    Ok(())
-}
-
 /// Keeps house until told to stop.
 pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let pool = &engine.deps.pool;
@@ -96,5 +91,11 @@ async fn retire(pool: &PgPool) -> Result<(), StoreError> {
             "deleted {all} threads that were idle for too long"
         );
     }
+    Ok(())
+}
+
+/// Makes sums by day of what was used.
+async fn sum_up_usage(pool: &PgPool) -> Result<(), StoreError> {
+    while store::usage::sum_up(pool, ENTRIES).await? == ENTRIES {}
     Ok(())
 }

@@ -193,7 +193,8 @@ fn foreign_paths(path: &str, own: &Things, foreign: &Things) -> Vec<String> {
     foreign.map(|(path, _)| path).collect()
 }
 
-/// All rows of a project that routes can name (not what is kept about its use), and the parts of uploads, which have no column for it.
+/// All rows of a project that routes can name (not what is kept about its use, nor its webhooks),
+/// and the parts of uploads, which have no column for it.
 async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.columns
