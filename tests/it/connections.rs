@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::app::Server;
 use crate::client::{Client, Events, reply};
@@ -22,7 +22,12 @@ const LONG: &str = "10m";
 /// Opens a connection by hand and says something on it.
 async fn say(server: &Server, words: &str) -> TcpStream {
     let address = server.origin.strip_prefix("http://");
-    let stream = TcpStream::connect(address.expect("it is plain HTTP")).await;
+    let address = address.expect("it is plain HTTP").parse();
+    let socket = TcpSocket::new_v4().expect("there are sockets");
+    // By itself, the system would hold tens of megabytes for those who do not read.
+    let held = socket.set_recv_buffer_size(64 << 10);
+    held.expect("buffers may be small");
+    let stream = socket.connect(address.expect("it is an address")).await;
     let mut stream = stream.expect("the server accepts");
     stream
         .write_all(words.as_bytes())
@@ -138,6 +143,9 @@ async fn a_reader_that_takes_nothing_is_left() {
         "GET /v1/files/{path}/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any-key\r\n\r\n"
     );
     let lazy = say(&server, &request).await;
+    // It is known of, and gets its answer.
+    let answered = soon("the beginning of the answer", lazy.readable()).await;
+    answered.expect("the connection is open");
     eventually("only our own connection is left", || async {
         (open_connections(&client).await == 1).then_some(())
     })
