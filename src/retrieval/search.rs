@@ -2,6 +2,7 @@
 
 use metrics::histogram;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::domain::vector_store::{Filter, SearchableStore, Weights};
@@ -14,8 +15,9 @@ use crate::store::chunks::{self, Found, Scope, Term};
 /// How many chunks each of the two ways of searching may bring forward.
 const CANDIDATES: usize = 50;
 
-/// How many chunks with some of the words are looked at more closely.
-const MATCHES: usize = 300;
+/// How many chunks with some of the words are looked at more closely: those whose words tell the
+/// most. More cost the most of a search, and on the Cranfield collection find nothing that 100 do not.
+const MATCHES: usize = 150;
 
 /// Most chunks with a word that are looked up. A word that more of them have brings none forward.
 const CHUNKS_PER_WORD: i64 = 2_000;
@@ -108,14 +110,7 @@ impl Retrieval {
             .iter()
             .map(|query| &query[..query.floor_char_boundary(QUERY_BYTES)])
             .collect();
-        // Before the transaction: a connection is not to wait for a model.
-        let vectors = match &store.embedding_model {
-            Some(model) if ask.weights.meaning > 0.0 => {
-                self.embeddings.embed_queries(model, &queries).await?
-            }
-            _ => Vec::new(),
-        };
-        let mut hits = self.hybrid(store, ask, &queries, &vectors).await?;
+        let mut hits = self.hybrid(store, ask, &queries).await?;
         if let Some(reranker) = self.reranker.as_ref().filter(|_| ask.rerank) {
             rerank(reranker, &queries, &mut hits).await;
         }
@@ -125,43 +120,48 @@ impl Retrieval {
         Ok(hits)
     }
 
+    /// Searches by words while the queries get their vectors, and by these at the same time. Neither
+    /// holds a connection while it waits for anything but the database.
     async fn hybrid(
         &self,
         store: &SearchableStore,
         ask: &Ask<'_>,
         queries: &[&str],
-        vectors: &[Vec<f32>],
     ) -> Result<Vec<Hit>, SearchError> {
-        let mut tx = self.pool.begin().await?;
-        chunks::prepare(&mut tx).await?;
-        let scope = chunks::scope(&mut tx, &store.id, ask.filter).await?;
-        let mut lists: Vec<(f64, Vec<i64>)> = Vec::new();
-        let mut terms: Vec<Term> = Vec::new();
-        if ask.weights.words > 0.0 {
-            for query in queries {
-                let of_query =
-                    chunks::terms(&mut tx, &scope, self.language, query, CHUNKS_PER_WORD).await?;
-                let ids = by_words(&mut tx, &scope, &of_query).await?;
-                lists.push((ask.weights.words, ids));
-                terms.extend(of_query);
+        let scope = OnceCell::new();
+        let scope = || scope.get_or_try_init(|| chunks::scope(&self.pool, &store.id, ask.filter));
+        let words = async {
+            if ask.weights.words > 0.0 {
+                return self.by_words(scope().await?, queries).await;
             }
-        }
-        for vector in vectors {
-            let numbers = scope.totals.chunks.saturating_mul(vector.len() as i64);
-            let exact = numbers <= NUMBERS_COMPARED;
-            let ids = chunks::nearest(&mut tx, &scope, vector, exact, CANDIDATES as i64).await?;
-            lists.push((ask.weights.meaning, ids));
-        }
+            Ok((Vec::new(), Vec::new()))
+        };
+        let meaning = async {
+            let model = store.embedding_model.as_ref();
+            let Some(model) = model.filter(|_| ask.weights.meaning > 0.0) else {
+                return Ok((Vec::new(), Vec::new()));
+            };
+            let vectors = self.embeddings.embed_queries(model, queries).await?;
+            let lists = self.by_meaning(scope().await?, &vectors).await?;
+            Ok::<_, SearchError>((lists, vectors))
+        };
+        let ((by_words, terms), (by_meaning, vectors)) = tokio::try_join!(words, meaning)?;
+
+        let by_words = by_words.into_iter().map(|ids| (ask.weights.words, ids));
+        let by_meaning = by_meaning.into_iter().map(|ids| (ask.weights.meaning, ids));
+        let lists: Vec<(f64, Vec<i64>)> = by_words.chain(by_meaning).collect();
         let mut order = rank::fuse(&lists);
-        order.truncate(CANDIDATES);
+        // What is not shown matters only to a model that may put it first.
+        let reranked = ask.rerank && self.reranker.is_some();
+        order.truncate(if reranked { CANDIDATES } else { ask.limit });
         let vector = vectors.first().map(Vec::as_slice);
-        let mut found = chunks::found(&mut tx, &order, vector).await?;
-        tx.commit().await?;
+        let mut found = chunks::found(&self.pool, &order, vector).await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
+        let totals = scope().await?.totals;
         let mut ceiling = 1.0;
         let hits = found.into_iter().map(|found| {
-            ceiling = rank::score(&found, &terms, &scope.totals, ask.weights).min(ceiling);
+            ceiling = rank::score(&found, &terms, &totals, ask.weights).min(ceiling);
             Hit {
                 found,
                 score: ceiling,
@@ -169,10 +169,45 @@ impl Retrieval {
         });
         Ok(hits.collect())
     }
+
+    /// For each query the chunks that have its words, the best first; and all these words.
+    async fn by_words(
+        &self,
+        scope: &Scope,
+        queries: &[&str],
+    ) -> Result<(Vec<Vec<i64>>, Vec<Term>), SearchError> {
+        let mut tx = chunks::begin(&self.pool).await?;
+        let (mut lists, mut terms) = (Vec::new(), Vec::new());
+        for query in queries {
+            let of_query =
+                chunks::terms(&mut tx, scope, self.language, query, CHUNKS_PER_WORD).await?;
+            lists.push(with_words(&mut tx, scope, &of_query).await?);
+            terms.extend(of_query);
+        }
+        tx.commit().await?;
+        Ok((lists, terms))
+    }
+
+    /// For each vector the chunks whose own are nearest, the nearest first.
+    async fn by_meaning(
+        &self,
+        scope: &Scope,
+        vectors: &[Vec<f32>],
+    ) -> Result<Vec<Vec<i64>>, SearchError> {
+        let mut tx = chunks::begin(&self.pool).await?;
+        let mut lists = Vec::new();
+        for vector in vectors {
+            let numbers = scope.totals.chunks.saturating_mul(vector.len() as i64);
+            let exact = numbers <= NUMBERS_COMPARED;
+            lists.push(chunks::nearest(&mut tx, scope, vector, exact, CANDIDATES as i64).await?);
+        }
+        tx.commit().await?;
+        Ok(lists)
+    }
 }
 
 /// The chunks that have these words, the best first.
-async fn by_words(
+async fn with_words(
     conn: &mut PgConnection,
     scope: &Scope,
     terms: &[Term],

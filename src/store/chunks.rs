@@ -2,7 +2,7 @@
 //! completely indexed are found.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Transaction};
 
 use crate::domain::ids::{FileId, VectorStoreId};
 use crate::domain::vector_store::Filter;
@@ -119,21 +119,20 @@ impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
 /// it would miss more of them the larger the store is.
 const CHUNKS_PER_CANDIDATE: i64 = 2_000;
 
-/// Prepares a transaction for searching: plans are made for the store at hand, since what is right
-/// for a large one is not for a small one, and nothing is ever looked for in all stores.
-pub async fn prepare(conn: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::raw_sql(
-        "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off;
-         set local jit = off; set local hnsw.iterative_scan = strict_order",
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+/// A transaction for searching: plans are made for the store at hand, since what is right for a
+/// large one is not for a small one, and nothing is ever looked for in all stores.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let begun = pool.begin_with(
+        "begin read only; set local plan_cache_mode = force_custom_plan;
+         set local enable_seqscan = off; set local jit = off;
+         set local hnsw.iterative_scan = strict_order",
+    );
+    Ok(begun.await?)
 }
 
 /// What of a store is searched.
 pub async fn scope(
-    conn: &mut PgConnection,
+    pool: &PgPool,
     store: &VectorStoreId,
     filter: Option<&Filter>,
 ) -> Result<Scope, StoreError> {
@@ -157,7 +156,7 @@ pub async fn scope(
         query.push(" and ");
         attribute_filter::push(&mut query, filter);
     }
-    let found = query.build_query_as().fetch_one(conn).await?;
+    let found = query.build_query_as().fetch_one(pool).await?;
     let (chunks, tokens, files, unfinished): (i64, i64, Option<Vec<i64>>, Vec<i64>) = found;
     Ok(Scope {
         store: store.clone(),
@@ -275,7 +274,7 @@ pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>,
 
 /// What these chunks are.
 pub async fn found(
-    conn: &mut PgConnection,
+    pool: &PgPool,
     ids: &[i64],
     vector: Option<&[f32]>,
 ) -> Result<Vec<Found>, StoreError> {
@@ -284,10 +283,11 @@ pub async fn found(
                 c.tokens, tsvectorsend(c.lexemes) as lexemes, ",
     );
     match vector {
+        // A subquery is read once, not for each row.
         Some(vector) => query
-            .push("1 - (e.embedding <=> ")
+            .push("1 - (e.embedding <=> (select ")
             .push_bind(vector_text(vector))
-            .push("::halfvec) as similarity"),
+            .push("::halfvec)) as similarity"),
         None => query.push("null::double precision as similarity"),
     };
     query.push(
@@ -297,7 +297,7 @@ pub async fn found(
           left join chunk_embeddings as e on e.chunk_id = c.id where c.id = any(",
     );
     query.push_bind(ids.to_vec()).push(")");
-    Ok(query.build_query_as().fetch_all(conn).await?)
+    Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
 /// Adds a query for the ids of chunks with these words.

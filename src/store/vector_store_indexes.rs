@@ -30,6 +30,11 @@ const COMMON_FROM: i64 = 2_000;
 /// Bytes that a row takes in an index besides its numbers, by measurement.
 const ROW_BYTES: u64 = 1_100;
 
+/// How many candidates are kept in view while a vector gets its neighbours in an index. With pgvector's
+/// 64, a build takes two thirds of the time, and at 100,000 chunks in clusters no search finds more
+/// than 0.98 of the nearest twenty, however long it looks; with this, 0.999.
+const CANDIDATES: i32 = 128;
+
 /// A store with many chunks.
 #[derive(Debug, Clone, FromRow)]
 pub struct LargeStore {
@@ -171,10 +176,12 @@ impl Builder {
         let statement: String = sqlx::query_scalar(
             "select format('create index concurrently %I on chunk_embeddings
                             using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)
-                            where vector_store_id = %L', $1, $2::integer, $3)",
+                            with (ef_construction = %s)
+                            where vector_store_id = %L', $1, $2::integer, $3::integer, $4)",
         )
         .bind(name)
         .bind(store.dimensions)
+        .bind(CANDIDATES)
         .bind(&store.id)
         .fetch_one(&mut self.session)
         .await?;

@@ -113,8 +113,7 @@ pub(super) async fn fill(
     ] {
         sqlx::query(statement).execute(pool).await?;
     }
-    // So that it is not written while something is measured. Not everyone may ask for it.
-    let _ = sqlx::query("checkpoint").execute(pool).await;
+    settle(database).await;
     // From now on the server knows that there are chunks.
     sqlx::query(
         "update vector_store_files as f
@@ -135,6 +134,12 @@ pub(super) async fn fill(
         chunks: store.chunks.clone(),
     });
     Ok(filled.collect())
+}
+
+/// Has everything written that is still to be, so that it is not while something is measured. Not
+/// everyone may ask for it.
+pub(super) async fn settle(database: &Database) {
+    let _ = sqlx::query("checkpoint").execute(database.pool()).await;
 }
 
 /// Waits until the store has an index for its vectors; gives the time it took.

@@ -117,6 +117,7 @@ impl Searched {
         if chunks > INDEXED_FROM {
             let waited = fill::wait_for_index(database, &store).await?;
             figures.put(format!("{name}.index"), waited.as_secs_f64());
+            fill::settle(database).await;
         }
         let way = |filter: Option<Value>, weights| Way {
             stores: Arc::new(vec![store.clone()]),
