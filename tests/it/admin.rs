@@ -118,6 +118,8 @@ async fn projects_are_made_changed_and_listed() {
     assert_eq!(admin.get(&path).await, changed);
     // Nothing is nothing, and is not written down.
     assert_eq!(admin.post(&path, json!({})).await, changed);
+    let written = admin.list("//admin/audit_log").await;
+    assert_eq!(written.len(), 2, "made and changed once: {written:?}");
 
     project(&admin, "other").await;
     for (method, path, body, status, param) in [

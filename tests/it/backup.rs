@@ -103,9 +103,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     let counting = client.run(&busy, &slow).await;
     client.run_in(&busy, &counting, &["in_progress"]).await;
 
-    let mut paths: Vec<String> = ["/assistants", "/files", "/vector_stores"]
-        .map(String::from)
-        .into();
+    let mut paths: Vec<String> = ["/assistants", "/vector_stores"].map(String::from).into();
     paths.extend([
         format!("/assistants/{assistant}"),
         format!("/files/{file_id}"),
@@ -121,7 +119,13 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
 
     let place = tempfile::tempdir().expect("a temporary folder");
     let backup = place.path().join("backup");
-    operate(commands("Back up"), &server.folder, &backup);
+    // Files come in meanwhile.
+    for (n, command) in commands("Back up").lines().enumerate() {
+        operate(command, &server.folder, &backup);
+        client
+            .upload(&format!("{n}.txt"), format!("file {n}"))
+            .await;
+    }
     // Gone with the rest.
     client.thread("What comes after the backup?").await;
     server.kill().await;
@@ -140,6 +144,15 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     assert_eq!(seen(&client, &paths).await, before);
     assert_eq!(client.content(&file["id"]).await, text.as_bytes());
     assert_eq!(client.post(&search, question).await, found);
+    let files = client.list("/files").await;
+    assert!(
+        files.len() > 1,
+        "some came in before the database was copied"
+    );
+    for file in files {
+        // Which fails if they are not there.
+        client.content(&file["id"]).await;
+    }
 
     // Runs go on where they were.
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];

@@ -116,7 +116,9 @@ async fn a_killed_server_is_started_again_with_everything_that_was_committed() {
     };
     assert_eq!(written(&mut connection).await, [1]);
     write(&mut connection, 2).await;
+    let second = postmaster(folder.path());
     embedded.stop().await;
+    assert!(is_gone(second), "so is one that was started again");
 }
 
 #[tokio::test]

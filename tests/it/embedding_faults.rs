@@ -20,7 +20,7 @@ async fn long_file(shelf: &Shelf) -> (String, String) {
 #[tokio::test]
 async fn texts_are_sent_in_batches_which_are_tried_again() {
     let shelf = Shelf::set().await;
-    let faults = [429, 500].map(|status| Some(Fault::Status(status)));
+    let faults = [429, 401, 500].map(|status| Some(Fault::Status(status)));
     shelf
         .model
         .embeddings
@@ -33,7 +33,11 @@ async fn texts_are_sent_in_batches_which_are_tried_again() {
     let chunks = shelf.count("select count(*) from chunks").await;
     let left = usize::try_from(chunks).expect("it is small") - 128;
     assert!((1..64).contains(&left), "three batches: {chunks}");
-    assert_eq!(sizes, [64, 64, 64, 64, left], "the second is sent again");
+    assert_eq!(
+        sizes,
+        [64, 64, 64, 64, 64, left],
+        "the second is sent again"
+    );
     assert_eq!(shelf.text_of(&store, &file).await, prose("oars", 1_000));
     shelf.verify_chunks(true).await;
 }

@@ -382,6 +382,16 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
     let mut names: Vec<&str> = names.filter_map(Value::as_str).collect();
     names.sort();
     assert_eq!(names, ["foods.txt", "theirs.txt"]);
+
+    // One that both have is searched once.
+    let resources = json!({"file_search": {"vector_store_ids": [stage.store]}});
+    client
+        .post(&path, json!({"tool_resources": resources}))
+        .await;
+    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
+    stage.call().await.search(&["Who likes cake?"]).await;
+    stage.call().await.say("Ana.").await;
+    assert_eq!(results(&stream.rest().await[6].data).len(), 1);
 }
 
 #[tokio::test]

@@ -47,8 +47,22 @@ async fn a_run_waits_for_the_threads_store_and_for_no_other() {
     shelf.model.call().await.say("Hm.").await;
     sequence::check(&stream.rest().await);
 
-    let thread = thread_with(&shelf, &slow).await;
-    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    // For all of it, when a part of it is there already.
+    let attach = |file| json!({"file_id": file, "tools": [{"type": "file_search"}]});
+    let attachments = [attach(&quick), attach(&slow)];
+    let message = json!({"role": "user", "content": "?", "attachments": attachments});
+    let thread = shelf
+        .client
+        .post("/threads", json!({"messages": [message]}))
+        .await;
+    let store = &thread["tool_resources"]["file_search"]["vector_store_ids"][0];
+    let path = format!("/vector_stores/{}", store.as_str().expect("it has one"));
+    eventually("the first file is indexed", || async {
+        let store = shelf.client.get(&path).await;
+        (store["file_counts"]["completed"] == 1).then_some(())
+    })
+    .await;
+    let mut stream = shelf.client.run_stream(&id(&thread), &assistant).await;
     stream.until("thread.run.in_progress").await;
     // Had it not waited, it would have asked the model long before this one.
     let other = shelf

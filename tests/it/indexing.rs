@@ -171,12 +171,14 @@ async fn the_same_contents_get_their_vectors_once_in_a_project() {
     shelf.model.embeddings.take();
 
     // Other chunks are other vectors, and so are those of others.
-    let halves = json!({"type": "static", "static": {"max_chunk_size_tokens": 200,
-                                                     "chunk_overlap_tokens": 0}});
-    let body = json!({"file_ids": [file], "chunking_strategy": halves});
-    let third = id(&shelf.client.post("/vector_stores", body).await);
-    shelf.through(&third).await;
-    assert_eq!(shelf.model.embeddings.asked().len(), 1);
+    for overlap in [0, 100] {
+        let halves = json!({"type": "static", "static": {"max_chunk_size_tokens": 200,
+                                                         "chunk_overlap_tokens": overlap}});
+        let body = json!({"file_ids": [file], "chunking_strategy": halves});
+        let third = id(&shelf.client.post("/vector_stores", body).await);
+        shelf.through(&third).await;
+        assert_eq!(shelf.model.embeddings.asked().len(), 1, "{overlap}");
+    }
     shelf.client = other;
     shelf.store_of("theirs.txt", &text).await;
     assert_eq!(shelf.model.embeddings.asked().len(), 1);

@@ -150,6 +150,19 @@ async fn kill_at_every_other_statement(moment: Moment, first: usize) -> usize {
             "at {statement} {moment:?}"
         );
         shelf.verify_chunks(true).await;
+        // Only the batch in hand was done again.
+        let chunks: i64 = sqlx::query_scalar(
+            "select count(*) from chunks join vector_store_files as f on f.seq = store_file
+             where file_id = $1",
+        )
+        .bind(&file)
+        .fetch_one(&shelf.db.pool)
+        .await
+        .expect("the database answers");
+        let most = usize::try_from(chunks).expect("it is small") + 64;
+        let embedded = shelf.model.embeddings.asked();
+        let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
+        assert!(embedded <= most, "{embedded} at {statement} {moment:?}");
         if spared {
             return statement - 1;
         }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use assistd::domain::vector_store::IndexError;
+use assistd::store::StoreError;
+use assistd::store::vector_store_jobs::{self as jobs, NewChunk};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::app::Server;
 use crate::client::id;
+use crate::cluster::Db;
 use crate::eventually;
 use crate::shelf::{MODEL, Shelf, prose};
 
@@ -191,6 +195,57 @@ async fn a_server_that_was_away_too_long_writes_nothing_more() {
     assert_eq!(client.get(&path).await["file_counts"]["completed"], 1);
     assert_eq!(shelf.text_of(&store, &file).await, prose("buoys", 800));
     shelf.verify_chunks(true).await;
+}
+
+#[tokio::test]
+async fn whoever_lost_a_file_writes_nothing_to_it() {
+    let db = Db::new().await;
+    db.index_nothing().await;
+    let server = Server::start(&db, &[]).await;
+    let file = id(&server.client().upload("a.txt", "A quay.").await);
+    let body = json!({"file_ids": [file]});
+    server.client().post("/vector_stores", body).await;
+    server.kill().await;
+    let claim = async |owner: &str| {
+        let due = "update vector_store_files set due_at = now()";
+        let due = sqlx::query(due).execute(&db.pool).await;
+        due.expect("the database answers");
+        let claimed = jobs::claim(&db.pool, owner, Duration::from_secs(60), 1).await;
+        let claimed = claimed.expect("the queue can be read").pop();
+        claimed.expect("the file is due")
+    };
+    let (lost, held) = (claim("first").await, claim("second").await);
+    let chunks = [NewChunk {
+        ordinal: 0,
+        page: None,
+        heading: None,
+        content: "A quay.".to_owned(),
+        tokens: 3,
+        overlap_bytes: 0,
+        embedding: None,
+    }];
+    let refused = jobs::add_chunks(&db.pool, &lost, "english", &chunks).await;
+    assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
+    let error = IndexError::without_contents();
+    let written = async {
+        jobs::complete(&db.pool, &lost, &[0; 32]).await?;
+        jobs::fail(&db.pool, &lost, &error).await?;
+        jobs::give_back(&db.pool, &lost, Duration::ZERO, true).await
+    };
+    written.await.expect("the database answers");
+    let row = async || -> (String, Option<String>, i32) {
+        sqlx::query_as("select status, lease_owner, failures from vector_store_files")
+            .fetch_one(&db.pool)
+            .await
+            .expect("the file is there")
+    };
+    let in_hand = ("in_progress".to_owned(), Some("second".to_owned()), 0);
+    assert_eq!(row().await, in_hand);
+    let stored = jobs::add_chunks(&db.pool, &held, "english", &chunks).await;
+    stored.expect("whoever holds the lease writes");
+    let done = jobs::complete(&db.pool, &held, &[0; 32]).await;
+    done.expect("the database answers");
+    assert_eq!(row().await.0, "completed");
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use assistd::domain::file::{NewFile, Purpose};
+use assistd::domain::ids::FileId;
+use assistd::store::{self, StoreError};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -299,6 +302,47 @@ async fn storage_is_counted_exactly_across_replicas() {
         .await;
     assert_full(&upload(&there, 3).await);
     assert_eq!(upload(&there, 2).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stores_something_waits_for_who_was_first() {
+    let db = Db::new().await;
+    let project = store::projects::find_or_create(&db.pool, "acme").await;
+    let project = project.expect("a project can be made");
+    sqlx::raw_sql("update projects set storage_bytes = 10")
+        .execute(&db.pool)
+        .await
+        .expect("the database answers");
+    let new = NewFile {
+        filename: "x.txt".to_owned(),
+        purpose: Purpose::Assistants,
+        expires_after: None,
+    };
+    let mut first = db.pool.begin().await.expect("the database answers");
+    let stored = store::files::insert(&mut first, &project, &FileId::generate(), &new, 6).await;
+    stored.expect("there is room");
+    let pool = db.pool.clone();
+    let second = tokio::spawn(async move {
+        let mut second = pool.begin().await.expect("the database answers");
+        store::files::insert(&mut second, &project, &FileId::generate(), &new, 6).await
+    });
+    eventually("the second one waits", || async {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_locks join pg_database as d on d.oid = database
+             where datname = current_database() and locktype = 'advisory' and not granted",
+        )
+        .fetch_one(&db.pool)
+        .await
+        .expect("the database answers");
+        (waiting == 1 || second.is_finished()).then_some(())
+    })
+    .await;
+    first.commit().await.expect("the database answers");
+    let second = second.await.expect("it does not panic");
+    assert!(
+        matches!(second, Err(StoreError::StorageFull(10))),
+        "{second:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

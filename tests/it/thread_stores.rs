@@ -220,6 +220,13 @@ async fn attaching_and_deleting_side_by_side_neither_fails_nor_loses_a_file() {
             }
         };
         futures::join!(join_all(attach), delete);
+        if now.is_none() {
+            let store = store_of(&client.get(&path).await);
+            let (mut there, mut files) = (files_in(&client, &store).await, files.clone());
+            there.sort();
+            files.sort();
+            assert_eq!(there, files, "nothing was deleted");
+        }
         client.post(&messages, message(&files[0])).await;
         let store = store_of(&client.get(&path).await);
         assert!(!files_in(&client, &store).await.is_empty());

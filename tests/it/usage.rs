@@ -132,7 +132,17 @@ async fn usage_is_told_by_project_day_and_model() {
         );
     }
 
-    // Summed up, it is the same.
+    // Summed up, it is the same, of whatever kind.
+    sqlx::raw_sql(
+        "insert into usage_entries (project_id, at, id, model, runs, model_calls, prompt_tokens,
+                                    completion_tokens, code_calls, search_calls, function_calls,
+                                    sandbox_ms)
+         select id, now(), gen_random_uuid(), 'every/kind', 1, 2, 3, 4, 5, 6, 7, 8
+         from projects, generate_series(1, 5) where name = 'alpha'",
+    )
+    .execute(&db.pool)
+    .await
+    .expect("the database answers");
     sqlx::raw_sql("update usage_entries set at = at - interval '2 hours'")
         .execute(&db.pool)
         .await
@@ -148,7 +158,7 @@ async fn usage_is_told_by_project_day_and_model() {
     }
     assert!(summed > 4, "{summed}");
     assert_eq!(all(&db.pool).await, aged);
-    assert_eq!(total(&db.pool).await.runs, 4);
+    assert_eq!(total(&db.pool).await.runs, 9);
     let left: i64 = sqlx::query_scalar("select count(*) from usage_entries")
         .fetch_one(&db.pool)
         .await

@@ -497,6 +497,9 @@ async fn an_expired_store_takes_nothing_until_it_is_revived() {
     }
     assert_eq!(client.list(&messages).await, Vec::<Value>::new());
     assert_eq!(client.list(&format!("{path}/files")).await.len(), 1);
+    let search = format!("{path}/search");
+    refused(&client, &search, json!({"query": "anything"})).await;
+    assert_eq!(client.get(&path).await["status"], "expired", "still");
 
     client.post(&path, json!({"expires_after": null})).await;
     assert_eq!(client.get(&path).await["status"], "in_progress");

@@ -641,10 +641,12 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
              insert into webhook_events (id, created_at, type, subject, snapshot)
              select 'evt_' || name, now() - age, 'thread.run.completed', name, '{}'
              from (values ('told', interval '25 hours'), ('new', interval '1 hour'),
+                          ('late', interval '3 days'),
                           ('waiting', interval '10 days')) as t (name, age)
              returning id, subject)
          insert into webhook_deliveries (event_id, endpoint_id, subject, due_at)
-         select id, $1, subject, case when subject = 'waiting' then now() end from v",
+         select id, $1, subject, case when subject in ('late', 'waiting') then now() end
+         from v",
     )
     .bind(&endpoint)
     .execute(stage.pool())
@@ -661,7 +663,12 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
                 .expect("the database answers");
         left
     };
-    assert_eq!(left().await, ["new", "waiting"]);
+    assert_eq!(left().await, ["late", "new", "waiting"]);
+    // Switched off, it is still to be told what would still be tried: four days here.
+    let off = "update webhook_endpoints set disabled_at = now(), disabled_reason = 'gone'";
+    let off = sqlx::query(off).execute(stage.pool()).await;
+    off.expect("the endpoint is there");
+    assert_eq!(left().await, ["late", "new"]);
     let removed = webhook_endpoints::remove(stage.pool(), &Actor::Settings, &endpoint).await;
     assert!(removed.expect("the database answers"));
     assert_eq!(left().await, ["new"]);

@@ -57,6 +57,8 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
         assert!(row.contains(cell), "{listed}");
     }
     assert!(!said.contains(&answer), "secrets are shown once");
+    let (done, others, _) = webhooks(&db, &["list", "--project", "other"]).await;
+    assert!(done && others.is_empty(), "{others}");
     let endpoint = row.split_whitespace().next().expect("it has an id");
 
     let (done, answer, said) = webhooks(&db, &["rotate", endpoint]).await;
