@@ -304,26 +304,28 @@ pub async fn found(
 fn with_words(query: &mut QueryBuilder<Postgres>, scope: &Scope, words: &str, most: i64) {
     query.push("select c.id from chunks as c");
     inside(query, scope);
+    if let Some(files) = &scope.files {
+        // With `= any`, the index of the files is read for all their chunks, besides that of words.
+        query
+            .push(" and c.store_file in (select unnest(")
+            .push_bind(files.clone())
+            .push("))");
+    }
     query.push(" and c.lexemes @@ ").push_bind(words.to_owned());
     query.push("::tsquery limit ").push_bind(most);
 }
 
-/// Adds the condition that `c` is searched.
+/// Adds the condition that `c` is in the store, and in no file that is not searched.
 fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     query
         .push(" where c.vector_store_id = ")
         .push_bind(scope.store.clone());
-    match &scope.files {
-        Some(files) => query
-            .push(" and c.store_file = any(")
-            .push_bind(files.clone())
-            .push(")"),
-        None if scope.unfinished.is_empty() => query,
-        None => query
+    if !scope.unfinished.is_empty() {
+        query
             .push(" and c.store_file <> all(")
             .push_bind(scope.unfinished.clone())
-            .push(")"),
-    };
+            .push(")");
+    }
 }
 
 /// A lexeme as a query.

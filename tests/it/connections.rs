@@ -21,13 +21,14 @@ const LONG: &str = "10m";
 
 /// Opens a connection by hand and says something on it.
 async fn say(server: &Server, words: &str) -> TcpStream {
-    let address = server.origin.strip_prefix("http://");
-    let address = address.expect("it is plain HTTP").parse();
+    let address = server.origin.split_once("://");
+    let (_, address) = address.expect("an origin has a scheme");
     let socket = TcpSocket::new_v4().expect("there are sockets");
     // By itself, the system would hold tens of megabytes for those who do not read.
     let held = socket.set_recv_buffer_size(64 << 10);
     held.expect("buffers may be small");
-    let stream = socket.connect(address.expect("it is an address")).await;
+    let address = address.parse().expect("it is an address");
+    let stream = socket.connect(address).await;
     let mut stream = stream.expect("the server accepts");
     stream
         .write_all(words.as_bytes())
@@ -374,6 +375,29 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
     }
     .await;
     assert!(plain.is_err(), "nothing is said in clear");
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends_the_connection() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path.to_str().expect("it is text").to_owned()
+    };
+    let [certificate, private] = certificate!("first");
+    let settings = [
+        ("ASSISTD_TLS_CERT", &*place("tls.crt", certificate)),
+        ("ASSISTD_TLS_KEY", &*place("tls.key", private)),
+        ("ASSISTD_IDLE_TIMEOUT", SHORT),
+    ];
+    let db = Db::new().await;
+    let server = Server::start(&db, &settings).await;
+    let silent = say(&server, "").await;
+    // What begins as a handshake, and goes no further.
+    let slow = say(&server, "\x16\x03\x01").await;
+    let (silent, slow) = tokio::join!(hear(silent), hear(slow));
+    assert_eq!([silent, slow], ["", ""]);
 }
 
 #[test]
