@@ -16,7 +16,7 @@ use crate::store::chunks::{self, Found, Scope, Term};
 const CANDIDATES: usize = 50;
 
 /// How many chunks with some of the words are looked at more closely: those whose words tell the
-/// most. More cost the most of a search, and on the Cranfield collection find nothing that 100 do not.
+/// most. That is the dearest part of a search, and on the Cranfield collection 100 find what all do.
 const MATCHES: usize = 150;
 
 /// Most chunks with a word that are looked up. A word that more of them have brings none forward.
