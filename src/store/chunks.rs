@@ -249,6 +249,12 @@ pub async fn nearest(
     }
     let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
     inside(&mut query, scope);
+    if let Some(files) = &scope.files {
+        query
+            .push(" and c.store_file = any(")
+            .push_bind(files.clone())
+            .push(")");
+    }
     query
         .push(format!(" order by (embedding::halfvec({dimensions}) <=> "))
         .push_bind(vector_text(vector))
