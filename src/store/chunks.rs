@@ -249,20 +249,13 @@ pub async fn nearest(
     }
     let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
     inside(&mut query, scope);
-    if let Some(files) = &scope.files {
-        query
-            .push(" and c.store_file = any(")
-            .push_bind(files.clone())
-            .push(")");
-    }
+    // Either the index of vectors or that of files is of use: nothing is indexed by a sum.
+    let (of_vectors, of_files) = if exact { (" + 0", "") } else { ("", " + 0") };
+    in_files(&mut query, scope, of_files);
     query
         .push(format!(" order by (embedding::halfvec({dimensions}) <=> "))
         .push_bind(vector_text(vector))
-        .push(format!("::halfvec({dimensions}))"));
-    if exact {
-        // An expression that no index has.
-        query.push(" + 0");
-    }
+        .push(format!("::halfvec({dimensions})){of_vectors}"));
     query.push(" limit ").push_bind(most);
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
@@ -310,13 +303,8 @@ pub async fn found(
 fn with_words(query: &mut QueryBuilder<Postgres>, scope: &Scope, words: &str, most: i64) {
     query.push("select c.id from chunks as c");
     inside(query, scope);
-    if let Some(files) = &scope.files {
-        // With `= any`, the index of the files is read for all their chunks, besides that of words.
-        query
-            .push(" and c.store_file in (select unnest(")
-            .push_bind(files.clone())
-            .push("))");
-    }
+    // By the index of words alone: that of files would be read for all their chunks, too.
+    in_files(query, scope, " + 0");
     query.push(" and c.lexemes @@ ").push_bind(words.to_owned());
     query.push("::tsquery limit ").push_bind(most);
 }
@@ -330,6 +318,17 @@ fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
         query
             .push(" and c.store_file <> all(")
             .push_bind(scope.unfinished.clone())
+            .push(")");
+    }
+}
+
+/// Adds the condition that `c` is in one of a filter's files, if there is one. `sum` is added to the
+/// file's key.
+fn in_files(query: &mut QueryBuilder<Postgres>, scope: &Scope, sum: &str) {
+    if let Some(files) = &scope.files {
+        query
+            .push(format!(" and c.store_file{sum} = any("))
+            .push_bind(files.clone())
             .push(")");
     }
 }
