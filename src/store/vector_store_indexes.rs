@@ -33,7 +33,7 @@ const ROW_BYTES: u64 = 1_100;
 /// How many candidates are kept in view while a vector gets its neighbours in an index. With pgvector's
 /// 64, a build takes two thirds of the time, and at 100,000 chunks in clusters no search finds more
 /// than 0.98 of the nearest twenty, however long it looks; with this, 0.999.
-const CANDIDATES: i32 = 128;
+const EF_CONSTRUCTION: i32 = 128;
 
 /// A store with many chunks.
 #[derive(Debug, Clone, FromRow)]
@@ -181,7 +181,7 @@ impl Builder {
         )
         .bind(name)
         .bind(store.dimensions)
-        .bind(CANDIDATES)
+        .bind(EF_CONSTRUCTION)
         .bind(&store.id)
         .fetch_one(&mut self.session)
         .await?;

@@ -51,6 +51,7 @@ impl FakeModel {
         let embeddings = FakeEmbeddings::new();
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
+            .route("/v1/rerank", post(rerank))
             .with_state(sender)
             .merge(embeddings.router());
         let socket = TcpSocket::new_v4().expect("there are sockets");
@@ -88,6 +89,22 @@ impl FakeModel {
             .await
             .expect("the model serves")
     }
+}
+
+/// Prefers passages about nothing, and fails when it is asked about a fault.
+async fn rerank(Json(request): Json<Value>) -> Result<Json<Value>, StatusCode> {
+    let query = request["query"].as_str().expect("a query is text");
+    if query.contains("fault") {
+        return Err(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let score = |passage: &Value| match passage.as_str() {
+        Some(text) if text.contains("nothing") => 0.9,
+        _ => 0.1,
+    };
+    let passages = request["documents"].as_array();
+    let passages = passages.expect("passages are a list").iter().enumerate();
+    let results = passages.map(|(n, text)| json!({"index": n, "relevance_score": score(text)}));
+    Ok(Json(json!({"results": results.collect::<Value>()})))
 }
 
 async fn complete(

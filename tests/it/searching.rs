@@ -167,6 +167,27 @@ async fn results_are_as_many_and_as_good_as_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_reranker_has_the_last_word_if_it_has_one() {
+    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_RERANK_MODEL", "judge")]).await;
+    let (store, _) = fleet(&shelf).await;
+    let first = async |query: &str, ranking: Value| {
+        let body = json!({"query": query, "max_num_results": 1, "ranking_options": ranking});
+        let found = shelf.search(&store, body).await;
+        (names(&found), found[0]["score"].clone())
+    };
+    // What would not be shown by itself, it may still put first.
+    let judged = (vec!["dea.txt".to_owned()], json!(0.9));
+    assert_eq!(first("Who carries timber?", json!({})).await, judged);
+    for (query, ranking) in [
+        ("Who carries timber?", json!({"ranker": "none"})),
+        ("Who carries timber without fault?", json!({})),
+    ] {
+        let (found, _) = first(query, ranking).await;
+        assert_eq!(found, ["bea.txt"], "{query}");
+    }
+}
+
+#[tokio::test]
 async fn only_what_is_completely_there_is_found() {
     let shelf = Shelf::set().await;
     let (store, _) = shelf.store_of("small.txt", "A small text on buoys.").await;
