@@ -125,7 +125,7 @@ pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
         slot,
     } = job;
     let Claimed { lease, run, origin } = claimed;
-    let (registered, interrupts) = engine.register(&lease);
+    let (registered, interrupts) = engine.active.register(&lease);
     let deps = &engine.deps;
     let begun = run
         .state
@@ -218,11 +218,11 @@ impl Driver {
                 ]);
             }
             Origin::Submitted { started_at } => {
+                // Published at once, so that the log never holds the first without the second.
                 let step = self.last_tool_calls().await?;
-                self.publisher
-                    .publish(step.map(|step| RunEvent::StepEnded(Box::new(step))));
-                self.publisher
-                    .publish([RunEvent::RunChanged(queued(started_at))]);
+                let answered = step.map(|step| RunEvent::StepEnded(Box::new(step)));
+                let queued = RunEvent::RunChanged(queued(started_at));
+                self.publisher.publish(answered.into_iter().chain([queued]));
             }
             Origin::Recovered(times) => {
                 self.announce_again().await?;

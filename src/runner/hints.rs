@@ -74,7 +74,7 @@ async fn hear(engine: &Engine, due: &Notify) -> Result<(), store::StoreError> {
     loop {
         match listener.next().await? {
             Hint::Due => due.notify_one(),
-            Hint::Cancel(run) => engine.interrupt(&run, Interrupt::Cancel),
+            Hint::Cancel(run) => engine.active.interrupt(&run, Interrupt::Cancel),
             Hint::Events(run) => engine.deps.feed.wake(&run),
         }
     }

@@ -36,7 +36,7 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
-        metrics::gauge!("assistd_runs_in_progress").set(engine.active.lock().len() as f64);
+        metrics::gauge!("assistd_runs_in_progress").set(engine.active.len() as f64);
         match store::runs::backlog(pool).await {
             Ok(depth) => metrics::gauge!("assistd_queue_depth").set(depth as f64),
             Err(error) => tracing::debug!(%error, "the queue was not measured: {error}"),

@@ -3,6 +3,7 @@
 //! A run may be driven twice if a lease runs out, so every step is safe to repeat: what counts is
 //! what is committed, and only the holder of the lease commits.
 
+mod active;
 mod annotate;
 mod claim;
 mod code;
@@ -18,21 +19,19 @@ mod tools;
 mod turn;
 mod write;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Blobs;
-use crate::domain::ids::RunId;
 use crate::feed::Feed;
 use crate::queue::Worker;
 use crate::retrieval::Retrieval;
+use crate::runner::active::ActiveRuns;
 use crate::sandbox_pool::SandboxPool;
 use crate::store;
 use crate::store::runs::{Claimant, Lease};
@@ -44,7 +43,8 @@ use crate::upstream::Upstreams;
 pub struct Deps {
     /// The database.
     pub pool: PgPool,
-    /// The same database for what need not survive a crash of the machine: the log and hints.
+    /// The same database for what need not survive a crash of the machine: the log, hints and
+    /// renewed leases.
     pub background: PgPool,
     /// File contents.
     pub blobs: Blobs,
@@ -72,13 +72,7 @@ pub struct Runner {
 struct Engine {
     deps: Deps,
     claimant: Claimant,
-    active: Mutex<HashMap<RunId, Active>>,
-}
-
-/// A run that is being driven.
-struct Active {
-    lease: Lease,
-    interrupt: watch::Sender<Option<Interrupt>>,
+    active: Arc<ActiveRuns>,
 }
 
 /// Why a driver has to stop before the run has ended by itself.
@@ -108,7 +102,7 @@ impl Runner {
         let engine = Arc::new(Engine {
             deps,
             claimant,
-            active: Mutex::default(),
+            active: Arc::default(),
         });
         let background = CancellationToken::new();
         tasks.spawn(claim::take_handed_over(
@@ -150,7 +144,7 @@ impl Runner {
         if tokio::time::timeout(grace, done).await.is_ok() {
             return;
         }
-        let left = self.engine.interrupt_all(Interrupt::Drain);
+        let left = self.engine.active.interrupt_all(Interrupt::Drain);
         if left > 0 {
             tracing::info!(
                 runs = left,
@@ -167,7 +161,7 @@ impl Runner {
 
     /// Leases are renewed and events recorded until the last run has left.
     async fn finish(&self) {
-        while !self.engine.active.lock().is_empty() {
+        while self.engine.active.len() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.background.cancel();
@@ -175,66 +169,7 @@ impl Runner {
     }
 }
 
-/// Keeps a run's lease. Dropped even if its driver panics: then the lease runs out, and another
-/// worker takes the run.
-struct Registered {
-    engine: Arc<Engine>,
-    lease: Lease,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let mut active = self.engine.active.lock();
-        if active
-            .get(self.lease.run())
-            .is_some_and(|active| active.lease == self.lease)
-        {
-            active.remove(self.lease.run());
-        }
-    }
-}
-
 impl Engine {
-    /// Puts a run among those whose leases are kept, until the guard is dropped.
-    fn register(
-        self: &Arc<Self>,
-        lease: &Lease,
-    ) -> (Registered, watch::Receiver<Option<Interrupt>>) {
-        let (interrupt, receiver) = watch::channel(None);
-        let active = Active {
-            lease: lease.clone(),
-            interrupt,
-        };
-        self.active.lock().insert(lease.run().clone(), active);
-        let registered = Registered {
-            engine: self.clone(),
-            lease: lease.clone(),
-        };
-        (registered, receiver)
-    }
-
-    fn leases(&self) -> Vec<Lease> {
-        self.active
-            .lock()
-            .values()
-            .map(|active| active.lease.clone())
-            .collect()
-    }
-
-    fn interrupt(&self, run: &RunId, interrupt: Interrupt) {
-        if let Some(active) = self.active.lock().get(run) {
-            active.interrupt.send_replace(Some(interrupt));
-        }
-    }
-
-    fn interrupt_all(&self, interrupt: Interrupt) -> usize {
-        let active = self.active.lock();
-        for active in active.values() {
-            active.interrupt.send_replace(Some(interrupt));
-        }
-        active.len()
-    }
-
     /// Gives a run back for others to go on with.
     async fn release(&self, lease: &Lease) {
         if let Err(error) = store::runs::release(&self.deps.pool, std::slice::from_ref(lease)).await

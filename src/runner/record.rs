@@ -58,7 +58,8 @@ async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError>
 }
 
 /// Renews the leases of all runs under way, well before they run out, and tells drivers of runs
-/// that are lost or cancelled.
+/// that are lost or cancelled. Never waits for a connection behind requests: a process that is busy
+/// keeps its runs.
 pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
     let renew_every = engine.claimant.lease / 3;
     let mut renewed = Instant::now();
@@ -67,15 +68,15 @@ pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(CHECK_EVERY.min(renew_every)) => {}
         }
-        let leases = engine.leases();
+        let leases = engine.active.leases();
         if leases.is_empty() {
             continue;
         }
-        let pool = &engine.deps.pool;
+        let pool = &engine.deps.background;
         match store::runs::cancelling_of(pool, &engine.claimant).await {
             Ok(runs) => runs
                 .iter()
-                .for_each(|run| engine.interrupt(run, Interrupt::Cancel)),
+                .for_each(|run| engine.active.interrupt(run, Interrupt::Cancel)),
             Err(error) => tracing::debug!(%error, "cancellations were not checked: {error}"),
         }
         if renewed.elapsed() < renew_every {
@@ -87,7 +88,7 @@ pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
                 let held: HashSet<_> = held.into_iter().collect();
                 for lease in leases.iter().filter(|lease| !held.contains(lease.run())) {
                     // A run that has just ended is no longer active, and then nothing happens.
-                    engine.interrupt(lease.run(), Interrupt::LeaseLost);
+                    engine.active.lose(lease);
                 }
             }
             Err(error) => {

@@ -65,6 +65,13 @@ impl Lease {
     pub fn attempt(&self) -> i32 {
         self.attempt
     }
+
+    /// For tests of who works with leases.
+    #[cfg(test)]
+    pub fn of_attempt(run: &RunId, attempt: i32) -> Self {
+        let run = run.clone();
+        Self { run, attempt }
+    }
 }
 
 /// The worker that takes a lease, and for how long.
