@@ -151,12 +151,10 @@ impl Feed {
                     if logged.is_empty() && is_over {
                         return;
                     }
-                    let last = logged.len();
-                    for (n, (seq, event)) in logged.into_iter().enumerate() {
+                    for (seq, event) in logged {
                         seen = seq;
-                        let pauses = event.run_status() == Some(RunStatus::RequiresAction);
-                        let passed = pauses && (n + 1 < last || live.is_some());
-                        let ends = event.ends_stream() && !passed;
+                        // Answered or not, a run that waited for its caller may go on.
+                        let ends = event.run_status().is_some_and(RunStatus::is_terminal);
                         yield (seq, Arc::new(event));
                         if ends {
                             return;
@@ -186,6 +184,7 @@ impl Feed {
                         }
                     }
                     // The attempt ended without ending the run: others go on with it.
+                    is_over = false;
                     continue;
                 }
                 // The end of a run and its events are committed together, so one more look at

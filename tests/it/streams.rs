@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::Server;
 use crate::client::{Client, Event, id};
+use crate::cluster::Db;
 use crate::fake_model::FakeModel;
 use crate::pair::Pair;
 use crate::sequence;
@@ -188,6 +189,45 @@ async fn of_outputs_that_are_submitted_twice_at_once_one_is_taken() {
             .await;
         assert_eq!(steps.len(), 3, "the outputs were used once: {steps:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
+    let db = Db::new().await;
+    let model = FakeModel::start().await;
+    let settings = [
+        &[("ASSISTD_MAX_CONCURRENT_RUNS", "1")],
+        &model.settings()[..],
+    ]
+    .concat();
+    let server = Server::start(&db, &settings).await;
+    let client = server.client();
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let body = json!({"model": "fake", "tools": [function]});
+    let assistant = client.assistant_with(body).await;
+    let thread = client.thread("What is it like outside?").await;
+    let run = client.run(&thread, &assistant).await;
+    let mut speech = model.call().await.speak();
+    speech.call(0, "get_weather", &["{}"]).await;
+    speech.finish().await;
+    let asked = client.follow(&thread, &run, None).await.rest().await;
+    let waiting = sequence::check(&asked).run;
+    assert_eq!(waiting["status"], "requires_action");
+
+    let other = client.thread("Hello?").await;
+    client.run(&other, &assistant).await;
+    let busy = model.call().await;
+    let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
+    let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sunny"}]});
+    let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
+    client.post(&path, outputs).await;
+    let mut reader = client.follow(&thread, &run, None).await;
+    let mut told = reader.until("thread.run.requires_action").await;
+    busy.say("Hello!").await;
+    model.call().await.say("Sunny.").await;
+    told.extend(reader.rest().await);
+    assert_eq!(sequence::check(&told).run["status"], "completed");
+    assert_eq!(deltas(&told), "Sunny.");
 }
 
 #[tokio::test]
