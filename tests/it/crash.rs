@@ -8,7 +8,7 @@ use crate::app::Server;
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
 use crate::proxy::{Moment, Proxy};
-use crate::scenario::{Heard, QUESTION, Scenario, go_on, verify};
+use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
 
 /// Lost runs are to be taken over soon.
 const SETTINGS: [(&str, &str); 2] = [
@@ -89,8 +89,8 @@ async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usiz
         server.wait().await;
         server = Server::start_at(&proxy.url, &settings).await;
         let client = server.client();
-        let settled = go_on(scenario, &client, &thread, &assistant, &mut heard).await;
-        let run = settled.expect("the server was spared");
+        let client_of_it = || client.clone();
+        let run = settle(scenario, client_of_it, &thread, &assistant, &mut heard).await;
         verify(scenario, &client, &db, &thread, &run).await;
     }
     unreachable!("there are no more statements than numbers");

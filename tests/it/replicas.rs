@@ -14,7 +14,7 @@ use crate::client::{Client, id};
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
 use crate::pair::Pair;
-use crate::scenario::{Cut, Heard, QUESTION, Scenario, go_on, verify};
+use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
 use crate::sequence;
 
 const REPLICAS: usize = 3;
@@ -158,12 +158,7 @@ async fn through(fleet: &Fleet, scenario: Scenario, thread: &str, assistant: &st
     if let (Ok(()), Some(run)) = (played, &heard.run) {
         return run.clone();
     }
-    loop {
-        match go_on(scenario, &fleet.client(), thread, assistant, &mut heard).await {
-            Ok(run) => return run,
-            Err(Cut) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
+    settle(scenario, || fleet.client(), thread, assistant, &mut heard).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

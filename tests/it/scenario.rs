@@ -40,7 +40,7 @@ pub struct Heard {
     cancelled: bool,
 }
 
-/// The connection broke.
+/// The connection broke, or what was sent before has come in between.
 #[derive(Debug)]
 pub struct Cut;
 
@@ -137,6 +137,17 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
     Ok(body)
 }
 
+/// A `POST` of what a dead server may have sent to the database already. If it arrives there only
+/// now, it has to be looked for again.
+async fn post_again(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
+    let Reply { status, body, .. } = client.send(Method::POST, path, Some(body)).await?;
+    if status == 400 {
+        return Err(Cut);
+    }
+    assert_eq!(status, 200, "{path}: {body}");
+    Ok(body)
+}
+
 /// The run as the last event of a stream has it, unless the connection breaks.
 async fn last_of(mut stream: Events) -> Result<Value, Cut> {
     let mut last = Value::Null;
@@ -158,8 +169,26 @@ fn outputs(run: &Value) -> Value {
     json!({"tool_outputs": outputs.collect::<Value>()})
 }
 
-/// Goes on where the scenario was cut, until the run is over; the run's id.
-pub async fn go_on(
+/// Goes on where the scenario was cut, until the run is over, with whichever server there is then;
+/// the run's id.
+pub async fn settle(
+    scenario: Scenario,
+    client: impl Fn() -> Client,
+    thread: &str,
+    assistant: &str,
+    heard: &mut Heard,
+) -> String {
+    let begun = Instant::now();
+    loop {
+        if let Ok(run) = go_on(scenario, &client(), thread, assistant, heard).await {
+            return run;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never settled: {heard:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn go_on(
     scenario: Scenario,
     client: &Client,
     thread: &str,
@@ -178,13 +207,7 @@ pub async fn go_on(
         Some(run) => run,
         None => {
             let body = json!({"assistant_id": assistant});
-            let reply = client.send(Method::POST, &runs, Some(&body)).await?;
-            // The database may have been about to take in what the dead server had sent.
-            if reply.status == 400 {
-                return Err(Cut);
-            }
-            assert_eq!(reply.status, 200, "{}", reply.body);
-            id(&reply.body)
+            id(&post_again(client, &runs, &body).await?)
         }
     };
     heard.run = Some(run.clone());
@@ -201,7 +224,7 @@ pub async fn go_on(
     if ended["status"] == "requires_action" {
         assert!(!heard.submitted, "the outputs are lost");
         let to = format!("{path}/submit_tool_outputs");
-        post(client, &to, &outputs(&ended)).await?;
+        post_again(client, &to, &outputs(&ended)).await?;
         heard.submitted = true;
         ended = rest(client, &path, &TERMINAL).await?;
     }
