@@ -39,7 +39,7 @@ use crate::upstream;
 use crate::upstream::{SetupError, Upstreams};
 use crate::webhooks::{self, Webhooks};
 
-/// Connections for the log and for hints.
+/// Connections for the log, hints and renewed leases.
 const BACKGROUND_CONNECTIONS: u32 = 2;
 
 /// Longest path of a Unix socket that every system takes.
