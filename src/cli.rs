@@ -21,7 +21,6 @@ use std::process::ExitCode;
 
 use nix::unistd::Uid;
 use nix::unistd::User;
-use sqlx::PgPool;
 
 use self::database::Database;
 use crate::blobs::BlobError;
@@ -35,6 +34,7 @@ use crate::domain::webhook::EventType;
 use crate::domain::webhook::UnknownEventType;
 use crate::postgres::PostgresError;
 use crate::server::ServeError;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
@@ -175,7 +175,7 @@ fn actor() -> Actor {
 /// Does something with the database, beside a server that runs or without one.
 async fn with_database<T>(
     config: &Config,
-    work: impl AsyncFnOnce(&PgPool) -> Result<T, CliError>,
+    work: impl AsyncFnOnce(&Pool) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let database = Database::open_beside_server(config).await?;
     let outcome = match database.migrate().await {

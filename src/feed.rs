@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::{Mutex, RwLock};
-use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
 use crate::domain::run::RunStatus;
+use crate::store::Pool;
 use crate::store::run_events::Segment;
 use crate::store::runs::Lease;
 use crate::store::wakes::Hint;
@@ -47,7 +47,7 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct Inner {
-    pool: PgPool,
+    pool: Pool,
     channels: RwLock<HashMap<RunId, Arc<Channel>>>,
     readers: Mutex<HashMap<RunId, Arc<Notify>>>,
     hints: mpsc::UnboundedSender<Hint>,
@@ -74,7 +74,7 @@ pub struct Publisher {
 
 impl Feed {
     /// Feeds over this database. The receiver yields hints for other processes.
-    pub fn new(pool: PgPool) -> (Self, mpsc::UnboundedReceiver<Hint>) {
+    pub fn new(pool: Pool) -> (Self, mpsc::UnboundedReceiver<Hint>) {
         let (hints, receiver) = mpsc::unbounded_channel();
         let inner = Inner {
             pool,

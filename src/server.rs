@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use documents::child::Reader;
 use embedder::Embedder;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
@@ -32,6 +31,7 @@ use crate::queue;
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::runner::{Deps, Runner};
 use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
+use crate::store::Pool;
 use crate::store::runs::Claimant;
 use crate::store::{self, StoreError};
 use crate::telemetry;
@@ -94,7 +94,7 @@ pub enum ServeError {
 /// If something the server needs is not there.
 pub async fn serve(
     config: Config,
-    pool: PgPool,
+    pool: Pool,
     listener: TcpListener,
     certificate: Option<Certificate>,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -381,7 +381,7 @@ pub fn installed_model() -> Option<PathBuf> {
 }
 
 /// A few connections that do not wait for the disk when they commit.
-fn background(pool: &PgPool) -> PgPool {
+fn background(pool: &Pool) -> Pool {
     let options = pool.connect_options();
     let options = PgConnectOptions::clone(&options).options([("synchronous_commit", "off")]);
     PgPoolOptions::new()

@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 
 use crate::api::admin::AdminKey;
 use crate::api::error::ApiError;
@@ -21,6 +20,7 @@ use crate::api::state::ApiState;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::Account;
 use crate::store;
+use crate::store::Pool;
 
 /// How long an answer about a key is good: a revoked key may work this much longer, and limits that
 /// were changed are noticed this much later.
@@ -45,7 +45,7 @@ struct Opened {
 /// Looks keys up. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys {
-    pool: PgPool,
+    pool: Pool,
     open_to: Option<ProjectId>,
     admin: Option<AdminKey>,
     cache: Arc<RwLock<HashMap<Hash, Answer>>>,
@@ -54,7 +54,7 @@ pub struct Keys {
 impl Keys {
     /// Keys of this database. With `open_to`, any key opens this project for as long as no key
     /// exists; for servers that only this machine can reach. The key of the admin API never does.
-    pub fn new(pool: PgPool, open_to: Option<ProjectId>, admin: Option<AdminKey>) -> Self {
+    pub fn new(pool: Pool, open_to: Option<ProjectId>, admin: Option<AdminKey>) -> Self {
         Self {
             pool,
             open_to,

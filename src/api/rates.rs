@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 
 use crate::api::error::ApiError;
 use crate::domain::ids::ProjectId;
 use crate::domain::project::Account;
 use crate::store;
+use crate::store::Pool;
 use crate::store::request_budgets::Taken;
 
 /// Asks for requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Rates {
-    pool: PgPool,
+    pool: Pool,
     lines: Arc<Mutex<HashMap<ProjectId, Arc<Line>>>>,
 }
 
@@ -44,7 +44,7 @@ struct Verdict {
 
 impl Rates {
     /// Budgets in this database.
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         Self {
             pool,
             lines: Arc::default(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::api::admin::AdminKey;
@@ -13,13 +12,14 @@ use crate::blobs::Blobs;
 use crate::feed::Feed;
 use crate::queue::Queue;
 use crate::retrieval::Retrieval;
+use crate::store::Pool;
 use crate::upstream::Upstreams;
 
 /// Shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// File contents.
     pub blobs: Blobs,
     /// Events of runs.

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use sqlx::PgPool;
-
 use super::CliError;
 use super::table;
 use super::with_database;
@@ -11,6 +9,7 @@ use crate::config::Config;
 use crate::domain::page::Order;
 use crate::domain::page::PageRequest;
 use crate::store;
+use crate::store::Pool;
 
 /// Carries out `assistd audit-log`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, last: i64) -> Result<ExitCode, CliError> {
@@ -20,7 +19,7 @@ pub(super) async fn run(config: &Config, last: i64) -> Result<ExitCode, CliError
         after: None,
         before: None,
     };
-    let tell = async |pool: &PgPool| {
+    let tell = async |pool: &Pool| {
         let acts = store::audit_log::list(pool, &request).await?.data;
         let rows = acts.into_iter().map(|act| {
             [

@@ -4,7 +4,6 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
 use tracing::log::LevelFilter;
@@ -14,6 +13,7 @@ use crate::config::Config;
 use crate::postgres;
 use crate::postgres::Embedded;
 use crate::postgres::PostgresError;
+use crate::store::Pool;
 
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
 pub(super) const OLDEST: i32 = 160_000;
@@ -23,7 +23,7 @@ const FEW: u32 = 2;
 
 /// A connected database, with its server if that is ours.
 pub(super) struct Database {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     /// How people call the place.
     pub(super) place: String,
     embedded: Option<Embedded>,
@@ -135,11 +135,7 @@ fn place(config: &Config) -> String {
     format!("embedded PostgreSQL in {}", folder.display())
 }
 
-async fn connect(
-    options: PgConnectOptions,
-    connections: u32,
-    at: &str,
-) -> Result<PgPool, CliError> {
+async fn connect(options: PgConnectOptions, connections: u32, at: &str) -> Result<Pool, CliError> {
     let options = options
         .application_name("assistd")
         .log_statements(LevelFilter::Trace)
@@ -167,10 +163,7 @@ async fn connect(
 }
 
 /// Connects to a server that may just be starting.
-async fn connect_patiently(
-    options: PgConnectOptions,
-    connections: u32,
-) -> Result<PgPool, CliError> {
+async fn connect_patiently(options: PgConnectOptions, connections: u32) -> Result<Pool, CliError> {
     let mut tries = 0;
     loop {
         match connect(options.clone(), connections, "the data folder").await {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use sandbox_protocol::Report;
-use sqlx::PgPool;
 
 use super::CliError;
 use super::answer;
@@ -18,6 +17,7 @@ use crate::config::Config;
 use crate::sandbox_pool::SandboxError;
 use crate::server;
 use crate::store;
+use crate::store::Pool;
 use crate::upstream::Upstreams;
 
 /// The oldest pgvector that is supported: the first with `halfvec`.
@@ -103,7 +103,7 @@ fn space(data_dir: &Path) -> Finding {
     }
 }
 
-async fn version(pool: &PgPool) -> Finding {
+async fn version(pool: &Pool) -> Finding {
     let row: Result<(i32, String), _> = sqlx::query_as(
         "select current_setting('server_version_num')::integer, current_setting('server_version')",
     )
@@ -118,7 +118,7 @@ async fn version(pool: &PgPool) -> Finding {
     }
 }
 
-async fn vector(pool: &PgPool) -> Finding {
+async fn vector(pool: &Pool) -> Finding {
     let found: Result<Option<String>, _> = sqlx::query_scalar(
         "select coalesce(installed_version, default_version)
          from pg_available_extensions where name = 'vector'",
@@ -176,7 +176,7 @@ fn vector_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-async fn keys(config: &Config, pool: &PgPool) -> Finding {
+async fn keys(config: &Config, pool: &Pool) -> Finding {
     // A database that has not been served yet has no tables.
     let exist = match store::api_keys::any_exist(pool).await {
         Ok(exist) => exist || !config.api_keys.is_empty(),

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use sqlx::PgPool;
-
 use super::CliError;
 use super::actor;
 use super::answer;
@@ -16,11 +14,12 @@ use crate::config::SeedKey;
 use crate::domain::api_key;
 use crate::domain::audit::Actor;
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// Carries out `assistd keys …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: KeysCommand) -> Result<ExitCode, CliError> {
-    let work = async |pool: &PgPool| match command {
+    let work = async |pool: &Pool| match command {
         KeysCommand::Create { project, name } => create(pool, &project, &name).await,
         KeysCommand::List => list(pool).await,
         KeysCommand::Revoke { id } => revoke(pool, &id).await,
@@ -29,7 +28,7 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(pool: &PgPool, project: &str, name: &str) -> Result<(), CliError> {
+async fn create(pool: &Pool, project: &str, name: &str) -> Result<(), CliError> {
     let key = api_key::generate()?;
     let actor = actor();
     let project_id = store::projects::ensure(pool, &actor, project).await?;
@@ -44,7 +43,7 @@ async fn create(pool: &PgPool, project: &str, name: &str) -> Result<(), CliError
     Ok(())
 }
 
-async fn list(pool: &PgPool) -> Result<(), CliError> {
+async fn list(pool: &Pool) -> Result<(), CliError> {
     let keys = store::api_keys::list(pool).await?;
     if keys.is_empty() {
         remark("There are no keys. Create one with `assistd keys create --project NAME`.");
@@ -64,7 +63,7 @@ async fn list(pool: &PgPool) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn revoke(pool: &PgPool, id: &str) -> Result<(), CliError> {
+async fn revoke(pool: &Pool, id: &str) -> Result<(), CliError> {
     let unknown = || CliError::NoSuchKey(id.to_owned());
     let parsed = id.parse().map_err(|_| unknown())?;
     if !store::api_keys::revoke(pool, &actor(), None, &parsed).await? {
@@ -77,7 +76,7 @@ async fn revoke(pool: &PgPool, id: &str) -> Result<(), CliError> {
 }
 
 /// Makes sure that the keys of the settings are accepted. Repeating it changes nothing.
-pub(super) async fn seed(pool: &PgPool, seeds: &[SeedKey]) -> Result<(), CliError> {
+pub(super) async fn seed(pool: &Pool, seeds: &[SeedKey]) -> Result<(), CliError> {
     for SeedKey { project, key } in seeds {
         let project_id = store::projects::ensure(pool, &Actor::Settings, project).await?;
         let hash = api_key::hash(key.expose());

@@ -3,8 +3,6 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use sqlx::PgPool;
-
 use super::CliError;
 use super::actor;
 use super::answer;
@@ -21,6 +19,7 @@ use crate::domain::project::LimitChanges;
 use crate::domain::project::Project;
 use crate::domain::project::ProjectLimits;
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// Projects asked for at a time.
@@ -28,7 +27,7 @@ const PAGE: i64 = 1000;
 
 /// Carries out `assistd projects …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<ExitCode, CliError> {
-    let work = async |pool: &PgPool| match command {
+    let work = async |pool: &Pool| match command {
         ProjectsCommand::Create { name, limits } => create(pool, &name, limits).await,
         ProjectsCommand::List => list(pool).await,
         ProjectsCommand::Update {
@@ -47,13 +46,13 @@ pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<Exi
 }
 
 /// The project of this id or name, which must be there.
-pub(super) async fn find(pool: &PgPool, id_or_name: &str) -> Result<Project, CliError> {
+pub(super) async fn find(pool: &Pool, id_or_name: &str) -> Result<Project, CliError> {
     store::projects::find_by_id_or_name(pool, id_or_name)
         .await?
         .ok_or_else(|| CliError::NoSuchProject(id_or_name.to_owned()))
 }
 
-async fn create(pool: &PgPool, name: &str, limits: LimitArgs) -> Result<(), CliError> {
+async fn create(pool: &Pool, name: &str, limits: LimitArgs) -> Result<(), CliError> {
     let limits = changes(limits).onto(ProjectLimits::default());
     let project = store::projects::create(pool, &actor(), name, &limits).await;
     let project = project.map_err(|error| taken(error, name))?;
@@ -64,7 +63,7 @@ async fn create(pool: &PgPool, name: &str, limits: LimitArgs) -> Result<(), CliE
     Ok(())
 }
 
-async fn list(pool: &PgPool) -> Result<(), CliError> {
+async fn list(pool: &Pool) -> Result<(), CliError> {
     let mut request = PageRequest {
         limit: PAGE,
         order: Order::Asc,
@@ -107,7 +106,7 @@ async fn list(pool: &PgPool) -> Result<(), CliError> {
 }
 
 async fn update(
-    pool: &PgPool,
+    pool: &Pool,
     project: &str,
     name: Option<&str>,
     limits: LimitArgs,
@@ -123,7 +122,7 @@ async fn update(
 
 /// Shows how long threads are kept, after setting it if it is given.
 async fn retention(
-    pool: &PgPool,
+    pool: &Pool,
     name: &str,
     days: Option<i32>,
     forever: bool,

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use chrono::Days;
 use chrono::Utc;
-use sqlx::PgPool;
 
 use super::CliError;
 use super::projects;
@@ -16,6 +15,7 @@ use crate::config::UsageArgs;
 use crate::config::UsageBy;
 use crate::domain::usage::UsageQuery;
 use crate::store;
+use crate::store::Pool;
 
 /// Days that are summed up if nothing else is asked for.
 const DAYS: u64 = 30;
@@ -25,7 +25,7 @@ pub(super) async fn run(config: &Config, asked: UsageArgs) -> Result<ExitCode, C
     let to = asked.to.unwrap_or_else(|| Utc::now().date_naive());
     let earlier = || to.checked_sub_days(Days::new(DAYS - 1)).unwrap_or(to);
     let from = asked.from.unwrap_or_else(earlier);
-    let tell = async |pool: &PgPool| {
+    let tell = async |pool: &Pool| {
         let project = match &asked.project {
             None => None,
             Some(project) => Some(projects::find(pool, project).await?.id),

@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sqlx::PgPool;
-
 use super::CliError;
 use super::actor;
 use super::answer;
@@ -19,6 +17,7 @@ use crate::domain::webhook::EventType;
 use crate::domain::webhook::SigningSecret;
 use crate::server::ServeError;
 use crate::store;
+use crate::store::Pool;
 use crate::store::webhook_endpoints;
 use crate::webhooks;
 use crate::webhooks::Sender;
@@ -27,7 +26,7 @@ use crate::webhooks::Sender;
 pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<ExitCode, CliError> {
     let allow_private = config.webhooks.allow_private;
     let sender = Sender::new(allow_private).map_err(ServeError::Webhooks)?;
-    let work = async |pool: &PgPool| match command {
+    let work = async |pool: &Pool| match command {
         WebhooksCommand::Add {
             project,
             url,
@@ -44,7 +43,7 @@ pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<Exi
 }
 
 async fn add(
-    pool: &PgPool,
+    pool: &Pool,
     sender: &Sender,
     project: &str,
     url: &str,
@@ -76,7 +75,7 @@ async fn add(
     Ok(())
 }
 
-async fn list(pool: &PgPool, project: Option<&str>) -> Result<(), CliError> {
+async fn list(pool: &Pool, project: Option<&str>) -> Result<(), CliError> {
     let endpoints = webhook_endpoints::list(pool, project).await?;
     if endpoints.is_empty() {
         remark(
@@ -108,7 +107,7 @@ fn state(endpoint: &Endpoint) -> String {
     }
 }
 
-async fn remove(pool: &PgPool, id: &str) -> Result<(), CliError> {
+async fn remove(pool: &Pool, id: &str) -> Result<(), CliError> {
     let endpoint = parse(id)?;
     found(
         id,
@@ -118,7 +117,7 @@ async fn remove(pool: &PgPool, id: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn rotate(pool: &PgPool, id: &str, keep: Duration) -> Result<(), CliError> {
+async fn rotate(pool: &Pool, id: &str, keep: Duration) -> Result<(), CliError> {
     let endpoint = parse(id)?;
     let secret = SigningSecret::generate()?;
     found(
@@ -133,7 +132,7 @@ async fn rotate(pool: &PgPool, id: &str, keep: Duration) -> Result<(), CliError>
     Ok(())
 }
 
-async fn test(pool: &PgPool, sender: &Sender, id: &str) -> Result<(), CliError> {
+async fn test(pool: &Pool, sender: &Sender, id: &str) -> Result<(), CliError> {
     let endpoint = parse(id)?;
     let target = webhook_endpoints::target(pool, &endpoint).await?;
     let target = target.ok_or_else(|| CliError::NoSuchEndpoint(id.to_owned()))?;
@@ -143,7 +142,7 @@ async fn test(pool: &PgPool, sender: &Sender, id: &str) -> Result<(), CliError> 
     Ok(())
 }
 
-async fn enable(pool: &PgPool, id: &str) -> Result<(), CliError> {
+async fn enable(pool: &Pool, id: &str) -> Result<(), CliError> {
     let endpoint = parse(id)?;
     found(
         id,

@@ -11,6 +11,7 @@ pub mod page;
 pub mod project;
 pub mod run;
 pub mod run_step;
+pub mod text;
 pub mod thread;
 pub mod tool;
 pub mod usage;

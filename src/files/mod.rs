@@ -8,13 +8,14 @@ mod uploads;
 
 use bytes::Bytes;
 use futures::Stream;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::{File, NewFile, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
 use crate::domain::vector_store::IndexError;
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 pub use uploads::{add_part, cancel, complete};
@@ -88,7 +89,7 @@ impl From<sqlx::Error> for FileError {
 /// deleted.
 #[derive(Debug)]
 pub struct Draft {
-    pool: PgPool,
+    pool: Pool,
     blobs: Blobs,
     name: String,
     bytes: i64,
@@ -100,7 +101,7 @@ impl Draft {
     ///
     /// If the future is dropped half-way, the sweep clears away what is left.
     pub async fn write<S>(
-        pool: &PgPool,
+        pool: &Pool,
         blobs: &Blobs,
         id: impl std::fmt::Display + Send,
         contents: S,
@@ -172,7 +173,7 @@ impl Drop for Draft {
 /// Keeps contents that are all there from the sweep: whoever stored them may have died before they
 /// were claimed. If they were `awaited`, lets the file be indexed.
 pub async fn settle(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     id: &FileId,
     awaited: bool,
@@ -193,7 +194,7 @@ pub async fn settle(
 /// Stores the contents of a file that has none, and lets it be indexed where that was all that was
 /// missing.
 pub async fn attach<S>(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &FileId,
@@ -219,7 +220,7 @@ where
 /// Deletes a file, its contents, and its mentions in what code_interpreter is given; whether there
 /// was one.
 pub async fn delete(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &FileId,
@@ -235,7 +236,7 @@ pub async fn delete(
 
 /// Deletes files and uploads whose time is over, and contents that belong to nothing. To be called
 /// every few minutes; any number of processes may.
-pub async fn sweep(pool: &PgPool, blobs: &Blobs) -> Result<(), StoreError> {
+pub async fn sweep(pool: &Pool, blobs: &Blobs) -> Result<(), StoreError> {
     loop {
         let mut tx = pool.begin().await?;
         let gone = store::files::delete_expired(&mut tx, BATCH).await?;
@@ -253,13 +254,13 @@ pub async fn sweep(pool: &PgPool, blobs: &Blobs) -> Result<(), StoreError> {
 
 /// Deletes a blob if it is loose. What fails here is logged and left to the next sweep: the caller
 /// has done what it was asked to do.
-async fn release(pool: &PgPool, blobs: &Blobs, name: &str) {
+async fn release(pool: &Pool, blobs: &Blobs, name: &str) {
     if let Err(error) = try_release(pool, blobs, name).await {
         tracing::warn!(blob.name = name, error.cause = %error, "cannot delete blob {name}: {error}");
     }
 }
 
-async fn try_release(pool: &PgPool, blobs: &Blobs, name: &str) -> Result<(), FileError> {
+async fn try_release(pool: &Pool, blobs: &Blobs, name: &str) -> Result<(), FileError> {
     let mut tx = pool.begin().await?;
     if store::loose_blobs::lock(&mut *tx, name).await? {
         blobs.delete(name).await?;

@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use md5::{Digest as _, Md5};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::{File, Part, Upload, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
 use crate::files::{Draft, FileError, release};
 use crate::store;
+use crate::store::Pool;
 
 /// Adds a part to a pending upload. Any number may arrive at the same time.
 pub async fn add_part<S>(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &UploadId,
@@ -45,7 +46,7 @@ where
 ///
 /// Of several calls at once, one succeeds. After a failure the upload is as it was.
 pub async fn complete(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &UploadId,
@@ -80,7 +81,7 @@ pub async fn complete(
 
 /// Gives a pending upload up and deletes its parts.
 pub async fn cancel(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &UploadId,
@@ -139,7 +140,7 @@ fn check_parts(upload: &Upload, stored: &[Part], wanted: &[PartId]) -> Result<()
 
 /// Copies parts into one blob.
 async fn join(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     id: &FileId,
     part_ids: &[PartId],
@@ -177,7 +178,7 @@ async fn join(
     Ok(draft)
 }
 
-async fn release_all(pool: &PgPool, blobs: &Blobs, parts: &[PartId]) {
+async fn release_all(pool: &Pool, blobs: &Blobs, parts: &[PartId]) {
     for part in parts {
         release(pool, blobs, part.as_str()).await;
     }

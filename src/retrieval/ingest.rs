@@ -11,7 +11,6 @@ use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
 use metrics::histogram;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
@@ -23,6 +22,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
 use crate::retrieval::large::Caretaker;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::vector_store_jobs::{self as jobs, IndexJob, NewChunk};
 
@@ -55,7 +55,7 @@ const SWEPT: i64 = 2_000;
 #[derive(Clone)]
 pub struct IndexerDeps {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// File contents.
     pub blobs: Blobs,
     /// Models.

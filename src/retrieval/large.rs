@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use metrics::gauge;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::retrieval::embeddings::Embeddings;
 use crate::retrieval::search::NUMBERS_COMPARED;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::vector_store_indexes::{self as indexes, LargeStore};
 use crate::store::vector_store_jobs as jobs;
@@ -29,7 +29,7 @@ const SLOW_FROM: i64 = 20_000;
 /// Looks after large stores until told to stop.
 pub(super) struct Caretaker {
     /// The database.
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     /// The memory that an index may be built in, in bytes; `None` leaves it to the database.
     pub(super) build_memory: Option<u64>,
     /// Tells which model's vectors are made by this machine.

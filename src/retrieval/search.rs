@@ -1,7 +1,7 @@
 //! Searches a vector store by words and by meaning.
 
 use metrics::histogram;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -9,6 +9,7 @@ use crate::domain::vector_store::{Filter, SearchableStore, Weights};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
 use crate::retrieval::rank;
 use crate::retrieval::rerank::Reranker;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::chunks::{self, Found, Scope, Term};
 
@@ -75,7 +76,7 @@ pub struct Hit {
 /// Searches. Cheap to clone.
 #[derive(Clone)]
 pub struct Retrieval {
-    pool: PgPool,
+    pool: Pool,
     embeddings: Embeddings,
     reranker: Option<Reranker>,
     language: &'static str,
@@ -85,7 +86,7 @@ impl Retrieval {
     /// Searches with these models. `language` is a text search configuration of PostgreSQL, the
     /// one that chunks were stored with.
     pub fn new(
-        pool: PgPool,
+        pool: Pool,
         embeddings: Embeddings,
         reranker: Option<Reranker>,
         language: &'static str,

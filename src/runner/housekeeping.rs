@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::files;
 use crate::runner::Engine;
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// How often the queue is measured.
@@ -74,7 +74,7 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
 }
 
 /// Deletes threads that have been idle for longer than their projects keep such.
-async fn retire(pool: &PgPool) -> Result<(), StoreError> {
+async fn retire(pool: &Pool) -> Result<(), StoreError> {
     let mut all = 0;
     loop {
         let mut tx = pool.begin().await?;
@@ -95,7 +95,7 @@ async fn retire(pool: &PgPool) -> Result<(), StoreError> {
 }
 
 /// Makes sums by day of what was used.
-async fn sum_up_usage(pool: &PgPool) -> Result<(), StoreError> {
+async fn sum_up_usage(pool: &Pool) -> Result<(), StoreError> {
     while store::usage::sum_up(pool, ENTRIES).await? == ENTRIES {}
     Ok(())
 }

@@ -22,7 +22,6 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +33,7 @@ use crate::retrieval::Retrieval;
 use crate::runner::active::ActiveRuns;
 use crate::sandbox_pool::SandboxPool;
 use crate::store;
+use crate::store::Pool;
 use crate::store::runs::{Claimant, Lease};
 use crate::store::wakes::Hint;
 use crate::upstream::Upstreams;
@@ -42,10 +42,10 @@ use crate::upstream::Upstreams;
 #[derive(Clone)]
 pub struct Deps {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// The same database for what need not survive a crash of the machine: the log, hints and
     /// renewed leases.
-    pub background: PgPool,
+    pub background: Pool,
     /// File contents.
     pub blobs: Blobs,
     /// Where events go.

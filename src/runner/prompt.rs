@@ -8,7 +8,6 @@ use async_openai::types::chat::{
     ChatCompletionTool, ChatCompletionToolChoiceOption, ChatCompletionTools,
     CreateChatCompletionRequest, FunctionName, FunctionObject, ToolChoiceOptions,
 };
-use sqlx::PgPool;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::ids::MessageId;
@@ -19,6 +18,7 @@ use crate::runner::history::{self, Unit};
 use crate::runner::tools::code_interpreter;
 use crate::runner::tools::file_search;
 use crate::runner::tools::workspace::Workspace;
+use crate::store::Pool;
 use crate::store::messages::Said;
 use crate::store::{self, StoreError};
 use crate::upstream::tokens;
@@ -67,7 +67,7 @@ pub(super) struct Asked<'a> {
 
 /// Builds the request for a run's next turn. The prompt takes at most `budget` tokens.
 pub(super) async fn build(
-    pool: &PgPool,
+    pool: &Pool,
     blobs: &Blobs,
     asked: Asked<'_>,
     budget: Option<u32>,
@@ -114,7 +114,7 @@ fn system(config: &RunConfig, workspace: Option<&Workspace>) -> String {
 
 /// Reads the thread, newest first, until it is whole or more than the budget can hold.
 async fn load(
-    pool: &PgPool,
+    pool: &Pool,
     run: &Run,
     budget: Option<u32>,
     said: Option<&MessageId>,

@@ -3,7 +3,6 @@
 use serde_json::json;
 use sqlx::FromRow;
 use sqlx::PgExecutor;
-use sqlx::PgPool;
 use sqlx::QueryBuilder;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -15,6 +14,7 @@ use crate::domain::ids::ProjectId;
 use crate::domain::page::Page;
 use crate::domain::page::PageRequest;
 use crate::domain::project::Account;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::audit_log;
 use crate::store::page;
@@ -41,7 +41,7 @@ impl FromRow<'_, PgRow> for ApiKey {
 /// Stores a key that opens `project`. One that exists is refused by [`HASH_UNIQUE`], a project that
 /// does not by [`PROJECT_EXISTS`].
 pub async fn create(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     project: &ProjectId,
     name: &str,
@@ -97,7 +97,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>, StoreError> {
 
 /// A page of the project's keys, revoked ones included.
 pub async fn of_project(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
 ) -> Result<Page<ApiKey>, StoreError> {
@@ -113,7 +113,7 @@ pub async fn of_project(
 /// Revokes a key, for good; with a project, only one of its own. Returns whether there is such a
 /// key; one that was revoked before stays as it is.
 pub async fn revoke(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     project: Option<&ProjectId>,
     id: &ApiKeyId,

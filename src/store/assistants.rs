@@ -3,12 +3,13 @@
 use serde_json::{Map, Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::Metadata;
 use crate::domain::assistant::{Assistant, AssistantConfig, ToolResources};
 use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
+use crate::store::Pool;
 use crate::store::{AsWritten, StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Assistant {
@@ -65,7 +66,7 @@ pub async fn find(
 
 /// A page of the project's assistants.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
 ) -> Result<Page<Assistant>, StoreError> {

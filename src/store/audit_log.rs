@@ -4,11 +4,12 @@
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, Transaction};
+use sqlx::{FromRow, Postgres, QueryBuilder, Row, Transaction};
 
 use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::ids::AuditId;
 use crate::domain::page::{Page, PageRequest};
+use crate::store::Pool;
 use crate::store::page::{self, Cursors};
 use crate::store::{StoreError, json};
 
@@ -54,7 +55,7 @@ pub(super) async fn commit(
 }
 
 /// A page of the log.
-pub async fn list(pool: &PgPool, request: &PageRequest) -> Result<Page<AuditEntry>, StoreError> {
+pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<AuditEntry>, StoreError> {
     let query = QueryBuilder::new(
         "select id, created_at, actor, action, object, details from audit_log where true",
     );

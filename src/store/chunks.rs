@@ -2,10 +2,11 @@
 //! completely indexed are found.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Transaction};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Transaction};
 
 use crate::domain::ids::{FileId, VectorStoreId};
 use crate::domain::vector_store::Filter;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
@@ -121,7 +122,7 @@ const CHUNKS_PER_CANDIDATE: i64 = 2_000;
 
 /// A transaction for searching: plans are made for the store at hand, since what is right for a
 /// large one is not for a small one, and nothing is ever looked for in all stores.
-pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+pub async fn begin(pool: &Pool) -> Result<Transaction<'static, Postgres>, StoreError> {
     let begun = pool.begin_with(
         "begin read only; set local plan_cache_mode = force_custom_plan;
          set local enable_seqscan = off; set local jit = off;
@@ -132,7 +133,7 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Stor
 
 /// What of a store is searched.
 pub async fn scope(
-    pool: &PgPool,
+    pool: &Pool,
     store: &VectorStoreId,
     filter: Option<&Filter>,
 ) -> Result<Scope, StoreError> {
@@ -273,7 +274,7 @@ pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>,
 
 /// What these chunks are.
 pub async fn found(
-    pool: &PgPool,
+    pool: &Pool,
     ids: &[i64],
     vector: Option<&[f32]>,
 ) -> Result<Vec<Found>, StoreError> {

@@ -1,11 +1,12 @@
 //! Table `files`. A file whose time is over is not there any more, for every function here, even
 //! before the sweep has deleted it.
 
-use sqlx::{PgConnection, PgExecutor, PgPool, QueryBuilder};
+use sqlx::{PgConnection, PgExecutor, QueryBuilder};
 
 use crate::domain::file::{File, NewFile};
 use crate::domain::ids::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
+use crate::store::Pool;
 use crate::store::{StoreError, page, projects};
 
 /// Stores a file whose contents of this many bytes lie in the blob store already. In a transaction,
@@ -96,7 +97,7 @@ pub async fn first_missing(
 /// A page of the project's files, of one purpose or of all. A purpose that no file can have
 /// lists nothing.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     purpose: Option<&str>,
     request: &PageRequest,

@@ -3,8 +3,9 @@
 //! The names are random ids that no client ever sees before a row owns them, so no project comes
 //! into it.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// Writes down a blob that is about to be stored, maybe after a try that came to nothing. Whoever
@@ -40,7 +41,7 @@ pub async fn lock(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreErro
 }
 
 /// Names whose time has come, at most `limit`.
-pub async fn due(pool: &PgPool, limit: i64) -> Result<Vec<String>, StoreError> {
+pub async fn due(pool: &Pool, limit: i64) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select name from loose_blobs where due_at <= now() order by due_at limit $1",
     )

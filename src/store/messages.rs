@@ -3,12 +3,13 @@
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
 use crate::domain::message::{Attachment, Content, Message, Role};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::{Metadata, Timestamp};
+use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Message {
@@ -122,7 +123,7 @@ pub async fn find(
 
 /// A page of the thread's messages, of one run's only if `run` is given.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     run: Option<&RunId>,

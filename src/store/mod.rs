@@ -14,6 +14,7 @@ pub mod imports;
 pub mod loose_blobs;
 pub mod messages;
 mod page;
+mod pool;
 pub mod projects;
 pub mod request_budgets;
 pub mod run_events;
@@ -31,6 +32,8 @@ pub mod wakes;
 pub mod webhook_deliveries;
 pub mod webhook_endpoints;
 pub mod workspace_files;
+
+pub use pool::Pool;
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;

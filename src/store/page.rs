@@ -1,10 +1,11 @@
 //! Cursor pagination over `(created_at, seq)`, the same for every table.
 
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 
 use crate::domain::ids::ProjectId;
 use crate::domain::page::{Order, Page, PageRequest};
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// What the cursors of a list name: the value of one column, in rows where others have the given
@@ -20,7 +21,7 @@ pub(super) struct Cursors<'a> {
 
 /// Finishes a list query over a table of a project's and runs it; cursors are ids.
 pub(super) async fn fetch<T>(
-    pool: &PgPool,
+    pool: &Pool,
     query: QueryBuilder<Postgres>,
     table: &'static str,
     project: &ProjectId,
@@ -43,7 +44,7 @@ where
 /// here. `before` alone pages backwards: it answers with the objects nearest to the cursor, in the
 /// requested order.
 pub(super) async fn fetch_by<T>(
-    pool: &PgPool,
+    pool: &Pool,
     mut query: QueryBuilder<Postgres>,
     cursors: &Cursors<'_>,
     page: &PageRequest,
@@ -118,7 +119,7 @@ impl Cursors<'_> {
     /// An empty page may be the list's end or a cursor that never was; clients must be told apart.
     async fn check(
         &self,
-        pool: &PgPool,
+        pool: &Pool,
         param: &'static str,
         id: Option<&str>,
     ) -> Result<(), StoreError> {

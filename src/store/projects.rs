@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::audit::Actor;
 use crate::domain::ids::ProjectId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::project::{Account, LimitChanges, Project, ProjectLimits};
+use crate::store::Pool;
 use crate::store::page::{self, Cursors};
 use crate::store::{StoreError, audit_log};
 
@@ -52,7 +53,7 @@ impl FromRow<'_, PgRow> for Project {
 
 /// Makes a project. A name that another one has is refused by [`NAME_UNIQUE`].
 pub async fn create(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     name: &str,
     limits: &ProjectLimits,
@@ -81,7 +82,7 @@ pub async fn create(
 
 /// Changes a project's name, if one is given, and its limits. `None` when there is no such project.
 pub async fn update(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     id: &ProjectId,
     name: Option<&str>,
@@ -158,7 +159,7 @@ pub async fn find_by_id_or_name(
 }
 
 /// A page of all projects.
-pub async fn list(pool: &PgPool, request: &PageRequest) -> Result<Page<Project>, StoreError> {
+pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<Project>, StoreError> {
     let query = QueryBuilder::new(
         "select id, name, created_at, max_concurrent_runs, requests_per_minute,
                 tokens_per_minute, storage_bytes
@@ -173,7 +174,7 @@ pub async fn list(pool: &PgPool, request: &PageRequest) -> Result<Page<Project>,
 }
 
 /// The project of this name, which `actor` makes if there is none.
-pub async fn ensure(pool: &PgPool, actor: &Actor, name: &str) -> Result<ProjectId, StoreError> {
+pub async fn ensure(pool: &Pool, actor: &Actor, name: &str) -> Result<ProjectId, StoreError> {
     let found = "select id from projects where name = $1";
     let find = async || {
         let found = sqlx::query_scalar(found).bind(name).fetch_optional(pool);
@@ -222,7 +223,7 @@ pub async fn thread_retention(
 /// Sets after how many days without messages or runs the project's threads are deleted; `None` is
 /// never.
 pub async fn set_thread_retention(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     project: &ProjectId,
     days: Option<i32>,

@@ -3,12 +3,13 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::Timestamp;
 use crate::domain::ids::{ProjectId, RunId, StepId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::run_step::RunStep;
+use crate::store::Pool;
 use crate::store::{StoreError, json, json_or_null, page};
 
 impl FromRow<'_, PgRow> for RunStep {
@@ -53,7 +54,7 @@ pub async fn find(
 
 /// A page of the run's steps.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     run: &RunId,

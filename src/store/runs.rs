@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::event::Seq;
 use crate::domain::ids::{AssistantId, ProjectId, RunId, ThreadId};
@@ -24,6 +24,7 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::domain::usage::UsageEntry;
 use crate::domain::{Metadata, Timestamp};
+use crate::store::Pool;
 use crate::store::run_events::Segment;
 use crate::store::{AsWritten, StoreError, json, page, projects};
 
@@ -219,7 +220,7 @@ pub async fn find(
 
 /// A page of the thread's runs.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     request: &PageRequest,

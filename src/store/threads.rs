@@ -3,13 +3,14 @@
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::assistant::ToolResources;
 use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::thread::Thread;
 use crate::domain::{Metadata, Timestamp};
+use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
 impl FromRow<'_, PgRow> for Thread {
@@ -77,7 +78,7 @@ pub async fn exists(
 
 /// A page of the project's threads; with `metadata`, only those that have all these pairs.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     metadata: &Metadata,
     request: &PageRequest,

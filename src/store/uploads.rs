@@ -1,9 +1,10 @@
 //! Tables `uploads` and `upload_parts`.
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::domain::file::{NewFile, NewUpload, Part, Upload};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
+use crate::store::Pool;
 use crate::store::{StoreError, projects};
 
 /// Stores a new upload, which takes parts for an hour.
@@ -189,7 +190,7 @@ pub async fn delete_parts(
 
 /// Marks uploads as expired whose time is long over and leaves the blobs of their parts loose. An
 /// upload that was completed in its last minute may still be copying its parts, hence the wait.
-pub async fn expire(pool: &PgPool) -> Result<(), StoreError> {
+pub async fn expire(pool: &Pool) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query(
         "with over as (

@@ -4,13 +4,14 @@
 use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{BatchId, FileId, ProjectId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
     Attributes, Chunking, FileStatus, IndexError, MAX_FILES, NewStoreFile, VectorStoreFile,
 };
+use crate::store::Pool;
 use crate::store::page::Cursors;
 use crate::store::{StoreError, json, json_or_null, page, vector_stores};
 
@@ -200,7 +201,7 @@ pub async fn find(
 /// A page of the files in a store, of one batch only if `batch` is given, with one status only if
 /// `status` is given.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     store: &VectorStoreId,
     batch: Option<&BatchId>,

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection};
 
 use tracing::log::LevelFilter;
 
 use crate::domain::ids::VectorStoreId;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// Most numbers of a vector that pgvector can index as `halfvec`.
@@ -53,7 +54,7 @@ pub struct LargeStore {
 }
 
 /// The stores with at least so many chunks.
-pub async fn large(pool: &PgPool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
+pub async fn large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
     let stores = sqlx::query_as(
         "select s.id, f.chunks, s.sampled_chunks, s.embedding_model, s.dimensions,
                 exists (select from pg_index where indisvalid
@@ -70,7 +71,7 @@ pub async fn large(pool: &PgPool, fewest: i64) -> Result<Vec<LargeStore>, StoreE
 }
 
 /// Names of indexes whose stores are gone.
-pub async fn abandoned(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+pub async fn abandoned(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select relname::text from pg_index join pg_class on pg_class.oid = indexrelid
          where indrelid = 'chunk_embeddings'::regclass and starts_with(relname::text, $1)
@@ -84,7 +85,7 @@ pub async fn abandoned(pool: &PgPool) -> Result<Vec<String>, StoreError> {
 }
 
 /// Estimates which lexemes are in very many chunks of the store, from some of its files.
-pub async fn sample(pool: &PgPool, store: &LargeStore) -> Result<(), StoreError> {
+pub async fn sample(pool: &Pool, store: &LargeStore) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     let (files, sampled): (Vec<i64>, i64) = sqlx::query_as(
         "select coalesce(array_agg(seq), '{}'), coalesce(sum(least(chunks, $3)), 0)::bigint
@@ -132,7 +133,7 @@ pub struct Builder {
 
 impl Builder {
     /// `None` if there is one already.
-    pub async fn acquire(pool: &PgPool) -> Result<Option<Self>, StoreError> {
+    pub async fn acquire(pool: &Pool) -> Result<Option<Self>, StoreError> {
         // Its settings and its lock are gone with it, even if it is just dropped. That a build takes
         // long is no news.
         let options = PgConnectOptions::clone(&pool.connect_options());

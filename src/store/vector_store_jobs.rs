@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use crate::domain::ids::{FileId, ProjectId, VectorStoreId};
 use crate::domain::vector_store::IndexError;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 /// A file in a worker's hands.
@@ -159,7 +160,7 @@ pub async fn settle_model(
 /// # Errors
 /// [`StoreError::LeaseLost`] if the file is in other hands, cancelled or gone.
 pub async fn add_chunks(
-    pool: &PgPool,
+    pool: &Pool,
     job: &IndexJob,
     language: &str,
     chunks: &[NewChunk],
@@ -210,7 +211,7 @@ pub async fn add_chunks(
 /// They must be cut in the same way and embedded by the store's model. Chunks of the file that are
 /// stored already go. A store that has no model yet has `model` from now on, if it is given.
 pub async fn copy_chunks(
-    pool: &PgPool,
+    pool: &Pool,
     job: &IndexJob,
     sha256: &[u8],
     model: Option<&str>,
@@ -361,7 +362,7 @@ pub async fn give_back(
 }
 
 /// Deletes chunks of files that are in no store any more; whether there may be more.
-pub async fn sweep_chunks(pool: &PgPool, limit: i64) -> Result<bool, StoreError> {
+pub async fn sweep_chunks(pool: &Pool, limit: i64) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let dropped: Option<i64> = sqlx::query_scalar(
         "select store_file from dropped_store_files limit 1 for update skip locked",

@@ -2,13 +2,14 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{AssistantId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
     FileCounts, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
 };
+use crate::store::Pool;
 use crate::store::{StoreError, json, page, vector_store_files};
 
 impl FromRow<'_, PgRow> for VectorStore {
@@ -118,7 +119,7 @@ pub async fn exists(
 
 /// A page of the project's vector stores.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
 ) -> Result<Page<VectorStore>, StoreError> {
@@ -270,7 +271,7 @@ pub async fn of_run(
 
 /// The vector store of this id, which is being used now; one that has expired stays so.
 pub async fn use_now(
-    db: &PgPool,
+    db: &Pool,
     project: &ProjectId,
     id: &VectorStoreId,
 ) -> Result<Option<SearchableStore>, StoreError> {

@@ -5,10 +5,11 @@
 //! lost; everybody who waits for one also polls.
 
 use serde::{Deserialize, Serialize};
+use sqlx::PgExecutor;
 use sqlx::postgres::PgListener;
-use sqlx::{PgExecutor, PgPool};
 
 use crate::domain::ids::RunId;
+use crate::store::Pool;
 use crate::store::StoreError;
 
 const CHANNEL: &str = "assistd";
@@ -46,7 +47,7 @@ pub struct Listener(PgListener);
 
 impl Listener {
     /// Begins to listen.
-    pub async fn connect(pool: &PgPool) -> Result<Self, StoreError> {
+    pub async fn connect(pool: &Pool) -> Result<Self, StoreError> {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(Self(listener))

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgArguments;
 use sqlx::postgres::PgRow;
 use sqlx::query::Query;
-use sqlx::{FromRow, PgExecutor, PgPool, Postgres, Row};
+use sqlx::{FromRow, PgExecutor, Postgres, Row};
 
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EndpointId, ProjectId};
 use crate::domain::webhook::{Endpoint, EventType, SigningSecret};
+use crate::store::Pool;
 use crate::store::{StoreError, audit_log};
 
 impl FromRow<'_, PgRow> for Endpoint {
@@ -55,7 +56,7 @@ impl FromRow<'_, PgRow> for Target {
 /// Stores an endpoint that is told of events of these types from now on; without types, of all. That
 /// its URL is one to post to is for the caller to know.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     project: &ProjectId,
     url: &str,
@@ -82,7 +83,7 @@ pub async fn insert(
 /// Carries out a change of one endpoint, with its entry in the audit log; whether there is such an
 /// endpoint.
 async fn change(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     action: &'static str,
     id: &EndpointId,
@@ -116,7 +117,7 @@ pub async fn list(
 }
 
 /// Removes an endpoint; whether there was one. What it was still to be told it is not.
-pub async fn remove(pool: &PgPool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
+pub async fn remove(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let removed = sqlx::query("delete from webhook_endpoints where id = $1").bind(id);
     change(pool, actor, "webhook.removed", id, &json!({}), removed).await
 }
@@ -124,7 +125,7 @@ pub async fn remove(pool: &PgPool, actor: &Actor, id: &EndpointId) -> Result<boo
 /// Signs by another secret from now on, and by the one before as well for as long as `keep`; whether
 /// there is such an endpoint. A secret before that one counts no more.
 pub async fn rotate(
-    pool: &PgPool,
+    pool: &Pool,
     actor: &Actor,
     id: &EndpointId,
     secret: &SigningSecret,
@@ -143,7 +144,7 @@ pub async fn rotate(
 
 /// Switches an endpoint on again; whether there is one. What was not delivered before is, unless it
 /// is too old.
-pub async fn enable(pool: &PgPool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
+pub async fn enable(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let enabled = sqlx::query(
         "update webhook_endpoints
          set disabled_at = null, disabled_reason = null, failing_since = null where id = $1",

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt as _;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::blobs::{BlobError, Blobs};
@@ -24,6 +23,7 @@ use crate::domain::run_step::RunStep;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::VectorStore;
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::workspace_files::Written;
 use crate::transfer::write::{self, Shown};
@@ -38,7 +38,7 @@ const PAGE: i64 = 500;
 #[derive(Debug)]
 pub struct Export<'a> {
     /// The database.
-    pub pool: &'a PgPool,
+    pub pool: &'a Pool,
     /// Where file contents are.
     pub blobs: &'a Blobs,
     /// Name of the project.
@@ -219,7 +219,7 @@ impl Pages {
 }
 
 struct Exporter<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     project: &'a ProjectId,
     exported: Exported,
     progress: Progress<'a>,

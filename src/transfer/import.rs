@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::blobs::Blobs;
 use crate::domain::Timestamp;
@@ -16,6 +16,7 @@ use crate::domain::run_step::RunStep;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
 use crate::store;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::imports::{Table, taken};
 use crate::store::workspace_files::Written;
@@ -32,7 +33,7 @@ const ROWS: usize = 1_000;
 #[derive(Debug)]
 pub struct Import<'a> {
     /// The database.
-    pub pool: &'a PgPool,
+    pub pool: &'a Pool,
     /// Where file contents go.
     pub blobs: &'a Blobs,
     /// Name of the project; it is made if there is none.

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use reqwest::StatusCode;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use tracing::Instrument;
 use crate::domain::Timestamp;
 use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::webhook::{EventType, Subject};
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::webhook_deliveries::{self as deliveries, Delivery, Room, Setback};
 use crate::store::webhook_endpoints::Target;
@@ -71,7 +71,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Deps {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Posts.
     pub sender: Sender,
     /// Names this process.

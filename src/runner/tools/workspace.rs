@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::PgPool;
-
 use crate::domain::ids::FileId;
 use crate::domain::run::Run;
+use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::workspace_files::{self, Given, Written};
 
@@ -37,7 +36,7 @@ pub(in crate::runner) struct Item {
 
 impl Workspace {
     /// What the assistant and the thread of a run have now.
-    pub(in crate::runner) async fn load(pool: &PgPool, run: &Run) -> Result<Self, StoreError> {
+    pub(in crate::runner) async fn load(pool: &Pool, run: &Run) -> Result<Self, StoreError> {
         let given = workspace_files::given(pool, &run.project, &run.assistant, &run.thread).await?;
         let written = workspace_files::written(pool, &run.project, &run.thread).await?;
         Ok(Self::new(given, written))

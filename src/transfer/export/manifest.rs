@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use super::{WholeThread, new_file};
 use crate::domain::ids::{FileId, ProjectId};
@@ -15,6 +14,7 @@ use crate::domain::message::{AnnotationTarget, Content, Message};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
 use crate::store;
+use crate::store::Pool;
 use crate::transfer::write::{self, Shown};
 use crate::transfer::{Kind, MANIFEST, THREAD, TransferError};
 
@@ -55,7 +55,7 @@ impl Manifest {
     /// Writes a thread.
     pub(super) async fn thread(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool,
         project: &ProjectId,
         whole: &WholeThread,
     ) -> Result<(), TransferError> {
