@@ -24,6 +24,7 @@ use object_store::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
+use tokio_util::task::TaskTracker;
 
 /// How much of a file is gathered before it is written. At most two such pieces per upload are in
 /// memory: one on its way to the disk, one filling up.
@@ -100,6 +101,7 @@ pub struct Blobs {
     /// Set for local folders only.
     folder: Option<Arc<PathBuf>>,
     piece: usize,
+    cleanups: TaskTracker,
 }
 
 impl Blobs {
@@ -139,6 +141,7 @@ impl Blobs {
             store: Arc::new(store),
             folder: Some(Arc::new(folder)),
             piece: LOCAL_PIECE,
+            cleanups: TaskTracker::new(),
         })
     }
 
@@ -156,6 +159,7 @@ impl Blobs {
             store: Arc::new(store),
             folder: None,
             piece: BUCKET_PIECE,
+            cleanups: TaskTracker::new(),
         })
     }
 
@@ -177,7 +181,10 @@ impl Blobs {
             self.store.put(&path, first).await?;
             return Ok(source.size);
         }
-        let mut upload = Unfinished(Some(self.store.put_multipart(&path).await?));
+        let mut upload = Unfinished {
+            upload: Some(self.store.put_multipart(&path).await?),
+            cleanups: self.cleanups.clone(),
+        };
         match upload.fill(&mut source, first, self.piece).await {
             Ok(()) => Ok(source.size),
             Err(error) => {
@@ -264,6 +271,18 @@ impl Blobs {
         }
     }
 
+    /// Runs the clean-up of contents whose writer was dropped, which cannot wait for it. Without a
+    /// runtime nothing is done: the process is about to end.
+    pub fn clean_up(&self, work: impl Future<Output = ()> + Send + 'static) {
+        spawn(&self.cleanups, work);
+    }
+
+    /// Waits for clean-ups under way.
+    pub async fn close(&self) {
+        self.cleanups.close();
+        self.cleanups.wait().await;
+    }
+
     /// Writes, reads and deletes something, to see whether the place works.
     pub async fn probe(&self) -> Result<(), BlobError> {
         let name = format!("probe-{}", uuid::Uuid::new_v4().simple());
@@ -313,8 +332,17 @@ impl<S: Stream<Item = Result<Bytes, BlobError>> + Unpin> Source<S> {
     }
 }
 
-/// A write that is given up unless it is completed, also when its future is dropped half-way.
-struct Unfinished(Option<Box<dyn MultipartUpload>>);
+fn spawn(tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        tasks.spawn_on(work, &runtime);
+    }
+}
+
+/// A write that is aborted unless it is completed, also when its future is dropped half-way.
+struct Unfinished {
+    upload: Option<Box<dyn MultipartUpload>>,
+    cleanups: TaskTracker,
+}
 
 impl Unfinished {
     async fn fill<S>(
@@ -326,7 +354,7 @@ impl Unfinished {
     where
         S: Stream<Item = Result<Bytes, BlobError>> + Unpin,
     {
-        let Some(upload) = &mut self.0 else {
+        let Some(upload) = &mut self.upload else {
             return Ok(());
         };
         loop {
@@ -343,28 +371,28 @@ impl Unfinished {
             }
         }
         upload.complete().await?;
-        self.0 = None;
+        self.upload = None;
         Ok(())
     }
 
     /// Best effort: the caller has an error to report already.
     async fn abort(&mut self) {
-        if let Some(mut upload) = self.0.take()
-            && let Err(error) = upload.abort().await
-        {
-            tracing::warn!(error.cause = %error, "cannot clear away a failed write: {error}");
+        if let Some(upload) = self.upload.take() {
+            abort(upload).await;
         }
+    }
+}
+
+async fn abort(mut upload: Box<dyn MultipartUpload>) {
+    if let Err(error) = upload.abort().await {
+        tracing::warn!(error.cause = %error, "could not remove a failed write: {error}");
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let Some(upload) = self.0.take() else { return };
-        let mut abandoned = Self(Some(upload));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(async move { abandoned.abort().await })),
-            // No runtime, no more work: the process is about to end.
-            Err(_) => drop(abandoned.0.take()),
+        if let Some(upload) = self.upload.take() {
+            spawn(&self.cleanups, abort(upload));
         }
     }
 }

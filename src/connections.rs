@@ -124,7 +124,9 @@ impl Door {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
-            .max_header_size(HEAD_BYTES);
+            .max_header_size(HEAD_BYTES)
+            // A client that has said all it has to say may still want its answer.
+            .half_close(true);
         let mut http_once = http.clone();
         http_once.keep_alive(false);
         Self {

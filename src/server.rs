@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use documents::child::Reader;
 use embedder::Embedder;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::api::admin::AdminKey;
@@ -168,9 +168,10 @@ pub async fn serve(
     let admin_key = config.admin_key.as_ref();
     let admin_key = admin_key.map(|key| AdminKey::new(key.expose()));
     let pool_of_sandboxes = sandbox.pool.clone();
+    let handlers = TaskTracker::new();
     let state = ApiState {
         pool: pool.clone(),
-        blobs,
+        blobs: blobs.clone(),
         feed,
         queue,
         indexing: indexing.clone(),
@@ -181,6 +182,7 @@ pub async fn serve(
         rates: Rates::new(pool),
         limits: Arc::new(limits(&config)),
         code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
+        handlers: handlers.clone(),
         metrics: Arc::new(move || prometheus.render()),
     };
 
@@ -213,13 +215,24 @@ pub async fn serve(
         fresh.await.map_err(std::io::Error::other)??;
     }
     match tokio::time::timeout(CLOSE_WITHIN, &mut server).await {
-        Ok(served) => Ok(served.map_err(std::io::Error::other)?),
+        Ok(served) => served.map_err(std::io::Error::other)?,
         Err(_) => {
             tracing::info!("some connections did not end in time; closing them");
             server.abort();
-            Ok(())
         }
     }
+    let rest = async {
+        handlers.close();
+        handlers.wait().await;
+        blobs.close().await;
+    };
+    if tokio::time::timeout(CLOSE_WITHIN, rest).await.is_err() {
+        tracing::warn!(
+            handlers = handlers.len(),
+            "shutdown: some requests did not end in time; abandoning them"
+        );
+    }
+    Ok(())
 }
 
 /// The certificate of the settings, if they name one.
@@ -382,12 +395,9 @@ pub fn installed_model() -> Option<PathBuf> {
 
 /// A few connections that do not wait for the disk when they commit.
 fn background(pool: &Pool) -> Pool {
-    let options = pool.connect_options();
-    let options = PgConnectOptions::clone(&options).options([("synchronous_commit", "off")]);
-    PgPoolOptions::new()
-        .min_connections(0)
-        .max_connections(BACKGROUND_CONNECTIONS)
-        .connect_lazy_with(options)
+    let options = pool.options().clone();
+    let options = options.options([("synchronous_commit", "off")]);
+    Pool::new(options, BACKGROUND_CONNECTIONS)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -10,6 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -29,14 +30,39 @@ pub fn around<S: Clone + Send + Sync + 'static>(
         .layer(from_fn(observe))
 }
 
-/// Ends handlers of these routes that take longer than `patience` to answer. A handler may be ended
-/// at any time, since clients go away too; a stream has answered when it begins.
-pub fn hurry<S: Clone + Send + Sync + 'static>(router: Router<S>, patience: Duration) -> Router<S> {
-    router.route_layer(from_fn_with_state(patience, in_time))
+/// Runs the handlers of these routes to their end, each as a task of `handlers`: a client that
+/// goes away loses the answer, but never stops the work between two of its steps.
+pub fn complete<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    handlers: TaskTracker,
+) -> Router<S> {
+    router.route_layer(from_fn_with_state(handlers, to_the_end))
 }
 
-async fn in_time(State(patience): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(patience, next.run(request)).await {
+/// As [`complete`], and answers 503 after `timeout`, while the handler goes on. A stream has
+/// answered when it begins.
+pub fn complete_within<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    handlers: TaskTracker,
+    timeout: Duration,
+) -> Router<S> {
+    complete(router, handlers).route_layer(from_fn_with_state(timeout, in_time))
+}
+
+async fn to_the_end(State(handlers): State<TaskTracker>, request: Request, next: Next) -> Response {
+    let handler = handlers.spawn(next.run(request).in_current_span());
+    handler.await.unwrap_or_else(|error| {
+        match error.try_into_panic() {
+            // Caught further out, like that of a handler that is no task.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ApiError::unavailable("The server is stopping. Please retry your request.")
+                .into_response(),
+        }
+    })
+}
+
+async fn in_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable(
             "The server took too long to answer. Please retry your request in a moment.",
@@ -143,8 +169,12 @@ async fn observe(mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::body::Body;
     use axum::routing::get;
+    use futures::FutureExt as _;
+    use tokio::sync::Notify;
     use tower::ServiceExt;
 
     use super::*;
@@ -168,17 +198,54 @@ mod tests {
         assert!(!text.contains("the cause"), "{text}");
     }
 
+    /// A route whose handler answers when `go` is notified, and says so in `done`.
+    fn slow(go: &Arc<Notify>, done: &Arc<Notify>) -> Router {
+        let (go, done) = (go.clone(), done.clone());
+        let handler = get(async move || {
+            go.notified().await;
+            done.notify_one();
+        });
+        Router::new().route("/slow", handler)
+    }
+
+    fn request(path: &str) -> Request {
+        let request = Request::get(path).body(Body::empty());
+        request.expect("it is well formed")
+    }
+
     #[tokio::test]
-    async fn a_handler_that_takes_too_long_is_ended() {
-        let stuck = get(async || std::future::pending::<Response>().await);
-        let router = hurry(
-            Router::new().route("/stuck", stuck),
-            Duration::from_millis(10),
-        );
-        let request = Request::get("/stuck").body(Body::empty());
-        let response = router.oneshot(request.expect("it is well formed")).await;
+    async fn a_handler_that_takes_too_long_is_answered_for_and_goes_on() {
+        let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
+        let timeout = Duration::from_millis(10);
+        let router = complete_within(slow(&go, &done), handlers.clone(), timeout);
+        let response = router.oneshot(request("/slow")).await;
         let response = response.expect("routers do not fail");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(handlers.len(), 1);
+        go.notify_one();
+        done.notified().await;
+        handlers.close();
+        handlers.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_does_not_stop_its_handler() {
+        let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
+        let router = complete(slow(&go, &done), handlers.clone());
+        let mut answer = Box::pin(router.oneshot(request("/slow")));
+        assert!(answer.as_mut().now_or_never().is_none());
+        drop(answer);
+        go.notify_one();
+        done.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_handlers_task_is_an_error_like_any_other() {
+        let router = Router::new().route("/broken", get(broken));
+        let router = around(complete(router, TaskTracker::new()), Duration::from_secs(1));
+        let response = router.oneshot(request("/broken")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

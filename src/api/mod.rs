@@ -39,8 +39,14 @@ use crate::api::state::ApiState;
 /// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
 /// also send an `api-version` that changes nothing here. The admin API has a table of its own.
 pub fn router(state: ApiState) -> Router {
-    let patience = state.limits.handler_patience;
-    let api = || middleware::hurry(routes(), patience).merge(slow_routes());
+    let timeout = state.limits.handler_patience;
+    let handlers = &state.handlers;
+    let in_time = |routes| middleware::complete_within(routes, handlers.clone(), timeout);
+    let api = || {
+        in_time(routes())
+            .merge(middleware::complete(slow_routes(), handlers.clone()))
+            .merge(pass_through_routes())
+    };
     let azure = api()
         .route(
             "/deployments/{model}/chat/completions",
@@ -51,7 +57,7 @@ pub fn router(state: ApiState) -> Router {
             post(passthrough::deployed_embeddings),
         );
     let admin = match &state.admin_key {
-        Some(_) => Router::new().nest("/admin", middleware::hurry(admin::routes(), patience)),
+        Some(_) => Router::new().nest("/admin", in_time(admin::routes())),
         None => Router::new(),
     };
     let router = admin
@@ -181,12 +187,18 @@ fn routes() -> Router<ApiState> {
         .route("/models/{*model}", get(models::retrieve))
 }
 
-/// Routes that take as long as a file takes to come and be stored, or a model to answer.
+/// Routes that take as long as a file takes to come and be stored.
 fn slow_routes() -> Router<ApiState> {
     Router::new()
         .route("/files", post(files::create))
         .route("/uploads/{upload_id}/parts", post(uploads::add_part))
         .route("/uploads/{upload_id}/complete", post(uploads::complete))
+}
+
+/// Routes that take as long as a model takes to answer. They change nothing here, and an answer that
+/// nobody waits for any more need not be paid for.
+fn pass_through_routes() -> Router<ApiState> {
+    Router::new()
         .route("/chat/completions", post(passthrough::chat))
         .route("/embeddings", post(passthrough::embeddings))
 }

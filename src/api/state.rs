@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
@@ -42,6 +43,8 @@ pub struct ApiState {
     pub limits: Arc<Limits>,
     /// Why runs cannot have code_interpreter, if they cannot.
     pub code_interpreter_off: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The handlers that run, whether their clients still wait or not.
+    pub handlers: TaskTracker,
     /// Renders `/metrics`.
     pub metrics: MetricsText,
 }

@@ -4,8 +4,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
+use sqlx::Connection as _;
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::postgres::PgPoolOptions;
 use tracing::log::LevelFilter;
 
 use super::CliError;
@@ -13,10 +14,15 @@ use crate::config::Config;
 use crate::postgres;
 use crate::postgres::Embedded;
 use crate::postgres::PostgresError;
+use crate::store;
 use crate::store::Pool;
 
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
 pub(super) const OLDEST: i32 = 160_000;
+
+/// How long a transaction may wait for its next statement. The longest pause is that of an import
+/// that copies a file's contents.
+const IDLE_IN_TRANSACTION: &str = "5min";
 
 /// How many connections a short command needs.
 const FEW: u32 = 2;
@@ -98,11 +104,33 @@ impl Database {
             sqlx::query_scalar("select current_setting('server_version_num')::integer")
                 .fetch_one(&self.pool)
                 .await
-                .map_err(crate::store::StoreError::from)?;
+                .map_err(store::StoreError::from)?;
         if version < OLDEST {
             return Err(CliError::OldDatabase((version / 10_000).to_string()));
         }
-        Ok(sqlx::migrate!().run(&self.pool).await?)
+        // Not a session of the pool: the migrator's lock belongs to the session.
+        let mut session = PgConnection::connect_with(self.pool.options())
+            .await
+            .map_err(store::StoreError::from)?;
+        Ok(sqlx::migrate!().run(&mut session).await?)
+    }
+
+    /// Makes the work due at once that an earlier process of the embedded database died over. Whoever
+    /// runs the embedded database is the only process that works on it.
+    pub(super) async fn take_over(&self) -> Result<(), CliError> {
+        let runs = store::run_queue::release_all(&self.pool).await?;
+        let files = store::vector_store_jobs::release_all(&self.pool).await?;
+        let deliveries = store::webhook_deliveries::release_all(&self.pool).await?;
+        if runs + files + deliveries > 0 {
+            tracing::info!(
+                runs,
+                files,
+                deliveries,
+                "resuming what the last process left: {runs} runs, {files} files, \
+                 {deliveries} webhook deliveries"
+            );
+        }
+        Ok(())
     }
 
     /// The embedded server, if this process runs it.
@@ -138,23 +166,11 @@ fn place(config: &Config) -> String {
 async fn connect(options: PgConnectOptions, connections: u32, at: &str) -> Result<Pool, CliError> {
     let options = options
         .application_name("assistd")
+        // Should a transaction be forgotten after all, it does not keep its locks for ever.
+        .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
         .log_statements(LevelFilter::Trace)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(2));
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .min_connections(connections.min(2))
-        .acquire_timeout(Duration::from_secs(10))
-        // Asking a connection whether it still lives costs a round trip; those just used do.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for > Duration::from_secs(1) {
-                    sqlx::Connection::ping(connection).await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_with(options)
+    Pool::connect(options, connections)
         .await
         .map_err(|source| CliError::Connect {
             at: at.to_owned(),

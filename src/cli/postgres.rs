@@ -18,7 +18,7 @@ pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCod
     let (name, arguments) = command.split_first().ok_or(CliError::NoProgram)?;
     let program = postgres::program(&options(config), name)?;
     let database = Database::open_beside_server(config).await?;
-    let connect = database.pool.connect_options();
+    let connect = database.pool.options();
     let mut child = tokio::process::Command::new(&program);
     child
         .args(arguments)

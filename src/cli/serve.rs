@@ -53,6 +53,9 @@ async fn serve(
 ) -> Result<(), CliError> {
     let certificate = server::certificate(&config)?;
     database.migrate().await?;
+    if database.server().is_some() {
+        database.take_over().await?;
+    }
     keys::seed(&database.pool, &config.api_keys).await?;
     let keys_exist = store::api_keys::any_exist(&database.pool).await?;
     // With an admin key the server opens to nobody until its operator has made the first key.

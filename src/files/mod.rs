@@ -163,10 +163,9 @@ impl Drop for Draft {
         }
         let (pool, blobs) = (self.pool.clone(), self.blobs.clone());
         let name = std::mem::take(&mut self.name);
-        // Without a runtime the process is about to end, and the sweep finds the blob.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            drop(runtime.spawn(async move { release(&pool, &blobs, &name).await }));
-        }
+        // If the process ends before this is done, the sweep finds the blob.
+        self.blobs
+            .clean_up(async move { release(&pool, &blobs, &name).await });
     }
 }
 

@@ -4,14 +4,13 @@
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Postgres, QueryBuilder, Row, Transaction};
+use sqlx::{FromRow, QueryBuilder, Row};
 
 use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::ids::AuditId;
 use crate::domain::page::{Page, PageRequest};
-use crate::store::Pool;
 use crate::store::page::{self, Cursors};
-use crate::store::{StoreError, json};
+use crate::store::{Pool, StoreError, Transaction, json};
 
 impl FromRow<'_, PgRow> for AuditEntry {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -28,7 +27,7 @@ impl FromRow<'_, PgRow> for AuditEntry {
 
 /// Writes an act down and commits it. `details` must hold no secret.
 pub(super) async fn commit(
-    mut transaction: Transaction<'_, Postgres>,
+    mut transaction: Transaction,
     actor: &Actor,
     action: &'static str,
     object: &str,

@@ -2,14 +2,13 @@
 //! completely indexed are found.
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, Transaction};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
 use crate::domain::ids::{FileId, VectorStoreId};
 use crate::domain::vector_store::Filter;
-use crate::store::Pool;
-use crate::store::StoreError;
 use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
+use crate::store::{Pool, StoreError, Transaction};
 
 /// Where to search: one store, or what a filter leaves of it.
 #[derive(Debug, Clone)]
@@ -122,7 +121,7 @@ const CHUNKS_PER_CANDIDATE: i64 = 2_000;
 
 /// A transaction for searching: plans are made for the store at hand, since what is right for a
 /// large one is not for a small one, and nothing is ever looked for in all stores.
-pub async fn begin(pool: &Pool) -> Result<Transaction<'static, Postgres>, StoreError> {
+pub async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
     let begun = pool.begin_with(
         "begin read only; set local plan_cache_mode = force_custom_plan;
          set local enable_seqscan = off; set local jit = off;

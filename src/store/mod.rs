@@ -18,6 +18,7 @@ mod pool;
 pub mod projects;
 pub mod request_budgets;
 pub mod run_events;
+pub mod run_queue;
 pub mod run_steps;
 pub mod runs;
 pub mod threads;
@@ -33,7 +34,7 @@ pub mod webhook_deliveries;
 pub mod webhook_endpoints;
 pub mod workspace_files;
 
-pub use pool::Pool;
+pub use pool::{Pool, Transaction};
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;

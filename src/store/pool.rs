@@ -1,4 +1,376 @@
-//! The connection pool that every part of the server uses.
+//! Sessions with PostgreSQL, shared by all parts of a process.
+//!
+//! A session returns to the pool only when it is idle for certain: its last statement ran to its
+//! end, outside of a transaction. A future that is dropped while a statement runs closes the
+//! session, and a transaction that is dropped is rolled back before anybody else gets its session.
+//! sqlx's own pool cannot promise that: its `begin`, cancelled at the wrong moment, hands a session
+//! with an open transaction to the next user, whose writes then vanish with it.
+//!
+//! Nothing else opens transactions, and returning a session costs no round trip.
 
-/// Connections to the database.
-pub type Pool = sqlx::PgPool;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use sqlx::postgres::{
+    PgConnectOptions, PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo,
+};
+use sqlx::{
+    Connection as _, Describe, Either, Error, Execute, Executor, PgConnection, Postgres, SqlStr,
+};
+use tokio_util::task::TaskTracker;
+
+/// How long to wait for a session, or for the server to accept a new one.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a session may take to show that it is alive, or to roll back.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A session that was used this recently is taken to be alive; others are asked first.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Sessions end at this age, since the memory that PostgreSQL keeps for one only grows.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+/// The sessions of a process. Cheap to clone.
+///
+/// A reference is an executor of single statements; [`Pool::begin`] opens a transaction.
+#[derive(Clone)]
+pub struct Pool {
+    sessions: managed::Pool<Sessions>,
+    rollbacks: TaskTracker,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        formatter.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// A pool of at most `size` sessions, none of which is open yet.
+    pub fn new(options: PgConnectOptions, size: u32) -> Self {
+        let sessions = Sessions {
+            options: Arc::new(options),
+            broken: Mutex::default(),
+        };
+        let sessions = managed::Pool::builder(sessions)
+            .max_size(usize::try_from(size).unwrap_or(usize::MAX))
+            .wait_timeout(Some(SESSION_TIMEOUT))
+            .create_timeout(Some(SESSION_TIMEOUT))
+            .recycle_timeout(Some(ANSWER_TIMEOUT))
+            // The last one used is the one whose caches are warm.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("a pool with timeouts only lacks the runtime, which is given");
+        Self {
+            sessions,
+            rollbacks: TaskTracker::new(),
+        }
+    }
+
+    /// A pool as above whose first session is open.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn connect(options: PgConnectOptions, size: u32) -> Result<Self, Error> {
+        let pool = Self::new(options, size);
+        pool.session().await?.release();
+        Ok(pool)
+    }
+
+    /// How sessions are opened.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.sessions.manager().options
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// If there is no session in time, or the server refuses.
+    pub async fn begin(&self) -> Result<Transaction, Error> {
+        self.begin_with("begin").await
+    }
+
+    /// Opens a transaction by statements of its own, the first of which is a `begin`.
+    ///
+    /// # Errors
+    /// As for [`Pool::begin`].
+    pub async fn begin_with(&self, statements: &'static str) -> Result<Transaction, Error> {
+        let mut session = self.session().await?;
+        let mut begun = session.execute(statements).await;
+        if let Err(error) = &begun
+            && self.notice(error)
+        {
+            // The server had closed the session; nothing was done in it, so another one may try.
+            drop(session);
+            session = self.session().await?;
+            begun = session.execute(statements).await;
+        }
+        begun?;
+        Ok(Transaction {
+            session: Some(session),
+            rollbacks: self.rollbacks.clone(),
+        })
+    }
+
+    /// Closes idle sessions, hands out no more, and waits for transactions that are being rolled
+    /// back.
+    pub async fn close(&self) {
+        self.sessions.close();
+        self.rollbacks.close();
+        self.rollbacks.wait().await;
+    }
+
+    async fn session(&self) -> Result<Session, Error> {
+        match self.sessions.get().await {
+            Ok(session) => Ok(Session(Some(session))),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Timeout(_)) => Err(Error::PoolTimedOut),
+            Err(
+                PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_),
+            ) => Err(Error::PoolClosed),
+        }
+    }
+
+    /// Whether the error means that the session is gone. Then the others are asked for a sign of
+    /// life before they are used: what closed one, such as a restart of the server, closed all.
+    fn notice(&self, error: &Error) -> bool {
+        let is_gone = match error {
+            Error::Database(error) => {
+                error
+                    .try_downcast_ref::<PgDatabaseError>()
+                    .is_none_or(|error| {
+                        matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+                    })
+            }
+            Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,
+            _ => false,
+        };
+        if is_gone {
+            *self.sessions.manager().broken.lock() = Some(Instant::now());
+        }
+        is_gone
+    }
+
+    /// Returns a session after a statement of its own, if that left it idle.
+    fn finish(&self, session: Session, outcome: Result<(), &Error>) {
+        match outcome {
+            Ok(()) => session.release(),
+            // An error of the statement ends it, and the session goes on.
+            Err(error @ Error::Database(_)) if !self.notice(error) => session.release(),
+            Err(error) => {
+                self.notice(error);
+            }
+        }
+    }
+}
+
+/// Opens and checks sessions.
+struct Sessions {
+    options: Arc<PgConnectOptions>,
+    /// When a session was last found broken.
+    broken: Mutex<Option<Instant>>,
+}
+
+impl managed::Manager for Sessions {
+    type Type = PgConnection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<PgConnection, Error> {
+        PgConnection::connect_with(&self.options).await
+    }
+
+    async fn recycle(&self, session: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.age() > MAX_AGE {
+            return Err(RecycleError::message("the session is old"));
+        }
+        let last_used = metrics.recycled.unwrap_or(metrics.created);
+        let is_suspect = self.broken.lock().is_some_and(|at| at >= last_used);
+        if is_suspect || last_used.elapsed() > TRUSTED {
+            session.ping().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A session in use. Dropped without [`Session::release`], it is closed.
+struct Session(Option<Object<Sessions>>);
+
+impl Session {
+    /// Returns the session, which must be idle.
+    fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Deref for Session {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            drop(Object::take(session));
+        }
+    }
+}
+
+/// An open transaction. Dropped, it is rolled back.
+#[must_use]
+pub struct Transaction {
+    session: Option<Session>,
+    rollbacks: TaskTracker,
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Transaction")
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transaction {
+    /// Commits. If this fails or is dropped half-way, whether the transaction was committed is not
+    /// known, and its session is closed.
+    ///
+    /// # Errors
+    /// If the server refuses or does not answer.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        if let Some(mut session) = self.session.take() {
+            session.execute("commit").await?;
+            session.release();
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Transaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.session
+            .as_ref()
+            .expect("it is there until the transaction ends")
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.session
+            .as_mut()
+            .expect("it is there until the transaction ends")
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        // Without a runtime the session is closed, which rolls back, too.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let rollback = async move {
+                let rollback = session.execute("rollback");
+                if let Ok(Ok(_)) = tokio::time::timeout(ANSWER_TIMEOUT, rollback).await {
+                    session.release();
+                }
+            };
+            self.rollbacks.spawn_on(rollback, &runtime);
+        }
+    }
+}
+
+impl<'p> Executor<'p> for &'_ Pool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        Box::pin(async_stream::try_stream! {
+            let mut session = pool.session().await?;
+            let outcome = {
+                let mut steps = session.fetch_many(query);
+                loop {
+                    match steps.try_next().await {
+                        Ok(Some(step)) => yield step,
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                }
+            };
+            pool.finish(session, outcome.as_ref().copied());
+            outcome?;
+        })
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut session = pool.session().await?;
+            let row = session.fetch_optional(query).await;
+            pool.finish(session, row.as_ref().map(|_| ()));
+            row
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut session = pool.session().await?;
+            let statement = session.prepare_with(sql, parameters).await;
+            pool.finish(session, statement.as_ref().map(|_| ()));
+            statement
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut session = pool.session().await?;
+            let description = session.describe(sql).await;
+            pool.finish(session, description.as_ref().map(|_| ()));
+            description
+        })
+    }
+}

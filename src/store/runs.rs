@@ -52,8 +52,8 @@ impl FromRow<'_, PgRow> for Run {
 /// The right to write one run, until another worker takes it over. Made here only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    run: RunId,
-    attempt: i32,
+    pub(super) run: RunId,
+    pub(super) attempt: i32,
 }
 
 impl Lease {

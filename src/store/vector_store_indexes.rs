@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection};
 
 use tracing::log::LevelFilter;
@@ -136,7 +135,7 @@ impl Builder {
     pub async fn acquire(pool: &Pool) -> Result<Option<Self>, StoreError> {
         // Its settings and its lock are gone with it, even if it is just dropped. That a build takes
         // long is no news.
-        let options = PgConnectOptions::clone(&pool.connect_options());
+        let options = pool.options().clone();
         let options = options.log_slow_statements(LevelFilter::Off, Duration::ZERO);
         let mut session = PgConnection::connect_with(&options).await?;
         let is_free: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")

@@ -361,6 +361,18 @@ pub async fn give_back(
     Ok(())
 }
 
+/// Makes all leased files due at once; how many there were. Only for a process that knows that no
+/// other one is alive.
+pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
+    let released = sqlx::query(
+        "update vector_store_files set due_at = now(), lease_owner = null
+         where due_at is not null and lease_owner is not null",
+    )
+    .execute(db)
+    .await?;
+    Ok(released.rows_affected())
+}
+
 /// Deletes chunks of files that are in no store any more; whether there may be more.
 pub async fn sweep_chunks(pool: &Pool, limit: i64) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use crate::domain::ids::RunId;
 use crate::store::Pool;
@@ -48,7 +48,10 @@ pub struct Listener(PgListener);
 impl Listener {
     /// Begins to listen.
     pub async fn connect(pool: &Pool) -> Result<Self, StoreError> {
-        let mut listener = PgListener::connect_with(pool).await?;
+        // The listener reconnects by itself, for which it needs a pool of sqlx's kind.
+        let session = PgPoolOptions::new().max_connections(1);
+        let session = session.connect_lazy_with(pool.options().clone());
+        let mut listener = PgListener::connect_with(&session).await?;
         listener.listen(CHANNEL).await?;
         Ok(Self(listener))
     }

@@ -330,6 +330,18 @@ pub async fn give_back(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(
     Ok(())
 }
 
+/// Makes all leased deliveries due at once; how many there were. Only for a process that knows that
+/// no other one is alive.
+pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
+    let released = sqlx::query(
+        "update webhook_deliveries set due_at = now(), lease_owner = null
+         where due_at is not null and lease_owner is not null",
+    )
+    .execute(db)
+    .await?;
+    Ok(released.rows_affected())
+}
+
 /// How many deliveries are still to be made, waiting ones included.
 pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar(

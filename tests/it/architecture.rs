@@ -43,7 +43,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("feed", &["domain", "store"]),
     ("retrieval", &["domain", "store", "blobs", "upstream"]),
     ("files", &["domain", "store", "blobs"]),
-    ("queue", &["feed", "store"]),
+    ("queue", &["domain", "feed", "store"]),
     (
         "runner",
         &[
@@ -183,10 +183,46 @@ fn all_sql_is_in_the_store() {
 }
 
 #[test]
-fn one_file_writes_the_status_of_runs() {
+fn two_files_write_runs_and_one_of_them_their_status() {
     let writes = "(?i)(update|insert into|delete from) runs\\b";
-    assert_eq!(elsewhere(writes, &["store/runs.rs"]), [""; 0]);
-    assert_eq!(elsewhere(writes, &[]), ["store/runs.rs"]);
+    let both = ["store/run_queue.rs", "store/runs.rs"];
+    assert_eq!(elsewhere(writes, &both), [""; 0]);
+    let queue = sources().into_iter().find(|source| source.path == both[0]);
+    let queue = queue.expect("it is there").code;
+    assert!(
+        !queue.contains("status ="),
+        "the queue leaves statuses alone"
+    );
+}
+
+#[test]
+fn transactions_are_opened_by_the_pool_alone() {
+    // sqlx's own ways leave a session in a transaction if their future is dropped.
+    let own = r"PgPool\b|\bsqlx::Transaction\b|\{.*\bAcquire\b|TransactionManager|\.begin_with\(";
+    assert_eq!(elsewhere(own, &["store/chunks.rs"]), [""; 0]);
+    let alone = [
+        "cli/database.rs",
+        "store/pool.rs",
+        "store/vector_store_indexes.rs",
+    ];
+    assert_eq!(elsewhere("PgConnection::connect", &alone), [""; 0]);
+}
+
+#[test]
+fn nothing_is_spawned_that_shutdown_does_not_wait_for() {
+    // Each keeps the handle of its task and waits for it, but for the one that waits for signals.
+    let waits = [
+        "cli/serve.rs",
+        "connections/stall.rs",
+        "postgres.rs",
+        "postgres/cluster.rs",
+        "sandbox_pool/embedded.rs",
+        "server.rs",
+    ];
+    assert_eq!(
+        elsewhere(r"tokio::spawn\b|untime\.spawn\b", &waits),
+        [""; 0]
+    );
 }
 
 #[test]

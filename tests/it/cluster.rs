@@ -12,8 +12,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use assistd::postgres::{Embedded, Options};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgPool};
+use assistd::store::Pool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::runtime::Runtime;
 
 /// Waits for its input to end, then takes the databases and servers of a test run away. The data
@@ -50,7 +51,7 @@ pub struct Cluster {
 /// A fresh database with all tables.
 pub struct Db {
     /// Connections of the test itself.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Its name.
     pub name: String,
     /// For `DATABASE_URL`.
@@ -191,9 +192,7 @@ impl Db {
             .await
             .expect("a database can be made");
         postgres.close().await.expect("it was connected");
-        let pool = PgPoolOptions::new()
-            .max_connections(10)
-            .connect_with(cluster.connect.clone().database(&name))
+        let pool = Pool::connect(cluster.connect.clone().database(&name), 10)
             .await
             .expect("the new database is there");
         let url = cluster.url(&name);

@@ -189,6 +189,18 @@ async fn more_connections_than_there_may_be_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_its_side_after_the_request_gets_its_answer() {
+    let server = Server::start(&Db::new().await, &[]).await;
+    let request = "POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key\r\n\
+                   Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let mut stream = say(&server, request).await;
+    stream.shutdown().await.expect("it is open");
+    let heard = hear(stream).await;
+    assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
+    assert!(heard.contains("\"object\":\"thread\""), "{heard}");
+}
+
+#[tokio::test]
 async fn every_answer_keeps_browsers_from_harm() {
     let db = Db::new().await;
     let server = Server::start(&db, &[]).await;

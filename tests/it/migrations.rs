@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use sqlx::ConnectOptions as _;
 use sqlx::migrate::Migrator;
 
 use crate::app::Server;
@@ -25,16 +26,17 @@ fn sample(version: i64) -> String {
 #[tokio::test]
 async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
     let db = Db::empty().await;
-    let mut connection = db.pool.acquire().await.expect("the database answers");
+    let connect = db.pool.options();
+    let mut connection = connect.connect().await.expect("the database answers");
     for migration in MIGRATIONS.iter() {
         let version = migration.version;
         MIGRATIONS
-            .run_to(version, &mut *connection)
+            .run_to(version, &mut connection)
             .await
             .unwrap_or_else(|error| panic!("migration {version}: {error}"));
         let rows = sample(version);
         sqlx::raw_sql(sqlx::AssertSqlSafe(rows))
-            .execute(&mut *connection)
+            .execute(&mut connection)
             .await
             .unwrap_or_else(|error| panic!("sample {version}: {error}"));
     }
@@ -42,13 +44,13 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables where table_schema = 'public'",
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut connection)
     .await
     .expect("the database answers");
     for table in tables {
         let count = format!("select count(*) from {table}");
         let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut connection)
             .await
             .expect("the database answers");
         if rows == 0 {

@@ -16,11 +16,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::soon;
+use assistd::store::Pool;
 
 /// What a server must be told so that it posts to this machine.
 pub const ALLOWED: (&str, &str) = ("ASSISTD_WEBHOOK_ALLOW_PRIVATE", "true");
@@ -61,7 +61,7 @@ impl Receiver {
     /// Tells it of all events of a project, or of these.
     pub async fn listens(
         &self,
-        pool: &PgPool,
+        pool: &Pool,
         project: &ProjectId,
         events: &[&str],
     ) -> (EndpointId, SigningSecret) {

@@ -11,9 +11,9 @@ use assistd::domain::tool::{FunctionCall, ToolCall, ToolCallBody, ToolChoice};
 use assistd::store;
 use assistd::store::run_events::Segment;
 use assistd::store::runs::{Claimant, Claimed, Lease, NewRun};
-use sqlx::PgPool;
 
 use crate::cluster::Db;
+use assistd::store::Pool;
 
 /// The id of the call.
 pub const CALL: &str = "call_1";
@@ -47,7 +47,7 @@ impl Stage {
     }
 
     /// Its database.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Pool {
         &self.db.pool
     }
 

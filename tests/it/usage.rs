@@ -7,20 +7,20 @@ use assistd::store;
 use assistd::store::runs::Changes;
 use chrono::NaiveDate;
 use serde_json::json;
-use sqlx::PgPool;
 
 use crate::app::Server;
 use crate::client::id;
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
 use crate::stage::{Stage, calls, claimant, state, step};
+use assistd::store::Pool;
 
 fn day(text: &str) -> NaiveDate {
     text.parse().expect("it is a day")
 }
 
 /// All usage there is, summed up by project, day and model.
-pub async fn all(pool: &PgPool) -> Vec<UsageSum> {
+pub async fn all(pool: &Pool) -> Vec<UsageSum> {
     let query = UsageQuery {
         project: None,
         from: day("2000-01-01"),
@@ -33,7 +33,7 @@ pub async fn all(pool: &PgPool) -> Vec<UsageSum> {
 }
 
 /// All usage there is, in one sum.
-pub async fn total(pool: &PgPool) -> Amounts {
+pub async fn total(pool: &Pool) -> Amounts {
     let mut total = Amounts::default();
     for UsageSum { amounts, .. } in all(pool).await {
         total.runs += amounts.runs;

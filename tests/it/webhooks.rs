@@ -12,7 +12,6 @@ use assistd::store::{self, webhook_deliveries, webhook_endpoints};
 use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use crate::app::Server;
 use crate::client::{Client, id};
@@ -21,28 +20,29 @@ use crate::eventually;
 use crate::receiver::{ALLOWED, Receiver};
 use crate::shelf::{MODEL, Shelf};
 use crate::stage::{Stage, claimant, state};
+use assistd::store::Pool;
 
 /// The project of servers without keys.
-async fn project(pool: &PgPool) -> ProjectId {
+async fn project(pool: &Pool) -> ProjectId {
     let project = store::projects::find_or_create(pool, "default").await;
     project.expect("a project can be made")
 }
 
 /// Lets the pauses after failures, and the leases of the dead, be over.
-async fn hurry(pool: &PgPool) {
+async fn hurry(pool: &Pool) {
     sqlx::query("update webhook_deliveries set due_at = now() where due_at is not null")
         .execute(pool)
         .await
         .expect("the database answers");
 }
 
-async fn count(pool: &PgPool, query: &'static str) -> i64 {
+async fn count(pool: &Pool, query: &'static str) -> i64 {
     let count = sqlx::query_scalar(query).fetch_one(pool).await;
     count.expect("rows can be counted")
 }
 
 /// Waits until so many attempts have failed.
-async fn failures(pool: &PgPool, wanted: i64) {
+async fn failures(pool: &Pool, wanted: i64) {
     eventually("a failed delivery", || async {
         let failures = "select coalesce(sum(failures), 0)::bigint from webhook_deliveries";
         (count(pool, failures).await >= wanted).then_some(())
@@ -51,7 +51,7 @@ async fn failures(pool: &PgPool, wanted: i64) {
 }
 
 /// Waits until everything was told or given up.
-async fn nothing_waits(pool: &PgPool) {
+async fn nothing_waits(pool: &Pool) {
     eventually("the end of all deliveries", || async {
         let waiting = "select count(*) from webhook_deliveries where due_at is not null";
         (count(pool, waiting).await == 0).then_some(())
@@ -60,7 +60,7 @@ async fn nothing_waits(pool: &PgPool) {
 }
 
 /// Why the endpoint is switched off, if it is.
-async fn state_of(pool: &PgPool, endpoint: &EndpointId) -> Option<String> {
+async fn state_of(pool: &Pool, endpoint: &EndpointId) -> Option<String> {
     let endpoints = webhook_endpoints::list(pool, Some("default")).await;
     let endpoints = endpoints.expect("the database answers");
     let found = endpoints.into_iter().find(|found| found.id == *endpoint);

@@ -1,0 +1,58 @@
+//! Table `runs` as a queue: leases that nobody works under.
+
+use sqlx::PgExecutor;
+
+use crate::domain::ids::RunId;
+use crate::store::StoreError;
+use crate::store::runs::{Claimant, Lease};
+
+/// The leases that the process holds by the database's account.
+pub async fn leased_to(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+) -> Result<Vec<Lease>, StoreError> {
+    // A leased run is always due at some time, and the index of due runs is small.
+    let rows: Vec<(RunId, i32)> = sqlx::query_as(
+        "select id, attempt from runs where due_at is not null and lease_owner = $1",
+    )
+    .bind(&claimant.owner)
+    .fetch_all(db)
+    .await?;
+    let lease = |(run, attempt)| Lease { run, attempt };
+    Ok(rows.into_iter().map(lease).collect())
+}
+
+/// Makes runs due at once whose lease the process holds without a worker that executes them; how
+/// many still were.
+pub async fn release_orphans(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+    orphans: &[Lease],
+) -> Result<u64, StoreError> {
+    let runs: Vec<&str> = orphans.iter().map(|lease| lease.run.as_str()).collect();
+    let attempts: Vec<i32> = orphans.iter().map(|lease| lease.attempt).collect();
+    let released = sqlx::query(
+        "update runs set due_at = now(), lease_owner = null
+         from unnest($2::text[], $3::int[]) as orphan (run_id, attempt)
+         where runs.id = orphan.run_id and runs.attempt = orphan.attempt
+             and runs.lease_owner = $1",
+    )
+    .bind(&claimant.owner)
+    .bind(runs)
+    .bind(attempts)
+    .execute(db)
+    .await?;
+    Ok(released.rows_affected())
+}
+
+/// Makes all leased runs due at once; how many there were. Only for a process that knows that no
+/// other one is alive.
+pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
+    let released = sqlx::query(
+        "update runs set due_at = now(), lease_owner = null
+         where due_at is not null and lease_owner is not null",
+    )
+    .execute(db)
+    .await?;
+    Ok(released.rows_affected())
+}
