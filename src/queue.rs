@@ -3,10 +3,13 @@
 //! A handler that creates a run may hand it straight to a free slot of its own process, which
 //! saves the claim's commit and lets events reach the client through memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::domain::ids::RunId;
 use crate::feed::Publisher;
 use crate::store::runs::{Claimant, Claimed};
 
@@ -19,6 +22,40 @@ pub struct Job {
     pub publisher: Publisher,
     /// Held until the run leaves the worker's hands. Runs that only have to be ended need none.
     pub slot: Option<OwnedSemaphorePermit>,
+    /// Held until the engine has registered the run, if a handler handed it over.
+    pub dispatch: Option<Dispatch>,
+}
+
+/// The runs that handlers of this process are about to store under its lease, or have stored and
+/// not yet handed over.
+#[derive(Debug, Clone, Default)]
+pub struct Dispatches(Arc<Mutex<HashSet<RunId>>>);
+
+impl Dispatches {
+    fn begin(&self, run: &RunId) -> Option<Dispatch> {
+        self.0.lock().insert(run.clone()).then(|| Dispatch {
+            dispatches: self.clone(),
+            run: run.clone(),
+        })
+    }
+
+    /// Whether a handler is at work on this run.
+    pub fn contains(&self, run: &RunId) -> bool {
+        self.0.lock().contains(run)
+    }
+}
+
+/// A run on its way from a handler to the engine, until it is dropped.
+#[derive(Debug)]
+pub struct Dispatch {
+    dispatches: Dispatches,
+    run: RunId,
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.dispatches.0.lock().remove(&self.run);
+    }
 }
 
 /// The handlers' side.
@@ -27,6 +64,7 @@ pub struct Queue {
     slots: Arc<Semaphore>,
     jobs: mpsc::UnboundedSender<Job>,
     due: Arc<Notify>,
+    dispatches: Dispatches,
     claimant: Claimant,
 }
 
@@ -39,6 +77,8 @@ pub struct Worker {
     pub jobs: mpsc::UnboundedReceiver<Job>,
     /// Rings when some run of this process became due.
     pub due: Arc<Notify>,
+    /// Runs on their way here.
+    pub dispatches: Dispatches,
     /// Who this process is.
     pub claimant: Claimant,
 }
@@ -47,6 +87,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Slot {
     permit: OwnedSemaphorePermit,
+    dispatch: Dispatch,
     queue: Queue,
 }
 
@@ -55,10 +96,12 @@ pub fn new(slots: usize, claimant: Claimant) -> (Queue, Worker) {
     let (sender, jobs) = mpsc::unbounded_channel();
     let slots = Arc::new(Semaphore::new(slots));
     let due = Arc::new(Notify::new());
+    let dispatches = Dispatches::default();
     let queue = Queue {
         slots: slots.clone(),
         jobs: sender,
         due: due.clone(),
+        dispatches: dispatches.clone(),
         claimant: claimant.clone(),
     };
     (
@@ -67,17 +110,23 @@ pub fn new(slots: usize, claimant: Claimant) -> (Queue, Worker) {
             slots,
             jobs,
             due,
+            dispatches,
             claimant,
         },
     )
 }
 
 impl Queue {
-    /// A slot, if one is free and the engine still takes work.
-    pub fn reserve(&self) -> Option<Slot> {
+    /// A slot for this run, if one is free, the engine still takes work, and no other handler is
+    /// at work on the run.
+    pub fn reserve(&self, run: &RunId) -> Option<Slot> {
         let permit = self.slots.clone().try_acquire_owned().ok()?;
-        (!self.jobs.is_closed()).then(|| Slot {
+        if self.jobs.is_closed() {
+            return None;
+        }
+        Some(Slot {
             permit,
+            dispatch: self.dispatches.begin(run)?,
             queue: self.clone(),
         })
     }
@@ -94,13 +143,14 @@ impl Slot {
         &self.queue.claimant
     }
 
-    /// Hands the run over. Should the engine have stopped just now, the lease runs out and
-    /// another worker takes the run.
+    /// Hands the run over. Should the engine have stopped just now, another worker takes the run
+    /// when the lease has run out.
     pub fn start(self, claimed: Claimed, publisher: Publisher) {
         let job = Job {
             claimed,
             publisher,
             slot: Some(self.permit),
+            dispatch: Some(self.dispatch),
         };
         if self.queue.jobs.send(job).is_err() {
             tracing::warn!("the run engine stopped before it took a run; its lease will run out");

@@ -48,8 +48,8 @@ pub async fn create(
     let config = config_of(&state, project, &request).await?;
     spender.may_use_tokens(&state).await?;
 
-    let slot = state.queue.reserve();
     let new = new_run(&state, &thread, &request, config);
+    let slot = state.queue.reserve(&new.id);
     let mut tries = 0..threads::TRIES_WHEN_BUSY;
     let (run, lease) = loop {
         match insert(&state, project, limits, &new, &request, slot.as_ref()).await {
@@ -100,10 +100,10 @@ pub async fn create_with_thread(
     let config = config_of(&state, project, &request).await?;
     spender.may_use_tokens(&state).await?;
 
-    let slot = state.queue.reserve();
     let mut transaction = state.pool.begin().await?;
     let thread = thread.insert(&mut transaction, &state, project).await?;
     let new = new_run(&state, &thread.id, &request, config);
+    let slot = state.queue.reserve(&new.id);
     let claimant = slot.as_ref().map(Slot::claimant);
     let stored = insert_run(&mut transaction, project, limits, &new, claimant).await?;
     let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
@@ -202,7 +202,7 @@ pub async fn submit_tool_outputs(
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let (outputs, stream) = parse_outputs(body)?;
-    let slot = state.queue.reserve();
+    let slot = state.queue.reserve(&id);
     let mut transaction = state.pool.begin().await?;
     let claimant = slot.as_ref().map(Slot::claimant);
     let submitted =

@@ -57,6 +57,14 @@ impl ActiveRuns {
         (registered, receiver)
     }
 
+    /// Whether a worker of this process executes the run under this lease.
+    pub fn contains(&self, lease: &Lease) -> bool {
+        let active = self.0.lock();
+        active
+            .get(lease.run())
+            .is_some_and(|active| active.lease == *lease)
+    }
+
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }

@@ -2,7 +2,7 @@
 //! database. The two do not wait for each other.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -11,10 +11,14 @@ use tracing::Instrument;
 
 use crate::queue::Job;
 use crate::runner::{Engine, drive};
+use crate::store::wakes::Hint;
 use crate::store::{self, StoreError};
 
 /// How often the queue is looked at without a hint.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How often the process looks for runs that carry its lease but have no worker.
+const CHECK_ORPHANS_EVERY: Duration = Duration::from_secs(2);
 
 /// How many runs are claimed in one statement.
 const BATCH: usize = 32;
@@ -48,6 +52,7 @@ pub(super) async fn take_due(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    let mut checked = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -70,6 +75,13 @@ pub(super) async fn take_due(
                 tokio::time::sleep(POLL).await;
             }
         }
+        // Never beside a claim, whose runs are not registered yet.
+        if checked.elapsed() >= CHECK_ORPHANS_EVERY {
+            checked = Instant::now();
+            if let Err(error) = release_orphans(&engine).await {
+                tracing::warn!(error.cause = %error, "could not check for orphaned runs: {error}");
+            }
+        }
     }
 }
 
@@ -79,7 +91,32 @@ fn start(engine: &Arc<Engine>, tasks: &TaskTracker, job: Job) {
         run.id = %job.claimed.run.id,
         run.attempt = job.claimed.lease.attempt(),
     );
-    tasks.spawn(drive::drive(engine.clone(), job).instrument(span));
+    // Before the next look for orphans, which is made by a task that claims.
+    let registered = engine.active.register(&job.claimed.lease);
+    tasks.spawn(drive::drive(engine.clone(), job, registered).instrument(span));
+}
+
+/// Makes the runs due again that carry a lease of this process although nobody here executes them:
+/// their handler was interrupted after it had stored them, or never heard that it had.
+async fn release_orphans(engine: &Engine) -> Result<(), StoreError> {
+    let pool = &engine.deps.pool;
+    let mut orphans = store::run_queue::leased_to(pool, &engine.claimant).await?;
+    // In the order in which a run passes from a handler to a worker. One that has ended since it was
+    // read no longer has this lease.
+    orphans
+        .retain(|lease| !engine.dispatches.contains(lease.run()) && !engine.active.contains(lease));
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let released = store::run_queue::release_orphans(pool, &engine.claimant, &orphans).await?;
+    if released > 0 {
+        tracing::warn!(
+            runs = released,
+            "{released} runs had a lease of this process but no worker; they are due again"
+        );
+        engine.deps.feed.hint(Hint::Due);
+    }
+    Ok(())
 }
 
 async fn claim(engine: &Engine, slots: &Arc<Semaphore>) -> Result<Vec<Job>, StoreError> {
@@ -100,6 +137,7 @@ async fn claim(engine: &Engine, slots: &Arc<Semaphore>) -> Result<Vec<Job>, Stor
             claimed,
             publisher,
             slot: permits.next(),
+            dispatch: None,
         }
     };
     Ok(claimed.into_iter().map(job).collect())

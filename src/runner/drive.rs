@@ -17,6 +17,7 @@ use crate::domain::tool::ToolCall;
 use crate::domain::usage::Amounts;
 use crate::feed::Publisher;
 use crate::queue::Job;
+use crate::runner::active::Registered;
 use crate::runner::annotate::Annotator;
 use crate::runner::prompt::{self, Asked, Prompt, PromptError};
 use crate::runner::record;
@@ -118,14 +119,19 @@ impl From<StoreError> for Halt {
 }
 
 /// Drives a run to its end, or until it has to wait for the caller.
-pub(super) async fn drive(engine: Arc<Engine>, job: Job) {
+pub(super) async fn drive(
+    engine: Arc<Engine>,
+    job: Job,
+    (registered, interrupts): (Registered, watch::Receiver<Option<Interrupt>>),
+) {
     let Job {
         claimed,
         publisher,
         slot,
+        dispatch,
     } = job;
     let Claimed { lease, run, origin } = claimed;
-    let (registered, interrupts) = engine.active.register(&lease);
+    drop(dispatch);
     let deps = &engine.deps;
     let begun = run
         .state

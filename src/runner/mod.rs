@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Blobs;
 use crate::feed::Feed;
-use crate::queue::Worker;
+use crate::queue::{Dispatches, Worker};
 use crate::retrieval::Retrieval;
 use crate::runner::active::ActiveRuns;
 use crate::sandbox_pool::SandboxPool;
@@ -72,6 +72,7 @@ pub struct Runner {
 struct Engine {
     deps: Deps,
     claimant: Claimant,
+    dispatches: Dispatches,
     active: Arc<ActiveRuns>,
 }
 
@@ -97,11 +98,13 @@ impl Runner {
             slots,
             jobs,
             due,
+            dispatches,
             claimant,
         } = worker;
         let engine = Arc::new(Engine {
             deps,
             claimant,
+            dispatches,
             active: Arc::default(),
         });
         let background = CancellationToken::new();

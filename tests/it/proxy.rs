@@ -1,8 +1,9 @@
-//! Stands between a server and its database: kills the server at a chosen statement, or cuts the
-//! line.
+//! Stands between a server and its database: kills the server at a chosen statement, lets its client
+//! hang up there, or cuts the line.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,8 +40,18 @@ struct Fuse(Mutex<Option<Burning>>);
 struct Burning {
     left: usize,
     moment: Moment,
-    victim: Pid,
+    strike: Strike,
 }
+
+/// What happens at the statement.
+enum Strike {
+    Kill(Pid),
+    HangUp(Box<dyn FnOnce() + Send>),
+}
+
+/// How long a statement's answer is held back after a client has hung up, so that the server sees
+/// the hang-up first.
+const HELD_BACK: Duration = Duration::from_millis(30);
 
 impl Proxy {
     /// A way to this database.
@@ -76,7 +87,17 @@ impl Proxy {
         *self.fuse.0.lock() = Some(Burning {
             left: n,
             moment,
-            victim,
+            strike: Strike::Kill(victim),
+        });
+    }
+
+    /// Hangs up while the server waits for the answer to its `n`th statement from now on, counted
+    /// from one.
+    pub fn hang_up_at(&self, n: usize, hang_up: impl FnOnce() + Send + 'static) {
+        *self.fuse.0.lock() = Some(Burning {
+            left: n,
+            moment: Moment::Untold,
+            strike: Strike::HangUp(Box::new(hang_up)),
         });
     }
 
@@ -154,8 +175,17 @@ async fn carry_answers(
         if burning.moment == Moment::Told {
             to.write_all(&message).await?;
         }
-        // The test waits for the process only after this, so the id is still its own.
-        let _ = kill(burning.victim, Signal::SIGKILL);
-        return Ok(());
+        match burning.strike {
+            Strike::Kill(victim) => {
+                // The test waits for the process only after this, so the id is still its own.
+                let _ = kill(victim, Signal::SIGKILL);
+                return Ok(());
+            }
+            Strike::HangUp(hang_up) => {
+                hang_up();
+                tokio::time::sleep(HELD_BACK).await;
+                to.write_all(&message).await?;
+            }
+        }
     }
 }
