@@ -199,7 +199,10 @@ fn two_files_write_runs_and_one_of_them_their_status() {
 fn transactions_are_opened_by_the_pool_alone() {
     // sqlx's own ways leave a session in a transaction if their future is dropped.
     let own = r"PgPool\b|\bsqlx::Transaction\b|\{.*\bAcquire\b|TransactionManager|\.begin_with\(";
-    assert_eq!(elsewhere(own, &["store/chunks.rs", "store/pool.rs"]), [""; 0]);
+    assert_eq!(
+        elsewhere(own, &["store/chunks.rs", "store/pool.rs"]),
+        [""; 0]
+    );
     let alone = [
         "cli/database.rs",
         "store/pool.rs",

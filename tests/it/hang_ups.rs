@@ -40,6 +40,20 @@ impl Abandoned {
         Self(stream)
     }
 
+    /// Sends a request, and hangs up while the server waits for the answer to its `n`th statement
+    /// from now on, counted from one.
+    async fn at_statement(n: usize, proxy: &Proxy, server: &Server, path: &str, body: &Value) {
+        let (sender, sent) = std::sync::mpsc::channel::<Self>();
+        // Armed first: the request's statements may be done before this task goes on.
+        proxy.hang_up_at(n, move || {
+            if let Ok(request) = sent.recv() {
+                request.hang_up();
+            }
+        });
+        let request = Self::send(&server.origin, path, body).await;
+        sender.send(request).expect("the proxy waits for it");
+    }
+
     /// Goes away at once, as a process does that is killed: the server gets a reset.
     fn hang_up(self) {
         self.0.set_zero_linger().expect("the socket is open");
@@ -132,8 +146,7 @@ async fn a_hang_up_at_any_statement_leaves_a_thread_whole_and_no_transaction_ope
     for statement in 1..=6 {
         let body = json!({"metadata": {"at": statement.to_string()},
                           "messages": [{"role": "user", "content": "Hello"}]});
-        let request = Abandoned::send(&server.origin, "/threads", &body).await;
-        proxy.hang_up_at(statement, move || request.hang_up());
+        Abandoned::at_statement(statement, &proxy, &server, "/threads", &body).await;
         // What others do goes on, whatever session they get.
         for n in 0..8 {
             creates_and_reads(&client, n)
@@ -175,8 +188,7 @@ async fn a_run_whose_creator_hangs_up_at_any_statement_is_executed() {
     let create = json!({"assistant_id": assistant,
                         "thread": {"messages": [{"role": "user", "content": "Hello"}]}});
     for statement in 1..=8 {
-        let request = Abandoned::send(&server.origin, "/threads/runs", &create).await;
-        proxy.hang_up_at(statement, move || request.hang_up());
+        Abandoned::at_statement(statement, &proxy, &server, "/threads/runs", &create).await;
         all_runs_end(&db, 0).await;
         proxy.disarm();
     }
@@ -207,8 +219,7 @@ async fn outputs_whose_sender_hangs_up_at_any_statement_are_taken_or_not_and_the
         })
         .await;
         let path = format!("{run}/submit_tool_outputs");
-        let request = Abandoned::send(&server.origin, &path, &outputs).await;
-        proxy.hang_up_at(statement, move || request.hang_up());
+        Abandoned::at_statement(statement, &proxy, &server, &path, &outputs).await;
         eventually(
             "the run's end, or its wait for outputs that were not taken",
             async || {
