@@ -1,6 +1,7 @@
 //! One connection to a worker.
 
 use std::fmt;
+use std::mem;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use sandbox_protocol::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::domain::text::without_nul;
 use crate::sandbox_pool::SandboxError;
 
 /// Where a worker listens.
@@ -175,7 +177,8 @@ impl Connection {
 
     pub(super) async fn receive(&mut self) -> Result<Response, SandboxError> {
         let frame = self.frame().await?;
-        frame.read().map_err(|error| self.lost(&error))
+        let response = frame.read().map_err(|error| self.lost(&error))?;
+        Ok(storable(response))
     }
 
     /// A piece of a file or picture.
@@ -208,6 +211,28 @@ impl Connection {
     fn lost(&self, error: &dyn fmt::Display) -> SandboxError {
         SandboxError::Lost(format!("{}: {error}", self.peer))
     }
+}
+
+/// The response without what cannot be stored: code may print any character.
+fn storable(mut response: Response) -> Response {
+    match &mut response {
+        Response::Text { text, .. }
+        | Response::Image { mime: text, .. }
+        | Response::Refused { message: text } => *text = without_nul(mem::take(text)),
+        Response::Executed(executed) => {
+            for file in &mut executed.files {
+                file.path = without_nul(mem::take(&mut file.path));
+            }
+        }
+        Response::Hello(_)
+        | Response::Opened { .. }
+        | Response::Absent
+        | Response::Busy
+        | Response::Stored
+        | Response::File { .. }
+        | Response::Closed => {}
+    }
+    response
 }
 
 #[cfg(test)]
