@@ -2,6 +2,7 @@
 //! worker if this one dies. What is stored already is not done again.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::blobs::{BlobError, Blobs};
+use crate::domain::text::without_nul;
 use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
 use crate::retrieval::large::Caretaker;
@@ -44,6 +46,9 @@ const TRIES: i32 = 10;
 
 /// How often a file is begun, whatever stopped it: one that ends the server must not do so for ever.
 const ATTEMPTS: i32 = 40;
+
+/// What clients are told when the database refuses what comes of a file.
+const NOT_STORED: &str = "The file could not be indexed: what was read of it cannot be stored.";
 
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
@@ -106,7 +111,11 @@ impl From<StoreError> for Unindexed {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LeaseLost => Self::Lost,
-            error => Self::Later(error.to_string()),
+            error if error.is_transient() => Self::Later(error.to_string()),
+            error => {
+                tracing::error!(error.cause = %error, "the database refuses a file: {error}");
+                Self::failed(IndexErrorCode::ServerError, NOT_STORED)
+            }
         }
     }
 }
@@ -233,25 +242,20 @@ async fn work(
         }
     };
     drop(slot);
-    let label = match outcome {
-        Ok(sha256) => {
-            settle(jobs::complete(&deps.pool, &job, &sha256).await);
-            "completed"
-        }
-        Err(Unindexed::Lost) => "lost",
+    let (label, recorded) = match outcome {
+        Ok(sha256) => ("completed", jobs::complete(&deps.pool, &job, &sha256).await),
+        Err(Unindexed::Lost) => ("lost", Ok(())),
         Err(Unindexed::Failed(error)) => {
             tracing::info!("a file cannot be indexed: {}", error.message);
-            settle(jobs::fail(&deps.pool, &job, &error).await);
-            "failed"
+            ("failed", jobs::fail(&deps.pool, &job, &error).await)
         }
         Err(Unindexed::Later(reason)) if job.failures + 1 < TRIES => {
             tracing::warn!(
                 error.cause = reason,
                 "a file could not be indexed yet: {reason}"
             );
-            let pause = Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32));
-            settle(jobs::give_back(&deps.pool, &job, pause, true).await);
-            "retried"
+            let recorded = jobs::give_back(&deps.pool, &job, pause(&job), true).await;
+            ("retried", recorded)
         }
         Err(Unindexed::Later(reason)) => {
             tracing::warn!(
@@ -260,17 +264,41 @@ async fn work(
             );
             let message = format!("The file could not be indexed: {reason}");
             let code = IndexErrorCode::ServerError;
-            settle(jobs::fail(&deps.pool, &job, &IndexError { code, message }).await);
-            "failed"
+            let error = IndexError { code, message };
+            ("failed", jobs::fail(&deps.pool, &job, &error).await)
         }
     };
+    let refused = matches!(&recorded, Err(error) if !error.is_transient());
+    settle(recorded);
+    if refused {
+        refuse(&deps, &job).await;
+    }
     histogram!("assistd_indexing_seconds", "outcome" => label).record(begin.elapsed());
 }
 
-/// What could not be written is done again when the lease has run out.
+/// Ends a file whose result the database refuses, without anything of that result. If it refuses
+/// this too, the file waits longer after each attempt, and after [`TRIES`] is read no more.
+async fn refuse(deps: &IndexerDeps, job: &IndexJob) {
+    let error = IndexError {
+        code: IndexErrorCode::ServerError,
+        message: NOT_STORED.to_owned(),
+    };
+    let failed = jobs::fail(&deps.pool, job, &error).await;
+    if failed.is_err() {
+        settle(failed);
+        settle(jobs::give_back(&deps.pool, job, pause(job), true).await);
+    }
+}
+
+/// How long a file waits after an attempt that failed.
+fn pause(job: &IndexJob) -> Duration {
+    Duration::from_secs(2_u64.pow(job.failures.clamp(0, 8) as u32))
+}
+
+/// Logs a result that was not stored. The file is indexed again when the lease has run out.
 fn settle(written: Result<(), StoreError>) {
     if let Err(error) = written {
-        tracing::warn!(error.cause = %error, "the state of a file was not stored: {error}");
+        tracing::warn!(error.cause = %error, "could not record indexing result: {error}");
     }
 }
 
@@ -281,6 +309,9 @@ async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed>
             IndexErrorCode::ServerError,
             format!("The file was begun {ATTEMPTS} times, and each time the server stopped."),
         ));
+    }
+    if job.failures >= TRIES {
+        return Err(Unindexed::failed(IndexErrorCode::ServerError, NOT_STORED));
     }
     let sha256 = hash(deps, job).await?;
     let model = deps.embeddings.default_model();
@@ -370,12 +401,20 @@ async fn read(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<Section>, Uninde
     let permit = busy(deps).await?;
     let read = deps.reader.read(&job.filename, contents, &limits).await;
     drop(permit);
-    read.map_err(|error| match &error {
+    let mut sections = read.map_err(|error| match &error {
         ExtractError::Internal(reason) => {
             Unindexed::Later(format!("the process that reads documents {reason}"))
         }
-        _ => Unindexed::failed(code(error.code()), error.message()),
-    })
+        _ => Unindexed::failed(code(error.code()), without_nul(error.message())),
+    })?;
+    // A document may have taken over the process that read it.
+    for section in &mut sections {
+        section.text = without_nul(mem::take(&mut section.text));
+        for heading in &mut section.headings {
+            *heading = without_nul(mem::take(heading));
+        }
+    }
+    Ok(sections)
 }
 
 async fn busy(deps: &IndexerDeps) -> Result<OwnedSemaphorePermit, Unindexed> {
