@@ -58,6 +58,11 @@ impl FromRow<'_, PgRow> for Delivery {
 }
 
 impl Delivery {
+    /// How many earlier attempts have left no result.
+    pub fn unrecorded(&self) -> i32 {
+        self.attempt - 1 - self.failures
+    }
+
     /// What it tells of.
     ///
     /// # Errors

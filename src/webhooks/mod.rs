@@ -57,6 +57,14 @@ const PAUSES: [Duration; 9] = [
     Duration::from_hours(24),
 ];
 
+/// Attempts without a stored result after which a delivery is abandoned: results that the database
+/// refuses, crashes and orderly stops.
+const UNRECORDED_MAX: i32 = 20;
+
+/// What operators read of results that the database refuses, and of events that cannot be read.
+const NOT_STORED: &str = "the result of an attempt could not be stored; see the log";
+const UNREADABLE: &str = "the event cannot be read; see the log";
+
 /// How long events are kept that were delivered or given up.
 const KEEP: Duration = Duration::from_hours(24);
 
@@ -186,7 +194,10 @@ async fn take(courier: Arc<Courier>, tasks: TaskTracker, stop: CancellationToken
 impl Courier {
     async fn claim(&self) -> Result<Vec<Delivery>, StoreError> {
         let Deps { pool, owner, .. } = &self.deps;
-        deliveries::tell_batches(pool).await?;
+        // Events about other things do not wait for those of batches.
+        if let Err(error) = deliveries::tell_batches(pool).await {
+            tracing::warn!(error.cause = %error, "could not create events of batches: {error}");
+        }
         let busy: Vec<(EndpointId, i64)> = {
             let busy = self.busy.lock();
             busy.iter()
@@ -231,10 +242,18 @@ impl Drop for UnderWay {
     }
 }
 
-/// Makes one attempt, and writes down what came of it. What cannot be written down is done again when
-/// the lease has run out.
+/// Makes one attempt, and stores its result. While the database is away that cannot be done, and the
+/// event is delivered again when the lease has run out.
 async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay) {
     let pool = &courier.deps.pool;
+    if delivery.unrecorded() >= UNRECORDED_MAX {
+        tracing::error!(
+            "event {} abandoned: no result could be stored",
+            delivery.event
+        );
+        counter!("assistd_webhook_deliveries_total", "result" => "given_up").increment(1);
+        return settle(deliveries::give_up(pool, &delivery, NOT_STORED).await);
+    }
     let body = delivery.subject().and_then(|subject| {
         let (event, kind) = (&delivery.event, &delivery.kind);
         Ok(payload::body(event, kind, delivery.created_at, &subject)?)
@@ -251,17 +270,29 @@ async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay)
             tracing::error!(error.cause = %error, "an event cannot be read: {error}");
             counter!("assistd_webhook_deliveries_total", "result" => "unreadable").increment(1);
             // Not the endpoint's fault, and no better next time.
-            return settle(deliveries::give_up(pool, &delivery, &error.to_string()).await);
+            return settle(deliveries::give_up(pool, &delivery, UNREADABLE).await);
         }
     };
     let (result, written) = match sent {
         None => ("stopped", deliveries::give_back(pool, &delivery).await),
-        Some(Ok(_)) => ("delivered", deliveries::delivered(pool, &delivery).await),
+        Some(Ok(_)) => ("delivered", delivered(pool, &delivery).await),
         Some(Err(error)) => failed(&courier.deps, &delivery, &error).await,
     };
     counter!("assistd_webhook_deliveries_total", "result" => result).increment(1);
     settle(written);
     drop(under_way);
+}
+
+/// Stores that the endpoint has accepted the event. If the database refuses that, the delivery is
+/// abandoned: the endpoint has the event, and must not get it again and again.
+async fn delivered(pool: &Pool, delivery: &Delivery) -> Result<(), StoreError> {
+    match deliveries::delivered(pool, delivery).await {
+        Err(error) if !error.is_transient() => {
+            settle(Err(error));
+            deliveries::give_up(pool, delivery, NOT_STORED).await
+        }
+        stored => stored,
+    }
 }
 
 async fn failed(
@@ -283,13 +314,18 @@ async fn failed(
             "given_up"
         }
     };
-    let setback = Setback {
+    let mut setback = Setback {
         error: error.to_string(),
         again_in,
         is_gone,
         patience: deps.disable_after,
     };
-    let written = deliveries::failed(&deps.pool, delivery, &setback).await;
+    let mut written = deliveries::failed(&deps.pool, delivery, &setback).await;
+    if matches!(&written, Err(refused) if !refused.is_transient()) {
+        settle(written.map(drop));
+        setback.error = NOT_STORED.to_owned();
+        written = deliveries::failed(&deps.pool, delivery, &setback).await;
+    }
     if let Ok(Some(reason)) = &written {
         tracing::warn!(
             "an endpoint is switched off: {reason}; `assistd webhooks enable {}` switches it on",
@@ -310,7 +346,7 @@ fn pause(failures: i32) -> Duration {
 
 fn settle(written: Result<(), StoreError>) {
     if let Err(error) = written {
-        tracing::warn!(error.cause = %error, "what came of a webhook was not stored: {error}");
+        tracing::warn!(error.cause = %error, "could not record delivery result: {error}");
     }
 }
 

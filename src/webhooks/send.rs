@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::domain::ids::EventId;
+use crate::domain::text::without_nul;
 use crate::store::webhook_endpoints::Target;
 use crate::webhooks::address::Place;
 use crate::webhooks::signature::signatures;
@@ -86,7 +87,8 @@ impl From<reqwest::Error> for SendError {
         // The innermost cause says most.
         match text.is_empty() {
             true => Self::Unreachable(error.without_url().to_string()),
-            false => Self::Unreachable(text),
+            // It may quote what the other side has sent.
+            false => Self::Unreachable(without_nul(text)),
         }
     }
 }
