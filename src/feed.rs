@@ -262,7 +262,15 @@ impl Publisher {
         Segment::new(self.channel.first.plus(logged), pending.chain(coming))
     }
 
-    /// Publishes events that were committed to the log with [`Self::segment`].
+    /// What has to be written to the log if of all the events that it lacks, those in `coming`
+    /// included, it is to hold the last one only.
+    pub fn last_segment(&self, coming: &[RunEvent]) -> Result<Option<Segment>, StoreError> {
+        let published = self.channel.events.read().len();
+        let before = coming.len().saturating_sub(1);
+        Segment::new(self.channel.first.plus(published + before), coming.last())
+    }
+
+    /// Publishes events that were committed to the log, or are to be missing there.
     pub fn publish_logged(&self, events: impl IntoIterator<Item = RunEvent>) {
         self.publish(events);
         *self.channel.logged.lock() = self.channel.events.read().len();

@@ -1,5 +1,6 @@
 //! One run, from the moment a worker has it until it leaves the worker's hands.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::runner::active::Registered;
 use crate::runner::annotate::Annotator;
 use crate::runner::prompt::{self, Asked, Prompt, PromptError};
 use crate::runner::record;
+use crate::runner::release;
 use crate::runner::search::Library;
 use crate::runner::tools::code_interpreter;
 use crate::runner::tools::workspace::Workspace;
@@ -65,6 +67,8 @@ pub(super) struct Driver {
     pub(super) workspace: Option<Workspace>,
     /// What may be searched and cited, if file_search is offered.
     pub(super) library: Option<Library>,
+    /// Whether this is the first attempt, and no model was asked yet.
+    is_unasked: bool,
     interrupts: watch::Receiver<Option<Interrupt>>,
 }
 
@@ -73,6 +77,8 @@ pub(super) struct Driver {
 pub(super) enum Halt {
     /// Told to stop.
     Interrupted(Interrupt),
+    /// The database is away. The run is released, for whoever can reach it again.
+    Unavailable,
     /// It cannot be done.
     Failed(RunError),
     /// A budget is spent.
@@ -82,11 +88,16 @@ pub(super) enum Halt {
 impl Halt {
     /// A failure of ours. The cause goes to the log.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(error.cause = %cause, "a run failed: {cause}");
-        Self::Failed(RunError {
-            code: RunErrorCode::ServerError,
-            message: "Sorry, something went wrong.".into(),
-        })
+        tracing::error!(error.cause = %cause, "the run fails with an internal error: {cause}");
+        Self::Failed(internal_error())
+    }
+}
+
+/// What clients are told of a failure of ours.
+pub(super) fn internal_error() -> RunError {
+    RunError {
+        code: RunErrorCode::ServerError,
+        message: "Sorry, something went wrong.".into(),
     }
 }
 
@@ -108,10 +119,9 @@ impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::LeaseLost => Self::Interrupted(Interrupt::LeaseLost),
-            // Let go, the run is tried again by whoever can reach the database.
             error if error.is_transient() => {
                 tracing::warn!(error.cause = %error, "the database is not available: {error}");
-                Self::Interrupted(Interrupt::Drain)
+                Self::Unavailable
             }
             error => Self::internal(&error),
         }
@@ -162,13 +172,14 @@ pub(super) async fn drive(
                 unanswered: None,
                 workspace: None,
                 library: None,
+                is_unasked: origin == Origin::Created,
                 interrupts,
             };
             driver.drive(origin).await;
         }
         Err(error) => {
-            tracing::warn!(error.cause = %error, "a run could not be taken up: {error}");
-            engine.release(&lease).await;
+            tracing::warn!(error.cause = %error, "could not start the run: {error}");
+            release::when_available(&engine, &lease, || None, || *interrupts.borrow()).await;
         }
     }
     drop(registered);
@@ -186,16 +197,27 @@ impl Driver {
             Ok(()) => Ok(()),
             Err(halt) => self.halt(turn, halt).await,
         };
-        match ended {
-            Ok(()) => {}
-            Err(Halt::Interrupted(Interrupt::LeaseLost)) => {
-                tracing::warn!("run {} is in other hands now, or gone", self.run.id);
+        let Err(halt) = ended else {
+            return;
+        };
+        let (engine, lease) = (&self.engine, &self.lease);
+        match halt {
+            Halt::Interrupted(Interrupt::LeaseLost) => {
+                tracing::warn!("run {}: lease lost or run deleted; stopping", self.run.id);
             }
-            // Whatever else went wrong while ending, another attempt may end it.
-            Err(_) => {
-                let unlogged = self.publisher.unlogged();
-                record::write_now(&self.engine, unlogged).await;
-                self.engine.release(&self.lease).await;
+            Halt::Interrupted(Interrupt::Drain) => {
+                record::write_now(engine, self.publisher.unlogged()).await;
+                engine.release(lease).await;
+            }
+            Halt::Unavailable => {
+                let unlogged = || self.publisher.unlogged();
+                release::when_available(engine, lease, unlogged, || self.interrupted()).await;
+            }
+            Halt::Interrupted(Interrupt::Cancel | Interrupt::Expire)
+            | Halt::Failed(_)
+            | Halt::Incomplete(_) => {
+                record::write_now(engine, self.publisher.unlogged()).await;
+                release::exhausted(engine, lease, MAX_RECOVERIES).await;
             }
         }
     }
@@ -418,7 +440,8 @@ impl Driver {
             Err(PromptError::Store(error)) => return Err(error.into()),
             Err(PromptError::Blob(error)) => return Err(Halt::internal(&error)),
         };
-        if self.turns == 0 {
+        // What comes later waited for a model before, or for a worker that was lost.
+        if mem::take(&mut self.is_unasked) {
             let waited = self.clock.now() - self.run.created_at;
             metrics::histogram!("assistd_added_first_token_seconds")
                 .record(waited.as_seconds_f64().max(0.0));

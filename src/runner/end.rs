@@ -9,10 +9,11 @@ use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, U
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{CodeCall, CodeOutput, FunctionCall, SearchCall, ToolCall, ToolCallBody};
 use crate::runner::Interrupt;
-use crate::runner::drive::{Driver, Halt};
+use crate::runner::drive::{Driver, Halt, internal_error};
 use crate::runner::turn::{Turn, append, end_message};
-use crate::runner::write::count_end;
+use crate::runner::write::{Extent, count_end};
 use crate::store;
+use crate::store::runs::Changes;
 
 /// How an ending run's open parts end.
 struct Ending {
@@ -38,7 +39,9 @@ impl Ending {
                 message: IncompleteReason::RunExpired,
                 outcome,
             },
-            Halt::Interrupted(Interrupt::LeaseLost | Interrupt::Drain) => return Err(halt),
+            Halt::Interrupted(Interrupt::LeaseLost | Interrupt::Drain) | Halt::Unavailable => {
+                return Err(halt);
+            }
             Halt::Failed(error) => Self {
                 status: RunStatus::Failed,
                 step: StepStatus::Failed,
@@ -69,15 +72,68 @@ impl Ending {
 impl Driver {
     /// Ends the run, with everything that is still open, in one commit.
     pub(super) async fn halt(&mut self, mut turn: Turn, halt: Halt) -> Result<(), Halt> {
-        let mut ending = Ending::of(halt)?;
+        // Claimed while it is queued or waits for the caller, a run is past its time.
+        let is_waiting = matches!(
+            self.run.state.status,
+            RunStatus::Queued | RunStatus::RequiresAction
+        );
+        let mut ending = Ending::of(match halt {
+            Halt::Failed(_) if is_waiting => Halt::Interrupted(Interrupt::Expire),
+            halt => halt,
+        })?;
         self.flush(&mut turn);
         loop {
             match self.end(&turn, &ending).await {
                 // Cancelled while it was ending otherwise.
                 Err(halt @ Halt::Interrupted(Interrupt::Cancel)) => ending = Ending::of(halt)?,
+                Err(Halt::Failed(_)) => return self.abort(&turn, ending).await,
                 done => return done,
             }
         }
+    }
+
+    /// Ends the run without anything that it produced since the last commit, because the database
+    /// refuses its end otherwise. Another attempt would produce the same.
+    async fn abort(&mut self, turn: &Turn, ending: Ending) -> Result<(), Halt> {
+        let ending = match ending.status {
+            RunStatus::Cancelled | RunStatus::Expired => ending,
+            _ => Ending::of(Halt::Failed(internal_error()))?,
+        };
+        // Whoever follows the run here has seen these begin.
+        let mut events = Vec::new();
+        if let Some((step, message)) = &turn.message {
+            let mut message = message.clone();
+            end_message(&mut message, self.clock.now(), Some(ending.message));
+            events.push(RunEvent::MessageEnded(Box::new(message)));
+            let step = self.ended_step(step.clone(), &ending, Usage::default());
+            events.push(RunEvent::StepEnded(Box::new(step)));
+        }
+        if let Some(step) = turn.calls.as_ref().or(turn.running.as_ref()) {
+            let usage = step.usage.unwrap_or_default();
+            let step = self.ended_step(step.clone(), &ending, usage);
+            events.push(RunEvent::StepEnded(Box::new(step)));
+        }
+        self.spent += turn.usage.unwrap_or_default();
+        let state = self.ended(ending.status, ending.outcome);
+        events.push(RunEvent::RunChanged(Box::new(state.clone())));
+        let told = Changes {
+            state: Some(&state),
+            events: self.publisher.last_segment(&events)?,
+            used: self.unbilled(true),
+            ..Changes::default()
+        };
+        let bare = Changes {
+            state: Some(&state),
+            ..Changes::default()
+        };
+        let mut aborted = self.persist(&told, Extent::OpenSteps).await;
+        if let Err(Halt::Failed(_)) = aborted {
+            aborted = self.persist(&bare, Extent::Changes).await;
+        }
+        aborted?;
+        self.committed(Some(state), events);
+        count_end(ending.status);
+        Ok(())
     }
 
     async fn end(&mut self, turn: &Turn, ending: &Ending) -> Result<(), Halt> {

@@ -14,6 +14,7 @@ mod history;
 mod housekeeping;
 mod prompt;
 mod record;
+mod release;
 mod search;
 mod tools;
 mod turn;

@@ -33,19 +33,46 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Writes these events to the log. Should that fail, they stay unlogged and come with the next
-/// batch, if there is one.
+/// Writes these events to the log. While the database is away they stay unlogged and come with the
+/// next batch, if there is one. Those of a run that it refuses are left out, and hold up no others.
 pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
     let unlogged: Vec<Unlogged> = unlogged.into_iter().collect();
+    if unlogged.is_empty() {
+        return;
+    }
     match write(engine, &unlogged).await {
-        Ok(()) => {
-            for unlogged in unlogged {
-                let run = unlogged.lease.run().clone();
-                engine.deps.feed.hint(Hint::Events(run));
-                unlogged.done();
+        Ok(()) => logged(engine, unlogged),
+        Err(error) if error.is_transient() => {
+            tracing::warn!(error.cause = %error, "events were not logged: {error}");
+        }
+        Err(_) => {
+            for one in unlogged {
+                match write(engine, std::slice::from_ref(&one)).await {
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error.cause = %error, "events were not logged: {error}");
+                        return;
+                    }
+                    Err(error) => {
+                        let run = one.lease.run().clone();
+                        tracing::error!(
+                            run.id = %run,
+                            error.cause = %error,
+                            "run {run}: events refused, the log goes on without them: {error}"
+                        );
+                        one.done();
+                    }
+                    Ok(()) => logged(engine, [one]),
+                }
             }
         }
-        Err(error) => tracing::warn!(error.cause = %error, "events were not logged: {error}"),
+    }
+}
+
+fn logged(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
+    for unlogged in unlogged {
+        let run = unlogged.lease.run().clone();
+        engine.deps.feed.hint(Hint::Events(run));
+        unlogged.done();
     }
 }
 

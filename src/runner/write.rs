@@ -1,8 +1,6 @@
 //! What a driver commits, each in one statement: objects, the run's status, and the events that
 //! tell of them.
 
-use std::time::Duration;
-
 use crate::domain::event::RunEvent;
 use crate::domain::ids;
 use crate::domain::message::Message;
@@ -12,18 +10,22 @@ use crate::domain::tool::{Tool, ToolCall, ToolCallBody};
 use crate::domain::usage::{Amounts, UsageEntry};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt};
+use crate::runner::release;
 use crate::runner::turn::{Turn, end_message};
 use crate::store::runs::Changes;
 use crate::store::{self, StoreError};
 
-/// Pause between attempts to commit while the database is away.
-const RETRY_EVERY: Duration = Duration::from_millis(200);
+/// What a write is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extent {
+    /// The changes.
+    Changes,
+    /// The changes, which end the run, and the steps that it has left in progress.
+    OpenSteps,
+}
 
 impl Driver {
     /// Commits objects and status with the events that announce them, then shows the events.
-    ///
-    /// While the database is away this waits for it: what the model wrote is worth it. Another
-    /// worker may take the run meanwhile; then this one has lost it.
     pub(super) async fn commit(
         &mut self,
         steps: Vec<&RunStep>,
@@ -31,54 +33,76 @@ impl Driver {
         state: Option<RunState>,
         events: Vec<RunEvent>,
     ) -> Result<(), Halt> {
-        let engine = self.engine.clone();
         let ends = state
             .as_ref()
             .is_some_and(|state| state.status.is_terminal());
-        let used = self.unbilled(ends);
         let changes = Changes {
             steps,
             messages,
             state: state.as_ref(),
             events: self.publisher.segment(&events)?,
-            used,
+            used: self.unbilled(ends),
         };
-        let mut unsure = false;
+        self.persist(&changes, Extent::Changes).await?;
+        self.committed(state, events);
+        Ok(())
+    }
+
+    /// Writes changes. While the database is away this waits for it, until the run expires: what
+    /// the model wrote is worth it. Another worker may take the run meanwhile; then this one has
+    /// lost it.
+    pub(super) async fn persist(
+        &mut self,
+        changes: &Changes<'_>,
+        extent: Extent,
+    ) -> Result<(), Halt> {
+        let engine = self.engine.clone();
+        let (pool, claimant) = (&engine.deps.pool, &engine.claimant);
+        let mut failures = 0;
         loop {
-            let done =
-                store::runs::commit(&engine.deps.pool, &engine.claimant, &self.lease, &changes)
-                    .await;
-            match done {
-                Ok(()) => break,
+            let written = match extent {
+                Extent::Changes => store::runs::commit(pool, claimant, &self.lease, changes).await,
+                Extent::OpenSteps => {
+                    store::run_failures::abort(pool, claimant, &self.lease, changes).await
+                }
+            };
+            match written {
+                Ok(()) => return Ok(()),
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error.cause = %error, "a commit waits for the database: {error}");
-                    unsure = true;
-                    tokio::time::sleep(RETRY_EVERY).await;
+                    tokio::time::sleep(release::pause(failures)).await;
+                    failures += 1;
                     if self.is_draining() {
                         return Err(Halt::Interrupted(Interrupt::Drain));
+                    }
+                    if self.clock.now() > self.run.state.expires_at {
+                        return Err(Halt::Unavailable);
                     }
                 }
                 // The answer to an earlier attempt was lost, but not the commit itself.
                 Err(StoreError::LeaseLost | StoreError::Constraint(_))
-                    if unsure && self.has_committed(&changes).await? =>
+                    if failures > 0 && self.has_committed(changes).await? =>
                 {
-                    break;
+                    return Ok(());
                 }
                 Err(StoreError::LeaseLost) => return Err(self.why_refused().await?),
                 Err(error) => return Err(Halt::internal(&error)),
             }
         }
+    }
+
+    /// Takes note of what was committed, and shows the events.
+    pub(super) fn committed(&mut self, state: Option<RunState>, events: Vec<RunEvent>) {
         if let Some(state) = state {
             self.run.state = state;
         }
         self.billed = self.spent;
         self.used = Amounts::default();
         self.publisher.publish_logged(events);
-        Ok(())
     }
 
     /// What was used since the last commit, for the next one; with `ends`, the run is over.
-    fn unbilled(&mut self, ends: bool) -> Option<UsageEntry> {
+    pub(super) fn unbilled(&mut self, ends: bool) -> Option<UsageEntry> {
         let (spent, billed) = (self.spent, self.billed);
         let amounts = Amounts {
             runs: ends.into(),

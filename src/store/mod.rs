@@ -18,6 +18,7 @@ mod pool;
 pub mod projects;
 pub mod request_budgets;
 pub mod run_events;
+pub mod run_failures;
 pub mod run_queue;
 pub mod run_steps;
 pub mod runs;
@@ -93,25 +94,23 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed in a while: the database was away, not unwilling.
+    /// Whether the same call may succeed later. `false` means that it fails however often it is
+    /// repeated, because the database refuses what it was given.
+    ///
+    /// Whoever repeats a call must pause, longer each time: a full disk is transient too.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Tls(_),
             ) => true,
-            // 57P01..57P03: the server is shutting down or starting; 40001, 40P01: try again;
-            // 53…: out of connections, memory or disk for now.
-            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
-                code.starts_with("57P0")
-                    || code.starts_with("08")
-                    || code.starts_with("53")
-                    || code == "40001"
-                    || code == "40P01"
-            }),
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| is_transient(&code))
+            }
             Self::Constraint(_)
             | Self::UnknownCursor { .. }
             | Self::VectorStoreExpired(_)
@@ -123,6 +122,19 @@ impl StoreError {
             | Self::Database(_) => false,
         }
     }
+}
+
+/// Whether an error with this SQLSTATE says something about the server, the connection or other
+/// transactions, and nothing about the statement.
+fn is_transient(code: &str) -> bool {
+    /// Classes: connection failure; login refused, as while a password is changed; no resources
+    /// (connections, memory, disk); the server stops or starts, or a statement was cancelled;
+    /// input and output errors of the server.
+    const CLASSES: [&str; 5] = ["08", "28", "53", "57", "58"];
+    /// Read-only transaction: the server became a standby. Idle transaction ended. Serialization
+    /// failure and deadlock. No such database: it is being restored. Lock not available.
+    const CODES: [&str; 6] = ["25006", "25P03", "40001", "40P01", "3D000", "55P03"];
+    CLASSES.iter().any(|class| code.starts_with(class)) || CODES.contains(&code)
 }
 
 /// A JSON column as the type it holds.
@@ -158,4 +170,46 @@ fn json_or_null<T: serde::de::DeserializeOwned>(
     use sqlx::Row as _;
     row.try_get::<Option<sqlx::types::Json<T>>, _>(column)
         .map(|value| value.map(|json| json.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_tried_again() {
+        let transient = [
+            "08006", "28P01", "53100", "53200", "53300", "57014", "57P01", "57P03", "57P05",
+            "58030", "25006", "25P03", "40001", "40P01", "3D000", "55P03",
+        ];
+        for code in transient {
+            assert!(is_transient(code), "{code}");
+        }
+        let permanent = [
+            "0A000", "22021", "22P05", "23503", "23505", "23514", "25P02", "40002", "42501",
+            "42601", "42703", "42P01", "54000", "54001", "P0001", "XX000", "XX001", "",
+        ];
+        for code in permanent {
+            assert!(!is_transient(code), "{code}");
+        }
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let away = [
+            sqlx::Error::Io(broken),
+            sqlx::Error::PoolTimedOut,
+            sqlx::Error::PoolClosed,
+            sqlx::Error::WorkerCrashed,
+        ];
+        for error in away {
+            assert!(StoreError::from(error).is_transient());
+        }
+        let refused = [
+            StoreError::Constraint("runs_status_known".into()),
+            StoreError::LeaseLost,
+            StoreError::Database(sqlx::Error::RowNotFound),
+            StoreError::Database(sqlx::Error::Decode("no such variant".into())),
+        ];
+        for error in refused {
+            assert!(!error.is_transient(), "{error}");
+        }
+    }
 }

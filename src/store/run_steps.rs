@@ -1,5 +1,5 @@
-//! Table `run_steps`. Only a lease writes it (`runs::commit`), a caller's tool outputs
-//! (`runs::submit`), and an import of runs that are over.
+//! Table `run_steps`. Only a lease writes it (`runs::commit`, `run_failures::abort`), a caller's
+//! tool outputs (`runs::submit`), and an import of runs that are over.
 
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 use crate::domain::Timestamp;
 use crate::domain::ids::{ProjectId, RunId, StepId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::run::RunState;
 use crate::domain::run_step::RunStep;
 use crate::store::Pool;
 use crate::store::{StoreError, json, json_or_null, page};
@@ -127,6 +128,27 @@ pub async fn has_run_code(
     .fetch_one(db)
     .await?;
     Ok(has)
+}
+
+/// Ends the steps that a run left in progress when it took this final state. What they did since
+/// they were stored is lost.
+pub async fn end_open(
+    db: impl PgExecutor<'_>,
+    run: &RunId,
+    state: &RunState,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update run_steps set last_error = $4, ended_at = coalesce($3, now()),
+             status = case when $2 in ('cancelled', 'expired') then $2 else 'failed' end
+         where run_id = $1 and status = 'in_progress'",
+    )
+    .bind(run)
+    .bind(state.status.as_str())
+    .bind(state.ended_at)
+    .bind(state.outcome.last_error.as_ref().map(Json))
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Stores steps of runs that exist already, with their ids and dates, in the given order. Ids that

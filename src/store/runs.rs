@@ -448,7 +448,8 @@ fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetai
 /// Takes up to `limit` due runs, the longest due first.
 ///
 /// Queued ones become `in_progress`; those that are to be cancelled or are past their time keep
-/// their status for the worker to end. With `only_ending`, takes only these last.
+/// their status for the worker to end. With `only_ending`, takes only these last. A lease that was
+/// never released counts as a recovery.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -457,14 +458,14 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, StoreError> {
     let rows = sqlx::query(
         "with due as (
-             select id, status as was, started_at as was_started_at,
+             select id, status as was, started_at as was_started_at, lease_owner as lost_by,
                     status = any($4) and expires_at > now() as startable
              from runs where due_at <= now()
                  and (not $5 or status = 'cancelling' or expires_at <= now())
              order by due_at limit $3 for update skip locked
          )
          update runs set attempt = attempt + 1, lease_owner = $1, due_at = now() + $2,
-             recoveries = recoveries + (due.was = 'in_progress')::int,
+             recoveries = recoveries + (due.lost_by is not null)::int,
              status = case when startable then 'in_progress' else status end,
              started_at = case when startable then now() else started_at end
          from due where runs.id = due.id
@@ -479,25 +480,37 @@ pub async fn claim(
     .bind(only_ending)
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| Ok(claimed(row)?)).collect()
+    // A run that this version cannot read must not keep the others from being driven.
+    let readable = |row: &PgRow| match claimed(row) {
+        Ok(claimed) => Some(claimed),
+        Err(error) => {
+            tracing::error!(error.cause = %error, "a claimed run cannot be read: {error}");
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(readable).collect())
 }
 
 fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     let run = Run::from_row(row)?;
     let attempt: i32 = row.try_get("attempt")?;
+    let recoveries: i32 = row.try_get("recoveries")?;
+    // Past its time, a run keeps this status when it is claimed, and may have been claimed before.
+    let is_new = run.state.status == RunStatus::InProgress || recoveries == 0;
     let origin = match row.try_get("was")? {
-        RunStatus::Queued => match row.try_get("was_started_at")? {
+        RunStatus::Queued if is_new => match row.try_get("was_started_at")? {
             None => Origin::Created,
             started_at @ Some(_) => Origin::Submitted { started_at },
         },
-        RunStatus::InProgress
+        RunStatus::Queued
+        | RunStatus::InProgress
         | RunStatus::RequiresAction
         | RunStatus::Cancelling
         | RunStatus::Cancelled
         | RunStatus::Failed
         | RunStatus::Completed
         | RunStatus::Incomplete
-        | RunStatus::Expired => Origin::Recovered(row.try_get("recoveries")?),
+        | RunStatus::Expired => Origin::Recovered(recoveries),
     };
     Ok(Claimed {
         lease: Lease {
@@ -674,15 +687,16 @@ pub async fn renew(
     Ok(held)
 }
 
-/// Gives runs back at once: a worker that stops in an orderly way lets others go on with them.
+/// Releases runs at once: a worker that stops in an orderly way lets others go on with them. That
+/// is no recovery.
 pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), StoreError> {
     let runs: Vec<&str> = leases.iter().map(|lease| lease.run.as_str()).collect();
     let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
     sqlx::query(
-        "update runs set due_at = now(), lease_owner = null, recoveries = recoveries - 1
+        "update runs set due_at = now(), lease_owner = null
          from unnest($1::text[], $2::int[]) as lease (run_id, attempt)
          where runs.id = lease.run_id and runs.attempt = lease.attempt
-             and runs.status in ('in_progress', 'cancelling')",
+             and lease_owner is not null",
     )
     .bind(runs)
     .bind(attempts)
