@@ -10,6 +10,7 @@ use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{CodeCall, CodeOutput, FunctionCall, SearchCall, ToolCall, ToolCallBody};
 use crate::runner::Interrupt;
 use crate::runner::drive::{Driver, Halt, internal_error};
+use crate::runner::record;
 use crate::runner::turn::{Turn, append, end_message};
 use crate::runner::write::{Extent, count_end};
 use crate::store;
@@ -99,6 +100,8 @@ impl Driver {
             RunStatus::Cancelled | RunStatus::Expired => ending,
             _ => Ending::of(Halt::Failed(internal_error()))?,
         };
+        // What the log does take of the run's beginning is not to be lost with its end.
+        record::write_now(&self.engine, self.publisher.unlogged()).await;
         // Whoever follows the run here has seen these begin.
         let mut events = Vec::new();
         if let Some((step, message)) = &turn.message {

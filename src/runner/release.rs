@@ -54,7 +54,8 @@ pub(super) async fn exhausted(engine: &Engine, lease: &Lease, max_recoveries: i3
         first: END_AGAIN_AFTER,
         max: engine.claimant.lease / 2,
     };
-    tracing::error!(run.id = %lease.run(), "run {}: could not be ended; trying again later", lease.run());
+    let run = lease.run();
+    tracing::error!(run.id = %run, "run {run}: could not be ended; trying again later");
     let pool = &engine.deps.pool;
     if let Err(error) = run_failures::exhaust(pool, lease, max_recoveries, backoff).await {
         log_kept(lease, &error);

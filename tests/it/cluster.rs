@@ -181,6 +181,44 @@ impl Db {
         .expect("the tables are there");
     }
 
+    /// Refuses rows of a table in which the condition holds, with this SQLSTATE.
+    pub async fn refuse(&self, table: &str, condition: &str, code: &str) {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("refuse_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let statements = format!(
+            "create function {name}() returns trigger language plpgsql as $$
+             begin
+                 raise exception 'refused' using errcode = '{code}';
+             end
+             $$;
+             create trigger refuse_{table} before insert or update on {table}
+                 for each row when ({condition}) execute function {name}()"
+        );
+        self.run(statements).await;
+    }
+
+    /// Lets a table take all rows again.
+    pub async fn accept(&self, table: &str) {
+        self.run(format!("drop trigger refuse_{table} on {table}"))
+            .await;
+    }
+
+    async fn run(&self, statements: String) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
+            .execute(&self.pool)
+            .await
+            .expect("the statements are right");
+    }
+
+    /// The one value that a query yields.
+    pub async fn value<T>(&self, query: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let value = sqlx::query_scalar(query).fetch_one(&self.pool).await;
+        value.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
     async fn copy_of(template: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let cluster = cluster();

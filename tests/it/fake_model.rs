@@ -89,6 +89,11 @@ impl FakeModel {
             .await
             .expect("the model serves")
     }
+
+    /// Whether no call waits to be taken.
+    pub async fn is_idle(&self) -> bool {
+        self.calls.lock().await.is_empty()
+    }
 }
 
 /// Prefers passages about nothing, and fails when it is asked about a fault.

@@ -7,6 +7,7 @@
 //! | `show`          | shows a picture                                               |
 //! | `write A TEXT`  | writes a file                                                 |
 //! | `read A`        | prints a file                                                 |
+//! | `nul`           | puts U+0000 into everything that is text                      |
 //! | `wait`          | does nothing until it is interrupted, or told to go on        |
 //! | `lose`          | uses too much memory, which ends the session                  |
 //! | `die`           | takes the whole worker along                                  |
@@ -224,7 +225,12 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
                 send(&mut stream, &Response::Executed(executed)).await?;
             }
             Request::Get { path } => {
-                let content = state.sessions.lock()[&session].files[&path].clone();
+                let content = state.sessions.lock()[&session].files.get(&path).cloned();
+                let Some(content) = content else {
+                    let message = format!("there is no file {path:?}");
+                    send(&mut stream, &Response::Refused { message }).await?;
+                    continue;
+                };
                 let size = content.len() as u64;
                 send(&mut stream, &Response::File { size }).await?;
                 // In two pieces, as large files come.
@@ -260,6 +266,17 @@ async fn run(
         match command {
             "say" => send(stream, &text(TextSource::Stdout, format!("{rest}\n"))).await?,
             "result" => send(stream, &text(TextSource::Result, rest.to_owned())).await?,
+            "nul" => {
+                for source in [
+                    TextSource::Stdout,
+                    TextSource::Result,
+                    TextSource::Traceback,
+                ] {
+                    send(stream, &text(source, "a\0b\n".to_owned())).await?;
+                }
+                let path = "c\0.csv".to_owned();
+                executed.files.push(ChangedFile { path, size: 1 });
+            }
             "show" => {
                 let size = PICTURE.len() as u64;
                 let mime = "image/png".to_owned();

@@ -1,9 +1,11 @@
 //! The queue's promises, at the functions that keep them: who may take a run, and who may write it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use assistd::domain::ids::RunId;
 use assistd::domain::run::RunStatus;
+use assistd::store::run_failures::{self, Backoff};
 use assistd::store::runs::{Changes, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
@@ -163,4 +165,87 @@ async fn without_a_free_slot_only_runs_that_must_end_are_taken() {
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&cancelled.id]);
     assert_eq!(stage.row(&waiting.id).await.0, RunStatus::Queued);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_costs_a_run_no_recovery() {
+    let stage = Stage::new().await;
+    let (run, lease) = stage.leased(&claimant("first")).await;
+    let suspended = run_failures::suspend(stage.pool(), &lease, Duration::from_hours(1)).await;
+    suspended.expect("the lease holds");
+    let second = claimant("second");
+    assert!(stage.claim(&second).await.is_empty(), "it pauses");
+    stage.make_due(&run.id).await;
+    let claimed = stage.claim(&second).await;
+    assert_eq!(claimed[0].origin, Origin::Recovered(0));
+}
+
+#[tokio::test]
+async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_each_time() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let stage = Stage::new().await;
+    let worker = claimant("worker");
+    let (run, mut lease) = stage.leased(&worker).await;
+    let backoff = Backoff {
+        first: HOUR,
+        max: HOUR * 5,
+    };
+    for (hours, recoveries) in [(1, 6), (2, 7), (4, 8), (5, 9), (5, 10)] {
+        let exhausted = run_failures::exhaust(stage.pool(), &lease, 5, backoff).await;
+        exhausted.expect("the lease holds");
+        let due =
+            stage.rows("select round(extract(epoch from due_at - now()) / 3600)::bigint from runs");
+        assert_eq!(due.await, hours);
+        stage.make_due(&run.id).await;
+        let claimed = stage.claim(&worker).await;
+        assert_eq!(claimed[0].origin, Origin::Recovered(recoveries));
+        lease = claimed[0].lease.clone();
+    }
+    // Whoever has lost the lease changes nothing.
+    stage.make_due(&run.id).await;
+    stage.claim(&worker).await;
+    let late = run_failures::exhaust(stage.pool(), &lease, 5, backoff).await;
+    late.expect("the database answers");
+    let owner = (RunStatus::InProgress, 7, Some("worker".to_owned()));
+    assert_eq!(stage.row(&run.id).await, owner);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_lost_while_it_ends_a_run_counts_as_well() {
+    let stage = Stage::new().await;
+    let (worker, other) = (claimant("worker"), claimant("other"));
+    let (cancelled, _) = stage.leased(&worker).await;
+    let thread = &cancelled.thread;
+    let asked = store::runs::cancel(stage.pool(), &stage.project, thread, &cancelled.id).await;
+    asked.expect("it can be cancelled");
+    let (expired, _) = stage.run(None).await;
+    sqlx::query("update runs set expires_at = now() where id = $1")
+        .bind(&expired.id)
+        .execute(stage.pool())
+        .await
+        .expect("the run is there");
+    let taken = stage.claim(&worker).await;
+    assert_eq!(taken[0].origin, Origin::Created, "it was never claimed");
+    for lost in 1..4 {
+        stage.make_due(&cancelled.id).await;
+        stage.make_due(&expired.id).await;
+        let claimed = stage.claim(&other).await;
+        let origins: Vec<Origin> = claimed.iter().map(|claimed| claimed.origin).collect();
+        assert_eq!(origins, [Origin::Recovered(lost); 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_keeps_no_other_from_being_taken() {
+    let stage = Stage::new().await;
+    let (unreadable, _) = stage.run(None).await;
+    let (run, _) = stage.run(None).await;
+    sqlx::query("update runs set config = '{}' where id = $1")
+        .bind(&unreadable.id)
+        .execute(stage.pool())
+        .await
+        .expect("the run is there");
+    let claimed = stage.claim(&claimant("worker")).await;
+    let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
+    assert_eq!(ids, [&run.id]);
 }

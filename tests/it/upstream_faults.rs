@@ -1,12 +1,14 @@
 //! A run's end tells what was wrong with the model, and passing troubles do not end it.
 
 use axum::body::Bytes;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::Db;
 use crate::fake_model::{Call, FakeModel};
+use crate::pair::Pair;
 use crate::sequence::{self, TERMINAL, Told};
 
 /// A server with a model that the test plays.
@@ -230,6 +232,52 @@ async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
     second.say("Nothing.").await;
     let (ended, _) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
+}
+
+/// How many runs the server has measured the added latency of.
+async fn measured(client: &Client) -> u32 {
+    let request = client.request(Method::GET, "//metrics");
+    let metrics = request.send().await.expect("the server answers").text();
+    let metrics = metrics.await.expect("metrics are text");
+    let count = "assistd_added_first_token_seconds_count ";
+    let line = metrics.lines().find_map(|line| line.strip_prefix(count));
+    line.map_or(0, |number| number.parse().expect("a count is a number"))
+}
+
+#[tokio::test]
+async fn added_latency_is_measured_once_a_run_before_the_first_call_of_a_model() {
+    let stage = Stage::new().await;
+    let old = "Something that was said long ago. ".repeat(40);
+    let thread = stage.client.thread(&old).await;
+    let path = format!("/threads/{thread}/messages");
+    let new = json!({"role": "user", "content": "Hello?"});
+    stage.client.post(&path, new).await;
+    let run = stage.client.run(&thread, &stage.assistant).await;
+    let call = stage.model.call().await;
+    assert_eq!(measured(&stage.client).await, 1);
+    let message = "This model's maximum context length is 300 tokens.";
+    call.refuse(400, "context_length_exceeded", message);
+    stage.model.call().await.say("Hello!").await;
+    let (ended, _) = stage.end(&thread, &run).await;
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(
+        measured(&stage.client).await,
+        1,
+        "not with the model's time"
+    );
+}
+
+#[tokio::test]
+async fn added_latency_is_not_measured_of_a_run_whose_worker_was_lost() {
+    let pair = Pair::start(&[("ASSISTD_LEASE", "1s")]).await;
+    let (thread, run) = pair.run().await;
+    let abandoned = pair.model.call().await;
+    pair.here.kill().await;
+    pair.model.call().await.say("Hello!").await;
+    drop(abandoned);
+    let client = pair.there.client();
+    client.run_in(&thread, &run, &["completed"]).await;
+    assert_eq!(measured(&client).await, 0);
 }
 
 #[tokio::test]

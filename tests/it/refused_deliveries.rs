@@ -1,0 +1,115 @@
+//! A webhook whose result the database refuses is delivered no more often than it must.
+
+use assistd::store;
+
+use crate::app::Server;
+use crate::client::Client;
+use crate::cluster::Db;
+use crate::eventually;
+use crate::receiver::{ALLOWED, Receiver};
+
+/// A server that posts to a receiver, on a database that refuses things.
+struct Stage {
+    db: Db,
+    receiver: Receiver,
+    client: Client,
+    _server: Server,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let db = Db::new().await;
+        let receiver = Receiver::start().await;
+        let project = store::projects::find_or_create(&db.pool, "default").await;
+        let project = project.expect("a project can be made");
+        receiver.listens(&db.pool, &project, &[]).await;
+        let server = Server::start(&db, &[ALLOWED]).await;
+        Self {
+            client: server.client(),
+            db,
+            receiver,
+            _server: server,
+        }
+    }
+
+    /// Lets an event happen.
+    async fn run(&self) {
+        let assistant = self.client.assistant("hello").await;
+        let thread = self.client.thread("Hello?").await;
+        self.client.run(&thread, &assistant).await;
+    }
+
+    /// Whether the delivery is over, how often it has failed, and the last error.
+    async fn delivery(&self) -> (bool, i32, String) {
+        sqlx::query_as(
+            "select due_at is null, failures, coalesce(last_error, '') from webhook_deliveries",
+        )
+        .fetch_one(&self.db.pool)
+        .await
+        .expect("there is one delivery")
+    }
+
+    /// The delivery once it is over.
+    async fn abandoned(&self) -> (i32, String) {
+        eventually("the end of the delivery", || async {
+            let (is_over, failures, error) = self.delivery().await;
+            is_over.then_some((failures, error))
+        })
+        .await
+    }
+
+    async fn make_due(&self, attempts: i32) {
+        sqlx::query("update webhook_deliveries set due_at = now(), attempt = attempt + $1")
+            .bind(attempts)
+            .execute(&self.db.pool)
+            .await
+            .expect("the database answers");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_was_accepted_is_not_sent_again_because_that_is_refused() {
+    let stage = Stage::new().await;
+    let delivered = "new.delivered_at is not null";
+    stage
+        .db
+        .refuse("webhook_deliveries", delivered, "P0001")
+        .await;
+    stage.run().await;
+    stage.receiver.takes("thread.run.completed").await;
+    let (failures, error) = stage.abandoned().await;
+    assert_eq!(failures, 0);
+    assert!(error.contains("could not be stored"), "{error}");
+    assert!(stage.receiver.is_idle().await);
+}
+
+#[tokio::test]
+async fn a_failure_whose_text_is_refused_still_counts() {
+    let stage = Stage::new().await;
+    let text = "new.last_error like '%500%'";
+    stage.db.refuse("webhook_deliveries", text, "22021").await;
+    stage.run().await;
+    stage.receiver.next().await.answer(500);
+    let error = eventually("the failure", || async {
+        let (_, failures, error) = stage.delivery().await;
+        (failures == 1).then_some(error)
+    })
+    .await;
+    assert!(error.contains("could not be stored"), "{error}");
+    stage.make_due(0).await;
+    stage.receiver.takes("thread.run.completed").await;
+}
+
+#[tokio::test]
+async fn a_delivery_without_results_is_abandoned_after_so_many_attempts() {
+    let stage = Stage::new().await;
+    let failed = "new.failures > 0";
+    stage.db.refuse("webhook_deliveries", failed, "P0001").await;
+    stage.run().await;
+    stage.receiver.next().await.answer(500);
+    stage.make_due(20).await;
+    let (failures, error) = stage.abandoned().await;
+    assert_eq!(failures, 0);
+    assert!(error.contains("could not be stored"), "{error}");
+    assert!(stage.receiver.is_idle().await, "nothing was posted again");
+}

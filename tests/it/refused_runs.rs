@@ -1,0 +1,237 @@
+//! What the database refuses to store ends the run that produced it, once, and no other.
+
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, Event};
+use crate::cluster::Db;
+use crate::eventually;
+use crate::fake_model::FakeModel;
+use crate::fake_worker::FakeWorker;
+use crate::sequence;
+
+/// A server with a model and a sandbox worker that tests play, on a database that refuses things.
+struct Stage {
+    db: Db,
+    model: FakeModel,
+    worker: FakeWorker,
+    server: Server,
+    client: Client,
+    assistant: String,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let db = Db::new().await;
+        let model = FakeModel::start().await;
+        let worker = FakeWorker::start();
+        let address = worker.address();
+        let settings = [&model.settings()[..], &[("ASSISTD_SANDBOX", &address)]].concat();
+        let server = Server::start(&db, &settings).await;
+        let client = server.client();
+        let function = json!({"type": "function", "function": {"name": "get_weather"}});
+        let tools = json!([{"type": "code_interpreter"}, function]);
+        let assistant = json!({"model": "fake", "tools": tools});
+        let assistant = client.assistant_with(assistant).await;
+        Self {
+            db,
+            model,
+            worker,
+            server,
+            client,
+            assistant,
+        }
+    }
+
+    /// The assistant's messages on a thread.
+    async fn answers(&self, thread: &str) -> Vec<Value> {
+        let path = format!("/threads/{thread}/messages");
+        let messages = self.client.list(&path).await.into_iter();
+        let answers = messages.filter(|message| message["role"] == "assistant");
+        answers.collect()
+    }
+
+    /// Reads a run's events from the log, and checks that the last one is this.
+    async fn check_log(&self, run: &Value, last: &str) {
+        let (thread, run) = (as_text(&run["thread_id"]), as_text(&run["id"]));
+        let events = self.client.follow(thread, run, None).await.rest().await;
+        assert_eq!(events[events.len() - 2].name, last);
+    }
+}
+
+fn as_text(value: &Value) -> &str {
+    value.as_str().expect("it is text")
+}
+
+/// Checks the stream of a run that has failed through no fault of the client's; the run.
+#[track_caller]
+fn assert_failed(events: &[Event]) -> Value {
+    let told = sequence::check(events);
+    assert_eq!(told.run["status"], "failed", "{}", told.run);
+    assert_eq!(told.run["last_error"]["code"], "server_error");
+    assert_eq!(
+        told.run["last_error"]["message"],
+        "Sorry, something went wrong."
+    );
+    told.run
+}
+
+#[tokio::test]
+async fn a_run_whose_answer_is_refused_fails_once() {
+    let stage = Stage::new().await;
+    for code in ["22P05", "23514", "P0001"] {
+        stage
+            .db
+            .refuse("messages", "new.content::text like '%poison%'", code)
+            .await;
+        let thread = stage.client.thread("Hello?").await;
+        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+        stage.model.call().await.say("Some poison.").await;
+        let run = assert_failed(&stream.rest().await);
+        let path = format!("/threads/{thread}/runs/{}", as_text(&run["id"]));
+        assert_eq!(stage.client.get(&path).await, run, "{code}");
+        assert_eq!(run["usage"]["completion_tokens"], 5, "it was paid for");
+        stage.check_log(&run, "thread.run.failed").await;
+        assert_eq!(stage.answers(&thread).await, Vec::<Value>::new());
+
+        // The thread goes on.
+        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+        stage.model.call().await.say("Hello!").await;
+        let told = sequence::check(&stream.rest().await);
+        assert_eq!(told.run["status"], "completed");
+        stage.db.accept("messages").await;
+    }
+    assert!(stage.model.is_idle().await, "nobody was asked again");
+    let attempts: i32 = stage.db.value("select max(attempt) from runs").await;
+    assert_eq!(attempts, 1);
+}
+
+#[tokio::test]
+async fn code_whose_output_is_refused_is_run_once() {
+    let stage = Stage::new().await;
+    // The code itself is stored before it runs.
+    let output = "new.details::text ~ 'outputs.*poison'";
+    stage.db.refuse("run_steps", output, "22P05").await;
+    let thread = stage.client.thread("Go.").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("say poison").await;
+    let run = assert_failed(&stream.rest().await);
+    assert_eq!(stage.worker.log(), ["say poison"]);
+    let path = format!("/threads/{thread}/runs/{}/steps", as_text(&run["id"]));
+    let steps = stage.client.list(&path).await;
+    assert_eq!(steps.len(), 1);
+    assert_eq!(steps[0]["status"], "failed", "it was left in progress");
+    assert_eq!(steps[0]["last_error"], run["last_error"]);
+    stage.check_log(&run, "thread.run.failed").await;
+    assert!(stage.model.is_idle().await, "nobody was asked again");
+}
+
+#[tokio::test]
+async fn calls_that_are_refused_fail_the_run_before_the_caller_sees_them() {
+    let stage = Stage::new().await;
+    let poison = "new.details::text like '%poison%'";
+    stage.db.refuse("run_steps", poison, "22021").await;
+    let thread = stage.client.thread("Go.").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech.call(0, "get_weather", &["\"poison\""]).await;
+    speech.finish().await;
+    assert_failed(&stream.rest().await);
+    assert!(stage.model.is_idle().await, "nobody was asked again");
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_even_if_what_it_has_said_is_refused() {
+    let stage = Stage::new().await;
+    let poison = "new.content::text like '%poison%'";
+    stage.db.refuse("messages", poison, "P0001").await;
+    let thread = stage.client.thread("Hello?").await;
+    let mut stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech.say("Some poison").await;
+    let mut seen = stream.until("thread.message.delta").await;
+    let run = as_text(&seen[0].data["id"]).to_owned();
+    let path = format!("/threads/{thread}/runs/{run}");
+    stage
+        .client
+        .post(&format!("{path}/cancel"), json!({}))
+        .await;
+    seen.extend(stream.rest().await);
+    let told = sequence::check(&seen);
+    assert_eq!(told.run["status"], "cancelled");
+    assert_eq!(stage.client.get(&path).await, told.run);
+    assert_eq!(stage.answers(&thread).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_ended_is_only_ended_again_and_later_each_time() {
+    let stage = Stage::new().await;
+    stage
+        .db
+        .refuse("runs", "new.ended_at is not null", "P0001")
+        .await;
+    let thread = stage.client.thread("Go.").await;
+    let run = stage.client.run(&thread, &stage.assistant).await;
+    stage.model.call().await.code("say one").await;
+    stage.model.call().await.say("One.").await;
+    eventually("a third attempt", || async {
+        let attempt: i32 = stage.db.value("select attempt from runs").await;
+        (attempt >= 3).then_some(())
+    })
+    .await;
+    let status: String = stage.db.value("select status from runs").await;
+    assert_eq!(status, "in_progress");
+    stage.db.accept("runs").await;
+    let run = stage.client.run_in(&thread, &run, &["failed"]).await;
+    assert_eq!(run["last_error"]["code"], "server_error");
+    stage.check_log(&run, "thread.run.failed").await;
+    assert_eq!(stage.worker.log(), ["say one"]);
+    assert!(stage.model.is_idle().await, "nobody was asked again");
+    assert!(
+        stage.server.log().matches("trying again later").count() < 6,
+        "attempts have pauses"
+    );
+}
+
+#[tokio::test]
+async fn a_run_whose_events_are_refused_ends_without_them() {
+    let stage = Stage::new().await;
+    stage.db.refuse("run_events", "true", "P0001").await;
+    let thread = stage.client.thread("Hello?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.say("Hello!").await;
+    let run = assert_failed(&stream.rest().await);
+    let path = format!("/threads/{thread}/runs/{}", as_text(&run["id"]));
+    assert_eq!(stage.client.get(&path).await, run);
+    assert!(stage.model.is_idle().await, "nobody was asked again");
+}
+
+#[tokio::test]
+async fn events_that_are_refused_hold_up_no_other_run() {
+    let stage = Stage::new().await;
+    let poison = "new.events like '%poison%'";
+    stage.db.refuse("run_events", poison, "P0001").await;
+    let client = &stage.client;
+    let thread = client.thread("Hello?").await;
+    let mut poisoned = client.run_stream(&thread, &stage.assistant).await;
+    let mut first = stage.model.call().await.speak();
+    first.say("Some poison").await;
+    let mut seen = poisoned.until("thread.message.delta").await;
+
+    // Another replica has no other way than the log.
+    let there = Server::start(&stage.db, &stage.model.settings()).await;
+    let thread = client.thread("Hello?").await;
+    let run = client.run(&thread, &stage.assistant).await;
+    let mut second = stage.model.call().await.speak();
+    let mut reader = there.client().follow(&thread, &run, None).await;
+    second.say("Hello").await;
+    let mut read = reader.until("thread.message.delta").await;
+    second.finish().await;
+    read.extend(reader.rest().await);
+    assert_eq!(sequence::check(&read).run["status"], "completed");
+
+    first.finish().await;
+    seen.extend(poisoned.rest().await);
+    let run = assert_failed(&seen);
+    stage.check_log(&run, "thread.run.failed").await;
+}

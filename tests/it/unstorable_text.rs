@@ -1,0 +1,203 @@
+//! PostgreSQL stores no U+0000. Wherever one enters the server, U+FFFD takes its place.
+
+use serde_json::{Value, json};
+
+use crate::app::Server;
+use crate::client::{Client, id};
+use crate::cluster::Db;
+use crate::fake_model::FakeModel;
+use crate::fake_worker::FakeWorker;
+use crate::sequence::{self, Told};
+use crate::shelf::Shelf;
+
+/// A server with a model and a sandbox worker that tests play.
+struct Stage {
+    model: FakeModel,
+    worker: FakeWorker,
+    client: Client,
+    assistant: String,
+    _server: Server,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let db = Db::new().await;
+        let model = FakeModel::start().await;
+        let worker = FakeWorker::start();
+        let address = worker.address();
+        let settings = [&model.settings()[..], &[("ASSISTD_SANDBOX", &address)]].concat();
+        let server = Server::start(&db, &settings).await;
+        let client = server.client();
+        let function = json!({"type": "function", "function": {"name": "get_weather"}});
+        let tools = json!([{"type": "code_interpreter"}, function]);
+        let assistant = client.assistant_with(json!({"model": "fake", "tools": tools}));
+        Self {
+            assistant: assistant.await,
+            model,
+            worker,
+            client,
+            _server: server,
+        }
+    }
+
+    /// Checks what was told of a run, here and in the log, and that nobody asks the model again.
+    async fn end(&self, stream: crate::client::Events) -> Told {
+        let told = sequence::check(&stream.rest().await);
+        let (thread, run) = (&told.run["thread_id"], &told.run["id"]);
+        let (thread, run) = (thread.as_str().expect("text"), run.as_str().expect("text"));
+        let logged = self.client.follow(thread, run, None).await.rest().await;
+        assert_eq!(sequence::check(&logged).run, told.run);
+        assert!(self.model.is_idle().await);
+        told
+    }
+}
+
+/// The first tool call of a run's steps.
+fn call_of(told: &Told) -> &Value {
+    let step = told
+        .steps
+        .values()
+        .find(|step| step["type"] == "tool_calls");
+    &step.expect("there is one")["step_details"]["tool_calls"][0]
+}
+
+#[tokio::test]
+async fn what_code_puts_out_may_hold_any_character() {
+    let stage = Stage::new().await;
+    let thread = stage.client.thread("Go.").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("nul").await;
+    let call = stage.model.call().await;
+    let messages = call.request["messages"].as_array().expect("a list");
+    let logs = "a\u{fffd}b\n".repeat(3);
+    assert_eq!(messages.last().expect("the output")["content"], logs.trim());
+    call.say("Done.").await;
+    let told = stage.end(stream).await;
+    assert_eq!(told.run["status"], "completed", "{}", told.run);
+    let outputs = &call_of(&told)["code_interpreter"]["outputs"];
+    assert_eq!(*outputs, json!([{"type": "logs", "logs": logs}]));
+    assert_eq!(stage.worker.log(), ["nul"], "it ran once");
+}
+
+#[tokio::test]
+async fn code_may_hold_any_character() {
+    let stage = Stage::new().await;
+    let thread = stage.client.thread("Go.").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("say a\0b").await;
+    stage.model.call().await.say("Done.").await;
+    let told = stage.end(stream).await;
+    assert_eq!(told.run["status"], "completed", "{}", told.run);
+    let code = &call_of(&told)["code_interpreter"];
+    assert_eq!(code["input"], "say a\u{fffd}b");
+    assert_eq!(code["outputs"][0]["logs"], "a\u{fffd}b\n");
+}
+
+#[tokio::test]
+async fn what_a_model_says_may_hold_any_character() {
+    let stage = Stage::new().await;
+    for key in ["content", "refusal"] {
+        let thread = stage.client.thread("Hello?").await;
+        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+        let mut speech = stage.model.call().await.speak();
+        for text in ["Name:", " A\0B"] {
+            let choice = json!({"index": 0, "delta": {key: text}, "finish_reason": null});
+            speech.chunk(json!([choice]), Value::Null).await;
+        }
+        speech.finish().await;
+        let told = stage.end(stream).await;
+        assert_eq!(told.run["status"], "completed", "{}", told.run);
+        let message = told.messages.values().next().expect("a message");
+        let part = &message["content"][0];
+        let said = [&part["text"]["value"], &part["refusal"]];
+        assert!(said.contains(&&json!("Name: A\u{fffd}B")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn the_calls_of_a_model_may_hold_any_character() {
+    let stage = Stage::new().await;
+    let thread = stage.client.thread("Hello?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    let function = json!({"name": "get_weather", "arguments": "{\"city\": \"A\0B\"}"});
+    let call = json!({"index": 0, "id": "call_\0", "type": "function", "function": function});
+    let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
+    speech.chunk(json!([choice]), Value::Null).await;
+    speech.finish().await;
+    let told = sequence::check(&stream.rest().await);
+    let run = told.run;
+    assert_eq!(run["status"], "requires_action", "{run}");
+    let call = &run["required_action"]["submit_tool_outputs"]["tool_calls"][0];
+    assert_eq!(call["function"]["arguments"], "{\"city\": \"A\u{fffd}B\"}");
+    let outputs = json!({"tool_outputs": [{"tool_call_id": call["id"], "output": "sunny"}]});
+    let run = id(&run);
+    let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
+    stage.client.post(&path, outputs).await;
+    stage.model.call().await.say("Done.").await;
+    stage.client.run_in(&thread, &run, &["completed"]).await;
+
+    // A function that nobody offers is named in an output of the server's.
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    speech.call(0, "get\0", &["{}"]).await;
+    speech.finish().await;
+    stage.model.call().await.say("Done.").await;
+    let told = stage.end(stream).await;
+    assert_eq!(told.run["status"], "completed", "{}", told.run);
+}
+
+#[tokio::test]
+async fn the_error_of_a_model_server_may_hold_any_character() {
+    let stage = Stage::new().await;
+    let thread = stage.client.thread("Hello?").await;
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage
+        .model
+        .call()
+        .await
+        .refuse(400, "bad", "No such\0field.");
+    let told = stage.end(stream).await;
+    assert_eq!(told.run["status"], "failed");
+    let message = told.run["last_error"]["message"].as_str().expect("text");
+    assert!(message.contains("No such\u{fffd}field."), "{message}");
+}
+
+#[tokio::test]
+async fn a_search_may_be_for_any_character() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("ice.txt", "An iceberg.").await;
+    let resources = json!({"file_search": {"vector_store_ids": [store]}});
+    let tools = json!([{"type": "file_search"}]);
+    let body = json!({"model": "fake", "tools": tools, "tool_resources": resources});
+    let assistant = shelf.client.assistant_with(body).await;
+    let thread = shelf.client.thread("Where?").await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    shelf.model.call().await.search(&["an ice\0berg"]).await;
+    shelf.model.call().await.say("Here.").await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "completed", "{}", told.run);
+}
+
+#[tokio::test]
+async fn documents_may_hold_any_character() {
+    let shelf = Shelf::set().await;
+    let prose = "The tide rises twice a day, and falls as often. ".repeat(4);
+    for (name, text) in [
+        ("a.txt", format!("{prose}A\0B")),
+        ("a.md", format!("# Ti\0de\n\n{prose}A\0B")),
+        (
+            "a.html",
+            format!("<html><body><h1>T&#0;</h1><p>{prose}A\0B&#0;C"),
+        ),
+    ] {
+        let (store, file) = shelf.store_of(name, &text).await;
+        let object = shelf.file_in(&store, &file).await;
+        assert_eq!(object["status"], "completed", "{name}: {object}");
+        let text = shelf.text_of(&store, &file).await;
+        assert!(
+            text.contains("rises twice") && !text.contains('\0'),
+            "{text}"
+        );
+    }
+}
