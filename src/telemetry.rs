@@ -128,7 +128,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "assistd_added_first_token_seconds",
         kind: Kind::Seconds(FAST),
-        help: "Time to a run's first token, less the upstream's own",
+        help: "Time from a run's creation to its first call of a model",
     },
     Metric {
         name: "assistd_upstream_requests_total",

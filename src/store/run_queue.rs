@@ -22,8 +22,11 @@ pub async fn leased_to(
     Ok(rows.into_iter().map(lease).collect())
 }
 
-/// Makes runs due at once whose lease the process holds without a worker that executes them; how
-/// many still were.
+/// Makes runs due whose lease the process holds without a worker that executes them; how many still
+/// were.
+///
+/// At once the first time, since most of them were never executed; then later each time, since the
+/// run itself may be what ends its workers.
 pub async fn release_orphans(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -32,7 +35,10 @@ pub async fn release_orphans(
     let runs: Vec<&str> = orphans.iter().map(|lease| lease.run.as_str()).collect();
     let attempts: Vec<i32> = orphans.iter().map(|lease| lease.attempt).collect();
     let released = sqlx::query(
-        "update runs set due_at = now(), lease_owner = null
+        "update runs set lease_owner = null, recoveries = recoveries + 1,
+             due_at = now() + case when recoveries > 0
+                 then least(interval '1 second' * power(2, least(recoveries, 16)), $4)
+                 else interval '0' end
          from unnest($2::text[], $3::int[]) as orphan (run_id, attempt)
          where runs.id = orphan.run_id and runs.attempt = orphan.attempt
              and runs.lease_owner = $1",
@@ -40,16 +46,17 @@ pub async fn release_orphans(
     .bind(&claimant.owner)
     .bind(runs)
     .bind(attempts)
+    .bind(claimant.lease / 2)
     .execute(db)
     .await?;
     Ok(released.rows_affected())
 }
 
-/// Makes all leased runs due at once; how many there were. Only for a process that knows that no
-/// other one is alive.
+/// Makes all leased runs due at once, as after a lost lease; how many there were. Only for a process
+/// that knows that no other one is alive.
 pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     let released = sqlx::query(
-        "update runs set due_at = now(), lease_owner = null
+        "update runs set due_at = now(), lease_owner = null, recoveries = recoveries + 1
          where due_at is not null and lease_owner is not null",
     )
     .execute(db)

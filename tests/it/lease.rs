@@ -6,7 +6,8 @@ use std::time::Duration;
 use assistd::domain::ids::RunId;
 use assistd::domain::run::RunStatus;
 use assistd::store::run_failures::{self, Backoff};
-use assistd::store::runs::{Changes, Claimed, Origin};
+use assistd::store::run_queue;
+use assistd::store::runs::{Changes, Claimant, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
 use crate::stage::{Stage, calls, claimant, message, segment, state, step};
@@ -248,4 +249,29 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_being_taken() {
     let claimed = stage.claim(&claimant("worker")).await;
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&run.id]);
+}
+
+#[tokio::test]
+async fn a_run_whose_workers_vanish_is_tried_again_later_each_time() {
+    let stage = Stage::new().await;
+    let hour = Duration::from_hours(1);
+    let worker = Claimant {
+        lease: hour,
+        ..claimant("worker")
+    };
+    let (run, mut lease) = stage.leased(&worker).await;
+    let mut pauses = Vec::new();
+    for recoveries in 1..15 {
+        let released = run_queue::release_orphans(stage.pool(), &worker, &[lease]).await;
+        assert_eq!(released.expect("the database answers"), 1);
+        let pause = "select extract(epoch from greatest(due_at - now(), '0'))::bigint from runs";
+        pauses.push(stage.rows(pause).await);
+        stage.make_due(&run.id).await;
+        let claimed = stage.claim(&worker).await;
+        assert_eq!(claimed[0].origin, Origin::Recovered(recoveries));
+        lease = claimed[0].lease.clone();
+    }
+    assert_eq!(pauses[0], 0, "most are never executed");
+    assert!(pauses.is_sorted() && pauses[9] > 250, "{pauses:?}");
+    assert!(pauses[13] <= 1800, "{pauses:?}");
 }
