@@ -4,7 +4,6 @@ use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, Functio
 use serde_json::{Value, json};
 
 use crate::domain::run::RunConfig;
-use crate::domain::text::{without_lone_surrogates, without_nul};
 use crate::domain::tool::{SearchCall, Tool};
 use crate::domain::vector_store::Weights;
 
@@ -109,7 +108,7 @@ pub(in crate::runner) fn is_meant(config: &RunConfig, name: &str) -> bool {
 
 /// The queries of a call. What is no JSON is a query as it is: some models send that.
 pub(in crate::runner) fn queries(arguments: &str) -> Vec<String> {
-    let given = match serde_json::from_str(&without_lone_surrogates(arguments)) {
+    let given = match serde_json::from_str(arguments) {
         Ok(Value::Object(mut fields)) => {
             let first = ["queries", "query", "q", "input"]
                 .iter()
@@ -126,7 +125,7 @@ pub(in crate::runner) fn queries(arguments: &str) -> Vec<String> {
     texts
         .into_iter()
         .filter_map(|text| match text {
-            Value::String(text) => Some(without_nul(text.trim().to_owned())),
+            Value::String(text) => Some(text.trim().to_owned()),
             _ => None,
         })
         .filter(|text| !text.is_empty())
@@ -173,10 +172,6 @@ mod tests {
             (r#"["a", 1]"#, vec!["a"]),
             (r#""a""#, vec!["a"]),
             ("what is a", vec!["what is a"]),
-            (
-                r#"{"query": "a\u0000b \ud800"}"#,
-                vec!["a\u{fffd}b \u{fffd}"],
-            ),
             ("{}", vec![]),
             (
                 r#"{"queries": ["1","2","3","4","5","6"]}"#,
