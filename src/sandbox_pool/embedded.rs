@@ -176,6 +176,8 @@ fn spawn(program: &Program) -> std::io::Result<Child> {
         .envs(program.environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // A terminal sends Ctrl-C to the whole group; this process ends its worker itself.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
 }

@@ -1,5 +1,7 @@
 //! The program as a person meets it: its settings, its commands, its start and its end.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use assistd::postgres::Embedded;
@@ -56,6 +58,46 @@ fn a_signal_stops_the_server_and_its_database_in_good_order() {
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0));
         assert!(!server_runs(folder.path()));
+    }
+}
+
+/// A program that serves as the worker of code_interpreter as far as a server at rest can see.
+fn stand_in_for_a_worker(folder: &Path) -> std::path::PathBuf {
+    let program = folder.join("worker");
+    std::fs::write(&program, "#!/bin/sh\necho ready\nexec cat\n").expect("written");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, executable).expect("it is ours");
+    program
+}
+
+#[test]
+fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_says_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = stand_in_for_a_worker(folder.path());
+    let log = folder.path().join("log");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let server = Running::start(
+            assistd(folder.path())
+                .env("ASSISTD_SANDBOX", "embedded")
+                .env("ASSISTD_SANDBOX_PROGRAM", &program)
+                .env("ASSISTD_EMBEDDING_MODEL", "off")
+                .process_group(0)
+                .stderr(std::fs::File::create(&log).expect("the folder is ours")),
+        );
+        let logged = || std::fs::read_to_string(&log).expect("the log is text");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !logged().contains("the sandbox worker is ready") {
+            assert!(std::time::Instant::now() < deadline, "{}", logged());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        server.signal_group(signal);
+        assert_eq!(server.wait().code(), Some(0));
+        let logged = logged();
+        assert!(logged.contains("stopping"), "{logged}");
+        assert!(
+            !logged.contains("WARN") && !logged.contains("ERROR"),
+            "{logged}"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
+use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 
 /// The program with a data folder, and with nothing else from this process's environment that it
@@ -76,6 +77,12 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("process ids are small");
         kill(Pid::from_raw(pid), signal).expect("it has not been waited for");
+    }
+
+    /// Sends a signal to its whole process group, as a terminal does; it must lead one.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("process ids are small");
+        killpg(Pid::from_raw(pid), signal).expect("it has not been waited for");
     }
 
     /// Waits until it has ended.

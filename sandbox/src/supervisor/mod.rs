@@ -75,8 +75,7 @@ pub enum WorkerError {
 
 /// Serves until it is told to end.
 pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop_signal = pin!(stop_signal(door.die_with_parent)?);
     if door.token.is_none() && matches!(door.listen, Address::Tcp(_)) {
         return Err(WorkerError::NoToken);
     }
@@ -124,8 +123,7 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             () = sessions.spent() => break true,
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break false,
+            () = &mut stop_signal => break false,
             () = &mut parent_ended => break false,
         }
     };
@@ -147,6 +145,25 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
 /// Builds a session, and tells how it is confined.
 pub async fn check(settings: Settings) -> Result<Report, WorkerError> {
     Ok(probe::build(Arc::new(settings)).await?.report)
+}
+
+/// Waits for a signal to stop. A parent that the worker is to end with gets the same signals where
+/// they go to all processes of a terminal or a service; it may still have work for the worker, and
+/// says by standard input when to end.
+fn stop_signal(ends_with_parent: bool) -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if !ends_with_parent {
+                return;
+            }
+        }
+    })
 }
 
 /// Waits until standard input closes, if that is to be waited for.

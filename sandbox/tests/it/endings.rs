@@ -140,3 +140,24 @@ fn a_worker_goes_with_its_parent_if_asked() {
         !all.iter().any(Process::lives)
     });
 }
+
+/// A terminal and a service manager signal the worker together with its parent, which may still run
+/// code before it stops.
+#[test]
+fn a_worker_leaves_signals_to_the_parent_that_it_goes_with() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder.path().join("sandbox.sock");
+    let listen = format!("unix:{}", socket.display());
+    let mut worker = LocalWorker::start(&["--listen", &listen, "--die-with-parent"]);
+    worker.wait_until_ready();
+    let stream = UnixStream::connect(&socket).expect("it listens");
+    let client = Client::greet(stream, None).expect("it says hello");
+    let mut session = Session::open(client, "thread_1");
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
+        nix::sys::signal::kill(Pid::from_raw(worker.pid()), signal).expect("it lives");
+        assert_eq!(session.run("print(1)").ok(), "1\n");
+    }
+    worker.close_input();
+    assert_eq!(worker.wait(), Some(0));
+    assert!(!worker.log().contains("WARN"), "{}", worker.log());
+}
