@@ -102,6 +102,14 @@ pub struct Settings {
     #[arg(long, env = "ASSISTD_SANDBOX_SESSIONS", value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sessions: u32,
+    /// Sessions of one project at a time; 0 sets no limit
+    #[arg(
+        long,
+        env = "ASSISTD_SANDBOX_PROJECT_SESSIONS",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub project_sessions: u32,
     /// Sessions kept warm for new threads
     #[arg(long, env = "ASSISTD_SANDBOX_SPARES", value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(0..=1_000))]
@@ -138,6 +146,11 @@ pub struct Settings {
         default_value_t = 240
     )]
     pub cpu_seconds: u64,
+    /// Processor seconds that what cells left behind may use until the next cell; then its
+    /// processes are stopped, and the session if that does not help
+    #[arg(long, env = "ASSISTD_SANDBOX_BACKGROUND_CPU_SECONDS", value_name = "SECONDS",
+          default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub background_cpu_seconds: u64,
     /// Seconds an interrupted cell has before its session is killed
     #[arg(
         long,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, stream};
-use sandbox_protocol::{ExecStatus, Executed, TextSource};
+use sandbox_protocol::{ExecStatus, Executed, Notice, TextSource};
 
 use crate::blobs::BlobError;
 use crate::domain::event::{RunEvent, ToolCallDelta};
@@ -57,6 +57,8 @@ pub(super) struct Cells {
     session: Session,
     /// Whether the thread had a session before this one.
     restarted: bool,
+    /// What its worker did to it before the next cell.
+    notice: Option<Notice>,
 }
 
 impl Driver {
@@ -92,6 +94,10 @@ impl Driver {
             call,
             open: None,
         };
+        if let Some(notice) = cells.notice.take() {
+            let delta = output.write(TextSource::Stderr, explain_notice(notice));
+            self.publisher.publish([delta]);
+        }
         let executed = loop {
             match self.interruptible(cells.session.next()).await?? {
                 CellEvent::Text { source, text } => {
@@ -130,9 +136,15 @@ impl Driver {
     /// run code that is not stored yet.
     async fn open_session(&mut self, ran_before: bool) -> Result<Cells, Halt> {
         let deps = self.engine.deps.clone();
-        let name = self.run.thread.to_string();
-        let mut session = self.interruptible(deps.sandbox.open(&name)).await??;
-        let workspace = self.workspace.clone().unwrap_or_default();
+        let mut session = self.thread_session().await?;
+        let mut notice = session.take_notice();
+        // Files may have been deleted, or taken off the thread, since the run or its last step began.
+        let workspace = Workspace::load(&deps.pool, &self.run).await?;
+        let stale = workspace.stale(session.files());
+        if !stale.is_empty() && !self.interruptible(session.remove(stale)).await?? {
+            session = self.thread_session().await?;
+            notice = notice.or(session.take_notice());
+        }
         for (item, alias) in missing(&workspace, &session) {
             match deps.blobs.get(item.file.as_str(), None).await {
                 Ok(contents) => {
@@ -150,10 +162,22 @@ impl Driver {
                 Err(error) => return Err(Halt::internal(&error)),
             }
         }
+        self.workspace = Some(workspace);
         let (project, thread) = (&self.run.project, &self.run.thread);
         let restarted = session.is_fresh()
             && (ran_before || store::run_steps::has_run_code(&deps.pool, project, thread).await?);
-        Ok(Cells { session, restarted })
+        Ok(Cells {
+            session,
+            restarted,
+            notice,
+        })
+    }
+
+    async fn thread_session(&mut self) -> Result<Session, Halt> {
+        let sandbox = self.engine.deps.sandbox.clone();
+        let (thread, project) = (self.run.thread.clone(), self.run.project.clone());
+        let session = sandbox.open(thread.as_str(), project.as_str());
+        Ok(self.interruptible(session).await??)
     }
 
     /// Stores what the cell wrote into `/mnt/data`.
@@ -231,10 +255,14 @@ impl Driver {
 
 /// Files that belong into a session and are not there, each with its second name.
 fn missing(workspace: &Workspace, session: &Session) -> Vec<(Item, Option<String>)> {
+    let is_placed = |item: &&Item| {
+        let mut placed = session.files().iter();
+        placed.any(|file| file.tag == item.file.as_str())
+    };
     let given = workspace
         .given()
         .iter()
-        .filter(|item| !session.has(item.file.as_str()))
+        .filter(|item| !is_placed(item))
         .map(|item| {
             let id = item.file.to_string();
             if workspace.is_overwritten(item) {
@@ -307,6 +335,23 @@ impl Output<'_> {
     }
 }
 
+/// What its worker did to a session between cells, for the output of the next one.
+fn explain_notice(notice: Notice) -> &'static str {
+    match notice {
+        Notice::ProcessesKilled => {
+            "Processes that earlier cells had started were stopped: they used too much processor \
+             time after their cell had ended.\n"
+        }
+        Notice::EndedForCpu => {
+            "The Python session was ended: threads or processes that earlier cells had started used \
+             too much processor time after their cell had ended.\n"
+        }
+        Notice::EndedForMemory => {
+            "The Python session was ended: after the last cell it used too much memory.\n"
+        }
+    }
+}
+
 /// What a cell's own output does not say.
 fn explain(executed: &Executed) -> Option<String> {
     let seconds = executed.wall_ms.div_ceil(1000);
@@ -318,6 +363,7 @@ fn explain(executed: &Executed) -> Option<String> {
             Some("The cell was stopped because it used too much memory.".to_owned())
         }
         ExecStatus::Died => Some("The Python process ended unexpectedly.".to_owned()),
+        ExecStatus::EndedForCpu => Some(explain_notice(Notice::EndedForCpu).trim_end().to_owned()),
     };
     let lost = executed
         .session_lost

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use sandbox_protocol::{
-    Frame, FrameError, HEADER_BYTES, Report, Request, Response, VERSION, parse_header,
+    Frame, FrameError, HEADER_BYTES, Notice, PlacedFile, Report, Request, Response, VERSION,
+    parse_header,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -95,7 +96,9 @@ pub(super) enum Opening {
         /// Whether it was made just now.
         fresh: bool,
         /// Files that were put into it.
-        tags: Vec<String>,
+        files: Vec<PlacedFile>,
+        /// What happened to it since its last cell.
+        notice: Option<Notice>,
     },
     /// It is not there, and was not to be made.
     Absent,
@@ -147,11 +150,28 @@ impl Connection {
         }
     }
 
-    pub(super) async fn open(&mut self, name: &str, create: bool) -> Result<Opening, SandboxError> {
-        let session = name.to_owned();
-        self.send(&Request::Open { session, create }).await?;
+    pub(super) async fn open(
+        &mut self,
+        name: &str,
+        project: &str,
+        create: bool,
+    ) -> Result<Opening, SandboxError> {
+        self.send(&Request::Open {
+            session: name.to_owned(),
+            project: project.to_owned(),
+            create,
+        })
+        .await?;
         match self.receive().await? {
-            Response::Opened { fresh, tags } => Ok(Opening::Opened { fresh, tags }),
+            Response::Opened {
+                fresh,
+                files,
+                notice,
+            } => Ok(Opening::Opened {
+                fresh,
+                files,
+                notice,
+            }),
             Response::Absent => Ok(Opening::Absent),
             Response::Busy => Ok(Opening::Busy),
             other => Err(self.unexpected(other)),

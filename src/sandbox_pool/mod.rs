@@ -157,9 +157,10 @@ impl SandboxPool {
         reports
     }
 
-    /// The session of this name, made if there is none. Waits while it is in other hands, and a
-    /// minute for a worker or a place to be free.
-    pub async fn open(&self, name: &str) -> Result<Session, SandboxError> {
+    /// The session of this name, made if there is none. `project` says with whom workers share it
+    /// out. Waits while another connection has the session, and a minute for a worker or a place to
+    /// be free.
+    pub async fn open(&self, name: &str, project: &str) -> Result<Session, SandboxError> {
         let (addresses, token) = match &*self.workers {
             Workers::None(reason) => return Err(SandboxError::Unavailable(reason.clone())),
             Workers::Embedded { address, state } => {
@@ -170,7 +171,7 @@ impl SandboxPool {
         };
         let until = Instant::now() + WAIT;
         loop {
-            let error = match self.try_open(addresses, token, name).await {
+            let error = match self.try_open(addresses, token, name, project).await {
                 Ok(session) => return Ok(session),
                 Err(error @ (SandboxError::Busy | SandboxError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
@@ -187,6 +188,7 @@ impl SandboxPool {
         addresses: &[Address],
         token: Option<&str>,
         name: &str,
+        project: &str,
     ) -> Result<Session, SandboxError> {
         let mut workers = Vec::new();
         let mut unreachable = None;
@@ -208,12 +210,17 @@ impl SandboxPool {
                 let opened = async {
                     let (mut connection, report) = greet(worker, token).await?;
                     self.check(worker, &report)?;
-                    Ok((connection.open(name, create).await?, connection))
+                    Ok((connection.open(name, project, create).await?, connection))
                 };
                 match opened.await {
-                    Ok((Opening::Opened { fresh, tags }, connection)) => {
-                        return Ok(Session::new(connection, fresh, tags));
-                    }
+                    Ok((
+                        Opening::Opened {
+                            fresh,
+                            files,
+                            notice,
+                        },
+                        connection,
+                    )) => return Ok(Session::new(connection, fresh, files, notice)),
                     Ok((Opening::Absent, _)) => {}
                     Ok((Opening::Busy, _)) => busy = true,
                     Err(error @ SandboxError::Refused(_)) => return Err(error),

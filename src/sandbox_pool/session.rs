@@ -1,11 +1,12 @@
 //! A session on a worker, held by one connection.
 
-use std::collections::HashSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use sandbox_protocol::{Executed, MAX_FRAME_BYTES, Request, Response, TextSource};
+use sandbox_protocol::{
+    Executed, MAX_FRAME_BYTES, Notice, PlacedFile, Request, Response, TextSource,
+};
 
 use crate::sandbox_pool::SandboxError;
 use crate::sandbox_pool::connection::Connection;
@@ -19,7 +20,8 @@ const IMAGE_MAX: u64 = 32 << 20;
 pub struct Session {
     connection: Connection,
     fresh: bool,
-    tags: HashSet<String>,
+    files: Vec<PlacedFile>,
+    notice: Option<Notice>,
 }
 
 /// Something that a running cell does.
@@ -44,11 +46,17 @@ pub enum CellEvent {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, fresh: bool, tags: Vec<String>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        fresh: bool,
+        files: Vec<PlacedFile>,
+        notice: Option<Notice>,
+    ) -> Self {
         Self {
             connection,
             fresh,
-            tags: tags.into_iter().collect(),
+            files,
+            notice,
         }
     }
 
@@ -57,9 +65,26 @@ impl Session {
         self.fresh
     }
 
-    /// Whether a file with this tag was put into it.
-    pub fn has(&self, tag: &str) -> bool {
-        self.tags.contains(tag)
+    /// The files that were put into it and not removed.
+    pub fn files(&self) -> &[PlacedFile] {
+        &self.files
+    }
+
+    /// What its worker did to it since its last cell, once.
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        self.notice.take()
+    }
+
+    /// Removes the files with these tags, as far as they are as they were put. `false` if that was
+    /// not possible: then the session has ended.
+    pub async fn remove(&mut self, tags: Vec<String>) -> Result<bool, SandboxError> {
+        self.files.retain(|file| !tags.contains(&file.tag));
+        self.connection.send(&Request::Remove { tags }).await?;
+        match self.connection.receive().await? {
+            Response::Removed => Ok(true),
+            Response::Closed => Ok(false),
+            other => Err(self.connection.unexpected(other)),
+        }
     }
 
     /// Writes a file of exactly `size` bytes to a path below `/mnt/data`, and links `alias` to it.
@@ -87,7 +112,10 @@ impl Session {
         }
         match self.connection.receive().await? {
             Response::Stored => {
-                self.tags.insert(tag.to_owned());
+                self.files.push(PlacedFile {
+                    tag: tag.to_owned(),
+                    path: path.to_owned(),
+                });
                 Ok(())
             }
             other => Err(self.connection.unexpected(other)),

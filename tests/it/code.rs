@@ -1,6 +1,7 @@
 //! What the server makes of code_interpreter, with a worker that the test can see into.
 
 use reqwest::Method;
+use sandbox_protocol::Notice;
 use serde_json::{Value, json};
 
 use crate::app::Server;
@@ -54,6 +55,13 @@ impl Stage {
 
     async fn upload(&self, name: &str, content: &str) -> String {
         id(&self.client.upload(name, content).await)
+    }
+
+    async fn delete(&self, file: &str) {
+        let path = format!("/files/{file}");
+        let sent = self.client.send(Method::DELETE, &path, None).await;
+        let reply = sent.expect("the server answers");
+        assert_eq!(reply.status, 200, "{}", reply.body);
     }
 }
 
@@ -227,6 +235,119 @@ async fn files_are_put_there_once_under_both_names() {
         log,
         [format!("put new.csv {third}"), "read new.csv".to_owned()]
     );
+}
+
+/// Lists what the thread's next step finds under these names, in a run of its own.
+async fn contents(stage: &Stage, thread: &str, names: &[&str]) -> Vec<String> {
+    let code: Vec<String> = names.iter().map(|name| format!("read {name}")).collect();
+    let stream = stage.client.run_stream(thread, &stage.assistant).await;
+    stage.model.call().await.code(&code.join("\n")).await;
+    let call = stage.model.call().await;
+    let lines = told(&call.request).lines().map(str::to_owned).collect();
+    call.say("Done.").await;
+    stream.rest().await;
+    lines
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_or_taken_off_is_gone_from_the_live_session() {
+    let stage = Stage::set().await;
+    let deleted = stage.upload("data.csv", "deleted").await;
+    let taken_off = stage.upload("data.csv", "taken off").await;
+    let kept = stage.upload("data.csv", "kept").await;
+    let resources = json!({"code_interpreter": {"file_ids": [deleted, taken_off, kept]}});
+    let thread = json!({
+        "tool_resources": resources, "messages": [{"role": "user", "content": "?"}],
+    });
+    let thread = id(&stage.client.post("/threads", thread).await);
+    stage
+        .run_code(&thread, "read data.csv\nwrite own.csv own", "Done.")
+        .await;
+    stage.worker.log();
+
+    stage.delete(&deleted).await;
+    let resources = json!({"code_interpreter": {"file_ids": [kept]}});
+    let path = format!("/threads/{thread}");
+    stage
+        .client
+        .post(&path, json!({"tool_resources": resources}))
+        .await;
+    let names = ["data-2.csv", "data-3.csv", &deleted, &taken_off];
+    let gone = contents(&stage, &thread, &names).await;
+    assert_eq!(gone, ["no such file"; 4]);
+    // What is left has the name that the model is told now, and what code wrote is still there.
+    let left = contents(&stage, &thread, &["data.csv", &kept, "own.csv"]).await;
+    assert_eq!(left, ["kept", "kept", "own"]);
+    let log = stage.worker.log();
+    let expected = [
+        format!("remove {deleted} {taken_off} {kept}"),
+        format!("put data.csv {kept}"),
+    ];
+    assert_eq!(log[..2], expected);
+    assert!(!log[2..].iter().any(|line| line.starts_with("remove")));
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_while_a_run_goes_on_is_gone_from_its_next_step() {
+    let stage = Stage::set().await;
+    let file = stage.upload("in.csv", "in").await;
+    let resources = json!({"code_interpreter": {"file_ids": [file]}});
+    let thread =
+        json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
+    let thread = id(&stage.client.post("/threads", thread).await);
+    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    stage.model.call().await.code("read in.csv").await;
+    let call = stage.model.call().await;
+    assert_eq!(told(&call.request), "in");
+    stage.delete(&file).await;
+    call.code(&format!("read in.csv\nread {file}")).await;
+    let call = stage.model.call().await;
+    assert_eq!(told(&call.request), "no such file\nno such file");
+    assert!(!system(&call.request).contains("in.csv"));
+    call.say("Done.").await;
+    stream.rest().await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_give_up_a_deleted_file_is_replaced() {
+    let stage = Stage::set().await;
+    let file = stage.upload("in.csv", "in").await;
+    let resources = json!({"code_interpreter": {"file_ids": [file]}});
+    let thread =
+        json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
+    let thread = id(&stage.client.post("/threads", thread).await);
+    stage.run_code(&thread, "read in.csv", "Done.").await;
+    stage.worker.keep_files();
+    stage.delete(&file).await;
+    let restarted = "[The Python session was restarted: files are there, variables are gone.]";
+    let found = contents(&stage, &thread, &["in.csv"]).await;
+    assert_eq!(found, [restarted, "no such file"]);
+}
+
+#[tokio::test]
+async fn what_a_worker_did_to_a_session_between_cells_is_told_with_the_next_cell() {
+    let stage = Stage::set().await;
+    let thread = stage.client.thread("?").await;
+    for (notice, expected) in [
+        (Notice::ProcessesKilled, "Processes that earlier cells"),
+        (Notice::EndedForCpu, "The Python session was ended: threads"),
+        (
+            Notice::EndedForMemory,
+            "The Python session was ended: after",
+        ),
+    ] {
+        stage.worker.give_notice(notice);
+        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+        stage.model.call().await.code("say one\nsay two").await;
+        let call = stage.model.call().await;
+        let told = told(&call.request).to_owned();
+        assert!(told.starts_with(expected), "{told}");
+        assert!(told.ends_with(".\none\ntwo"), "{told}");
+        call.say("Done.").await;
+        stream.rest().await;
+    }
+    let told = contents(&stage, &thread, &["none"]).await;
+    assert_eq!(told, ["no such file"], "a notice is given once");
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use sandbox_protocol::{
-    ChangedFile, ExecStatus, Executed, Frame, HEADER_BYTES, Report, Request, Response, TextSource,
-    Tier, VERSION, parse_header,
+    ChangedFile, ExecStatus, Executed, Frame, HEADER_BYTES, Notice, PlacedFile, Report, Request,
+    Response, TextSource, Tier, VERSION, parse_header,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
@@ -46,6 +46,10 @@ struct State {
     log: Mutex<Vec<String>>,
     go_on: Notify,
     is_full: AtomicBool,
+    /// Whether files cannot be removed from sessions.
+    keeps_files: AtomicBool,
+    /// What the next session opened is to be told.
+    notice: Mutex<Option<Notice>>,
     /// What clients must know.
     token: Option<String>,
 }
@@ -53,7 +57,8 @@ struct State {
 #[derive(Default)]
 struct FakeSession {
     files: BTreeMap<String, Vec<u8>>,
-    tags: Vec<String>,
+    /// What was put, each with all its names.
+    placed: Vec<(PlacedFile, Vec<String>)>,
 }
 
 impl FakeWorker {
@@ -127,6 +132,16 @@ impl FakeWorker {
         self.state.is_full.store(full, Ordering::SeqCst);
     }
 
+    /// Cannot remove files from sessions any more, and ends them instead.
+    pub fn keep_files(&self) {
+        self.state.keeps_files.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives this notice with the next session that is opened.
+    pub fn give_notice(&self, notice: Notice) {
+        *self.state.notice.lock() = Some(notice);
+    }
+
     /// Lets the cell that waits go on.
     pub fn go_on(&self) {
         self.state.go_on.notify_one();
@@ -137,9 +152,23 @@ impl State {
     fn store(&self, session: &str, tag: String, names: &[String], content: &[u8]) {
         let mut sessions = self.sessions.lock();
         let session = sessions.entry(session.to_owned()).or_default();
-        session.tags.push(tag);
         for name in names {
             session.files.insert(name.clone(), content.to_vec());
+        }
+        let path = names[0].clone();
+        session
+            .placed
+            .push((PlacedFile { tag, path }, names.to_vec()));
+    }
+
+    fn remove(&self, session: &str, tags: &[String]) {
+        let mut sessions = self.sessions.lock();
+        let session = sessions.entry(session.to_owned()).or_default();
+        let is_gone = |(file, _): &mut (PlacedFile, Vec<String>)| tags.contains(&file.tag);
+        for (_, names) in session.placed.extract_if(.., is_gone) {
+            for name in names {
+                session.files.remove(&name);
+            }
         }
     }
 }
@@ -176,9 +205,15 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
         cell_seconds: 1,
     };
     send(&mut stream, &Response::Hello(report)).await?;
-    let Request::Open { session, create } = receive(&mut stream).await? else {
+    let Request::Open {
+        session,
+        project,
+        create,
+    } = receive(&mut stream).await?
+    else {
         panic!("a session is taken next");
     };
+    assert!(project.starts_with("proj_"), "{project}");
     let fresh = !state.sessions.lock().contains_key(&session);
     if fresh && !create {
         return send(&mut stream, &Response::Absent).await;
@@ -186,14 +221,18 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
     if fresh && state.is_full.load(Ordering::SeqCst) {
         return send(&mut stream, &Response::Busy).await;
     }
-    let tags = state
-        .sessions
-        .lock()
-        .entry(session.clone())
-        .or_default()
-        .tags
-        .clone();
-    send(&mut stream, &Response::Opened { fresh, tags }).await?;
+    let files = {
+        let mut sessions = state.sessions.lock();
+        let placed = &sessions.entry(session.clone()).or_default().placed;
+        placed.iter().map(|(file, _)| file.clone()).collect()
+    };
+    let notice = state.notice.lock().take();
+    let opened = Response::Opened {
+        fresh,
+        files,
+        notice,
+    };
+    send(&mut stream, &opened).await?;
     loop {
         match receive(&mut stream).await? {
             Request::Put {
@@ -213,6 +252,16 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
                 state.log.lock().push(format!("put {}", names.join(" ")));
                 state.store(&session, tag, &names, &content);
                 send(&mut stream, &Response::Stored).await?;
+            }
+            Request::Remove { .. } if state.keeps_files.load(Ordering::SeqCst) => {
+                state.sessions.lock().remove(&session);
+                send(&mut stream, &Response::Closed).await?;
+                return Ok(());
+            }
+            Request::Remove { tags } => {
+                state.log.lock().push(format!("remove {}", tags.join(" ")));
+                state.remove(&session, &tags);
+                send(&mut stream, &Response::Removed).await?;
             }
             Request::Exec { code } => {
                 let executed = run(&mut stream, state, &session, &code).await;

@@ -41,6 +41,7 @@ impl Dialogue {
     pub(super) async fn open(&mut self, session: String) -> Result<(), BenchError> {
         let open = Request::Open {
             session,
+            project: "bench".to_owned(),
             create: true,
         };
         match self.ask(&open).await? {

@@ -11,6 +11,7 @@
 //! | `Hello`     | `Hello`, or `Refused` and the end of the connection                        |
 //! | `Open`      | `Opened`, `Absent`, `Busy` or `Refused`                                    |
 //! | `Put` + data| `Stored` or `Refused`; the data is read to its end either way              |
+//! | `Remove`    | `Removed`, or `Closed` if the session had to end for it                    |
 //! | `Exec`      | any number of `Text` and `Image` + data, then `Executed`                   |
 //! | `Get`       | `File` + data, or `Refused`                                                |
 //! | `Close`     | `Closed`                                                                   |
@@ -24,8 +25,9 @@ use serde::{Deserialize, Serialize};
 
 pub use frame::{Frame, FrameError, HEADER_BYTES, MAX_FRAME_BYTES, parse_header};
 
-/// Both sides must speak the same version.
-pub const VERSION: u32 = 1;
+/// Both sides must speak the same version. [`Request::Hello`] and [`Response::Refused`] never change,
+/// so that sides of different versions can say that they are.
+pub const VERSION: u32 = 2;
 
 /// What assistd asks of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,9 @@ pub enum Request {
     Open {
         /// Its name, chosen by assistd: 1 to 128 of `[A-Za-z0-9_-]`.
         session: String,
+        /// Whose session it is, as an opaque label of at most 128 bytes: the sessions of a worker
+        /// are shared out between projects. Cells never see it.
+        project: String,
         /// Whether a session that does not exist is to be made.
         create: bool,
     },
@@ -51,10 +56,16 @@ pub enum Request {
         path: String,
         /// Another name for the same file: the two are hard links.
         alias: Option<String>,
-        /// What this content is; [`Response::Opened`] tells which tags a session has.
+        /// What this content is; [`Response::Opened`] lists the tags of a session.
         tag: String,
         /// Size in bytes.
         size: u64,
+    },
+    /// Removes files that were put, by both names. A file that a cell has changed or replaced since
+    /// keeps its path, and loses its alias.
+    Remove {
+        /// Tags of the files.
+        tags: Vec<String>,
     },
     /// Runs a cell.
     Exec {
@@ -83,8 +94,10 @@ pub enum Response {
     Opened {
         /// Whether it was made just now: no variables, no files.
         fresh: bool,
-        /// Tags of the files put into it so far.
-        tags: Vec<String>,
+        /// Files that were put into it and not removed.
+        files: Vec<PlacedFile>,
+        /// What happened between the last cell under this name and now, if it was not told yet.
+        notice: Option<Notice>,
     },
     /// There is no such session, and none was to be made.
     Absent,
@@ -92,6 +105,8 @@ pub enum Response {
     Busy,
     /// The file is there.
     Stored,
+    /// The files are gone.
+    Removed,
     /// The cell wrote text.
     Text {
         /// Where it came from.
@@ -120,6 +135,28 @@ pub enum Response {
         /// For whoever operates or calls this: what is wrong, and what would help.
         message: String,
     },
+}
+
+/// A file that was put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedFile {
+    /// The tag of [`Request::Put`].
+    pub tag: String,
+    /// The path of [`Request::Put`].
+    pub path: String,
+}
+
+/// What a worker did to a session between cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// It killed the processes that cells had left behind: they used too much processor time. The
+    /// variables are there.
+    ProcessesKilled,
+    /// It ended the session, which used too much processor time.
+    EndedForCpu,
+    /// It ended the session, which used too much memory.
+    EndedForMemory,
 }
 
 /// Where a cell's text came from.
@@ -172,6 +209,8 @@ pub enum ExecStatus {
     OutOfMemory,
     /// Its session died: a crash, or `os._exit`.
     Died,
+    /// Its session was ended just before, as [`Notice::EndedForCpu`] says.
+    EndedForCpu,
 }
 
 /// A file that a cell wrote.

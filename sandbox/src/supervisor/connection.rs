@@ -27,6 +27,9 @@ const CODE_BYTES: usize = 1 << 20;
 /// Longest name of a session.
 const NAME_BYTES: usize = 128;
 
+/// Longest label of a project.
+const PROJECT_BYTES: usize = 128;
+
 /// What all connections share.
 pub struct Shared {
     /// The sessions.
@@ -52,9 +55,14 @@ async fn converse(client: &mut Conversation, shared: &Shared) -> Result<(), Ende
     let mut attached: Option<Box<Attached>> = None;
     loop {
         let request = client.request().await?;
-        if let Request::Open { session, create } = request {
+        if let Request::Open {
+            session,
+            project,
+            create,
+        } = request
+        {
             drop(attached.take());
-            attached = open(client, shared, &session, create).await?;
+            attached = open(client, shared, &session, &project, create).await?;
             continue;
         }
         match (request, attached.take()) {
@@ -102,6 +110,16 @@ async fn act(
             let workspace = held.session().workspace();
             put(client, workspace, &path, alias.as_deref(), &tag, size).await?;
         }
+        Request::Remove { tags } => {
+            if let Err(error) = held.session().workspace().remove(&tags) {
+                // What the client has taken away must not stay within reach of code.
+                tracing::warn!("a session ends, as a file cannot be removed from it: {error}");
+                held.close();
+                client.say(&Response::Closed).await?;
+                return Ok(None);
+            }
+            client.say(&Response::Removed).await?;
+        }
         Request::Get { path } => get(client, held.session().workspace(), &path).await?,
         Request::Hello { .. } => return Err(Ended::OutOfTurn),
         Request::Open { .. } | Request::Interrupt | Request::Close => {}
@@ -118,8 +136,10 @@ async fn greet(client: &mut Conversation, shared: &Shared) -> Result<bool, Ended
         return Err(Ended::OutOfTurn);
     };
     if version != VERSION {
-        let message =
-            format!("this worker speaks version {VERSION} of the protocol, not {version}");
+        let message = format!(
+            "this worker speaks version {VERSION} of the protocol, not {version}: assistd and \
+             assistd-sandbox must be of the same release"
+        );
         refuse(client, &message).await?;
         return Ok(false);
     }
@@ -141,6 +161,7 @@ async fn open(
     client: &mut Conversation,
     shared: &Shared,
     name: &str,
+    project: &str,
     create: bool,
 ) -> Result<Option<Box<Attached>>, Ended> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -148,17 +169,26 @@ async fn open(
         refuse(client, "a session's name is 1 to 128 of A-Z a-z 0-9 _ -").await?;
         return Ok(None);
     }
+    if project.len() > PROJECT_BYTES {
+        refuse(client, "a project's label has at most 128 bytes").await?;
+        return Ok(None);
+    }
     let opening = tokio::select! {
-        opening = shared.sessions.open(name, create) => opening,
+        opening = shared.sessions.open(name, project, create) => opening,
         () = client.closed() => return Err(Ended::Closed),
     };
     let (response, attached) = match opening {
         Ok(Opening::Opened {
             mut attached,
             fresh,
+            notice,
         }) => {
-            let tags = attached.session().workspace().tags().to_vec();
-            (Response::Opened { fresh, tags }, Some(attached))
+            let opened = Response::Opened {
+                fresh,
+                files: attached.session().workspace().placed(),
+                notice,
+            };
+            (opened, Some(attached))
         }
         Ok(Opening::Absent) => (Response::Absent, None),
         Ok(Opening::Busy) => (Response::Busy, None),

@@ -54,6 +54,11 @@ impl Mark {
             modified: (found.st_mtime, found.st_mtime_nsec),
         }
     }
+
+    /// Whether the two are one file, be its content the same or not.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        self.inode == other.inode
+    }
 }
 
 /// Regular files by path.

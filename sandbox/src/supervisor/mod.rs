@@ -2,6 +2,7 @@
 
 mod connection;
 mod conversation;
+mod cpu;
 mod harvest;
 mod kernel_link;
 mod nursery;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Executed;
+use sandbox_protocol::Notice;
 use sandbox_protocol::Request;
 use sandbox_protocol::Response;
 use sandbox_protocol::TextSource;
@@ -19,13 +20,13 @@ use tokio::time::timeout;
 use crate::settings::Settings;
 use crate::supervisor::conversation::Conversation;
 use crate::supervisor::conversation::Ended;
+use crate::supervisor::cpu::CpuMeter;
 use crate::supervisor::kernel_link::DoneStatus;
 use crate::supervisor::kernel_link::Order;
 use crate::supervisor::kernel_link::Said;
 use crate::supervisor::kernel_link::encode;
 use crate::supervisor::nursery::Newborn;
 use crate::supervisor::output::Output;
-use crate::supervisor::vitals::Usage;
 use crate::supervisor::vitals::Vitals;
 use crate::supervisor::workspace::Workspace;
 
@@ -59,8 +60,7 @@ enum Cause {
 /// A cell that runs.
 struct Cell {
     started: Instant,
-    usage_before: Usage,
-    usage: Usage,
+    cpu: CpuMeter,
     output: Output,
     /// Why it is being interrupted, if it is.
     ending: Option<Cause>,
@@ -103,12 +103,12 @@ impl Session {
     /// cell is interrupted and brought to its end all the same.
     pub async fn exec(&mut self, code: &str, client: &mut Conversation) -> Result<Executed, Ended> {
         self.cell += 1;
-        let usage = self.newborn.vitals.usage();
+        self.newborn.vitals.begin_cell();
+        let sample = self.newborn.vitals.sample();
         let started = Instant::now();
         let mut cell = Cell {
             started,
-            usage_before: usage,
-            usage,
+            cpu: CpuMeter::new(&sample, started.into_std()),
             output: Output::new(&self.settings),
             ending: None,
             deadline: started + self.settings.cell_time(),
@@ -120,11 +120,18 @@ impl Session {
         self.tell_rest(&mut cell, client).await;
         let wall = cell.started.elapsed();
         let lost = matches!(outcome, Outcome::Dead);
+        let ended_before = match lost {
+            true => self.newborn.vitals.take_notice(),
+            false => None,
+        };
         let status = match (outcome, cell.ending) {
             (_, Some(Cause::Time)) => ExecStatus::Timeout,
             (_, Some(Cause::Request)) => ExecStatus::Interrupted,
             (Outcome::Dead, None) if self.newborn.vitals.was_out_of_memory() => {
                 ExecStatus::OutOfMemory
+            }
+            (Outcome::Dead, None) if ended_before == Some(Notice::EndedForCpu) => {
+                ExecStatus::EndedForCpu
             }
             (Outcome::Dead, None) => ExecStatus::Died,
             (Outcome::Done(DoneStatus::Ok), None) => ExecStatus::Ok,
@@ -134,6 +141,12 @@ impl Session {
             // Or else what a cell has started would go on where the cell may not.
             self.newborn.vitals.kill_descendants_of_python();
         }
+        if !lost {
+            let sample = self.newborn.vitals.sample();
+            cell.cpu.add(&sample, std::time::Instant::now());
+            let budget = Duration::from_secs(self.settings.background_cpu_seconds);
+            self.newborn.vitals.end_cell(&sample, budget);
+        }
         self.newborn.link.ear.shrink();
         // Asked only for a client that hears it, or else nobody would ever be told.
         cell.client?;
@@ -141,14 +154,11 @@ impl Session {
             true => (Vec::new(), false),
             false => self.newborn.workspace.changes().await,
         };
-        if !lost {
-            cell.usage = self.newborn.vitals.usage();
-        }
         Ok(Executed {
             status,
             session_lost: lost,
             wall_ms: milliseconds(wall),
-            cpu_ms: milliseconds(cell.usage.cpu.saturating_sub(cell.usage_before.cpu)),
+            cpu_ms: milliseconds(cell.cpu.used()),
             truncated: cell.output.truncated(),
             files,
             files_dropped,
@@ -242,11 +252,12 @@ impl Session {
                     }
                 }
                 _ = sampling.tick(), if !cell.killed && !dead => {
-                    cell.usage = vitals.usage();
-                    if vitals.exceeds_memory(cell.usage) {
+                    let sample = vitals.sample();
+                    cell.cpu.add(&sample, std::time::Instant::now());
+                    if vitals.exceeds_memory(&sample) {
                         cell.killed = true;
                         vitals.kill_for_memory();
-                    } else if cell.used_processor() > Duration::from_secs(settings.cpu_seconds) {
+                    } else if cell.cpu.used() > Duration::from_secs(settings.cpu_seconds) {
                         cell.interrupt(vitals, settings, Cause::Time);
                     }
                 }
@@ -272,10 +283,6 @@ impl Cell {
             self.next_interrupt = now + INTERRUPTS;
             vitals.interrupt();
         }
-    }
-
-    fn used_processor(&self) -> Duration {
-        self.usage.cpu.saturating_sub(self.usage_before.cpu)
     }
 
     async fn tell_text(&mut self, client: &mut Conversation, source: TextSource, text: String) {

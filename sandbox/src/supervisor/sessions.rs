@@ -1,6 +1,8 @@
 //! Which sessions there are, and who has them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -8,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
 
+use sandbox_protocol::Notice;
 use sandbox_protocol::Tier;
 use tokio::sync::Notify;
 use tokio::sync::OwnedMutexGuard;
@@ -20,6 +23,9 @@ use crate::supervisor::vitals::Vitals;
 
 /// How often sessions are looked at that nobody uses.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// For how many ended sessions the reason is remembered until somebody opens them again.
+const ENDED_MAX: usize = 1_000;
 
 /// Every session of this worker, by name.
 pub struct Sessions {
@@ -36,6 +42,8 @@ pub struct Sessions {
 #[derive(Default)]
 struct Table {
     rooms: HashMap<String, Arc<Room>>,
+    /// Why sessions were ended between cells, by name, the oldest first.
+    ended: VecDeque<(String, Notice)>,
     /// How many there have been.
     ever: u64,
 }
@@ -46,6 +54,8 @@ type Guard = OwnedMutexGuard<Option<Session>>;
 /// The place of a session. Whoever holds its lock has the session.
 struct Room {
     name: String,
+    /// Whose session it is.
+    project: String,
     session: Arc<tokio::sync::Mutex<Option<Session>>>,
     vitals: OnceLock<Arc<Vitals>>,
     born: Instant,
@@ -67,6 +77,8 @@ pub enum Opening {
         attached: Box<Attached>,
         /// Whether it was made just now.
         fresh: bool,
+        /// What the next cell is to be told.
+        notice: Option<Notice>,
     },
     /// It is not there, and was not to be made.
     Absent,
@@ -115,9 +127,14 @@ impl Sessions {
     }
 
     /// Takes the session of this name. Waits while another connection has it.
-    pub async fn open(self: &Arc<Self>, name: &str, create: bool) -> Result<Opening, NoSession> {
+    pub async fn open(
+        self: &Arc<Self>,
+        name: &str,
+        project: &str,
+        create: bool,
+    ) -> Result<Opening, NoSession> {
         loop {
-            let (claim, new_guard) = match self.claim(name, create) {
+            let (claim, new_guard) = match self.claim(name, project, create) {
                 Ok(claimed) => claimed,
                 Err(opening) => return Ok(opening),
             };
@@ -140,13 +157,17 @@ impl Sessions {
                 *guard = Some(session);
                 tracing::info!(session = name, "session {name} began");
             }
-            if guard
-                .as_ref()
-                .is_some_and(|session| session.vitals().alive())
+            if let Some(session) = guard.as_ref()
+                && session.vitals().alive()
             {
+                let notice = match is_new {
+                    true => self.lock().take_ended(name),
+                    false => session.vitals().take_notice(),
+                };
                 return Ok(Opening::Opened {
                     attached: Box::new(Attached { guard, claim }),
                     fresh: is_new,
+                    notice,
                 });
             }
             // It ended while we waited, or while nobody looked.
@@ -155,7 +176,7 @@ impl Sessions {
     }
 
     /// Ends sessions that have been unused or alive for too long, that have died, or that use too
-    /// much memory. Never returns.
+    /// much memory, or too much processor time between cells. Never returns.
     pub async fn keep(&self) {
         loop {
             tokio::time::sleep(ROUND).await;
@@ -184,13 +205,13 @@ impl Sessions {
         let Some(vitals) = room.vitals.get() else {
             return;
         };
-        if vitals.exceeds_memory(vitals.usage()) {
-            tracing::warn!(
-                session = room.name,
-                "session {} uses too much memory",
-                room.name
-            );
-            vitals.kill_for_memory();
+        if let Some(done) = vitals.enforce_limits() {
+            let done = match done {
+                Notice::ProcessesKilled => "killed its processes: too much CPU time between cells",
+                Notice::EndedForCpu => "ended: too much CPU time between cells",
+                Notice::EndedForMemory => "ended: too much memory",
+            };
+            tracing::warn!(session = room.name, "session {} {done}", room.name);
         }
         // Nobody runs a cell while this is held. Where somebody does, the cell is looked after.
         let Ok(mut session) = room.session.try_lock() else {
@@ -222,6 +243,7 @@ impl Sessions {
     fn claim(
         self: &Arc<Self>,
         name: &str,
+        project: &str,
         create: bool,
     ) -> Result<(Claim, Option<Guard>), Opening> {
         let mut evicted = None;
@@ -234,11 +256,10 @@ impl Sessions {
                 None if !create => return Err(Opening::Absent),
                 None if self.single && table.ever > 0 => return Err(Opening::Busy),
                 None => {
-                    if table.rooms.len() >= self.limit {
-                        evicted = Some(table.evict().ok_or(Opening::Busy)?);
-                    }
+                    let quota = self.settings.project_sessions as usize;
+                    evicted = table.make_place(project, self.limit, quota)?;
                     table.ever += 1;
-                    let room = Arc::new(Room::new(name));
+                    let room = Arc::new(Room::new(name, project));
                     guard = room.session.clone().try_lock_owned().ok();
                     table.rooms.insert(name.to_owned(), room.clone());
                     room
@@ -249,11 +270,7 @@ impl Sessions {
             (Claim { sessions, room }, guard)
         };
         if let Some(room) = evicted {
-            tracing::info!(
-                session = room.name,
-                "session {} made room for another",
-                room.name
-            );
+            tracing::info!(session = room.name, "evicted idle session {}", room.name);
             room.end();
         }
         Ok(claimed)
@@ -268,6 +285,10 @@ impl Sessions {
             .is_some_and(|other| Arc::ptr_eq(other, room))
         {
             table.rooms.remove(&room.name);
+        }
+        let notice = room.vitals.get().and_then(|vitals| vitals.take_notice());
+        if let Some(notice @ (Notice::EndedForCpu | Notice::EndedForMemory)) = notice {
+            table.remember_ended(&room.name, notice);
         }
         drop(table);
         room.end();
@@ -284,23 +305,65 @@ impl Sessions {
 }
 
 impl Table {
-    /// Takes out the room that nobody has used for longest, if there is one that nobody has.
-    fn evict(&mut self) -> Option<Arc<Room>> {
-        let name = self
+    /// Makes place for a session of this project, and takes out the room that has to go for it, if
+    /// one has to. `limit` is the worker's, and `quota` each project's if it is not 0.
+    ///
+    /// A room goes only if nobody has it. The project that would have the most sessions gives one,
+    /// so that a project that opens many gives its own: of equals the one that asks, and then the
+    /// one whose session was not used for longest. Where all sessions of a project are at work, the
+    /// next smaller one gives.
+    fn make_place(
+        &mut self,
+        project: &str,
+        limit: usize,
+        quota: usize,
+    ) -> Result<Option<Arc<Room>>, Opening> {
+        let mut counts: HashMap<&str, usize> = HashMap::from([(project, 1)]);
+        for room in self.rooms.values() {
+            *counts.entry(&room.project).or_default() += 1;
+        }
+        let over_quota = quota > 0 && counts[project] > quota;
+        if !over_quota && self.rooms.len() < limit {
+            return Ok(None);
+        }
+        let chosen = self
             .rooms
             .values()
             .filter(|room| room.usage().claims == 0)
-            .min_by_key(|room| room.usage().last_used)
-            .map(|room| room.name.clone())?;
-        self.rooms.remove(&name)
+            .filter(|room| !over_quota || room.project == project)
+            .max_by_key(|room| {
+                let count = counts[room.project.as_str()];
+                let last_used = Reverse(room.usage().last_used);
+                (count, room.project == project, last_used)
+            })
+            .map(|room| room.name.clone());
+        match chosen.and_then(|name| self.rooms.remove(&name)) {
+            Some(room) => Ok(Some(room)),
+            None => Err(Opening::Busy),
+        }
+    }
+
+    fn remember_ended(&mut self, name: &str, notice: Notice) {
+        self.take_ended(name);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((name.to_owned(), notice));
+    }
+
+    /// Why the last session of this name was ended between cells, if it was.
+    fn take_ended(&mut self, name: &str) -> Option<Notice> {
+        let at = self.ended.iter().position(|(ended, _)| ended == name)?;
+        self.ended.remove(at).map(|(_, notice)| notice)
     }
 }
 
 impl Room {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, project: &str) -> Self {
         let now = Instant::now();
         Self {
             name: name.to_owned(),
+            project: project.to_owned(),
             session: Arc::default(),
             vitals: OnceLock::new(),
             born: now,
@@ -354,5 +417,91 @@ impl Drop for Claim {
         let mut usage = self.room.usage();
         usage.claims -= 1;
         usage.last_used = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table with these sessions: name, project, and how many connections have it. Each was used
+    /// after those before it.
+    fn table(sessions: &[(&str, &str, usize)]) -> Table {
+        let mut table = Table::default();
+        let start = Instant::now();
+        for ((name, project, claims), number) in sessions.iter().zip(0..) {
+            let room = Room::new(name, project);
+            room.usage().claims = *claims;
+            room.usage().last_used = start + Duration::from_millis(number);
+            table.rooms.insert((*name).to_owned(), Arc::new(room));
+        }
+        table
+    }
+
+    /// Which session goes when this project opens one; `""` if none has to.
+    fn evicted(
+        sessions: &[(&str, &str, usize)],
+        project: &str,
+        limit: usize,
+        quota: usize,
+    ) -> Result<String, &'static str> {
+        match table(sessions).make_place(project, limit, quota) {
+            Ok(room) => Ok(room.map_or(String::new(), |room| room.name.clone())),
+            Err(_) => Err("busy"),
+        }
+    }
+
+    #[test]
+    fn a_project_with_many_sessions_evicts_its_own_and_not_anothers() {
+        let sessions = [
+            ("b1", "b", 0),
+            ("a1", "a", 0),
+            ("a2", "a", 0),
+            ("a3", "a", 0),
+        ];
+        assert_eq!(evicted(&sessions, "a", 5, 0), Ok(String::new()));
+        assert_eq!(evicted(&sessions, "a", 4, 0), Ok("a1".into()));
+        assert_eq!(evicted(&sessions, "b", 4, 0), Ok("a1".into()));
+        assert_eq!(evicted(&sessions, "c", 4, 0), Ok("a1".into()));
+    }
+
+    #[test]
+    fn of_equal_projects_the_one_that_asks_gives_and_else_the_longest_unused() {
+        let sessions = [
+            ("b1", "b", 0),
+            ("b2", "b", 0),
+            ("a1", "a", 0),
+            ("a2", "a", 0),
+        ];
+        assert_eq!(evicted(&sessions, "a", 4, 0), Ok("a1".into()));
+        assert_eq!(evicted(&sessions, "b", 4, 0), Ok("b1".into()));
+        assert_eq!(evicted(&sessions, "c", 4, 0), Ok("b1".into()));
+        let singles = [("b1", "b", 0), ("a1", "a", 0)];
+        assert_eq!(evicted(&singles, "c", 2, 0), Ok("b1".into()));
+    }
+
+    #[test]
+    fn sessions_at_work_never_go_and_smaller_projects_give_only_then() {
+        let sessions = [
+            ("b1", "b", 0),
+            ("a1", "a", 1),
+            ("a2", "a", 1),
+            ("a3", "a", 0),
+        ];
+        assert_eq!(evicted(&sessions, "b", 4, 0), Ok("a3".into()));
+        let sessions = [("b1", "b", 0), ("a1", "a", 1), ("a2", "a", 1)];
+        assert_eq!(evicted(&sessions, "a", 3, 0), Ok("b1".into()));
+        let sessions = [("b1", "b", 2), ("a1", "a", 1), ("a2", "a", 1)];
+        assert_eq!(evicted(&sessions, "a", 3, 0), Err("busy"));
+    }
+
+    #[test]
+    fn a_quota_bites_before_the_worker_is_full() {
+        let sessions = [("b1", "b", 0), ("a1", "a", 1), ("a2", "a", 0)];
+        assert_eq!(evicted(&sessions, "a", 16, 3), Ok(String::new()));
+        assert_eq!(evicted(&sessions, "a", 16, 2), Ok("a2".into()));
+        let sessions = [("b1", "b", 0), ("a1", "a", 1), ("a2", "a", 1)];
+        assert_eq!(evicted(&sessions, "a", 16, 2), Err("busy"));
+        assert_eq!(evicted(&sessions, "b", 16, 2), Ok(String::new()));
     }
 }

@@ -5,9 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
@@ -18,24 +21,19 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use nix::unistd::SysconfVar;
 use nix::unistd::sysconf;
+use sandbox_protocol::Notice;
 use tokio::io::unix::AsyncFd;
 
 use crate::descriptors;
+use crate::supervisor::cpu::BackgroundWatch;
+use crate::supervisor::cpu::ProcessSample;
+use crate::supervisor::cpu::Sanction;
 
 /// What the shared pages of the warm interpreter may count beyond a session's own memory.
 const WARM_BYTES: u64 = 128 << 20;
 
 /// A session has fewer processes than this, or it is not worth counting on.
 const PROCESSES_MAX: usize = 4096;
-
-/// What a session's processes use, together.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Usage {
-    /// Processor time so far.
-    pub cpu: Duration,
-    /// Memory in bytes, resident or swapped out; pages that processes share count for each.
-    pub memory: u64,
-}
 
 /// The processes of a session. They are killed when this is dropped.
 pub struct Vitals {
@@ -45,7 +43,12 @@ pub struct Vitals {
     /// Whether the end of the init is the end of all.
     own_namespace: bool,
     memory_max: u64,
+    killed: AtomicBool,
     out_of_memory: AtomicBool,
+    /// Watches the processes between cells; `None` while a cell runs, and before the first.
+    background: Mutex<Option<BackgroundWatch>>,
+    /// What was done between cells and not told yet.
+    notice: Mutex<Option<Notice>>,
 }
 
 impl Vitals {
@@ -63,7 +66,10 @@ impl Vitals {
             init_pid,
             own_namespace,
             memory_max: memory.saturating_add(WARM_BYTES),
+            killed: AtomicBool::new(false),
             out_of_memory: AtomicBool::new(false),
+            background: Mutex::new(None),
+            notice: Mutex::new(None),
         })
     }
 
@@ -78,8 +84,11 @@ impl Vitals {
         let _ = self.init.readable().await;
     }
 
-    /// Whether it has not ended.
+    /// Whether it has neither ended nor been killed.
     pub fn alive(&self) -> bool {
+        if self.killed.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut polled = [PollFd::new(self.init.get_ref().as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
     }
@@ -92,6 +101,7 @@ impl Vitals {
 
     /// Ends all processes at once.
     pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         if !self.own_namespace {
             self.kill_all_but(&[self.init_pid]);
         }
@@ -117,22 +127,76 @@ impl Vitals {
     }
 
     /// What the processes use now.
-    pub fn usage(&self) -> Usage {
-        self.processes()
-            .into_iter()
-            .filter_map(usage_of)
-            .fold(Usage::default(), |sum, one| Usage {
-                cpu: sum.cpu + one.cpu,
-                memory: sum.memory + one.memory,
-            })
+    pub fn sample(&self) -> Vec<ProcessSample> {
+        self.processes().into_iter().filter_map(sample_of).collect()
     }
 
-    /// Whether `usage`, taken just now, is more memory than the session may have. Pages that
+    /// Whether `sample`, taken just now, is more memory than the session may have. Pages that
     /// processes share count once.
-    pub fn exceeds_memory(&self, usage: Usage) -> bool {
+    pub fn exceeds_memory(&self, sample: &[ProcessSample]) -> bool {
         // This is cheap to read, and never less than the fair share.
-        usage.memory > self.memory_max
+        sample.iter().map(|process| process.memory).sum::<u64>() > self.memory_max
             && self.processes().into_iter().map(fair_share).sum::<u64>() > self.memory_max
+    }
+
+    /// A cell begins: its own limits hold from now on.
+    pub fn begin_cell(&self) {
+        *self.watch() = None;
+    }
+
+    /// A cell has ended, with this sample: until the next one begins, the processes may use
+    /// `budget` of processor time.
+    pub fn end_cell(&self, sample: &[ProcessSample], budget: Duration) {
+        *self.watch() = Some(BackgroundWatch::new(sample, Instant::now(), budget));
+    }
+
+    /// Ends what uses too much: memory at any time, processors between cells. Gives back what was
+    /// done.
+    pub fn enforce_limits(&self) -> Option<Notice> {
+        if !self.alive() {
+            return None;
+        }
+        // Held to the end, so that no cell begins meanwhile and suffers for those before it.
+        let mut watch = self.watch();
+        let sample = self.sample();
+        let between_cells = watch.is_some();
+        let checked = watch.as_mut().map(|it| it.check(&sample, Instant::now()));
+        let done = if self.exceeds_memory(&sample) {
+            self.kill_for_memory();
+            Notice::EndedForMemory
+        } else {
+            match checked.flatten()? {
+                Sanction::KillProcesses => {
+                    self.kill_descendants_of_python();
+                    Notice::ProcessesKilled
+                }
+                Sanction::EndSession => {
+                    self.kill();
+                    Notice::EndedForCpu
+                }
+            }
+        };
+        if between_cells {
+            *self.untold() = Some(done);
+        }
+        Some(done)
+    }
+
+    /// What was done between cells and not taken yet.
+    pub fn take_notice(&self) -> Option<Notice> {
+        self.untold().take()
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Option<BackgroundWatch>> {
+        self.background
+            .lock()
+            .expect("nothing panics while it holds this")
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<Notice>> {
+        self.notice
+            .lock()
+            .expect("nothing panics while it holds this")
     }
 
     /// The init and everything below it, as this process's namespace counts.
@@ -201,17 +265,21 @@ fn is_zombie(pid: i32) -> bool {
     })
 }
 
-fn usage_of(pid: i32) -> Option<Usage> {
+fn sample_of(pid: i32) -> Option<ProcessSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, the program's name, may hold anything; it ends in the last parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |field: usize| fields.get(field)?.parse::<u64>().ok();
-    // Times of the process itself and of children it has buried, in clock ticks: fields 14 to 17.
-    let ticks = (11..15).filter_map(number).sum::<u64>();
     let ticks_per_second = setting(SysconfVar::CLK_TCK, 100);
+    let time =
+        |ticks: Option<u64>| Duration::from_millis(ticks.unwrap_or(0) * 1000 / ticks_per_second);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(Usage {
-        cpu: Duration::from_millis(ticks * 1000 / ticks_per_second),
+    Some(ProcessSample {
+        // The first field here is the third of proc(5), the state; times are in clock ticks.
+        id: (pid, number(19)?),
+        own: time(number(11)) + time(number(12)),
+        children: time(number(13)) + time(number(14)),
+        running: fields.first() == Some(&"R"),
         memory: kibibytes(&status, &["VmRSS:", "VmSwap:"]),
     })
 }
@@ -221,7 +289,7 @@ fn fair_share(pid: i32) -> u64 {
     match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         Ok(text) => kibibytes(&text, &["Pss:", "SwapPss:"]),
         // It has ended, or keeps its maps to itself: then all of it counts.
-        Err(_) => usage_of(pid).map_or(0, |usage| usage.memory),
+        Err(_) => sample_of(pid).map_or(0, |process| process.memory),
     }
 }
 

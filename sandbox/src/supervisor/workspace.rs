@@ -17,6 +17,7 @@ use nix::fcntl::renameat;
 use nix::sys::stat::Mode;
 use nix::sys::stat::SFlag;
 use nix::sys::stat::fstat;
+use nix::sys::stat::fstatat;
 use nix::sys::stat::mkdirat;
 use nix::unistd::Gid;
 use nix::unistd::Uid;
@@ -25,6 +26,7 @@ use nix::unistd::fchown;
 use nix::unistd::linkat;
 use nix::unistd::unlinkat;
 use sandbox_protocol::ChangedFile;
+use sandbox_protocol::PlacedFile;
 
 use crate::settings::Settings;
 use crate::settings::mib;
@@ -43,11 +45,11 @@ const PATH_BYTES: usize = 1024;
 /// Most folders in a path: a file further down would not be found again.
 const FOLDERS_MAX: usize = 8;
 
-/// Tags are remembered by the session; this is their longest.
+/// Longest tag of a file, in bytes.
 const TAG_BYTES: usize = 256;
 
-/// Most tags that a session has.
-const TAGS_MAX: usize = 10_000;
+/// Most files that are put at a time: all of them are listed in one frame.
+const PLACED_MAX: usize = 4_000;
 
 /// Why a file was not put or read; a sentence for the caller.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +63,20 @@ pub struct Workspace {
     user: Option<u32>,
     /// Files as they were last told of, or put.
     known: Marks,
-    /// What was put, by the client's names for it.
-    tags: Vec<String>,
+    /// What was put and not removed.
+    placed: Vec<Placed>,
     measure: Measure,
     file_bytes: u64,
     puts: u64,
+}
+
+/// A file that was put.
+struct Placed {
+    tag: String,
+    path: String,
+    alias: Option<String>,
+    /// The file as it was put.
+    mark: Mark,
 }
 
 /// A file that is being put. Gone, if it is dropped before it is finished.
@@ -87,7 +98,7 @@ impl Workspace {
             folder: Arc::new(folder),
             user,
             known: Marks::new(),
-            tags: Vec::new(),
+            placed: Vec::new(),
             measure: Measure {
                 files: settings.files as usize,
                 bytes: mib(settings.files_mib),
@@ -97,9 +108,47 @@ impl Workspace {
         }
     }
 
-    /// The client's names for what it put.
-    pub fn tags(&self) -> &[String] {
-        &self.tags
+    /// The files that were put and not removed.
+    pub fn placed(&self) -> Vec<PlacedFile> {
+        let files = self.placed.iter().map(|placed| PlacedFile {
+            tag: placed.tag.clone(),
+            path: placed.path.clone(),
+        });
+        files.collect()
+    }
+
+    /// Removes the files with these tags. A path whose file is not as it was put has a cell's work,
+    /// and stays; the alias, which names what the client has taken away, goes with any content.
+    pub fn remove(&mut self, tags: &[String]) -> Result<(), Errno> {
+        let gone: Vec<Placed> = self
+            .placed
+            .extract_if(.., |placed| tags.contains(&placed.tag))
+            .collect();
+        for placed in gone {
+            self.remove_if(&placed.path, |now| now == placed.mark)?;
+            if let Some(alias) = &placed.alias {
+                self.remove_if(alias, |now| now.is_same_file(&placed.mark))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_if(&self, path: &str, wanted: impl Fn(Mark) -> bool) -> Result<(), Errno> {
+        let removed = at(&self.folder, path, |folder, name| {
+            match wanted(Mark::of(&fstatat(
+                folder,
+                name,
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?)) {
+                true => unlinkat(folder, name, UnlinkatFlags::NoRemoveDir),
+                false => Ok(()),
+            }
+        });
+        match removed {
+            // A cell has removed it, or has put something else in its folder's place.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Begins to put a file.
@@ -112,8 +161,10 @@ impl Workspace {
     ) -> Result<Put, Refused> {
         check_path(path)?;
         alias.map_or(Ok(()), check_path)?;
-        if tag.len() > TAG_BYTES || self.tags.len() >= TAGS_MAX {
-            return Err(Refused("the tag is too long, or there are too many".into()));
+        if tag.len() > TAG_BYTES || self.placed.len() >= PLACED_MAX {
+            return Err(Refused(
+                "the tag is too long, or there are too many files".into(),
+            ));
         }
         if size > self.file_bytes {
             return Err(Refused(format!(
@@ -159,9 +210,13 @@ impl Workspace {
         for name in [Some(&put.path), put.alias.as_ref()].into_iter().flatten() {
             self.known.insert(name.clone(), mark);
         }
-        if !self.tags.contains(&put.tag) {
-            self.tags.push(put.tag.clone());
-        }
+        self.placed.retain(|placed| placed.tag != put.tag);
+        self.placed.push(Placed {
+            tag: put.tag.clone(),
+            path: put.path.clone(),
+            alias: put.alias.clone(),
+            mark,
+        });
         Ok(())
     }
 
@@ -172,7 +227,8 @@ impl Workspace {
         let Ok((now, cut)) = walked else {
             return (Vec::new(), true);
         };
-        let tags: HashSet<String> = self.tags.iter().cloned().collect();
+        let tags = self.placed.iter().map(|placed| placed.tag.clone());
+        let tags: HashSet<String> = tags.collect();
         let (changed, dropped) = harvest::changes(&now, &self.known, &tags, self.measure);
         self.known = now;
         (changed, cut || dropped)
@@ -244,8 +300,8 @@ impl Put {
         if let Some(alias) = &self.alias {
             // A link cannot replace what is there, and a rename can.
             let link = format!("{}-alias", self.temporary);
-            self.at(&self.temporary, |from, from_name| {
-                self.at(&link, |to, to_name| {
+            at(&self.folder, &self.temporary, |from, from_name| {
+                at(&self.folder, &link, |to, to_name| {
                     linkat(from, from_name, to, to_name, AtFlags::empty())
                 })
             })
@@ -260,32 +316,17 @@ impl Put {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
-        self.at(from, |from, from_name| {
-            self.at(to, |to, to_name| renameat(from, from_name, to, to_name))
+        at(&self.folder, from, |from, from_name| {
+            at(&self.folder, to, |to, to_name| {
+                renameat(from, from_name, to, to_name)
+            })
         })
     }
 
     fn remove(&self, path: &str) -> Result<(), Errno> {
-        self.at(path, |folder, name| {
+        at(&self.folder, path, |folder, name| {
             unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)
         })
-    }
-
-    /// Does something with a path's folder, which was reached without following any link, and its
-    /// last name, which the calls used here do not follow.
-    fn at<T>(
-        &self,
-        path: &str,
-        act: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let folder = open_beneath(
-            &self.folder,
-            folder,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY,
-            Mode::empty(),
-        )?;
-        act(&folder, name)
     }
 }
 
@@ -294,6 +335,23 @@ impl Drop for Put {
         // Once it is finished it has this name no longer.
         let _ = self.remove(&self.temporary);
     }
+}
+
+/// Does something with a path's folder, which was reached without following any link, and its last
+/// name, which the calls used here do not follow.
+fn at<T>(
+    workspace: &OwnedFd,
+    path: &str,
+    act: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let folder = open_beneath(
+        workspace,
+        folder,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Mode::empty(),
+    )?;
+    act(&folder, name)
 }
 
 /// Reads up to the length of `piece`; fewer bytes only at the end.

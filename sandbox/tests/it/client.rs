@@ -187,10 +187,24 @@ impl Client {
     /// Asks for a session.
     #[track_caller]
     pub fn open(&mut self, session: &str, create: bool) -> Response {
+        self.open_for("tests", session, create)
+    }
+
+    /// Asks for a session of this project.
+    #[track_caller]
+    pub fn open_for(&mut self, project: &str, session: &str, create: bool) -> Response {
         self.ask(&Request::Open {
             session: session.to_owned(),
+            project: project.to_owned(),
             create,
         })
+    }
+
+    /// Removes files that were put.
+    #[track_caller]
+    pub fn remove(&mut self, tags: &[&str]) -> Response {
+        let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
+        self.ask(&Request::Remove { tags })
     }
 
     /// Puts a file: the refusal, if there was one.

@@ -18,13 +18,15 @@ use crate::stage::Worker;
 use crate::stage::unique;
 
 /// The settings and their defaults.
-const DEFAULTS: [(&str, &str); 24] = [
+const DEFAULTS: [(&str, &str); 26] = [
     ("sessions", "16"),
+    ("project-sessions", "0"),
     ("spares", "2"),
     ("idle-seconds", "3600"),
     ("life-seconds", "86400"),
     ("cell-seconds", "120"),
     ("cpu-seconds", "240"),
+    ("background-cpu-seconds", "10"),
     ("grace-seconds", "5"),
     ("memory-mib", "1024"),
     ("processes", "64"),
@@ -128,7 +130,8 @@ ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)
             opened,
             Response::Opened {
                 fresh: true,
-                tags: vec![]
+                files: vec![],
+                notice: None
             }
         );
         assert_eq!(again.ask(&Request::Close), Response::Closed);

@@ -25,6 +25,7 @@ macro_rules! for_both {
 }
 
 mod attacks;
+mod background;
 mod client;
 mod endings;
 mod forgery;
@@ -33,7 +34,9 @@ mod limits;
 mod local;
 mod neighbours;
 mod notebook;
+mod placed;
 mod processes;
 mod protocol;
+mod shares;
 mod soak;
 mod stage;

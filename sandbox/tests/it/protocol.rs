@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Frame;
+use sandbox_protocol::PlacedFile;
 use sandbox_protocol::Request;
 use sandbox_protocol::Response;
 use sandbox_protocol::Tier;
@@ -66,6 +67,7 @@ fn nothing_happens_before_hello() {
     let name = unique("session");
     let open = Request::Open {
         session: name.clone(),
+        project: "tests".into(),
         create: true,
     };
     for request in [
@@ -232,7 +234,7 @@ fn a_connection_may_end_anywhere() {
     session.let_go();
     let mut again = worker.connect();
     match again.open(&name, false) {
-        Response::Opened { tags, .. } => assert_eq!(tags, Vec::<String>::new()),
+        Response::Opened { files, .. } => assert_eq!(files, []),
         other => panic!("{other:?}"),
     }
     assert_eq!(again.run("import os; print(os.listdir())").ok(), "[]\n");
@@ -283,8 +285,18 @@ fn a_session_is_found_again_until_it_is_closed() {
     first.let_go();
     let mut second = worker.connect();
     let opened = second.open(&name, true);
-    let tags = vec!["file-1".to_owned()];
-    assert_eq!(opened, Response::Opened { fresh: false, tags });
+    let file = PlacedFile {
+        tag: "file-1".into(),
+        path: "in.csv".into(),
+    };
+    assert_eq!(
+        opened,
+        Response::Opened {
+            fresh: false,
+            files: vec![file],
+            notice: None
+        }
+    );
     assert_eq!(second.run("print(kept)").ok(), "5\n");
     assert_eq!(second.ask(&Request::Close), Response::Closed);
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
@@ -294,7 +306,8 @@ fn a_session_is_found_again_until_it_is_closed() {
         opened,
         Response::Opened {
             fresh: true,
-            tags: vec![]
+            files: vec![],
+            notice: None
         }
     );
     assert_eq!(third.run("'kept' in globals()").ok().trim(), "False");
@@ -312,6 +325,7 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
             client
                 .send(&Request::Open {
                     session: name.clone(),
+                    project: "tests".into(),
                     create: false,
                 })
                 .expect("the worker reads");
@@ -447,7 +461,8 @@ fn a_session_that_died_is_made_anew() {
             opened,
             Response::Opened {
                 fresh: true,
-                tags: vec![]
+                files: vec![],
+                notice: None
             },
             "{death}"
         );

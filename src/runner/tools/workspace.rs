@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use sandbox_protocol::PlacedFile;
+
 use crate::domain::ids::FileId;
 use crate::domain::run::Run;
 use crate::store::Pool;
@@ -14,8 +16,14 @@ pub(in crate::runner) const FOLDER: &str = "/mnt/data/";
 /// The line before the list of files.
 const HEADING: &str = "Files available to code_interpreter:";
 
-/// Longest name of a file that is given; longer ones are cut.
+/// Longest name of a file that is given, in bytes; longer ones are cut before their extension.
 const NAME_BYTES: usize = 200;
+
+/// What follows a longer last dot is part of a sentence and no extension.
+const EXTENSION_BYTES: usize = 16;
+
+/// Extensions that say how a file is compressed, and stand behind one that says what it is.
+const COMPRESSED: [&str; 8] = ["gz", "bz2", "xz", "zst", "lz4", "br", "z", "lzma"];
 
 /// The files of a thread's `/mnt/data`.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +87,24 @@ impl Workspace {
         self.written.contains_key(&given.path)
     }
 
+    /// Tags of files that a session still has and that do not belong there, or not under that path.
+    /// What code has written is as it was put as long as nothing newer is known of its path.
+    pub(in crate::runner) fn stale(&self, placed: &[PlacedFile]) -> Vec<String> {
+        let belongs = |file: &PlacedFile| {
+            let given = self
+                .given
+                .iter()
+                .find(|item| item.file.as_str() == file.tag);
+            let own_path = given.is_some_and(|item| {
+                item.path == file.path || (self.is_overwritten(item) && file.path == file.tag)
+            });
+            let written = self.written.get(&file.path);
+            own_path || written.is_some_and(|item| item.file.as_str() == file.tag)
+        };
+        let stale = placed.iter().filter(|file| !belongs(file));
+        stale.map(|file| file.tag.clone()).collect()
+    }
+
     /// What the model is told, if there is anything to tell. What code writes is told with the
     /// code's output, so that this stays the same from turn to turn.
     pub(in crate::runner) fn describe(&self) -> Option<String> {
@@ -114,19 +140,42 @@ fn own_name(filename: &str, taken: &mut HashSet<String>) -> String {
     let clean: String = last.chars().filter(|char| !char.is_control()).collect();
     let clean = match clean.trim() {
         "" | "." | ".." => "file",
-        name => &name[..name.floor_char_boundary(NAME_BYTES)],
+        name => name,
     };
-    let (stem, extension) = match clean.rfind('.') {
-        Some(dot) if dot > 0 => clean.split_at(dot),
-        _ => (clean, ""),
+    let (stem, extension) = split_extension(clean);
+    let fit = |number: &str| {
+        let length = NAME_BYTES - number.len() - extension.len();
+        let stem = &stem[..stem.floor_char_boundary(length)];
+        format!("{stem}{number}{extension}")
     };
-    let mut name = clean.to_owned();
+    let mut name = fit("");
     let mut count = 1;
     while !taken.insert(name.clone()) {
         count += 1;
-        name = format!("{stem}-{count}{extension}");
+        name = fit(&format!("-{count}"));
     }
     name
+}
+
+/// A name's stem and its extension with the dot, which may be a double one such as `.tar.gz`.
+fn split_extension(name: &str) -> (&str, &str) {
+    let last_dot = |text: &str| {
+        let dot = text.rfind('.').filter(|&dot| dot > 0)?;
+        let extension = &text[dot + 1..];
+        let good = extension.len() <= EXTENSION_BYTES && !extension.contains(char::is_whitespace);
+        good.then_some(dot)
+    };
+    let Some(dot) = last_dot(name) else {
+        return (name, "");
+    };
+    let is_compressed = COMPRESSED
+        .iter()
+        .any(|extension| name[dot + 1..].eq_ignore_ascii_case(extension));
+    let dot = Some(dot)
+        .filter(|_| is_compressed)
+        .and_then(|dot| last_dot(&name[..dot]))
+        .unwrap_or(dot);
+    name.split_at(dot)
 }
 
 #[cfg(test)]
@@ -147,17 +196,82 @@ mod tests {
             given("file-b", "q2/sales.csv"),
             given("file-c", "../.."),
             given("file-d", "a\nb\u{7f}.txt"),
-            given("file-e", &"ä".repeat(300)),
         ];
         let workspace = Workspace::new(files, Vec::new());
         let paths: Vec<&str> = workspace.given.iter().map(|item| &*item.path).collect();
-        let long = "ä".repeat(NAME_BYTES / 2);
-        assert_eq!(
-            paths,
-            ["sales.csv", "sales-2.csv", "file", "ab.txt", &*long]
-        );
+        assert_eq!(paths, ["sales.csv", "sales-2.csv", "file", "ab.txt"]);
         let told = workspace.describe().expect("there are files");
         assert!(told.contains("\n- /mnt/data/sales-2.csv (also /mnt/data/file-b)\n"));
+    }
+
+    /// The paths of given files with these names.
+    fn paths(names: &[&str]) -> Vec<String> {
+        let files = names.iter().zip(0..);
+        let files = files.map(|(name, number)| given(&format!("file-{number}"), name));
+        let workspace = Workspace::new(files.collect(), Vec::new());
+        let paths = workspace.given.into_iter().map(|item| item.path);
+        paths.collect()
+    }
+
+    #[test]
+    fn a_long_name_is_cut_before_its_extension() {
+        for extension in [".csv", ".CSV", ".tar.gz", ".csv.GZ", ".parquet"] {
+            let [path] = &paths(&[&format!("{}{extension}", "n".repeat(240))])[..] else {
+                panic!("one file has one path");
+            };
+            assert_eq!((path.len(), path.ends_with(extension)), (NAME_BYTES, true));
+        }
+        // A sentence has no extension, nor has a name that begins with a dot.
+        let sentence = format!("{}. And then some more words", "n".repeat(190));
+        assert_eq!(paths(&[&sentence]), [&sentence[..NAME_BYTES]]);
+        let hidden = format!(".{}", "n".repeat(240));
+        assert_eq!(paths(&[&hidden]), [&hidden[..NAME_BYTES]]);
+        assert_eq!(paths(&["v1.2.csv", "v1.2.csv"]), ["v1.2.csv", "v1.2-2.csv"]);
+        assert_eq!(paths(&["a.tar.gz", "a.tar.gz"]), ["a.tar.gz", "a-2.tar.gz"]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        for (name, cut) in [("ä", 98), ("漢", 65), ("𝄞", 49)] {
+            let path = &paths(&[&format!("{}.csv", name.repeat(120))])[0];
+            assert_eq!(*path, format!("{}.csv", name.repeat(cut)));
+        }
+    }
+
+    #[test]
+    fn long_names_with_the_same_beginning_stay_apart() {
+        let name = |end| format!("{}{end}.csv", "n".repeat(240));
+        let paths = paths(&[&name("a"), &name("b"), &name("c")]);
+        let distinct: HashSet<&String> = paths.iter().collect();
+        assert_eq!(distinct.len(), 3, "{paths:?}");
+        for (path, end) in paths.iter().zip(["n.csv", "n-2.csv", "n-3.csv"]) {
+            assert!(path.len() <= NAME_BYTES && path.ends_with(end), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_session_has_is_stale_when_it_is_no_longer_listed_or_has_another_name() {
+        let files = vec![given("file-a", "sales.csv"), given("file-b", "in.csv")];
+        let mut workspace = Workspace::new(files, Vec::new());
+        workspace.wrote("in.csv".into(), "file-new".parse().expect("it is an id"));
+        let placed = |tag: &str, path: &str| PlacedFile {
+            tag: tag.into(),
+            path: path.into(),
+        };
+        let current = [
+            placed("file-a", "sales.csv"),
+            placed("file-b", "in.csv"),
+            placed("file-b", "file-b"),
+            placed("file-new", "in.csv"),
+        ];
+        assert_eq!(workspace.stale(&current), Vec::<String>::new());
+        let stale = [
+            placed("file-a", "sales-2.csv"),
+            placed("file-gone", "old.csv"),
+            placed("file-before", "in.csv"),
+        ];
+        let tags = ["file-a", "file-gone", "file-before"];
+        assert_eq!(workspace.stale(&stale), tags);
     }
 
     #[test]
