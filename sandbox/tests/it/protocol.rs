@@ -85,13 +85,18 @@ fn nothing_happens_before_hello() {
 
 #[test]
 fn another_version_is_refused() {
-    let mut client = Client::raw(Stage::ordinary().worker().dial());
-    let hello = Request::Hello {
-        version: VERSION + 1,
-        token: None,
-    };
-    assert!(matches!(client.ask(&hello), Response::Refused { .. }));
-    assert!(client.receive().is_err(), "the connection goes on");
+    for version in [VERSION - 1, VERSION + 1] {
+        let mut client = Client::raw(Stage::ordinary().worker().dial());
+        let hello = Request::Hello {
+            version,
+            token: None,
+        };
+        match client.ask(&hello) {
+            Response::Refused { message } => assert!(message.contains("same release"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(client.receive().is_err(), "the connection goes on");
+    }
 }
 
 #[test]
