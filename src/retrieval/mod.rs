@@ -1,5 +1,6 @@
 //! Vector stores at work: files are indexed, and searched. Knows nothing of HTTP.
 
+mod calibration;
 mod embeddings;
 mod ingest;
 mod large;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::domain::vector_store::Weights;
+use crate::retrieval::calibration::{self, CosineScale};
 use crate::store::chunks::{Found, Lexemes, Term, Totals};
 
 /// How soon more of the same word stops to count (BM25's k1).
@@ -69,8 +70,14 @@ pub(super) fn fuse(lists: &[(f64, Vec<i64>)]) -> Vec<i64> {
 
 /// A score between 0 and 1 that means the same from search to search: how near the meaning is, and
 /// how many of the telling words are there, by their weights. Without vectors it is all words.
-pub(super) fn score(found: &Found, terms: &[Term], totals: &Totals, weights: Weights) -> f64 {
-    // What a chunk has that repeats every word for ever.
+pub(super) fn score(
+    found: &Found,
+    terms: &[Term],
+    totals: &Totals,
+    weights: Weights,
+    scale: CosineScale,
+) -> f64 {
+    // The upper bound of BM25, which a chunk approaches that repeats every word.
     let most: f64 = terms
         .iter()
         .map(|term| rarity(term, totals) * (SATURATION + 1.0))
@@ -79,17 +86,17 @@ pub(super) fn score(found: &Found, terms: &[Term], totals: &Totals, weights: Wei
         true => bm25(terms, totals, found.tokens, &found.lexemes) / most,
         false => 0.0,
     };
-    let score = match found.similarity {
-        Some(similarity) => {
+    let mean = match found.similarity {
+        Some(cosine) => {
             let Weights {
                 meaning,
                 words: of_words,
             } = weights;
-            (meaning * similarity.max(0.0) + of_words * words) / (meaning + of_words)
+            (meaning * scale.similarity(cosine) + of_words * words) / (meaning + of_words)
         }
         None => words,
     };
-    score.clamp(0.0, 1.0)
+    calibration::score(mean)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::domain::vector_store::{Filter, SearchableStore, Weights};
+use crate::retrieval::calibration::CosineScale;
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
 use crate::retrieval::rank;
 use crate::retrieval::rerank::Reranker;
@@ -160,9 +161,10 @@ impl Retrieval {
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
         let totals = scope().await?.totals;
+        let scale = CosineScale::of_model(store.embedding_model.as_deref().unwrap_or_default());
         let mut ceiling = 1.0;
         let hits = found.into_iter().map(|found| {
-            ceiling = rank::score(&found, &terms, &totals, ask.weights).min(ceiling);
+            ceiling = rank::score(&found, &terms, &totals, ask.weights, scale).min(ceiling);
             Hit {
                 found,
                 score: ceiling,

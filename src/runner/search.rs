@@ -8,7 +8,7 @@ use crate::domain::ids::VectorStoreId;
 use crate::domain::run::{RunError, RunErrorCode};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{SearchCall, SearchResult, ToolCall, ToolCallBody};
-use crate::domain::vector_store::{SearchableStore, VectorStoreStatus, Weights};
+use crate::domain::vector_store::{SearchableStore, Weights};
 use crate::retrieval::{Ask, Hit, SearchError};
 use crate::runner::annotate::Passages;
 use crate::runner::drive::{Driver, Halt};
@@ -16,11 +16,12 @@ use crate::runner::tools::file_search::{self, Settings};
 use crate::runner::write::calls_of;
 use crate::store;
 
-/// How long a run waits for the thread's own store to be indexed, as the hosted service did.
-const INDEXED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a run waits before its first turn for the files of its stores to be indexed. The hosted
+/// service waited so long for the thread's store.
+const INDEXING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pause between two looks at it.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Interval at which a waiting run asks whether indexing has ended.
+const INDEXING_POLL: Duration = Duration::from_millis(250);
 
 /// The number of a thread's first search, in citations.
 const FIRST: usize = 4;
@@ -60,7 +61,7 @@ impl From<SearchError> for Halt {
 }
 
 impl Driver {
-    /// Finds out what may be searched and cited, and waits for the thread's store to be indexed.
+    /// Loads what may be searched and cited. A run that begins waits for its stores to be indexed.
     pub(super) async fn open_library(&mut self) -> Result<(), Halt> {
         if Settings::of(&self.run.config).is_none() {
             return Ok(());
@@ -70,13 +71,14 @@ impl Driver {
         let assistant = self.run.assistant.clone();
         let named = store::vector_stores::of_run(&pool, &project, &assistant, &thread).await?;
         let mut library = Library::default();
-        for (id, is_threads) in named {
-            if is_threads {
-                self.wait_for_index(&id).await?;
-            }
+        for id in named {
             if !library.stores.contains(&id) {
                 library.stores.push(id);
             }
+        }
+        // A run that goes on after the caller's outputs or a lost lease has waited already.
+        if self.turns == 0 {
+            self.wait_for_indexing(&library.stores).await?;
         }
         for step in store::run_steps::tool_calls_since(&pool, &project, &thread, None).await? {
             let StepDetails::ToolCalls { calls } = step.details else {
@@ -93,17 +95,23 @@ impl Driver {
         Ok(())
     }
 
-    async fn wait_for_index(&mut self, id: &VectorStoreId) -> Result<(), Halt> {
-        let until = Instant::now() + INDEXED_WITHIN;
-        while Instant::now() < until {
-            let pool = &self.engine.deps.pool;
-            let store = store::vector_stores::find(pool, &self.run.project, id).await?;
-            if store.is_none_or(|store| store.status() != VectorStoreStatus::InProgress) {
-                return Ok(());
+    /// Waits until no file of these stores is in progress, or until the timeout. Files that failed
+    /// or were cancelled, and stores that have expired, are not waited for.
+    async fn wait_for_indexing(&mut self, stores: &[VectorStoreId]) -> Result<(), Halt> {
+        let deadline = Instant::now() + INDEXING_TIMEOUT;
+        let pool = self.engine.deps.pool.clone();
+        let project = self.run.project.clone();
+        while store::vector_stores::is_any_in_progress(&pool, &project, stores).await? {
+            if Instant::now() >= deadline {
+                let (run, seconds) = (&self.run.id, INDEXING_TIMEOUT.as_secs());
+                tracing::info!(
+                    run.id = %run,
+                    "run {run}: its vector stores are not indexed after {seconds} s; starting"
+                );
+                break;
             }
-            self.interruptible(sleep(LOOK_EVERY)).await?;
+            self.interruptible(sleep(INDEXING_POLL)).await?;
         }
-        tracing::info!(vector_store.id = %id, "vector store {id} is not all indexed yet");
         Ok(())
     }
 

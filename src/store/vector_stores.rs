@@ -242,21 +242,20 @@ async fn unlist(
     Ok(())
 }
 
-/// The vector stores that a run searches, the assistant's first; of each, whether it is the
-/// thread's.
+/// The vector stores that a run searches, the assistant's first.
 pub async fn of_run(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     assistant: &AssistantId,
     thread: &ThreadId,
-) -> Result<Vec<(VectorStoreId, bool)>, StoreError> {
-    let stores = sqlx::query_as(
+) -> Result<Vec<VectorStoreId>, StoreError> {
+    let stores = sqlx::query_scalar(
         "with resources as (
              select false as of_thread, tool_resources from assistants
              where project_id = $1 and id = $2
              union all
              select true, tool_resources from threads where project_id = $1 and id = $3)
-         select store_id, of_thread
+         select store_id
          from resources, jsonb_array_elements_text(
              coalesce(tool_resources #> '{file_search,vector_store_ids}', '[]')) as ids (store_id)
          order by of_thread",
@@ -267,6 +266,29 @@ pub async fn of_run(
     .fetch_all(db)
     .await?;
     Ok(stores)
+}
+
+/// Whether a file of these vector stores is still to be indexed; stores that have expired do not
+/// count.
+pub async fn is_any_in_progress(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    ids: &[VectorStoreId],
+) -> Result<bool, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(VectorStoreId::as_str).collect();
+    let found = sqlx::query_scalar(
+        "select exists (
+             select from vector_store_files as f
+             join vector_stores as s on s.id = f.vector_store_id
+             where s.project_id = $1 and s.id = any($2) and f.status = 'in_progress'
+                 and coalesce(
+                     s.last_active_at + s.expires_after_days * interval '24 hours' > now(), true))",
+    )
+    .bind(project)
+    .bind(ids)
+    .fetch_one(db)
+    .await?;
+    Ok(found)
 }
 
 /// The vector store of this id, which is being used now; one that has expired stays so.

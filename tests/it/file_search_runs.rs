@@ -32,22 +32,50 @@ async fn thread_with(shelf: &Shelf, file: &str) -> String {
     id(&thread)
 }
 
+/// Asserts that the model is not asked by any run that waits: one that has nothing to wait for and
+/// begins later is the first to ask.
+async fn only_others_ask(shelf: &Shelf) {
+    let other = json!({"model": "fake", "instructions": "other"});
+    let other = shelf.client.assistant_with(other).await;
+    let unrelated = shelf.client.thread("?").await;
+    let stream = shelf.client.run_stream(&unrelated, &other).await;
+    let call = shelf.model.call().await;
+    assert_eq!(call.request["messages"][0]["content"], "other");
+    call.say("Hm.").await;
+    stream.rest().await;
+}
+
 #[tokio::test]
-async fn a_run_waits_for_the_threads_store_and_for_no_other() {
+async fn a_run_waits_for_the_files_of_its_assistant() {
     let shelf = Shelf::set().await;
     shelf.model.embeddings.hold("herring");
     let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
-    let body = json!({"file_ids": [slow]});
-    let store = id(&shelf.client.post("/vector_stores", body).await);
+    let broken = id(&shelf.client.upload("broken.pdf", "%PDF-1.4 no more").await);
+    let resources = json!({"file_search": {"vector_stores": [{"file_ids": [slow, broken]}]}});
+    let body = json!({"model": "fake", "tools": file_search(), "tool_resources": resources});
+    let assistant = shelf.client.assistant_with(body).await;
+    let thread = shelf.client.thread("Is there fish?").await;
+    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    stream.until("thread.run.in_progress").await;
     shelf.model.embeddings.waits().await;
-    let assistant = assistant(&shelf, file_search(), &[store]).await;
-    let (_, quick) = shelf.store_of("quick.txt", "A perch.").await;
-    let thread = thread_with(&shelf, &quick).await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    shelf.model.call().await.say("Hm.").await;
-    sequence::check(&stream.rest().await);
+    only_others_ask(&shelf).await;
 
-    // For all of it, when a part of it is there already.
+    shelf.model.embeddings.let_go();
+    shelf.model.call().await.search(&["fish"]).await;
+    let call = shelf.model.call().await;
+    let told = call.request["messages"].to_string();
+    assert!(told.contains("†slow.txt】"), "{told}");
+    call.say("It is there.").await;
+    stream.until("thread.run.completed").await;
+}
+
+#[tokio::test]
+async fn a_run_waits_for_all_files_of_its_thread() {
+    let shelf = Shelf::set().await;
+    shelf.model.embeddings.hold("herring");
+    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let (_, quick) = shelf.store_of("quick.txt", "A perch.").await;
+    let assistant = assistant(&shelf, file_search(), &[]).await;
     let attach = |file| json!({"file_id": file, "tools": [{"type": "file_search"}]});
     let attachments = [attach(&quick), attach(&slow)];
     let message = json!({"role": "user", "content": "?", "attachments": attachments});
@@ -64,17 +92,8 @@ async fn a_run_waits_for_the_threads_store_and_for_no_other() {
     .await;
     let mut stream = shelf.client.run_stream(&id(&thread), &assistant).await;
     stream.until("thread.run.in_progress").await;
-    // Had it not waited, it would have asked the model long before this one.
-    let other = shelf
-        .client
-        .assistant_with(json!({"model": "fake", "instructions": "other"}));
-    let other = other.await;
-    let unrelated = shelf.client.thread("?").await;
-    let passing = shelf.client.run_stream(&unrelated, &other).await;
-    let call = shelf.model.call().await;
-    assert_eq!(call.request["messages"][0]["content"], "other");
-    call.say("Hm.").await;
-    passing.rest().await;
+    only_others_ask(&shelf).await;
+
     shelf.model.embeddings.let_go();
     shelf.model.call().await.search(&["fish"]).await;
     let call = shelf.model.call().await;
@@ -85,20 +104,64 @@ async fn a_run_waits_for_the_threads_store_and_for_no_other() {
 }
 
 #[tokio::test]
+async fn a_run_that_goes_on_after_outputs_does_not_wait_again() {
+    let shelf = Shelf::set().await;
+    let (store, _) = shelf.store_of("quick.txt", "A perch.").await;
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let tools = json!([{"type": "file_search"}, function]);
+    let assistant = assistant(&shelf, tools, std::slice::from_ref(&store)).await;
+    let thread = shelf.client.thread("?").await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    let mut speech = shelf.model.call().await.speak();
+    speech.call(0, "get_weather", &["{}"]).await;
+    speech.finish().await;
+    let waiting = sequence::check(&stream.rest().await).run;
+    assert_eq!(waiting["status"], "requires_action");
+
+    shelf.model.embeddings.hold("herring");
+    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let files = format!("/vector_stores/{store}/files");
+    shelf.client.post(&files, json!({"file_id": slow})).await;
+    shelf.model.embeddings.waits().await;
+    let path = format!("/threads/{thread}/runs/{}", id(&waiting));
+    let outputs = json!({"tool_outputs": [{"tool_call_id": "call_0", "output": "sunny"}]});
+    shelf
+        .client
+        .post(&format!("{path}/submit_tool_outputs"), outputs)
+        .await;
+    // The file is still held: the model is asked all the same.
+    shelf.model.call().await.say("Sunny.").await;
+    shelf
+        .client
+        .run_in(&thread, &id(&waiting), &["completed"])
+        .await;
+}
+
+#[tokio::test]
 async fn a_run_that_waits_can_be_cancelled() {
     let shelf = Shelf::set().await;
     shelf.model.embeddings.hold("herring");
     let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
-    let assistant = assistant(&shelf, file_search(), &[]).await;
-    let thread = thread_with(&shelf, &slow).await;
-    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
-    let begun = stream.until("thread.run.in_progress").await;
-    let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
-    shelf
+    let unindexed = shelf
         .client
-        .post(&format!("{path}/cancel"), json!({}))
+        .post("/vector_stores", json!({"file_ids": [slow]}))
         .await;
-    stream.until("thread.run.cancelled").await;
+    let assistants = assistant(&shelf, file_search(), &[id(&unindexed)]).await;
+    let assistant = assistant(&shelf, file_search(), &[]).await;
+    let plain = shelf.client.thread("?").await;
+    for (thread, assistant) in [
+        (thread_with(&shelf, &slow).await, &assistant),
+        (plain, &assistants),
+    ] {
+        let mut stream = shelf.client.run_stream(&thread, assistant).await;
+        let begun = stream.until("thread.run.in_progress").await;
+        let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
+        shelf
+            .client
+            .post(&format!("{path}/cancel"), json!({}))
+            .await;
+        stream.until("thread.run.cancelled").await;
+    }
 
     // Also amid a search.
     let (store, _) = shelf.store_of("quick.txt", "A perch.").await;
@@ -120,6 +183,20 @@ async fn a_run_that_waits_can_be_cancelled() {
         .await;
     stream.until("thread.run.step.cancelled").await;
     stream.until("thread.run.cancelled").await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_its_stores_expires_in_time() {
+    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_RUN_EXPIRY", "10s")]).await;
+    shelf.model.embeddings.hold("herring");
+    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let body = json!({"file_ids": [slow]});
+    let store = id(&shelf.client.post("/vector_stores", body).await);
+    let assistant = assistant(&shelf, file_search(), &[store]).await;
+    let thread = shelf.client.thread("?").await;
+    let stream = shelf.client.run_stream(&thread, &assistant).await;
+    let told = sequence::check(&stream.rest().await);
+    assert_eq!(told.run["status"], "expired");
 }
 
 #[tokio::test]
