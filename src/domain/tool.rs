@@ -182,6 +182,14 @@ pub struct SearchResult {
 impl SearchCall {
     /// How the model cites result number `n` of this search.
     pub fn marker(&self, n: usize, file_name: &str) -> String {
-        format!("\u{3010}{}:{n}\u{2020}{file_name}\u{3011}", self.place)
+        let name = name_in_marker(file_name);
+        format!("\u{3010}{}:{n}\u{2020}{name}\u{3011}", self.place)
     }
+}
+
+/// A file's name as markers have it. They stand on one line, so line breaks and other control
+/// characters become blanks.
+pub fn name_in_marker(file_name: &str) -> String {
+    let is_break = |char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}');
+    file_name.replace(is_break, " ")
 }

@@ -43,7 +43,8 @@ impl Library {
 
     fn add(&mut self, call: &SearchCall) {
         for (n, result) in call.results.iter().flatten().enumerate() {
-            self.passages.insert((call.place, n), result.file.clone());
+            self.passages
+                .insert((call.place, n), &result.file_name, result.file.clone());
         }
     }
 }
