@@ -68,35 +68,48 @@ pub(super) fn fuse(lists: &[(f64, Vec<i64>)]) -> Vec<i64> {
     fused.into_iter().map(|(id, _)| id).collect()
 }
 
-/// A score between 0 and 1 that means the same from search to search: how near the meaning is, and
-/// how many of the telling words are there, by their weights. Without vectors it is all words.
-pub(super) fn score(
-    found: &Found,
-    terms: &[Term],
-    totals: &Totals,
-    weights: Weights,
-    scale: CosineScale,
-) -> f64 {
-    // The upper bound of BM25, which a chunk approaches that repeats every word.
-    let most: f64 = terms
-        .iter()
-        .map(|term| rarity(term, totals) * (SATURATION + 1.0))
-        .sum();
-    let words = match most > 0.0 {
-        true => bm25(terms, totals, found.tokens, &found.lexemes) / most,
-        false => 0.0,
-    };
-    let mean = match found.similarity {
-        Some(cosine) => {
-            let Weights {
-                meaning,
-                words: of_words,
-            } = weights;
-            (meaning * scale.similarity(cosine) + of_words * words) / (meaning + of_words)
+/// What the scores of a search's results depend on besides the results.
+pub(super) struct Scoring {
+    /// The words of each query.
+    pub(super) terms: Vec<Vec<Term>>,
+    pub(super) totals: Totals,
+    pub(super) weights: Weights,
+    pub(super) scale: CosineScale,
+}
+
+impl Scoring {
+    /// A score between 0 and 1 that means the same from search to search: how near the meaning is,
+    /// and how many of the telling words are there, by their weights, for the query that the chunk
+    /// answers best. Without vectors it is all words.
+    pub(super) fn score(&self, found: &Found) -> f64 {
+        let queries = self.terms.len().max(found.similarities.len());
+        let means = (0..queries).map(|query| {
+            let words = self.terms.get(query).map(Vec::as_slice);
+            let words = self.lexical(found, words.unwrap_or_default());
+            match found.similarities.get(query).copied().flatten() {
+                Some(cosine) => {
+                    let Weights {
+                        meaning,
+                        words: of_words,
+                    } = self.weights;
+                    let similarity = self.scale.similarity(cosine);
+                    (meaning * similarity + of_words * words) / (meaning + of_words)
+                }
+                None => words,
+            }
+        });
+        calibration::score(means.fold(0.0, f64::max))
+    }
+
+    /// BM25 as a share of its upper bound, which a chunk approaches that repeats every word.
+    fn lexical(&self, found: &Found, terms: &[Term]) -> f64 {
+        let bounds = terms.iter().map(|term| rarity(term, &self.totals));
+        let bound = bounds.sum::<f64>() * (SATURATION + 1.0);
+        match bound > 0.0 {
+            true => bm25(terms, &self.totals, found.tokens, &found.lexemes) / bound,
+            false => 0.0,
         }
-        None => words,
-    };
-    calibration::score(mean)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::domain::vector_store::{Filter, SearchableStore, Weights};
 use crate::retrieval::calibration::CosineScale;
 use crate::retrieval::embeddings::{EmbedError, Embeddings};
-use crate::retrieval::rank;
+use crate::retrieval::rank::{self, Scoring};
 use crate::retrieval::rerank::Reranker;
 use crate::store::Pool;
 use crate::store::StoreError;
@@ -156,15 +156,18 @@ impl Retrieval {
         // What is not shown matters only to a model that may put it first.
         let reranked = ask.rerank && self.reranker.is_some();
         order.truncate(if reranked { CANDIDATES } else { ask.limit });
-        let vector = vectors.first().map(Vec::as_slice);
-        let mut found = chunks::found(&self.pool, &order, vector).await?;
+        let mut found = chunks::found(&self.pool, &order, &vectors).await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
-        let totals = scope().await?.totals;
-        let scale = CosineScale::of_model(store.embedding_model.as_deref().unwrap_or_default());
+        let scoring = Scoring {
+            terms,
+            totals: scope().await?.totals,
+            weights: ask.weights,
+            scale: CosineScale::of_model(store.embedding_model.as_deref().unwrap_or_default()),
+        };
         let mut ceiling = 1.0;
         let hits = found.into_iter().map(|found| {
-            ceiling = rank::score(&found, &terms, &totals, ask.weights, scale).min(ceiling);
+            ceiling = scoring.score(&found).min(ceiling);
             Hit {
                 found,
                 score: ceiling,
@@ -173,19 +176,19 @@ impl Retrieval {
         Ok(hits.collect())
     }
 
-    /// For each query the chunks that have its words, the best first; and all these words.
+    /// For each query the chunks that have its words, the best first; and these words.
     async fn by_words(
         &self,
         scope: &Scope,
         queries: &[&str],
-    ) -> Result<(Vec<Vec<i64>>, Vec<Term>), SearchError> {
+    ) -> Result<(Vec<Vec<i64>>, Vec<Vec<Term>>), SearchError> {
         let mut tx = chunks::begin(&self.pool).await?;
         let (mut lists, mut terms) = (Vec::new(), Vec::new());
         for query in queries {
             let of_query =
                 chunks::terms(&mut tx, scope, self.language, query, CHUNKS_PER_WORD).await?;
             lists.push(with_words(&mut tx, scope, &of_query).await?);
-            terms.extend(of_query);
+            terms.push(of_query);
         }
         tx.commit().await?;
         Ok((lists, terms))

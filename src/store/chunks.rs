@@ -95,8 +95,8 @@ pub struct Found {
     pub content: String,
     /// Its length in tokens.
     pub tokens: i32,
-    /// Cosine of the angle to the query's vector, if there are vectors.
-    pub similarity: Option<f64>,
+    /// Cosines of the angles to the queries' vectors, in order; empty without vectors.
+    pub similarities: Vec<Option<f64>>,
     /// What words it has.
     pub lexemes: Lexemes,
 }
@@ -271,24 +271,25 @@ pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>,
     Ok(matches)
 }
 
-/// What these chunks are.
+/// What these chunks are, and how near to each of the vectors.
 pub async fn found(
     pool: &Pool,
     ids: &[i64],
-    vector: Option<&[f32]>,
+    vectors: &[Vec<f32>],
 ) -> Result<Vec<Found>, StoreError> {
     let mut query = QueryBuilder::new(
         "select c.id, f.file_id, files.filename, f.attributes, c.page, c.heading, c.content,
-                c.tokens, tsvectorsend(c.lexemes) as lexemes, ",
+                c.tokens, tsvectorsend(c.lexemes) as lexemes, array[",
     );
-    match vector {
+    for (n, vector) in vectors.iter().enumerate() {
         // A subquery is read once, not for each row.
-        Some(vector) => query
+        query
+            .push(if n > 0 { ", " } else { "" })
             .push("1 - (e.embedding <=> (select ")
             .push_bind(vector_text(vector))
-            .push("::halfvec)) as similarity"),
-        None => query.push("null::double precision as similarity"),
-    };
+            .push("::halfvec))");
+    }
+    query.push("]::double precision[] as similarities");
     query.push(
         " from chunks as c
           join vector_store_files as f on f.seq = c.store_file and f.status = 'completed'

@@ -351,3 +351,85 @@ async fn words_that_are_everywhere_still_find_something() {
         .collect();
     assert_eq!(names, ["lock.txt"], "no chunk has both; fewer have the one");
 }
+
+#[tokio::test]
+async fn a_result_has_the_score_for_the_query_that_it_answers() {
+    let shelf = Shelf::set().await;
+    let texts = [
+        ("bea.txt", "The ship Bea carries timber."),
+        ("keeper.txt", "A keeper lives in the lighthouse."),
+    ];
+    let store = shelf.store(&shelf.files(&texts).await).await;
+    let queries = ["Who carries timber?", "lighthouse keeper"];
+    let best = async |query: Value| shelf.search(&store, json!({"query": query})).await;
+    let (ship, keeper) = (best(json!(queries[0])).await, best(json!(queries[1])).await);
+    assert_eq!(names(&ship)[0], "bea.txt");
+    assert_eq!(names(&keeper)[0], "keeper.txt");
+    let score = |result: &Value| result["score"].as_f64().expect("it is a number");
+    let alone = [score(&ship[0]), score(&keeper[0])];
+    for queries in [queries, [queries[1], queries[0]]] {
+        let both = best(json!(queries)).await;
+        assert_eq!(both.len(), 2, "{both:?}");
+        let lower = alone[0].min(alone[1]);
+        assert!(score(&both[0]) >= lower, "{both:?}, alone {alone:?}");
+        assert_eq!(score(&both[1]), lower, "{both:?}, alone {alone:?}");
+    }
+}
+
+#[tokio::test]
+async fn results_are_in_the_order_of_their_fused_ranks() {
+    let shelf = Shelf::set().await;
+    let (store, _) = fleet(&shelf).await;
+    for (query, expected) in [
+        (
+            "Who carries timber?",
+            ["bea.txt", "dea.txt", "ada.txt", "cia.txt"],
+        ),
+        (
+            "grain and salt",
+            ["cia.txt", "ada.txt", "bea.txt", "dea.txt"],
+        ),
+    ] {
+        assert_eq!(shelf.names(&store, query).await, expected, "{query}");
+    }
+}
+
+/// The texts, the question and the scores of two recordings of the hosted service.
+const RECORDED: [(&str, f64); 2] = [
+    (
+        "This file describes the favorite foods of several people.\n\nSummanus Ferdinand: tacos\n\
+         Tekakwitha Effie: pizza\nFilip Carola: cake",
+        0.7507,
+    ),
+    (
+        "The favorite food of several people:\n- Summanus Ferdinand: tacos\n- Tekakwitha Effie: \
+         pizza\n- Filip Carola: cake",
+        0.6800,
+    ),
+];
+const RECORDED_QUESTION: &str = "Using the files you have available, what's Filip's favorite food?";
+
+#[tokio::test]
+async fn the_installed_model_scores_as_the_hosted_service_was_recorded_to() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/models/all-minilm-l6-v2");
+    let shelf = Shelf::set_with(&[("ASSISTD_EMBEDDING_MODEL", model)]).await;
+    for (text, recorded) in RECORDED {
+        let (store, _) = shelf.store_of("favorite_foods.txt", text).await;
+        let found = shelf
+            .search(&store, json!({"query": RECORDED_QUESTION}))
+            .await;
+        let score = found[0]["score"].as_f64().expect("it is a number");
+        assert!((score - recorded).abs() < 0.05, "{score}, not {recorded}");
+        // What an application's threshold keeps there, it keeps here; and it leaves out the same.
+        let strict = json!({"score_threshold": 0.6});
+        for (query, results) in [(RECORDED_QUESTION, 1), ("How do I tune a violin?", 0)] {
+            let body = json!({"query": query, "ranking_options": strict});
+            assert_eq!(shelf.search(&store, body).await.len(), results, "{query}");
+        }
+        let unrelated = shelf
+            .search(&store, json!({"query": "How do I tune a violin?"}))
+            .await;
+        let score = unrelated[0]["score"].as_f64().expect("it is a number");
+        assert!(score < 0.2, "{score}");
+    }
+}
