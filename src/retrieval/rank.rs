@@ -16,10 +16,12 @@ const LENGTH: f64 = 0.75;
 /// Clarke and Büttcher, SIGIR 2009).
 const RANKS: f64 = 60.0;
 
-/// How much a lexeme tells (BM25's inverse document frequency).
+/// How much a lexeme tells (BM25's inverse document frequency). One that no chunk has counts like
+/// one that a single chunk has: a query about something else must not seem to be answered by the
+/// only word of it that the store knows.
 fn rarity(term: &Term, totals: &Totals) -> f64 {
     let chunks = totals.chunks.max(1) as f64;
-    let with = term.chunks as f64;
+    let with = term.chunks.max(1) as f64;
     (1.0 + (chunks - with + 0.5).max(0.0) / (with + 0.5)).ln()
 }
 
@@ -149,6 +151,35 @@ mod tests {
         assert!(score(100, &[("rare", 3)]) > score(100, &[("rare", 1)]));
         assert!(score(100, &[("rare", 1), ("common", 1)]) > score(100, &[("rare", 1)]));
         assert_eq!(score(100, &[]), 0.0);
+    }
+
+    #[test]
+    fn a_query_about_something_else_is_not_answered_by_its_only_known_word() {
+        let score = |terms: &[Term]| {
+            let scoring = Scoring {
+                terms: vec![terms.to_vec()],
+                totals: TOTALS,
+                weights: Weights::default(),
+                scale: CosineScale::of_model("any"),
+            };
+            let found = Found {
+                id: 1,
+                file_id: "file-1".parse().expect("it is an id"),
+                filename: String::new(),
+                attributes: Default::default(),
+                page: None,
+                heading: None,
+                content: String::new(),
+                tokens: 100,
+                similarities: vec![Some(0.1)],
+                lexemes: [("use", 1)].into_iter().collect(),
+            };
+            scoring.score(&found)
+        };
+        let (known, unknown) = (term("use", 40), [term("thailand", 0), term("currenc", 0)]);
+        let alone = score(std::slice::from_ref(&known));
+        let asked = score(&[&[known][..], &unknown].concat());
+        assert!(alone > 0.3 && asked < 0.1, "{alone} {asked}");
     }
 
     #[test]

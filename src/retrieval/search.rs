@@ -176,7 +176,8 @@ impl Retrieval {
         Ok(hits.collect())
     }
 
-    /// For each query the chunks that have its words, the best first; and these words.
+    /// For each query the chunks that have its words, the best first; and these words, also those
+    /// that no chunk has.
     async fn by_words(
         &self,
         scope: &Scope,
@@ -187,8 +188,11 @@ impl Retrieval {
         for query in queries {
             let of_query =
                 chunks::terms(&mut tx, scope, self.language, query, CHUNKS_PER_WORD).await?;
-            lists.push(with_words(&mut tx, scope, &of_query).await?);
-            terms.push(of_query);
+            let (mut known, unknown): (Vec<Term>, Vec<Term>) =
+                of_query.into_iter().partition(|term| term.chunks > 0);
+            lists.push(with_words(&mut tx, scope, &known).await?);
+            known.extend(unknown);
+            terms.push(known);
         }
         tx.commit().await?;
         Ok((lists, terms))

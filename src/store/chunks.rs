@@ -36,7 +36,7 @@ pub struct Totals {
 pub struct Term {
     /// The lexeme.
     pub lexeme: String,
-    /// In how many chunks it is; at least in so many, if it is in very many.
+    /// In how many chunks it is; at least in so many, if it is in very many. 0 if in none.
     pub chunks: i64,
     /// Their ids, if they are not very many.
     pub ids: Option<Vec<i64>>,
@@ -166,8 +166,8 @@ pub async fn scope(
     })
 }
 
-/// The lexemes of a text that are in the store, with the chunks that have them. A lexeme that more
-/// than `most` chunks have comes without, since it would cost much and tell little.
+/// The lexemes of a text, with the chunks of the store that have them. A lexeme that more than
+/// `most` chunks have comes without, since it would cost much and tell little.
 pub async fn terms(
     conn: &mut PgConnection,
     scope: &Scope,
@@ -213,7 +213,6 @@ pub async fn terms(
             }
         }
     }
-    terms.retain(|term| term.chunks > 0);
     Ok(terms)
 }
 

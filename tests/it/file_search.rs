@@ -273,6 +273,42 @@ async fn markers_that_point_at_nothing_are_taken_out() {
 }
 
 #[tokio::test]
+async fn citations_hold_whatever_files_are_called() {
+    let stage = Stage::set().await;
+    for name in ["a】b.txt", "【重要】お知らせ.txt", "†4:0†.txt"] {
+        let (store, file) = stage.shelf.store_of(name, "Cleo likes figs.").await;
+        let resources = json!({"file_search": {"vector_store_ids": [store]}});
+        let path = format!("/assistants/{}", stage.assistant);
+        let body = json!({"tool_resources": resources});
+        stage.shelf.client.post(&path, body).await;
+        let marker = format!("【4:0†{name}】");
+        let (thread, events) = stage
+            .run("", async |stage| {
+                stage.call().await.search(&["What does Cleo like?"]).await;
+                let call = stage.call().await;
+                assert!(told(&call.request).starts_with(&marker), "{name}");
+                let mut speech = call.speak();
+                let answer = format!("Figs{marker}.");
+                for piece in answer.split_inclusive(['】', '†']) {
+                    speech.say(piece).await;
+                }
+                speech.finish().await;
+            })
+            .await;
+        sequence::check(&events);
+        let path = format!("/threads/{thread}/messages");
+        let message = &stage.shelf.client.list(&path).await[1];
+        assert_eq!(text(message), format!("Figs{marker}."));
+        let annotations = &message["content"][0]["text"]["annotations"];
+        let annotation = json!([{
+            "type": "file_citation", "text": marker, "start_index": 4,
+            "end_index": 4 + marker.chars().count(), "file_citation": {"file_id": file},
+        }]);
+        assert_eq!(*annotations, annotation, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_tools_settings_say_what_is_found() {
     let ranking = json!({"ranker": "default_2024_08_21", "score_threshold": 0.0});
     let settings = json!({"max_num_results": 2, "ranking_options": ranking});

@@ -74,9 +74,7 @@ fn pieces(result: &str) -> Vec<Piece> {
     let mut paragraph = String::new();
     // The empty line at the end closes the last paragraph.
     for line in result.lines().chain([""]).map(str::trim) {
-        let passage = line
-            .find('\u{3011}')
-            .filter(|_| line.starts_with('\u{3010}'));
+        let passage = end_of_marker(line);
         let title = line.strip_prefix('#').map(|rest| rest.trim_matches('#'));
         let is_item = line.starts_with(['-', '*', '|']);
         if line.is_empty() || passage.is_some() || title.is_some() || is_item {
@@ -89,7 +87,7 @@ fn pieces(result: &str) -> Vec<Piece> {
             }));
         }
         if let Some(end) = passage {
-            let (before, after) = line.split_at(end + '\u{3011}'.len_utf8());
+            let (before, after) = line.split_at(end);
             marker = before.to_owned();
             heading = mention::words(after).into_iter().collect();
         } else if let Some(title) = title {
@@ -104,6 +102,16 @@ fn pieces(result: &str) -> Vec<Piece> {
     }
     pieces.retain(|piece| !piece.text.is_empty());
     pieces
+}
+
+/// Where the marker ends that this line begins with, if it is the first of a passage. Names of files
+/// may contain brackets, too.
+fn end_of_marker(line: &str) -> Option<usize> {
+    let numbers = line.strip_prefix('\u{3010}')?;
+    let is_number = numbers.starts_with(|char: char| char.is_ascii_digit());
+    let before_heading = line.split(" under \"").next().filter(|_| is_number)?;
+    let end = before_heading.rfind('\u{3011}')?;
+    Some(end + '\u{3011}'.len_utf8())
 }
 
 /// A paragraph in pieces of whole sentences, each about as long as a quotation may be.
@@ -175,6 +183,16 @@ Parcels leave at 17:00. Delivery to other countries takes nine days.
         ] {
             assert_eq!(quotes(RESULT, question), expected, "{question}");
         }
+    }
+
+    #[test]
+    fn brackets_in_names_and_texts_do_not_end_a_marker() {
+        let result =
+            "【4:0†【重要】a.txt】 page 1 under \"【Notice】\"\n【Notice】 The office is closed.";
+        assert_eq!(
+            quotes(result, "Is the office closed?"),
+            "“【Notice】 The office is closed.”【4:0†【重要】a.txt】"
+        );
     }
 
     #[test]
