@@ -35,6 +35,7 @@ pub use projects::ProjectsCommand;
 pub use projects::UsageArgs;
 pub use projects::UsageBy;
 pub use values::Bytes;
+pub use values::CorsOrigin;
 pub use values::Days;
 pub use values::EmbeddingModel;
 pub use values::Limit;
@@ -128,6 +129,16 @@ pub struct Config {
         global = true
     )]
     pub require_beta_header: bool,
+    /// Web pages that may call the API, as origins such as https://app.example, or * for all
+    #[arg(
+        long,
+        env = "ASSISTD_CORS_ORIGINS",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Serving",
+        global = true
+    )]
+    pub cors_origins: Vec<CorsOrigin>,
     /// Largest JSON body of a request
     #[arg(
         long,
@@ -384,7 +395,8 @@ pub struct Config {
         global = true
     )]
     pub openai_api_key: Option<Secret>,
-    /// Model that names without a route of their own stand for; absent: they are passed on
+    /// Model used for names that match no route, and for retired names that an upstream does not know;
+    /// absent: names are passed on
     #[arg(
         long,
         env = "ASSISTD_DEFAULT_MODEL",

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::cors::CorsOrigins;
 use crate::api::rates::Rates;
 use crate::api::state::{ApiState, Limits};
 use crate::blobs::{BlobError, Blobs, BucketKey};
@@ -179,6 +180,7 @@ pub async fn serve(
         upstreams,
         keys: Keys::new(pool.clone(), open_to, admin_key.clone()),
         admin_key,
+        cors_origins: CorsOrigins::new(config.cors_origins.iter().map(ToString::to_string)),
         rates: Rates::new(pool),
         limits: Arc::new(limits(&config)),
         code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
@@ -409,6 +411,7 @@ fn limits(config: &Config) -> Limits {
         run_expiry: config.run_expiry,
         thread_store_days: config.thread_store_expiry.days(),
         poll_after: Duration::from_millis(config.poll_after_ms.into()),
+        has_tls: config.tls_cert.is_some(),
         require_beta_header: config.require_beta_header,
     }
 }
@@ -441,6 +444,7 @@ pub fn upstream_options(config: &Config) -> upstream::Options {
     upstream::Options {
         upstreams: upstreams.collect(),
         routes: routes.collect(),
+        default_model: config.default_model.clone(),
         script: config.script.clone(),
         idle_timeout: config.upstream_timeout,
         retries: config.upstream_retries,

@@ -2,7 +2,6 @@
 //! good key only.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::admin::AdminKey;
 use crate::api::error::ApiError;
+use crate::api::keyless::{self, Keyless};
 use crate::api::rates::Told;
 use crate::api::state::ApiState;
 use crate::domain::ids::ProjectId;
@@ -143,12 +143,9 @@ impl FromRequestParts<ApiState> for Spender {
             ))
             .code("invalid_api_key")
         })?;
-        if opened.by_any_key && !is_from_here(&parts.headers) {
-            return Err(ApiError::forbidden(
-                "As long as it has no API keys, this server answers programs of this machine only, \
-                 and this request seems to come from a web page. Its operator can create a key \
-                 with `assistd keys create`.",
-            ));
+        if opened.by_any_key {
+            keyless::check(&parts.headers, &state.cors_origins)?;
+            parts.extensions.insert(Keyless);
         }
         let account = opened.account;
         let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
@@ -168,29 +165,6 @@ impl Spender {
     pub async fn may_use_tokens(&self, state: &ApiState) -> Result<(), ApiError> {
         state.rates.tokens(&self.account, &self.told).await
     }
-}
-
-/// Whether a request that any key opens was made by a program, or by a page of this machine, as far
-/// as its headers tell. Browsers send the name that a page used for us, which may be any that its
-/// owner lets point here, and where the page came from.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("."));
-    let origin = text(header::ORIGIN).map(|origin| origin.split_once("://"));
-    text(header::HOST).is_none_or(is_local)
-        && origin.is_none_or(|origin| origin.is_some_and(|(_, host)| is_local(host)))
-}
-
-/// Whether a host, with its port or without, is an address, or a name that nobody outside can own.
-fn is_local(host: &str) -> bool {
-    const PRIVATE: [&str; 4] = [".localhost", ".local", ".internal", ".test"];
-    if host.starts_with('[') {
-        return true;
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    name.parse::<Ipv4Addr>().is_ok()
-        || !name.contains('.')
-        || PRIVATE.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
@@ -250,8 +224,6 @@ fn check_beta(parts: &Parts) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderName;
-
     use super::*;
 
     #[test]
@@ -261,43 +233,6 @@ mod tests {
             "sk-assis***************cdef"
         );
         assert_eq!(masked("short"), "*****");
-    }
-
-    #[test]
-    fn a_page_of_somewhere_else_is_told_from_programs_of_this_machine() {
-        let from_here = |pairs: &[(HeaderName, &str)]| {
-            let pair = |(name, value): &(HeaderName, &str)| {
-                let value = value.parse().expect("test values are valid");
-                (name.clone(), value)
-            };
-            is_from_here(&pairs.iter().map(pair).collect())
-        };
-        for host in [
-            "localhost:8000",
-            "127.0.0.1:8000",
-            "[::1]:8000",
-            "assistd",
-            "host.docker.internal",
-        ] {
-            assert!(from_here(&[(header::HOST, host)]), "{host}");
-        }
-        for host in [
-            "evil.example:8000",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example.",
-        ] {
-            assert!(!from_here(&[(header::HOST, host)]), "{host}");
-        }
-        assert!(from_here(&[]));
-        let here = (header::HOST, "localhost:8000");
-        for (origin, expected) in [
-            ("http://localhost:3000", true),
-            ("https://evil.example", false),
-            ("null", false),
-        ] {
-            let given = from_here(&[here.clone(), (header::ORIGIN, origin)]);
-            assert_eq!(given, expected, "{origin}");
-        }
     }
 
     #[test]

@@ -57,6 +57,13 @@ impl ApiError {
         Self::not_found(format!("No such File object: {id}")).param("id")
     }
 
+    /// The documented 404 of models.
+    pub fn no_such_model(message: impl Into<String>) -> Self {
+        Self::not_found(message)
+            .param("model")
+            .code("model_not_found")
+    }
+
     /// 401: no key, or not a good one.
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
@@ -90,6 +97,15 @@ impl ApiError {
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "invalid_request_error",
             message,
         )

@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::keyless::{self, Keyless};
 use crate::api::pace;
 use crate::api::state::ApiState;
 use crate::api::validate::{self, Object, wrong_id};
@@ -135,6 +136,11 @@ impl Query {
             .filter(|value| !value.is_empty())
     }
 
+    /// All names and values.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// The id under this name.
     pub fn id<T: FromStr<Err = WrongPrefix>>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = self.get(name) else {
@@ -213,7 +219,14 @@ impl FromRequest<ApiState> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let is_json = match request.extensions().get::<Keyless>() {
+            Some(_) => keyless::check_json(request.headers()),
+            None => Ok(()),
+        };
         let bytes = body_bytes(request, state).await?;
+        if !bytes.is_empty() {
+            is_json?;
+        }
         let object = if bytes.is_empty() {
             Map::new()
         } else {

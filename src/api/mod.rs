@@ -4,9 +4,12 @@ pub mod admin;
 mod assistants;
 mod attached;
 pub mod auth;
+pub mod cors;
 pub mod error;
 mod extract;
 mod files;
+mod keyless;
+mod landing;
 mod messages;
 mod middleware;
 mod models;
@@ -36,8 +39,10 @@ use axum::routing::{get, post};
 
 use crate::api::state::ApiState;
 
-/// All routes: the API under `/v1`, and under `/openai` and `/openai/v1` for Azure's clients, which
-/// also send an `api-version` that changes nothing here. The admin API has a table of its own.
+/// All routes: the API under `/v1`, and under the paths of Azure's clients.
+///
+/// Those are `/openai`, `/openai/v1` and, for Foundry, `/api/projects/{name}`. The clients also send
+/// an `api-version` that changes nothing here. The key decides the project, not the path. The admin API has a table of its own.
 pub fn router(state: ApiState) -> Router {
     let timeout = state.limits.handler_patience;
     let handlers = &state.handlers;
@@ -64,13 +69,15 @@ pub fn router(state: ApiState) -> Router {
         .nest("/v1", api())
         .nest("/openai/v1", api())
         .nest("/openai", azure)
+        .nest("/api/projects/{foundry_project}", api())
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(operations::openapi))
-        .fallback(operations::no_such_route)
+        .fallback(landing::page_or_no_such_route)
         .method_not_allowed_fallback(operations::no_such_method);
-    middleware::around(router, state.limits.body_patience).with_state(state)
+    let router = middleware::around(router, state.limits.body_patience);
+    cors::layer(router, state.cors_origins.clone()).with_state(state)
 }
 
 fn routes() -> Router<ApiState> {
@@ -201,6 +208,19 @@ fn pass_through_routes() -> Router<ApiState> {
     Router::new()
         .route("/chat/completions", post(passthrough::chat))
         .route("/embeddings", post(passthrough::embeddings))
+        .route("/responses", post(passthrough::create_response))
+        .route(
+            "/responses/{response_id}",
+            get(passthrough::retrieve_response).delete(passthrough::delete_response),
+        )
+        .route(
+            "/responses/{response_id}/cancel",
+            post(passthrough::cancel_response),
+        )
+        .route(
+            "/responses/{response_id}/input_items",
+            get(passthrough::list_response_input),
+        )
 }
 
 /// This server's OpenAPI document as JSON.

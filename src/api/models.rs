@@ -64,10 +64,7 @@ pub async fn retrieve(
         .await
         .into_iter()
         .find(|model| model.id == name);
-    let model = model.ok_or_else(|| {
-        ApiError::not_found(format!("The model '{name}' does not exist"))
-            .param("model")
-            .code("model_not_found")
-    })?;
+    let model = model
+        .ok_or_else(|| ApiError::no_such_model(format!("The model '{name}' does not exist")))?;
     Ok(Json(ModelObject::from(model)).into_response())
 }

@@ -36,7 +36,7 @@ pub async fn openapi() -> Response {
     (kind, crate::api::openapi_json()).into_response()
 }
 
-/// 404 for every path that is none of ours.
+/// 404 for every path that is none of this server's.
 pub async fn no_such_route(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(format!("Invalid URL ({method} {})", uri.path()))
 }

@@ -1,5 +1,5 @@
-//! `/chat/completions` and `/embeddings`: handed to the routed upstream and back, so that an
-//! application needs one base URL only.
+//! `/chat/completions`, `/embeddings` and `/responses`: handed to the routed upstream and back, so
+//! that an application needs one base URL only.
 
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -7,12 +7,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::api::auth::Spender;
+use crate::api::auth::{Caller, Spender};
 use crate::api::error::ApiError;
-use crate::api::extract::{Body, NameInPath};
-use crate::api::state::ApiState;
+use crate::api::extract::{Body, NameInPath, Query};
+use crate::api::state::{ANSWERING_MODEL, ApiState};
 use crate::api::validate::{Object, missing};
-use crate::upstream::{Passthrough, UpstreamError};
+use crate::upstream::{Passthrough, StoredResponseCall, UpstreamError};
 
 /// `POST /chat/completions`
 pub async fn chat(
@@ -34,6 +34,70 @@ pub async fn embeddings(
     let body = checked(body, "input")?;
     spender.may_use_tokens(&state).await?;
     answer(state.upstreams.embeddings(body).await)
+}
+
+/// `POST /responses`
+pub async fn create_response(
+    State(state): State<ApiState>,
+    spender: Spender,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(body, "model")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.responses(body).await)
+}
+
+/// `GET /responses/{response_id}`
+pub async fn retrieve_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Read, id, query).await
+}
+
+/// `DELETE /responses/{response_id}`
+pub async fn delete_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Delete, id, query).await
+}
+
+/// `POST /responses/{response_id}/cancel`
+pub async fn cancel_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Cancel, id, query).await
+}
+
+/// `GET /responses/{response_id}/input_items`
+pub async fn list_response_input(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::ListInput, id, query).await
+}
+
+async fn stored_response(
+    state: &ApiState,
+    Caller(_): Caller,
+    call: StoredResponseCall,
+    NameInPath(id): NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    // The version of Azure's API belongs to the client's server, and an upstream has its own.
+    let mut query = query.pairs().to_vec();
+    query.retain(|(name, _)| name != "api-version");
+    answer(state.upstreams.stored_response(call, &id, &query).await)
 }
 
 /// `POST /deployments/{model}/chat/completions`, Azure's way to name the model.
@@ -81,6 +145,7 @@ fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
 fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiError> {
     let Passthrough {
         status,
+        model,
         content_type,
         retry_after,
         body,
@@ -88,6 +153,7 @@ fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiE
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, HttpBody::from_stream(body)).into_response();
     let headers = [
+        (ANSWERING_MODEL, model),
         (header::CONTENT_TYPE, content_type),
         (header::RETRY_AFTER, retry_after),
     ];
@@ -109,6 +175,12 @@ fn refused(error: UpstreamError) -> ApiError {
         UpstreamError::ContextLength { .. } => ApiError::invalid(message)
             .param("messages")
             .code("context_length_exceeded"),
+        UpstreamError::InvalidRequest {
+            status: 404, code, ..
+        } => match code.as_deref() {
+            Some("model_not_found") => ApiError::no_such_model(message),
+            Some(_) | None => ApiError::not_found(message),
+        },
         UpstreamError::InvalidRequest { .. } => ApiError::invalid(message),
         UpstreamError::Auth { .. }
         | UpstreamError::Unavailable { .. }

@@ -76,7 +76,7 @@ pub async fn create(
             },
         ));
     }
-    Ok(Json(RunObject::from(&queued(run))).into_response())
+    Ok(object(&state, &queued(run)))
 }
 
 /// `POST /threads/runs`
@@ -122,7 +122,7 @@ pub async fn create_with_thread(
             },
         ));
     }
-    Ok(Json(RunObject::from(&queued(run))).into_response())
+    Ok(object(&state, &queued(run)))
 }
 
 /// `GET /threads/{thread_id}/runs`
@@ -147,7 +147,7 @@ pub async fn retrieve(
     InPath((thread, id)): InPath<(ThreadId, RunId)>,
 ) -> Result<Response, ApiError> {
     let run = find(&state, &project, &thread, &id).await?;
-    Ok((state.limits.poll_headers(), Json(RunObject::from(&run))).into_response())
+    Ok((state.limits.poll_headers(), object(&state, &run)).into_response())
 }
 
 /// `POST /threads/{thread_id}/runs/{run_id}`
@@ -231,7 +231,7 @@ pub async fn submit_tool_outputs(
     }
     let mut run = queued(run);
     run.state.started_at = submitted.started_at;
-    Ok(Json(RunObject::from(&run)).into_response())
+    Ok(object(&state, &run))
 }
 
 /// `GET /threads/{thread_id}/runs/{run_id}/stream`, an extension: follows a run from its
@@ -393,6 +393,12 @@ fn start(
         }
     }
     run
+}
+
+/// The run as JSON, with a header for a model that answers under another name.
+fn object(state: &ApiState, run: &Run) -> Response {
+    let header = state.model_header(&run.config.model);
+    (header, Json(RunObject::from(run))).into_response()
 }
 
 /// The run as a client that just queued it sees it.

@@ -37,6 +37,7 @@ pub struct Start {
 /// changes nothing for the run.
 pub fn follow(state: &ApiState, run: Run, start: Start) -> Response {
     let events = state.feed.follow(run.id.clone(), start.after);
+    let model = state.model_header(&run.config.model);
     let body = Body::from_stream(keep_alive(frames(Arc::new(run), start, events)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -44,7 +45,7 @@ pub fn follow(state: &ApiState, run: Run, start: Start) -> Response {
         // Tells nginx not to hold events back.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, body).into_response()
+    (model, headers, body).into_response()
 }
 
 fn frames(

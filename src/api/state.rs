@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::cors::CorsOrigins;
 use crate::api::rates::Rates;
 use crate::blobs::Blobs;
 use crate::feed::Feed;
@@ -37,6 +39,8 @@ pub struct ApiState {
     pub keys: Keys,
     /// What the admin API opens to, if there is one.
     pub admin_key: Option<AdminKey>,
+    /// Which web pages may call.
+    pub cors_origins: CorsOrigins,
     /// How often callers may call.
     pub rates: Rates,
     /// Limits and defaults.
@@ -69,8 +73,23 @@ pub struct Limits {
     pub thread_store_days: Option<i32>,
     /// How soon pollers are told to come again.
     pub poll_after: Duration,
+    /// Whether connections are encrypted by this server itself.
+    pub has_tls: bool,
     /// Whether `OpenAI-Beta: assistants=v2` must be sent, as the hosted service wanted.
     pub require_beta_header: bool,
+}
+
+/// The header that names the model which answers, where an application asked for another name.
+pub const ANSWERING_MODEL: HeaderName = HeaderName::from_static("x-assistd-model");
+
+impl ApiState {
+    /// [`ANSWERING_MODEL`] for an answer about a run of this model, as far as is known by now: an
+    /// upstream may refuse the name later.
+    pub fn model_header(&self, asked: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
+        let answering = self.upstreams.route(asked).model;
+        let value = HeaderValue::from_str(&answering).ok()?;
+        (answering != asked).then_some([(ANSWERING_MODEL, value)])
+    }
 }
 
 impl Limits {

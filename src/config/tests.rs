@@ -105,6 +105,28 @@ fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
 }
 
 #[test]
+fn origins_are_read_as_browsers_write_them() {
+    let config = load_text(
+        "cors_origins = [\"HTTPS://App.Example:443\", \"http://localhost:3000\", \"tauri://localhost\", \"*\"]\n",
+    )
+    .expect("valid");
+    let origins: Vec<_> = config
+        .cors_origins
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "https://app.example",
+            "http://localhost:3000",
+            "tauri://localhost",
+            "*"
+        ]
+    );
+}
+
+#[test]
 fn flags_may_follow_the_command() {
     let arguments = ["assistd", "doctor", "--poll-after-ms", "9"];
     let cli = Cli::try_load(arguments, |_| None).expect("valid");
@@ -180,6 +202,20 @@ fn mistakes_in_a_file_are_named() {
             "expected an http:// or https:// URL",
         ),
         ("log_format = \"xml\"\n", "`log_format`: "),
+        ("cors_origins = [\"app.example\"]\n", "is not an origin"),
+        (
+            "cors_origins = \"https://a.example/\"\n",
+            "more than scheme",
+        ),
+        (
+            "cors_origins = \"https://u@a.example\"\n",
+            "more than scheme",
+        ),
+        (
+            "cors_origins = \"https://*.a.example\"\n",
+            "`*` stands alone",
+        ),
+        ("cors_origins = \"null\"\n", "every local file"),
         ("config = \"x.toml\"\n", "cannot name another"),
         (
             "listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n",

@@ -65,6 +65,55 @@ impl FromStr for SeedKey {
     }
 }
 
+/// An origin whose web pages may call the API, as browsers write it, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsOrigin(String);
+
+impl fmt::Display for CorsOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CorsOrigin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if text == "*" {
+            return Ok(Self(text.to_owned()));
+        }
+        let wrong = |why: &str| {
+            format!(
+                "{text:?} is not an origin: {why}; expected scheme://host[:port], such as \
+                 https://app.example, or *"
+            )
+        };
+        if text.contains('*') {
+            return Err(wrong("`*` stands alone, not for part of a name"));
+        }
+        if text == "null" || text.starts_with("file:") {
+            return Err(wrong("every local file and sandboxed page has it"));
+        }
+        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return Err(wrong("it has no host"));
+        };
+        let is_bare = matches!(url.path(), "" | "/") && !text.ends_with('/');
+        let has_more = url.query().is_some() || url.fragment().is_some();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if !is_bare || has_more || has_user {
+            return Err(wrong("it has more than scheme, host and port"));
+        }
+        // The origin of schemes such as `tauri` is opaque to the URL standard, but browsers send it.
+        let port = url
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        Ok(Self(format!("{}://{host}{port}", url.scheme())))
+    }
+}
+
 /// What makes vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmbeddingModel {

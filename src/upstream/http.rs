@@ -20,6 +20,7 @@ use super::Kind;
 use super::UpstreamOptions;
 use super::error::SetupError;
 use super::error::UpstreamError;
+use super::responses::StoredResponseCall;
 
 /// Parameters that older servers refuse, and what takes their place.
 const REPLACEABLE: [(&str, Option<&str>); 3] = [
@@ -180,6 +181,24 @@ impl HttpUpstream {
         self.execute(self.client.get(url)).await
     }
 
+    /// Sends a call about a stored response.
+    pub(super) async fn stored_response(
+        &self,
+        call: StoredResponseCall,
+        id: &str,
+        query: &[(String, String)],
+    ) -> Result<Answer, UpstreamError> {
+        let path = ["responses", id].into_iter().chain(call.suffix());
+        let mut url = match self.kind {
+            Kind::OpenAi => self.url(path),
+            Kind::Azure { .. } => self.url(std::iter::once("openai").chain(path)),
+        };
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.execute(self.client.request(call.method(), url)).await
+    }
+
     /// Hides this server's key in a text that may hold it.
     pub(super) fn redact(&self, text: String) -> String {
         match &self.key {
@@ -192,6 +211,10 @@ impl HttpUpstream {
         let model = body["model"].as_str().unwrap_or_default();
         let url = match &self.kind {
             Kind::OpenAi => self.url(endpoint.path().split('/')),
+            // Azure's Responses API takes the model from the body.
+            Kind::Azure { .. } if endpoint == Endpoint::Responses => {
+                self.url(["openai", endpoint.path()])
+            }
             Kind::Azure { .. } => {
                 let deployment = ["openai", "deployments", model];
                 self.url(deployment.into_iter().chain(endpoint.path().split('/')))

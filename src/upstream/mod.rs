@@ -20,9 +20,11 @@ use serde_json::Value;
 
 mod catalog;
 mod decode;
+mod default_model;
 mod error;
 mod http;
 mod options;
+mod responses;
 mod retry;
 mod routes;
 mod scripted;
@@ -35,6 +37,7 @@ pub use error::UpstreamError;
 pub use options::Kind;
 pub use options::Options;
 pub use options::UpstreamOptions;
+pub use responses::StoredResponseCall;
 pub use routes::Model;
 pub use routes::Route;
 pub use routes::RouteOptions;
@@ -44,6 +47,7 @@ pub use turn::TurnStream;
 pub use turn::Usage;
 
 use catalog::Catalog;
+use default_model::DefaultModel;
 use error::Detail;
 use http::HttpUpstream;
 use routes::Routes;
@@ -55,6 +59,8 @@ const ERROR_BODY_LIMIT: usize = 64 << 10;
 pub struct Passthrough {
     /// The HTTP status.
     pub status: u16,
+    /// The model that answers, where it has another name than the one that was asked for.
+    pub model: Option<String>,
     /// The `content-type` header.
     pub content_type: Option<String>,
     /// The `retry-after` header.
@@ -84,6 +90,7 @@ struct Inner {
     servers: Vec<HttpUpstream>,
     scripted: Scripted,
     routes: Routes,
+    default_model: DefaultModel,
     /// What the default server lists.
     catalog: Catalog,
     retries: u32,
@@ -116,11 +123,26 @@ struct Answer {
     body: BoxStream<'static, Result<Bytes, UpstreamError>>,
 }
 
+impl Answer {
+    /// The same, to be handed on; `model` is the one that answers in place of that asked for.
+    fn into_passthrough(self, model: Option<String>) -> Passthrough {
+        let header = |name: &str| Some(self.headers.get(name)?.to_str().ok()?.to_owned());
+        Passthrough {
+            status: self.status.as_u16(),
+            model,
+            content_type: header("content-type"),
+            retry_after: header("retry-after"),
+            body: self.body,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Chat,
     Embeddings,
     Rerank,
+    Responses,
 }
 
 impl Endpoint {
@@ -129,7 +151,13 @@ impl Endpoint {
             Self::Chat => "chat/completions",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
+            Self::Responses => "responses",
         }
+    }
+
+    /// Whether the default model of the settings, which chats, can answer.
+    fn is_chat(self) -> bool {
+        matches!(self, Self::Chat | Self::Responses)
     }
 }
 
@@ -142,6 +170,7 @@ impl Upstreams {
         let Options {
             upstreams,
             routes,
+            default_model,
             script,
             connect_timeout,
             idle_timeout,
@@ -174,12 +203,14 @@ impl Upstreams {
             .map(|server| server.name().to_owned())
             .collect();
         let routes = Routes::new(routes, &names)?;
+        let default_model = default_model.map(|model| routes.to_default(&model));
         let scripted = Scripted::load(script.as_deref())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,
                 scripted,
                 routes,
+                default_model: DefaultModel::new(default_model),
                 catalog: Catalog::default(),
                 retries,
             }),
@@ -189,6 +220,9 @@ impl Upstreams {
     /// Where a model name leads. Always answers: the default route takes what no pattern matches.
     pub fn route(&self, model: &str) -> Route {
         let mut route = self.inner.routes.route(model);
+        if let Some(default) = self.inner.default_model.replacement(&route) {
+            route = default;
+        }
         if route.upstream == scripted::UPSTREAM && route.context_window.is_none() {
             route.context_window = self.inner.scripted.context_window(&route.model);
         }
@@ -247,14 +281,14 @@ impl Upstreams {
         &self,
         mut request: CreateChatCompletionRequest,
     ) -> Result<TurnStream, UpstreamError> {
-        let route = self.route(&request.model);
+        let mut route = self.route(&request.model);
         request.model.clone_from(&route.model);
         request.stream = Some(true);
         request.stream_options = Some(ChatCompletionStreamOptions {
             include_usage: Some(true),
             include_obfuscation: None,
         });
-        let body = Arc::new(body_of(&request));
+        let mut body = Arc::new(body_of(&request));
         drop(request);
         let mut retry = 0;
         loop {
@@ -262,6 +296,13 @@ impl Upstreams {
                 Ok(stream) => return Ok(stream),
                 Err(error) => error,
             };
+            let default = &self.inner.default_model;
+            if let Some(default) = default.replacement_after(&route, &error) {
+                set_model(&mut body, &default.model);
+                route = default;
+                continue;
+            }
+            let error = default.explain(&route, error);
             let pause = (retry < self.inner.retries)
                 .then(|| retry::pause(&error, retry, rand::random()))
                 .flatten();
@@ -297,6 +338,14 @@ impl Upstreams {
     pub async fn embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
         self.pass(Endpoint::Embeddings, body, is_about_our_key)
             .await
+    }
+
+    /// Passes a request of the Responses API on, streamed or not, under the routed model's name.
+    ///
+    /// # Errors
+    /// As for [`Self::chat`].
+    pub async fn responses(&self, body: Value) -> Result<Passthrough, UpstreamError> {
+        self.pass(Endpoint::Responses, body, is_about_our_key).await
     }
 
     /// Answers an embeddings request of this server's own.
@@ -375,39 +424,46 @@ impl Upstreams {
     async fn pass(
         &self,
         endpoint: Endpoint,
-        mut body: Value,
+        body: Value,
         is_error: fn(StatusCode) -> bool,
     ) -> Result<Passthrough, UpstreamError> {
-        let Value::Object(fields) = &mut body else {
+        if !body.is_object() {
             return Err(UpstreamError::InvalidRequest {
                 status: 400,
                 code: None,
                 param: None,
                 message: "The request body must be a JSON object.".into(),
             });
-        };
-        let route = self.route(
-            fields
-                .get("model")
-                .and_then(Value::as_str)
-                .unwrap_or_default(),
-        );
-        fields.insert("model".into(), Value::String(route.model));
-        let body = Arc::new(body);
-        let started = Instant::now();
-        let outcome = self.send(&route.upstream, endpoint, &body).await;
-        record(&route.upstream, started, outcome.as_ref().err());
-        let answer = outcome?;
-        if is_error(answer.status) {
-            return Err(self.refusal(&route.upstream, answer).await);
         }
-        let header = |name: &str| Some(answer.headers.get(name)?.to_str().ok()?.to_owned());
-        Ok(Passthrough {
-            status: answer.status.as_u16(),
-            content_type: header("content-type"),
-            retry_after: header("retry-after"),
-            body: answer.body,
-        })
+        let asked = body["model"].as_str().unwrap_or_default().to_owned();
+        let mut body = Arc::new(body);
+        let mut route = self.route(&asked);
+        loop {
+            set_model(&mut body, &route.model);
+            let started = Instant::now();
+            let outcome = self.send(&route.upstream, endpoint, &body).await;
+            record(&route.upstream, started, outcome.as_ref().err());
+            let mut answer = outcome?;
+            if is_error(answer.status) {
+                return Err(self.refusal(&route.upstream, answer).await);
+            }
+            if endpoint.is_chat() && matches!(answer.status.as_u16(), 400 | 404) {
+                let text = read_error_body(answer.body).await;
+                let error = self.error_of(&route.upstream, answer.status, &answer.headers, &text);
+                let default = &self.inner.default_model;
+                if let Some(default) = default.replacement_after(&route, &error) {
+                    route = default;
+                    continue;
+                }
+                let explained = default.explain(&route, error.clone());
+                if explained != error {
+                    return Err(explained);
+                }
+                answer.body = stream::iter([Ok(text.into())]).boxed();
+            }
+            let model = (route.model != asked).then_some(route.model);
+            return Ok(answer.into_passthrough(model));
+        }
     }
 
     async fn send(
@@ -430,18 +486,31 @@ impl Upstreams {
     /// The error that an answer with an error status is.
     async fn refusal(&self, upstream: &str, answer: Answer) -> UpstreamError {
         let text = read_error_body(answer.body).await;
-        let text = match self
-            .inner
-            .servers
-            .iter()
-            .find(|server| server.name() == upstream)
-        {
-            Some(server) => server.redact(text),
-            None => text,
-        };
-        let pause = retry::requested_pause(&answer.headers);
-        Detail::from_body(&text).into_error(upstream, answer.status, pause)
+        self.error_of(upstream, answer.status, &answer.headers, &text)
     }
+
+    /// The error that these parts of an answer are.
+    fn error_of(
+        &self,
+        upstream: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &str,
+    ) -> UpstreamError {
+        let server = self.inner.servers.iter();
+        let server = server.into_iter().find(|server| server.name() == upstream);
+        let text = match server {
+            Some(server) => server.redact(body.to_owned()),
+            None => body.to_owned(),
+        };
+        let pause = retry::requested_pause(headers);
+        Detail::from_body(&text).into_error(upstream, status, pause)
+    }
+}
+
+/// Names the model in a request.
+fn set_model(body: &mut Arc<Value>, model: &str) {
+    Arc::make_mut(body)["model"] = Value::String(model.to_owned());
 }
 
 fn is_no_success(status: StatusCode) -> bool {

@@ -13,6 +13,8 @@ pub struct Options {
     pub upstreams: Vec<UpstreamOptions>,
     /// The route table, most specific patterns first.
     pub routes: Vec<RouteOptions>,
+    /// The model of the first upstream that answers for retired names which an upstream does not know.
+    pub default_model: Option<String>,
     /// The script of the scripted model; the bundled one when absent.
     pub script: Option<PathBuf>,
     /// Longest time to open a connection.
@@ -28,6 +30,7 @@ impl Default for Options {
         Self {
             upstreams: Vec::new(),
             routes: Vec::new(),
+            default_model: None,
             script: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),

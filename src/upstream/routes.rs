@@ -84,17 +84,22 @@ impl Routes {
             if self.default_upstream == scripted::UPSTREAM {
                 return scripted_route(scripted::DEFAULT_MODEL);
             }
-            return Route {
-                upstream: self.default_upstream.clone(),
-                model: model.to_owned(),
-                context_window: context_window(model),
-            };
+            return self.to_default(model);
         };
         let real = route.model.as_deref().unwrap_or(model);
         Route {
             upstream: route.upstream.clone(),
             model: real.to_owned(),
             context_window: route.context_window.or_else(|| context_window(real)),
+        }
+    }
+
+    /// The way to this model of the default upstream.
+    pub(super) fn to_default(&self, model: &str) -> Route {
+        Route {
+            upstream: self.default_upstream.clone(),
+            model: model.to_owned(),
+            context_window: context_window(model),
         }
     }
 
@@ -150,7 +155,7 @@ fn scripted_route(model: &str) -> Route {
     }
 }
 
-fn glob(pattern: &str) -> Regex {
+pub(super) fn glob(pattern: &str) -> Regex {
     let escaped = regex::escape(pattern)
         .replace(r"\*", ".*")
         .replace(r"\?", ".");

@@ -79,7 +79,7 @@ async fn requests_that_make_no_sense_are_refused_in_the_envelope() {
         (
             "a form",
             client.request(Method::POST, "/threads").body("metadata=1"),
-            400,
+            415,
         ),
         (
             "a file as JSON",

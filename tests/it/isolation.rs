@@ -166,6 +166,9 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
         ("post", "/chat/completions") => Body::Json(json!({
             "model": "scripted/hello", "messages": [{"role": "user", "content": "Hello?"}],
         })),
+        // The scripted model serves none of these.
+        ("post", "/responses") => Body::Json(json!({"model": "scripted/hello", "input": "Hello?"})),
+        ("post", "/responses/{response_id}/cancel") => Body::None,
         ("post", "/embeddings") => {
             Body::Json(json!({"model": "scripted/default", "input": "Hello?"}))
         }
@@ -266,7 +269,7 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
         let paths = foreign_paths(&path, &own, &foreign);
         for path in &paths {
             // The same under the names that Azure's clients use.
-            for prefix in ["/v1", "/openai", "/openai/v1"] {
+            for prefix in ["/v1", "/openai", "/openai/v1", "/api/projects/any"] {
                 let path = path.replacen("/v1", prefix, 1);
                 let (status, text) = call(&format!("/{path}")).await;
                 assert_eq!(status, 404, "{method} {path}: {text}");
@@ -277,7 +280,8 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
         let listed = path.replace("{model}", "scripted/hello");
         if !listed.contains('{') {
             let (status, text) = call(&format!("/{listed}")).await;
-            assert_eq!(status, 200, "{method} {listed}: {text}");
+            let expected = if path == "/v1/responses" { 404 } else { 200 };
+            assert_eq!(status, expected, "{method} {listed}: {text}");
             for foreign in foreign.values() {
                 assert!(!text.contains(foreign), "{method} {listed}: {text}");
             }

@@ -142,13 +142,11 @@ impl Inner {
             Endpoint::Embeddings => embeddings::answer(request)
                 .map(json_answer)
                 .map_err(bad_request),
-            Endpoint::Rerank => Err(HttpErrorFile {
-                status: 404,
-                message: Some("The scripted model does not rerank.".into()),
-                kind: Some("invalid_request_error".into()),
-                code: None,
-                retry_after: None,
-            }),
+            Endpoint::Rerank => Err(not_served("The scripted model does not rerank.")),
+            Endpoint::Responses => Err(not_served(
+                "The scripted model does not serve the Responses API. Name a model of an upstream \
+                 that does.",
+            )),
         };
         answer.unwrap_or_else(|refused| error(&refused))
     }
@@ -205,6 +203,16 @@ impl Inner {
         let fires = *count < times;
         *count = count.saturating_add(1);
         fires
+    }
+}
+
+fn not_served(message: &str) -> HttpErrorFile {
+    HttpErrorFile {
+        status: 404,
+        message: Some(message.to_owned()),
+        kind: Some("invalid_request_error".into()),
+        code: None,
+        retry_after: None,
     }
 }
 
