@@ -25,8 +25,8 @@ ROOT = HERE.parents[1]
 SERVER = os.environ.get("ASSISTD_BIN", str(ROOT / "target" / "debug" / "assistd"))
 START_SECONDS = 60
 STOP_SECONDS = 30
-# Receivers of webhooks are on this machine.
-USUAL = {"ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true"}
+# Receivers of webhooks are on this machine. The origin is that of the page in browser/.
+USUAL = {"ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true", "ASSISTD_CORS_ORIGINS": "http://app.example"}
 # The second server also asks for the header that the first leaves optional, and runs no code.
 SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
@@ -66,6 +66,8 @@ def all_suites():
         files = sorted(str(path) for path in (HERE / "node").glob("*.test.mjs"))
         command = ["node", "--test", "--test-reporter=tap", *files]
         suites.append(Suite(f"openai-node-{version}", "node", command, {"SDK_PACKAGE": str(package)}))
+    command = ["node", "--test", "--test-reporter=tap", "browser.test.mjs"]
+    suites.append(Suite("browser", "browser", command, {"SDK_PACKAGE": str(CACHE / "browser")}))
     return suites
 
 

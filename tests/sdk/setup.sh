@@ -18,8 +18,11 @@ for list in requirements/*.txt; do
   stamp "$list" > "$folder/.stamp"
 done
 
-for package in node/packages/*; do
-  folder=".cache/node-$(basename "$package")"
+for package in node/packages/* browser; do
+  case $package in
+    browser) folder=.cache/browser ;;
+    *) folder=".cache/node-$(basename "$package")" ;;
+  esac
   done_for "$folder" "$package"/*.json && continue
   echo "installing $package"
   rm -rf "$folder"
@@ -29,3 +32,14 @@ for package in node/packages/*; do
   (cd "$folder" && npm ci --silent --no-audit --no-fund --engine-strict=false)
   stamp "$package"/*.json > "$folder/.stamp"
 done
+
+# The suite in browser/ fails without a browser, and says so.
+if [ -z "${CHROMIUM:-}" ] && [ ! -x /usr/bin/chromium ] && [ ! -x /usr/bin/chromium-browser ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+    echo "installing chromium"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+      > .cache/chromium.log 2>&1 || tail -n 5 .cache/chromium.log >&2
+  else
+    echo "the browser tests need Chromium: install it, or set CHROMIUM to a browser" >&2
+  fi
+fi
