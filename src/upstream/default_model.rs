@@ -149,11 +149,23 @@ pub(super) fn is_unknown_model(error: &UpstreamError, route: &Route) -> bool {
         return true;
     }
     let message = message.to_lowercase();
-    message.contains(&route.model.to_lowercase())
+    has_name(&message, &route.model.to_lowercase())
         && (*status == 404
             || UNKNOWN_MODEL_PHRASES
                 .iter()
                 .any(|phrase| message.contains(phrase)))
+}
+
+/// Whether a text has this name, not as a part of a longer one.
+fn has_name(text: &str, name: &str) -> bool {
+    let goes_on = |character: Option<char>| {
+        character.is_some_and(|it| it.is_alphanumeric() || matches!(it, '-' | '_'))
+    };
+    text.match_indices(name).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let after = text[start + name.len()..].chars().next();
+        !name.is_empty() && !goes_on(before) && !goes_on(after)
+    })
 }
 
 #[cfg(test)]
@@ -208,6 +220,7 @@ mod tests {
             (400, None, "gpt-4o takes no images"),
             (400, None, "Invalid value: 'tools'"),
             (422, None, "model 'gpt-4o' not found"),
+            (404, None, "model 'gpt-4o-mini' not found"),
         ];
         for (status, code, message) in other {
             let error = refusal(status, code, message);
