@@ -42,7 +42,8 @@ use crate::api::state::ApiState;
 /// All routes: the API under `/v1`, and under the paths of Azure's clients.
 ///
 /// Those are `/openai`, `/openai/v1` and, for Foundry, `/api/projects/{name}`. The clients also send
-/// an `api-version` that changes nothing here. The key decides the project, not the path. The admin API has a table of its own.
+/// an `api-version` that changes nothing here. The key decides the project, not the path. The admin
+/// API has a table of its own.
 pub fn router(state: ApiState) -> Router {
     let timeout = state.limits.handler_patience;
     let handlers = &state.handlers;
