@@ -80,14 +80,14 @@ async fn a_head_that_does_not_come_ends_the_connection_and_so_does_silence() {
     let db = Db::new().await;
     let server = Server::start(&db, &[("ASSISTD_IDLE_TIMEOUT", SHORT)]).await;
     let silent = say(&server, "").await;
-    let slow = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
-    let idle = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let slow = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await;
+    let idle = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let (silent, slow, idle) = tokio::join!(hear(silent), drip(slow), hear(idle));
     assert_eq!(silent, "");
     assert!(!slow.contains("200 OK"), "{slow}");
     assert_eq!(idle.matches("200 OK").count(), 1, "{idle}");
 
-    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}", "x".repeat(100_000));
+    let large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(100_000));
     let large = hear(say(&server, &large).await).await;
     assert!(
         large.is_empty() || large.starts_with("HTTP/1.1 431"),
@@ -101,7 +101,7 @@ async fn a_body_that_only_drips_is_refused_in_the_envelope() {
     let server = Server::start(&db, &[("ASSISTD_BODY_TIMEOUT", SHORT)]).await;
     let head = |path: &str, kind: &str| {
         format!(
-            "POST /v1/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any-key\r\n\
+            "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any-key\r\n\
              content-type: {kind}\r\ncontent-length: 100000\r\n\r\n"
         )
     };
@@ -141,7 +141,7 @@ async fn a_reader_that_takes_nothing_is_left() {
     let file = client.upload("large.bin", vec![b'x'; size]).await;
     let path = file["id"].as_str().expect("an id is text");
     let request = format!(
-        "GET /v1/files/{path}/content HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any-key\r\n\r\n"
+        "GET /v1/files/{path}/content HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any-key\r\n\r\n"
     );
     let lazy = say(&server, &request).await;
     // It is known of, and gets its answer.
@@ -170,9 +170,9 @@ async fn more_connections_than_there_may_be_wait_for_their_turn() {
     let server = Server::start(&db, &settings).await;
     let mut open = Vec::new();
     for _ in 0..20 {
-        open.push(say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n").await);
+        open.push(say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n").await);
     }
-    let waiting = say(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let waiting = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let waiting = tokio::spawn(hear(waiting));
     let mut first = open.remove(0);
     first.write_all(b"\r\n").await.expect("it is still open");
