@@ -250,6 +250,7 @@ fn storable(mut response: Response) -> Response {
         | Response::Busy
         | Response::Stored
         | Response::File { .. }
+        | Response::Removed
         | Response::Closed => {}
     }
     response

@@ -80,14 +80,21 @@ async fn a_head_that_does_not_come_ends_the_connection_and_so_does_silence() {
     let db = Db::new().await;
     let server = Server::start(&db, &[("ASSISTD_IDLE_TIMEOUT", SHORT)]).await;
     let silent = say(&server, "").await;
-    let slow = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await;
+    let slow = say(
+        &server,
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ",
+    )
+    .await;
     let idle = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let (silent, slow, idle) = tokio::join!(hear(silent), drip(slow), hear(idle));
     assert_eq!(silent, "");
     assert!(!slow.contains("200 OK"), "{slow}");
     assert_eq!(idle.matches("200 OK").count(), 1, "{idle}");
 
-    let large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(100_000));
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}",
+        "x".repeat(100_000)
+    );
     let large = hear(say(&server, &large).await).await;
     assert!(
         large.is_empty() || large.starts_with("HTTP/1.1 431"),
