@@ -41,7 +41,6 @@ use crate::telemetry::TelemetryError;
 use crate::transfer::TransferError;
 use crate::upstream::SetupError;
 use crate::webhooks::Refused;
-use crate::webhooks::SendError;
 
 /// Why a command failed, in words for the person who ran it.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +73,9 @@ enum CliError {
         program: std::path::PathBuf,
         source: std::io::Error,
     },
-    #[error("no randomness to make a key from: {0}")]
+    #[error("the system's random source failed: {0}")]
     Randomness(#[from] rand::rand_core::OsError),
-    #[error("the place of file contents cannot be used: {0}")]
+    #[error("file storage is not usable: {0}")]
     Blobs(#[from] BlobError),
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -90,8 +89,14 @@ enum CliError {
     NoSuchEvent(#[from] UnknownEventType),
     #[error("webhooks cannot be posted there: {0}")]
     Webhook(#[source] Refused),
-    #[error("the trial event was not delivered: {0}")]
-    Undelivered(#[from] SendError),
+    #[error("the server did not deliver the test event: {0}")]
+    Undelivered(String),
+    #[error(
+        "no server claimed the test event within {0} s; is one running on this database?"
+    )]
+    NoServer(u64),
+    #[error("endpoint {id} is off ({reason}); switch it on with `assistd webhooks enable {id}`")]
+    EndpointDisabled { id: String, reason: String },
     #[error("there is a project of the name {0:?} already")]
     NameTaken(String),
     #[error("a key in ASSISTD_API_KEYS for project {wanted:?} belongs to another project already")]

@@ -5,8 +5,8 @@
 //! the reference.
 
 mod commands;
+mod environment;
 mod file;
-mod named_files;
 mod projects;
 mod values;
 mod webhooks;
@@ -88,6 +88,7 @@ pub struct Config {
         env = "ASSISTD_LISTEN",
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:8000",
+        value_parser = values::listen_address,
         help_heading = "Serving",
         global = true
     )]
@@ -177,18 +178,18 @@ pub struct Config {
         global = true
     )]
     pub tls_key: Option<PathBuf>,
-    /// Most connections of clients at a time; more wait
+    /// Maximum concurrent client connections; further ones queue
     #[arg(
         long,
         env = "ASSISTD_MAX_CONNECTIONS",
         value_name = "N",
         default_value = "10000",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = values::at_least(1),
         help_heading = "Serving",
         global = true
     )]
     pub max_connections: u32,
-    /// How long a connection is kept without a request, or with one whose head is not complete
+    /// Close a connection that has sent no complete request head for this long
     #[arg(
         long,
         env = "ASSISTD_IDLE_TIMEOUT",
@@ -199,8 +200,8 @@ pub struct Config {
         global = true
     )]
     pub idle_timeout: Duration,
-    /// How long a request's body may keep the server waiting; each KiB that comes gives it a second
-    /// more, up to this
+    /// Maximum stall while receiving a request body; every KiB received earns one more second, up to
+    /// this value
     #[arg(
         long,
         env = "ASSISTD_BODY_TIMEOUT",
@@ -211,7 +212,7 @@ pub struct Config {
         global = true
     )]
     pub body_timeout: Duration,
-    /// How long a client may take nothing of its answer
+    /// Close a connection whose client has read nothing for this long
     #[arg(
         long,
         env = "ASSISTD_READER_TIMEOUT",
@@ -222,8 +223,8 @@ pub struct Config {
         global = true
     )]
     pub reader_timeout: Duration,
-    /// How long a request may wait for the beginning of its answer; uploads and what is passed on to
-    /// an upstream may take longer
+    /// Time limit for a handler to start its response; uploads and requests passed on to an upstream
+    /// are excepted
     #[arg(
         long,
         env = "ASSISTD_REQUEST_TIMEOUT",
@@ -234,24 +235,24 @@ pub struct Config {
         global = true
     )]
     pub request_timeout: Duration,
-    /// Milliseconds that polling clients are told to wait between two polls
+    /// Milliseconds that polling clients are asked to wait between polls
     #[arg(
         long,
         env = "ASSISTD_POLL_AFTER_MS",
         value_name = "MS",
         default_value = "250",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = values::at_least(1),
         help_heading = "Serving",
         global = true
     )]
     pub poll_after_ms: u32,
-    /// How long running work may go on after the signal to stop
+    /// How long runs may go on after the signal to stop
     #[arg(
         long,
         env = "ASSISTD_SHUTDOWN_GRACE",
         value_name = "DURATION",
         default_value = "20s",
-        value_parser = humantime::parse_duration,
+        value_parser = values::duration,
         help_heading = "Serving",
         global = true
     )]
@@ -289,13 +290,13 @@ pub struct Config {
         global = true
     )]
     pub database_password: Option<Secret>,
-    /// Most connections to the database at a time
+    /// Maximum concurrent database connections
     #[arg(
         long,
         env = "ASSISTD_DATABASE_CONNECTIONS",
         value_name = "N",
         default_value = "20",
-        value_parser = clap::value_parser!(u32).range(2..),
+        value_parser = values::at_least(2),
         help_heading = "Storage",
         global = true
     )]
@@ -319,7 +320,7 @@ pub struct Config {
         global = true
     )]
     pub postgres_user: String,
-    /// Where file contents go: a folder, or s3://bucket/prefix with region and endpoint in
+    /// Blob storage for file contents: a folder, or s3://bucket/prefix with region and endpoint in
     /// AWS_REGION and AWS_ENDPOINT [default: blobs in the data folder]
     #[arg(
         long,
@@ -351,18 +352,18 @@ pub struct Config {
         global = true
     )]
     pub aws_secret_access_key: Option<Secret>,
-    /// How long the events of an ended run can be read again
+    /// How long the event log of an ended run is kept
     #[arg(
         long,
         env = "ASSISTD_EVENT_RETENTION",
         value_name = "DURATION",
         default_value = "24h",
-        value_parser = humantime::parse_duration,
+        value_parser = values::duration,
         help_heading = "Storage",
         global = true
     )]
     pub event_retention: Duration,
-    /// Days without use until the vector stores expire that threads make of attachments; 0 is never
+    /// Expire vector stores created for thread attachments after this many idle days; 0 is never
     #[arg(
         long,
         env = "ASSISTD_THREAD_STORE_EXPIRY",
@@ -414,8 +415,8 @@ pub struct Config {
         global = true
     )]
     pub script: Option<PathBuf>,
-    /// What makes vectors of files and queries: a folder with all-MiniLM-L6-v2, the name of a model
-    /// of an upstream, or off; absent: the model that set-up has installed, which needs no upstream
+    /// Embedding model: a folder with all-MiniLM-L6-v2, the name of a model of an upstream, or off;
+    /// absent: the model that set-up has installed, which needs no upstream
     #[arg(
         long,
         env = "ASSISTD_EMBEDDING_MODEL",
@@ -425,8 +426,7 @@ pub struct Config {
         global = true
     )]
     pub embedding_model: EmbeddingModel,
-    /// A library of PDFium, which everybody may read, to read PDF files with; absent: the parser that
-    /// is built in
+    /// PDFium library, readable by everybody, for parsing PDF files; absent: the built-in parser
     #[arg(
         long,
         env = "ASSISTD_PDFIUM",
@@ -435,7 +435,7 @@ pub struct Config {
         global = true
     )]
     pub pdfium: Option<PathBuf>,
-    /// The name of a model of an upstream that puts search results in order (`/rerank`); absent: none
+    /// Reranking model of an upstream (`/rerank`) for search results; absent: none
     #[arg(
         long,
         env = "ASSISTD_RERANK_MODEL",
@@ -444,7 +444,7 @@ pub struct Config {
         global = true
     )]
     pub rerank_model: Option<String>,
-    /// How long an upstream may send nothing before a call to it counts as failed
+    /// Fail a call to an upstream that has sent nothing for this long
     #[arg(
         long,
         env = "ASSISTD_UPSTREAM_TIMEOUT",
@@ -455,29 +455,30 @@ pub struct Config {
         global = true
     )]
     pub upstream_timeout: Duration,
-    /// How often a failed call to an upstream is repeated
+    /// How often a failed call to an upstream is retried
     #[arg(
         long,
         env = "ASSISTD_UPSTREAM_RETRIES",
         value_name = "N",
         default_value = "4",
+        value_parser = values::at_least(0),
         help_heading = "Models",
         global = true
     )]
     pub upstream_retries: u32,
 
-    /// Most runs that this process works on at a time
+    /// Maximum concurrent runs of this process
     #[arg(
         long,
         env = "ASSISTD_MAX_CONCURRENT_RUNS",
         value_name = "N",
         default_value = "2048",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = values::at_least(1),
         help_heading = "Runs",
         global = true
     )]
     pub max_concurrent_runs: u32,
-    /// How long after its last sign of life a process loses its runs to others
+    /// Lease duration: runs of a process are reassigned this long after its last heartbeat
     #[arg(
         long,
         env = "ASSISTD_LEASE",
@@ -488,7 +489,7 @@ pub struct Config {
         global = true
     )]
     pub lease: Duration,
-    /// How long a run may take, waiting for tool outputs included
+    /// Expire a run after this long, waiting for tool outputs included
     #[arg(
         long,
         env = "ASSISTD_RUN_EXPIRY",
@@ -500,8 +501,7 @@ pub struct Config {
     )]
     pub run_expiry: Duration,
 
-    /// Who runs the code of code_interpreter: embedded (a worker that assistd starts), off, or
-    /// workers at unix:/PATH,tcp:HOST:PORT; unix:/FOLDER/ stands for all sockets in that folder
+    /// Sandbox workers for code_interpreter: embedded (one that assistd starts), off, or workers at unix:/PATH,tcp:HOST:PORT; unix:/FOLDER/ stands for all sockets in that folder
     #[arg(
         long,
         env = "ASSISTD_SANDBOX",
@@ -511,7 +511,7 @@ pub struct Config {
         global = true
     )]
     pub sandbox: Sandbox,
-    /// What workers on TCP ask for
+    /// Token for sandbox workers on TCP
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_TOKEN",
@@ -607,7 +607,7 @@ impl Cli {
                 .filter_map(|arg| arg.get_env()?.to_str());
             variables
                 .into_iter()
-                .any(|it| name == it || name == named_files::file_of(it))
+                .any(|it| name == it || name == environment::file_of(it))
         };
         let all = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -628,17 +628,23 @@ impl Cli {
         let refused = |mistake: String| {
             Self::command().error(clap::error::ErrorKind::ValueValidation, mistake)
         };
-        let in_files = named_files::settings(&Self::command(), &variable)
-            .map_err(|error| refused(error.to_string()))?;
-        let first = Self::from_matches(with(command(&variable), &in_files), &arguments)?;
+        let set = match environment::settings(&command(), &variable) {
+            Ok(set) => set,
+            // The help must be there for those who want to put it right.
+            Err(error) => match Self::from_matches(command(), &arguments) {
+                Err(help) if !help.use_stderr() => return Err(help),
+                _ => return Err(refused(error.to_string())),
+            },
+        };
+        let first = Self::from_matches(with(command(), &set), &arguments)?;
         let Some(path) = first.config.config.clone() else {
             return Ok(first.with_defaults());
         };
 
         let refused =
             |error: FileError| refused(format!("configuration file {}: {error}", path.display()));
-        let file = file::read(&path, command(&variable), &variable).map_err(refused)?;
-        let command = with(with(command(&variable), &file.settings), &in_files);
+        let file = file::read(&path, command(), &variable).map_err(refused)?;
+        let command = with(with(command(), &file.settings), &set);
         let mut cli = Self::from_matches(command, &arguments)?;
         cli.config.upstreams = file.upstreams;
         cli.config.routes = file.routes;
@@ -689,7 +695,7 @@ impl Cli {
     }
 }
 
-/// Makes settings of files the defaults, so that flags and environment win over them.
+/// Makes settings of the environment or of a file the defaults, so that flags win over them.
 fn with(command: clap::Command, settings: &[file::Setting]) -> clap::Command {
     settings
         .iter()
@@ -699,17 +705,14 @@ fn with(command: clap::Command, settings: &[file::Setting]) -> clap::Command {
         })
 }
 
-/// The description of the command line. An environment variable that is set to nothing counts as
-/// not set: compose files and CI systems pass such. The help names it all the same.
-fn command(variable: &impl Fn(&str) -> Option<String>) -> clap::Command {
+/// The description of the command line. The environment is read here and not by clap, whose errors
+/// name the flag where the variable is at fault, and repeat secrets.
+fn command() -> clap::Command {
     Cli::command().mut_args(|arg| {
         let name = arg.get_env().and_then(|name| name.to_str());
         let Some(name) = name.map(str::to_owned) else {
             return arg;
         };
-        if variable(&name).is_some_and(|value| !value.is_empty()) {
-            return arg;
-        }
         let with_name = |help: &clap::builder::StyledStr| format!("{help} [env: {name}]");
         let help = arg.get_help().map(with_name);
         let long_help = arg.get_long_help().map(with_name);

@@ -15,7 +15,6 @@ use crate::domain::api_key;
 use crate::domain::audit::Actor;
 use crate::store;
 use crate::store::Pool;
-use crate::store::StoreError;
 
 /// Carries out `assistd keys …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: KeysCommand) -> Result<ExitCode, CliError> {
@@ -82,22 +81,20 @@ pub(super) async fn seed(pool: &Pool, seeds: &[SeedKey]) -> Result<(), CliError>
         let hash = api_key::hash(key.expose());
         let hint = api_key::hint(key.expose());
         let (actor, name) = (Actor::Settings, "ASSISTD_API_KEYS");
-        match store::api_keys::create(pool, &actor, &project_id, name, &hash, &hint).await {
-            Ok(_) => {}
-            Err(StoreError::Constraint(name)) if name == store::api_keys::HASH_UNIQUE => {
-                match store::api_keys::find_by_hash(pool, &hash).await? {
-                    Some(owner) if owner.project == project_id => {}
-                    Some(_) => {
-                        return Err(CliError::KeyTaken {
-                            wanted: project.clone(),
-                        });
-                    }
-                    None => tracing::warn!(
-                        "a key in ASSISTD_API_KEYS for project {project:?} was revoked; it stays so"
-                    ),
-                }
+        let key = store::api_keys::create_if_new(pool, &actor, &project_id, name, &hash, &hint);
+        if key.await?.is_some() {
+            continue;
+        }
+        match store::api_keys::find_by_hash(pool, &hash).await? {
+            Some(owner) if owner.project == project_id => {}
+            Some(_) => {
+                return Err(CliError::KeyTaken {
+                    wanted: project.clone(),
+                });
             }
-            Err(error) => return Err(error.into()),
+            None => tracing::warn!(
+                "a key in ASSISTD_API_KEYS for project {project:?} was revoked; it stays so"
+            ),
         }
     }
     Ok(())

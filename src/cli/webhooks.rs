@@ -1,7 +1,12 @@
-//! `assistd webhooks`: says who is told of what.
+//! `assistd webhooks`: manages webhook endpoints.
+//!
+//! Whether events may be posted to private addresses is a setting of the server that posts them, so
+//! nothing here decides it: `add` points it out, and `test` has a running server try.
 
 use std::process::ExitCode;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::CliError;
 use super::actor;
@@ -11,31 +16,37 @@ use super::table;
 use super::with_database;
 use crate::config::Config;
 use crate::config::WebhooksCommand;
-use crate::domain::ids::EndpointId;
+use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::webhook::Endpoint;
 use crate::domain::webhook::EventType;
 use crate::domain::webhook::SigningSecret;
-use crate::server::ServeError;
 use crate::store;
 use crate::store::Pool;
+use crate::store::webhook_deliveries::{self, TestState};
 use crate::store::webhook_endpoints;
 use crate::webhooks;
-use crate::webhooks::Sender;
+
+/// How long a test event waits for a server. Servers look for deliveries every second.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take for one attempt: its own limit, and time to record the result.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the state of a test event is read.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Carries out `assistd webhooks …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<ExitCode, CliError> {
-    let allow_private = config.webhooks.allow_private;
-    let sender = Sender::new(allow_private).map_err(ServeError::Webhooks)?;
     let work = async |pool: &Pool| match command {
         WebhooksCommand::Add {
             project,
             url,
             events,
-        } => add(pool, &sender, &project, &url, &events).await,
+        } => add(pool, &project, &url, &events).await,
         WebhooksCommand::List { project } => list(pool, project.as_deref()).await,
         WebhooksCommand::Remove { id } => remove(pool, &id).await,
         WebhooksCommand::Rotate { id, keep } => rotate(pool, &id, keep).await,
-        WebhooksCommand::Test { id } => test(pool, &sender, &id).await,
+        WebhooksCommand::Test { id } => test(pool, &id).await,
         WebhooksCommand::Enable { id } => enable(pool, &id).await,
     };
     with_database(config, work).await?;
@@ -44,12 +55,11 @@ pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<Exi
 
 async fn add(
     pool: &Pool,
-    sender: &Sender,
     project: &str,
     url: &str,
     events: &[String],
 ) -> Result<(), CliError> {
-    let url = sender.check_url(url).map_err(CliError::Webhook)?;
+    let url = webhooks::check_url(url, true).map_err(CliError::Webhook)?;
     let events: Vec<EventType> = events
         .iter()
         .map(|event| event.parse())
@@ -72,6 +82,13 @@ async fn add(
         "Endpoint {id} for project {project:?}. Its secret is shown only now:"
     ));
     answer(secret.reveal());
+    if webhooks::check_url(url.as_str(), false).is_err() {
+        remark(format_args!(
+            "This URL is in a private network or not encrypted. A server posts there only if \
+             ASSISTD_WEBHOOK_ALLOW_PRIVATE=true is set for the server itself; \
+             `assistd webhooks test {id}` has it try."
+        ));
+    }
     Ok(())
 }
 
@@ -132,14 +149,45 @@ async fn rotate(pool: &Pool, id: &str, keep: Duration) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn test(pool: &Pool, sender: &Sender, id: &str) -> Result<(), CliError> {
-    let endpoint = parse(id)?;
-    let target = webhook_endpoints::target(pool, &endpoint).await?;
-    let target = target.ok_or_else(|| CliError::NoSuchEndpoint(id.to_owned()))?;
-    let now = store::runs::now(pool).await?;
-    let status = webhooks::test(sender, &target, now).await?;
-    remark(format_args!("Endpoint {id} answered {status}."));
-    Ok(())
+async fn test(pool: &Pool, id: &str) -> Result<(), CliError> {
+    let endpoint = webhook_endpoints::find(pool, &parse(id)?).await?;
+    let endpoint = endpoint.ok_or_else(|| CliError::NoSuchEndpoint(id.to_owned()))?;
+    if let Some((_, reason)) = endpoint.disabled {
+        let id = id.to_owned();
+        return Err(CliError::EndpointDisabled { id, reason });
+    }
+    let event = webhook_deliveries::insert_test(pool, &endpoint.id).await?;
+    let state = end_of_test(pool, &event).await;
+    // An event that nobody has claimed must not be delivered later, when nobody waits for it.
+    webhook_deliveries::delete_event(pool, &event).await?;
+    match state? {
+        TestState::Delivered => {
+            remark(format_args!("Endpoint {id} accepted the test event."));
+            Ok(())
+        }
+        TestState::Failed(reason) => Err(CliError::Undelivered(reason)),
+        TestState::Unclaimed => Err(CliError::NoServer(CLAIM_TIMEOUT.as_secs())),
+        TestState::InFlight => Err(CliError::Undelivered(
+            "the server that claimed it has not recorded a result".to_owned(),
+        )),
+    }
+}
+
+/// The state of a test event once it was posted, or once waiting for that is of no use any more.
+async fn end_of_test(pool: &Pool, event: &EventId) -> Result<TestState, CliError> {
+    let begun = Instant::now();
+    loop {
+        let state = webhook_deliveries::test_state(pool, event).await?;
+        let timeout = match state {
+            TestState::Delivered | TestState::Failed(_) => return Ok(state),
+            TestState::Unclaimed => CLAIM_TIMEOUT,
+            TestState::InFlight => CLAIM_TIMEOUT + ATTEMPT_TIMEOUT,
+        };
+        if begun.elapsed() > timeout {
+            return Ok(state);
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 async fn enable(pool: &Pool, id: &str) -> Result<(), CliError> {

@@ -34,25 +34,24 @@ pub enum Command {
         )]
         command: Vec<OsString>,
     },
-    /// Manage the endpoints that are told when runs and files are done
+    /// Manage webhook endpoints
     Webhooks {
         /// What to do with the endpoints.
         #[command(subcommand)]
         command: WebhooksCommand,
     },
-    /// Manage projects: what they may use, how long they keep threads
+    /// Manage projects: their limits and how long they keep threads
     Projects {
         /// What to do with the projects.
         #[command(subcommand)]
         command: ProjectsCommand,
     },
-    /// Write out all of a project: assistants, threads with all that is in them, files, vector
-    /// stores
+    /// Export a project: assistants, threads with their messages and runs, files, vector stores
     Export {
-        /// Which project
+        /// Project to export
         #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
         project: String,
-        /// How
+        /// Format of the export
         #[arg(long, value_enum, default_value_t)]
         format: ExportFormat,
         /// A folder that is empty or not there yet; or, without file contents, a new file that
@@ -60,12 +59,12 @@ pub enum Command {
         #[arg(value_name = "FOLDER|FILE|-")]
         target: PathBuf,
     },
-    /// Take in what this or another server has exported; what is there already stays as it is
+    /// Import an export of this or another server; existing objects stay as they are
     Import {
-        /// Which project it is for; made if there is none of that name
+        /// Project to import into; created if it does not exist
         #[arg(long, value_parser = values::name, default_value = DEFAULT_PROJECT)]
         project: String,
-        /// Try everything and change nothing
+        /// Validate everything and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Folder with originals of files, also of those imported before: each has the file's id
@@ -76,11 +75,11 @@ pub enum Command {
         #[arg(value_name = "FOLDER|FILE|-", required_unless_present = "files")]
         source: Option<PathBuf>,
     },
-    /// Tell what projects have used: runs, tokens, tool calls, time in the sandbox
+    /// Show usage by project: runs, tokens, tool calls, time in the sandbox
     Usage(UsageArgs),
-    /// Tell who has changed projects, keys and webhooks, the newest first
+    /// Show the audit log of projects, keys and webhooks, newest first
     AuditLog {
-        /// How many acts to tell at most
+        /// Maximum number of entries to show
         #[arg(long, value_name = "N", default_value = "100")]
         #[arg(value_parser = clap::value_parser!(i64).range(1..=10_000))]
         last: i64,
@@ -106,7 +105,7 @@ pub enum ExportFormat {
 pub enum KeysCommand {
     /// Create a key and print it, once
     Create {
-        /// Project the key gives access to; created if there is none of that name
+        /// Project the key gives access to; created if it does not exist
         #[arg(long, value_parser = values::name)]
         project: String,
         /// What the key is for, to tell it from others

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use clap::error::ContextKind;
+use clap::error::ContextValue;
+use clap::error::ErrorKind;
 use reqwest::Url;
 use serde::Deserialize;
 
 use super::DEFAULT_UPSTREAM;
 use super::SCRIPTED_UPSTREAM;
 use super::Secret;
-use super::named_files;
+use super::environment;
 use super::values;
 
 /// A server that answers Chat Completions requests: an `[[upstream]]` table, or the default one.
@@ -203,7 +206,7 @@ fn upstream(
         }
         (Some(key), None) => Some(key.as_str().into()),
         (None, Some(name)) => {
-            let key = named_files::value(name, &variable)?;
+            let key = environment::value(name, &variable)?;
             Some(Secret::from(key.ok_or_else(|| {
                 invalid(format!("the environment variable {name} is not set"))
             })?))
@@ -258,14 +261,29 @@ pub(super) fn check(
     let Err(error) = command.clone().try_get_matches_from(arguments) else {
         return Ok(());
     };
-    let reason = match std::error::Error::source(&error) {
-        Some(source) => source.to_string(),
-        None => "that value is not possible".to_owned(),
+    let expected = expected(&error);
+    let reason = match arg.is_hide_env_values_set() {
+        true => expected,
+        false => format!("invalid value {:?}: {expected}", values.join(",")),
     };
     Err(FileError::Invalid {
         setting: id.to_owned(),
         reason,
     })
+}
+
+/// What a setting can be, from the error about a value that it cannot be.
+fn expected(error: &clap::Error) -> String {
+    if let Some(source) = std::error::Error::source(error) {
+        return source.to_string();
+    }
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(possible)) if !possible.is_empty() => {
+            format!("expected {}", possible.join(" or "))
+        }
+        _ if error.kind() == ErrorKind::ArgumentConflict => "expected one value".to_owned(),
+        _ => "expected a value".to_owned(),
+    }
 }
 
 /// Says where and what, without the line itself, which may have a key in it.

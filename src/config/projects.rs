@@ -70,7 +70,7 @@ pub struct LimitArgs {
 /// `assistd usage`
 #[derive(Debug, Clone, Args)]
 pub struct UsageArgs {
-    /// Id or name of the only project to tell of
+    /// Id or name of the only project to show
     #[arg(long)]
     pub project: Option<String>,
     /// First day (UTC), such as 2026-11-01 [default: 29 days before the last]

@@ -44,17 +44,20 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         "AWS_SECRET_ACCESS_KEY",
         "ASSISTD_ADMIN_KEY",
     ];
-    let set = |name: &str| {
-        secrets
-            .contains(&name)
-            .then(|| "very-secret-indeed".to_owned())
-    };
-    let unset = |_: &str| None;
-    let emptied = |_: &str| Some(String::new());
+    let settings = secrets.map(|name| {
+        let value = match name {
+            "ASSISTD_API_KEYS" => "very:very-secret-indeed",
+            _ => "very-secret-indeed",
+        };
+        let is_it = |arg: &&clap::Arg| arg.get_env().is_some_and(|env| env == name);
+        let command = Cli::command();
+        let arg = command.get_arguments().find(is_it).expect("a setting");
+        (arg.get_id().to_string(), vec![value.to_owned()])
+    });
     let helps = [
-        command(&set).render_long_help().to_string(),
-        command(&unset).render_long_help().to_string(),
-        command(&emptied).render_help().to_string(),
+        with(command(), &settings).render_long_help().to_string(),
+        command().render_long_help().to_string(),
+        command().render_help().to_string(),
     ];
     let variables: Vec<String> = Cli::command()
         .get_arguments()
@@ -63,8 +66,7 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
     assert!(variables.len() > 20);
     for help in helps {
         for name in &variables {
-            let named = [format!("[env: {name}]"), format!("[env: {name}=")];
-            assert!(named.iter().any(|named| help.contains(named)), "{name}");
+            assert!(help.contains(&format!("[env: {name}]")), "{name}");
         }
         assert!(!help.contains("very-secret"));
     }
@@ -189,19 +191,19 @@ fn upstreams_and_routes_come_in_the_files_order() {
 fn mistakes_in_a_file_are_named() {
     let cases = [
         ("lisen = 1\n", "there is no setting `lisen`"),
-        ("lease = \"soon\"\n", "`lease`: expected number at 0"),
-        ("lease = \"0s\"\n", "`lease`: must be longer than nothing"),
+        ("lease = \"soon\"\n", "`lease`: invalid value \"soon\": expected a duration"),
+        ("lease = \"0s\"\n", "expected a duration longer than zero"),
         ("lease = 1.5\n", "`lease` must be a string, a number"),
-        ("poll_after_ms = 0\n", "`poll_after_ms`: 0 is not in 1"),
+        ("poll_after_ms = 0\n", "expected a whole number from 1"),
         (
             "max_body_bytes = \"3 parsecs\"\n",
-            "unknown unit \"parsecs\"",
+            "there is no unit \"parsecs\"",
         ),
         (
             "openai_base_url = \"ftp://x\"\n",
             "expected an http:// or https:// URL",
         ),
-        ("log_format = \"xml\"\n", "`log_format`: "),
+        ("log_format = \"xml\"\n", "expected text or json"),
         ("cors_origins = [\"app.example\"]\n", "is not an origin"),
         (
             "cors_origins = \"https://a.example/\"\n",
@@ -408,4 +410,107 @@ fn mistakes_with_a_variables_file_are_told_without_what_it_says() {
         assert!(message.contains(expected), "{message}");
         assert!(!message.contains("hidden"), "{message}");
     }
+}
+
+/// Settings that take any text, which is used, and judged, later: names, paths and secrets.
+const FREE: &[&str] = &[
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "blobs",
+    "config",
+    "data_dir",
+    "database_password",
+    "database_url",
+    "default_model",
+    "embedding_model",
+    "log",
+    "openai_api_key",
+    "pdfium",
+    "postgres_bin",
+    "postgres_user",
+    "rerank_model",
+    "sandbox_program",
+    "sandbox_token",
+    "script",
+    "tls_cert",
+    "tls_key",
+];
+
+/// A value that each other setting cannot have, and what the message says it expects.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("admin_key", "short", "at least 16 visible ASCII characters"),
+    ("api_keys", "no-project", "PROJECT:KEY"),
+    ("body_timeout", "0s", "a duration longer than zero, such as 30s"),
+    ("database_connections", "1", "a whole number from 2 to"),
+    ("event_retention", "a day", "a duration, such as"),
+    ("idle_timeout", "10", "a duration, such as"),
+    ("lease", "soon", "a duration, such as"),
+    ("listen", "localhost:8000", "an IP address and a port, such as 127.0.0.1:8000"),
+    ("log_format", "xml", "text or json"),
+    ("max_body_bytes", "3 parsecs", "a number of bytes, such as"),
+    ("max_concurrent_runs", "many", "a whole number from 1 to"),
+    ("max_connections", "0", "a whole number from 1 to"),
+    ("max_file_bytes", "-1", "a number of bytes, such as"),
+    ("openai_base_url", "localhost", "an http:// or https:// URL"),
+    ("otlp_endpoint", "grpc://collector", "an http:// or https:// URL"),
+    ("poll_after_ms", "1.5", "a whole number from 1 to"),
+    ("reader_timeout", "5 parsecs", "a duration, such as"),
+    ("request_timeout", "abc", "a duration, such as"),
+    ("require_beta_header", "yes", "true or false"),
+    ("run_expiry", "abc", "a duration, such as 500ms, 30s, 10m, 24h or 7d"),
+    ("sandbox", "here", "embedded, off, or unix:/PATH or tcp:HOST:PORT"),
+    ("shutdown_grace", "abc", "a duration, such as"),
+    ("thread_store_expiry", "400", "a number of days up to 365, such as 7d"),
+    ("upstream_retries", "-1", "a whole number from 0 to"),
+    ("upstream_timeout", "abc", "a duration, such as"),
+    ("webhook_allow_private", "1", "true or false"),
+    ("webhook_disable_after", "abc", "a duration, such as"),
+    ("webhook_retry_for", "abc", "a duration, such as"),
+];
+
+#[test]
+fn a_wrong_value_is_refused_by_a_message_that_names_setting_value_and_format() {
+    let all = Cli::command();
+    let settings = all.get_arguments().filter(|arg| arg.get_env().is_some());
+    for arg in settings.filter(|arg| !FREE.contains(&arg.get_id().as_str())) {
+        let id = arg.get_id().as_str();
+        let mistake = MISTAKES.iter().find(|(setting, ..)| *setting == id);
+        let (_, value, expected) = mistake.unwrap_or_else(|| panic!("no mistake of {id} is tried"));
+        let name = arg.get_env().and_then(|name| name.to_str()).expect("text");
+        let expected = format!("expected {expected}");
+        let of_variable = load_with(&[(name, value)], &[]).expect_err(id);
+        let of_file = mistake_in_file(id, value);
+        for (message, setting) in [(&of_variable, name), (&of_file, id)] {
+            assert!(message.contains(&format!("`{setting}`")), "{message}");
+            assert!(message.contains(&expected), "{message}");
+            let is_shown = message.contains(&format!("{value:?}"));
+            assert_eq!(is_shown, !arg.is_hide_env_values_set(), "{message}");
+        }
+        let flag = format!("--{}={value}", arg.get_long().expect("a flag"));
+        let of_flag = load_with(&[], &[&flag]).expect_err(id);
+        assert!(of_flag.contains(id.replace('_', "-").as_str()), "{of_flag}");
+    }
+}
+
+fn mistake_in_file(id: &str, value: &str) -> String {
+    mistake(&format!("{id} = {value:?}\n"))
+}
+
+#[test]
+fn the_help_is_shown_whatever_is_wrong_with_the_environment() {
+    let variable = |name: &str| (name == "ASSISTD_LEASE").then(|| "soon".to_owned());
+    let help = Cli::try_load(["assistd", "--help"], variable).expect_err("the help");
+    assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+}
+
+#[test]
+fn a_variable_wins_over_the_configuration_file_and_a_flag_over_the_variable() {
+    let settings = file("lease = \"9s\"\n");
+    let path = settings.path().display().to_string();
+    let variables = [("ASSISTD_LEASE", "7s"), ("ASSISTD_RUN_EXPIRY", "")];
+    let config = load_with(&variables, &["--config", &path]).expect("valid");
+    assert_eq!(config.lease, Duration::from_secs(7));
+    assert_eq!(config.run_expiry, Duration::from_secs(600));
+    let config = load_with(&variables, &["--config", &path, "--lease=5s"]).expect("valid");
+    assert_eq!(config.lease, Duration::from_secs(5));
 }

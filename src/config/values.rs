@@ -1,6 +1,7 @@
 //! The types of settings that need more than the standard library's parsers.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -52,11 +53,12 @@ impl FromStr for SeedKey {
     /// Reads `project:key`. The messages never repeat the text, which may be a key.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (project, key) = text.split_once(':').ok_or("expected PROJECT:KEY")?;
-        let project = name(project.trim()).map_err(|_| "the project's name is empty")?;
+        let project = name(project.trim())
+            .map_err(|_| "expected PROJECT:KEY, with a project of 1 to 200 characters")?;
         let key = key.trim();
         // A header can carry nothing else.
         if key.len() < 8 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a key is at least 8 visible ASCII characters");
+            return Err("expected PROJECT:KEY, with a key of at least 8 visible ASCII characters");
         }
         Ok(Self {
             project,
@@ -114,7 +116,7 @@ impl FromStr for CorsOrigin {
     }
 }
 
-/// What makes vectors.
+/// The embedding model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmbeddingModel {
     /// Nothing: search goes by words.
@@ -183,6 +185,9 @@ impl FromStr for Sandbox {
     }
 }
 
+/// What [`Bytes`] are written like.
+const SIZE: &str = "expected a number of bytes, such as 1048576, 512KiB, 32MiB or 1GiB";
+
 /// A number of bytes, written `1048576`, `1MiB` or `1 MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
@@ -202,7 +207,7 @@ impl FromStr for Bytes {
             "KiB" => 1 << 10,
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,
-            other => return Err(format!("unknown unit {other:?}; use KiB, MiB or GiB")),
+            other => return Err(format!("{SIZE}; there is no unit {other:?}")),
         };
         number
             .parse::<u64>()
@@ -210,7 +215,7 @@ impl FromStr for Bytes {
             .and_then(|number| number.checked_mul(factor))
             .filter(|bytes| *bytes > 0)
             .map(Self)
-            .ok_or_else(|| "expected a number of bytes, such as 1048576 or 1MiB".to_owned())
+            .ok_or_else(|| SIZE.to_owned())
     }
 }
 
@@ -233,7 +238,7 @@ impl FromStr for Days {
         let number = text.strip_suffix('d').unwrap_or(text).trim_end();
         match number.parse() {
             Ok(days) if days <= 365 => Ok(Self(days)),
-            _ => Err("expected a number of days up to 365, such as 7d; 0 is for ever"),
+            _ => Err("expected a number of days up to 365, such as 7d; 0 is never"),
         }
     }
 }
@@ -260,18 +265,38 @@ impl Limit {
 /// The key of the admin API.
 pub(super) fn admin_key(text: &str) -> Result<Secret, String> {
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("an admin key is at least 16 visible ASCII characters".to_owned());
+        return Err("expected at least 16 visible ASCII characters".to_owned());
     }
     Ok(text.into())
 }
 
-/// A duration in humantime's notation that is longer than nothing.
+/// A duration in humantime's notation.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a duration, such as 500ms, 30s, 10m, 24h or 7d".to_owned())
+}
+
+/// A duration that is longer than zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
+    match duration(text)? {
+        Duration::ZERO => Err("expected a duration longer than zero, such as 30s or 10m".to_owned()),
+        duration => Ok(duration),
     }
+}
+
+/// A parser of whole numbers, of which the least is given.
+pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number >= least);
+        number.ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
+    }
+}
+
+/// An address to listen on.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8000 or [::]:8000".to_owned()
+    })
 }
 
 /// A name for people: not empty, one line.
@@ -284,9 +309,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// A URL that HTTP can be spoken to.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("expected an http:// or https:// URL".to_owned());
-    }
-    Ok(url)
+    let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let url = Url::parse(text).ok().filter(is_http);
+    url.ok_or_else(|| "expected an http:// or https:// URL".to_owned())
 }

@@ -10,7 +10,7 @@ use super::values;
 /// How webhooks are delivered.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookSettings {
-    /// Let webhooks lead to private networks and this machine, and over plain http://
+    /// Let this server post events to private networks and this machine, and over plain http://
     #[arg(
         id = "webhook_allow_private",
         long = "webhook-allow-private",
@@ -24,7 +24,7 @@ pub struct WebhookSettings {
         global = true
     )]
     pub allow_private: bool,
-    /// How long an event is tried to be delivered, with growing pauses, before it is given up
+    /// Retry a failed delivery, with growing pauses, until the event is this old
     #[arg(
         id = "webhook_retry_for",
         long = "webhook-retry-for",
@@ -36,7 +36,7 @@ pub struct WebhookSettings {
         global = true
     )]
     pub retry_for: Duration,
-    /// How long an endpoint may take nothing before it is switched off
+    /// Disable an endpoint that has accepted nothing for this long
     #[arg(
         id = "webhook_disable_after",
         long = "webhook-disable-after",
@@ -55,42 +55,42 @@ pub struct WebhookSettings {
 pub enum WebhooksCommand {
     /// Add an endpoint and print its signing secret, once
     Add {
-        /// Project whose events it is told of; created if there is none of that name
+        /// Project to subscribe to; created if it does not exist
         #[arg(long, value_parser = values::name)]
         project: String,
         /// Where events are posted to
         #[arg(long, value_name = "URL")]
         url: String,
-        /// Types of events, such as thread.run.completed,thread.run.failed; absent: all
+        /// Event types, such as thread.run.completed,thread.run.failed; absent: all
         #[arg(long, value_name = "TYPE", value_delimiter = ',')]
         events: Vec<String>,
     },
-    /// List the endpoints and how they do, without their secrets
+    /// List the endpoints with their state, without their secrets
     List {
         /// Those of this project only
         #[arg(long, value_parser = values::name)]
         project: Option<String>,
     },
-    /// Remove an endpoint; what it was still to be told it is not
+    /// Remove an endpoint and discard its pending deliveries
     Remove {
         /// Id of the endpoint, as `assistd webhooks list` shows it
         id: String,
     },
-    /// Give an endpoint another secret and print it, once
+    /// Replace an endpoint's secret and print the new one, once
     Rotate {
         /// Id of the endpoint
         id: String,
-        /// How long events are signed by the old secret as well
+        /// How long events are also signed with the old secret
         #[arg(long, value_name = "DURATION", default_value = "24h",
-              value_parser = humantime::parse_duration)]
+              value_parser = values::duration)]
         keep: Duration,
     },
-    /// Post a trial event of type webhook.test, and say what the endpoint answers
+    /// Have the running server post an event of type webhook.test, and show the result
     Test {
         /// Id of the endpoint
         id: String,
     },
-    /// Switch an endpoint on again that was switched off
+    /// Enable an endpoint that was disabled
     Enable {
         /// Id of the endpoint
         id: String,

@@ -20,7 +20,7 @@ use crate::store::audit_log;
 use crate::store::page;
 
 /// Name of the constraint that refuses a key which exists already.
-pub const HASH_UNIQUE: &str = "api_keys_hash_unique";
+const HASH_UNIQUE: &str = "api_keys_hash_unique";
 
 /// Name of the constraint that refuses a key of a project which does not exist.
 pub const PROJECT_EXISTS: &str = "api_keys_project_id_fkey";
@@ -38,8 +38,8 @@ impl FromRow<'_, PgRow> for ApiKey {
     }
 }
 
-/// Stores a key that opens `project`. One that exists is refused by [`HASH_UNIQUE`], a project that
-/// does not by [`PROJECT_EXISTS`].
+/// Stores a new key that opens `project`. A project that does not exist is refused by
+/// [`PROJECT_EXISTS`].
 pub async fn create(
     pool: &Pool,
     actor: &Actor,
@@ -48,9 +48,24 @@ pub async fn create(
     hash: &[u8],
     hint: &str,
 ) -> Result<ApiKey, StoreError> {
+    let key = create_if_new(pool, actor, project, name, hash, hint).await?;
+    key.ok_or_else(|| StoreError::Constraint(HASH_UNIQUE.to_owned()))
+}
+
+/// Stores a key as [`create`] does; `None` if there is such a key already, of whatever project. That
+/// is no error to the database, which would log one.
+pub async fn create_if_new(
+    pool: &Pool,
+    actor: &Actor,
+    project: &ProjectId,
+    name: &str,
+    hash: &[u8],
+    hint: &str,
+) -> Result<Option<ApiKey>, StoreError> {
     let mut transaction = pool.begin().await?;
-    let key: ApiKey = sqlx::query_as(
+    let key: Option<ApiKey> = sqlx::query_as(
         "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)
+         on conflict (hash) do nothing
          returning id, (select projects.name from projects where projects.id = $2) as project,
                    name, hint, created_at, revoked_at",
     )
@@ -59,12 +74,13 @@ pub async fn create(
     .bind(name)
     .bind(hash)
     .bind(hint)
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
+    let Some(key) = key else { return Ok(None) };
     let details = json!({"project": project, "name": name, "hint": hint});
     let id = key.id.as_str();
     audit_log::commit(transaction, actor, "api_key.created", id, &details).await?;
-    Ok(key)
+    Ok(Some(key))
 }
 
 /// The project that the key with this hash opens, with its limits.

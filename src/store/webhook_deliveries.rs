@@ -15,7 +15,7 @@ use crate::domain::run::{Run, RunConfig, RunState};
 use crate::domain::vector_store::{
     Attributes, Batch, Chunking, FileCounts, FileStatus, IndexError, VectorStoreFile,
 };
-use crate::domain::webhook::Subject;
+use crate::domain::webhook::{EventType, Subject};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::StoreError;
 use crate::store::webhook_endpoints::Target;
@@ -69,13 +69,20 @@ impl Delivery {
     /// [`StoreError::BadRow`] if this program does not understand what was written down.
     pub fn subject(&self) -> Result<Subject, StoreError> {
         let snapshot = &self.snapshot;
-        Ok(if self.kind.starts_with("thread.run.") {
+        Ok(if self.is_test() {
+            Subject::Test(self.target.endpoint.clone())
+        } else if self.kind.starts_with("thread.run.") {
             Subject::Run(Box::new(serde_json::from_str::<RunRow>(snapshot)?.into()))
         } else if self.kind.starts_with("vector_store.file_batch.") {
             Subject::Batch(serde_json::from_str::<BatchRow>(snapshot)?.into())
         } else {
             Subject::File(Box::new(serde_json::from_str::<FileRow>(snapshot)?.into()))
         })
+    }
+
+    /// Whether an operator asked for it, to try the endpoint.
+    pub fn is_test(&self) -> bool {
+        self.kind == EventType::TEST.as_str()
     }
 }
 
@@ -345,6 +352,69 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     .execute(db)
     .await?;
     Ok(released.rows_affected())
+}
+
+/// How far the delivery of a test event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestState {
+    /// No server has claimed it.
+    Unclaimed,
+    /// A server is posting it.
+    InFlight,
+    /// The endpoint accepted it.
+    Delivered,
+    /// It was not delivered, for this reason.
+    Failed(String),
+}
+
+/// Queues a test event for one endpoint.
+pub async fn insert_test(
+    db: impl PgExecutor<'_>,
+    endpoint: &EndpointId,
+) -> Result<EventId, StoreError> {
+    let event = EventId::generate();
+    sqlx::query(
+        "with event as (
+             insert into webhook_events (id, type, subject, snapshot) values ($1, $2, $1, 'null'))
+         insert into webhook_deliveries (event_id, endpoint_id, subject, due_at)
+         values ($1, $3, $1, now())",
+    )
+    .bind(&event)
+    .bind(EventType::TEST.as_str())
+    .bind(endpoint)
+    .execute(db)
+    .await?;
+    Ok(event)
+}
+
+/// How far the delivery of this test event is.
+pub async fn test_state(
+    db: impl PgExecutor<'_>,
+    event: &EventId,
+) -> Result<TestState, StoreError> {
+    let row = sqlx::query(
+        "select attempt, delivered_at is not null as is_delivered, last_error
+         from webhook_deliveries where event_id = $1",
+    )
+    .bind(event)
+    .fetch_one(db)
+    .await?;
+    let error: Option<String> = row.try_get("last_error")?;
+    Ok(match (row.try_get("is_delivered")?, error) {
+        (true, _) => TestState::Delivered,
+        (false, Some(error)) => TestState::Failed(error),
+        (false, None) if row.try_get::<i32, _>("attempt")? > 0 => TestState::InFlight,
+        (false, None) => TestState::Unclaimed,
+    })
+}
+
+/// Deletes an event with its deliveries.
+pub async fn delete_event(db: impl PgExecutor<'_>, event: &EventId) -> Result<(), StoreError> {
+    sqlx::query("delete from webhook_events where id = $1")
+        .bind(event)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// How many deliveries are still to be made, waiting ones included.

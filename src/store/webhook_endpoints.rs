@@ -153,19 +153,18 @@ pub async fn enable(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool,
     change(pool, actor, "webhook.enabled", id, &json!({}), enabled).await
 }
 
-/// Where the endpoint is, and by which secrets it knows us, also when it is switched off.
-pub async fn target(
+/// The endpoint of this id, also when it is switched off.
+pub async fn find(
     db: impl PgExecutor<'_>,
     id: &EndpointId,
-) -> Result<Option<Target>, StoreError> {
-    let target = sqlx::query_as(
-        "select id as endpoint_id, url, array_remove(
-                    array[secret, case when old_secret_until > now() then old_secret end], null)
-                    as secrets
-         from webhook_endpoints where id = $1",
+) -> Result<Option<Endpoint>, StoreError> {
+    let endpoint = sqlx::query_as(
+        "select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
+                disabled_reason
+         from webhook_endpoints as e join projects as p on p.id = e.project_id where e.id = $1",
     )
     .bind(id)
     .fetch_optional(db)
     .await?;
-    Ok(target)
+    Ok(endpoint)
 }

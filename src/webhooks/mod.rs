@@ -20,15 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::domain::Timestamp;
-use crate::domain::ids::{EndpointId, EventId};
-use crate::domain::webhook::{EventType, Subject};
+use crate::domain::ids::EndpointId;
 use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::webhook_deliveries::{self as deliveries, Delivery, Room, Setback};
-use crate::store::webhook_endpoints::Target;
 
-pub use send::{Refused, SendError, Sender};
+pub use send::{Refused, SendError, Sender, check_url};
 
 /// How often the queue is looked at without a hint.
 const POLL: Duration = Duration::from_secs(1);
@@ -140,22 +137,6 @@ impl Webhooks {
             tracing::warn!("some webhooks could not be given back; their leases will run out");
         }
     }
-}
-
-/// Posts a trial event to an endpoint, past the queue; what it answered.
-///
-/// # Errors
-/// If it did not take the event.
-pub async fn test(
-    sender: &Sender,
-    target: &Target,
-    now: Timestamp,
-) -> Result<StatusCode, SendError> {
-    let event = EventId::generate();
-    let subject = Subject::Test(target.endpoint.clone());
-    let body = payload::body(&event, EventType::TEST.as_str(), now, &subject)
-        .expect("an object of two texts can be written");
-    sender.send(target, &event, body).await
 }
 
 /// Claims due deliveries until told to stop.
@@ -275,7 +256,7 @@ async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay)
     };
     let (result, written) = match sent {
         None => ("stopped", deliveries::give_back(pool, &delivery).await),
-        Some(Ok(_)) => ("delivered", delivered(pool, &delivery).await),
+        Some(Ok(())) => ("delivered", delivered(pool, &delivery).await),
         Some(Err(error)) => failed(&courier.deps, &delivery, &error).await,
     };
     counter!("assistd_webhook_deliveries_total", "result" => result).increment(1);
@@ -302,15 +283,20 @@ async fn failed(
 ) -> (&'static str, Result<(), StoreError>) {
     let is_gone = matches!(error, SendError::Status(StatusCode::GONE));
     let again_in = pause(delivery.failures);
-    let again_in = (!is_gone && delivery.age + again_in <= deps.retry_for).then_some(again_in);
+    let is_final = is_gone || delivery.is_test() || delivery.age + again_in > deps.retry_for;
+    let again_in = (!is_final).then_some(again_in);
+    let event = &delivery.event;
     let result = match again_in {
         Some(pause) => {
             let seconds = pause.as_secs();
-            tracing::info!("an event was not delivered: {error}; trying again in {seconds} s");
+            tracing::warn!("webhook delivery {event} failed: {error}; retrying in {seconds} s");
             "retried"
         }
         None => {
-            tracing::warn!("an event was given up: {error}");
+            let attempts = delivery.failures + 1;
+            tracing::warn!(
+                "webhook delivery {event} abandoned after {attempts} attempts: {error}"
+            );
             "given_up"
         }
     };

@@ -113,31 +113,6 @@ impl Sender {
         })
     }
 
-    /// Whether this is a URL to post to, as far as it tells itself. Where its name leads is looked at
-    /// for each delivery.
-    ///
-    /// # Errors
-    /// If not.
-    pub fn check_url(&self, url: &str) -> Result<Url, Refused> {
-        let url = Url::parse(url).map_err(|_| Refused::NoUrl)?;
-        match url.scheme() {
-            "https" => {}
-            "http" if self.allow_private => {}
-            "http" => return Err(Refused::Plain),
-            _ => return Err(Refused::NoUrl),
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused::Credentials);
-        }
-        // A name that is an address is not looked up.
-        let host = url.host_str().ok_or(Refused::NoUrl)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = host.parse() {
-            admit(address, self.allow_private)?;
-        }
-        Ok(url)
-    }
-
     /// Posts a signed event.
     ///
     /// # Errors
@@ -147,8 +122,8 @@ impl Sender {
         target: &Target,
         event: &EventId,
         body: Vec<u8>,
-    ) -> Result<StatusCode, SendError> {
-        let url = self.check_url(&target.url)?;
+    ) -> Result<(), SendError> {
+        let url = check_url(&target.url, self.allow_private)?;
         let timestamp = chrono::Utc::now().timestamp();
         let signatures = signatures(&target.secrets, event.as_str(), timestamp, &body);
         let response = self
@@ -164,10 +139,35 @@ impl Sender {
         let status = response.status();
         finish(response).await;
         match status.is_success() {
-            true => Ok(status),
+            true => Ok(()),
             false => Err(SendError::Status(status)),
         }
     }
+}
+
+/// Checks the URL's syntax, scheme and, if its host is one, its address. The addresses of a host name
+/// are checked at each delivery.
+///
+/// # Errors
+/// If events cannot be posted there.
+pub fn check_url(url: &str, allow_private: bool) -> Result<Url, Refused> {
+    let url = Url::parse(url).map_err(|_| Refused::NoUrl)?;
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_private => {}
+        "http" => return Err(Refused::Plain),
+        _ => return Err(Refused::NoUrl),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Refused::Credentials);
+    }
+    // The resolver never sees a host that is an address.
+    let host = url.host_str().ok_or(Refused::NoUrl)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = host.parse() {
+        admit(address, allow_private)?;
+    }
+    Ok(url)
 }
 
 /// Reads what is left of a short answer.
@@ -221,8 +221,7 @@ mod tests {
     use super::*;
 
     fn check(url: &str, allow_private: bool) -> Result<(), Refused> {
-        let sender = Sender::new(allow_private).expect("a client can be made");
-        sender.check_url(url).map(drop)
+        check_url(url, allow_private).map(drop)
     }
 
     #[test]

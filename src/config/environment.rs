@@ -1,12 +1,15 @@
-//! Settings in files of their own: `NAME_FILE` names a file that holds the value of `NAME`, as
-//! those who run containers hand out secrets.
+//! Settings in the environment: the value of `NAME`, or the file that `NAME_FILE` names, as those who
+//! run containers hand out secrets.
 
+use clap::CommandFactory as _;
+
+use super::Cli;
 use super::file::FileError;
 use super::file::Setting;
 use super::file::check;
 
-/// The value of an environment variable, be it there or in the file that `NAME_FILE` names. One
-/// that is empty counts as not set.
+/// The value of an environment variable, in itself or in the file that `NAME_FILE` names. An empty
+/// one counts as not set: compose files and CI systems pass such.
 pub(super) fn value(
     name: &str,
     variable: &impl Fn(&str) -> Option<String>,
@@ -28,27 +31,30 @@ pub(super) fn value(
     }
 }
 
-/// All settings that are in files of their own. Lists have one item a line, or commas between.
+/// All settings that are set in the environment. A list in a file of its own has one item a line,
+/// or commas between.
 pub(super) fn settings(
     command: &clap::Command,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<Setting>, FileError> {
     let mut settings = Vec::new();
-    for arg in command.get_arguments() {
+    for arg in Cli::command().get_arguments() {
         let Some(name) = arg.get_env().and_then(|name| name.to_str()) else {
             continue;
         };
-        if variable(&file_of(name)).is_none_or(|path| path.is_empty()) {
-            continue;
-        }
         let Some(text) = value(name, variable)? else {
             continue;
         };
+        let is_in_file = variable(name).is_none_or(|value| value.is_empty());
         let values = match arg.get_value_delimiter() {
-            Some(_) => text.lines().map(str::to_owned).collect(),
-            None => vec![text],
+            Some(_) if is_in_file => text.lines().map(str::to_owned).collect(),
+            _ => vec![text],
         };
-        check(command, arg, &file_of(name), &values)?;
+        let set_by = match is_in_file {
+            true => file_of(name),
+            false => name.to_owned(),
+        };
+        check(command, arg, &set_by, &values)?;
         settings.push((arg.get_id().to_string(), values));
     }
     Ok(settings)
