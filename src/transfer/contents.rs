@@ -30,11 +30,11 @@ const PIECE: usize = 128 << 10;
 /// What is known of the contents of a project's files.
 #[derive(Debug, Default)]
 pub struct Attached {
-    /// Files whose contents were there already.
+    /// Imported files whose contents were there already.
     pub there: u64,
-    /// Files whose contents were found now.
+    /// Files of the project whose contents were found now.
     pub new: u64,
-    /// Files whose contents are still missing.
+    /// Files of the project whose contents are still missing.
     pub missing: Vec<Missing>,
 }
 
@@ -79,6 +79,16 @@ impl fmt::Display for Missing {
             }
         }
     }
+}
+
+/// What an import knows of contents.
+#[derive(Debug)]
+pub(super) struct FilesToAttach {
+    /// The files that the import is about. The project may have others, which are none of its
+    /// business unless they lack contents.
+    pub(super) imported: HashSet<FileId>,
+    /// Where their contents may be.
+    pub(super) originals: Originals,
 }
 
 /// Originals of files in folders.
@@ -164,7 +174,7 @@ pub(super) async fn attach(
     import: &Import<'_>,
     conn: &mut PgConnection,
     project: &ProjectId,
-    originals: &Originals,
+    known: &FilesToAttach,
     progress: Progress<'_>,
 ) -> Result<Attached, TransferError> {
     let mut attached = Attached::default();
@@ -172,6 +182,7 @@ pub(super) async fn attach(
     let waiting = store::vector_store_files::failed_with(&mut *conn, project, &waiting).await?;
     let waiting: HashSet<FileId> = waiting.into_iter().collect();
     let mut after = String::new();
+    let mut checked = 0;
     loop {
         let files = store::imports::files_after(&mut *conn, project, &after, PAGE).await?;
         let Some(last) = files.last() else {
@@ -185,14 +196,14 @@ pub(super) async fn attach(
         let sizes: Vec<Option<u64>> = sizes.buffered(LOOKUPS).try_collect().await?;
         for (file, size) in std::iter::zip(files, sizes) {
             if size.and_then(|size| i64::try_from(size).ok()) == Some(file.bytes) {
-                attached.there += 1;
+                attached.there += u64::from(known.imported.contains(&file.id));
                 if !import.dry_run {
                     let is_waiting = waiting.contains(&file.id);
                     let settled = files::settle(import.pool, project, &file.id, is_waiting).await;
                     settled.map_err(|error| TransferError::contents(&file.id, error))?;
                 }
             } else {
-                match originals.find(&file) {
+                match known.originals.find(&file) {
                     Ok(path) if import.dry_run || put(import, project, &file, path).await? => {
                         attached.new += 1;
                     }
@@ -201,7 +212,8 @@ pub(super) async fn attach(
                     Err(why) => attached.missing.push(Missing { file, why }),
                 }
             }
-            progress(Stage::Contents, attached.there + attached.new, None);
+            checked += 1;
+            progress(Stage::Contents, checked, None);
         }
     }
 }

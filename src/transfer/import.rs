@@ -9,7 +9,7 @@ use crate::blobs::Blobs;
 use crate::domain::Timestamp;
 use crate::domain::assistant::Assistant;
 use crate::domain::file::File;
-use crate::domain::ids::{BatchId, ProjectId, ThreadId};
+use crate::domain::ids::{BatchId, FileId, ProjectId, ThreadId};
 use crate::domain::message::Message;
 use crate::domain::run::Run;
 use crate::domain::run_step::RunStep;
@@ -20,7 +20,7 @@ use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::imports::{Table, taken};
 use crate::store::workspace_files::Written;
-use crate::transfer::contents::{self, Attached, Originals};
+use crate::transfer::contents::{self, Attached, FilesToAttach, Originals};
 use crate::transfer::order::Contents;
 use crate::transfer::read::{Item, Reader};
 use crate::transfer::source::{Found, Source};
@@ -82,6 +82,8 @@ pub async fn import(
         project: &project,
         now,
         report: Report::default(),
+        files: HashSet::new(),
+        refusals: Refusals::default(),
     };
     let mut folders: Vec<&Path> = import.files.into_iter().collect();
     let mut source = source;
@@ -106,8 +108,12 @@ pub async fn import(
         folders.extend(source.contents());
     }
     let mut report = importer.report;
-    let originals = Originals::index(&folders)?;
-    report.contents = contents::attach(import, &mut tx, &project, &originals, progress).await?;
+    report.refused = importer.refusals.into_lines();
+    let files = FilesToAttach {
+        imported: importer.files,
+        originals: Originals::index(&folders)?,
+    };
+    report.contents = contents::attach(import, &mut tx, &project, &files, progress).await?;
     if !import.dry_run {
         tx.commit().await?;
     }
@@ -118,6 +124,56 @@ struct Importer<'a> {
     project: &'a ProjectId,
     now: Timestamp,
     report: Report,
+    /// The files of the source, those that were there already included.
+    files: HashSet<FileId>,
+    refusals: Refusals,
+}
+
+/// What is refused. What belongs to a refused object is refused with it, and reported in its line:
+/// the reason is the same.
+#[derive(Default)]
+struct Refusals {
+    lines: Vec<(String, BTreeMap<Kind, u64>)>,
+    /// The line about an object, by its kind and id.
+    by_object: HashMap<(Kind, String), usize>,
+}
+
+impl Refusals {
+    /// Refuses an object for a reason of its own.
+    fn refuse(&mut self, kind: Kind, id: String, reason: String) {
+        self.by_object.insert((kind, id), self.lines.len());
+        self.lines.push((reason, BTreeMap::new()));
+    }
+
+    /// Refuses an object because its parent was refused; whether it was.
+    fn refuse_with(&mut self, parent: &(Kind, String), kind: Kind, id: &str) -> bool {
+        let Some(line) = self.by_object.get(parent).copied() else {
+            return false;
+        };
+        *self.lines[line].1.entry(kind).or_default() += 1;
+        self.by_object.insert((kind, id.to_owned()), line);
+        true
+    }
+
+    /// Refuses many objects for one reason.
+    fn refuse_all(&mut self, reason: String) {
+        self.lines.push((reason, BTreeMap::new()));
+    }
+
+    fn contains(&self, kind: Kind, id: &str) -> bool {
+        self.by_object.contains_key(&(kind, id.to_owned()))
+    }
+
+    fn into_lines(self) -> Vec<String> {
+        let line = |(reason, with): (String, BTreeMap<Kind, u64>)| {
+            if with.is_empty() {
+                return reason;
+            }
+            let with = with.into_iter().map(|(kind, n)| format!("{n} {}", kind.plural()));
+            format!("{reason}; with it {}", with.collect::<Vec<_>>().join(", "))
+        };
+        self.lines.into_iter().map(line).collect()
+    }
 }
 
 /// The objects of a chunk by their kinds.
@@ -171,20 +227,25 @@ impl Importer<'_> {
             remarks: Vec::new(),
         };
         let mut sorted = Sorted::default();
-        let mut unreadable = HashSet::new();
         for found in chunk {
-            let (kind, id, at) = (found.kind, found.id().to_owned(), found.at);
+            let (kind, id) = (found.kind, found.id().to_owned());
+            let thread = found.thread().filter(|_| kind != Kind::Thread);
+            if let Some(thread) = thread
+                && self.refuse_with(Kind::Thread, thread, kind, &id)
+            {
+                continue;
+            }
+            let at = found.at;
             match reader.read(kind, found.fields) {
                 Ok(item) => sorted.push(item),
                 Err(problem) => {
-                    self.refuse(kind, 1, format!("{at}: {id}: {problem}"));
-                    unreadable.insert(id);
+                    self.refuse(kind, &id, format!("{at}: {id}: {problem}"));
                 }
             }
         }
         self.report.remarks.append(&mut reader.remarks);
         self.outside_threads(conn, &mut sorted).await?;
-        self.threads(conn, &mut sorted, &unreadable).await?;
+        self.threads(conn, &mut sorted).await?;
         let mut inside = Contents::default();
         for (_, mut contents) in sorted.contents {
             contents.arrange();
@@ -203,6 +264,7 @@ impl Importer<'_> {
     ) -> Result<(), StoreError> {
         let project = self.project;
         let files = std::mem::take(&mut sorted.files);
+        self.files.extend(files.iter().map(|file| file.id.clone()));
         let id = |file: &File| file.id.to_string();
         self.put(
             conn,
@@ -229,10 +291,11 @@ impl Importer<'_> {
 
         let batches = std::mem::take(&mut sorted.batches);
         let store = |batch: &Batch| batch.vector_store.to_string();
-        let batches = self
-            .with_parent(conn, Kind::Batch, table, batches, store)
-            .await?;
         let id = |batch: &Batch| batch.id.to_string();
+        let parent = (Kind::VectorStore, table);
+        let batches = self
+            .with_parent(conn, Kind::Batch, batches, id, parent, store)
+            .await?;
         let table = Table::VectorStoreBatches;
         self.put(conn, Kind::Batch, table, batches, id, async |conn, rows| {
             store::vector_store_batches::import(conn, project, rows).await
@@ -264,13 +327,18 @@ impl Importer<'_> {
         files: Vec<(VectorStoreFile, Option<BatchId>)>,
     ) -> Result<(), StoreError> {
         let kind = Kind::StoreFile;
+        let id = |file: &(VectorStoreFile, _)| {
+            format!("{} {}", file.0.vector_store, file.0.file)
+        };
         let store = |file: &(VectorStoreFile, _)| file.0.vector_store.to_string();
+        let parent = (Kind::VectorStore, Table::VectorStores);
         let files = self
-            .with_parent(conn, kind, Table::VectorStores, files, store)
+            .with_parent(conn, kind, files, id, parent, store)
             .await?;
         let file = |file: &(VectorStoreFile, _)| file.0.file.to_string();
+        let parent = (Kind::File, Table::Files);
         let mut files = self
-            .with_parent(conn, kind, Table::Files, files, file)
+            .with_parent(conn, kind, files, id, parent, file)
             .await?;
         let batches = files.iter().flat_map(|(_, batch)| batch);
         let batches: Vec<&str> = batches.map(BatchId::as_str).collect();
@@ -296,7 +364,6 @@ impl Importer<'_> {
         &mut self,
         conn: &mut PgConnection,
         sorted: &mut Sorted,
-        unreadable: &HashSet<String>,
     ) -> Result<(), StoreError> {
         let project = self.project;
         let mut written = HashMap::new();
@@ -312,7 +379,7 @@ impl Importer<'_> {
             let is_known = written.contains_key(id)
                 || there.ours.contains(text)
                 || there.others.contains(text)
-                || unreadable.contains(text);
+                || self.refusals.contains(Kind::Thread, text);
             if let Some(created_at) = contents.oldest().filter(|_| !is_known) {
                 self.report.remarks.push(format!(
                     "{id} itself is not in the export: it was made, as old as the oldest in it"
@@ -362,10 +429,11 @@ impl Importer<'_> {
             messages,
         } = inside;
         let thread = |run: &Run| run.thread.to_string();
-        let runs = self
-            .with_parent(conn, Kind::Run, Table::Threads, runs, thread)
-            .await?;
         let id = |run: &Run| run.id.to_string();
+        let parent = (Kind::Thread, Table::Threads);
+        let runs = self
+            .with_parent(conn, Kind::Run, runs, id, parent, thread)
+            .await?;
         self.put(
             conn,
             Kind::Run,
@@ -377,10 +445,10 @@ impl Importer<'_> {
         .await?;
 
         let run = |step: &RunStep| step.run.to_string();
-        let steps = self
-            .with_parent(conn, Kind::Step, Table::Runs, steps, run)
-            .await?;
         let id = |step: &RunStep| step.id.to_string();
+        let steps = self
+            .with_parent(conn, Kind::Step, steps, id, (Kind::Run, Table::Runs), run)
+            .await?;
         self.put(
             conn,
             Kind::Step,
@@ -392,10 +460,10 @@ impl Importer<'_> {
         .await?;
 
         let thread = |message: &Message| message.thread.to_string();
-        let messages = self
-            .with_parent(conn, Kind::Message, Table::Threads, messages, thread)
-            .await?;
         let id = |message: &Message| message.id.to_string();
+        let messages = self
+            .with_parent(conn, Kind::Message, messages, id, parent, thread)
+            .await?;
         let table = Table::Messages;
         self.put(
             conn,
@@ -428,7 +496,7 @@ impl Importer<'_> {
             let id = id(&item);
             if taken.others.contains(&id) {
                 let text = format!("{id}: this id belongs to another project of this server");
-                self.refuse(kind, 1, text);
+                self.refuse(kind, &id, text);
             } else if taken.ours.contains(&id) {
                 self.tally(kind).known += 1;
             } else {
@@ -461,8 +529,9 @@ impl Importer<'_> {
         &mut self,
         conn: &mut PgConnection,
         kind: Kind,
-        parents: Table,
         items: Vec<T>,
+        id: impl Fn(&T) -> String,
+        (parent_kind, parents): (Kind, Table),
         parent: impl Fn(&T) -> String,
     ) -> Result<Vec<T>, StoreError> {
         let ids: HashSet<String> = items.iter().map(&parent).collect();
@@ -474,13 +543,18 @@ impl Importer<'_> {
             let parent = parent(&item);
             if ours.contains(&parent) {
                 kept.push(item);
-            } else {
+                continue;
+            }
+            if !self.refuse_with(parent_kind, &parent, kind, &id(&item)) {
                 *orphans.entry(parent).or_default() += 1;
             }
         }
         for (parent, count) in orphans {
-            let text = format!("{count} {} of {parent}, which is not there", kind.plural());
-            self.refuse(kind, count, text);
+            self.tally(kind).refused += count;
+            let objects = kind.plural();
+            let reason = "which is neither in the export nor in this project";
+            let line = format!("{count} {objects} of {parent}, {reason}");
+            self.refusals.refuse_all(line);
         }
         Ok(kept)
     }
@@ -489,8 +563,16 @@ impl Importer<'_> {
         self.report.tallies.entry(kind).or_default()
     }
 
-    fn refuse(&mut self, kind: Kind, count: u64, text: String) {
-        self.tally(kind).refused += count;
-        self.report.refused.push(text);
+    fn refuse(&mut self, kind: Kind, id: &str, reason: String) {
+        self.tally(kind).refused += 1;
+        self.refusals.refuse(kind, id.to_owned(), reason);
+    }
+
+    /// Refuses an object if its parent was refused; whether it was.
+    fn refuse_with(&mut self, parent_kind: Kind, parent: &str, kind: Kind, id: &str) -> bool {
+        let parent = (parent_kind, parent.to_owned());
+        let is_refused = self.refusals.refuse_with(&parent, kind, id);
+        self.tally(kind).refused += u64::from(is_refused);
+        is_refused
     }
 }

@@ -38,8 +38,8 @@ impl Found {
         id.unwrap_or("an object without an id")
     }
 
-    /// The thread it belongs to.
-    fn thread(&self) -> Option<&str> {
+    /// The thread it is or belongs to.
+    pub(super) fn thread(&self) -> Option<&str> {
         let field = match self.kind {
             Kind::Thread => "id",
             kind if kind.is_of_thread() => "thread_id",
