@@ -1,6 +1,6 @@
 """The story that must always work, told by the official SDK against a running server.
 
-usage: demo.py URL             tells it
+usage: demo.py BASE_URL        tells it, with the key in OPENAI_API_KEY if there is one
        demo.py --is-there URL  exits with 0 if a server answers there
 """
 
@@ -13,7 +13,16 @@ import urllib.request
 import warnings
 from pathlib import Path
 
-from openai import AssistantEventHandler, BadRequestError, OpenAI
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    AssistantEventHandler,
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    OpenAI,
+    OpenAIError,
+)
 
 MODEL = os.environ.get("DEMO_MODEL", "gpt-4o")
 
@@ -58,6 +67,10 @@ Parcels leave the warehouse in Hamburg every weekday at 17:00.
 }
 
 
+class Unable(Exception):
+    """Why the story cannot be told here: a sentence for whoever runs it."""
+
+
 def get_weather(city):
     return {"city": city, "sky": "clear", "celsius": 21}
 
@@ -78,6 +91,14 @@ def newest(client, thread):
 
 def newest_text(client, thread):
     return "\n".join(part.text.value for part in newest(client, thread).content if part.type == "text")
+
+
+def ended(run):
+    """The run, which must not have failed."""
+    if run.status in ("failed", "expired", "cancelled", "incomplete"):
+        reason = run.last_error.message if run.last_error else "the server gives no reason"
+        raise Unable(f"run {run.id} ended as {run.status}: {reason}")
+    return run
 
 
 def title(text):
@@ -149,8 +170,12 @@ def tell_of_the_analyst(client):
     try:
         run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
     except BadRequestError as error:
-        print(f"   not on this server: {error.body['message']}")
+        print(f"   not on this server: {message_of(error)}")
+        beta.threads.delete(thread.id)
+        beta.assistants.delete(assistant.id)
+        client.files.delete(file.id)
         return
+    ended(run)
     print(f"   {run.id}: {run.status} after {time.monotonic() - begun:.1f} s")
     for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
         if step.type == "tool_calls":
@@ -164,7 +189,7 @@ def tell_of_the_analyst(client):
     title("On the same thread: a picture")
     question = "Plot revenue over time and describe the trend."
     beta.threads.messages.create(thread.id, role="user", content=question)
-    run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     for part in newest(client, thread).content:
         if part.type == "image_file":
             keep(client, part.image_file.file_id, "revenue.png")
@@ -176,11 +201,12 @@ def tell_of_the_analyst(client):
         thread_id=thread.id, assistant_id=assistant.id, event_handler=Watcher()
     ) as stream:
         stream.until_done()
+        ended(stream.current_run)
     print()
 
     title("A file that the code writes")
     beta.threads.messages.create(thread.id, role="user", content="Save the table as best_first.csv.")
-    beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     show(newest_text(client, thread))
     for part in newest(client, thread).content:
         for annotation in part.text.annotations if part.type == "text" else []:
@@ -205,8 +231,9 @@ def tell_of_the_librarian(client):
 
     title("Searched by words and by meaning")
     for query in ["ERR-4712", "our feline colleague"]:
-        best = stores.search(store.id, query=query).data[0]
-        print(f"   {query!r} -> {best.filename} ({best.score:.2f})")
+        found = stores.search(store.id, query=query).data
+        best = f"{found[0].filename} ({found[0].score:.2f})" if found else "nothing"
+        print(f"   {query!r} -> {best}")
 
     title("Asked, and answered with citations, streamed")
     assistant = beta.assistants.create(
@@ -222,6 +249,8 @@ def tell_of_the_librarian(client):
     line = "   "
     with beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
         for event in stream:
+            if event.event == "thread.run.failed":
+                ended(event.data)
             if event.event != "thread.message.delta":
                 continue
             for part in event.data.delta.content:
@@ -252,7 +281,7 @@ def tell_of_runs(client):
     )
     thread = beta.threads.create(metadata={"from": "demo"})
     beta.threads.messages.create(thread.id, role="user", content="Hello! Who are you?")
-    run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
+    run = ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     print(f"   {assistant.id}, {thread.id}, {run.id}: {run.status}")
     print(f"   answer: {newest_text(client, thread)}")
     print(f"   tokens: {run.usage.prompt_tokens} in, {run.usage.completion_tokens} out")
@@ -266,7 +295,8 @@ def tell_of_runs(client):
         for text in stream.text_deltas:
             first = first or time.monotonic() - begun
             print(text, end="", flush=True)
-    print(f"\n   first token after {first * 1000:.0f} ms")
+        ended(stream.current_run)
+    print(f"\n   first token after {first * 1000:.0f} ms" if first else "\n   no text came")
 
     title("A function of ours, polled: requires_action and submit_tool_outputs")
     beta.threads.messages.create(thread.id, role="user", content="What is the weather in Oslo?")
@@ -276,7 +306,7 @@ def tell_of_runs(client):
         run = beta.threads.runs.submit_tool_outputs_and_poll(
             run_id=run.id, thread_id=thread.id, tool_outputs=answer_calls(run)
         )
-    print(f"   {run.status}: {newest_text(client, thread)}")
+    print(f"   {ended(run).status}: {newest_text(client, thread)}")
 
     title("The same, streamed")
     beta.threads.messages.create(thread.id, role="user", content="And the weather in Lima?")
@@ -292,13 +322,52 @@ def tell_of_runs(client):
                 print(text, end="", flush=True)
             print()
             run = stream.current_run
+    ended(run)
 
     title("What the run did")
     for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
-        print(f"   {step.id}  {step.type}  {step.status}  {step.usage.total_tokens} tokens")
+        tokens = step.usage.total_tokens if step.usage else 0
+        print(f"   {step.id}  {step.type}  {step.status}  {tokens} tokens")
 
     beta.threads.delete(thread.id)
     beta.assistants.delete(assistant.id)
+
+
+def message_of(error):
+    """What the server says is wrong."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return body.get("message") or error.message
+
+
+def why(error, base_url, key):
+    """A sentence about an error of the SDK."""
+    if isinstance(error, APIConnectionError):
+        return f"no server answers at {base_url} ({error.__cause__ or error}): is it running?"
+    if isinstance(error, AuthenticationError) and not key:
+        return (
+            f"the server at {base_url} wants a key: set OPENAI_API_KEY to one "
+            "(its operator makes it with `assistd keys create --project NAME`)"
+        )
+    if isinstance(error, AuthenticationError):
+        return f"the server at {base_url} does not accept the key in OPENAI_API_KEY: {message_of(error)}"
+    if isinstance(error, APIStatusError):
+        return f"the server at {base_url} answered {error.status_code}: {message_of(error)}"
+    return f"the server at {base_url}: {error}"
+
+
+def check_server(client, base_url):
+    """Fails unless the API is served there."""
+    try:
+        found = client.with_options(max_retries=0).beta.assistants.list(limit=1)
+    except NotFoundError:
+        found = None
+    # Pages for people come with success, too.
+    if not isinstance(getattr(found, "data", None), list):
+        raise Unable(
+            f"{base_url} does not serve the Assistants API: set OPENAI_BASE_URL to a base URL of assistd, "
+            "such as http://127.0.0.1:8000/v1, or unset it"
+        )
+
 
 def is_there(url):
     try:
@@ -308,12 +377,23 @@ def is_there(url):
         return False
 
 
+def main(base_url):
+    # The SDK announces the end of the hosted API with every call; this server is why it can go on.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    key = os.environ.get("OPENAI_API_KEY")
+    sdk = OpenAI(base_url=base_url, api_key=key or "any")
+    try:
+        check_server(sdk, base_url)
+        tell_of_the_analyst(sdk)
+        tell_of_the_librarian(sdk)
+        tell_of_runs(sdk)
+    except Unable as error:
+        sys.exit(f"demo: {error}")
+    except OpenAIError as error:
+        sys.exit(f"demo: {why(error, base_url, key)}")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "--is-there":
         sys.exit(0 if is_there(sys.argv[2]) else 1)
-    # The SDK announces the end of the hosted API with every call; this server is why it can go on.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    sdk = OpenAI(base_url=f"{sys.argv[1]}/v1", api_key=os.environ.get("ASSISTD_KEY", "any"))
-    tell_of_the_analyst(sdk)
-    tell_of_the_librarian(sdk)
-    tell_of_runs(sdk)
+    main(sys.argv[1])
