@@ -13,12 +13,12 @@ setup: ## Install what the server needs beside its binaries, into .venv
 run: setup ## Build the server and serve; settings come from the environment
 	@cargo build --release --bin assistd
 	@scripts/build_sandbox --release
-	@exec ./target/release/assistd
+	@exec "$$(scripts/target_folder)/release/assistd"
 
 test: ## Run every test
 	@scripts/test
 
-demo: setup ## Show what the server does, with the official SDK
+demo: setup ## Show what the server does, with the official SDK; OPENAI_BASE_URL names another server
 	@scripts/demo
 
 bench: setup ## Measure the server

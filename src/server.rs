@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use documents::child::Reader;
 use embedder::Embedder;
+use sandbox_protocol::installed;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -385,14 +386,11 @@ pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, S
     Ok(Embeddings::new(default, local, upstreams))
 }
 
-/// The folder of the model that set-up installs, beside this program's project.
+/// The folder of the model that set-up has installed.
 pub fn installed_model() -> Option<PathBuf> {
-    let executable = std::env::current_exe().ok()?;
-    let folder = Path::new(".venv/models").join(embedder::MODEL);
-    let above = executable.ancestors().skip(1).take(4);
-    above
-        .map(|project| project.join(&folder))
-        .find(|folder| folder.is_dir())
+    let model = Path::new("models").join(embedder::MODEL);
+    let mut folders = installed::environments().into_iter();
+    folders.find_map(|environment| Some(environment.join(&model)).filter(|it| it.is_dir()))
 }
 
 /// A few connections that do not wait for the disk when they commit.

@@ -109,9 +109,9 @@ struct Run {
     /// Measure a second null server instead of assistd: how much the harness itself varies.
     #[arg(long)]
     null: bool,
-    /// The server to measure.
-    #[arg(long, default_value = "target/release/assistd")]
-    assistd: PathBuf,
+    /// The server to measure [default: assistd beside this program]
+    #[arg(long, value_name = "PATH")]
+    assistd: Option<PathBuf>,
     /// The sandbox worker to measure [default: assistd-sandbox beside the server]
     #[arg(long, value_name = "PATH")]
     sandbox: Option<PathBuf>,
@@ -183,9 +183,13 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
     } else {
         Plan::full()
     };
+    let binary = match options.assistd {
+        Some(binary) => binary,
+        None => std::env::current_exe()?.with_file_name("assistd"),
+    };
     let worker = options
         .sandbox
-        .unwrap_or_else(|| options.assistd.with_file_name("assistd-sandbox"));
+        .unwrap_or_else(|| binary.with_file_name("assistd-sandbox"));
     let programs = (!options.null && worker.exists()).then(|| Programs {
         worker,
         jupyter: Some(options.jupyter).filter(|python| python.exists()),
@@ -194,7 +198,7 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
         Kind::Null
     } else {
         Kind::Assistd {
-            binary: options.assistd,
+            binary,
             database_url: options.database_url,
             settings: options.settings,
         }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use sandbox_protocol::installed;
+
 /// Where set-up writes why sessions cannot run, if they cannot.
 const UNAVAILABLE: &str = "sandbox-unavailable";
 
@@ -106,17 +108,8 @@ fn release(version: &str) -> String {
 }
 
 fn search() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok();
-    let beside = program
-        .as_deref()
-        .into_iter()
-        .flat_map(Path::ancestors)
-        .skip(1);
-    let here = std::env::current_dir().ok();
-    beside
-        .chain(here.as_deref())
-        .map(|folder| folder.join(".venv"))
-        .find(|venv| venv.join("pyvenv.cfg").exists())
+    let mut environments = installed::environments().into_iter();
+    environments.find(|venv| venv.join("pyvenv.cfg").exists())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use sandbox_protocol::installed;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -160,18 +161,9 @@ enum Unfit {
 
 /// The folders to look into, the best first.
 fn places() -> Vec<PathBuf> {
-    let near = std::env::current_dir().ok();
-    let program = std::env::current_exe().ok();
-    let projects = near.iter().map(PathBuf::as_path).chain(
-        program
-            .iter()
-            .flat_map(|program| program.ancestors().skip(1)),
-    );
     let mut places = Vec::new();
-    for project in projects {
-        let mut found = subfolders(&project.join(".venv/lib"), |name| {
-            name.starts_with("python3")
-        });
+    for environment in installed::environments() {
+        let mut found = subfolders(&environment.join("lib"), |name| name.starts_with("python3"));
         found.sort();
         let packages = found.into_iter().rev().map(|lib| lib.join("site-packages"));
         places.extend(packages.map(|packages| packages.join(IN_SITE_PACKAGES)));

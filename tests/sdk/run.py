@@ -1,6 +1,6 @@
 """Starts the server and the validating proxy, runs the suites, prints what failed and one line of counts.
 
-The server is $ASSISTD_BIN, by default target/debug/assistd. It runs twice, each time with its own embedded
+The server is $ASSISTD_BIN, by default the debug build. It runs twice, each time with its own embedded
 Postgres in a temporary folder: once as usual, and once with runs that expire after seconds and without code_interpreter.
 """
 
@@ -22,7 +22,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache"
 ROOT = HERE.parents[1]
-SERVER = os.environ.get("ASSISTD_BIN", str(ROOT / "target" / "debug" / "assistd"))
+
+
+def built_server():
+    """The debug build, wherever cargo puts it."""
+    folder = subprocess.run([str(ROOT / "scripts" / "target_folder")], check=True, capture_output=True, text=True)
+    return str(Path(folder.stdout.strip()) / "debug" / "assistd")
+
+
+SERVER = os.environ.get("ASSISTD_BIN") or built_server()
 START_SECONDS = 60
 STOP_SECONDS = 30
 # Receivers of webhooks are on this machine. The origin is that of the page in browser/.

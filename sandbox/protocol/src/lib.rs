@@ -1,4 +1,4 @@
-//! What assistd and its sandbox workers say to each other.
+//! What assistd and its sandbox workers say to each other, and where both find what they run with.
 //!
 //! The worker listens, assistd dials, over a Unix socket or TCP. One connection is one
 //! conversation: [`Request::Hello`] first, then [`Request::Open`], which takes a session for the
@@ -20,6 +20,7 @@
 //! that breaks these rules is cut off.
 
 mod frame;
+pub mod installed;
 
 use serde::{Deserialize, Serialize};
 
