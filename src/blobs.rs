@@ -60,6 +60,12 @@ pub enum BlobError {
     /// A location that is neither a folder nor `s3://bucket/prefix`.
     #[error("{0:?} is no place for files: give a folder or s3://bucket/prefix")]
     Location(String),
+    /// The disk of the local folder is full, or its user has no quota left.
+    #[error("there is no space left in the folder of files, {folder}")]
+    Full {
+        /// The folder.
+        folder: String,
+    },
     /// The local folder cannot be used.
     #[error("the folder of files: {0}")]
     Folder(#[from] std::io::Error),
@@ -166,6 +172,19 @@ impl Blobs {
     /// Stores contents of at most `limit` bytes under a name that was never used before, and
     /// tells their size. When it fails, or its future is dropped, nothing is left behind.
     pub async fn put<S>(&self, name: &str, contents: S, limit: u64) -> Result<u64, BlobError>
+    where
+        S: Stream<Item = Result<Bytes, BlobError>> + Send,
+    {
+        let written = self.write(name, contents, limit).await;
+        written.map_err(|error| match &self.folder {
+            Some(folder) if is_out_of_space(&error) => BlobError::Full {
+                folder: folder.display().to_string(),
+            },
+            _ => error,
+        })
+    }
+
+    async fn write<S>(&self, name: &str, contents: S, limit: u64) -> Result<u64, BlobError>
     where
         S: Stream<Item = Result<Bytes, BlobError>> + Send,
     {
@@ -299,6 +318,14 @@ impl Blobs {
             ))
         }
     }
+}
+
+/// Whether a write failed for want of space on the disk.
+fn is_out_of_space(error: &BlobError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source());
+    let mut io = causes.filter_map(|it| it.downcast_ref::<std::io::Error>());
+    io.any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 /// Contents on their way in.

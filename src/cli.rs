@@ -2,6 +2,7 @@
 
 mod audit_log;
 mod database;
+mod disk;
 mod doctor;
 mod export;
 mod healthcheck;
@@ -75,7 +76,7 @@ enum CliError {
     },
     #[error("the system's random source failed: {0}")]
     Randomness(#[from] rand::rand_core::OsError),
-    #[error("file storage is not usable: {0}")]
+    #[error("file storage (ASSISTD_BLOBS) is not usable: {0}")]
     Blobs(#[from] BlobError),
     #[error(transparent)]
     Transfer(#[from] TransferError),

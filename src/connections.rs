@@ -197,6 +197,12 @@ impl Door {
     }
 }
 
+/// How many files this process can be allowed to have open.
+pub fn open_file_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
+}
+
 /// Lets this process have as many files open as the system allows it, and says how many: every
 /// connection is one.
 pub fn allow_open_files() -> u64 {

@@ -184,8 +184,8 @@ impl Embedded {
             _lock: lock,
         };
         let Halter { postmaster, stop } = embedded.halter();
-        let child = start_server(&cluster, &postmaster).await?;
-        embedded.watch = Some(tokio::spawn(watch(cluster, child, postmaster, stop)));
+        let server = start_server(&cluster, &postmaster).await?;
+        embedded.watch = Some(tokio::spawn(watch(cluster, server, postmaster, stop)));
         create_database(&embedded.connect)
             .await
             .map_err(PostgresError::Silent)?;
@@ -298,7 +298,10 @@ async fn create_database(options: &PgConnectOptions) -> Result<(), sqlx::Error> 
 
 /// Starts a server and waits until it accepts connections. An earlier one that still runs is
 /// stopped before; one that is just dying is waited for.
-async fn start_server(cluster: &Cluster, postmaster: &Postmaster) -> Result<Child, PostgresError> {
+async fn start_server(
+    cluster: &Cluster,
+    postmaster: &Postmaster,
+) -> Result<(Child, Output), PostgresError> {
     let begun = Instant::now();
     loop {
         cluster.stop_orphan().await?;
@@ -307,7 +310,7 @@ async fn start_server(cluster: &Cluster, postmaster: &Postmaster) -> Result<Chil
         let exited = tokio::select! {
             ready = answers(connect_options(&cluster.socket_dir).database("postgres")) => {
                 return match ready {
-                    Ok(()) => Ok(child),
+                    Ok(()) => Ok((child, output)),
                     Err(error) => {
                         postmaster.signal(Signal::SIGQUIT);
                         let _ = child.wait().await;
@@ -360,12 +363,11 @@ async fn answers(options: PgConnectOptions) -> Result<(), sqlx::Error> {
 /// end, such as a full disk, may be cleared away at any time.
 async fn watch(
     cluster: Cluster,
-    mut child: Child,
+    (mut child, mut output): (Child, Output),
     postmaster: Postmaster,
     stop: CancellationToken,
 ) {
     let mut pause = SHORTEST_PAUSE;
-    let mut output: Option<Output> = None;
     loop {
         let begun = Instant::now();
         let ended = tokio::select! {
@@ -377,29 +379,23 @@ async fn watch(
         };
         postmaster.clear();
         let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let said = match output.take() {
-            Some(output) => cluster.explain(output.collect().await),
-            None => String::new(),
-        };
+        let said = cluster.explain(output.collect().await);
+        let reason = said.trim_end();
         tracing::error!(
             postgres.status = status,
-            postgres.output = said.trim_end(),
-            "the database ended by itself ({status}); starting it again"
+            "the database ended by itself ({status}); starting it again. It said:\n{reason}"
         );
         pause = match begun.elapsed() > LONGEST_PAUSE {
             true => SHORTEST_PAUSE,
             false => (pause * 2).min(LONGEST_PAUSE),
         };
-        child = loop {
+        (child, output) = loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return cluster.remove_socket_dir(),
             }
             match cluster.spawn_server() {
-                Ok((child, said)) => {
-                    output = Some(said);
-                    break child;
-                }
+                Ok(started) => break started,
                 Err(error) => tracing::error!(error = %error, "{error}"),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -414,7 +410,7 @@ async fn stop_server(mut child: Child, postmaster: &Postmaster) {
         if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_ok() {
             break;
         }
-        tracing::warn!("the database does not heed {signal}");
+        tracing::warn!("PostgreSQL did not stop on {signal}");
     }
     postmaster.clear();
 }

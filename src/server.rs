@@ -57,6 +57,10 @@ const LANGUAGE: &str = "english";
 /// upstreams, of sandboxes, and file contents.
 const OTHER_FILES: usize = 512;
 
+/// Fewest connections of clients to serve with, unless the settings want fewer: pools of clients,
+/// health checks and metrics need some each.
+const LEAST_CONNECTIONS: u64 = 64;
+
 /// How long open connections may take to end after the last run has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -67,7 +71,7 @@ pub enum ServeError {
     #[error("cannot serve: {0}")]
     Listener(#[from] std::io::Error),
     /// No place for files.
-    #[error("cannot open the place for files: {0}")]
+    #[error("file storage (ASSISTD_BLOBS) is not usable: {0}")]
     Blobs(#[from] BlobError),
     /// The address of a sandbox worker is none.
     #[error("cannot use a sandbox worker: {0}")]
@@ -78,6 +82,17 @@ pub enum ServeError {
     /// The settings of models are not usable.
     #[error("the models cannot be set up: {0}")]
     Models(#[from] SetupError),
+    /// Too few files may be open.
+    #[error(
+        "this process may have {allowed} files open and needs {needed} to serve; raise the limit \
+         (`ulimit -n 4096` in the shell, LimitNOFILE= of a systemd service, `ulimits` of a container)"
+    )]
+    OpenFiles {
+        /// How many it may have open.
+        allowed: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// No HTTP client for webhooks.
     #[error("webhooks cannot be set up: {0}")]
     Webhooks(#[source] reqwest::Error),
@@ -250,6 +265,19 @@ pub fn certificate(config: &Config) -> Result<Option<Certificate>, TlsError> {
             Certificate::open(tls::Files { chain, key }).map(Some)
         }
         (Some(_), None) | (None, Some(_)) => Err(TlsError::Half),
+    }
+}
+
+/// Checks that this process may have enough files open to serve.
+///
+/// # Errors
+/// If not: most clients would wait for ever for a connection.
+pub fn check_open_files(config: &Config) -> Result<u64, ServeError> {
+    let allowed = connections::open_file_limit();
+    let needed = OTHER_FILES as u64 + LEAST_CONNECTIONS.min(config.max_connections.into());
+    match allowed < needed {
+        true => Err(ServeError::OpenFiles { allowed, needed }),
+        false => Ok(allowed),
     }
 }
 

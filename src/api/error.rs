@@ -117,6 +117,19 @@ impl ApiError {
             .header("retry-after", HeaderValue::from_static("1"))
     }
 
+    /// 507: a disk of the server is full, and the cause says which. SDKs retry it as they do a 503,
+    /// but a proxy does not take the server for dead.
+    pub fn storage_full(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "server_error",
+            "The storage of this server is full, so nothing can be stored. Please retry your request \
+             later; the operator of this server must free some space.",
+        )
+        .code("storage_full")
+    }
+
     /// 429: not now, but so much later. `kind` is what there was too much of, `requests` or `tokens`.
     pub fn rate_limited(
         kind: &'static str,
@@ -223,6 +236,7 @@ impl From<StoreError> for ApiError {
             StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
                 Self::not_found("A file was deleted while it was being added.")
             }
+            error @ StoreError::DiskFull(_) => Self::storage_full(&error),
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
                 Self::unavailable(
@@ -259,6 +273,7 @@ impl From<BlobError> for ApiError {
                      them. The operator can attach them.",
                 )
             }
+            error @ BlobError::Full { .. } => Self::storage_full(&error),
             error @ (BlobError::Location(_) | BlobError::Folder(_) | BlobError::Store(_)) => {
                 Self::internal(&error)
             }

@@ -12,6 +12,7 @@ use super::CliError;
 use super::answer;
 use super::database::Database;
 use super::database::OLDEST;
+use super::disk;
 use crate::config;
 use crate::config::Config;
 use crate::sandbox_pool::SandboxError;
@@ -22,11 +23,6 @@ use crate::upstream::Upstreams;
 
 /// The oldest pgvector that is supported: the first with `halfvec`.
 const OLDEST_VECTOR: (u32, u32) = (0, 7);
-
-/// Below this many free bytes the database may stop at any time.
-const TOO_LITTLE_SPACE: u64 = 200 << 20;
-/// Below this many it is time to do something.
-const LITTLE_SPACE: u64 = 2 << 30;
 
 /// What a check found.
 enum Finding {
@@ -57,7 +53,13 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
         answer(finding);
     };
 
-    report(space(&config.data_dir));
+    for folder in disk::folders(config) {
+        report(space(&folder));
+    }
+    report(match server::check_open_files(config) {
+        Ok(allowed) => Finding::Ok(format!("open files: {allowed} allowed")),
+        Err(error) => Finding::Fail(format!("open files: {error}")),
+    });
     match Database::open_beside_server(config).await {
         Ok(database) => {
             report(Finding::Ok(format!("database: {}", database.place)));
@@ -86,17 +88,17 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn space(data_dir: &Path) -> Finding {
-    let existing = data_dir.ancestors().find(|folder| folder.exists());
-    let shown = data_dir.display();
-    let free = match nix::sys::statvfs::statvfs(existing.unwrap_or(Path::new("/"))) {
-        Ok(disk) => disk.blocks_available().saturating_mul(disk.fragment_size()),
+fn space(folder: &Path) -> Finding {
+    let shown = folder.display();
+    let free = match disk::free(folder) {
+        Ok(Some(free)) => free,
+        Ok(None) => return Finding::Ok(format!("disk: no limit for {shown}")),
         Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),
     };
     let text = format!("disk: {:.1} GB free for {shown}", free as f64 / 1e9);
-    if free < TOO_LITTLE_SPACE {
+    if free < disk::TOO_LITTLE {
         Finding::Fail(format!("{text}; free some, or move the folder"))
-    } else if free < LITTLE_SPACE {
+    } else if free < disk::LITTLE {
         Finding::Warn(format!("{text}; that is little"))
     } else {
         Finding::Ok(text)
@@ -156,10 +158,10 @@ async fn embeddings(config: &Config) -> Finding {
     };
     match made.await {
         Ok(Some((model, numbers))) => {
-            Finding::Ok(format!("embeddings: {model}, {numbers} numbers a vector"))
+            Finding::Ok(format!("embeddings: {model}, {numbers} dimensions"))
         }
         Ok(None) => Finding::Warn(
-            "embeddings: there is no model, so vector stores are searched by words alone; run \
+            "embeddings: there is no model, so search in vector stores is lexical only; run \
              `make setup`, or name a model in ASSISTD_EMBEDDING_MODEL"
                 .to_owned(),
         ),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::CliError;
 use super::answer;
 use super::database::Database;
+use super::disk;
 use super::keys;
 use crate::config;
 use crate::config::Config;
@@ -29,6 +30,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Serves until a signal says to stop.
 pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
+    server::check_open_files(&config)?;
     let stop = CancellationToken::new();
     let halter = Arc::new(OnceLock::new());
     tokio::spawn(heed_signals(Signals::new()?, stop.clone(), halter.clone()));
@@ -79,6 +81,7 @@ async fn serve(
     ));
 
     let shutdown = stop.clone().cancelled_owned();
+    let folders = disk::folders(&config);
     let serving = server::serve(
         config,
         database.pool.clone(),
@@ -89,6 +92,7 @@ async fn serve(
     tokio::select! {
         served = serving => served?,
         () = keep_metrics_small() => {}
+        () = disk::watch(folders) => {}
     }
     Ok(())
 }
@@ -160,17 +164,19 @@ Ctrl-C stops it."#,
 fn search(config: &Config) -> String {
     let local = || {
         format!(
-            "by words and by meaning ({}, on this machine)",
+            "hybrid (lexical + semantic by {}, on this machine)",
             embedder::MODEL
         )
     };
     match &config.embedding_model {
         config::EmbeddingModel::Upstream(model) => {
-            format!("by words and by meaning ({model}, of an upstream)")
+            format!("hybrid (lexical + semantic by {model}, of an upstream)")
         }
         config::EmbeddingModel::Folder(_) => local(),
         config::EmbeddingModel::Installed if server::installed_model().is_some() => local(),
-        config::EmbeddingModel::Off | config::EmbeddingModel::Installed => "by words".to_owned(),
+        config::EmbeddingModel::Off | config::EmbeddingModel::Installed => {
+            "lexical (no embedding model)".to_owned()
+        }
     }
 }
 

@@ -66,6 +66,10 @@ fn shared_buffers(memory: Option<u64>) -> u64 {
     (memory.unwrap_or_default() >> 23).clamp(256, 4096)
 }
 
+/// How much of the end of the server's log is looked at when the server has ended: the line that
+/// says why is followed by those about the end of its processes.
+const LAST_LINES: usize = 15;
+
 /// What every start fixes: reachable through the socket only, a log file for each day of the week.
 const FIXED: &[&str] = &[
     "listen_addresses=",
@@ -173,7 +177,7 @@ impl Cluster {
     /// What a server said at its end: on standard error, or in its log if it got that far.
     pub(super) fn explain(&self, output: String) -> String {
         if !output.contains("redirecting log output") {
-            return explain(output);
+            return self.explain_lines(output);
         }
         let entries = fs::read_dir(self.log_dir()).into_iter().flatten().flatten();
         let written = |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
@@ -181,8 +185,17 @@ impl Cluster {
         let text = newest.and_then(|entry| fs::read(entry.path()).ok());
         let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
-        let last = &lines[lines.len().saturating_sub(5)..];
-        explain(last.iter().map(|line| format!("{line}\n")).collect())
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        self.explain_lines(last.iter().map(|line| format!("{line}\n")).collect())
+    }
+
+    fn explain_lines(&self, lines: String) -> String {
+        let mut text = explain(lines);
+        if is_disk_full(&text) {
+            let folder = self.folder.display();
+            text += &format!("The disk of {folder} is full: free some space.\n");
+        }
+        text
     }
 
     /// Removes the socket's folder, if nothing else is in it: it may be in `/tmp`.
@@ -285,7 +298,10 @@ impl Cluster {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(PostgresError::Init {
                 path: self.folder.clone(),
-                output: explain(text),
+                output: match is_disk_full(&text) {
+                    true => text + "Free some space; a new database needs 60 MB.\n",
+                    false => explain(text),
+                },
             });
         }
         fs::rename(&draft, &self.folder).map_err(at(&self.folder))?;
@@ -432,10 +448,12 @@ fn explain(mut output: String) -> String {
         output += "The user of this process is not in the system's list of users: add it to \
                    /etc/passwd, or start assistd as another one.\n";
     }
-    if output.contains("No space left on device") {
-        output += "Free some space; a new database needs 60 MB.\n";
-    }
     output
+}
+
+/// Whether the database says that its disk is full.
+fn is_disk_full(output: &str) -> bool {
+    output.contains("No space left on device") || output.contains("Disk quota exceeded")
 }
 
 /// The last lines that a server wrote to standard error, from where they go to its log file once

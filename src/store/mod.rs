@@ -44,6 +44,9 @@ use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
 use crate::domain::ids::VectorStoreId;
 
+/// The SQLSTATE of a statement that found no space on a disk.
+const DISK_FULL: &str = "53100";
+
 /// What can go wrong with stored things.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -76,6 +79,9 @@ pub enum StoreError {
     /// A row that the program cannot read.
     #[error("unreadable row: {0}")]
     BadRow(#[from] serde_json::Error),
+    /// The database has no space left for what was to be written.
+    #[error("the disk of the database is full: {0}")]
+    DiskFull(#[source] sqlx::Error),
     /// The database failed or could not be reached.
     #[error("database: {0}")]
     Database(#[source] sqlx::Error),
@@ -83,12 +89,15 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error
-            .as_database_error()
-            .and_then(|database| database.constraint())
-        {
-            Some(name) => Self::Constraint(name.to_owned()),
-            None => Self::Database(error),
+        let Some(reported) = error.as_database_error() else {
+            return Self::Database(error);
+        };
+        if let Some(name) = reported.constraint() {
+            return Self::Constraint(name.to_owned());
+        }
+        match reported.code().as_deref() {
+            Some(DISK_FULL) => Self::DiskFull(error),
+            _ => Self::Database(error),
         }
     }
 }
@@ -100,7 +109,8 @@ impl StoreError {
     /// Whoever repeats a call must pause, longer each time: a full disk is transient too.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(
+            Self::DiskFull(_)
+            | Self::Database(
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
