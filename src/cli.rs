@@ -92,9 +92,7 @@ enum CliError {
     Webhook(#[source] Refused),
     #[error("the server did not deliver the test event: {0}")]
     Undelivered(String),
-    #[error(
-        "no server claimed the test event within {0} s; is one running on this database?"
-    )]
+    #[error("no server claimed the test event within {0} s; is one running on this database?")]
     NoServer(u64),
     #[error("endpoint {id} is off ({reason}); switch it on with `assistd webhooks enable {id}`")]
     EndpointDisabled { id: String, reason: String },

@@ -52,7 +52,10 @@ pub(super) fn folders(config: &Config) -> Vec<PathBuf> {
     let is_in_use = config.database_url.is_none() || config.blobs.is_none();
     let data_dir = is_in_use.then(|| config.data_dir.clone());
     let blobs = config.blobs.iter().filter(|blobs| !blobs.contains("://"));
-    data_dir.into_iter().chain(blobs.map(PathBuf::from)).collect()
+    data_dir
+        .into_iter()
+        .chain(blobs.map(PathBuf::from))
+        .collect()
 }
 
 /// Logs when the space of a folder becomes little or is enough again, and counts it. Never ends.

@@ -53,12 +53,7 @@ pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(
-    pool: &Pool,
-    project: &str,
-    url: &str,
-    events: &[String],
-) -> Result<(), CliError> {
+async fn add(pool: &Pool, project: &str, url: &str, events: &[String]) -> Result<(), CliError> {
     let url = webhooks::check_url(url, true).map_err(CliError::Webhook)?;
     let events: Vec<EventType> = events
         .iter()

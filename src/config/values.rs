@@ -279,7 +279,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// A duration that is longer than zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("expected a duration longer than zero, such as 30s or 10m".to_owned()),
+        Duration::ZERO => {
+            Err("expected a duration longer than zero, such as 30s or 10m".to_owned())
+        }
         duration => Ok(duration),
     }
 }

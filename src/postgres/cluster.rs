@@ -68,7 +68,14 @@ fn shared_buffers(memory: Option<u64>) -> u64 {
 
 /// How much of the end of the server's log is looked at when the server has ended: the line that
 /// says why is followed by those about the end of its processes.
-const LAST_LINES: usize = 15;
+const LAST_LINES: usize = 8;
+
+/// What the log says of clients that come while the server starts; there may be many of them.
+const REFUSED_CLIENTS: [&str; 3] = [
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "Consistent recovery state has not been yet reached",
+];
 
 /// What every start fixes: reachable through the socket only, a log file for each day of the week.
 const FIXED: &[&str] = &[
@@ -184,7 +191,8 @@ impl Cluster {
         let newest = entries.max_by_key(written);
         let text = newest.and_then(|entry| fs::read(entry.path()).ok());
         let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
+        let is_about_server = |line: &&str| !REFUSED_CLIENTS.iter().any(|it| line.contains(it));
+        let lines: Vec<&str> = text.lines().filter(is_about_server).collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
         self.explain_lines(last.iter().map(|line| format!("{line}\n")).collect())
     }

@@ -388,10 +388,7 @@ pub async fn insert_test(
 }
 
 /// How far the delivery of this test event is.
-pub async fn test_state(
-    db: impl PgExecutor<'_>,
-    event: &EventId,
-) -> Result<TestState, StoreError> {
+pub async fn test_state(db: impl PgExecutor<'_>, event: &EventId) -> Result<TestState, StoreError> {
     let row = sqlx::query(
         "select attempt, delivered_at is not null as is_delivered, last_error
          from webhook_deliveries where event_id = $1",

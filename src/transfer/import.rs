@@ -169,8 +169,13 @@ impl Refusals {
             if with.is_empty() {
                 return reason;
             }
-            let with = with.into_iter().map(|(kind, n)| format!("{n} {}", kind.plural()));
-            format!("{reason}; with it {}", with.collect::<Vec<_>>().join(", "))
+            let with = with
+                .into_iter()
+                .map(|(kind, n)| format!("{} ({n})", kind.plural()));
+            format!(
+                "{reason}; refused with it: {}",
+                with.collect::<Vec<_>>().join(", ")
+            )
         };
         self.lines.into_iter().map(line).collect()
     }
@@ -327,9 +332,7 @@ impl Importer<'_> {
         files: Vec<(VectorStoreFile, Option<BatchId>)>,
     ) -> Result<(), StoreError> {
         let kind = Kind::StoreFile;
-        let id = |file: &(VectorStoreFile, _)| {
-            format!("{} {}", file.0.vector_store, file.0.file)
-        };
+        let id = |file: &(VectorStoreFile, _)| format!("{} {}", file.0.vector_store, file.0.file);
         let store = |file: &(VectorStoreFile, _)| file.0.vector_store.to_string();
         let parent = (Kind::VectorStore, Table::VectorStores);
         let files = self

@@ -294,9 +294,7 @@ async fn failed(
         }
         None => {
             let attempts = delivery.failures + 1;
-            tracing::warn!(
-                "webhook delivery {event} abandoned after {attempts} attempts: {error}"
-            );
+            tracing::warn!("webhook delivery {event} abandoned after {attempts} attempts: {error}");
             "given_up"
         }
     };

@@ -128,6 +128,13 @@ impl Client {
 
     /// A new file for assistants' tools.
     pub async fn upload(&self, name: &str, content: impl AsRef<[u8]>) -> Value {
+        let reply = self.try_upload(name, content).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    }
+
+    /// What the server answers to the upload of a file.
+    pub async fn try_upload(&self, name: &str, content: impl AsRef<[u8]>) -> Reply {
         let disposition = "content-disposition: form-data; name=";
         let head = format!(
             "--edge\r\n{disposition}\"purpose\"\r\n\r\nassistants\r\n\
@@ -138,9 +145,7 @@ impl Client {
             .request(Method::POST, "/files")
             .header("content-type", "multipart/form-data; boundary=edge")
             .body(form);
-        let reply = reply(request).await.expect("the server answers");
-        assert_eq!(reply.status, 200, "{}", reply.body);
-        reply.body
+        reply(request).await.expect("the server answers")
     }
 
     /// What is in a file.

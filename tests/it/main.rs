@@ -24,6 +24,7 @@ mod fake_model;
 mod fake_worker;
 mod file_search;
 mod file_search_runs;
+mod full_disk;
 mod hang_ups;
 mod hostile_files;
 mod indexing;

@@ -255,3 +255,103 @@ fn a_database_that_is_not_there_is_named_without_its_password() {
     assert!(said.contains("127.0.0.1:9/somewhere"), "{said}");
     assert!(!said.contains("hidden"), "{said}");
 }
+
+#[test]
+fn a_start_with_keys_that_exist_leaves_no_error_in_the_databases_log() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for _ in 0..2 {
+        let mut command = assistd(folder.path());
+        let seeds = "acme:key-of-acme,other:key-of-other";
+        let server = Running::start(command.env("ASSISTD_API_KEYS", seeds));
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+    let logs = std::fs::read_dir(folder.path().join("postgres/log")).expect("it is there");
+    for log in logs {
+        let path = log.expect("it can be read").path();
+        let log = std::fs::read_to_string(path).expect("it can be read");
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+}
+
+#[test]
+fn too_few_open_files_are_refused_with_the_limit_and_what_to_do() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = assistd(folder.path());
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 256 && exec \"$0\""])
+        .arg(server.get_program())
+        .env("ASSISTD_DATA_DIR", folder.path());
+    let refused = output(&mut limited);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused);
+    assert!(
+        said.contains("may have 256 files open and needs 576"),
+        "{said}"
+    );
+    assert!(said.contains("ulimit -n"), "{said}");
+    assert!(
+        !folder.path().join("postgres").exists(),
+        "nothing was begun"
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_named_with_its_format_and_without_a_secret() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let refused = output(assistd(folder.path()).env("ASSISTD_RUN_EXPIRY", "abc"));
+    let said = text(&refused);
+    let named = "`ASSISTD_RUN_EXPIRY`: invalid value \"abc\": expected a duration, such as";
+    assert!(!refused.status.success() && said.contains(named), "{said}");
+    let refused = output(assistd(folder.path()).env("ASSISTD_ADMIN_KEY", "secret"));
+    let said = text(&refused);
+    assert!(
+        said.contains("`ASSISTD_ADMIN_KEY`: expected at least 16"),
+        "{said}"
+    );
+    assert!(!said.contains("secret"), "{said}");
+}
+
+/// The program at a place that has no project above it.
+fn elsewhere(folder: &Path) -> std::path::PathBuf {
+    let program = folder.join("assistd");
+    let built = env!("CARGO_BIN_EXE_assistd");
+    // A link to a program on another disk is not possible.
+    if std::fs::hard_link(built, &program).is_err() {
+        std::fs::copy(built, &program).expect("there is space for the program");
+    }
+    program
+}
+
+#[test]
+fn what_set_up_has_installed_is_found_from_the_working_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let project = folder.path().join("project");
+    let model = project.join(".venv/models/all-minilm-l6-v2");
+    std::fs::create_dir_all(&model).expect("it can be made");
+    let diagnose = |project: &Path| {
+        let mut command = std::process::Command::new(elsewhere(folder.path()));
+        for (name, value) in assistd(folder.path()).get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // The discard port: there is no database, and none is started.
+        let url = "postgres://somebody@127.0.0.1:9/somewhere";
+        command
+            .env("DATABASE_URL", url)
+            .arg("doctor")
+            .current_dir(project);
+        text(&output(&mut command))
+    };
+    // An empty one cannot be used, but it was found.
+    let said = diagnose(&project);
+    assert!(said.contains("FAIL  embeddings: "), "{said}");
+    let said = diagnose(folder.path());
+    assert!(
+        said.contains("warn  embeddings: there is no model"),
+        "{said}"
+    );
+}

@@ -73,6 +73,18 @@ impl Running {
         panic!("the server ended before it served: {status:?}\n{greeting}");
     }
 
+    /// Where it says that it serves, without the `/v1`.
+    pub(crate) fn origin(&self) -> &str {
+        let (_, rest) = self.greeting.split_once("Base URL").expect("it says where");
+        let url = rest.lines().next().unwrap_or_default().trim();
+        url.strip_suffix("/v1").expect("the base URL ends in /v1")
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("process ids are small");

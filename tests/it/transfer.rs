@@ -590,3 +590,92 @@ async fn idle_threads_are_deleted_where_their_project_wants_it() {
     let refused = site.refuses(&["projects", "retention", "nobody's"]);
     assert!(refused.contains("there is no project"), "{refused}");
 }
+
+#[tokio::test]
+async fn an_import_counts_the_contents_of_its_own_files_only() {
+    let site = Site::new(&[]).await;
+    site.client.upload("other.txt", "Not of the import.").await;
+    let report = site.does(&["import", text(&sample("hosted"))]);
+    assert_eq!(row(&report, "files"), [2, 0, 0]);
+    assert_eq!(row(&report, "contents of files"), [0, 0]);
+
+    let originals = tempfile::tempdir().expect("a temporary folder");
+    let original = originals.path().join("file-HostedPlot.png");
+    std::fs::write(original, "plot").expect("it can be written");
+    let files = text(originals.path());
+    let report = site.does(&["import", "--files", files]);
+    assert_eq!(row(&report, "contents of files"), [1, 0]);
+    let report = site.does(&["import", text(&sample("hosted"))]);
+    assert_eq!(
+        row(&report, "contents of files"),
+        [0, 1],
+        "it is of the import"
+    );
+}
+
+/// The lines of a report that say what was refused.
+fn refused(report: &str) -> Vec<&str> {
+    let lines = report
+        .lines()
+        .skip_while(|line| !line.starts_with("Refused ("));
+    let lines = lines.skip(1).take_while(|line| line.starts_with("  "));
+    lines.map(str::trim).collect()
+}
+
+/// A thread with three messages and a run with a step.
+fn thread_with_contents(thread: &str, name: &str, created_at: &Value) -> Vec<Value> {
+    let message = |n| {
+        let content = json!([{"type": "text", "text": {"value": "Hi", "annotations": []}}]);
+        json!({"object": "thread.message", "id": format!("msg_{name}{n}"), "created_at": 10,
+               "thread_id": thread, "role": "user", "content": content})
+    };
+    let run = format!("run_{name}");
+    vec![
+        json!({"object": "thread", "id": thread, "created_at": created_at}),
+        json!({"object": "thread.run", "id": run, "created_at": 11, "thread_id": thread,
+               "assistant_id": "asst_1", "status": "completed", "model": "gpt-4o"}),
+        json!({"object": "thread.run.step", "id": format!("step_{name}"), "created_at": 12,
+               "thread_id": thread, "run_id": run, "assistant_id": "asst_1",
+               "type": "message_creation", "status": "completed",
+               "step_details": {"type": "message_creation",
+                                "message_creation": {"message_id": format!("msg_{name}0")}}}),
+        message(0),
+        message(1),
+        message(2),
+    ]
+}
+
+#[tokio::test]
+async fn a_refused_thread_takes_one_line_of_the_report_with_all_that_is_in_it() {
+    let site = Site::new(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("objects.jsonl");
+    let write = |objects: &[Value]| {
+        let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
+        std::fs::write(&path, lines.join("\n")).expect("it can be written");
+    };
+    // One without a date, one whose id is none, and one that another project has.
+    let taken = thread_with_contents("thread_Taken", "Taken", &json!(1));
+    write(&taken);
+    site.does(&["import", "--project", "other", text(&path)]);
+    let undated = thread_with_contents("thread_Undated", "Undated", &Value::Null);
+    let misnamed = thread_with_contents("talk-1", "Misnamed", &json!(1));
+    write(&[undated, misnamed, taken].concat());
+    let report = site.refuses(&["import", text(&path)]);
+    assert_eq!(row(&report, "threads"), [0, 0, 3]);
+    assert_eq!(row(&report, "runs"), [0, 0, 3]);
+    assert_eq!(row(&report, "run steps"), [0, 0, 3]);
+    assert_eq!(row(&report, "messages"), [0, 0, 9]);
+    let lines = refused(&report);
+    assert_eq!(lines.len(), 3, "{report}");
+    let with = "; refused with it: runs (1), run steps (1), messages (3)";
+    assert!(lines.iter().all(|line| line.ends_with(with)), "{report}");
+    for reason in [
+        "thread_Undated: Missing required",
+        "talk-1: ",
+        "belongs to another project",
+    ] {
+        let about_it = lines.iter().filter(|line| line.contains(reason)).count();
+        assert_eq!(about_it, 1, "{reason}: {report}");
+    }
+}

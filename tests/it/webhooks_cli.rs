@@ -6,6 +6,7 @@ use assistd::domain::webhook::SigningSecret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::app::Server;
 use crate::cluster::Db;
 use crate::receiver::{ALLOWED, Receiver};
 use crate::running::{assistd, output, text};
@@ -16,7 +17,6 @@ async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {
     let mut command: Command = assistd(folder.path());
     command
         .env("DATABASE_URL", &db.url)
-        .envs([ALLOWED])
         .arg("webhooks")
         .args(arguments);
     let run = tokio::task::spawn_blocking(move || output(&mut command));
@@ -38,6 +38,7 @@ fn secret(answer: &str) -> SigningSecret {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
     let db = Db::new().await;
+    let _server = Server::start(&db, &[ALLOWED]).await;
     let receiver = Receiver::start().await;
     let add = ["add", "--project", "acme", "--url", &receiver.url];
     let events = ["--events", "thread.run.completed,thread.run.failed"];
@@ -74,7 +75,7 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
         post.answer(204);
     };
     let ((done, _, said), ()) = tokio::join!(trial, taken);
-    assert!(done && said.contains("answered 204"), "{said}");
+    assert!(done && said.contains("accepted the test event"), "{said}");
     let refused = async { receiver.next().await.answer(500) };
     let trial = async { webhooks(&db, &["test", endpoint]).await };
     let ((done, _, said), ()) = tokio::join!(trial, refused);
@@ -116,4 +117,48 @@ async fn what_cannot_be_posted_to_or_told_is_refused_with_a_reason() {
     }
     let (done, _, said) = webhooks(&db, &["list"]).await;
     assert!(done && said.contains("There are no endpoints"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_events_may_go_is_what_the_running_server_says() {
+    let db = Db::new().await;
+    let add = [
+        "add",
+        "--project",
+        "acme",
+        "--url",
+        "http://127.0.0.1:9/hook",
+    ];
+    let (done, _, said) = webhooks(&db, &add).await;
+    assert!(done, "the server's setting is not known here: {said}");
+    let warning = "only if ASSISTD_WEBHOOK_ALLOW_PRIVATE=true is set for the server itself";
+    assert!(said.contains(warning), "{said}");
+    let (_, listed, _) = webhooks(&db, &["list"]).await;
+    let row = listed.lines().nth(1).expect("there is one endpoint");
+    let endpoint = row.split_whitespace().next().expect("it has an id");
+
+    let (done, _, said) = webhooks(&db, &["test", endpoint]).await;
+    assert!(
+        !done && said.contains("no server claimed the test event"),
+        "{said}"
+    );
+
+    let server = Server::start(&db, &[]).await;
+    let (done, _, said) = webhooks(&db, &["test", endpoint]).await;
+    assert!(!done, "{said}");
+    let reason =
+        "the server did not deliver the test event: plain http:// is for private networks only";
+    assert!(said.contains(reason), "{said}");
+    let log = server.log();
+    let warned = log
+        .lines()
+        .any(|line| line.contains("WARN") && line.contains("plain http://"));
+    assert!(warned, "{log}");
+
+    let (done, _, said) = webhooks(
+        &db,
+        &["add", "--project", "acme", "--url", "https://example.com/"],
+    )
+    .await;
+    assert!(done && !said.contains(warning), "{said}");
 }
