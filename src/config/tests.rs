@@ -318,7 +318,10 @@ fn every_configuration_that_the_documents_show_can_be_used() {
     for block in blocks {
         let file = file(block);
         let path = file.path().to_str().expect("a path in UTF-8");
-        let keys = |name: &str| name.ends_with("_KEY").then(|| "a-secret".to_owned());
+        let keys = |name: &str| {
+            name.ends_with("_KEY")
+                .then(|| "a-secret-of-the-operator".to_owned())
+        };
         let read = Cli::try_load(["assistd", "--config", path], keys);
         if let Err(error) = read {
             panic!("{error}\nin\n{block}");

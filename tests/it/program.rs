@@ -313,10 +313,12 @@ fn a_wrong_variable_is_named_with_its_format_and_without_a_secret() {
     assert!(!said.contains("secret"), "{said}");
 }
 
-/// The program at a place that has no project above it.
+/// The program at a place that has no project above it, in a folder where it is not yet.
 fn elsewhere(folder: &Path) -> std::path::PathBuf {
     let program = folder.join("assistd");
     let built = env!("CARGO_BIN_EXE_assistd");
+    // Copying onto a link of the program would empty the program itself.
+    assert!(!program.exists());
     // A link to a program on another disk is not possible.
     if std::fs::hard_link(built, &program).is_err() {
         std::fs::copy(built, &program).expect("there is space for the program");
@@ -330,8 +332,9 @@ fn what_set_up_has_installed_is_found_from_the_working_folder() {
     let project = folder.path().join("project");
     let model = project.join(".venv/models/all-minilm-l6-v2");
     std::fs::create_dir_all(&model).expect("it can be made");
+    let program = elsewhere(folder.path());
     let diagnose = |project: &Path| {
-        let mut command = std::process::Command::new(elsewhere(folder.path()));
+        let mut command = std::process::Command::new(&program);
         for (name, value) in assistd(folder.path()).get_envs() {
             match value {
                 Some(value) => command.env(name, value),
