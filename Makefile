@@ -2,7 +2,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup run test demo bench lint
+.PHONY: help setup run test demo bench soak lint
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 12
@@ -23,6 +23,9 @@ demo: setup ## Show what the server does, with the official SDK; OPENAI_BASE_URL
 
 bench: setup ## Measure the server
 	@bench/run
+
+soak: setup ## Prove under ten minutes of load that nothing acknowledged is lost
+	@bench/soak
 
 lint: setup ## Check formatting and lints
 	cargo fmt --all --check

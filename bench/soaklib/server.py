@@ -1,0 +1,176 @@
+"""The process of assistd with all that it starts: disturbed, watched, stopped."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from .client import REQUEST_LIMIT, Client, Unacknowledged
+
+STOP_LIMIT = 60
+IDLE_IN_TRANSACTION = """select count(*) from pg_stat_activity
+    where state like 'idle in transaction%' and state_change < now() - interval '2 s'"""
+ACTIVE_RUNS = """select count(*) from runs
+    where status in ('queued', 'in_progress', 'cancelling')"""
+# What must be zero when the load is over. The database also knows the runs that no caller knows.
+LEFT_BEHIND = {
+    "runs that are queued, in progress or cancelling": ACTIVE_RUNS,
+    "leases on runs": "select count(*) from runs where lease_owner is not null",
+    "open steps of ended runs": """select count(*) from run_steps s join runs r on r.id = s.run_id
+        where s.ended_at is null and r.ended_at is not null""",
+    "open messages of ended runs": """select count(*) from messages m join runs r on r.id = m.run_id
+        where m.status = 'in_progress' and r.ended_at is not null""",
+    "files that are not indexed": """select count(*) from vector_store_files
+        where status = 'in_progress'""",
+    "sessions idle in transaction": IDLE_IN_TRANSACTION,
+}
+
+
+class SoakFailed(Exception):
+    """The soak cannot go on."""
+
+
+class Server:
+    """assistd with its own database, in a folder that belongs to the soak."""
+
+    def __init__(self, program, folder):
+        self.program, self.data, self.log = program.resolve(), folder / "data", folder / "log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        prefixes = ("ASSISTD_", "OPENAI_", "OTEL_", "AWS_", "PG", "DATABASE_URL")
+        kept = {name: value for name, value in os.environ.items()
+                if not name.startswith(prefixes) or name == "ASSISTD_POSTGRES_BIN"}
+        self.environment = kept | {
+            "ASSISTD_DATA_DIR": str(self.data),
+            "ASSISTD_LISTEN": f"127.0.0.1:{self.port}",
+            "ASSISTD_SCRIPT": str(Path(__file__).with_name("script.yaml")),
+            "ASSISTD_EMBEDDING_MODEL": "scripted/embeddings",
+            "ASSISTD_LOG": "warn",
+            "ASSISTD_LOG_FORMAT": "json",
+        }
+        self.process = None
+
+    def start(self):
+        # Ctrl-C must not reach it, as the soak stops it in good order: hence a session of its own.
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [self.program], env=self.environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+
+    def stop(self):
+        """Stops the server. Returns the command lines of the processes that it left behind."""
+        if self.process is None:
+            return []
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        remains = self.processes()
+        for id in remains:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(id, signal.SIGINT)
+        return list(remains.values())
+
+    def processes(self):
+        """The processes whose command line or working directory names the data folder."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
+                if str(self.data) in command + os.readlink(folder / "cwd"):
+                    found[int(folder.name)] = command[:200]
+        return found
+
+    def postmaster(self):
+        """The process id of PostgreSQL, or None while there is none."""
+        try:
+            return int((self.data / "postgres/postmaster.pid").read_text().splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def memory(self):
+        """The resident set of the server's own process in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+    async def count(self, statement):
+        """The number that an SQL statement returns, by the server's own psql command."""
+        child = await asyncio.create_subprocess_exec(
+            self.program, "postgres", "psql", "-XAtqc", statement, env=self.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, error = await child.communicate()
+        if child.returncode != 0:
+            raise SoakFailed(f"psql failed: {error.decode(errors='replace').strip()[-300:]}")
+        return int(out)
+
+    async def ready(self, journal):
+        """Waits until a thread can be created; returns how many seconds that took."""
+        begun, client = time.monotonic(), Client(self.port, journal)
+        while time.monotonic() < begun + REQUEST_LIMIT and self.process.poll() is None:
+            with contextlib.suppress(Unacknowledged):
+                await client.post("/threads", {})
+                client.close()
+                return time.monotonic() - begun
+            await asyncio.sleep(0.05)
+        log = self.log.read_text(errors="replace")[-1000:]
+        status = self.process.poll()
+        raise SoakFailed(f"the server cannot create a thread; exit status {status}; log: {log}")
+
+
+async def restart_postgres(server, journal):
+    """Stops PostgreSQL in good order, as an operator might. The server must start it again."""
+    before = server.postmaster()
+    if before is None:
+        raise SoakFailed("there is no postmaster to stop")
+    os.kill(before, signal.SIGINT)
+    # Requests may succeed until it has ended.
+    while Path(f"/proc/{before}").exists():
+        await asyncio.sleep(0.02)
+    seconds = await server.ready(journal)
+    if server.postmaster() in (before, None):
+        raise SoakFailed("the server did not start PostgreSQL again")
+    journal.notes.append(f"PostgreSQL was stopped: first write {seconds:.1f} s after its end")
+
+
+async def kill_server(server, journal):
+    server.process.kill()
+    server.process.wait()
+    server.start()
+    seconds = await server.ready(journal)
+    journal.notes.append(f"the server was killed: first write {seconds:.1f} s after its new start")
+
+
+async def disturb(server, journal, seconds):
+    """Restarts PostgreSQL after one third of the load, and kills the server after two thirds."""
+    begun = time.monotonic()
+    for share, disturbance in ((1 / 3, restart_postgres), (2 / 3, kill_server)):
+        await asyncio.sleep(begun + seconds * share - time.monotonic())
+        print(f"soak: {disturbance.__name__}", flush=True)
+        journal.disturbances.append(time.monotonic())
+        await disturbance(server, journal)
+
+
+async def watch(server, journal):
+    """Samples memory each second and idle transactions every ten seconds."""
+    for tick in itertools.count(1):
+        await asyncio.sleep(1)
+        in_recovery = journal.is_recovery(time.monotonic())
+        if server.process.poll() is not None and not in_recovery:
+            raise SoakFailed(f"the server ended by itself: status {server.process.returncode}")
+        # A process that has just been killed has no memory any more.
+        with contextlib.suppress(OSError, TypeError):
+            journal.memory.append((time.monotonic(), server.memory()))
+        if tick % 10 == 0 and not in_recovery:
+            requests, memory = journal.counts["requests"], journal.memory[-1][1]
+            print(f"soak: {tick} s, {requests} requests, {memory:.0f} MiB", flush=True)
+            idle = await server.count(IDLE_IN_TRANSACTION)
+            journal.idle_in_transaction = max(journal.idle_in_transaction, idle)
