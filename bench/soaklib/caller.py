@@ -211,7 +211,8 @@ class Caller:
     async def run_code(self):
         """The file that the code writes enters the ledger with the contents that it must have."""
         thread, run_id = await self.run_polled("coder")
-        for message in await self.client.pages(f"/threads/{thread.id}/messages"):
+        # A thread that is lost has no list; the comparison reports it.
+        for message in await self.client.pages(f"/threads/{thread.id}/messages") or []:
             if message["run_id"] != run_id:
                 continue
             digest = text_of(message).partition(":")[0].removeprefix("Digest ")

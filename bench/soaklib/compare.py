@@ -96,7 +96,7 @@ class Comparison:
             known = thread.runs.get(run["id"])
             if self.is_final and known and known.steps:
                 path = f"/threads/{thread.id}/runs/{run['id']}/steps"
-                steps = await self.client.pages(path)
+                steps = await self.client.pages(path) or []
                 completed = {step["id"] for step in steps if step["status"] == "completed"}
                 lost = known.steps - completed
                 expect(not lost, f"{run['id']} has lost the completed steps {lost}")
