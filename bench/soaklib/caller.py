@@ -85,7 +85,7 @@ class Caller:
             Operation("function loop, streamed", lambda: self.run_streamed("function_caller"), 5),
             Operation("code run", self.run_code, 2),
             Operation("file_search run", self.run_search, 4),
-            Operation("upload and index file", self.upload, 2, uses_thread=False),
+            Operation("upload and index file", self.upload, 4, uses_thread=False),
         ]
 
     async def work(self):

@@ -78,6 +78,7 @@ class Journal:
         self.errors = collections.Counter()
         self.stuck: dict[str, str] = {}
         self.unsuccessful: dict[str, str] = {}
+        self.failed_starts: list[str] = []
         self.disturbances: list[float] = []
         self.memory: list[tuple[float, float]] = []
         self.idle_in_transaction = 0

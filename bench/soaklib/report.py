@@ -66,6 +66,7 @@ def checks_of(world, errors_in_log, slopes, left, remains):
         ("ERROR lines of the log outside recovery windows", errors_in_log, 0),
         ("sessions idle in transaction during the load", journal.idle_in_transaction, 0),
         *((f"{name} after the load", count, 0) for name, count in left.items()),
+        ("starts of the server that failed", len(journal.failed_starts), 0),
         ("processes left behind", len(remains), 0),
         *(("growth of the server's memory: MiB/min", round(slope, 1), MEMORY_LIMIT)
           for slope in judged),
@@ -104,7 +105,8 @@ def report(options, world, log, slopes, left, remains):
         if counter:
             rows = [(count, text) for text, count in counter.most_common(40)]
             lines += [f"## {title}", "", *table(["count", "text"], rows)]
-    found = [*ledger.differences, *journal.stuck.values(), *journal.unsuccessful.values(), *remains]
+    found = [*ledger.differences, *journal.stuck.values(), *journal.unsuccessful.values(),
+             *journal.failed_starts, *(f"left behind: {command}" for command in remains)]
     if found:
         lines += ["## What failed", "", *(f"- {text[:600]}" for text in found[:50]), ""]
     return "\n".join(lines).rstrip() + "\n", passed

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from .client import REQUEST_LIMIT, Client, Unacknowledged
 
+# Seconds for an orderly stop of the server, and of processes that it has left behind.
 STOP_LIMIT = 60
+REMAINS_LIMIT = 10
+START_ATTEMPTS = 5
 IDLE_IN_TRANSACTION = """select count(*) from pg_stat_activity
     where state like 'idle in transaction%' and state_change < now() - interval '2 s'"""
 ACTIVE_RUNS = """select count(*) from runs
@@ -75,10 +78,17 @@ class Server:
             self.process.kill()
             self.process.wait()
         remains = self.processes()
-        for id in remains:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(id, signal.SIGINT)
+        self._end(remains, signal.SIGINT)
+        deadline = time.monotonic() + REMAINS_LIMIT
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._end(left, signal.SIGKILL)
         return list(remains.values())
+
+    def _end(self, processes, number):
+        for id in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(id, number)
 
     def processes(self):
         """The processes whose command line or working directory names the data folder."""
@@ -121,9 +131,8 @@ class Server:
                 client.close()
                 return time.monotonic() - begun
             await asyncio.sleep(0.05)
-        log = self.log.read_text(errors="replace")[-1000:]
-        status = self.process.poll()
-        raise SoakFailed(f"the server cannot create a thread; exit status {status}; log: {log}")
+        status, log = self.process.poll(), self.log.read_text(errors="replace")[-400:]
+        raise SoakFailed(f"the server creates no thread; exit status {status}; log: {log}")
 
 
 async def restart_postgres(server, journal):
@@ -142,11 +151,22 @@ async def restart_postgres(server, journal):
 
 
 async def kill_server(server, journal):
+    """Ends the server without a warning and starts it again at once. A start that fails is
+    reported and repeated, as by a service manager, so that the soak goes on."""
     server.process.kill()
     server.process.wait()
-    server.start()
-    seconds = await server.ready(journal)
-    journal.notes.append(f"the server was killed: first write {seconds:.1f} s after its new start")
+    killed = time.monotonic()
+    for attempts_left in reversed(range(START_ATTEMPTS)):
+        server.start()
+        try:
+            await server.ready(journal)
+            break
+        except SoakFailed as error:
+            journal.failed_starts.append(str(error))
+            if attempts_left == 0 or server.process.poll() is None:
+                raise
+    seconds = time.monotonic() - killed
+    journal.notes.append(f"the server was killed: first write {seconds:.1f} s later")
 
 
 async def disturb(server, journal, seconds):
