@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::json::NUL;
 use crate::api::keyless::{self, Keyless};
 use crate::api::pace;
 use crate::api::state::ApiState;
@@ -223,53 +224,14 @@ impl FromRequest<ApiState> for Body {
             Some(_) => keyless::check_json(request.headers()),
             None => Ok(()),
         };
-        let bytes = body_bytes(request, state).await?;
-        if !bytes.is_empty() {
-            is_json?;
-        }
-        let object = if bytes.is_empty() {
-            Map::new()
+        let body = body_bytes(request, state).await?;
+        let object = if body.is_empty() {
+            Object::body(Map::new())
         } else {
-            parse(&bytes)?
+            is_json?;
+            Object::of_body(body)?
         };
-        Ok(Self(Object::body(object)))
-    }
-}
-
-const NUL: &str = "The NUL character (\\u0000) cannot be stored; leave it out of the request.";
-
-fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    const HINT: &str = "We could not parse the JSON body of your request. (HINT: This likely \
-        means you aren't using your HTTP library correctly. The OpenAI API expects a JSON \
-        payload, but what was sent was not valid JSON.";
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::invalid(format!("{HINT} The problem: {error})")))?;
-    let mut value = match value {
-        Value::Object(object) => Value::Object(object),
-        other => {
-            return Err(ApiError::invalid(format!(
-                "Invalid body: expected a JSON object, but got {other:.40} instead."
-            )));
-        }
-    };
-    if bytes.windows(6).any(|window| window == b"\\u0000") && has_nul(&mut value) {
-        return Err(ApiError::invalid(NUL));
-    }
-    match value {
-        Value::Object(object) => Ok(object),
-        _ => Ok(Map::new()),
-    }
-}
-
-/// Postgres holds no NUL in text or JSON.
-fn has_nul(value: &mut Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter_mut().any(has_nul),
-        Value::Object(fields) => fields
-            .iter_mut()
-            .any(|(name, value)| name.contains('\0') || has_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Ok(Self(object))
     }
 }
 

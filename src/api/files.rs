@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
 
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
@@ -50,7 +49,7 @@ pub async fn create(
             .code("invalid_type")
     })?;
     let new = NewFile {
-        filename: validate::string("filename", Value::String(filename), MAX_FILENAME)?,
+        filename: validate::string("filename", filename, MAX_FILENAME)?,
         purpose: purpose(&mut fields)?,
         expires_after: expires_after(&mut fields)?,
     };

@@ -8,6 +8,7 @@ pub mod cors;
 pub mod error;
 mod extract;
 mod files;
+pub mod json;
 mod keyless;
 mod landing;
 mod messages;

@@ -107,7 +107,7 @@ pub async fn deployed_chat(
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(named(body, model), "messages")?;
+    let body = checked(named(body, model)?, "messages")?;
     spender.may_use_tokens(&state).await?;
     answer(state.upstreams.chat(body).await)
 }
@@ -119,20 +119,20 @@ pub async fn deployed_embeddings(
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(named(body, model), "input")?;
+    let body = checked(named(body, model)?, "input")?;
     spender.may_use_tokens(&state).await?;
     answer(state.upstreams.embeddings(body).await)
 }
 
-fn named(body: Object, model: String) -> Object {
-    let mut fields = body.rest();
+fn named(body: Object, model: String) -> Result<Object, ApiError> {
+    let mut fields = body.rest()?;
     fields.insert("model".into(), Value::String(model));
-    Object::body(fields)
+    Ok(Object::body(fields))
 }
 
 /// Only what the route needs is looked at; the upstream judges the rest.
 fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
-    let fields = body.rest();
+    let fields = body.rest()?;
     if !fields.get("model").is_some_and(Value::is_string) {
         return Err(missing("model"));
     }

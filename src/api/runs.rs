@@ -54,7 +54,10 @@ pub async fn create(
     let (run, lease) = loop {
         match insert(&state, project, limits, &new, &request, slot.as_ref()).await {
             Ok(Some(stored)) => break stored,
-            Ok(None) => return Err(ApiError::no_such("thread", &thread)),
+            Ok(None) => {
+                threads::check(&state, project, &thread).await?;
+                return Err(nothing_to_do());
+            }
             Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
                 match store::runs::active_on(&state.pool, project, &thread).await? {
                     Some(run) => return Err(busy(&thread, &run)),
@@ -90,9 +93,7 @@ pub async fn create_with_thread(
         Some(thread) => NewThread::parse(thread)?,
         None => NewThread::parse(Object::body(Default::default()))?,
     };
-    if body.has("tool_resources") {
-        thread.set_tool_resources(parse_tool_resources(&mut body)?);
-    }
+    thread.add_tool_resources(parse_tool_resources(&mut body)?)?;
     let request = CreateRun::parse_without_messages(&mut body)?;
     body.finish()?;
     thread.check(&state, project).await?;
@@ -106,7 +107,7 @@ pub async fn create_with_thread(
     let slot = state.queue.reserve(&new.id);
     let claimant = slot.as_ref().map(Slot::claimant);
     let stored = insert_run(&mut transaction, project, limits, &new, claimant).await?;
-    let (run, lease) = stored.ok_or_else(|| ApiError::no_such("thread", &thread.id))?;
+    let (run, lease) = stored.ok_or_else(nothing_to_do)?;
     transaction.commit().await?;
     if indexes {
         state.indexing.notify_one();
@@ -311,13 +312,15 @@ fn new_run<'a>(
         id: RunId::generate(),
         thread,
         assistant: &request.assistant,
+        needs_message: config.instructions.is_empty(),
         config: config.into(),
         metadata: &request.metadata,
         expires_after: state.limits.run_expiry,
     }
 }
 
-/// Stores a run, after its additional messages if it has any. `None` when there is no such thread.
+/// Stores a run, after its additional messages if it has any. `None` when there is no such thread,
+/// or nothing on it and in the instructions to run on.
 async fn insert(
     state: &ApiState,
     project: &ProjectId,
@@ -406,6 +409,13 @@ fn queued(mut run: Run) -> Run {
     run.state.status = RunStatus::Queued;
     run.state.started_at = None;
     run
+}
+
+fn nothing_to_do() -> ApiError {
+    ApiError::invalid(
+        "Run creation requires a Thread with a user message or an assistant with instructions.",
+    )
+    .code("invalid_thread")
 }
 
 fn busy(thread: &ThreadId, run: &RunId) -> ApiError {

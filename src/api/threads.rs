@@ -61,12 +61,16 @@ impl NewThread {
         check_files(state, project, &self.messages).await
     }
 
-    /// Replaces the tool resources, for requests that give them beside the thread.
-    pub fn set_tool_resources(&mut self, resources: ToolResources) {
-        self.tool_resources = NewToolResources {
-            named: resources,
-            vector_store: None,
-        };
+    /// Adds the tool resources that a request gives beside the thread. Those of one tool can be given
+    /// in one of the two places only.
+    pub fn add_tool_resources(&mut self, beside: ToolResources) -> Result<(), ApiError> {
+        let ToolResources {
+            code_interpreter,
+            file_search,
+        } = beside;
+        let named = &mut self.tool_resources.named;
+        give(&mut named.code_interpreter, code_interpreter, "code_interpreter")?;
+        give(&mut named.file_search, file_search, "file_search")
     }
 
     /// Whether files will wait to be indexed once it is stored.
@@ -110,6 +114,24 @@ impl NewThread {
             store::messages::insert_all(connection, project, &thread.id, &messages).await?;
         }
         Ok(thread)
+    }
+}
+
+fn give<T: PartialEq>(own: &mut Option<T>, beside: Option<T>, tool: &str) -> Result<(), ApiError> {
+    match (&*own, beside) {
+        (_, None) => Ok(()),
+        (Some(own), Some(beside)) if *own != beside => {
+            let path = format!("tool_resources.{tool}");
+            Err(ApiError::invalid(format!(
+                "Invalid '{path}': 'thread.{path}' gives resources for the same tool."
+            ))
+            .param(path)
+            .code("invalid_value"))
+        }
+        (_, beside) => {
+            *own = beside;
+            Ok(())
+        }
     }
 }
 

@@ -1,34 +1,68 @@
 //! Takes request bodies apart, refusing what the contract refuses with the texts, parameters and
 //! codes that clients know.
 //!
-//! An [`Object`] is emptied field by field; what is left at the end was unknown.
+//! An [`Object`] is emptied field by field; what is left at the end was unknown. Until a field is
+//! taken it is a part of the body's text, see [`Json`].
 
+use std::ops::ControlFlow;
+
+use axum::body::Bytes;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::json::{Fields, Json, Kind};
 use crate::domain::Metadata;
+
+/// Most values of a tree that a whole request may become, for the routes that pass it on.
+pub const PASSED_VALUES_MAX: usize = 500_000;
+
+/// Most values of the caller's own JSON, such as the schemas of functions, in one request.
+const OWN_VALUES_MAX: usize = 50_000;
+
+/// What one value of a tree takes in memory at most, while the array that it is in grows.
+pub const VALUE_BYTES: usize = 2 * size_of::<Value>();
 
 /// A JSON object on its way to a typed request.
 #[derive(Debug)]
 pub struct Object {
     path: String,
-    fields: Map<String, Value>,
+    fields: Fields,
 }
 
 impl Object {
-    /// The body of a request.
+    /// An object of the program's own.
     pub fn body(fields: Map<String, Value>) -> Self {
+        let kept = fields
+            .into_iter()
+            .map(|(name, value)| (name, Json::Tree(value)));
         Self {
             path: String::new(),
-            fields,
+            fields: Fields {
+                kept: kept.collect(),
+                surplus: 0,
+            },
         }
     }
 
+    /// The body of a request.
+    pub fn of_body(body: Bytes) -> Result<Self, ApiError> {
+        let body = Json::of_body(body)?;
+        if body.kind() != Kind::Object {
+            let excerpt = body.excerpt();
+            return Err(ApiError::invalid(format!(
+                "Invalid body: expected a JSON object, but got {excerpt} instead."
+            )));
+        }
+        Self::at(String::new(), body)
+    }
+
     /// A value inside a body, at `path`.
-    pub fn at(path: String, value: Value) -> Result<Self, ApiError> {
-        match value {
-            Value::Object(fields) => Ok(Self { path, fields }),
-            other => Err(wrong_type(&path, "an object", &other)),
+    pub fn at(path: String, value: impl Into<Json>) -> Result<Self, ApiError> {
+        let value = value.into();
+        let kind = value.kind();
+        match value.fields()? {
+            Some(fields) => Ok(Self { path, fields }),
+            None => Err(wrong_type(&path, "an object", kind)),
         }
     }
 
@@ -43,19 +77,51 @@ impl Object {
 
     /// Whether the field is there, be it null.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.contains_key(name)
+        self.fields.kept.iter().any(|(given, _)| given == name)
+    }
+
+    /// Takes a field for which null has a meaning of its own: `None` if it is absent, otherwise what
+    /// `take` makes of it.
+    pub fn given<T>(
+        &mut self,
+        name: &str,
+        take: impl FnOnce(&mut Self, &str) -> Result<Option<T>, ApiError>,
+    ) -> Result<Option<Option<T>>, ApiError> {
+        match self.has(name) {
+            true => take(self, name).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Takes the field as it is; null counts as absent.
-    pub fn any(&mut self, name: &str) -> Option<Value> {
-        self.fields
-            .shift_remove(name)
-            .filter(|value| !value.is_null())
+    pub fn any(&mut self, name: &str) -> Option<Json> {
+        let at = self.fields.kept.iter().position(|(given, _)| given == name)?;
+        let (_, value) = self.fields.kept.remove(at);
+        (value.kind() != Kind::Null).then_some(value)
     }
 
     /// Takes a field that must be there.
-    pub fn required(&mut self, name: &str) -> Result<Value, ApiError> {
+    pub fn required(&mut self, name: &str) -> Result<Json, ApiError> {
         self.any(name).ok_or_else(|| missing(&self.path(name)))
+    }
+
+    /// Takes an object that is the caller's own, with any keys and values.
+    pub fn own_object(&mut self, name: &str) -> Result<Option<Value>, ApiError> {
+        let path = self.path(name);
+        match self.any(name) {
+            None => Ok(None),
+            Some(value) if value.kind() == Kind::Object => tree(&path, value).map(Some),
+            Some(other) => Err(wrong_type(&path, "an object", other.kind())),
+        }
+    }
+
+    /// Refuses a field that has more values than the caller's own JSON may have in one request.
+    pub fn check_size(&self, name: &str) -> Result<(), ApiError> {
+        let field = self.fields.kept.iter().find(|(given, _)| given == name);
+        match field {
+            Some((_, value)) => check_size(&self.path(name), value, OWN_VALUES_MAX),
+            None => Ok(()),
+        }
     }
 
     /// Takes a string of at most `max` characters.
@@ -83,8 +149,8 @@ impl Object {
     pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.any(name) {
             None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(other) => Err(wrong_type(&self.path(name), "a boolean", &other)),
+            Some(value) if value.kind() == Kind::Boolean => value.read().map(Some),
+            Some(other) => Err(wrong_type(&self.path(name), "a boolean", other.kind())),
         }
     }
 
@@ -94,9 +160,9 @@ impl Object {
             return Ok(None);
         };
         let path = self.path(name);
-        let number = value
-            .as_f64()
-            .ok_or_else(|| wrong_type(&path, "a decimal", &value))?;
+        let value = scalar(&path, "a decimal", value)?;
+        let wrong = || wrong_type(&path, "a decimal", kind_of(&value));
+        let number = value.as_f64().ok_or_else(wrong)?;
         if number < min {
             return Err(out_of_range("decimal", &path, false, min, &value));
         }
@@ -112,24 +178,28 @@ impl Object {
             return Ok(None);
         };
         let path = self.path(name);
+        let value = scalar(&path, "an integer", value)?;
         integer(&path, &value, min, max).map(Some)
     }
 
     /// Takes an array of at most `max` items.
-    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Value>>, ApiError> {
+    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ApiError> {
+        self.array_of(name, max, |_, item| Ok(item))
+    }
+
+    /// Takes an array of at most `max` items, each of which is parsed before the next one is read, so
+    /// that an array of many items takes no more memory than what they become.
+    pub fn array_of<T>(
+        &mut self,
+        name: &str,
+        max: usize,
+        mut parse: impl FnMut(String, Json) -> Result<T, ApiError>,
+    ) -> Result<Option<Vec<T>>, ApiError> {
         let path = self.path(name);
-        match self.any(name) {
-            None => Ok(None),
-            Some(Value::Array(items)) if items.len() <= max => Ok(Some(items)),
-            Some(Value::Array(items)) => Err(ApiError::invalid(format!(
-                "Invalid '{path}': array too long. Expected an array with maximum length {max}, \
-                 but got an array with length {} instead.",
-                items.len()
-            ))
-            .param(path)
-            .code("array_above_max_length")),
-            Some(other) => Err(wrong_type(&path, "an array", &other)),
-        }
+        let Some(value) = self.any(name) else {
+            return Ok(None);
+        };
+        items(&path, value, max, |n, item| parse(format!("{path}[{n}]"), item)).map(Some)
     }
 
     /// Takes an array of ids.
@@ -137,15 +207,7 @@ impl Object {
     where
         T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
     {
-        let path = self.path(name);
-        let Some(items) = self.array(name, max)? else {
-            return Ok(None);
-        };
-        let ids = items
-            .into_iter()
-            .enumerate()
-            .map(|(n, item)| id(&format!("{path}[{n}]"), item));
-        ids.collect::<Result<_, _>>().map(Some)
+        self.array_of(name, max, |path, item| id(&path, item))
     }
 
     /// Takes an object.
@@ -158,14 +220,7 @@ impl Object {
 
     /// Takes an array of objects of at most `max` items.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ApiError> {
-        let path = self.path(name);
-        let Some(items) = self.array(name, max)? else {
-            return Ok(None);
-        };
-        let each = items.into_iter().enumerate();
-        each.map(|(n, item)| Self::at(format!("{path}[{n}]"), item))
-            .collect::<Result<_, _>>()
-            .map(Some)
+        self.array_of(name, max, Self::at)
     }
 
     /// Takes one of some words.
@@ -221,22 +276,22 @@ impl Object {
         name: &str,
         max: usize,
         key_max: usize,
-    ) -> Result<Option<Map<String, Value>>, ApiError> {
+    ) -> Result<Option<Vec<(String, Json)>>, ApiError> {
         let path = self.path(name);
         let Some(Self { fields, .. }) = self.object(name)? else {
             return Ok(None);
         };
-        if fields.len() > max {
+        let number = fields.kept.len() + fields.surplus;
+        if number > max {
             return Err(ApiError::invalid(format!(
                 "Invalid '{path}': too many properties. Expected an object with at most {max} \
-                 properties, but got an object with {} properties instead.",
-                fields.len()
+                 properties, but got an object with {number} properties instead."
             ))
             .param(path)
             .code("object_above_max_properties"));
         }
-        let too_long = |key: &&String| key.chars().count() > key_max;
-        if let Some(key) = fields.keys().find(too_long) {
+        let too_long = |(key, _): &&(String, Json)| key.chars().count() > key_max;
+        if let Some((key, _)) = fields.kept.iter().find(too_long) {
             return Err(ApiError::invalid(format!(
                 "Invalid property name in '{path}': '{}...' is too long. Expected a string with \
                  maximum length {key_max}, but got a string with length {} instead.",
@@ -246,19 +301,30 @@ impl Object {
             .param(path)
             .code("property_name_above_max_length"));
         }
-        Ok(Some(fields))
+        Ok(Some(fields.kept))
     }
 
-    /// Everything not taken yet.
-    pub fn rest(self) -> Map<String, Value> {
-        self.fields
+    /// Everything not taken yet, for requests that are passed on.
+    pub fn rest(self) -> Result<Map<String, Value>, ApiError> {
+        if self.fields.surplus > 0 {
+            return Err(too_large("The request body", "fields"));
+        }
+        let mut room = PASSED_VALUES_MAX;
+        let mut rest = Map::new();
+        for (name, value) in self.fields.kept {
+            room = room
+                .checked_sub(value.size())
+                .ok_or_else(|| too_large("The request body", "values"))?;
+            rest.insert(name, value.read()?);
+        }
+        Ok(rest)
     }
 
     /// Ends the taking apart: what is left was unknown.
     pub fn finish(self) -> Result<(), ApiError> {
-        match self.fields.keys().next() {
+        match self.fields.kept.first() {
             None => Ok(()),
-            Some(name) => {
+            Some((name, _)) => {
                 let path = self.path(name);
                 Err(ApiError::invalid(format!("Unknown parameter: '{path}'."))
                     .param(path)
@@ -268,32 +334,93 @@ impl Object {
     }
 }
 
-/// A string of at most `max` characters. Postgres holds no NUL, so none is taken.
-pub fn string(path: &str, value: Value, max: usize) -> Result<String, ApiError> {
-    let text = match value {
-        Value::String(text) => text,
-        other => return Err(wrong_type(path, "a string", &other)),
-    };
-    // A string has at most as many characters as bytes: counting is for the long ones only.
-    if text.len() > max {
-        let length = text.chars().count();
-        if length > max {
-            return Err(ApiError::invalid(format!(
-                "Invalid '{path}': string too long. Expected a string with maximum length {max}, \
-                 but got a string with length {length} instead."
-            ))
-            .param(path)
-            .code("string_above_max_length"));
-        }
+/// The items of an array of at most `max`, parsed one after the other.
+pub fn items<T>(
+    path: &str,
+    array: Json,
+    max: usize,
+    mut parse: impl FnMut(usize, Json) -> Result<T, ApiError>,
+) -> Result<Vec<T>, ApiError> {
+    if array.kind() != Kind::Array {
+        return Err(wrong_type(path, "an array", array.kind()));
     }
-    Ok(text)
+    let mut parsed = Vec::new();
+    let mut number = 0;
+    let refusal = array.items(|item| {
+        number += 1;
+        if number > max {
+            return ControlFlow::Continue(());
+        }
+        match parse(number - 1, item) {
+            Ok(item) => {
+                parsed.push(item);
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
+    })?;
+    if number > max {
+        return Err(ApiError::invalid(format!(
+            "Invalid '{path}': array too long. Expected an array with maximum length {max}, but got \
+             an array with length {number} instead."
+        ))
+        .param(path)
+        .code("array_above_max_length"));
+    }
+    refusal.map_or(Ok(parsed), Err)
+}
+
+/// A value of the caller's own, as a tree.
+pub fn tree(path: &str, value: Json) -> Result<Value, ApiError> {
+    check_size(path, &value, OWN_VALUES_MAX)?;
+    value.read()
+}
+
+fn check_size(path: &str, value: &Json, max: usize) -> Result<(), ApiError> {
+    if value.size() <= max {
+        return Ok(());
+    }
+    Err(too_large(&format!("'{path}'"), "values").param(path))
+}
+
+fn too_large(what: &str, of: &str) -> ApiError {
+    ApiError::invalid(format!("Invalid body: {what} has too many {of}.")).code("invalid_value")
+}
+
+/// A value that is neither an array nor an object.
+fn scalar(path: &str, expected: &str, value: Json) -> Result<Value, ApiError> {
+    match value.kind() {
+        Kind::Null | Kind::Boolean | Kind::Integer | Kind::Decimal | Kind::String => value.read(),
+        kind @ (Kind::Array | Kind::Object) => Err(wrong_type(path, expected, kind)),
+    }
+}
+
+fn kind_of(value: &Value) -> Kind {
+    Json::from(value.clone()).kind()
+}
+
+/// A string of at most `max` characters.
+pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, ApiError> {
+    let value = value.into();
+    if value.kind() != Kind::String {
+        return Err(wrong_type(path, "a string", value.kind()));
+    }
+    let length = if max == usize::MAX { 0 } else { value.characters() };
+    if length > max {
+        return Err(ApiError::invalid(format!(
+            "Invalid '{path}': string too long. Expected a string with maximum length {max}, but \
+             got a string with length {length} instead."
+        ))
+        .param(path)
+        .code("string_above_max_length"));
+    }
+    value.read()
 }
 
 /// A whole number from `min` to `max`.
 pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, ApiError> {
-    let number = value
-        .as_i64()
-        .ok_or_else(|| wrong_type(path, "an integer", value))?;
+    let wrong = || wrong_type(path, "an integer", kind_of(value));
+    let number = value.as_i64().ok_or_else(wrong)?;
     if number < min {
         return Err(out_of_range("integer", path, false, min, value));
     }
@@ -304,7 +431,7 @@ pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, Api
 }
 
 /// An id with the prefix of its kind.
-pub fn id<T>(path: &str, value: Value) -> Result<T, ApiError>
+pub fn id<T>(path: &str, value: impl Into<Json>) -> Result<T, ApiError>
 where
     T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
 {
@@ -348,15 +475,15 @@ pub fn missing(path: &str) -> ApiError {
 }
 
 /// The documented refusal of a value of another type.
-pub fn wrong_type(path: &str, expected: &str, got: &Value) -> ApiError {
+pub fn wrong_type(path: &str, expected: &str, got: Kind) -> ApiError {
     let got = match got {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a decimal",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Kind::Null => "null",
+        Kind::Boolean => "a boolean",
+        Kind::Decimal => "a decimal",
+        Kind::Integer => "an integer",
+        Kind::String => "a string",
+        Kind::Array => "an array",
+        Kind::Object => "an object",
     };
     ApiError::invalid(format!(
         "Invalid type for '{path}': expected {expected}, but got {got} instead."
@@ -398,7 +525,8 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Object {
-        Object::at(String::new(), value).expect("tests give objects")
+        let body = value.to_string().into();
+        Object::of_body(body).expect("tests give objects")
     }
 
     fn text_of<T: std::fmt::Debug>(result: Result<T, ApiError>) -> (String, String, String) {

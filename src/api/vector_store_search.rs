@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath};
+use crate::api::json::{Json as Given, Kind};
 use crate::api::state::ApiState;
-use crate::api::validate::{self, Object, missing};
+use crate::api::validate::{self, Object};
 use crate::api::wire::assistant::parse_weights;
 use crate::api::wire::attribute_filter;
 use crate::domain::ids::VectorStoreId;
@@ -81,22 +82,7 @@ struct Request {
 
 impl Request {
     fn parse(mut body: Object) -> Result<Self, ApiError> {
-        let given = match body.any("query") {
-            None => return Err(missing("query")),
-            Some(Value::Array(items)) if (1..=QUERIES_MAX).contains(&items.len()) => items,
-            Some(Value::Array(_)) => {
-                let message = format!("Invalid 'query': expected 1 to {QUERIES_MAX} strings.");
-                return Err(ApiError::invalid(message)
-                    .param("query")
-                    .code("invalid_value"));
-            }
-            Some(one) => vec![one],
-        };
-        let queries: Result<Vec<String>, ApiError> = given
-            .into_iter()
-            .map(|query| validate::string("query", query, QUERY_MAX))
-            .collect();
-        let mut queries = queries?;
+        let mut queries = parse_queries(body.required("query")?)?;
         if queries.iter().any(|query| query.trim().is_empty()) {
             let message = "Invalid 'query': expected a string with something in it.";
             return Err(ApiError::invalid(message)
@@ -129,6 +115,22 @@ impl Request {
             rerank,
         })
     }
+}
+
+/// One query or several.
+fn parse_queries(given: Given) -> Result<Vec<String>, ApiError> {
+    let query = |given| validate::string("query", given, QUERY_MAX);
+    if given.kind() != Kind::Array {
+        return Ok(vec![query(given)?]);
+    }
+    let queries = validate::items("query", given, QUERIES_MAX, |_, given| query(given))?;
+    if queries.is_empty() {
+        let message = format!("Invalid 'query': expected 1 to {QUERIES_MAX} strings.");
+        return Err(ApiError::invalid(message)
+            .param("query")
+            .code("invalid_value"));
+    }
+    Ok(queries)
 }
 
 #[derive(Serialize)]

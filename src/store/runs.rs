@@ -124,12 +124,14 @@ pub struct NewRun<'a> {
     pub metadata: &'a Metadata,
     /// Life of the run.
     pub expires_after: Duration,
+    /// Whether the thread must have a message, because nothing else tells the model what to do.
+    pub needs_message: bool,
 }
 
 /// Stores a new run, queued; with a claimant, already in that worker's hands.
 ///
-/// That saves the commit of a separate claim. `None` when there is no such thread; an active run on it breaks
-/// `runs_one_active_per_thread`.
+/// That saves the commit of a separate claim. `None` when there is no such thread, or it lacks the
+/// message that the run needs; an active run on it breaks `runs_one_active_per_thread`.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -145,6 +147,7 @@ pub async fn insert(
                 case when $8 is null then now() else now() + $9 end,
                 case when $8 is null then 0 else 1 end, $8
          from threads where project_id = $2 and id = $3
+             and (not $10 or exists (select from messages where thread_id = threads.id))
          returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
                    started_at, expires_at, ended_at, outcome",
     )
@@ -157,6 +160,7 @@ pub async fn insert(
     .bind(new.expires_after)
     .bind(claimant.map(|claimant| &claimant.owner))
     .bind(claimant.map(|claimant| claimant.lease))
+    .bind(new.needs_message)
     .fetch_optional(db)
     .await?;
     Ok(run.map(|run| {

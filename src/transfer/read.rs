@@ -9,6 +9,7 @@ mod thread;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::json::Json;
 use crate::api::validate::{Object, missing};
 use crate::api::wire::assistant::{parse_config, parse_tool, parse_tool_resources};
 use crate::api::wire::vector_store_file::parse_attributes;
@@ -138,7 +139,7 @@ impl Fields {
             None => None,
         };
         let path = self.shown.path(name);
-        let shown = self.shown.any(name);
+        let shown: Option<Value> = self.shown.any(name).map(Json::read).transpose()?;
         if let Some(text) = exact {
             let wrong = |_| ApiError::invalid(format!("'{path}' is not a date."));
             let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(wrong)?;
@@ -162,14 +163,15 @@ impl Fields {
     }
 
     /// What only our export tells.
-    fn unshown(&mut self, name: &str) -> Option<Value> {
-        self.unshown.as_mut()?.any(name)
+    fn unshown(&mut self, name: &str) -> Read<Option<Value>> {
+        let value = self.unshown.as_mut().and_then(|unshown| unshown.any(name));
+        value.map(Json::read).transpose()
     }
 
     /// The sampling settings: null and the default look the same on the wire, but not to models.
     fn sampling(&mut self, name: &str, shown: Option<f64>) -> Option<f64> {
         match &mut self.unshown {
-            Some(unshown) => unshown.any(name).and_then(|value| value.as_f64()),
+            Some(unshown) => unshown.any(name).and_then(|value| value.read().ok()),
             None => shown.filter(|value| *value != 1.0),
         }
     }
@@ -246,7 +248,7 @@ fn batch(mut fields: Fields) -> Read<Batch> {
 }
 
 fn store_file(mut fields: Fields) -> Read<(VectorStoreFile, Option<BatchId>)> {
-    let batch = fields.unshown("batch_id");
+    let batch = fields.unshown("batch_id")?;
     let batch = batch.map(|id| crate::api::validate::id("batch_id", id));
     let status = fields.shown.string("status", usize::MAX)?;
     let told = match fields.shown.object("last_error")? {

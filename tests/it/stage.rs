@@ -78,6 +78,7 @@ impl Stage {
             truncation: Truncation::Auto,
         };
         let new = NewRun {
+            needs_message: false,
             id: RunId::generate(),
             thread: &thread.id,
             assistant: &self.assistant,

@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::api::error::ApiError;
-use crate::api::validate::{Object, invalid_value, missing};
+use crate::api::json::Kind;
+use crate::api::validate::{self, Object, invalid_value, missing};
 use crate::api::wire::seconds;
 use crate::api::wire::vector_store::parse_helper;
 use crate::domain::Metadata;
@@ -85,77 +86,127 @@ impl Serialize for ResourcesObject<'_> {
     }
 }
 
+const MODEL_MAX: usize = 256;
+const NAME_MAX: usize = 256;
+const DESCRIPTION_MAX: usize = 512;
 const INSTRUCTIONS_MAX: usize = 256_000;
 const TOOLS_MAX: usize = 128;
 
-/// Settings that requests for assistants and for runs have in common, as far as they are given.
-/// Null means the default.
-pub fn parse_shared(body: &mut Object, changes: &mut Map<String, Value>) -> Result<(), ApiError> {
-    if body.has("instructions") {
-        changes.insert(
-            "instructions".into(),
-            json!(body.string("instructions", INSTRUCTIONS_MAX)?),
-        );
-    }
-    if body.has("tools") {
-        changes.insert("tools".into(), json!(parse_tools(body)?));
-    }
-    if body.has("temperature") {
-        changes.insert(
-            "temperature".into(),
-            json!(body.decimal("temperature", 0.0, 2.0)?),
-        );
-    }
-    if body.has("top_p") {
-        changes.insert("top_p".into(), json!(body.decimal("top_p", 0.0, 1.0)?));
-    }
-    if body.has("reasoning_effort") {
-        let words = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-        let effort = body.word("reasoning_effort", &words.map(|word| (word, word)))?;
-        changes.insert("reasoning_effort".into(), json!(effort));
-    }
-    if body.has("response_format") {
-        changes.insert("response_format".into(), parse_response_format(body)?);
-    }
-    Ok(())
+/// Settings that requests for assistants and for runs have in common.
+///
+/// `None` is a setting that was not given. `Some(None)` is one that was given as null: it resets an
+/// assistant's setting, and a run keeps the assistant's. The contract has no null for `tools`, so
+/// there null counts as not given.
+#[derive(Debug, Default)]
+pub struct SharedSettings {
+    /// The system prompt.
+    pub instructions: Option<Option<String>>,
+    /// The tools offered to the model.
+    pub tools: Option<Vec<Tool>>,
+    /// 0 to 2.
+    pub temperature: Option<Option<f64>>,
+    /// 0 to 1.
+    pub top_p: Option<Option<f64>>,
+    /// How long a reasoning model may think.
+    pub reasoning_effort: Option<Option<String>>,
+    /// `"auto"` or an object with a type.
+    pub response_format: Option<Option<Value>>,
 }
 
-/// An assistant's settings, as far as they are given.
+impl SharedSettings {
+    /// Takes the settings out of a body.
+    pub fn parse(body: &mut Object) -> Result<Self, ApiError> {
+        let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+        let efforts = efforts.map(|effort| (effort, effort));
+        Ok(Self {
+            instructions: body.given("instructions", |body, name| {
+                body.string(name, INSTRUCTIONS_MAX)
+            })?,
+            tools: parse_tools(body)?,
+            temperature: body.given("temperature", |body, name| body.decimal(name, 0.0, 2.0))?,
+            top_p: body.given("top_p", |body, name| body.decimal(name, 0.0, 1.0))?,
+            reasoning_effort: body.given("reasoning_effort", |body, name| {
+                Ok(body.word(name, &efforts)?.map(str::to_owned))
+            })?,
+            response_format: body.given("response_format", parse_response_format)?,
+        })
+    }
+}
+
+fn default_response_format() -> Value {
+    json!("auto")
+}
+
+/// The settings of an assistant that are to change.
 pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ApiError> {
-    let mut changes = Map::new();
-    if body.has("model") {
-        changes.insert("model".into(), json!(body.required_string("model", 256)?));
-    }
-    if body.has("name") {
-        changes.insert("name".into(), json!(body.string("name", 256)?));
-    }
-    if body.has("description") {
-        let description = body.string("description", 512)?;
-        changes.insert("description".into(), json!(description));
-    }
-    parse_shared(body, &mut changes)?;
-    Ok(changes)
+    let model = body.string("model", MODEL_MAX)?;
+    let name = body.given("name", |body, name| body.string(name, NAME_MAX))?;
+    let description = body.given("description", |body, name| {
+        body.string(name, DESCRIPTION_MAX)
+    })?;
+    let SharedSettings {
+        instructions,
+        tools,
+        temperature,
+        top_p,
+        reasoning_effort,
+        response_format,
+    } = SharedSettings::parse(body)?;
+    let response_format =
+        response_format.map(|format| format.unwrap_or_else(default_response_format));
+    let settings = [
+        ("model", model.map(|model| json!(model))),
+        ("name", name.map(|name| json!(name))),
+        ("description", description.map(|text| json!(text))),
+        ("instructions", instructions.map(|text| json!(text))),
+        ("tools", tools.map(|tools| json!(tools))),
+        ("temperature", temperature.map(|number| json!(number))),
+        ("top_p", top_p.map(|number| json!(number))),
+        ("reasoning_effort", reasoning_effort.map(|word| json!(word))),
+        ("response_format", response_format),
+    ];
+    let given = settings
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Ok(given.collect())
 }
 
 /// A new assistant's settings.
 pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ApiError> {
-    if !body.has("model") {
-        return Err(missing("model"));
-    }
-    let mut config = Map::new();
-    config.insert("tools".into(), json!([]));
-    config.insert("response_format".into(), json!("auto"));
-    config.extend(parse_changes(body)?);
-    serde_json::from_value(Value::Object(config)).map_err(|error| ApiError::internal(&error))
+    let model = body.required_string("model", MODEL_MAX)?;
+    let name = body.string("name", NAME_MAX)?;
+    let description = body.string("description", DESCRIPTION_MAX)?;
+    let shared = SharedSettings::parse(body)?;
+    Ok(AssistantConfig {
+        model,
+        name,
+        description,
+        instructions: shared.instructions.flatten(),
+        tools: shared.tools.unwrap_or_default(),
+        temperature: shared.temperature.flatten(),
+        top_p: shared.top_p.flatten(),
+        reasoning_effort: shared.reasoning_effort.flatten(),
+        response_format: shared
+            .response_format
+            .flatten()
+            .unwrap_or_else(default_response_format),
+    })
 }
 
-fn parse_tools(body: &mut Object) -> Result<Vec<Tool>, ApiError> {
-    let tools = body.objects("tools", TOOLS_MAX)?.unwrap_or_default();
-    tools.into_iter().map(parse_tool).collect()
+fn parse_tools(body: &mut Object) -> Result<Option<Vec<Tool>>, ApiError> {
+    body.check_size("tools")?;
+    let Some(tools) = body.objects("tools", TOOLS_MAX)? else {
+        return Ok(None);
+    };
+    tools
+        .into_iter()
+        .map(parse_tool)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum ToolKind {
     CodeInterpreter,
     FileSearch,
     Function,
@@ -164,16 +215,16 @@ enum Kind {
 /// A tool of an assistant or a run.
 pub fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
     let kind = tool.kind(&[
-        ("code_interpreter", Kind::CodeInterpreter),
-        ("file_search", Kind::FileSearch),
-        ("function", Kind::Function),
+        ("code_interpreter", ToolKind::CodeInterpreter),
+        ("file_search", ToolKind::FileSearch),
+        ("function", ToolKind::Function),
     ])?;
     let parsed = match kind {
-        Kind::CodeInterpreter => Tool::CodeInterpreter,
-        Kind::FileSearch => Tool::FileSearch {
+        ToolKind::CodeInterpreter => Tool::CodeInterpreter,
+        ToolKind::FileSearch => Tool::FileSearch {
             file_search: parse_file_search(&mut tool)?,
         },
-        Kind::Function => Tool::Function {
+        ToolKind::Function => Tool::Function {
             function: parse_function(&mut tool)?,
         },
     };
@@ -203,10 +254,8 @@ fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
         .ok_or_else(|| missing(&tool.path("function")))?;
     let name = parse_name(&mut function)?;
     let description = function.string("description", usize::MAX)?;
-    let parameters = match function.object("parameters")? {
-        Some(object) => Value::Object(object.rest()),
-        None => json!({"type": "object", "properties": {}}),
-    };
+    let parameters = function.own_object("parameters")?;
+    let parameters = parameters.unwrap_or_else(|| json!({"type": "object", "properties": {}}));
     let strict = function.boolean("strict")?.unwrap_or(false);
     function.finish()?;
     Ok(Function {
@@ -337,15 +386,19 @@ fn parse_code_interpreter_resources(
 }
 
 /// `"auto"` or an object with a type; checked, and kept word for word.
-fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
-    let path = body.path("response_format");
-    let mut given = match body.any("response_format") {
-        None => return Ok(json!("auto")),
-        Some(Value::String(word)) if word == "auto" => return Ok(json!("auto")),
-        Some(Value::String(word)) => return Err(invalid_value(&path, &word, &["auto"])),
+fn parse_response_format(body: &mut Object, name: &str) -> Result<Option<Value>, ApiError> {
+    let path = body.path(name);
+    let given = match body.any(name) {
+        None => return Ok(None),
+        Some(word) if word.kind() == Kind::String => {
+            return match validate::string(&path, word, usize::MAX)?.as_str() {
+                "auto" => Ok(Some(default_response_format())),
+                word => Err(invalid_value(&path, word, &["auto"])),
+            };
+        }
         Some(given) => given,
     };
-    let mut format = Object::at(path, given.clone())?;
+    let mut format = Object::at(path.clone(), given.clone())?;
     let has_schema = format.kind(&[
         ("text", false),
         ("json_object", false),
@@ -358,14 +411,15 @@ fn parse_response_format(body: &mut Object) -> Result<Value, ApiError> {
             .ok_or_else(|| missing(&path))?;
         parse_name(&mut schema)?;
         schema.string("description", usize::MAX)?;
-        schema.object("schema")?;
+        schema.own_object("schema")?;
         schema.boolean("strict")?;
         schema.finish()?;
     }
     format.finish()?;
+    let mut given = validate::tree(&path, given)?;
     // Null says no more than leaving out does, and is not shown.
     if let Some(schema) = given.get_mut("json_schema").and_then(Value::as_object_mut) {
         schema.retain(|_, value| !value.is_null());
     }
-    Ok(given)
+    Ok(Some(given))
 }

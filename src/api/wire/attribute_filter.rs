@@ -1,8 +1,7 @@
 //! Filters of searches by attributes.
 
-use serde_json::Value;
-
 use crate::api::error::ApiError;
+use crate::api::json::{Json, Kind as Type};
 use crate::api::validate::{self, Object, missing};
 use crate::api::wire::vector_store_file::attribute_value;
 use crate::domain::vector_store::{AttributeValue, Comparison, Filter};
@@ -94,13 +93,11 @@ fn parse_one(
             let key = filter.required_string("key", KEY_MAX)?;
             let path = filter.path("value");
             let values = filter
-                .array("value", VALUES_MAX)?
+                .array_of("value", VALUES_MAX, |path, value| text_or_number(&path, value))?
                 .ok_or_else(|| missing(&path))?;
-            let value = |(n, value)| text_or_number(&format!("{path}[{n}]"), value);
-            let values = values.into_iter().enumerate().map(value);
             Filter::Member {
                 key,
-                values: values.collect::<Result<_, _>>()?,
+                values,
                 wanted,
             }
         }
@@ -116,19 +113,21 @@ fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Resu
         | (_, AttributeValue::Text(_) | AttributeValue::Number(_)) => Ok(()),
         (
             Comparison::Gt | Comparison::Gte | Comparison::Lt | Comparison::Lte,
-            AttributeValue::Flag(flag),
+            AttributeValue::Flag(_),
         ) => Err(validate::wrong_type(
             path,
             "a string or a number",
-            &Value::Bool(*flag),
+            Type::Boolean,
         )),
     }
 }
 
-fn text_or_number(path: &str, value: Value) -> Result<AttributeValue, ApiError> {
-    match value {
-        Value::String(_) | Value::Number(_) => attribute_value(path, value),
-        other => Err(validate::wrong_type(path, "a string or a number", &other)),
+fn text_or_number(path: &str, value: Json) -> Result<AttributeValue, ApiError> {
+    match value.kind() {
+        Type::String | Type::Integer | Type::Decimal => attribute_value(path, value),
+        other @ (Type::Null | Type::Boolean | Type::Array | Type::Object) => {
+            Err(validate::wrong_type(path, "a string or a number", other))
+        }
     }
 }
 
@@ -140,7 +139,7 @@ fn too_much(path: String, what: String) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

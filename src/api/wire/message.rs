@@ -1,9 +1,9 @@
 //! Messages and their pieces.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::api::error::ApiError;
+use crate::api::json::Kind;
 use crate::api::validate::{self, Object, missing};
 use crate::api::wire::seconds;
 use crate::domain::Metadata;
@@ -187,6 +187,8 @@ impl<'a> From<&'a Content> for ContentObject<'a> {
     }
 }
 
+/// As many as a thread may have.
+const MESSAGES_MAX: usize = 100_000;
 const TEXT_MAX: usize = 256_000;
 const PARTS_MAX: usize = 1_000;
 const ATTACHMENTS_MAX: usize = 500;
@@ -217,8 +219,10 @@ pub fn parse_new(mut body: Object) -> Result<NewMessage, ApiError> {
 
 /// Messages that come with a thread or a run.
 pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ApiError> {
-    let messages = body.objects(name, usize::MAX)?.unwrap_or_default();
-    messages.into_iter().map(parse_new).collect()
+    let messages = body.array_of(name, MESSAGES_MAX, |path, message| {
+        parse_new(Object::at(path, message)?)
+    })?;
+    Ok(messages.unwrap_or_default())
 }
 
 fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
@@ -228,27 +232,26 @@ fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
             .param(path.clone())
             .code("invalid_value")
     };
-    match body.required("content")? {
-        text @ Value::String(_) => {
-            let value = validate::string(&path, text, TEXT_MAX)?;
-            if value.is_empty() {
-                Err(empty())
-            } else {
-                Ok(vec![Content::text(value)])
-            }
+    let content = body.required("content")?;
+    let parts = match content.kind() {
+        Kind::String => {
+            let value = validate::string(&path, content, TEXT_MAX)?;
+            return match value.is_empty() {
+                true => Err(empty()),
+                false => Ok(vec![Content::text(value)]),
+            };
         }
-        Value::Array(parts) if parts.is_empty() => Err(empty()),
-        Value::Array(parts) if parts.len() <= PARTS_MAX => {
-            let parts = parts.into_iter().enumerate();
-            parts
-                .map(|(n, part)| parse_part(Object::at(format!("{path}[{n}]"), part)?))
-                .collect()
+        Kind::Array => validate::items(&path, content, PARTS_MAX, |n, part| {
+            parse_part(Object::at(format!("{path}[{n}]"), part)?)
+        })?,
+        other => {
+            let expected = "a string or a list of content parts";
+            return Err(validate::wrong_type(&path, expected, other));
         }
-        other => Err(validate::wrong_type(
-            &path,
-            "a string or a list of content parts",
-            &other,
-        )),
+    };
+    match parts.is_empty() {
+        true => Err(empty()),
+        false => Ok(parts),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::api::error::ApiError;
-use crate::api::validate::{Object, invalid_value, missing};
-use crate::api::wire::assistant::parse_shared;
+use crate::api::json::Kind;
+use crate::api::validate::{self, Object, invalid_value, missing};
+use crate::api::wire::assistant::SharedSettings;
 use crate::api::wire::seconds;
 use crate::domain::Metadata;
 use crate::domain::assistant::AssistantConfig;
@@ -272,7 +273,7 @@ pub struct CreateRun {
     pub metadata: Metadata,
     model: Option<String>,
     additional_instructions: Option<String>,
-    overrides: Map<String, Value>,
+    overrides: SharedSettings,
     max_prompt_tokens: Option<u32>,
     max_completion_tokens: Option<u32>,
     truncation: Truncation,
@@ -296,13 +297,10 @@ impl CreateRun {
 
     /// The same for a run that comes with its thread.
     pub fn parse_without_messages(body: &mut Object) -> Result<Self, ApiError> {
-        let mut overrides = Map::new();
-        parse_shared(body, &mut overrides)?;
-        // Null takes nothing away from the assistant here.
-        overrides.retain(|_, value| !value.is_null());
+        let overrides = SharedSettings::parse(body)?;
         let tokens = |body: &mut Object, name| -> Result<Option<u32>, ApiError> {
             let given = body.integer(name, 256, i64::from(u32::MAX))?;
-            Ok(given.and_then(|tokens| u32::try_from(tokens).ok()))
+            Ok(given.map(|tokens| u32::try_from(tokens).expect("it is in range")))
         };
         Ok(Self {
             assistant: body.required_id("assistant_id")?,
@@ -320,7 +318,8 @@ impl CreateRun {
         })
     }
 
-    /// The settings of the run: the assistant's with the overrides applied.
+    /// The settings of the run: the assistant's with the overrides applied. An override that is null
+    /// keeps the assistant's setting: clients send null for all that they do not set.
     pub fn config(&self, assistant: AssistantConfig) -> Result<RunConfig, ApiError> {
         let AssistantConfig {
             model,
@@ -333,27 +332,25 @@ impl CreateRun {
             name: _,
             description: _,
         } = assistant;
+        let overrides = &self.overrides;
         let mut config = RunConfig {
             model: self.model.clone().unwrap_or(model),
-            instructions: instructions.unwrap_or_default(),
-            tools,
-            temperature,
-            top_p,
-            reasoning_effort,
-            response_format,
+            instructions: overridden(&overrides.instructions, instructions).unwrap_or_default(),
+            tools: overrides.tools.clone().unwrap_or(tools),
+            temperature: overridden(&overrides.temperature, temperature),
+            top_p: overridden(&overrides.top_p, top_p),
+            reasoning_effort: overridden(&overrides.reasoning_effort, reasoning_effort),
+            response_format: overrides
+                .response_format
+                .clone()
+                .flatten()
+                .unwrap_or(response_format),
             tool_choice: self.tool_choice.clone(),
             parallel_tool_calls: self.parallel_tool_calls,
             max_prompt_tokens: self.max_prompt_tokens,
             max_completion_tokens: self.max_completion_tokens,
             truncation: self.truncation,
         };
-        if !self.overrides.is_empty() {
-            let mut merged = serde_json::to_value(&config).map_err(|e| ApiError::internal(&e))?;
-            if let Value::Object(fields) = &mut merged {
-                fields.extend(self.overrides.clone());
-            }
-            config = serde_json::from_value(merged).map_err(|e| ApiError::internal(&e))?;
-        }
         if let Some(more) = &self.additional_instructions {
             if !config.instructions.is_empty() {
                 config.instructions.push_str("\n\n");
@@ -363,6 +360,10 @@ impl CreateRun {
         check_tools(&config)?;
         Ok(config)
     }
+}
+
+fn overridden<T: Clone>(given: &Option<Option<T>>, assistants: Option<T>) -> Option<T> {
+    given.clone().flatten().or(assistants)
 }
 
 /// A run offers the model no two tools of one name, and a forced choice must exist.
@@ -417,13 +418,18 @@ fn parse_truncation(body: &mut Object) -> Result<Truncation, ApiError> {
     let path = strategy.path("last_messages");
     let count = strategy.integer("last_messages", 1, i64::from(u32::MAX))?;
     strategy.finish()?;
-    if !last {
-        return Ok(Truncation::Auto);
+    match (last, count) {
+        (false, None) => Ok(Truncation::Auto),
+        (true, Some(count)) => Ok(Truncation::LastMessages(
+            u32::try_from(count).expect("it is in range"),
+        )),
+        (true, None) => Err(missing(&path)),
+        (false, Some(_)) => Err(ApiError::invalid(format!(
+            "Invalid '{path}': it is for truncation strategies of type 'last_messages' only."
+        ))
+        .param(path)
+        .code("invalid_value")),
     }
-    let count = count
-        .and_then(|count| u32::try_from(count).ok())
-        .ok_or_else(|| missing(&path))?;
-    Ok(Truncation::LastMessages(count))
 }
 
 #[derive(Clone, Copy)]
@@ -437,8 +443,8 @@ fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ApiError> {
     let path = body.path("tool_choice");
     let choice = match body.any("tool_choice") {
         None => return Ok(ToolChoice::Auto),
-        Some(Value::String(word)) => {
-            return match word.as_str() {
+        Some(word) if word.kind() == Kind::String => {
+            return match validate::string(&path, word, usize::MAX)?.as_str() {
                 "none" => Ok(ToolChoice::None),
                 "auto" => Ok(ToolChoice::Auto),
                 "required" => Ok(ToolChoice::Required),

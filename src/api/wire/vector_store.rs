@@ -158,7 +158,7 @@ fn parse_expires_after(body: &mut Object) -> Result<Option<i32>, ApiError> {
     let days = after.integer("days", 1, DAYS_MAX)?;
     after.finish()?;
     let days = days.ok_or_else(|| missing(&path))?;
-    Ok(i32::try_from(days).ok())
+    Ok(Some(i32::try_from(days).expect("it is in range")))
 }
 
 /// `file_ids`, each once, all cut by the one `chunking_strategy`.

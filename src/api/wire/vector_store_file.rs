@@ -1,9 +1,9 @@
 //! Files in vector stores.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::api::error::ApiError;
+use crate::api::json::{Json, Kind};
 use crate::api::validate::{self, Object, missing};
 use crate::api::wire::seconds;
 use crate::domain::vector_store::{
@@ -155,15 +155,15 @@ pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ApiErro
 }
 
 /// The value of an attribute.
-pub fn attribute_value(path: &str, value: Value) -> Result<AttributeValue, ApiError> {
-    match value {
-        Value::Bool(flag) => Ok(AttributeValue::Flag(flag)),
-        Value::Number(number) => Ok(AttributeValue::Number(number)),
-        text @ Value::String(_) => validate::string(path, text, TEXT_MAX).map(AttributeValue::Text),
-        other => Err(validate::wrong_type(
+pub fn attribute_value(path: &str, value: Json) -> Result<AttributeValue, ApiError> {
+    match value.kind() {
+        Kind::Boolean => value.read().map(AttributeValue::Flag),
+        Kind::Integer | Kind::Decimal => value.read().map(AttributeValue::Number),
+        Kind::String => validate::string(path, value, TEXT_MAX).map(AttributeValue::Text),
+        other @ (Kind::Null | Kind::Array | Kind::Object) => Err(validate::wrong_type(
             path,
             "a string, a number or a boolean",
-            &other,
+            other,
         )),
     }
 }

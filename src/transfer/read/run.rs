@@ -31,7 +31,7 @@ pub(super) fn run(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Run> {
         fields.time("failed_at")?,
         fields.time("cancelled_at")?,
     ];
-    let hidden_reason = fields.unshown("incomplete_reason");
+    let hidden_reason = fields.unshown("incomplete_reason")?;
     let shown = &mut fields.shown;
     let id = shown.required_id("id")?;
     let thread = shown.required_id("thread_id")?;
@@ -168,7 +168,7 @@ pub(super) fn step(reader: &mut Reader<'_>, mut fields: Fields) -> Read<RunStep>
         fields.time("cancelled_at")?,
         fields.time("expired_at")?,
     ];
-    let details = fields.unshown("details");
+    let details = fields.unshown("details")?;
     let shown = &mut fields.shown;
     let statuses = [
         ("in_progress", StepStatus::InProgress),
@@ -304,6 +304,7 @@ fn parse_result(mut result: Object) -> Read<SearchResult> {
         attributes: result
             .object("attributes")?
             .map(Object::rest)
+            .transpose()?
             .unwrap_or_default(),
         page: None,
         heading: None,

@@ -1,9 +1,9 @@
 //! Threads and messages.
 
-use serde_json::Value;
 
 use super::{Fields, Read, Reader, stored};
 use crate::api::error::ApiError;
+use crate::api::json::Json;
 use crate::api::validate::{self, Object, missing};
 use crate::api::wire::assistant::parse_tool_resources;
 use crate::domain::ids::FileId;
@@ -15,12 +15,12 @@ use crate::domain::thread::Thread;
 use crate::store::workspace_files::Written;
 
 pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
-    let written: Vec<(String, String)> = match fields.unshown("workspace") {
+    let written: Vec<(String, String)> = match fields.unshown("workspace")? {
         Some(workspace) => stored("workspace", workspace)?,
         None => Vec::new(),
     };
     let written = written.into_iter().map(|(path, file)| {
-        let file_id = validate::id("workspace", file.into())?;
+        let file_id = validate::id("workspace", file)?;
         Ok(Written { path, file_id })
     });
     let written = written.collect::<Read<_>>()?;
@@ -129,7 +129,7 @@ enum PartKind {
     ImageUrl,
 }
 
-fn parse_part(part: Value) -> Read<Content> {
+fn parse_part(part: Json) -> Read<Content> {
     let mut part = Object::at("content".to_owned(), part)?;
     let kind = part.kind(&[
         ("text", PartKind::Text),
