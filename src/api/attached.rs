@@ -117,7 +117,8 @@ impl Attached {
     }
 }
 
-fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
+/// The files that messages attach for a tool, each once.
+pub fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
     let attached = messages.iter().flat_map(|message| &message.attachments);
     let wanted = attached
         .filter(|attachment| attachment.tools.contains(&tool))

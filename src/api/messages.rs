@@ -4,17 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::attached::Attached;
+use crate::api::attached::{Attached, files_for};
 use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::extract::{Body, InPath, Query};
-use crate::api::references::check_files_exist;
+use crate::api::references::{check_files_exist, check_pictures, check_searchable};
 use crate::api::state::ApiState;
 use crate::api::threads;
 use crate::api::wire::message::{MessageObject, parse_new};
 use crate::api::wire::{Deleted, List};
-use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
-use crate::domain::message::{Content, Message};
+use crate::domain::ids::{FileId, MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::{AttachmentTool, Content, Message};
 use crate::store;
 use crate::store::StoreError;
 use crate::store::messages::NewMessage;
@@ -140,18 +140,23 @@ async fn insert(
     Ok(message)
 }
 
-/// Refuses messages with files that do not exist.
+/// Refuses messages with files that do not exist, or that what they are given to does not support.
 pub async fn check_files(
     state: &ApiState,
     project: &ProjectId,
     messages: &[NewMessage],
 ) -> Result<(), ApiError> {
-    let attached = messages.iter().flat_map(|message| &message.attachments);
-    let attached = attached.filter_map(|attachment| attachment.file_id.as_ref());
-    let shown = messages.iter().flat_map(|message| &message.content);
-    let shown = shown.filter_map(|content| match content {
-        Content::ImageFile { file, .. } => Some(file),
-        Content::Text { .. } | Content::Refusal { .. } | Content::ImageUrl { .. } => None,
-    });
-    check_files_exist(state, project, attached.chain(shown)).await
+    let attachments = messages.iter().flat_map(|message| &message.attachments);
+    let attached = attachments.filter_map(|attachment| attachment.file_id.as_ref());
+    let content = messages.iter().flat_map(|message| &message.content);
+    let pictures: Vec<FileId> = content
+        .filter_map(|content| match content {
+            Content::ImageFile { file, .. } => Some(file.clone()),
+            Content::Text { .. } | Content::Refusal { .. } | Content::ImageUrl { .. } => None,
+        })
+        .collect();
+    check_files_exist(state, project, attached.chain(&pictures)).await?;
+    let searched = files_for(messages, AttachmentTool::FileSearch);
+    check_searchable(state, project, &searched).await?;
+    check_pictures(state, project, &pictures).await
 }

@@ -175,3 +175,17 @@ impl Part {
     /// Most bytes of one part: the API's "64 MB".
     pub const MAX_BYTES: u64 = 64 << 20;
 }
+
+/// How much of the beginning of a file [`picture_type`] needs.
+pub const PICTURE_HEAD_BYTES: u64 = 12;
+
+/// The media type of a picture that models take, by its first bytes, since its name may be wrong.
+pub fn picture_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
+        _ if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Some("image/webp"),
+        _ => None,
+    }
+}

@@ -12,6 +12,7 @@ use async_openai::types::chat::{
 use base64::Engine as _;
 
 use crate::blobs::{BlobError, Blobs};
+use crate::domain::file::picture_type;
 use crate::domain::ids::{FileId, RunId};
 use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
@@ -278,28 +279,7 @@ async fn data_url(file: &FileId, blobs: &Blobs) -> Result<Option<String>, BlobEr
         Err(BlobError::Missing { .. } | BlobError::TooLarge { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // By its first bytes: names lie.
-    let kind = match bytes.as_ref() {
-        [0x89, b'P', b'N', b'G', ..] => "image/png",
-        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
-        [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => "image/webp",
-        _ => "application/octet-stream",
-    };
+    let kind = picture_type(&bytes).unwrap_or("application/octet-stream");
     let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);
     Ok(Some(format!("data:{kind};base64,{encoded}")))
 }

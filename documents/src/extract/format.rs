@@ -51,6 +51,12 @@ const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"PAR1", "a Parquet table"),
 ];
 
+/// How archives of zip begin, which Word, Excel and PowerPoint files are.
+const ZIP: &[u8] = b"PK\x03\x04";
+
+/// How compound files begin, which older Office files are.
+const COMPOUND_FILE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
+
 /// Sees what the bytes are, or why they can not be read.
 pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     if bytes.is_empty() {
@@ -62,10 +68,10 @@ pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     if bytes.starts_with(b"%PDF-") || (named_pdf && head.windows(5).any(|w| w == b"%PDF-")) {
         return Ok(Format::Pdf);
     }
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+    if bytes.starts_with(ZIP) || bytes.starts_with(b"PK\x05\x06") {
         return inside_zip(bytes, &extension);
     }
-    if bytes.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") {
+    if bytes.starts_with(COMPOUND_FILE) {
         return inside_compound_file(bytes, &extension);
     }
     if bytes.starts_with(b"{\\rtf") {
@@ -106,6 +112,20 @@ fn claimed(extension: &str) -> Option<&'static str> {
         "ppt" | "pptx" | "pptm" | "ppsx" => "a PowerPoint presentation",
         _ => return None,
     })
+}
+
+/// Refuses a file of which this is the beginning if it is of a kind that is not read. Opens nothing,
+/// so what is in an archive is told by the names that stand at its beginning, and by its own name.
+pub(super) fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
+    if !head.starts_with(ZIP) && !head.starts_with(COMPOUND_FILE) {
+        return detect(name, head).map(drop);
+    }
+    let holds = |folder: &&[u8]| head.windows(folder.len()).any(|bytes| bytes == *folder);
+    let is_office = [b"word/".as_slice(), b"xl/", b"ppt/"].iter().any(holds);
+    match is_office || claimed(&extension(name)).is_some() {
+        true => Ok(()),
+        false => Err(unsupported("an archive or another compound file")),
+    }
 }
 
 fn inside_zip(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> {

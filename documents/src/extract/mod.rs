@@ -15,11 +15,24 @@ mod text;
 
 use std::path::Path;
 
+use crate::ErrorCode;
 use crate::ExtractError;
 use crate::Section;
 
 use format::Format;
 use output::Output;
+
+/// How much of the beginning of a file [`check_head`] needs.
+pub const HEAD_BYTES: u64 = text::SAMPLE_BYTES as u64;
+
+/// Refuses a file as [`extract`] will, going by its name and its first [`HEAD_BYTES`], if it is of a
+/// kind that is not read. Parses nothing, so it is safe for files of strangers.
+pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
+    match format::check_head(name, head) {
+        Err(error) if error.code() == ErrorCode::UnsupportedFile => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
 
 /// Hands every section of the file to `write`, in order, and says why where there is none.
 ///

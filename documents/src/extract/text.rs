@@ -10,7 +10,7 @@ use encoding_rs::UTF_16LE;
 use crate::ExtractError;
 
 /// How much of a file is looked at to tell text from other data.
-const SAMPLE_BYTES: usize = 64 * 1024;
+pub(super) const SAMPLE_BYTES: usize = 64 * 1024;
 
 /// Decodes by byte order mark, else as UTF-8, else by what the bytes look most like.
 ///
