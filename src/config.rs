@@ -150,6 +150,16 @@ pub struct Config {
         global = true
     )]
     pub max_body_bytes: Bytes,
+    /// Memory for all JSON bodies together, at about four times their size; further ones wait for 5s
+    /// and are then refused with 503 [default: an eighth of the memory]
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_BODY_MEMORY",
+        value_name = "BYTES",
+        help_heading = "Serving",
+        global = true
+    )]
+    pub max_body_memory: Option<Bytes>,
     /// Largest file that may be uploaded
     #[arg(
         long,

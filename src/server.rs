@@ -18,12 +18,13 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::body_memory::BodyMemory;
 use crate::api::cors::CorsOrigins;
 use crate::api::rates::Rates;
 use crate::api::state::{ApiState, Limits};
 use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
-use crate::config::{Config, Secret};
+use crate::config::{Bytes, Config, Secret};
 use crate::connections;
 use crate::connections::tls::{self, Certificate, TlsError};
 use crate::domain::ids;
@@ -198,6 +199,7 @@ pub async fn serve(
         admin_key,
         cors_origins: CorsOrigins::new(config.cors_origins.iter().map(ToString::to_string)),
         rates: Rates::new(pool),
+        body_memory: BodyMemory::new(body_memory(&config)),
         limits: Arc::new(limits(&config)),
         code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
         handlers: handlers.clone(),
@@ -426,6 +428,15 @@ fn background(pool: &Pool) -> Pool {
     let options = pool.options().clone();
     let options = options.options([("synchronous_commit", "off")]);
     Pool::new(options, BACKGROUND_CONNECTIONS)
+}
+
+/// The memory of request bodies: what is set, or else an eighth of what there is.
+fn body_memory(config: &Config) -> u64 {
+    const UNKNOWN: u64 = 4 << 30;
+    match config.max_body_memory {
+        Some(Bytes(bytes)) => bytes,
+        None => postgres::memory().unwrap_or(UNKNOWN) / 8,
+    }
 }
 
 fn limits(config: &Config) -> Limits {

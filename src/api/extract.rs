@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::header;
 use axum::http::request::Parts;
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
+use crate::api::body_memory::Share;
 use crate::api::error::ApiError;
-use crate::api::json::NUL;
+use crate::api::json::{Json, NUL};
 use crate::api::keyless::{self, Keyless};
 use crate::api::pace;
 use crate::api::state::ApiState;
-use crate::api::validate::{self, Object, wrong_id};
+use crate::api::validate::{self, Object, PASSED_VALUES_MAX, VALUE_BYTES, wrong_id};
 use crate::domain::Metadata;
 use crate::domain::ids::{
     ApiKeyId, AssistantId, BatchId, FileId, MessageId, ProjectId, RunId, StepId, ThreadId,
@@ -224,34 +226,48 @@ impl FromRequest<ApiState> for Body {
             Some(_) => keyless::check_json(request.headers()),
             None => Ok(()),
         };
-        let body = body_bytes(request, state).await?;
-        let object = if body.is_empty() {
-            Object::body(Map::new())
-        } else {
-            is_json?;
-            Object::of_body(body)?
-        };
-        Ok(Self(object))
+        let share = request.extensions().get::<Share>().cloned();
+        let share = share.unwrap_or_default();
+        let bytes = body_bytes(request, state, &share).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Object::body(Map::new())));
+        }
+        is_json?;
+        let length = bytes.len();
+        let body = Json::of_body(bytes)?;
+        let tree = body.size().min(PASSED_VALUES_MAX) * VALUE_BYTES;
+        state.body_memory.take(&share, length, tree).await?;
+        Object::of_body(body).map(Self)
     }
 }
 
 /// The whole body of a request that is not a file.
-pub async fn body_bytes(request: Request, state: &ApiState) -> Result<Bytes, ApiError> {
+async fn body_bytes(request: Request, state: &ApiState, share: &Share) -> Result<Bytes, ApiError> {
     let limit = state.limits.body_bytes;
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut pieces = request.into_body().into_data_stream();
-    let mut body = BytesMut::new();
+    // Reserved at once, the buffer is never copied to a larger one. What is reserved takes no memory
+    // before it is written.
+    let mut body = BytesMut::with_capacity(declared.unwrap_or(0).min(limit));
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| match pace::is_to_blame(&error) {
             true => ApiError::too_slow(),
             false => ApiError::invalid("The request body ended early."),
         })?;
-        if body.len() + piece.len() > limit {
-            drop(body);
+        let length = body.len() + piece.len();
+        let checked = match length > limit {
+            true => Err(ApiError::too_large(format!(
+                "The request body is too large: this server takes up to {limit} bytes here."
+            ))),
+            false => state.body_memory.take(share, length, 0).await,
+        };
+        if let Err(error) = checked {
+            drop((body, piece));
+            share.give_back();
             let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
             drop(tokio::time::timeout(PATIENCE, rest).await);
-            return Err(ApiError::too_large(format!(
-                "The request body is too large: this server takes up to {limit} bytes here."
-            )));
+            return Err(error);
         }
         body.extend_from_slice(&piece);
     }

@@ -131,9 +131,11 @@ impl Json {
         mut each: impl FnMut(Self) -> ControlFlow<E>,
     ) -> Result<Option<E>, ApiError> {
         match self {
-            Self::Tree(Value::Array(items)) => {
-                Ok(items.into_iter().map(Self::Tree).try_for_each(each).break_value())
-            }
+            Self::Tree(Value::Array(items)) => Ok(items
+                .into_iter()
+                .map(Self::Tree)
+                .try_for_each(each)
+                .break_value()),
             Self::Text(text) if text.first() == Some(&b'[') => {
                 let mut broke = None;
                 let items = Items {
@@ -261,9 +263,15 @@ fn characters_of(mut text: &[u8]) -> usize {
         characters += usize::from(!is_continued);
         text = match (first, rest) {
             // The second half of a surrogate pair makes no character of its own.
-            (b'\\', [b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', ..]) => {
-                rest.get(11..).unwrap_or_default()
-            }
+            (
+                b'\\',
+                [
+                    b'u',
+                    b'd' | b'D',
+                    b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B',
+                    ..,
+                ],
+            ) => rest.get(11..).unwrap_or_default(),
             (b'\\', [b'u', ..]) => rest.get(5..).unwrap_or_default(),
             (b'\\', _) => rest.get(1..).unwrap_or_default(),
             (_, _) => rest,

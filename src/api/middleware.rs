@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
+use crate::api::body_memory;
 use crate::api::error::ApiError;
 use crate::api::pace;
 use crate::api::rates::Told;
@@ -26,6 +27,7 @@ pub fn around<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     router
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(body_memory::hold))
         .layer(from_fn_with_state(body_patience, keep_pace))
         .layer(from_fn(observe))
 }

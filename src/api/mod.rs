@@ -4,6 +4,7 @@ pub mod admin;
 mod assistants;
 mod attached;
 pub mod auth;
+pub mod body_memory;
 pub mod cors;
 pub mod error;
 mod extract;

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::admin::AdminKey;
 use crate::api::auth::Keys;
+use crate::api::body_memory::BodyMemory;
 use crate::api::cors::CorsOrigins;
 use crate::api::rates::Rates;
 use crate::blobs::Blobs;
@@ -43,6 +44,8 @@ pub struct ApiState {
     pub cors_origins: CorsOrigins,
     /// How often callers may call.
     pub rates: Rates,
+    /// The memory of request bodies.
+    pub body_memory: BodyMemory,
     /// Limits and defaults.
     pub limits: Arc<Limits>,
     /// Why runs cannot have code_interpreter, if they cannot.

@@ -69,7 +69,11 @@ impl NewThread {
             file_search,
         } = beside;
         let named = &mut self.tool_resources.named;
-        give(&mut named.code_interpreter, code_interpreter, "code_interpreter")?;
+        give(
+            &mut named.code_interpreter,
+            code_interpreter,
+            "code_interpreter",
+        )?;
         give(&mut named.file_search, file_search, "file_search")
     }
 

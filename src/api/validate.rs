@@ -6,7 +6,6 @@
 
 use std::ops::ControlFlow;
 
-use axum::body::Bytes;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
@@ -45,15 +44,14 @@ impl Object {
     }
 
     /// The body of a request.
-    pub fn of_body(body: Bytes) -> Result<Self, ApiError> {
-        let body = Json::of_body(body)?;
-        if body.kind() != Kind::Object {
-            let excerpt = body.excerpt();
-            return Err(ApiError::invalid(format!(
-                "Invalid body: expected a JSON object, but got {excerpt} instead."
-            )));
+    pub fn of_body(body: Json) -> Result<Self, ApiError> {
+        if body.kind() == Kind::Object {
+            return Self::at(String::new(), body);
         }
-        Self::at(String::new(), body)
+        let excerpt = body.excerpt();
+        Err(ApiError::invalid(format!(
+            "Invalid body: expected a JSON object, but got {excerpt} instead."
+        )))
     }
 
     /// A value inside a body, at `path`.
@@ -95,7 +93,11 @@ impl Object {
 
     /// Takes the field as it is; null counts as absent.
     pub fn any(&mut self, name: &str) -> Option<Json> {
-        let at = self.fields.kept.iter().position(|(given, _)| given == name)?;
+        let at = self
+            .fields
+            .kept
+            .iter()
+            .position(|(given, _)| given == name)?;
         let (_, value) = self.fields.kept.remove(at);
         (value.kind() != Kind::Null).then_some(value)
     }
@@ -199,7 +201,10 @@ impl Object {
         let Some(value) = self.any(name) else {
             return Ok(None);
         };
-        items(&path, value, max, |n, item| parse(format!("{path}[{n}]"), item)).map(Some)
+        items(&path, value, max, |n, item| {
+            parse(format!("{path}[{n}]"), item)
+        })
+        .map(Some)
     }
 
     /// Takes an array of ids.
@@ -405,7 +410,11 @@ pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, 
     if value.kind() != Kind::String {
         return Err(wrong_type(path, "a string", value.kind()));
     }
-    let length = if max == usize::MAX { 0 } else { value.characters() };
+    let length = if max == usize::MAX {
+        0
+    } else {
+        value.characters()
+    };
     if length > max {
         return Err(ApiError::invalid(format!(
             "Invalid '{path}': string too long. Expected a string with maximum length {max}, but \
@@ -525,8 +534,9 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Object {
-        let body = value.to_string().into();
-        Object::of_body(body).expect("tests give objects")
+        let body = Json::of_body(value.to_string().into());
+        let body = body.and_then(Object::of_body);
+        body.expect("tests give objects")
     }
 
     fn text_of<T: std::fmt::Debug>(result: Result<T, ApiError>) -> (String, String, String) {

@@ -93,7 +93,9 @@ fn parse_one(
             let key = filter.required_string("key", KEY_MAX)?;
             let path = filter.path("value");
             let values = filter
-                .array_of("value", VALUES_MAX, |path, value| text_or_number(&path, value))?
+                .array_of("value", VALUES_MAX, |path, value| {
+                    text_or_number(&path, value)
+                })?
                 .ok_or_else(|| missing(&path))?;
             Filter::Member {
                 key,

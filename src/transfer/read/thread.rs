@@ -1,6 +1,5 @@
 //! Threads and messages.
 
-
 use super::{Fields, Read, Reader, stored};
 use crate::api::error::ApiError;
 use crate::api::json::Json;

@@ -1,0 +1,105 @@
+//! The memory that request bodies may take, all of them together.
+//!
+//! Every body takes its share as it is read and gives it back once its request is answered. When
+//! there is none left, bodies wait for a moment and are then refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::error::ApiError;
+
+/// What a request may take for each byte of its body: the body, the typed values made of it, their
+/// form for the database, and the driver's buffer.
+const BYTES_PER_BODY_BYTE: usize = 4;
+
+/// Bytes are counted in units of this many, because semaphores count up to 2³².
+const UNIT: usize = 1024;
+
+/// How long a body waits for others to give memory back.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The memory of all bodies. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BodyMemory {
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+impl BodyMemory {
+    /// So many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT as u64)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        Self {
+            free: Arc::new(Semaphore::new(units as usize)),
+            units,
+        }
+    }
+
+    /// Takes what a body of this length needs, and `tree` bytes for a tree made of it, beyond what
+    /// `share` has. One that needs more than there is at all may take all of it.
+    pub async fn take(&self, share: &Share, length: usize, tree: usize) -> Result<(), ApiError> {
+        let bytes = length
+            .saturating_mul(BYTES_PER_BODY_BYTE)
+            .saturating_add(tree);
+        let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let more = wanted.min(self.units).saturating_sub(share.units());
+        if more == 0 {
+            return Ok(());
+        }
+        let taken = Arc::clone(&self.free).acquire_many_owned(more);
+        match tokio::time::timeout(WAIT, taken).await {
+            Ok(Ok(taken)) => {
+                share.add(taken);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => {
+                share.give_back();
+                Err(ApiError::unavailable(
+                    "The server has too many large requests at the moment. Please retry your \
+                     request in a moment.",
+                ))
+            }
+        }
+    }
+}
+
+/// The share of one request.
+#[derive(Debug, Clone, Default)]
+pub struct Share(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Share {
+    fn units(&self) -> u32 {
+        let taken = self.0.lock();
+        let units = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    fn add(&self, more: OwnedSemaphorePermit) {
+        match &mut *self.0.lock() {
+            Some(taken) => taken.merge(more),
+            none => *none = Some(more),
+        }
+    }
+
+    /// Returns all of it.
+    pub fn give_back(&self) {
+        self.0.lock().take();
+    }
+}
+
+/// Gives every request a [`Share`] that lasts until its answer begins.
+pub async fn hold(mut request: Request, next: Next) -> Response {
+    let share = Share::default();
+    request.extensions_mut().insert(share.clone());
+    let response = next.run(request).await;
+    share.give_back();
+    response
+}
