@@ -119,7 +119,8 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
         ("post", "/assistants") => Body::Json(json!({"model": "scripted/hello"})),
         ("post", "/threads") => Body::Json(json!({})),
         ("post", "/threads/runs" | "/threads/{thread_id}/runs") => {
-            Body::Json(json!({"assistant_id": own["assistant_id"]}))
+            let instructions = "Say hello.";
+            Body::Json(json!({"assistant_id": own["assistant_id"], "instructions": instructions}))
         }
         (
             "post",

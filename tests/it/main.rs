@@ -43,6 +43,7 @@ mod refused_deliveries;
 mod refused_files;
 mod refused_runs;
 mod replicas;
+mod requests;
 mod responses;
 mod routes;
 mod running;
