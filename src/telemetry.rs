@@ -76,6 +76,11 @@ pub const METRICS: &[Metric] = &[
         help: "Connections of clients that are open",
     },
     Metric {
+        name: "assistd_body_memory_bytes",
+        kind: Kind::Gauge,
+        help: "Memory set aside for request bodies",
+    },
+    Metric {
         name: "assistd_runs_total",
         kind: Kind::Counter,
         help: "Runs that came into a status (status)",

@@ -71,21 +71,22 @@ impl BodyMemory {
     }
 }
 
-/// The share of one request.
+/// The share of one request. What is left of it returns when the last clone is dropped.
 #[derive(Debug, Clone, Default)]
-pub struct Share(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Share(Arc<Mutex<Option<Taken>>>);
 
 impl Share {
     fn units(&self) -> u32 {
         let taken = self.0.lock();
-        let units = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let units = taken.as_ref().map_or(0, |Taken(units)| units.num_permits());
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 
     fn add(&self, more: OwnedSemaphorePermit) {
+        in_use().increment(bytes(&more));
         match &mut *self.0.lock() {
-            Some(taken) => taken.merge(more),
-            none => *none = Some(more),
+            Some(Taken(units)) => units.merge(more),
+            none => *none = Some(Taken(more)),
         }
     }
 
@@ -93,6 +94,24 @@ impl Share {
     pub fn give_back(&self) {
         self.0.lock().take();
     }
+}
+
+/// Units that a request has, which are counted as long as it has them.
+#[derive(Debug)]
+struct Taken(OwnedSemaphorePermit);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        in_use().decrement(bytes(&self.0));
+    }
+}
+
+fn in_use() -> metrics::Gauge {
+    metrics::gauge!("assistd_body_memory_bytes")
+}
+
+fn bytes(units: &OwnedSemaphorePermit) -> f64 {
+    (units.num_permits() * UNIT) as f64
 }
 
 /// Gives every request a [`Share`] that lasts until its answer begins.

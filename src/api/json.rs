@@ -340,3 +340,118 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_> {
         Ok(Fields { kept, surplus })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(json: &str) -> Json {
+        Json::of_body(Bytes::copy_from_slice(json.as_bytes())).expect("it is JSON")
+    }
+
+    #[test]
+    fn values_are_what_they_were_in_a_tree() {
+        for given in [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-1",
+            "1.5",
+            "1e3",
+            "\"a\"",
+            "[]",
+            "{}",
+            " [1, {\"a\": 2}] ",
+        ] {
+            let tree: Value = serde_json::from_str(given).expect("it is JSON");
+            assert_eq!(
+                text(given).kind(),
+                Json::from(tree.clone()).kind(),
+                "{given}"
+            );
+            assert_eq!(text(given).read::<Value>().ok(), Some(tree), "{given}");
+        }
+    }
+
+    #[test]
+    fn characters_are_counted_as_they_will_be_read() {
+        for given in [
+            "",
+            "abc",
+            "é",
+            "\\n\\\"\\\\",
+            "\\u00e9x",
+            "\\ud83d\\ude00x",
+            "\\uD83D\\uDE00",
+            "😀",
+        ] {
+            let given = format!("\"{given}\"");
+            let read: String = text(&given).read().expect("it is a string");
+            assert_eq!(text(&given).characters(), read.chars().count(), "{given}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_fields_with_one_name_counts() {
+        let fields = text(r#"{"a": 1, "b": 2, "a": 3}"#).fields().ok().flatten();
+        let fields = fields.expect("it is an object").kept;
+        let read = fields
+            .into_iter()
+            .map(|(name, value)| (name, value.read::<Value>().ok()));
+        let expected = [
+            ("a".to_owned(), Some(json!(3))),
+            ("b".to_owned(), Some(json!(2))),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn fields_behind_the_first_few_hundred_are_only_counted() {
+        let wide: serde_json::Map<String, Value> = (0..FIELDS_MAX + 7)
+            .map(|n| (n.to_string(), json!(n)))
+            .collect();
+        let fields = text(&Value::Object(wide).to_string())
+            .fields()
+            .ok()
+            .flatten();
+        let fields = fields.expect("it is an object");
+        assert_eq!((fields.kept.len(), fields.surplus), (FIELDS_MAX, 7));
+    }
+
+    #[test]
+    fn items_are_read_until_one_is_refused() {
+        let mut seen = 0;
+        let mut count = |item: Json| match item.read::<u32>() {
+            Ok(3) => ControlFlow::Break("three"),
+            Ok(_) | Err(_) => {
+                seen += 1;
+                ControlFlow::Continue(())
+            }
+        };
+        let broke = text("[1, 2, 3, 4]").items(&mut count);
+        assert_eq!(broke.ok().flatten(), Some("three"));
+        assert_eq!(seen, 2);
+    }
+
+    #[test]
+    fn a_text_is_outlined_without_being_parsed() {
+        let outline = |depth, values, has_nul| Outline {
+            depth,
+            values,
+            has_nul,
+        };
+        let cases = [
+            ("1", outline(0, 1, false)),
+            ("[1,2,3]", outline(1, 4, false)),
+            (r#"{"a":{"b":[]},"c":"[[,"}"#, outline(3, 5, false)),
+            (r#""\u0000""#, outline(0, 1, true)),
+            (r#""\\u0000 \" \u0001""#, outline(0, 1, false)),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(Outline::of(given.as_bytes()), expected, "{given}");
+        }
+    }
+}
