@@ -194,7 +194,10 @@ fn routes() -> Router<ApiState> {
             get(vector_store_batches::list_files),
         )
         .route("/models", get(models::list))
-        .route("/models/{*model}", get(models::retrieve))
+        .route(
+            "/models/{*model}",
+            get(models::retrieve).delete(models::delete),
+        )
 }
 
 /// Routes that take as long as a file takes to come and be stored.

@@ -58,13 +58,28 @@ pub async fn retrieve(
     Caller(_): Caller,
     NameInPath(name): NameInPath,
 ) -> Result<Response, ApiError> {
-    let model = state
-        .upstreams
-        .available_models()
-        .await
-        .into_iter()
-        .find(|model| model.id == name);
-    let model = model
-        .ok_or_else(|| ApiError::no_such_model(format!("The model '{name}' does not exist")))?;
+    let model = find(&state, &name).await?;
     Ok(Json(ModelObject::from(model)).into_response())
+}
+
+/// `DELETE /models/{model}`: which models there are is the operator's decision.
+pub async fn delete(
+    State(state): State<ApiState>,
+    Caller(_): Caller,
+    NameInPath(name): NameInPath,
+) -> ApiError {
+    match find(&state, &name).await {
+        Ok(model) => ApiError::forbidden(format!(
+            "The model '{}' cannot be deleted: the models of this server are set by its operator.",
+            model.id
+        ))
+        .param("model"),
+        Err(error) => error,
+    }
+}
+
+async fn find(state: &ApiState, name: &str) -> Result<Model, ApiError> {
+    let models = state.upstreams.available_models().await;
+    let model = models.into_iter().find(|model| model.id == name);
+    model.ok_or_else(|| ApiError::no_such_model(format!("The model '{name}' does not exist")))
 }

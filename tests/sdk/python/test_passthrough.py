@@ -1,7 +1,7 @@
 """Models, chat completions and embeddings: what an application uses beside the assistants."""
 
 import pytest
-from openai import NotFoundError
+from openai import NotFoundError, PermissionDeniedError
 
 from dual import collect, got
 
@@ -20,6 +20,15 @@ async def test_an_unknown_model_has_the_documented_error(client):
         await got(client.models.retrieve("scripted/nobody"))
     assert missing.value.body["message"] == "The model 'scripted/nobody' does not exist"
     assert (missing.value.param, missing.value.code) == ("model", "model_not_found")
+
+
+async def test_no_model_can_be_deleted(client):
+    with pytest.raises(NotFoundError) as missing:
+        await got(client.models.delete("scripted/nobody"))
+    assert (missing.value.param, missing.value.code) == ("model", "model_not_found")
+    with pytest.raises(PermissionDeniedError) as refused:
+        await got(client.models.delete("scripted/echo"))
+    assert "set by its operator" in refused.value.body["message"]
 
 
 async def test_a_chat_completion_is_answered(client):
