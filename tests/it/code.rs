@@ -647,3 +647,23 @@ async fn a_call_without_code_is_answered_with_what_is_wrong() {
     assert!(stage.worker.log().is_empty());
     drop(stage.server);
 }
+
+#[tokio::test]
+async fn a_fence_around_code_is_not_run() {
+    let stage = Stage::set().await;
+    for fenced in [
+        "```python\nresult 42\n```",
+        "```python result 42```",
+        "```\nresult 42\n```",
+    ] {
+        let thread = stage.client.thread("Count.").await;
+        let events = stage.run_code(&thread, fenced, "Done.").await;
+        let told = sequence::check(&events);
+        let mut steps = told.steps.values();
+        let step = steps.find(|step| step["type"] == "tool_calls");
+        let step = step.expect("the code is a step");
+        let call = &step["step_details"]["tool_calls"][0]["code_interpreter"];
+        assert_eq!(call["input"].as_str().map(str::trim), Some("result 42"));
+        assert_eq!(call["outputs"][0]["logs"], "42", "{call}");
+    }
+}

@@ -2,16 +2,19 @@
 
 use std::mem;
 
+use super::code_fence::CodeFence;
+
 /// Keys that models use for the code: the one they are told, and those they were trained with.
 const KEYS: [&str; 4] = ["code", "input", "python", "source"];
 
 /// Reads `{"code": "…"}` piece by piece. Arguments that are no JSON object are code as they are:
-/// some models send that.
+/// some models send that. A Markdown fence around the code is not part of it.
 #[derive(Debug, Default)]
 pub(in crate::runner) struct CodeArgument {
     state: State,
     /// The first half of a surrogate pair.
     high: Option<u16>,
+    fence: CodeFence,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl CodeArgument {
         for char in piece.chars() {
             self.state = self.next(char, &mut code);
         }
-        code
+        self.fence.push(code)
     }
 
     fn next(&mut self, char: char, code: &mut String) -> State {
@@ -141,6 +144,8 @@ impl CodeArgument {
             }
         }
         match char::from_u32(unit.into()) {
+            // Neither Python nor the database takes it.
+            Some('\0') => code.push(char::REPLACEMENT_CHARACTER),
             Some(char) => code.push(char),
             None => self.high = Some(unit),
         }
@@ -222,5 +227,33 @@ mod tests {
         );
         assert_eq!(read(r#"{"code": "\ud83d!\ude00"}"#), "\u{fffd}!\u{fffd}");
         assert_eq!(read(r#"{"code": "cut o"#), "cut o");
+        assert_eq!(read(r#"{"code": "a\u0000b"}"#), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_markdown_fence_is_not_code() {
+        let cases = [
+            ("```python\nprint(1)\n```", "print(1)\n"),
+            ("```\nprint(1)\n```\n", "print(1)\n"),
+            ("```python print(1)```", "print(1)"),
+            ("``` print(1) ```", "print(1) "),
+            ("```print(1)```", "print(1)"),
+            ("```x = 1\ny = x```", "x = 1\ny = x"),
+            (
+                "\n ```Python \r\nif 1:\r\n  x\r\n```\r\n",
+                "if 1:\r\n  x\r\n",
+            ),
+            ("```tool_code\n1", "1"),
+            ("````py\ns = '''\n```\n'''\n````", "s = '''\n```\n'''\n"),
+            ("```py\ns = '''\n```\n'''\n```", "s = '''\n```\n'''\n"),
+            ("```\nprint('``')\n```", "print('``')\n"),
+            ("  print('```')", "  print('```')"),
+            ("``x``", "``x``"),
+        ];
+        for (fenced, code) in cases {
+            let arguments = serde_json::json!({ "code": fenced }).to_string();
+            assert_eq!(read(&arguments), code, "{fenced:?}");
+        }
+        assert_eq!(read("```python\nprint(1)\n```"), "print(1)\n");
     }
 }

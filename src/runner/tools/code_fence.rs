@@ -1,0 +1,141 @@
+//! The Markdown fence that some models put around the code that they pass.
+
+use std::mem;
+
+/// Fewest back-ticks of a fence.
+const FENCE: usize = 3;
+
+/// Words that are a language where code follows them on the same line. At the end of a line, any
+/// word is one.
+const LANGUAGES: [&str; 7] = [
+    "python",
+    "python3",
+    "py",
+    "py3",
+    "ipython",
+    "ipython3",
+    "tool_code",
+];
+
+/// Takes the fence away from code that comes piece by piece. No Python begins with back-ticks, so
+/// nothing else is ever taken away.
+#[derive(Debug, Default)]
+pub(super) struct CodeFence {
+    state: State,
+    /// Characters that may yet turn out to be part of the fence.
+    held: String,
+    /// How many back-ticks the opening fence has.
+    ticks: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum State {
+    /// Before the first character that is neither white space nor a back-tick.
+    #[default]
+    Start,
+    /// After the back-ticks of the opening fence, maybe in the language.
+    Language,
+    /// After the language, on the same line.
+    AfterLanguage,
+    /// In code that ends with a fence.
+    Fenced,
+    /// In the back-ticks of what may be the closing fence.
+    Closing,
+    /// After them, where only white space may follow.
+    Closed,
+    /// In code without a fence.
+    Plain,
+}
+
+impl CodeFence {
+    /// The code in the next piece.
+    pub(super) fn push(&mut self, piece: String) -> String {
+        if matches!(self.state, State::Plain) {
+            return piece;
+        }
+        let mut code = String::with_capacity(piece.len());
+        for char in piece.chars() {
+            self.take(char, &mut code);
+        }
+        code
+    }
+
+    fn take(&mut self, char: char, code: &mut String) {
+        match self.state {
+            State::Start => self.start(char, code),
+            State::Language => self.language(char, code),
+            State::AfterLanguage => match char {
+                ' ' | '\t' | '\r' => {}
+                '\n' => self.state = State::Fenced,
+                char => self.fenced(char, code),
+            },
+            State::Fenced => self.fenced(char, code),
+            State::Closing if char == '`' => self.held.push(char),
+            State::Closing if char.is_whitespace() && self.held.len() >= self.ticks => {
+                self.held.push(char);
+                self.state = State::Closed;
+            }
+            State::Closed if char.is_whitespace() => self.held.push(char),
+            State::Closing | State::Closed => self.fenced(char, code),
+            State::Plain => code.push(char),
+        }
+    }
+
+    fn start(&mut self, char: char, code: &mut String) {
+        match char {
+            '`' => {
+                self.ticks += 1;
+                self.held.push(char);
+            }
+            _ if self.ticks >= FENCE => {
+                self.held.clear();
+                self.state = State::Language;
+                self.language(char, code);
+            }
+            char if char.is_whitespace() && self.ticks == 0 => self.held.push(char),
+            char => {
+                code.push_str(&mem::take(&mut self.held));
+                code.push(char);
+                self.state = State::Plain;
+            }
+        }
+    }
+
+    fn language(&mut self, char: char, code: &mut String) {
+        let is_language = || {
+            let word = self.held.to_ascii_lowercase();
+            LANGUAGES.contains(&word.as_str())
+        };
+        match char {
+            '\n' => {
+                self.held.clear();
+                self.state = State::Fenced;
+            }
+            ' ' | '\t' | '\r' if self.held.is_empty() => {}
+            '\r' => {
+                self.held.clear();
+                self.state = State::AfterLanguage;
+            }
+            ' ' | '\t' if is_language() => {
+                self.held.clear();
+                self.state = State::AfterLanguage;
+            }
+            char if char.is_alphanumeric() || matches!(char, '_' | '-' | '+' | '.' | '#') => {
+                self.held.push(char);
+            }
+            char => self.fenced(char, code),
+        }
+    }
+
+    /// Takes a character of the code. What was held back is code, too.
+    fn fenced(&mut self, char: char, code: &mut String) {
+        code.push_str(&mem::take(&mut self.held));
+        if char == '`' {
+            self.held.push(char);
+            self.state = State::Closing;
+        } else {
+            code.push(char);
+            self.state = State::Fenced;
+        }
+    }
+}
