@@ -476,6 +476,36 @@ pub struct Config {
         global = true
     )]
     pub upstream_retries: u32,
+    /// Longest line of an upstream's streamed answer; a longer one fails the run
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_UPSTREAM_LINE_BYTES",
+        value_name = "BYTES",
+        default_value = "16MiB",
+        help_heading = "Models",
+        global = true
+    )]
+    pub max_upstream_line_bytes: Bytes,
+    /// Longest answer of an upstream to one turn of a run, as it is sent; a longer one fails the run
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_UPSTREAM_ANSWER_BYTES",
+        value_name = "BYTES",
+        default_value = "64MiB",
+        help_heading = "Models",
+        global = true
+    )]
+    pub max_upstream_answer_bytes: Bytes,
+    /// Maximum size of a prompt's stored pictures together; more of them fail the run
+    #[arg(
+        long,
+        env = "ASSISTD_MAX_PROMPT_PICTURE_BYTES",
+        value_name = "BYTES",
+        default_value = "48MiB",
+        help_heading = "Models",
+        global = true
+    )]
+    pub max_prompt_picture_bytes: Bytes,
 
     /// Maximum concurrent runs of this process
     #[arg(

@@ -172,6 +172,7 @@ pub async fn serve(
         upstreams: upstreams.clone(),
         retrieval: retrieval.clone(),
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
+        prompt_picture_bytes: config.max_prompt_picture_bytes.0,
         event_retention: config.event_retention,
     };
     let webhooks = webhooks::Deps {
@@ -484,6 +485,8 @@ pub fn upstream_options(config: &Config) -> upstream::Options {
         default_model: config.default_model.clone(),
         script: config.script.clone(),
         idle_timeout: config.upstream_timeout,
+        max_line_bytes: usize::try_from(config.max_upstream_line_bytes.0).unwrap_or(usize::MAX),
+        max_answer_bytes: usize::try_from(config.max_upstream_answer_bytes.0).unwrap_or(usize::MAX),
         retries: config.upstream_retries,
         ..upstream::Options::default()
     }

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod event;
 pub mod file;
 pub mod ids;
+pub mod json_escapes;
 pub mod message;
 pub mod page;
 pub mod project;

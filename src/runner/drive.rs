@@ -20,6 +20,7 @@ use crate::feed::Publisher;
 use crate::queue::Job;
 use crate::runner::active::Registered;
 use crate::runner::annotate::Annotator;
+use crate::runner::history::PictureError;
 use crate::runner::prompt::{self, Asked, Prompt, PromptError};
 use crate::runner::record;
 use crate::runner::release;
@@ -112,6 +113,18 @@ impl From<UpstreamError> for Halt {
             code,
             message: error.message(),
         })
+    }
+}
+
+impl From<PictureError> for Halt {
+    fn from(error: PictureError) -> Self {
+        match error {
+            PictureError::TooLarge(_) => Self::Failed(RunError {
+                code: RunErrorCode::InvalidPrompt,
+                message: error.to_string(),
+            }),
+            PictureError::Blob(error) => Self::internal(&error),
+        }
     }
 }
 
@@ -438,7 +451,7 @@ impl Driver {
                 }));
             }
             Err(PromptError::Store(error)) => return Err(error.into()),
-            Err(PromptError::Blob(error)) => return Err(Halt::internal(&error)),
+            Err(PromptError::Picture(error)) => return Err(error.into()),
         };
         // What comes later waited for a model before, or for a worker that was lost.
         if mem::take(&mut self.is_unasked) {
@@ -468,6 +481,7 @@ impl Driver {
             workspace: self.workspace.as_ref(),
             turn: self.turns,
             completion,
+            picture_bytes: deps.prompt_picture_bytes,
         };
         prompt::build(&deps.pool, &deps.blobs, asked, budget).await
     }
@@ -480,7 +494,7 @@ impl Driver {
             Ok(prompt) => prompt,
             Err(PromptError::TooLong(budget)) => return Ok(budget),
             Err(PromptError::Store(error)) => return Err(error.into()),
-            Err(PromptError::Blob(error)) => return Err(Halt::internal(&error)),
+            Err(PromptError::Picture(error)) => return Err(error.into()),
         };
         let request =
             serde_json::to_value(&prompt.request).map_err(|error| Halt::internal(&error))?;

@@ -10,6 +10,7 @@ use async_openai::types::chat::{
     FunctionCall, ImageDetail as ChatImageDetail, ImageUrl,
 };
 use base64::Engine as _;
+use bytes::Bytes;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::picture_type;
@@ -168,35 +169,128 @@ fn push_message(units: &mut Vec<Unit>, message: Said) {
     }
 }
 
-/// The unit as chat messages.
-pub(super) async fn render(
-    unit: Unit,
-    blobs: &Blobs,
-    messages: &mut Vec<ChatCompletionRequestMessage>,
-) -> Result<(), BlobError> {
-    match unit {
-        Unit::User(content) => messages.push(user(content, blobs).await?),
-        Unit::Assistant(text) => messages.push(assistant(text, None)),
-        Unit::Calls { text, calls } => {
-            let called = calls.iter().map(|call| {
-                ChatCompletionMessageToolCalls::Function(ChatCompletionMessageToolCall {
-                    id: call.id.clone(),
-                    function: FunctionCall {
-                        name: call.name.clone(),
-                        arguments: call.arguments.clone(),
-                    },
-                })
-            });
-            messages.push(assistant(text, Some(called.collect())));
-            messages.extend(calls.into_iter().map(|call| {
-                ChatCompletionRequestMessage::Tool(ChatCompletionRequestToolMessage {
-                    content: ChatCompletionRequestToolMessageContent::Text(call.output),
-                    tool_call_id: call.id,
-                })
-            }));
+/// Why pictures cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PictureError {
+    /// Together they have more bytes than this.
+    #[error(
+        "The pictures of the prompt have more than {0} bytes together \
+         (ASSISTD_MAX_PROMPT_PICTURE_BYTES). A truncation_strategy of last_messages leaves out \
+         earlier ones."
+    )]
+    TooLarge(u64),
+    /// One could not be read.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// Writes units as chat messages.
+pub(super) struct Renderer<'a> {
+    blobs: &'a Blobs,
+    /// Most bytes that stored pictures have together: all of them are in memory at once.
+    picture_bytes: u64,
+    /// How much of that is left.
+    left: u64,
+}
+
+impl<'a> Renderer<'a> {
+    pub(super) fn new(blobs: &'a Blobs, picture_bytes: u64) -> Self {
+        Self {
+            blobs,
+            picture_bytes,
+            left: picture_bytes,
         }
     }
-    Ok(())
+
+    /// Appends the unit's messages.
+    pub(super) async fn render(
+        &mut self,
+        unit: Unit,
+        messages: &mut Vec<ChatCompletionRequestMessage>,
+    ) -> Result<(), PictureError> {
+        match unit {
+            Unit::User(content) => messages.push(self.user(content).await?),
+            Unit::Assistant(text) => messages.push(assistant(text, None)),
+            Unit::Calls { text, calls } => {
+                let called = calls.iter().map(|call| {
+                    ChatCompletionMessageToolCalls::Function(ChatCompletionMessageToolCall {
+                        id: call.id.clone(),
+                        function: FunctionCall {
+                            name: call.name.clone(),
+                            arguments: call.arguments.clone(),
+                        },
+                    })
+                });
+                messages.push(assistant(text, Some(called.collect())));
+                messages.extend(calls.into_iter().map(|call| {
+                    ChatCompletionRequestMessage::Tool(ChatCompletionRequestToolMessage {
+                        content: ChatCompletionRequestToolMessageContent::Text(call.output),
+                        tool_call_id: call.id,
+                    })
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn user(
+        &mut self,
+        mut parts: Vec<Content>,
+    ) -> Result<ChatCompletionRequestMessage, PictureError> {
+        let content = match parts.as_mut_slice() {
+            [Content::Text { value, .. }] => {
+                ChatCompletionRequestUserMessageContent::Text(std::mem::take(value))
+            }
+            _ => {
+                let mut rendered = Vec::with_capacity(parts.len());
+                for part in parts {
+                    rendered.push(self.user_part(part).await?);
+                }
+                ChatCompletionRequestUserMessageContent::Array(rendered)
+            }
+        };
+        Ok(ChatCompletionRequestMessage::User(
+            ChatCompletionRequestUserMessage {
+                content,
+                name: None,
+            },
+        ))
+    }
+
+    async fn user_part(
+        &mut self,
+        part: Content,
+    ) -> Result<ChatCompletionRequestUserMessageContentPart, PictureError> {
+        Ok(match part {
+            Content::Text { value, .. } => text_part(value),
+            Content::Refusal { refusal } => text_part(refusal),
+            Content::ImageUrl { url, detail } => image_part(url, detail),
+            Content::ImageFile { file, detail } => match self.read(&file).await? {
+                Ok(picture) => image_part(data_url(&picture), detail.unwrap_or_default()),
+                Err(reason) => text_part(format!("[The picture {file} {reason}.]")),
+            },
+        })
+    }
+
+    /// A stored picture, or what the model is told in its place.
+    async fn read(&mut self, file: &FileId) -> Result<Result<Bytes, &'static str>, PictureError> {
+        let limit = IMAGE_MAX.min(self.left);
+        match self.blobs.read(file.as_str(), limit).await {
+            Ok(picture) => {
+                self.left -= picture.len() as u64;
+                Ok(Ok(picture))
+            }
+            Err(BlobError::Missing { .. }) => Ok(Err("is no longer available")),
+            Err(BlobError::TooLarge { .. }) => {
+                let size = self.blobs.size(file.as_str()).await?;
+                match size.is_some_and(|size| size <= IMAGE_MAX) {
+                    true => Err(PictureError::TooLarge(self.picture_bytes)),
+                    false => Ok(Err("is too large to be shown")),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 fn assistant(
@@ -212,74 +306,31 @@ fn assistant(
     })
 }
 
-async fn user(
-    mut parts: Vec<Content>,
-    blobs: &Blobs,
-) -> Result<ChatCompletionRequestMessage, BlobError> {
-    let content = match parts.as_mut_slice() {
-        [Content::Text { value, .. }] => {
-            ChatCompletionRequestUserMessageContent::Text(std::mem::take(value))
-        }
-        _ => {
-            let mut rendered = Vec::with_capacity(parts.len());
-            for part in parts {
-                rendered.push(user_part(part, blobs).await?);
-            }
-            ChatCompletionRequestUserMessageContent::Array(rendered)
-        }
-    };
-    Ok(ChatCompletionRequestMessage::User(
-        ChatCompletionRequestUserMessage {
-            content,
-            name: None,
-        },
-    ))
-}
-
-async fn user_part(
-    part: Content,
-    blobs: &Blobs,
-) -> Result<ChatCompletionRequestUserMessageContentPart, BlobError> {
-    let text = |text| {
-        ChatCompletionRequestUserMessageContentPart::Text(
-            ChatCompletionRequestMessageContentPartText {
-                text,
-                prompt_cache_breakpoint: None,
-            },
-        )
-    };
-    let image = |url, detail| {
-        let detail = Some(match detail {
-            ImageDetail::Auto => ChatImageDetail::Auto,
-            ImageDetail::Low => ChatImageDetail::Low,
-            ImageDetail::High => ChatImageDetail::High,
-        });
-        ChatCompletionRequestUserMessageContentPart::ImageUrl(
-            ChatCompletionRequestMessageContentPartImage {
-                image_url: ImageUrl { url, detail },
-                prompt_cache_breakpoint: None,
-            },
-        )
-    };
-    Ok(match part {
-        Content::Text { value, .. } => text(value),
-        Content::Refusal { refusal } => text(refusal),
-        Content::ImageUrl { url, detail } => image(url, detail),
-        Content::ImageFile { file, detail } => match data_url(&file, blobs).await? {
-            Some(url) => image(url, detail.unwrap_or_default()),
-            None => text(format!("[The picture {file} is no longer available.]")),
-        },
+fn text_part(text: String) -> ChatCompletionRequestUserMessageContentPart {
+    ChatCompletionRequestUserMessageContentPart::Text(ChatCompletionRequestMessageContentPartText {
+        text,
+        prompt_cache_breakpoint: None,
     })
 }
 
-/// A stored picture as a data URL, so that the upstream needs no access to us.
-async fn data_url(file: &FileId, blobs: &Blobs) -> Result<Option<String>, BlobError> {
-    let bytes = match blobs.read(file.as_str(), IMAGE_MAX).await {
-        Ok(bytes) => bytes,
-        Err(BlobError::Missing { .. } | BlobError::TooLarge { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let kind = picture_type(&bytes).unwrap_or("application/octet-stream");
-    let encoded = base64::engine::general_purpose::STANDARD.encode(&bytes);
-    Ok(Some(format!("data:{kind};base64,{encoded}")))
+fn image_part(url: String, detail: ImageDetail) -> ChatCompletionRequestUserMessageContentPart {
+    let detail = Some(match detail {
+        ImageDetail::Auto => ChatImageDetail::Auto,
+        ImageDetail::Low => ChatImageDetail::Low,
+        ImageDetail::High => ChatImageDetail::High,
+    });
+    ChatCompletionRequestUserMessageContentPart::ImageUrl(
+        ChatCompletionRequestMessageContentPartImage {
+            image_url: ImageUrl { url, detail },
+            prompt_cache_breakpoint: None,
+        },
+    )
+}
+
+/// A picture as a data URL, so that the upstream needs no access to us.
+fn data_url(picture: &[u8]) -> String {
+    let kind = picture_type(picture).unwrap_or("application/octet-stream");
+    let mut url = format!("data:{kind};base64,");
+    base64::engine::general_purpose::STANDARD.encode_string(picture, &mut url);
+    url
 }

@@ -57,6 +57,8 @@ pub struct Deps {
     pub retrieval: Retrieval,
     /// Where code runs.
     pub sandbox: SandboxPool,
+    /// Most bytes that the stored pictures of a prompt have together.
+    pub prompt_picture_bytes: u64,
     /// Events of ended runs are kept this long.
     pub event_retention: Duration,
 }

@@ -5,23 +5,24 @@
 use async_openai::types::chat::{
     ChatCompletionNamedToolChoice, ChatCompletionRequestMessage,
     ChatCompletionRequestSystemMessage, ChatCompletionRequestSystemMessageContent,
-    ChatCompletionTool, ChatCompletionToolChoiceOption, ChatCompletionTools,
-    CreateChatCompletionRequest, FunctionName, FunctionObject, ToolChoiceOptions,
+    ChatCompletionTool, ChatCompletionToolChoiceOption, ChatCompletionTools, FunctionName,
+    FunctionObject, ToolChoiceOptions,
 };
+use serde_json::Value;
 
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::Blobs;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Content;
 use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
-use crate::runner::history::{self, Unit};
+use crate::runner::history::{PictureError, Renderer, Unit, merge};
 use crate::runner::tools::code_interpreter;
 use crate::runner::tools::file_search;
 use crate::runner::tools::workspace::Workspace;
 use crate::store::Pool;
 use crate::store::messages::Said;
 use crate::store::{self, StoreError};
-use crate::upstream::tokens;
+use crate::upstream::{ChatRequest, tokens};
 
 /// How many messages are read at a time; a thread is read only as far back as it fits.
 const PAGE: i64 = 1_000;
@@ -38,16 +39,16 @@ pub(super) enum PromptError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A picture could not be read.
+    /// A picture could not be read, or there are too many.
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Picture(#[from] PictureError),
 }
 
 /// A request and what it is expected to cost.
 #[derive(Debug)]
 pub(super) struct Prompt {
     /// What is sent upstream; the model name is the run's.
-    pub(super) request: CreateChatCompletionRequest,
+    pub(super) request: ChatRequest,
 }
 
 /// What a request is built from, besides the thread.
@@ -63,6 +64,8 @@ pub(super) struct Asked<'a> {
     pub(super) turn: usize,
     /// Most tokens of the answer.
     pub(super) completion: Option<u32>,
+    /// Most bytes that the stored pictures of the prompt have together.
+    pub(super) picture_bytes: u64,
 }
 
 /// Builds the request for a run's next turn. The prompt takes at most `budget` tokens.
@@ -78,6 +81,7 @@ pub(super) async fn build(
         workspace,
         turn,
         completion,
+        picture_bytes,
     } = asked;
     let config = &*run.config;
     let system = system(config, workspace);
@@ -92,8 +96,9 @@ pub(super) async fn build(
             },
         ));
     }
+    let mut renderer = Renderer::new(blobs, picture_bytes);
     for unit in units {
-        history::render(unit, blobs, &mut messages).await?;
+        renderer.render(unit, &mut messages).await?;
     }
     Ok(Prompt {
         request: request(config, messages, turn, completion),
@@ -158,7 +163,7 @@ async fn load(
     let oldest: Option<&Said> = messages.first();
     let since = oldest.map(|message| message.created_at).filter(|_| !whole);
     let steps = store::run_steps::tool_calls_since(pool, &run.project, &run.thread, since).await?;
-    Ok(history::merge(messages, steps))
+    Ok(merge(messages, steps))
 }
 
 /// Cuts the past to the budget: the oldest goes first, but never the newest user message nor what
@@ -275,32 +280,32 @@ fn request(
     messages: Vec<ChatCompletionRequestMessage>,
     turn: usize,
     completion: Option<u32>,
-) -> CreateChatCompletionRequest {
-    let tools: Vec<ChatCompletionTools> = config.tools.iter().map(offered).collect();
-    let tools = (!tools.is_empty()).then_some(tools);
-    // Servers refuse both of these when no tools are offered.
-    let tool_choice = tools
-        .as_ref()
-        .and_then(|_| forced(&config.tool_choice, turn));
-    let parallel = tools
-        .as_ref()
-        .filter(|_| !config.parallel_tool_calls)
-        .map(|_| false);
-    CreateChatCompletionRequest {
+) -> ChatRequest {
+    let has_tools = !config.tools.is_empty();
+    ChatRequest {
         model: config.model.clone(),
         messages,
-        tools,
-        tool_choice,
-        parallel_tool_calls: parallel,
-        temperature: config.temperature.map(|value| value as f32),
-        top_p: config.top_p.map(|value| value as f32),
-        reasoning_effort: config.reasoning_effort.as_ref().and_then(|effort| {
-            serde_json::from_value(serde_json::Value::String(effort.clone())).ok()
-        }),
-        response_format: serde_json::from_value(config.response_format.clone()).ok(),
+        tools: config.tools.iter().map(offered).collect(),
+        aliases: aliases(config),
+        // Servers refuse both of these when no tools are offered.
+        tool_choice: forced(&config.tool_choice, turn).filter(|_| has_tools),
+        parallel_tool_calls: (has_tools && !config.parallel_tool_calls).then_some(false),
+        temperature: config.temperature,
+        top_p: config.top_p,
+        reasoning_effort: config.reasoning_effort.clone(),
+        // `auto` leaves the form to the model, as a request without a format does.
+        response_format: Some(config.response_format.clone()).filter(Value::is_object),
         max_completion_tokens: completion,
-        ..Default::default()
     }
+}
+
+/// The names by which models call the built-in tools of a run whatever they are told.
+fn aliases(config: &RunConfig) -> Vec<&'static str> {
+    let code = code_interpreter::is_meant(config, code_interpreter::ALIAS);
+    let search = file_search::is_meant(config, file_search::ALIAS);
+    let code = code.then_some(code_interpreter::ALIAS);
+    let search = search.then_some(file_search::ALIAS);
+    code.into_iter().chain(search).collect()
 }
 
 fn offered(tool: &Tool) -> ChatCompletionTools {

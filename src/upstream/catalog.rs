@@ -11,6 +11,7 @@ use super::error::UpstreamError;
 use super::http::HttpUpstream;
 use super::read_body;
 use super::routes::Model;
+use crate::domain::json_escapes;
 
 /// How long a list is good, and how long a server that gave none is left alone.
 const FRESH: Duration = Duration::from_secs(60);
@@ -61,10 +62,10 @@ pub(super) async fn list(server: &HttpUpstream) -> Result<Vec<Model>, UpstreamEr
         let answer = server.list_models().await?;
         let text = read_body(answer.body, LIST_LIMIT).await;
         if !answer.status.is_success() {
-            let detail = Detail::from_body(&server.redact(text));
-            return Err(detail.into_error(server.name(), answer.status, None));
+            let error = Detail::from_body(&text).into_error(server.name(), answer.status, None);
+            return Err(server.for_clients(error));
         }
-        let list = serde_json::from_str::<Value>(&text).unwrap_or(Value::Null);
+        let list = json_escapes::parse(&text).unwrap_or(Value::Null);
         let models = list["data"].as_array().into_iter().flatten();
         Ok(models
             .filter_map(|model| model["id"].as_str())

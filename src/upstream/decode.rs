@@ -5,8 +5,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventsource_stream::EventStreamError;
-use eventsource_stream::Eventsource;
 use futures::Stream;
 use futures::StreamExt;
 use futures::stream;
@@ -18,122 +16,129 @@ use super::TurnEvent;
 use super::Usage;
 use super::error::Detail;
 use super::error::UpstreamError;
+use super::event_stream::EventStream;
+use super::event_stream::Limits;
+use super::text_of;
+use crate::domain::json_escapes;
+use crate::domain::json_escapes::HalfPairs;
+
+mod calls;
+mod names;
+
+use calls::Calls;
+pub(super) use names::CallNames;
 
 /// How long to wait for the end of a body after `[DONE]`, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_millis(50);
-/// Longest answer that is read as one JSON document, in bytes.
-const DOCUMENT_LIMIT: usize = 64 << 20;
+
+type Body = stream::BoxStream<'static, Result<Bytes, UpstreamError>>;
 
 /// Reads an answer's body. [`TurnEvent::Finish`] is the last event of a complete answer.
 pub(super) fn events(
-    mut body: stream::BoxStream<'static, Result<Bytes, UpstreamError>>,
+    body: Body,
+    names: CallNames,
+    limits: Limits,
 ) -> impl Stream<Item = Result<TurnEvent, UpstreamError>> + Send + 'static {
     async_stream::try_stream! {
+        let mut body = limited(body, limits.answer);
         let first = beginning(&mut body).await?;
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(names);
         let mut ready = Vec::new();
-        if first.trim_ascii_start().starts_with(b"{") {
+        if first.starts_with(b"{") {
             // Some servers answer with one document although a stream was asked for.
             let document = document(first, &mut body).await?;
             decoder.event(&document, &mut ready)?;
-            for event in ready.drain(..) {
-                yield event;
+        } else {
+            let mut stream = EventStream::new(limits.line);
+            let mut arrived = Vec::new();
+            stream.push(&first, &mut arrived)?;
+            let mut ended = false;
+            loop {
+                for data in arrived.drain(..) {
+                    decoder.event(&data, &mut ready)?;
+                    for event in ready.drain(..) {
+                        yield event;
+                    }
+                }
+                if ended || decoder.done {
+                    break;
+                }
+                match body.next().await {
+                    Some(chunk) => stream.push(&chunk?, &mut arrived)?,
+                    None => {
+                        stream.finish(&mut arrived);
+                        ended = true;
+                    }
+                }
             }
-            for event in decoder.finish()? {
-                yield event;
+            if !ended {
+                let rest = async { while body.next().await.is_some() {} };
+                let _ = tokio::time::timeout(DRAIN, rest).await;
             }
-            return;
         }
-        // The last blank line dispatches an event that the server did not close; the first one
-        // keeps any further byte order mark from the parser's beginning.
-        let blank = || Ok(Bytes::from_static(b"\n\n"));
-        let start = stream::iter([blank(), Ok(first)]);
-        let mut lines = start.chain(body).chain(stream::iter([blank()])).eventsource();
-        while let Some(line) = lines.next().await {
-            let data = line.map_err(transport)?.data;
-            if data.trim() == "[DONE]" {
-                decoder.done = true;
-                let _ = tokio::time::timeout(DRAIN, async { while lines.next().await.is_some() {} }).await;
-                break;
-            }
-            decoder.event(&data, &mut ready)?;
-            for event in ready.drain(..) {
-                yield event;
-            }
-        }
-        for event in decoder.finish()? {
+        decoder.finish(&mut ready)?;
+        for event in ready {
             yield event;
         }
     }
 }
 
-type Body = stream::BoxStream<'static, Result<Bytes, UpstreamError>>;
+/// The body, which ends with an error when it is longer than this many bytes.
+fn limited(body: Body, limit: usize) -> Body {
+    let mut left = limit;
+    let within = move |chunk: Result<Bytes, UpstreamError>| {
+        let chunk = chunk?;
+        left = left.checked_sub(chunk.len()).ok_or_else(|| {
+            UpstreamError::broken(format!(
+                "The model server's answer has more than {limit} bytes \
+                 (ASSISTD_MAX_UPSTREAM_ANSWER_BYTES)."
+            ))
+        })?;
+        Ok(chunk)
+    };
+    body.map(within).boxed()
+}
 
-/// The beginning of the body, as far as it takes to see what it is, without white space chunks and
-/// byte order mark (at which the parser of event streams panics).
-async fn beginning(body: &mut Body) -> Result<Bytes, UpstreamError> {
+/// The beginning of the body, as far as it takes to see what it is, without white space and byte
+/// order marks.
+async fn beginning(body: &mut Body) -> Result<Vec<u8>, UpstreamError> {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let mut start = Vec::new();
     while let Some(chunk) = body.next().await {
         start.extend_from_slice(&chunk?);
-        let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
-        if !BYTE_ORDER_MARK.starts_with(text) && !text.trim_ascii().is_empty() {
-            return Ok(Bytes::copy_from_slice(text));
+        let mut text = start.trim_ascii_start();
+        while let Some(rest) = text.strip_prefix(BYTE_ORDER_MARK) {
+            text = rest.trim_ascii_start();
+        }
+        let skipped = start.len() - text.len();
+        start.drain(..skipped);
+        if !BYTE_ORDER_MARK.starts_with(&start) {
+            return Ok(start);
         }
     }
     Err(UpstreamError::disconnected())
 }
 
-async fn document(first: Bytes, body: &mut Body) -> Result<String, UpstreamError> {
-    let mut bytes = first.to_vec();
+async fn document(first: Vec<u8>, body: &mut Body) -> Result<String, UpstreamError> {
+    let mut bytes = first;
     while let Some(chunk) = body.next().await {
         bytes.extend_from_slice(&chunk?);
-        if bytes.len() > DOCUMENT_LIMIT {
-            return Err(UpstreamError::broken(
-                "The model server's answer is too large.",
-            ));
-        }
     }
-    String::from_utf8(bytes)
-        .map_err(|_| UpstreamError::broken("The model server's answer is not UTF-8."))
+    Ok(text_of(bytes))
 }
 
-fn transport(error: EventStreamError<UpstreamError>) -> UpstreamError {
-    match error {
-        EventStreamError::Transport(error) => error,
-        EventStreamError::Utf8(_) | EventStreamError::Parser(_) => {
-            UpstreamError::broken("The model server's stream is not a valid event stream.")
-        }
-    }
-}
-
-/// The state of one answer: which tool calls are open, and what the end will report.
+/// The state of one answer: what is open, and what the end will report.
 #[derive(Default)]
 struct Decoder {
-    calls: Vec<Call>,
+    calls: Calls,
+    /// Whether the last text was a refusal.
+    refuses: bool,
+    /// The end of that text.
+    halves: HalfPairs,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
+    /// Whether the server has said that nothing more comes.
     done: bool,
-}
-
-/// A tool call under way.
-struct Call {
-    /// The server's own numbering, where it has one.
-    index: Option<i64>,
-    id: Option<String>,
-    /// Whether its first event was given out; that waits for the name.
-    announced: bool,
-    /// Everything received so far.
-    arguments: String,
-}
-
-/// One piece of a tool call as it came.
-#[derive(Default)]
-struct Piece {
-    index: Option<i64>,
-    id: Option<String>,
-    name: Option<String>,
-    arguments: String,
 }
 
 /// The outline of a chunk; leaves stay untyped, so that an odd one does not spoil the rest.
@@ -150,17 +155,27 @@ struct Chunk {
 }
 
 impl Decoder {
+    fn new(names: CallNames) -> Self {
+        Self {
+            calls: Calls::new(names),
+            ..Self::default()
+        }
+    }
+
     /// Takes the data of one event.
     fn event(&mut self, data: &str, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         let data = data.trim();
-        if data.is_empty() {
+        if data == "[DONE]" {
+            self.done = true;
+        }
+        if data.is_empty() || self.done {
             return Ok(());
         }
-        let chunk: Chunk = serde_json::from_str(data).map_err(|_| {
+        let chunk: Chunk = serde_json::from_str(&json_escapes::marked(data)).map_err(|_| {
             UpstreamError::broken("The model server sent something that is not a chat completion.")
         })?;
         if !chunk.error.is_null() || chunk.object == "error" {
-            let whole = serde_json::from_str(data).unwrap_or(Value::Null);
+            let whole = json_escapes::parse(data).unwrap_or(Value::Null);
             return Err(Detail::from_json(&whole).into_stream_error());
         }
         if let Some(usage) = usage(&chunk.usage) {
@@ -184,19 +199,21 @@ impl Decoder {
         };
         for field in ["reasoning_content", "reasoning"] {
             if let Some(text) = delta[field].as_str().filter(|text| !text.is_empty()) {
-                out.push(TurnEvent::Reasoning(text.to_owned()));
+                out.push(TurnEvent::Reasoning(HalfPairs::whole(text)));
                 break;
             }
         }
-        content(&delta["content"], out);
-        if let Some(text) = delta["refusal"].as_str().filter(|text| !text.is_empty()) {
-            out.push(TurnEvent::Refusal(text.to_owned()));
+        self.content(&delta["content"], out);
+        if let Some(text) = delta["refusal"].as_str() {
+            self.text(true, text, out);
         }
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
-            self.piece(piece(call, &call["function"]), out);
+            self.end_text(out);
+            self.calls.piece(call, &call["function"], out);
         }
         if delta["function_call"].is_object() {
-            self.piece(piece(&Value::Null, &delta["function_call"]), out);
+            self.end_text(out);
+            self.calls.piece(&Value::Null, &delta["function_call"], out);
         }
         if let Some(word) = choice["finish_reason"]
             .as_str()
@@ -207,118 +224,77 @@ impl Decoder {
         Ok(())
     }
 
-    fn piece(&mut self, piece: Piece, out: &mut Vec<TurnEvent>) {
-        let index = self.find(&piece).unwrap_or_else(|| {
-            self.calls.push(Call {
-                index: piece.index,
-                id: piece.id.clone(),
-                announced: false,
-                arguments: String::new(),
-            });
-            self.calls.len() - 1
-        });
-        let (earlier, rest) = self.calls.split_at_mut(index);
-        let call = &mut rest[0];
-        call.arguments.push_str(&piece.arguments);
-        if call.announced {
-            if !piece.arguments.is_empty() {
-                let arguments = piece.arguments;
-                out.push(TurnEvent::ToolCall {
-                    index,
-                    id: None,
-                    name: None,
-                    arguments,
-                });
+    /// Takes content: a string, or a list of parts.
+    fn content(&mut self, content: &Value, out: &mut Vec<TurnEvent>) {
+        match content {
+            Value::String(text) => self.text(false, text, out),
+            Value::Array(parts) => {
+                for part in parts {
+                    self.part(part, out);
+                }
             }
-        } else if let Some(name) = piece.name {
-            call.announced = true;
-            // Two calls of one answer must not share an id.
-            let taken = earlier.iter().any(|other| other.id == call.id);
-            out.push(TurnEvent::ToolCall {
-                index,
-                id: call.id.clone().filter(|_| !taken),
-                name: Some(name),
-                arguments: call.arguments.clone(),
-            });
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
         }
     }
 
-    /// The open call that a piece continues, or none when it starts a new one.
-    fn find(&self, piece: &Piece) -> Option<usize> {
-        let same_index = |call: &Call| piece.index.is_none() || call.index == piece.index;
-        if piece.id.is_some() {
-            // The same index with another id is another call.
-            return self
-                .calls
-                .iter()
-                .rposition(|call| same_index(call) && call.id == piece.id);
+    fn part(&mut self, part: &Value, out: &mut Vec<TurnEvent>) {
+        match part["type"].as_str() {
+            Some("thinking") => {
+                let texts = part["thinking"].as_array().into_iter().flatten();
+                let thought: String = texts.filter_map(|t| t["text"].as_str()).collect();
+                out.push(TurnEvent::Reasoning(HalfPairs::whole(&thought)));
+            }
+            Some("refusal") => self.text(true, part["refusal"].as_str().unwrap_or_default(), out),
+            Some(_) | None => self.text(false, part["text"].as_str().unwrap_or_default(), out),
         }
-        let found = self.calls.iter().rposition(same_index)?;
-        let call = &self.calls[found];
-        // A name where the call before already has all its arguments.
-        let starts_anew = piece.name.is_some()
-            && call.announced
-            && serde_json::from_str::<serde::de::IgnoredAny>(&call.arguments).is_ok();
-        (!starts_anew).then_some(found)
     }
 
-    /// The events that close the answer, or an error when it stopped half-way.
-    fn finish(self) -> Result<Vec<TurnEvent>, UpstreamError> {
+    /// Takes more text of the answer, or of a refusal.
+    fn text(&mut self, refuses: bool, marked: &str, out: &mut Vec<TurnEvent>) {
+        if marked.is_empty() {
+            return;
+        }
+        if refuses != self.refuses {
+            self.end_text(out);
+            self.refuses = refuses;
+        }
+        let text = self.halves.push(marked);
+        out.extend(text_event(refuses, text));
+    }
+
+    /// Gives out what was held back of the text so far.
+    fn end_text(&mut self, out: &mut Vec<TurnEvent>) {
+        let half = self.halves.finish().unwrap_or_default();
+        out.extend(text_event(self.refuses, half.to_owned()));
+    }
+
+    /// Adds the events that close the answer.
+    ///
+    /// # Errors
+    /// When the answer stopped half-way.
+    fn finish(mut self, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         if self.finish.is_none() && !self.done {
             return Err(UpstreamError::disconnected());
         }
-        if self.calls.iter().any(|call| !call.announced) {
-            return Err(UpstreamError::broken(
-                "The model server sent a tool call without a name.",
-            ));
-        }
+        self.end_text(out);
+        self.calls.finish(out)?;
         let reason = match self.finish.unwrap_or(FinishReason::Stop) {
             FinishReason::Stop if !self.calls.is_empty() => FinishReason::ToolCalls,
             FinishReason::ToolCalls if self.calls.is_empty() => FinishReason::Stop,
             reason => reason,
         };
-        let usage = self.usage.map(TurnEvent::Usage);
-        Ok(usage
-            .into_iter()
-            .chain([TurnEvent::Finish(reason)])
-            .collect())
+        out.extend(self.usage.map(TurnEvent::Usage));
+        out.push(TurnEvent::Finish(reason));
+        Ok(())
     }
 }
 
-/// Text as a string, or as a list of parts.
-fn content(content: &Value, out: &mut Vec<TurnEvent>) {
-    match content {
-        Value::String(text) if !text.is_empty() => out.push(TurnEvent::Text(text.clone())),
-        Value::Array(parts) => {
-            for part in parts {
-                let text = |field: &str| part[field].as_str().map(str::to_owned);
-                match part["type"].as_str() {
-                    Some("thinking") => {
-                        let texts = part["thinking"].as_array().into_iter().flatten();
-                        let thought: String = texts.filter_map(|t| t["text"].as_str()).collect();
-                        out.push(TurnEvent::Reasoning(thought));
-                    }
-                    Some("refusal") => out.extend(text("refusal").map(TurnEvent::Refusal)),
-                    Some(_) | None => out.extend(text("text").map(TurnEvent::Text)),
-                }
-            }
-        }
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
-    }
-}
-
-fn piece(call: &Value, function: &Value) -> Piece {
-    let word = |value: &Value| value.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-    Piece {
-        index: call["index"].as_i64(),
-        id: word(&call["id"]),
-        name: word(&function["name"]),
-        arguments: match &function["arguments"] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            object => object.to_string(),
-        },
-    }
+fn text_event(refuses: bool, text: String) -> Option<TurnEvent> {
+    let event = match refuses {
+        true => TurnEvent::Refusal,
+        false => TurnEvent::Text,
+    };
+    (!text.is_empty()).then(|| event(text))
 }
 
 fn finish_reason(word: &str) -> Result<FinishReason, UpstreamError> {

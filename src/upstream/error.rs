@@ -7,10 +7,13 @@ use regex::Regex;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use crate::domain::json_escapes;
+
 /// Longest message of an upstream that is passed on, in characters.
 const MESSAGE_LIMIT: usize = 1_000;
 
-/// A failed call to a model. Its text may be shown to a client: it holds neither keys nor addresses.
+/// A failed call to a model. The text of one that leaves this module may be shown to a client: it holds
+/// neither keys nor addresses.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpstreamError {
     /// Too many requests (429), or the account behind the key has nothing left.
@@ -148,6 +151,25 @@ impl UpstreamError {
         }
     }
 
+    /// The same error with a text that may be shown: without the key, where there is one to hide,
+    /// and not too long. What the upstream said must have been classified before, since the key may
+    /// be a part of any word in it.
+    pub(super) fn for_clients(mut self, key: Option<&str>) -> Self {
+        let (Self::RateLimited { message, .. }
+        | Self::ContextLength { message, .. }
+        | Self::InvalidRequest { message, .. }
+        | Self::Auth { message }
+        | Self::Unavailable { message, .. }
+        | Self::Broken { message }) = &mut self;
+        if let Some(key) = key {
+            *message = message.replace(key, "***");
+        }
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_LIMIT) {
+            message.truncate(end);
+        }
+        self
+    }
+
     pub(super) fn broken(what: impl Into<String>) -> Self {
         Self::Broken {
             message: what.into(),
@@ -168,7 +190,7 @@ pub(super) struct Detail {
 impl Detail {
     /// Reads an error body: an object in any of the usual shapes, or plain text.
     pub(super) fn from_body(body: &str) -> Self {
-        match serde_json::from_str::<Value>(body) {
+        match json_escapes::parse(body) {
             Ok(Value::Array(items)) => items.first().map(Self::from_json).unwrap_or_default(),
             Ok(json) => Self::from_json(&json),
             // A proxy's HTML page tells a client nothing.
@@ -263,7 +285,7 @@ impl Detail {
         let has =
             |word: &str| self.code.as_deref() == Some(word) || self.kind.as_deref() == Some(word);
         let message = match nonempty(said) {
-            Some(text) => text.chars().take(MESSAGE_LIMIT).collect(),
+            Some(text) => text,
             None => format!(
                 "The upstream `{upstream}` answered with status {}.",
                 status.as_u16()

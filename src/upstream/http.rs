@@ -47,12 +47,16 @@ const UNKNOWN_PARAMETER_PHRASES: [&str; 14] = [
     "no such parameter",
 ];
 
+/// Fewest characters of a key that is hidden. People who need none set words such as `none`.
+const SHORTEST_SECRET: usize = 8;
+
 pub(super) struct HttpUpstream {
     name: String,
     kind: Kind,
     base: Url,
     credentials: Option<(HeaderName, HeaderValue)>,
-    /// The key as text, to keep it out of messages that the server sends back.
+    /// The key as text, to keep it out of messages that the server sends back. Absent when it is too
+    /// short to be a secret: then it may be a part of any word.
     key: Option<String>,
     client: Client,
     /// The replaceable parameters that this server is known to refuse.
@@ -104,7 +108,7 @@ impl HttpUpstream {
                 }
             };
         }
-        let key = api_key.filter(|key| !key.is_empty());
+        let key = api_key.filter(|key| key.chars().count() >= SHORTEST_SECRET);
         Ok(Self {
             name,
             kind,
@@ -199,12 +203,9 @@ impl HttpUpstream {
         self.execute(self.client.request(call.method(), url)).await
     }
 
-    /// Hides this server's key in a text that may hold it.
-    pub(super) fn redact(&self, text: String) -> String {
-        match &self.key {
-            Some(key) if text.contains(key.as_str()) => text.replace(key.as_str(), "***"),
-            Some(_) | None => text,
-        }
+    /// An error of this server's with a text that may be shown.
+    pub(super) fn for_clients(&self, error: UpstreamError) -> UpstreamError {
+        error.for_clients(self.key.as_deref())
     }
 
     async fn post(&self, endpoint: Endpoint, body: &Value) -> Result<Answer, UpstreamError> {

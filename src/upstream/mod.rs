@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_openai::types::chat::ChatCompletionStreamOptions;
-use async_openai::types::chat::CreateChatCompletionRequest;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::TryStreamExt;
 use futures::stream;
 use futures::stream::BoxStream;
 use metrics::counter;
@@ -22,8 +21,10 @@ mod catalog;
 mod decode;
 mod default_model;
 mod error;
+mod event_stream;
 mod http;
 mod options;
+mod request;
 mod responses;
 mod retry;
 mod routes;
@@ -37,6 +38,7 @@ pub use error::UpstreamError;
 pub use options::Kind;
 pub use options::Options;
 pub use options::UpstreamOptions;
+pub use request::ChatRequest;
 pub use responses::StoredResponseCall;
 pub use routes::Model;
 pub use routes::Route;
@@ -47,11 +49,15 @@ pub use turn::TurnStream;
 pub use turn::Usage;
 
 use catalog::Catalog;
+use decode::CallNames;
 use default_model::DefaultModel;
 use error::Detail;
+use event_stream::Limits;
 use http::HttpUpstream;
 use routes::Routes;
 use scripted::Scripted;
+
+use crate::domain::text::without_nul;
 
 /// Longest error body that is read, in bytes.
 const ERROR_BODY_LIMIT: usize = 64 << 10;
@@ -93,27 +99,8 @@ struct Inner {
     default_model: DefaultModel,
     /// What the default server lists.
     catalog: Catalog,
+    limits: Limits,
     retries: u32,
-}
-
-/// The request as JSON.
-fn body_of(request: &CreateChatCompletionRequest) -> Value {
-    let mut body = serde_json::to_value(request).expect("request types always serialise");
-    // The conversion widens an `f32` of 0.7 to 0.699999988079071; its text does not.
-    for (name, value) in [
-        ("temperature", request.temperature),
-        ("top_p", request.top_p),
-        ("frequency_penalty", request.frequency_penalty),
-        ("presence_penalty", request.presence_penalty),
-    ] {
-        if let Some(value) = value {
-            body[name] = value
-                .to_string()
-                .parse::<f64>()
-                .map_or(Value::Null, Value::from);
-        }
-    }
-    body
 }
 
 /// An HTTP answer before its body was read.
@@ -174,6 +161,8 @@ impl Upstreams {
             script,
             connect_timeout,
             idle_timeout,
+            max_line_bytes,
+            max_answer_bytes,
             retries,
         } = options;
         // One connection a stream: over HTTP/2 a server's limit on concurrent streams (often 100)
@@ -212,6 +201,10 @@ impl Upstreams {
                 routes,
                 default_model: DefaultModel::new(default_model),
                 catalog: Catalog::default(),
+                limits: Limits {
+                    line: max_line_bytes,
+                    answer: max_answer_bytes,
+                },
                 retries,
             }),
         })
@@ -277,22 +270,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// The last failure, when repeating did not help or could not.
-    pub async fn turn(
-        &self,
-        mut request: CreateChatCompletionRequest,
-    ) -> Result<TurnStream, UpstreamError> {
+    pub async fn turn(&self, request: ChatRequest) -> Result<TurnStream, UpstreamError> {
         let mut route = self.route(&request.model);
-        request.model.clone_from(&route.model);
-        request.stream = Some(true);
-        request.stream_options = Some(ChatCompletionStreamOptions {
-            include_usage: Some(true),
-            include_obfuscation: None,
-        });
-        let mut body = Arc::new(body_of(&request));
+        let mut body = Arc::new(request.body(&route.model)?);
+        let names = CallNames::of(&request);
         drop(request);
         let mut retry = 0;
         loop {
-            let error = match self.begin_turn(&route, &body).await {
+            let error = match self.begin_turn(&route, &body, &names).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => error,
             };
@@ -307,7 +292,7 @@ impl Upstreams {
                 .then(|| retry::pause(&error, retry, rand::random()))
                 .flatten();
             let Some(pause) = pause else {
-                return Err(error);
+                return Err(self.for_clients(&route.upstream, error));
             };
             retry += 1;
             tracing::warn!(
@@ -386,9 +371,10 @@ impl Upstreams {
         &self,
         route: &Route,
         body: &Arc<Value>,
+        names: &CallNames,
     ) -> Result<TurnStream, UpstreamError> {
         let started = Instant::now();
-        let outcome = self.first_event(route, body).await;
+        let outcome = self.first_event(route, body, names).await;
         record(&route.upstream, started, outcome.as_ref().err());
         let (first, rest) = outcome?;
         let Route {
@@ -409,14 +395,18 @@ impl Upstreams {
         &self,
         route: &Route,
         body: &Arc<Value>,
+        names: &CallNames,
     ) -> Result<(TurnEvent, TurnStream), UpstreamError> {
         let answer = self.send(&route.upstream, Endpoint::Chat, body).await?;
         if !answer.status.is_success() {
             return Err(self.refusal(&route.upstream, answer).await);
         }
-        let mut events = decode::events(answer.body).boxed();
+        let events = decode::events(answer.body, names.clone(), self.inner.limits);
+        let mut events = events.boxed();
+        let (upstreams, upstream) = (self.clone(), route.upstream.clone());
+        let for_clients = move |error| upstreams.for_clients(&upstream, error);
         match events.next().await {
-            Some(first) => Ok((first?, events)),
+            Some(first) => Ok((first?, events.map_err(for_clients).boxed())),
             None => Err(UpstreamError::disconnected()),
         }
     }
@@ -445,7 +435,8 @@ impl Upstreams {
             record(&route.upstream, started, outcome.as_ref().err());
             let mut answer = outcome?;
             if is_error(answer.status) {
-                return Err(self.refusal(&route.upstream, answer).await);
+                let error = self.refusal(&route.upstream, answer).await;
+                return Err(self.for_clients(&route.upstream, error));
             }
             if endpoint.is_chat() && matches!(answer.status.as_u16(), 400 | 404) {
                 let text = read_error_body(answer.body).await;
@@ -457,7 +448,7 @@ impl Upstreams {
                 }
                 let explained = default.explain(&route, error.clone());
                 if explained != error {
-                    return Err(explained);
+                    return Err(self.for_clients(&route.upstream, explained));
                 }
                 answer.body = stream::iter([Ok(text.into())]).boxed();
             }
@@ -472,18 +463,19 @@ impl Upstreams {
         endpoint: Endpoint,
         body: &Arc<Value>,
     ) -> Result<Answer, UpstreamError> {
-        match self
-            .inner
-            .servers
-            .iter()
-            .find(|server| server.name() == upstream)
-        {
+        match self.server(upstream) {
             Some(server) => server.send(endpoint, body).await,
             None => Ok(self.inner.scripted.send(endpoint, Arc::clone(body)).await),
         }
     }
 
-    /// The error that an answer with an error status is.
+    /// The server of this name; the scripted model has none.
+    fn server(&self, upstream: &str) -> Option<&HttpUpstream> {
+        let mut servers = self.inner.servers.iter();
+        servers.find(|server| server.name() == upstream)
+    }
+
+    /// The error that an answer with an error status is, to be classified.
     async fn refusal(&self, upstream: &str, answer: Answer) -> UpstreamError {
         let text = read_error_body(answer.body).await;
         self.error_of(upstream, answer.status, &answer.headers, &text)
@@ -497,14 +489,16 @@ impl Upstreams {
         headers: &HeaderMap,
         body: &str,
     ) -> UpstreamError {
-        let server = self.inner.servers.iter();
-        let server = server.into_iter().find(|server| server.name() == upstream);
-        let text = match server {
-            Some(server) => server.redact(body.to_owned()),
-            None => body.to_owned(),
-        };
         let pause = retry::requested_pause(headers);
-        Detail::from_body(&text).into_error(upstream, status, pause)
+        Detail::from_body(body).into_error(upstream, status, pause)
+    }
+
+    /// An upstream's error, once it was classified, with a text that may be shown.
+    fn for_clients(&self, upstream: &str, error: UpstreamError) -> UpstreamError {
+        match self.server(upstream) {
+            Some(server) => server.for_clients(error),
+            None => error.for_clients(None),
+        }
     }
 }
 
@@ -539,7 +533,14 @@ async fn read_body(
             break;
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    text_of(bytes)
+}
+
+/// Bytes of an upstream as text. What is no UTF-8, and U+0000, becomes U+FFFD.
+fn text_of(bytes: Vec<u8>) -> String {
+    let text = String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    without_nul(text)
 }
 
 fn record(upstream: &str, started: Instant, error: Option<&UpstreamError>) {

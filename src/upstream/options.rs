@@ -21,6 +21,10 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Longest silence: before the answer begins, and between any two pieces of it.
     pub idle_timeout: Duration,
+    /// Longest line of a streamed answer, in bytes.
+    pub max_line_bytes: usize,
+    /// Longest answer to a turn, in bytes as they are sent.
+    pub max_answer_bytes: usize,
     /// How often a turn is repeated after a passing failure.
     pub retries: u32,
 }
@@ -34,6 +38,8 @@ impl Default for Options {
             script: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
+            max_line_bytes: 16 << 20,
+            max_answer_bytes: 64 << 20,
             retries: 3,
         }
     }

@@ -147,8 +147,8 @@ fn success() -> Response<Body> {
     )))
 }
 
-fn request(model: &str) -> CreateChatCompletionRequest {
-    CreateChatCompletionRequest {
+fn request(model: &str) -> ChatRequest {
+    ChatRequest {
         model: model.into(),
         messages: vec![ChatCompletionRequestUserMessage::from("hi").into()],
         ..Default::default()
@@ -169,10 +169,7 @@ async fn collect(stream: TurnStream) -> (String, Option<UpstreamError>) {
     (text, error)
 }
 
-async fn turn(
-    upstreams: &Upstreams,
-    request: CreateChatCompletionRequest,
-) -> Result<String, UpstreamError> {
+async fn turn(upstreams: &Upstreams, request: ChatRequest) -> Result<String, UpstreamError> {
     let (text, error) = collect(upstreams.turn(request).await?).await;
     error.map_or(Ok(text), Err)
 }
@@ -195,7 +192,7 @@ async fn a_turn_asks_the_routed_model_for_a_stream_with_usage() {
         }],
         ..Options::default()
     });
-    let asked = CreateChatCompletionRequest {
+    let asked = ChatRequest {
         temperature: Some(0.7),
         ..request("gpt-4-turbo")
     };
@@ -309,6 +306,58 @@ async fn failures_that_stand_are_not_repeated_and_tell_no_secret() {
 }
 
 #[tokio::test]
+async fn keys_are_hidden_after_an_error_was_classified() {
+    let too_long = r#"{"error": {"message": "The prompt exceeds the context size.", "code": "context_length_exceeded"}}"#;
+    let in_stream =
+        r#"{"error": {"message": "Overloaded by context_length_exceeded.", "code": 503}}"#;
+    let in_stream = || streamed(Body::from(format!("{}data: {in_stream}\n\n", chunk("hel"))));
+    let long = format!("{}context_length_exceeded", "x".repeat(990));
+    let long = json!({"error": {"message": long}}).to_string();
+    let server = Server::start([
+        refusal(400, too_long),
+        in_stream(),
+        refusal(404, &long),
+        refusal(404, too_long),
+        refusal(400, too_long),
+    ])
+    .await;
+    let with_key = |key: &str| {
+        let options = UpstreamOptions {
+            api_key: Some(key.into()),
+            ..server.options()
+        };
+        upstreams(Options {
+            upstreams: vec![options],
+            ..Options::default()
+        })
+    };
+    let hiding = with_key("context_length_exceeded");
+    let error = failed_turn(&hiding).await;
+    assert!(
+        matches!(error, UpstreamError::ContextLength { .. }),
+        "{error:?}"
+    );
+    let (text, error) = collect(hiding.turn(request("m")).await.expect("a stream")).await;
+    let message = error.map(|error| error.message());
+    assert_eq!(
+        (text.as_str(), message.as_deref()),
+        ("hel", Some("Overloaded by ***."))
+    );
+    let message = failed_turn(&hiding).await.message();
+    assert!(message.ends_with("x***"), "{message}");
+    let probe = hiding.probe().await;
+    let refused = probe[0].outcome.as_ref().expect_err("404");
+    assert!(
+        matches!(refused, UpstreamError::ContextLength { .. }),
+        "{refused:?}"
+    );
+
+    // Seven characters, and no secret.
+    let message = failed_turn(&with_key("context")).await.message();
+    assert_eq!(message, "The prompt exceeds the context size.");
+}
+
+#[tokio::test]
 async fn nothing_is_repeated_after_the_first_event() {
     let (sender, receiver) = mpsc::channel(1);
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
@@ -408,7 +457,7 @@ async fn parameters_that_a_server_does_not_know_are_left_out_from_then_on() {
     ];
     let server = Server::start(answers).await;
     let upstreams = server.upstreams();
-    let asked = || CreateChatCompletionRequest {
+    let asked = || ChatRequest {
         max_completion_tokens: Some(9),
         ..request("m")
     };
@@ -441,7 +490,7 @@ async fn parameters_can_be_left_out_by_setting() {
         upstreams: vec![older],
         ..Options::default()
     });
-    let asked = CreateChatCompletionRequest {
+    let asked = ChatRequest {
         parallel_tool_calls: Some(true),
         ..request("m")
     };
@@ -458,7 +507,7 @@ async fn a_refused_value_is_not_taken_for_an_unknown_parameter() {
     let message = "max_completion_tokens is too large: 90000. This model supports at most 4096.";
     let body = json!({"error": {"message": message, "param": "max_completion_tokens"}}).to_string();
     let server = Server::start([refusal(400, &body)]).await;
-    let asked = CreateChatCompletionRequest {
+    let asked = ChatRequest {
         max_completion_tokens: Some(90_000),
         ..request("m")
     };

@@ -15,12 +15,12 @@ pub enum TurnEvent {
     Reasoning(String),
     /// More of a tool call.
     ToolCall {
-        /// Which call of this answer, counted from 0 in the order of their beginnings.
+        /// Which call of this answer, counted from 0 in the order in which their names came.
         index: usize,
         /// The server's id, on the first piece only and not always. Unique within the answer, but
         /// servers may use it again in the next.
         id: Option<String>,
-        /// The tool's name, on the first piece only and always.
+        /// The tool's name, on the first piece only and always: the offered one where it is meant.
         name: Option<String>,
         /// More of the arguments' JSON text. It need not be valid: the model wrote it.
         arguments: String,

@@ -9,6 +9,7 @@ mod app;
 mod architecture;
 mod backup;
 mod browsers;
+mod chat_requests;
 mod client;
 mod cluster;
 mod code;

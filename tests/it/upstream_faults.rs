@@ -319,3 +319,117 @@ async fn tokens_that_the_model_does_not_count_are_counted_here() {
     };
     assert_eq!(step["usage"], *usage);
 }
+
+#[tokio::test]
+async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
+    let stage = Stage::new().await;
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
+    let assistant = stage.client.assistant_with(assistant).await;
+    let bundle = json!({"tool_uses": [
+        {"recipient_name": "functions.get", "parameters": {"a": 1}},
+        {"recipient_name": "functions.set", "parameters": {"b": 2}},
+    ]})
+    .to_string();
+    let (head, tail) = bundle.split_at(bundle.len() / 2);
+    let cases = [
+        (
+            "functions.get",
+            vec!["{\"a\"", ":1}"],
+            json!([["get", "{\"a\":1}"]]),
+        ),
+        (
+            "multi_tool_use.parallel",
+            vec![head, tail],
+            json!([["get", "{\"a\":1}"], ["set", "{\"b\":2}"]]),
+        ),
+    ];
+    for (name, arguments, expected) in cases {
+        let thread = stage.client.thread("Hello?").await;
+        let run = stage.client.run(&thread, &assistant).await;
+        let mut speech = stage.model.call().await.speak();
+        speech.call(0, name, &arguments).await;
+        speech.finish().await;
+        let run = stage
+            .client
+            .run_in(&thread, &run, &["requires_action"])
+            .await;
+        let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
+        let calls = calls.as_array().expect("there are calls").iter();
+        let calls =
+            calls.map(|call| json!([call["function"]["name"], call["function"]["arguments"]]));
+        assert_eq!(calls.collect::<Value>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn half_characters_and_bytes_that_are_no_text_do_not_fail_a_run() {
+    let stage = Stage::new().await;
+    let (thread, run) = stage.run().await;
+    let mut speech = stage.model.call().await.speak();
+    for content in ["\"a\\ud83d\"", "\"\\ude00\\ud83d\"", "\"b\\u0000\""] {
+        let choice = format!("{{\"choices\":[{{\"delta\":{{\"content\":{content}}}}}]}}");
+        speech.send(format!("data: {choice}\n\n")).await;
+    }
+    let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}\n\n";
+    speech.send(Bytes::from_static(bytes)).await;
+    speech.finish().await;
+    let (ended, _) = stage.end(&thread, &run).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    let answers = stage.answers(&thread).await;
+    let said = &answers[0]["content"][0]["text"]["value"];
+    assert_eq!(said, "a😀\u{fffd}b\u{fffd}\u{fffd}");
+}
+
+#[tokio::test]
+async fn a_call_whose_name_comes_late_is_made() {
+    let stage = Stage::new().await;
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
+    let assistant = stage.client.assistant_with(assistant).await;
+    let thread = stage.client.thread("Hello?").await;
+    let run = stage.client.run(&thread, &assistant).await;
+    let mut speech = stage.model.call().await.speak();
+    for call in [
+        json!({"index": 0, "id": "call_a", "function": {"arguments": "{}"}}),
+        json!({"index": 1, "id": "call_b", "function": {"name": "set", "arguments": "{}"}}),
+        json!({"index": 0, "function": {"name": "get"}}),
+    ] {
+        let choice = json!({"index": 0, "delta": {"tool_calls": [call]}});
+        speech.chunk(json!([choice]), Value::Null).await;
+    }
+    speech.finish().await;
+    let run = stage
+        .client
+        .run_in(&thread, &run, &["requires_action"])
+        .await;
+    let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
+    let names = [&calls[0]["function"]["name"], &calls[1]["function"]["name"]];
+    assert_eq!(names, ["set", "get"], "{run}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_fails_the_run_and_names_the_setting() {
+    let db = Db::new().await;
+    let model = FakeModel::start().await;
+    let bounds = [
+        ("ASSISTD_MAX_UPSTREAM_LINE_BYTES", "2KiB"),
+        ("ASSISTD_MAX_UPSTREAM_ANSWER_BYTES", "4KiB"),
+    ];
+    let server = Server::start(&db, &[&model.settings()[..], &bounds].concat()).await;
+    let client = server.client();
+    let assistant = client.assistant_with(json!({"model": "fake"})).await;
+    let lines = [(2_048, 1, bounds[0].0), (1_024, 5, bounds[1].0)];
+    for (length, times, setting) in lines {
+        let thread = client.thread("Hello?").await;
+        let run = client.run(&thread, &assistant).await;
+        let mut speech = model.call().await.speak();
+        for _ in 0..times {
+            speech.say(&"x".repeat(length)).await;
+        }
+        let run = client.run_in(&thread, &run, &TERMINAL).await;
+        assert_failed(&run, "server_error");
+        let message = run["last_error"]["message"].to_string();
+        assert!(message.contains(setting), "{message}");
+    }
+}

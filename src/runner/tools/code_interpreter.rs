@@ -11,7 +11,7 @@ use crate::runner::prompt;
 pub(in crate::runner) const NAME: &str = "code_interpreter";
 
 /// What some models call it whatever they are told, having been trained to.
-const ALIAS: &str = "python";
+pub(in crate::runner) const ALIAS: &str = "python";
 
 /// More of a call's output than this many bytes is no use to a model; the middle goes.
 const TOLD_BYTES: usize = 32 << 10;

@@ -3,6 +3,7 @@
 use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, FunctionObject};
 use serde_json::{Value, json};
 
+use crate::domain::json_escapes;
 use crate::domain::run::RunConfig;
 use crate::domain::tool::{SearchCall, Tool};
 use crate::domain::vector_store::Weights;
@@ -11,7 +12,7 @@ use crate::domain::vector_store::Weights;
 pub(in crate::runner) const NAME: &str = "file_search";
 
 /// What some models call it whatever they are told.
-const ALIAS: &str = "msearch";
+pub(in crate::runner) const ALIAS: &str = "msearch";
 
 /// Most queries of one call.
 const QUERIES_MAX: usize = 5;
@@ -108,7 +109,7 @@ pub(in crate::runner) fn is_meant(config: &RunConfig, name: &str) -> bool {
 
 /// The queries of a call. What is no JSON is a query as it is: some models send that.
 pub(in crate::runner) fn queries(arguments: &str) -> Vec<String> {
-    let given = match serde_json::from_str(arguments) {
+    let given = match json_escapes::parse(arguments) {
         Ok(Value::Object(mut fields)) => {
             let first = ["queries", "query", "q", "input"]
                 .iter()
@@ -171,6 +172,10 @@ mod tests {
             (r#"{"query": "a"}"#, vec!["a"]),
             (r#"["a", 1]"#, vec!["a"]),
             (r#""a""#, vec!["a"]),
+            (
+                r#"{"queries": ["a\u0000b \ud83d"]}"#,
+                vec!["a\u{fffd}b \u{fffd}"],
+            ),
             ("what is a", vec!["what is a"]),
             ("{}", vec![]),
             (

@@ -1,12 +1,36 @@
 //! What servers really send, and what becomes of it.
 
+use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, FunctionObject};
+
 use super::*;
+use crate::upstream::ChatRequest;
+
+const LIMITS: Limits = Limits {
+    line: 1 << 20,
+    answer: 1 << 21,
+};
+
+/// The functions `f`, `g` and `python` are offered.
+fn names() -> CallNames {
+    let tool = |name: &str| {
+        let function = FunctionObject {
+            name: name.to_owned(),
+            ..FunctionObject::default()
+        };
+        ChatCompletionTools::Function(ChatCompletionTool { function })
+    };
+    CallNames::of(&ChatRequest {
+        tools: vec![tool("f"), tool("g")],
+        aliases: vec!["python"],
+        ..ChatRequest::default()
+    })
+}
 
 /// Events in short: `text`, `!refusal`, `~reasoning`, `0+id:name(arguments`, `0(arguments`,
 /// `usage 1+2=3`, `<stop>`; an error is `error kind`.
 async fn read(chunks: Vec<Bytes>) -> Vec<String> {
     let body = stream::iter(chunks.into_iter().map(Ok)).boxed();
-    let events: Vec<_> = events(body).collect().await;
+    let events: Vec<_> = events(body, names(), LIMITS).collect().await;
     events
         .into_iter()
         .map(|event| match event {
@@ -451,7 +475,7 @@ async fn what_is_no_answer_is_an_error() {
             &["error broken"],
         ),
         (
-            "no UTF-8",
+            "no text at all",
             b"data: \xff\xfe\n\n".to_vec(),
             &["error broken"],
         ),
@@ -517,6 +541,198 @@ async fn a_lost_connection_is_told_as_such() {
     let chunk = Bytes::from(format!("data: {}\n\n", delta(r#"{"content":"x"}"#)));
     let lost = UpstreamError::disconnected();
     let body = stream::iter([Ok(chunk), Err(lost.clone())]).boxed();
-    let events: Vec<_> = events(body).collect().await;
+    let events: Vec<_> = events(body, names(), LIMITS).collect().await;
     assert_eq!(events, [Ok(TurnEvent::Text("x".into())), Err(lost)]);
+}
+
+#[tokio::test]
+async fn calls_are_understood_by_the_names_that_models_were_trained_with() {
+    let call = |name: &str, arguments: &str| {
+        let function = serde_json::json!({"name": name, "arguments": arguments});
+        serde_json::json!({"tool_calls": [{"index": 0, "id": "a", "function": function}]})
+            .to_string()
+    };
+    let more = |arguments: &str| {
+        let function = serde_json::json!({"arguments": arguments});
+        serde_json::json!({"tool_calls": [{"index": 0, "function": function}]}).to_string()
+    };
+    let check = async |name: &str, deltas: &[String], expected: &[&str]| {
+        let deltas: Vec<&str> = deltas.iter().map(String::as_str).collect();
+        check_deltas(name, &deltas, "tool_calls", expected).await;
+    };
+    let prefixed = [call("functions.f", "{"), more("}")];
+    let expected = ["0+a:f({", "0(}", "<ToolCalls>"];
+    check("a prefix", &prefixed, &expected).await;
+    let alias = [call("functions.python", "1")];
+    check("an alias", &alias, &["0+a:python(1", "<ToolCalls>"]).await;
+    let unknown = [call("functions.h", "{}")];
+    check(
+        "not offered",
+        &unknown,
+        &["0+a:functions.h({}", "<ToolCalls>"],
+    )
+    .await;
+
+    let bundle = r#"{"tool_uses": [
+        {"recipient_name": "functions.f", "parameters": {"x":  1.50}},
+        {"recipient_name": "g", "parameters": "{\"y\": 2}"},
+        {"recipient_name": "functions.h"}]}"#;
+    let expected = [
+        r#"0+:f({"x":  1.50}"#,
+        r#"1+:g({"y": 2}"#,
+        "2+:functions.h({}",
+        "<ToolCalls>",
+    ];
+    let name = "multi_tool_use.parallel";
+    check("a bundle", &[call(name, bundle)], &expected).await;
+    let mut pieces = vec![call(name, "")];
+    pieces.extend(bundle.split_inclusive(' ').map(more));
+    check("a bundle in pieces", &pieces, &expected).await;
+    let odd = [call(name, "{\"tool_uses\": [{}]}")];
+    let expected = [
+        r#"0+a:multi_tool_use.parallel({"tool_uses": [{}]}"#,
+        "<ToolCalls>",
+    ];
+    check("no bundle", &odd, &expected).await;
+}
+
+#[tokio::test]
+async fn a_name_may_come_after_the_next_call_has_begun() {
+    check_deltas(
+        "the name of the first call last",
+        &[
+            r#"{"tool_calls":[{"index":0,"id":"a","function":{"arguments":"{"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":"g","arguments":"{}"}}]}"#,
+            r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"}"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"function":{"arguments":" "}}]}"#,
+            r#"{"tool_calls":[{"index":2,"id":"","function":{"name":"","arguments":""}}]}"#,
+        ],
+        "tool_calls",
+        &["0+b:g({}", "1+a:f({}", "0( ", "<ToolCalls>"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn characters_that_cannot_be_stored_become_replacement_characters() {
+    let cases: &[(&str, &[&str])] = &[
+        (r#"{"content":"a\u0000b\ud83dc"}"#, &["a\u{fffd}b\u{fffd}c"]),
+        (r#"{"refusal":"\u0000"}"#, &["!\u{fffd}"]),
+        (r#"{"reasoning":"\ude00"}"#, &["~\u{fffd}"]),
+        (
+            r#"{"content":[{"type":"text","text":"\ud83d"}]}"#,
+            &["\u{fffd}"],
+        ),
+        (
+            r#"{"tool_calls":[{"id":"\u0000","function":{"name":"f\ud83d","arguments":"\u0000"}}]}"#,
+            &["0+\u{fffd}:f\u{fffd}(\u{fffd}"],
+        ),
+        (
+            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":{"\ud83d":["\u0000"]}}}]}"#,
+            &["0+a:f({\"\u{fffd}\":[\"\u{fffd}\"]}"],
+        ),
+        // Escaped once more, they are the arguments' own matter.
+        (
+            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"\"\\ud83d\\u0000\""}}]}"#,
+            &[r#"0+a:f("\ud83d\u0000""#],
+        ),
+    ];
+    for (said, expected) in cases {
+        let read = read(sse(&[&delta(said), &finish("stop")])).await;
+        assert_eq!(read[..expected.len()], **expected, "{said}");
+    }
+    let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\xffb\0\"}}]}\n\ndata: [DONE]\n\n";
+    assert_eq!(
+        read(vec![bytes[..].into()]).await,
+        ["a\u{fffd}b\u{fffd}", "<Stop>"]
+    );
+}
+
+#[tokio::test]
+async fn a_surrogate_pair_in_two_deltas_is_one_character() {
+    check_deltas(
+        "text",
+        &[
+            r#"{"content":"a\ud83d"}"#,
+            r#"{"content":"","reasoning":"hm"}"#,
+            r#"{"content":"\ude00b\ud83d"}"#,
+            r#"{"content":"c\ud83d"}"#,
+        ],
+        "stop",
+        &["a", "~hm", "😀b", "\u{fffd}c", "\u{fffd}", "<Stop>"],
+    )
+    .await;
+    check_deltas(
+        "text that a refusal or a call ends",
+        &[
+            r#"{"content":"a\ud83d"}"#,
+            r#"{"refusal":"\ude00\ud83d"}"#,
+            r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"\ud83d"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":"g","arguments":"\ude00"}}]}"#,
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":"\ude00\ud83d"}}]}"#,
+        ],
+        "stop",
+        &[
+            "a",
+            "\u{fffd}",
+            "!\u{fffd}",
+            "!\u{fffd}",
+            "0+a:f(",
+            "1+b:g(\u{fffd}",
+            "0(😀",
+            "0(\u{fffd}",
+            "<ToolCalls>",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn lines_and_answers_are_bounded_by_settings() {
+    let message = async |chunks: Vec<Bytes>| {
+        let body = stream::iter(chunks.into_iter().map(Ok)).boxed();
+        let events: Vec<_> = events(body, names(), LIMITS).collect().await;
+        let error = events.into_iter().find_map(Result::err).expect("an error");
+        assert_eq!(error.kind(), "broken");
+        error.message()
+    };
+    let line = vec![
+        Bytes::from_static(b"data: x"),
+        vec![b'x'; LIMITS.line].into(),
+    ];
+    let said = message(line).await;
+    assert!(said.contains("ASSISTD_MAX_UPSTREAM_LINE_BYTES"), "{said}");
+    let comments = vec![Bytes::from_static(b": wait\n"); LIMITS.answer / 7 + 1];
+    let document = vec![Bytes::from_static(b"{      "); LIMITS.answer / 7 + 1];
+    let blank = vec![Bytes::from_static(b"       "); LIMITS.answer / 7 + 1];
+    for answer in [comments, document, blank] {
+        let said = message(answer).await;
+        assert!(said.contains("ASSISTD_MAX_UPSTREAM_ANSWER_BYTES"), "{said}");
+    }
+}
+
+/// Parsed again with each piece, the arguments would be 80 gigabytes.
+#[tokio::test]
+async fn arguments_in_many_pieces_are_read_once() {
+    let mut decoder = Decoder::new(names());
+    let mut out = Vec::new();
+    let piece = |arguments: &str| {
+        let function = serde_json::json!({"name": "f", "arguments": arguments});
+        let call = serde_json::json!({"index": 0, "function": function});
+        serde_json::json!({"choices": [{"delta": {"tool_calls": [call]}}]}).to_string()
+    };
+    // The name comes with each piece, as with some servers.
+    let (first, more) = (piece("[\""), piece(&"x".repeat(64)));
+    decoder.event(&first, &mut out).expect("a chunk");
+    for _ in 0..50_000 {
+        decoder.event(&more, &mut out).expect("a chunk");
+    }
+    decoder.event(&piece("\"]"), &mut out).expect("a chunk");
+    decoder.event(&piece("{}"), &mut out).expect("a chunk");
+    assert_eq!(out.len(), 50_003);
+    let last = out.last().expect("there are some");
+    assert!(
+        matches!(last, TurnEvent::ToolCall { index: 1, .. }),
+        "{last:?}"
+    );
 }

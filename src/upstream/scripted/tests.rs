@@ -10,6 +10,8 @@ use crate::upstream::TurnEvent;
 use crate::upstream::UpstreamError;
 use crate::upstream::Usage;
 use crate::upstream::decode;
+use crate::upstream::decode::CallNames;
+use crate::upstream::event_stream::Limits;
 
 mod analyst;
 mod librarian;
@@ -60,7 +62,11 @@ async fn ask(scripted: &Scripted, mut request: Value) -> Turn {
         turn.error = Some(detail.into_error("scripted", answer.status, pause));
         return turn;
     }
-    let mut events = decode::events(answer.body).boxed();
+    let limits = Limits {
+        line: 1 << 20,
+        answer: 1 << 20,
+    };
+    let mut events = decode::events(answer.body, CallNames::default(), limits).boxed();
     while let Some(event) = events.next().await {
         match event {
             Ok(TurnEvent::Text(more)) => {
