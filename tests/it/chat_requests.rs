@@ -130,6 +130,7 @@ async fn every_setting_reaches_the_model_as_it_was_given() {
         "0.1",
         "0.7",
         "1.3",
+        "0.9452706955539223",
         "0.3333333333333333",
         "1e-9",
     ] {
