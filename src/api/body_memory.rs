@@ -1,7 +1,8 @@
 //! The memory that request bodies may take, all of them together.
 //!
-//! Every body takes its share as it is read and gives it back once its request is answered. When
-//! there is none left, bodies wait for a moment and are then refused.
+//! Every body takes its share and gives it back once its request is answered. It waits for its first
+//! share only, which is all of it if its length was declared. One that turns out to need more gets it
+//! at once or is refused: bodies that wait while they hold memory could wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,32 +44,45 @@ impl BodyMemory {
         }
     }
 
-    /// Takes what a body of this length needs, and `tree` bytes for a tree made of it, beyond what
-    /// `share` has. One that needs more than there is at all may take all of it.
-    pub async fn take(&self, share: &Share, length: usize, tree: usize) -> Result<(), ApiError> {
-        let bytes = length
-            .saturating_mul(BYTES_PER_BODY_BYTE)
-            .saturating_add(tree);
-        let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let more = wanted.min(self.units).saturating_sub(share.units());
-        if more == 0 {
-            return Ok(());
-        }
-        let taken = Arc::clone(&self.free).acquire_many_owned(more);
+    /// Takes what a body of this length needs, as soon as it is free.
+    pub async fn wait_for(&self, share: &Share, length: usize) -> Result<(), ApiError> {
+        let units = self.units_for(length, 0);
+        let taken = Arc::clone(&self.free).acquire_many_owned(units);
         match tokio::time::timeout(WAIT, taken).await {
             Ok(Ok(taken)) => {
                 share.add(taken);
                 Ok(())
             }
-            Ok(Err(_)) | Err(_) => {
-                share.give_back();
-                Err(ApiError::unavailable(
-                    "The server has too many large requests at the moment. Please retry your \
-                     request in a moment.",
-                ))
-            }
+            Ok(Err(_)) | Err(_) => Err(none_left()),
         }
     }
+
+    /// Takes what a body of this length, of which a tree of so many bytes is made, needs beyond what
+    /// its share has. Does not wait.
+    pub fn grow(&self, share: &Share, length: usize, tree: usize) -> Result<(), ApiError> {
+        let more = self.units_for(length, tree).saturating_sub(share.units());
+        if more == 0 {
+            return Ok(());
+        }
+        let taken = Arc::clone(&self.free).try_acquire_many_owned(more);
+        share.add(taken.map_err(|_| none_left())?);
+        Ok(())
+    }
+
+    /// A request that needs more than there is may take all of it.
+    fn units_for(&self, length: usize, tree: usize) -> u32 {
+        let bytes = length
+            .saturating_mul(BYTES_PER_BODY_BYTE)
+            .saturating_add(tree);
+        u32::try_from(bytes.div_ceil(UNIT)).map_or(self.units, |units| units.min(self.units))
+    }
+}
+
+fn none_left() -> ApiError {
+    ApiError::unavailable(
+        "The server has too many large requests at the moment. Please retry your request in a \
+         moment.",
+    )
 }
 
 /// The share of one request. What is left of it returns when the last clone is dropped.

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{BodyDataStream, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -28,6 +28,12 @@ use crate::domain::page::{Order, PageRequest};
 /// How long a refused client is listened to. One that is cut off while it sends sees a broken
 /// connection and never the reason.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a body of undeclared length is taken to have at first.
+const UNDECLARED_BYTES: usize = 64 << 10;
+
+/// Values of a body that is nothing out of the ordinary.
+const ORDINARY_VALUES: usize = 1_000;
 
 /// An id in a path, under the name that routes and error texts give it.
 pub trait PathId: FromStr<Err = WrongPrefix> {
@@ -235,8 +241,10 @@ impl FromRequest<ApiState> for Body {
         is_json?;
         let length = bytes.len();
         let body = Json::of_body(bytes)?;
-        let tree = body.size().min(PASSED_VALUES_MAX) * VALUE_BYTES;
-        state.body_memory.take(&share, length, tree).await?;
+        // The few values of an ordinary request are no more than its other needs.
+        let values = body.size().min(PASSED_VALUES_MAX);
+        let tree = values.saturating_sub(ORDINARY_VALUES) * VALUE_BYTES;
+        state.body_memory.grow(&share, length, tree)?;
         Object::of_body(body).map(Self)
     }
 }
@@ -247,9 +255,14 @@ async fn body_bytes(request: Request, state: &ApiState, share: &Share) -> Result
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut pieces = request.into_body().into_data_stream();
+    let expected = declared.unwrap_or(UNDECLARED_BYTES).min(limit);
+    if let Err(error) = state.body_memory.wait_for(share, expected).await {
+        skip(pieces).await;
+        return Err(error);
+    }
     // Reserved at once, the buffer is never copied to a larger one. What is reserved takes no memory
     // before it is written.
-    let mut body = BytesMut::with_capacity(declared.unwrap_or(0).min(limit));
+    let mut body = BytesMut::with_capacity(expected);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| match pace::is_to_blame(&error) {
             true => ApiError::too_slow(),
@@ -260,16 +273,21 @@ async fn body_bytes(request: Request, state: &ApiState, share: &Share) -> Result
             true => Err(ApiError::too_large(format!(
                 "The request body is too large: this server takes up to {limit} bytes here."
             ))),
-            false => state.body_memory.take(share, length, 0).await,
+            false => state.body_memory.grow(share, length, 0),
         };
         if let Err(error) = checked {
             drop((body, piece));
             share.give_back();
-            let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
-            drop(tokio::time::timeout(PATIENCE, rest).await);
+            skip(pieces).await;
             return Err(error);
         }
         body.extend_from_slice(&piece);
     }
     Ok(body.freeze())
+}
+
+/// Reads the rest of a refused body, so that its sender gets to read the answer.
+async fn skip(mut pieces: BodyDataStream) {
+    let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
+    drop(tokio::time::timeout(PATIENCE, rest).await);
 }
