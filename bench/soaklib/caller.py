@@ -11,14 +11,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .client import REQUEST_LIMIT, Abandoned, Client, Refused, Unacknowledged, label_of
-from .compare import TERMINAL, Comparison, text_of, tool_output_of
+from .compare import RANKING, TERMINAL, Comparison, text_of, tool_output_of
 from .ledger import File, Journal, Ledger, Run, Thread
 
 FUNCTION = {"type": "function", "function": {"name": "get_weather", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}}}}
 TOOLS = {
     "echo": [], "slow_echo": [], "function_caller": [FUNCTION],
-    "coder": [{"type": "code_interpreter"}], "searcher": [{"type": "file_search"}],
+    "coder": [{"type": "code_interpreter"}],
+    "searcher": [{"type": "file_search", "file_search": {"ranking_options": RANKING}}],
 }
 WORDS = "amber boulder canal drift ember fjord größe harbour inlet 水 junction keel".split()
 # A caller uses a few threads at a time, and leaves one that has enough messages.
