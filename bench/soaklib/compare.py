@@ -49,7 +49,7 @@ class Comparison:
         self.ledger.read_back["threads"] += 1
         messages = runs = None
         if found is not None:
-            # In this order: the messages of a completed run must be there when they are listed later.
+            # Runs first: a run that is listed as completed has all its messages by then.
             runs = await self.client.pages(f"/threads/{thread.id}/runs")
             messages = await self.client.pages(f"/threads/{thread.id}/messages")
         if messages is None or runs is None:
