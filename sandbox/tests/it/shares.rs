@@ -9,7 +9,13 @@ use crate::stage::Stage;
 use crate::stage::Worker;
 use crate::stage::unique;
 
-/// Opens a session of a project for the first time, leaves a variable in it, and lets go.
+/// Releases the session that a client has: asking for one that does not exist gives it back before
+/// the answer, and hanging up does so at some time after.
+fn release(client: &mut Client) {
+    assert_eq!(client.open(&unique("none"), false), Response::Absent);
+}
+
+/// Opens a session of a project for the first time, leaves a variable in it, and releases it.
 fn leave(worker: &Worker, project: &str, name: &str) {
     let mut client = worker.connect();
     match client.open_for(project, name, true) {
@@ -17,6 +23,7 @@ fn leave(worker: &Worker, project: &str, name: &str) {
         other => panic!("{name}: {other:?}"),
     }
     client.run("kept = 1").ok();
+    release(&mut client);
 }
 
 /// Which of these sessions the worker still has, with their variables.
@@ -24,7 +31,11 @@ fn kept<'a>(worker: &Worker, names: &'a [String]) -> Vec<&'a str> {
     let is_kept = |name: &&'a str| {
         let mut client = worker.connect();
         match client.open_for("whoever", name, false) {
-            Response::Opened { fresh: false, .. } => client.run("print(kept)").ok() == "1\n",
+            Response::Opened { fresh: false, .. } => {
+                let is_kept = client.run("print(kept)").ok() == "1\n";
+                release(&mut client);
+                is_kept
+            }
             Response::Absent => false,
             other => panic!("{name}: {other:?}"),
         }
