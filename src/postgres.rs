@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -44,6 +45,9 @@ const NAME: &str = "assistd";
 const START_LIMIT: Duration = Duration::from_secs(600);
 /// How long the data folder must be in use before another process is thought to use it.
 const LOCK_LIMIT: Duration = Duration::from_millis(500);
+/// The same if the process that is said to use it no longer exists: its children may hold its lock
+/// until the system comes to run them.
+const DEAD_LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait for the remains of an earlier server to go away.
 const REMAINS_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server may take for an orderly stop before it is told to abort. It recovers from
@@ -271,9 +275,17 @@ fn connect_options(socket_dir: &std::path::Path) -> PgConnectOptions {
 /// may seem to be held for a moment.
 async fn lock(data_dir: &std::path::Path) -> Result<Lock, PostgresError> {
     let begun = Instant::now();
+    let limit = |pid: Option<i32>| {
+        let is_dead = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+        if pid.is_some_and(is_dead) {
+            DEAD_LOCK_LIMIT
+        } else {
+            LOCK_LIMIT
+        }
+    };
     loop {
         match Lock::acquire(data_dir) {
-            Err(PostgresError::InUse { .. }) if begun.elapsed() < LOCK_LIMIT => {
+            Err(PostgresError::InUse { pid, .. }) if begun.elapsed() < limit(pid) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             outcome => return outcome,

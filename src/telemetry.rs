@@ -76,6 +76,11 @@ pub const METRICS: &[Metric] = &[
         help: "Connections of clients that are open",
     },
     Metric {
+        name: "assistd_disk_free_bytes",
+        kind: Kind::Gauge,
+        help: "Space left for the embedded database and for file contents",
+    },
+    Metric {
         name: "assistd_body_memory_bytes",
         kind: Kind::Gauge,
         help: "Memory set aside for request bodies",

@@ -451,6 +451,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "0s",
         "a duration longer than zero, such as 30s",
     ),
+    ("cors_origins", "app.example", "scheme://host[:port]"),
     ("database_connections", "1", "a whole number from 2 to"),
     ("event_retention", "a day", "a duration, such as"),
     ("idle_timeout", "10", "a duration, such as"),
@@ -462,9 +463,25 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("log_format", "xml", "text or json"),
     ("max_body_bytes", "3 parsecs", "a number of bytes, such as"),
+    ("max_body_memory", "much", "a number of bytes, such as"),
     ("max_concurrent_runs", "many", "a whole number from 1 to"),
     ("max_connections", "0", "a whole number from 1 to"),
     ("max_file_bytes", "-1", "a number of bytes, such as"),
+    (
+        "max_upstream_answer_bytes",
+        "much",
+        "a number of bytes, such as",
+    ),
+    (
+        "max_upstream_line_bytes",
+        "much",
+        "a number of bytes, such as",
+    ),
+    (
+        "max_prompt_picture_bytes",
+        "much",
+        "a number of bytes, such as",
+    ),
     ("openai_base_url", "localhost", "an http:// or https:// URL"),
     (
         "otlp_endpoint",

@@ -1,6 +1,7 @@
 //! Files become chunks: a durable job like a run, claimed under a lease and done again by another
 //! worker if this one dies. What is stored already is not done again.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use documents::chunk::{Chunk, Encoded, Strategy};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
 use metrics::histogram;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -142,8 +144,16 @@ impl Indexer {
             embeddings: deps.embeddings.clone(),
         };
         tasks.spawn(caretaker.run(stop.clone()));
-        tasks.spawn(take(deps.clone(), hint, tasks.clone(), stop.clone()));
-        tasks.spawn(keep_leases(deps.clone(), stop.clone()));
+        let held = HeldJobs::default();
+        let taking = take(
+            deps.clone(),
+            held.clone(),
+            hint,
+            tasks.clone(),
+            stop.clone(),
+        );
+        tasks.spawn(taking);
+        tasks.spawn(keep_leases(deps.clone(), held, stop.clone()));
         tasks.spawn(sweep(deps, stop.clone()));
         Self { tasks, stop }
     }
@@ -162,7 +172,13 @@ impl Indexer {
 }
 
 /// Claims due files until told to stop.
-async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: CancellationToken) {
+async fn take(
+    deps: IndexerDeps,
+    held: HeldJobs,
+    hint: Arc<Notify>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(FILES));
     loop {
         let Some(Ok(slot)) = stop
@@ -179,7 +195,12 @@ async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: Ca
                         vector_store.id = %job.vector_store_id,
                         file.id = %job.file_id
                     );
+                    let held = held.hold(&job);
                     let work = work(deps.clone(), job, slot, stop.clone());
+                    let work = async move {
+                        work.await;
+                        drop(held);
+                    };
                     tasks.spawn(work.instrument(span));
                     continue;
                 }
@@ -197,13 +218,54 @@ async fn take(deps: IndexerDeps, hint: Arc<Notify>, tasks: TaskTracker, stop: Ca
     }
 }
 
-async fn keep_leases(deps: IndexerDeps, stop: CancellationToken) {
+/// The jobs of this process that have a worker, by `seq`, with their attempts. Only their leases are
+/// renewed: one whose result could not be stored is to be claimed again.
+#[derive(Clone, Default)]
+struct HeldJobs(Arc<Mutex<HashMap<i64, i32>>>);
+
+impl HeldJobs {
+    fn hold(&self, job: &IndexJob) -> HeldJob {
+        self.0.lock().insert(job.seq, job.attempt);
+        HeldJob {
+            jobs: self.clone(),
+            seq: job.seq,
+            attempt: job.attempt,
+        }
+    }
+
+    fn all(&self) -> Vec<(i64, i32)> {
+        let jobs = self.0.lock();
+        jobs.iter().map(|(seq, attempt)| (*seq, *attempt)).collect()
+    }
+}
+
+/// A job among those that have a worker, until it is dropped.
+struct HeldJob {
+    jobs: HeldJobs,
+    seq: i64,
+    attempt: i32,
+}
+
+impl Drop for HeldJob {
+    fn drop(&mut self) {
+        let mut jobs = self.jobs.0.lock();
+        if jobs.get(&self.seq) == Some(&self.attempt) {
+            jobs.remove(&self.seq);
+        }
+    }
+}
+
+async fn keep_leases(deps: IndexerDeps, held: HeldJobs, stop: CancellationToken) {
     loop {
         let pause = tokio::time::sleep(deps.lease / RENEWALS);
         if stop.run_until_cancelled(pause).await.is_none() {
             return;
         }
-        if let Err(error) = jobs::renew(&deps.pool, &deps.owner, deps.lease).await {
+        let jobs = held.all();
+        if jobs.is_empty() {
+            continue;
+        }
+        if let Err(error) = jobs::renew(&deps.pool, &jobs, deps.lease).await {
             tracing::warn!(error.cause = %error, "leases of files were not renewed: {error}");
         }
     }

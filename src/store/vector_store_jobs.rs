@@ -89,21 +89,25 @@ pub async fn waiting(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     Ok(count.fetch_one(db).await?)
 }
 
-/// Keeps the leases of a process.
+/// Renews the leases of jobs that have a worker, given by their `seq` and attempt.
 pub async fn renew(
     db: impl PgExecutor<'_>,
-    owner: &str,
+    jobs: &[(i64, i32)],
     lease: Duration,
 ) -> Result<(), StoreError> {
+    let (jobs, attempts): (Vec<i64>, Vec<i32>) = jobs.iter().copied().unzip();
     // Locked in order, so that nobody who locks several waits in a circle.
     sqlx::query(
         "with held as (
-             select seq from vector_store_files
-             where lease_owner = $1 and due_at is not null order by seq for update)
-         update vector_store_files as f set due_at = now() + $2
+             select f.seq from vector_store_files as f
+             join unnest($1::bigint[], $2::int[]) as job (seq, attempt)
+                 on job.seq = f.seq and job.attempt = f.attempt
+             where f.due_at is not null order by f.seq for update of f)
+         update vector_store_files as f set due_at = now() + $3
          from held where f.seq = held.seq",
     )
-    .bind(owner)
+    .bind(jobs)
+    .bind(attempts)
     .bind(lease)
     .execute(db)
     .await?;

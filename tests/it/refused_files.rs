@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::shelf::Shelf;
+use crate::shelf::{MODEL, Shelf};
 
 /// Checks that the file has failed, without what was refused; its error.
 async fn assert_failed(shelf: &Shelf, store: &str, file: &str) -> Value {
@@ -49,6 +49,34 @@ async fn a_result_that_is_refused_fails_the_file_instead() {
     assert_failed(&shelf, &store, &file).await;
     let attempts = "select max(attempt)::bigint from vector_store_files";
     assert_eq!(shelf.count(attempts).await, 1);
+}
+
+#[tokio::test]
+async fn a_result_that_was_not_stored_is_computed_again_when_the_lease_has_run_out() {
+    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_LEASE", "1s")]).await;
+    // As if the database had been away for a moment.
+    let completed = "new.status = 'completed'";
+    shelf
+        .db
+        .refuse("vector_store_files", completed, "57P01")
+        .await;
+    let uploaded = shelf.client.upload("a.txt", "A rope.").await;
+    let file = crate::client::id(&uploaded);
+    let body = serde_json::json!({"file_ids": [file]});
+    let store = crate::client::id(&shelf.client.post("/vector_stores", body).await);
+    crate::eventually("a result that is not stored", || async {
+        let asked = shelf.model.embeddings.asked().len();
+        (asked > 0).then_some(())
+    })
+    .await;
+    crate::eventually("another attempt", || async {
+        let attempts = "select attempt::bigint from vector_store_files";
+        (shelf.count(attempts).await > 1).then_some(())
+    })
+    .await;
+    shelf.db.accept("vector_store_files").await;
+    shelf.through(&store).await;
+    assert_eq!(shelf.file_in(&store, &file).await["status"], "completed");
 }
 
 #[tokio::test]
