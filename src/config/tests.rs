@@ -464,6 +464,21 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("log_format", "xml", "text or json"),
     ("max_body_bytes", "3 parsecs", "a number of bytes, such as"),
     ("max_body_memory", "much", "a number of bytes, such as"),
+    (
+        "max_prompt_picture_bytes",
+        "many",
+        "a number of bytes, such as",
+    ),
+    (
+        "max_upstream_answer_bytes",
+        "0",
+        "a number of bytes, such as",
+    ),
+    (
+        "max_upstream_line_bytes",
+        "-1",
+        "a number of bytes, such as",
+    ),
     ("max_concurrent_runs", "many", "a whole number from 1 to"),
     ("max_connections", "0", "a whole number from 1 to"),
     ("max_file_bytes", "-1", "a number of bytes, such as"),
