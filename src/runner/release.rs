@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::feed::Unlogged;
 use crate::runner::{Engine, Interrupt, record};
-use crate::store::run_failures::{self, Backoff};
+use crate::store::run_queue::{self, Backoff};
 use crate::store::runs::Lease;
 
 /// Pause before another attempt at a run that was interrupted because the database was away.
@@ -36,7 +36,7 @@ pub(super) async fn when_available(
     let pool = &engine.deps.pool;
     for failures in 0.. {
         record::write_now(engine, unlogged()).await;
-        let Err(error) = run_failures::suspend(pool, lease, RESUME_AFTER).await else {
+        let Err(error) = run_queue::suspend(pool, lease, RESUME_AFTER).await else {
             return;
         };
         let stops = matches!(interrupt(), Some(Interrupt::Drain | Interrupt::LeaseLost));
@@ -57,7 +57,7 @@ pub(super) async fn exhausted(engine: &Engine, lease: &Lease, max_recoveries: i3
     let run = lease.run();
     tracing::error!(run.id = %run, "run {run}: could not be ended; trying again later");
     let pool = &engine.deps.pool;
-    if let Err(error) = run_failures::exhaust(pool, lease, max_recoveries, backoff).await {
+    if let Err(error) = run_queue::exhaust(pool, lease, max_recoveries, backoff).await {
         log_kept(lease, &error);
     }
 }

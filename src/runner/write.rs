@@ -63,7 +63,7 @@ impl Driver {
             let written = match extent {
                 Extent::Changes => store::runs::commit(pool, claimant, &self.lease, changes).await,
                 Extent::OpenSteps => {
-                    store::run_failures::abort(pool, claimant, &self.lease, changes).await
+                    store::run_queue::abort(pool, claimant, &self.lease, changes).await
                 }
             };
             match written {

@@ -18,7 +18,6 @@ mod pool;
 pub mod projects;
 pub mod request_budgets;
 pub mod run_events;
-pub mod run_failures;
 pub mod run_queue;
 pub mod run_steps;
 pub mod runs;

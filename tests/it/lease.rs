@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use assistd::domain::ids::RunId;
 use assistd::domain::run::RunStatus;
-use assistd::store::run_failures::{self, Backoff};
-use assistd::store::run_queue;
+use assistd::store::run_queue::{self, Backoff};
 use assistd::store::runs::{Changes, Claimant, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
@@ -172,7 +171,7 @@ async fn without_a_free_slot_only_runs_that_must_end_are_taken() {
 async fn an_outage_of_the_database_costs_a_run_no_recovery() {
     let stage = Stage::new().await;
     let (run, lease) = stage.leased(&claimant("first")).await;
-    let suspended = run_failures::suspend(stage.pool(), &lease, Duration::from_hours(1)).await;
+    let suspended = run_queue::suspend(stage.pool(), &lease, Duration::from_hours(1)).await;
     suspended.expect("the lease holds");
     let second = claimant("second");
     assert!(stage.claim(&second).await.is_empty(), "it pauses");
@@ -192,7 +191,7 @@ async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_e
         max: HOUR * 5,
     };
     for (hours, recoveries) in [(1, 6), (2, 7), (4, 8), (5, 9), (5, 10)] {
-        let exhausted = run_failures::exhaust(stage.pool(), &lease, 5, backoff).await;
+        let exhausted = run_queue::exhaust(stage.pool(), &lease, 5, backoff).await;
         exhausted.expect("the lease holds");
         let due =
             stage.rows("select round(extract(epoch from due_at - now()) / 3600)::bigint from runs");
@@ -205,7 +204,7 @@ async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_e
     // Whoever has lost the lease changes nothing.
     stage.make_due(&run.id).await;
     stage.claim(&worker).await;
-    let late = run_failures::exhaust(stage.pool(), &lease, 5, backoff).await;
+    let late = run_queue::exhaust(stage.pool(), &lease, 5, backoff).await;
     late.expect("the database answers");
     let owner = (RunStatus::InProgress, 7, Some("worker".to_owned()));
     assert_eq!(stage.row(&run.id).await, owner);
