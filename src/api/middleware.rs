@@ -52,7 +52,8 @@ pub fn complete_within<S: Clone + Send + Sync + 'static>(
 }
 
 async fn to_the_end(State(handlers): State<TaskTracker>, request: Request, next: Next) -> Response {
-    let handler = handlers.spawn(next.run(request).in_current_span());
+    // The memory of the body is the task's, which may outlive the connection.
+    let handler = handlers.spawn(body_memory::hold(request, next).in_current_span());
     handler.await.unwrap_or_else(|error| {
         match error.try_into_panic() {
             // Caught further out, like that of a handler that is no task.
