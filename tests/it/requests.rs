@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use futures::StreamExt as _;
 use futures::future::join_all;
-use reqwest::{Body, Method};
+use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
 use crate::app::Server;
@@ -22,6 +22,12 @@ async fn server() -> (Db, Server, Client) {
 async fn post(client: &Client, path: &str, body: &Value) -> Reply {
     let sent = client.send(Method::POST, path, Some(body)).await;
     sent.expect("the server answers")
+}
+
+/// A request whose body is JSON, written by the test itself.
+fn json_request(client: &Client, path: &str) -> RequestBuilder {
+    let request = client.request(Method::POST, path);
+    request.header("content-type", "application/json")
 }
 
 /// These fields of an object.
@@ -580,7 +586,7 @@ async fn a_body_takes_at_most_four_times_its_size_in_memory() {
     client.thread("Hello?").await;
     let before = peak_memory(&server);
     for (what, path, body, status) in bodies {
-        let request = client.request(Method::POST, path).body(body());
+        let request = json_request(&client, path).body(body());
         let answer = reply(request).await.expect("the server answers");
         assert_eq!(answer.status, status, "{what}: {}", answer.body);
         let more = peak_memory(&server) - before;
@@ -601,7 +607,7 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<String>();
     let pieces = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
     let body = Body::wrap_stream(pieces.map(Ok::<_, std::io::Error>));
-    let request = client.request(Method::POST, "/threads").body(body);
+    let request = json_request(&client, "/threads").body(body);
     let text = "x".repeat(600_000);
     let sent = sender.send(format!("{{\"x\":\"{text}"));
     sent.expect("the body is open");
