@@ -482,21 +482,6 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("max_concurrent_runs", "many", "a whole number from 1 to"),
     ("max_connections", "0", "a whole number from 1 to"),
     ("max_file_bytes", "-1", "a number of bytes, such as"),
-    (
-        "max_upstream_answer_bytes",
-        "much",
-        "a number of bytes, such as",
-    ),
-    (
-        "max_upstream_line_bytes",
-        "much",
-        "a number of bytes, such as",
-    ),
-    (
-        "max_prompt_picture_bytes",
-        "much",
-        "a number of bytes, such as",
-    ),
     ("openai_base_url", "localhost", "an http:// or https:// URL"),
     (
         "otlp_endpoint",
