@@ -226,6 +226,12 @@ pub async fn serve(
     });
     shutdown.await;
     stopping.cancel();
+    // A handler that has stored a run under our lease dispatches it while the engine still takes it.
+    handlers.close();
+    let dispatched = tokio::time::timeout(CLOSE_WITHIN, handlers.wait()).await;
+    if dispatched.is_err() {
+        tracing::info!("shutdown: some requests take longer; draining the engine meanwhile");
+    }
     runner
         .drain(config.shutdown_grace, closed.cancelled())
         .await;
@@ -243,7 +249,6 @@ pub async fn serve(
         }
     }
     let rest = async {
-        handlers.close();
         handlers.wait().await;
         blobs.close().await;
     };
