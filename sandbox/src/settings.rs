@@ -77,7 +77,7 @@ pub struct Door {
         value_delimiter = ','
     )]
     pub peer_uid: Vec<u32>,
-    /// End when standard input closes, as it does when whatever started the worker ends. SIGTERM and
+    /// End when standard input closes, which happens when the parent process ends. SIGTERM and
     /// SIGINT are then left to that process, which may still have use for the worker
     #[arg(long, env = "ASSISTD_SANDBOX_DIE_WITH_PARENT")]
     pub die_with_parent: bool,

@@ -57,8 +57,8 @@ impl BodyMemory {
         }
     }
 
-    /// Takes what a body of this length, of which a tree of so many bytes is made, needs beyond what
-    /// its share has. Does not wait.
+    /// Reserves what a body of `length` bytes and its parsed tree of `tree` bytes need beyond what
+    /// the share holds already. Does not wait.
     pub fn grow(&self, share: &Share, length: usize, tree: usize) -> Result<(), ApiError> {
         let more = self.units_for(length, tree).saturating_sub(share.units());
         if more == 0 {

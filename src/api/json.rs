@@ -194,7 +194,7 @@ impl Json {
     }
 }
 
-/// What a request with a NUL character is told. PostgreSQL holds none in text or JSON.
+/// Error message for a request with a NUL character, which PostgreSQL stores neither in text nor JSON.
 pub const NUL: &str = "The NUL character (\\u0000) cannot be stored; leave it out of the request.";
 
 /// The documented refusal of a body that is no JSON.

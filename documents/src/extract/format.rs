@@ -115,7 +115,7 @@ fn claimed(extension: &str) -> Option<&'static str> {
 }
 
 /// Refuses a file of which this is the beginning if it is of a kind that is not read. Opens nothing,
-/// so what is in an archive is told by the names that stand at its beginning, and by its own name.
+/// so an archive is judged by the entry names at its beginning and by its own name.
 pub(super) fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     if !head.starts_with(ZIP) && !head.starts_with(COMPOUND_FILE) {
         return detect(name, head).map(drop);

@@ -97,7 +97,7 @@ pub enum Response {
         fresh: bool,
         /// Files that were put into it and not removed.
         files: Vec<PlacedFile>,
-        /// What happened between the last cell under this name and now, if it was not told yet.
+        /// What happened since the last cell under this name, if it has not been reported yet.
         notice: Option<Notice>,
     },
     /// There is no such session, and none was to be made.

@@ -77,7 +77,7 @@ pub enum Opening {
         attached: Box<Attached>,
         /// Whether it was made just now.
         fresh: bool,
-        /// What the next cell is to be told.
+        /// What the output of the next cell begins with.
         notice: Option<Notice>,
     },
     /// It is not there, and was not to be made.

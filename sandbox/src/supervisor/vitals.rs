@@ -47,7 +47,7 @@ pub struct Vitals {
     out_of_memory: AtomicBool,
     /// Watches the processes between cells; `None` while a cell runs, and before the first.
     background: Mutex<Option<BackgroundWatch>>,
-    /// What was done between cells and not told yet.
+    /// What was done between cells and has not been reported yet.
     notice: Mutex<Option<Notice>>,
 }
 

@@ -4,7 +4,7 @@ use sandbox_protocol::Response;
 
 use crate::stage::Stage;
 
-/// The paths of the files that whoever opens the session is told of.
+/// The paths of the files that the answer to opening the session lists.
 fn placed(stage: &Stage, name: &str) -> Vec<String> {
     match stage.worker().connect().open(name, false) {
         Response::Opened { files, .. } => files.into_iter().map(|file| file.path).collect(),
