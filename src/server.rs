@@ -9,37 +9,35 @@ use std::time::Duration;
 
 use documents::child::Reader;
 use embedder::Embedder;
-use sandbox_protocol::installed;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api;
-use crate::api::admin::AdminKey;
-use crate::api::auth::Keys;
-use crate::api::body_memory::BodyMemory;
-use crate::api::cors::CorsOrigins;
-use crate::api::rates::Rates;
-use crate::api::state::{ApiState, Limits};
-use crate::blobs::{BlobError, Blobs, BucketKey};
 use crate::config;
 use crate::config::{Bytes, Config, Secret};
-use crate::connections;
-use crate::connections::tls::{self, Certificate, TlsError};
 use crate::domain::ids;
-use crate::feed::Feed;
-use crate::postgres;
-use crate::queue;
+use crate::engine::{Deps, Runner};
+use crate::events::dispatch;
+use crate::events::feed::Feed;
+use crate::files::blobs::{BlobError, Blobs, BucketKey};
+use crate::http;
+use crate::http::connections;
+use crate::http::connections::tls::{self, Certificate, TlsError};
+use crate::http::handlers::admin::AdminKey;
+use crate::http::request::auth::Keys;
+use crate::http::request::body_memory::BodyMemory;
+use crate::http::request::cors::CorsOrigins;
+use crate::http::request::rate_limits::Rates;
+use crate::http::state::{ApiState, Limits};
+use crate::models;
+use crate::models::{SetupError, Upstreams};
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
-use crate::runner::{Deps, Runner};
-use crate::sandbox_pool::{Address, Embedded, Program, SandboxPool};
+use crate::sandbox_client::{Address, Embedded, Program, SandboxPool};
 use crate::store::Pool;
 use crate::store::runs::Claimant;
 use crate::store::{self, StoreError};
 use crate::telemetry;
-use crate::upstream;
-use crate::upstream::{SetupError, Upstreams};
 use crate::webhooks::{self, Webhooks};
 
 /// Connections for the log, hints and renewed leases.
@@ -128,7 +126,7 @@ pub async fn serve(
         lease: config.lease,
     };
     let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
-    let (queue, worker) = queue::new(slots, claimant);
+    let (queue, worker) = dispatch::new(slots, claimant);
     let (feed, hints) = Feed::new(pool.clone());
     let sandbox = Sandbox::start(&config)?;
     let embeddings = embeddings(&config, upstreams.clone())?;
@@ -160,7 +158,7 @@ pub async fn serve(
         build_memory: config
             .database_url
             .is_none()
-            .then(postgres::memory)
+            .then(embedded_postgres::memory)
             .flatten()
             .map(|bytes| bytes / 4),
     };
@@ -216,7 +214,7 @@ pub async fn serve(
         tokio::spawn(certificate.keep_fresh(stopping))
     });
     let limits = connection_limits(&config);
-    let router = api::router(state);
+    let router = http::router(state);
     let server = connections::serve(listener, router, certificate, limits, stopping.clone());
     let closed = CancellationToken::new();
     let guard = closed.clone().drop_guard();
@@ -441,7 +439,7 @@ fn body_memory(config: &Config) -> u64 {
     const UNKNOWN: u64 = 4 << 30;
     match config.max_body_memory {
         Some(Bytes(bytes)) => bytes,
-        None => postgres::memory().unwrap_or(UNKNOWN) / 8,
+        None => embedded_postgres::memory().unwrap_or(UNKNOWN) / 8,
     }
 }
 
@@ -460,31 +458,26 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// The settings that concern models, in the form that [`upstream::Upstreams::new`] takes.
-pub fn upstream_options(config: &Config) -> upstream::Options {
-    let upstreams = config
-        .upstreams
-        .iter()
-        .map(|one| upstream::UpstreamOptions {
-            name: one.name.clone(),
-            kind: match (one.kind, &one.api_version) {
-                (config::UpstreamKind::Azure, Some(version)) => upstream::Kind::Azure {
-                    api_version: version.clone(),
-                },
-                (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => {
-                    upstream::Kind::OpenAi
-                }
+pub fn upstream_options(config: &Config) -> models::Options {
+    let upstreams = config.upstreams.iter().map(|one| models::UpstreamOptions {
+        name: one.name.clone(),
+        kind: match (one.kind, &one.api_version) {
+            (config::UpstreamKind::Azure, Some(version)) => models::Kind::Azure {
+                api_version: version.clone(),
             },
-            base_url: one.base_url.to_string(),
-            api_key: one.api_key.as_ref().map(|key| key.expose().to_owned()),
-            unsupported: one.unsupported.clone(),
-        });
-    let routes = config.routes.iter().map(|route| upstream::RouteOptions {
+            (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => models::Kind::OpenAi,
+        },
+        base_url: one.base_url.to_string(),
+        api_key: one.api_key.as_ref().map(|key| key.expose().to_owned()),
+        unsupported: one.unsupported.clone(),
+    });
+    let routes = config.routes.iter().map(|route| models::RouteOptions {
         pattern: route.pattern.clone(),
         upstream: route.upstream.clone(),
         model: route.model.clone(),
         context_window: route.context_window,
     });
-    upstream::Options {
+    models::Options {
         upstreams: upstreams.collect(),
         routes: routes.collect(),
         default_model: config.default_model.clone(),
@@ -493,6 +486,6 @@ pub fn upstream_options(config: &Config) -> upstream::Options {
         max_line_bytes: usize::try_from(config.max_upstream_line_bytes.0).unwrap_or(usize::MAX),
         max_answer_bytes: usize::try_from(config.max_upstream_answer_bytes.0).unwrap_or(usize::MAX),
         retries: config.upstream_retries,
-        ..upstream::Options::default()
+        ..models::Options::default()
     }
 }

@@ -165,7 +165,7 @@ pub const METRICS: &[Metric] = &[
 /// What [`init`] needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directives that say which logs and spans there are, such as `info,assistd::runner=debug`.
+    /// Directives that say which logs and spans there are, such as `info,assistd::engine=debug`.
     pub filter: String,
     /// Whether log lines are JSON objects, for collectors, or text, for people.
     pub json: bool,

@@ -4,8 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use sandbox_protocol::installed;
-
 /// Where set-up writes why sessions cannot run, if they cannot.
 const UNAVAILABLE: &str = "sandbox-unavailable";
 

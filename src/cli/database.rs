@@ -11,11 +11,10 @@ use tracing::log::LevelFilter;
 
 use super::CliError;
 use crate::config::Config;
-use crate::postgres;
-use crate::postgres::Embedded;
-use crate::postgres::PostgresError;
 use crate::store;
 use crate::store::Pool;
+use embedded_postgres::Embedded;
+use embedded_postgres::PostgresError;
 
 /// The oldest PostgreSQL that is supported, as `server_version_num` has it.
 pub(super) const OLDEST: i32 = 160_000;
@@ -54,7 +53,7 @@ impl Database {
         match Embedded::start(&options).await {
             Ok(embedded) => Self::embedded(config, embedded, FEW).await,
             Err(PostgresError::InUse { .. }) => {
-                let connect = postgres::connect_to_running(&options)?;
+                let connect = embedded_postgres::connect_to_running(&options)?;
                 let pool = connect_patiently(connect, FEW).await?;
                 Ok(Self {
                     pool,
@@ -149,8 +148,8 @@ impl Database {
 }
 
 /// What the embedded database needs to know.
-pub(super) fn options(config: &Config) -> postgres::Options {
-    postgres::Options {
+pub(super) fn options(config: &Config) -> embedded_postgres::Options {
+    embedded_postgres::Options {
         data_dir: config.data_dir.clone(),
         bin_dir: config.postgres_bin.clone(),
         user: config.postgres_user.clone(),

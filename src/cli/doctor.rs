@@ -15,11 +15,11 @@ use super::database::OLDEST;
 use super::disk;
 use crate::config;
 use crate::config::Config;
-use crate::sandbox_pool::SandboxError;
+use crate::models::Upstreams;
+use crate::sandbox_client::SandboxError;
 use crate::server;
 use crate::store;
 use crate::store::Pool;
-use crate::upstream::Upstreams;
 
 /// The oldest pgvector that is supported: the first with `halfvec`.
 const OLDEST_VECTOR: (u32, u32) = (0, 7);

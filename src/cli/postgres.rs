@@ -8,7 +8,6 @@ use super::CliError;
 use super::database::Database;
 use super::database::options;
 use crate::config::Config;
-use crate::postgres;
 
 /// Runs a program with the database as its default; its exit code is ours.
 pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCode, CliError> {
@@ -16,7 +15,7 @@ pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCod
         return Err(CliError::NotEmbedded);
     }
     let (name, arguments) = command.split_first().ok_or(CliError::NoProgram)?;
-    let program = postgres::program(&options(config), name)?;
+    let program = embedded_postgres::program(&options(config), name)?;
     let database = Database::open_beside_server(config).await?;
     let connect = database.pool.options();
     let mut child = tokio::process::Command::new(&program);

@@ -19,11 +19,11 @@ use super::disk;
 use super::keys;
 use crate::config;
 use crate::config::Config;
-use crate::postgres::Halter;
+use crate::models::Upstreams;
 use crate::server;
 use crate::store;
 use crate::telemetry;
-use crate::upstream::Upstreams;
+use embedded_postgres::Halter;
 
 /// Exit code of a process that a signal has ended, as shells have it for Ctrl-C.
 const INTERRUPTED: i32 = 130;

@@ -4,16 +4,17 @@
 //! byte is stored, the transaction that makes its row claims it, and a blob is deleted only while
 //! it is loose and cannot be claimed.
 
+pub mod blobs;
 mod uploads;
 
 use bytes::Bytes;
 use futures::Stream;
 use sqlx::PgConnection;
 
-use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::{File, NewFile, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
 use crate::domain::vector_store::IndexError;
+use crate::files::blobs::{BlobError, Blobs};
 use crate::store;
 use crate::store::Pool;
 use crate::store::StoreError;

@@ -7,9 +7,9 @@ use futures::{Stream, TryStreamExt as _};
 use md5::{Digest as _, Md5};
 use sqlx::PgConnection;
 
-use crate::blobs::{BlobError, Blobs};
 use crate::domain::file::{File, Part, Upload, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
+use crate::files::blobs::{BlobError, Blobs};
 use crate::files::{Draft, FileError, release};
 use crate::store;
 use crate::store::Pool;

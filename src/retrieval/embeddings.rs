@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::upstream::{Passthrough, UpstreamError, Upstreams};
+use crate::models::{Passthrough, UpstreamError, Upstreams};
 
 /// Texts that an upstream gets at once.
 const BATCH: usize = 64;

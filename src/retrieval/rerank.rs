@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::upstream::{UpstreamError, Upstreams};
+use crate::models::{UpstreamError, Upstreams};
 
 /// How long a search waits for it before it does without.
 const WITHIN: Duration = Duration::from_secs(10);

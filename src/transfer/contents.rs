@@ -8,11 +8,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
 use tokio_util::io::ReaderStream;
 
-use crate::blobs::BlobError;
 use crate::domain::ids::{FileId, ProjectId};
 use crate::domain::vector_store::IndexError;
 use crate::files;
 use crate::files::FileError;
+use crate::files::blobs::BlobError;
 use crate::store;
 use crate::store::imports::Described;
 use crate::transfer::import::Import;

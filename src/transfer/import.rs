@@ -5,7 +5,6 @@ use std::path::Path;
 
 use sqlx::PgConnection;
 
-use crate::blobs::Blobs;
 use crate::domain::Timestamp;
 use crate::domain::assistant::Assistant;
 use crate::domain::file::File;
@@ -15,6 +14,7 @@ use crate::domain::run::Run;
 use crate::domain::run_step::RunStep;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
+use crate::files::blobs::Blobs;
 use crate::store;
 use crate::store::Pool;
 use crate::store::StoreError;

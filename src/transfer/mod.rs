@@ -21,8 +21,8 @@ mod write;
 
 use std::path::PathBuf;
 
-use crate::blobs::BlobError;
 use crate::files::FileError;
+use crate::files::blobs::BlobError;
 use crate::store::StoreError;
 
 pub use contents::{Attached, Missing};

@@ -4,15 +4,6 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::wire::assistant::AssistantObject;
-use crate::api::wire::file::FileObject;
-use crate::api::wire::message::MessageObject;
-use crate::api::wire::run::RunObject;
-use crate::api::wire::run_step::StepObject;
-use crate::api::wire::thread::ThreadObject;
-use crate::api::wire::vector_store::VectorStoreObject;
-use crate::api::wire::vector_store_batch::BatchObject;
-use crate::api::wire::vector_store_file::VectorStoreFileObject;
 use crate::domain::Timestamp;
 use crate::domain::assistant::Assistant;
 use crate::domain::file::File;
@@ -25,6 +16,15 @@ use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
 use crate::store::StoreError;
 use crate::store::workspace_files::Written;
 use crate::transfer::UNSHOWN;
+use crate::wire::assistant::AssistantObject;
+use crate::wire::file::FileObject;
+use crate::wire::message::MessageObject;
+use crate::wire::run::RunObject;
+use crate::wire::run_step::StepObject;
+use crate::wire::thread::ThreadObject;
+use crate::wire::vector_store::VectorStoreObject;
+use crate::wire::vector_store_batch::BatchObject;
+use crate::wire::vector_store_file::VectorStoreFileObject;
 
 /// An object as the API shows it, and what the API does not show of it.
 pub(super) struct Shown {

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::api::wire::run::RunObject;
-use crate::api::wire::seconds;
-use crate::api::wire::vector_store_batch::BatchObject;
-use crate::api::wire::vector_store_file::VectorStoreFileObject;
 use crate::domain::Timestamp;
 use crate::domain::ids::EventId;
 use crate::domain::webhook::Subject;
+use crate::wire::run::RunObject;
+use crate::wire::seconds;
+use crate::wire::vector_store_batch::BatchObject;
+use crate::wire::vector_store_file::VectorStoreFileObject;
 
 #[derive(Serialize)]
 struct EventObject<'a, T> {

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use assistd::postgres::{Embedded, Options};
 use assistd::store::Pool;
+use embedded_postgres::{Embedded, Options};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::runtime::Runtime;

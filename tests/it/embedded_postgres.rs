@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use assistd::postgres::Embedded;
-use assistd::postgres::Options;
-use assistd::postgres::PostgresError;
+use embedded_postgres::Embedded;
+use embedded_postgres::Options;
+use embedded_postgres::PostgresError;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -90,7 +90,7 @@ async fn a_folder_is_served_by_one_process_only() {
     }
     // It has disturbed nothing.
     write(&mut connect(&embedded).await, 1).await;
-    let running = assistd::postgres::connect_to_running(&options(folder.path()));
+    let running = embedded_postgres::connect_to_running(&options(folder.path()));
     let mut beside = running
         .expect("the folder is served")
         .connect()

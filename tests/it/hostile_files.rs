@@ -11,7 +11,7 @@ use crate::shelf::Shelf;
 
 macro_rules! document {
     ($name:literal) => {
-        include_bytes!(concat!("../../documents/tests/fixtures/", $name)).to_vec()
+        include_bytes!(concat!("../../crates/documents/tests/fixtures/", $name)).to_vec()
     };
 }
 

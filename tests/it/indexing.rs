@@ -9,7 +9,7 @@ use crate::shelf::{MODEL, Shelf, prose};
 /// Documents that cannot be written down here.
 macro_rules! document {
     ($name:literal) => {
-        include_bytes!(concat!("../../documents/tests/fixtures/", $name)).as_slice()
+        include_bytes!(concat!("../../crates/documents/tests/fixtures/", $name)).as_slice()
     };
 }
 

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use assistd::postgres::Embedded;
-use assistd::postgres::Options;
+use embedded_postgres::Embedded;
+use embedded_postgres::Options;
 use nix::sys::signal::Signal;
 
 use crate::running::Running;

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::client::Client;
 
-const SOURCE: &str = include_str!("../../src/api/mod.rs");
+const SOURCE: &str = include_str!("../../src/http/mod.rs");
 
 /// The operations of `/openapi.json`: methods in lower case, and paths.
 pub async fn documented(client: &Client) -> Vec<(String, String)> {

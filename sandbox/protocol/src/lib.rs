@@ -20,7 +20,6 @@
 //! that breaks these rules is cut off.
 
 mod frame;
-pub mod installed;
 
 use serde::{Deserialize, Serialize};
 

@@ -6,9 +6,6 @@ use std::time::Duration;
 use serde_json::{Map, json};
 
 use super::{Fields, Read, Reader, stored};
-use crate::api::error::ApiError;
-use crate::api::validate::{Object, missing};
-use crate::api::wire::run::CreateRun;
 use crate::domain::assistant::AssistantConfig;
 use crate::domain::run::{
     Run, RunError, RunErrorCode, RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage,
@@ -17,6 +14,9 @@ use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{
     CodeCall, CodeOutput, FunctionCall, SearchCall, SearchResult, ToolCall, ToolCallBody,
 };
+use crate::http::response::error::ApiError;
+use crate::wire::object::{Object, missing};
+use crate::wire::run::CreateRun;
 
 /// Life of a run whose end is not told: what it is by default.
 const LIFE: Duration = Duration::from_secs(600);

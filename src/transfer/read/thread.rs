@@ -1,17 +1,17 @@
 //! Threads and messages.
 
 use super::{Fields, Read, Reader, stored};
-use crate::api::error::ApiError;
-use crate::api::json::Json;
-use crate::api::validate::{self, Object, missing};
-use crate::api::wire::assistant::parse_tool_resources;
 use crate::domain::ids::FileId;
 use crate::domain::message::{
     Annotation, AnnotationTarget, Attachment, AttachmentTool, Content, ImageDetail,
     IncompleteReason, Message, MessageStatus, Role,
 };
 use crate::domain::thread::Thread;
+use crate::http::response::error::ApiError;
 use crate::store::workspace_files::Written;
+use crate::wire::assistant::parse_tool_resources;
+use crate::wire::json::Json;
+use crate::wire::object::{self, Object, missing};
 
 pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
     let written: Vec<(String, String)> = match fields.unshown("workspace")? {
@@ -19,7 +19,7 @@ pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
         None => Vec::new(),
     };
     let written = written.into_iter().map(|(path, file)| {
-        let file_id = validate::id("workspace", file)?;
+        let file_id = object::id("workspace", file)?;
         Ok(Written { path, file_id })
     });
     let written = written.collect::<Read<_>>()?;
@@ -116,7 +116,7 @@ where
     let path = object.path(name);
     object
         .any(name)
-        .map(|value| validate::id(&path, value))
+        .map(|value| object::id(&path, value))
         .transpose()
 }
 

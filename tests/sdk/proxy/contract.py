@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "src" / "api" / "openapi.yaml"
+DOCUMENT = Path(__file__).resolve().parents[3] / "src" / "http" / "openapi.yaml"
 METHODS = ("get", "post", "delete", "put", "patch")
 
 

@@ -1,0 +1,24 @@
+//! `/admin/audit_log`
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use crate::http::handlers::admin::Admin;
+use crate::http::request::extract::Query;
+use crate::http::response::error::ApiError;
+use crate::http::state::ApiState;
+use crate::store;
+use crate::wire::List;
+use crate::wire::audit_log::AuditLogEntry;
+
+/// `GET /admin/audit_log`
+pub async fn list(
+    State(state): State<ApiState>,
+    _: Admin,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let page = store::audit_log::list(&state.pool, &query.page()?).await?;
+    let list = List::of(&page, |entry| entry.id.to_string(), AuditLogEntry::from);
+    Ok(Json(list).into_response())
+}

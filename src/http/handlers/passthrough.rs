@@ -1,0 +1,191 @@
+//! `/chat/completions`, `/embeddings` and `/responses`: handed to the routed upstream and back, so
+//! that an application needs one base URL only.
+
+use axum::body::Body as HttpBody;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use crate::http::request::auth::{Caller, Spender};
+use crate::http::request::extract::{Body, NameInPath, Query};
+use crate::http::response::error::ApiError;
+use crate::http::state::{ANSWERING_MODEL, ApiState};
+use crate::models::{Passthrough, StoredResponseCall, UpstreamError};
+use crate::wire::object::{Object, missing};
+
+/// `POST /chat/completions`
+pub async fn chat(
+    State(state): State<ApiState>,
+    spender: Spender,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(body, "messages")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.chat(body).await)
+}
+
+/// `POST /embeddings`
+pub async fn embeddings(
+    State(state): State<ApiState>,
+    spender: Spender,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(body, "input")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.embeddings(body).await)
+}
+
+/// `POST /responses`
+pub async fn create_response(
+    State(state): State<ApiState>,
+    spender: Spender,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(body, "model")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.responses(body).await)
+}
+
+/// `GET /responses/{response_id}`
+pub async fn retrieve_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Read, id, query).await
+}
+
+/// `DELETE /responses/{response_id}`
+pub async fn delete_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Delete, id, query).await
+}
+
+/// `POST /responses/{response_id}/cancel`
+pub async fn cancel_response(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::Cancel, id, query).await
+}
+
+/// `GET /responses/{response_id}/input_items`
+pub async fn list_response_input(
+    State(state): State<ApiState>,
+    caller: Caller,
+    id: NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    stored_response(&state, caller, StoredResponseCall::ListInput, id, query).await
+}
+
+async fn stored_response(
+    state: &ApiState,
+    Caller(_): Caller,
+    call: StoredResponseCall,
+    NameInPath(id): NameInPath,
+    query: Query,
+) -> Result<Response, ApiError> {
+    // The version of Azure's API belongs to the client's server, and an upstream has its own.
+    let mut query = query.pairs().to_vec();
+    query.retain(|(name, _)| name != "api-version");
+    answer(state.upstreams.stored_response(call, &id, &query).await)
+}
+
+/// `POST /deployments/{model}/chat/completions`, Azure's way to name the model.
+pub async fn deployed_chat(
+    State(state): State<ApiState>,
+    spender: Spender,
+    NameInPath(model): NameInPath,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(named(body, model)?, "messages")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.chat(body).await)
+}
+
+/// `POST /deployments/{model}/embeddings`, likewise.
+pub async fn deployed_embeddings(
+    State(state): State<ApiState>,
+    spender: Spender,
+    NameInPath(model): NameInPath,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let body = checked(named(body, model)?, "input")?;
+    spender.may_use_tokens(&state).await?;
+    answer(state.upstreams.embeddings(body).await)
+}
+
+fn named(body: Object, model: String) -> Result<Object, ApiError> {
+    let mut fields = body.rest()?;
+    fields.insert("model".into(), Value::String(model));
+    Ok(Object::body(fields))
+}
+
+/// Only what the route needs is looked at; the upstream judges the rest.
+fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
+    let fields = body.rest()?;
+    if !fields.get("model").is_some_and(Value::is_string) {
+        return Err(missing("model"));
+    }
+    if !fields.contains_key(content) {
+        return Err(missing(content));
+    }
+    Ok(Value::Object(fields))
+}
+
+fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiError> {
+    let Passthrough {
+        status,
+        model,
+        content_type,
+        retry_after,
+        body,
+    } = answered.map_err(refused)?;
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = (status, HttpBody::from_stream(body)).into_response();
+    let headers = [
+        (ANSWERING_MODEL, model),
+        (header::CONTENT_TYPE, content_type),
+        (header::RETRY_AFTER, retry_after),
+    ];
+    for (name, value) in headers {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+fn refused(error: UpstreamError) -> ApiError {
+    let message = error.message();
+    match error {
+        UpstreamError::RateLimited { .. } => {
+            ApiError::upstream(StatusCode::TOO_MANY_REQUESTS, "requests", message)
+                .code("rate_limit_exceeded")
+        }
+        UpstreamError::ContextLength { .. } => ApiError::invalid(message)
+            .param("messages")
+            .code("context_length_exceeded"),
+        UpstreamError::InvalidRequest {
+            status: 404, code, ..
+        } => match code.as_deref() {
+            Some("model_not_found") => ApiError::no_such_model(message),
+            Some(_) | None => ApiError::not_found(message),
+        },
+        UpstreamError::InvalidRequest { .. } => ApiError::invalid(message),
+        UpstreamError::Auth { .. }
+        | UpstreamError::Unavailable { .. }
+        | UpstreamError::Broken { .. } => {
+            ApiError::upstream(StatusCode::BAD_GATEWAY, "server_error", message)
+        }
+    }
+}

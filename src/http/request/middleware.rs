@@ -1,0 +1,256 @@
+//! What every request goes through: a request id, headers that clients read and those that keep
+//! browsers from harm, metrics, a trace span, a pace for its body, and a net for panics.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::HttpBody as _;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::domain::ids;
+use crate::http::request::body_memory;
+use crate::http::request::body_timeout;
+use crate::http::request::rate_limits::Told;
+use crate::http::response::error::ApiError;
+
+/// Wraps all routes. Bodies may keep the server waiting for `body_patience`.
+pub fn around<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    body_patience: Duration,
+) -> Router<S> {
+    router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(body_memory::hold))
+        .layer(from_fn_with_state(body_patience, keep_pace))
+        .layer(from_fn(observe))
+}
+
+/// Runs the handlers of these routes to their end, each as a task of `handlers`: a client that
+/// goes away loses the answer, but never stops the work between two of its steps.
+pub fn complete<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    handlers: TaskTracker,
+) -> Router<S> {
+    router.route_layer(from_fn_with_state(handlers, to_the_end))
+}
+
+/// As [`complete`], and answers 503 after `timeout`, while the handler goes on. A stream has
+/// answered when it begins.
+pub fn complete_within<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    handlers: TaskTracker,
+    timeout: Duration,
+) -> Router<S> {
+    complete(router, handlers).route_layer(from_fn_with_state(timeout, in_time))
+}
+
+async fn to_the_end(State(handlers): State<TaskTracker>, request: Request, next: Next) -> Response {
+    // The memory of the body is the task's, which may outlive the connection.
+    let handler = handlers.spawn(body_memory::hold(request, next).in_current_span());
+    handler.await.unwrap_or_else(|error| {
+        match error.try_into_panic() {
+            // Caught further out, like that of a handler that is no task.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ApiError::unavailable("The server is stopping. Please retry your request.")
+                .into_response(),
+        }
+    })
+}
+
+async fn in_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::unavailable(
+            "The server took too long to answer. Please retry your request in a moment.",
+        )
+        .into_response(),
+    }
+}
+
+async fn keep_pace(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    next.run(request.map(|body| body_timeout::keep(body, patience)))
+        .await
+}
+
+/// What is answered is data for the program that asked. A browser that is led here shows nothing of
+/// it, runs nothing of it, and keeps none of it; nor does a proxy.
+fn protect(headers: &mut HeaderMap) {
+    const ALWAYS: [(header::HeaderName, &str); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; sandbox",
+        ),
+    ];
+    for (name, value) in ALWAYS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic");
+    ApiError::internal(&format!("a handler panicked: {text}")).into_response()
+}
+
+async fn observe(mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = format!("req_{}", ids::hex32());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route
+        .as_ref()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let told = Told::default();
+    request.extensions_mut().insert(told.clone());
+    let span = tracing::info_span!(
+        "request",
+        request.id = %id,
+        http.method = %method,
+        http.route = %route,
+    );
+    let mut response = async {
+        let response = next.run(request).await;
+        let status = response.status();
+        if status.is_server_error() {
+            tracing::warn!(
+                http.status = status.as_u16(),
+                "{method} {route} failed with {status}"
+            );
+        } else {
+            tracing::debug!(http.status = status.as_u16(), "{method} {route}: {status}");
+        }
+        response
+    }
+    .instrument(span)
+    .await;
+
+    let status = response.status();
+    let elapsed = begun.elapsed();
+    let labels = [
+        ("route", route),
+        ("method", method.to_string()),
+        ("status", status.as_str().to_owned()),
+    ];
+    metrics::counter!("assistd_requests_total", &labels).increment(1);
+    metrics::histogram!("assistd_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+
+    let headers = response.headers_mut();
+    protect(headers);
+    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
+    headers.insert(
+        "openai-processing-ms",
+        HeaderValue::from(elapsed.as_millis() as u64),
+    );
+    told.write(headers);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", id);
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS && !headers.contains_key("retry-after") {
+        headers.insert("retry-after", HeaderValue::from_static("1"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use axum::routing::get;
+    use futures::FutureExt as _;
+    use tokio::sync::Notify;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn broken() -> Response {
+        panic!("the cause")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_any_other_and_its_cause_stays_here() {
+        let router = Router::new().route("/broken", get(broken));
+        let router = around(router, Duration::from_secs(1));
+        let request = Request::get("/broken").body(Body::empty());
+        let response = router.oneshot(request.expect("it is well formed")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key("x-request-id"));
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await;
+        let text = String::from_utf8(body.expect("it is short").into()).expect("it is text");
+        assert!(text.contains("\"type\":\"server_error\""), "{text}");
+        assert!(!text.contains("the cause"), "{text}");
+    }
+
+    /// A route whose handler answers when `go` is notified, and says so in `done`.
+    fn slow(go: &Arc<Notify>, done: &Arc<Notify>) -> Router {
+        let (go, done) = (go.clone(), done.clone());
+        let handler = get(async move || {
+            go.notified().await;
+            done.notify_one();
+        });
+        Router::new().route("/slow", handler)
+    }
+
+    fn request(path: &str) -> Request {
+        let request = Request::get(path).body(Body::empty());
+        request.expect("it is well formed")
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_takes_too_long_is_answered_for_and_goes_on() {
+        let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
+        let timeout = Duration::from_millis(10);
+        let router = complete_within(slow(&go, &done), handlers.clone(), timeout);
+        let response = router.oneshot(request("/slow")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(handlers.len(), 1);
+        go.notify_one();
+        done.notified().await;
+        handlers.close();
+        handlers.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_does_not_stop_its_handler() {
+        let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
+        let router = complete(slow(&go, &done), handlers.clone());
+        let mut answer = Box::pin(router.oneshot(request("/slow")));
+        assert!(answer.as_mut().now_or_never().is_none());
+        drop(answer);
+        go.notify_one();
+        done.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_handlers_task_is_an_error_like_any_other() {
+        let router = Router::new().route("/broken", get(broken));
+        let router = around(complete(router, TaskTracker::new()), Duration::from_secs(1));
+        let response = router.oneshot(request("/broken")).await;
+        let response = response.expect("routers do not fail");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}

@@ -1,0 +1,318 @@
+//! OpenAI's error envelope: the only place that writes it, and the only one that maps our errors
+//! to HTTP.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::domain::file::Upload;
+use crate::domain::vector_store::MAX_FILES;
+use crate::files::FileError;
+use crate::files::blobs::BlobError;
+use crate::store::StoreError;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    param: Option<String>,
+    code: Option<&'static str>,
+    headers: Vec<(&'static str, HeaderValue)>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be done as it is.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// 404: no such object, or none of the caller's.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    /// The documented 404 of assistants, threads, messages, runs and run steps.
+    pub fn no_such(kind: &str, id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("No {kind} found with id '{id}'."))
+    }
+
+    /// The documented 404 of files.
+    pub fn no_such_file(id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("No such File object: {id}")).param("id")
+    }
+
+    /// The documented 404 of models.
+    pub fn no_such_model(message: impl Into<String>) -> Self {
+        Self::not_found(message)
+            .param("model")
+            .code("model_not_found")
+    }
+
+    /// 401: no key, or not a good one.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
+    }
+
+    /// 403.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
+    /// 405.
+    pub fn method_not_allowed(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            "The request body arrived too slowly. Please try again.",
+        )
+        .header("connection", HeaderValue::from_static("close"))
+    }
+
+    /// 413.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    /// 503: for now, with a hint when to come again.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+            .header("retry-after", HeaderValue::from_static("1"))
+    }
+
+    /// 507: a disk of the server is full, and the cause says which. SDKs retry it as they do a 503,
+    /// but a proxy does not take the server for dead.
+    pub fn storage_full(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "server_error",
+            "The storage of this server is full, so nothing can be stored. Please retry your request \
+             later; the operator of this server must free some space.",
+        )
+        .code("storage_full")
+    }
+
+    /// 429: not now, but so much later. `kind` is what there was too much of, `requests` or `tokens`.
+    pub fn rate_limited(
+        kind: &'static str,
+        message: impl Into<String>,
+        retry_after: Duration,
+    ) -> Self {
+        let milliseconds = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message)
+            .code("rate_limit_exceeded")
+            // Whole seconds are for those who know no other, and must not be too early.
+            .header("retry-after", milliseconds.div_ceil(1000).max(1).into())
+            .header("retry-after-ms", milliseconds.max(1).into())
+    }
+
+    /// An upstream's failure, handed on with a status of ours.
+    pub fn upstream(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self::new(status, kind, message)
+    }
+
+    /// 500: our own fault. The cause goes to the log, never to the client.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "The server had an error processing your request. Sorry about that! You can retry \
+             your request; if the error persists, give the operator of this server the request \
+             ID from the x-request-id header.",
+        )
+    }
+
+    /// Names the parameter at fault.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Adds a machine-readable code.
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// Adds a response header.
+    pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The body, which is also what an `error` event of a stream carries.
+    pub fn body(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        for (name, value) in self.headers {
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::UnknownCursor { param, id } => Self::invalid(format!(
+                "Invalid '{param}': no object with id '{id}' in this list."
+            ))
+            .param(param)
+            .code("invalid_value"),
+            StoreError::VectorStoreExpired(id) => {
+                Self::invalid(format!("Vector store '{id}' has expired."))
+            }
+            StoreError::VectorStoreFull(id) => Self::invalid(format!(
+                "Vector store '{id}' would have too many files: a vector store may have up to \
+                 {MAX_FILES}."
+            ))
+            .code("max_files_exceeded"),
+            StoreError::TooManyRuns(max) => Self::rate_limited(
+                "requests",
+                format!("Rate limit reached: this project may have {max} runs at a time."),
+                Duration::from_secs(1),
+            ),
+            StoreError::StorageFull(limit) => Self::invalid(format!(
+                "You have exceeded your file storage quota. This project is limited to {limit} \
+                 bytes of files. Please delete old files or attempt with a smaller file size."
+            ))
+            .code("storage_limit_exceeded"),
+            StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
+                Self::not_found("A file was deleted while it was being added.")
+            }
+            error @ StoreError::DiskFull(_) => Self::storage_full(&error),
+            error if error.is_transient() => {
+                tracing::error!(error.cause = %error, "the database is not available: {error}");
+                Self::unavailable(
+                    "The server cannot reach its database right now. Please retry your request \
+                     in a moment.",
+                )
+            }
+            error @ (StoreError::Constraint(_)
+            | StoreError::LeaseLost
+            | StoreError::BadRow(_)
+            | StoreError::Database(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<BlobError> for ApiError {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLarge { limit } => Self::too_large(format!(
+                "The file is too large: this server takes files of up to {limit} bytes."
+            )),
+            BlobError::Slow => Self::too_slow(),
+            error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
+            error @ BlobError::Missing { .. } => {
+                tracing::warn!(error.cause = %error, "a file was asked for: {error}");
+                Self::not_found(
+                    "The contents of this file are not on this server: it was imported without \
+                     them. The operator can attach them.",
+                )
+            }
+            error @ BlobError::Full { .. } => Self::storage_full(&error),
+            error @ (BlobError::Location(_) | BlobError::Folder(_) | BlobError::Store(_)) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Blob(error) => error.into(),
+            FileError::Store(error) => error.into(),
+            FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
+            FileError::Gone(id) => Self::no_such_file(id),
+            FileError::NoUpload(id) => Self::no_such("upload", id),
+            FileError::NotPending { id, status } => Self::invalid(format!(
+                "Upload '{id}' has status '{}'; only a pending upload can be changed.",
+                status.as_str()
+            )),
+            FileError::NoPart(id) => {
+                Self::invalid(format!("No part found with id '{id}' in this upload."))
+                    .param("part_ids")
+            }
+            FileError::PartTwice(id) => {
+                Self::invalid(format!("Part '{id}' is named more than once.")).param("part_ids")
+            }
+            FileError::UploadFull => Self::invalid(format!(
+                "The parts of an upload may have up to {} bytes together.",
+                Upload::MAX_BYTES
+            )),
+            FileError::WrongSize { declared, bytes } => Self::invalid(format!(
+                "The parts have {bytes} bytes together, but the upload was created with 'bytes' \
+                 of {declared}."
+            ))
+            .param("part_ids"),
+            FileError::WrongChecksum { expected, md5 } => Self::invalid(format!(
+                "The parts have the MD5 checksum '{md5}', but '{expected}' was expected."
+            ))
+            .param("md5"),
+        }
+    }
+}
