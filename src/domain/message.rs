@@ -34,6 +34,19 @@ pub struct Message {
     pub metadata: Metadata,
 }
 
+/// A message as a client writes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NewMessage {
+    /// Who speaks.
+    pub role: Role,
+    /// Its parts.
+    pub content: Vec<Content>,
+    /// Files given along.
+    pub attachments: Vec<Attachment>,
+    /// What the client attaches to it.
+    pub metadata: Metadata,
+}
+
 /// Whether a message is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]

@@ -6,11 +6,11 @@ use sqlx::PgConnection;
 use crate::domain::assistant::{FileSearchResources, ToolResources};
 use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::message::AttachmentTool;
+use crate::domain::message::NewMessage;
 use crate::domain::vector_store::{NewStoreFile, NewVectorStore};
 use crate::http::state::ApiState;
 use crate::store;
 use crate::store::StoreError;
-use crate::store::messages::NewMessage;
 
 /// The attachments of some messages, by tool; each file once.
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! Table `messages`.
 
-use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
-use crate::domain::message::{Attachment, Content, Message, Role};
+use crate::domain::message::{Content, Message, NewMessage, Role};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::Pool;
@@ -29,19 +28,6 @@ impl FromRow<'_, PgRow> for Message {
             metadata: json(row, "metadata")?,
         })
     }
-}
-
-/// A message as a client writes it.
-#[derive(Debug, Clone, Serialize)]
-pub struct NewMessage {
-    /// Who speaks.
-    pub role: Role,
-    /// Its parts.
-    pub content: Vec<Content>,
-    /// Files given along.
-    pub attachments: Vec<Attachment>,
-    /// What the client attaches to it.
-    pub metadata: Metadata,
 }
 
 /// Appends a message, unless a run is active on the thread. `None` when the thread is missing or

@@ -10,7 +10,7 @@ use crate::domain::assistant::{
 use crate::domain::tool::{Function, Tool};
 use crate::domain::vector_store::NewVectorStore;
 use crate::domain::vector_store::Weights;
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::json::Kind;
 use crate::wire::object::{self, Object, invalid_value, missing};
 use crate::wire::seconds;
@@ -115,7 +115,7 @@ pub struct SharedSettings {
 
 impl SharedSettings {
     /// Takes the settings out of a body.
-    pub fn parse(body: &mut Object) -> Result<Self, ApiError> {
+    pub fn parse(body: &mut Object) -> Result<Self, ParseError> {
         let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
         let efforts = efforts.map(|effort| (effort, effort));
         Ok(Self {
@@ -138,7 +138,7 @@ fn default_response_format() -> Value {
 }
 
 /// The settings of an assistant that are to change.
-pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ApiError> {
+pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ParseError> {
     let model = body.string("model", MODEL_MAX)?;
     let name = body.given("name", |body, name| body.string(name, NAME_MAX))?;
     let description = body.given("description", |body, name| {
@@ -172,7 +172,7 @@ pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ApiError> 
 }
 
 /// A new assistant's settings.
-pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ApiError> {
+pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ParseError> {
     let model = body.required_string("model", MODEL_MAX)?;
     let name = body.string("name", NAME_MAX)?;
     let description = body.string("description", DESCRIPTION_MAX)?;
@@ -193,7 +193,7 @@ pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ApiError> {
     })
 }
 
-fn parse_tools(body: &mut Object) -> Result<Option<Vec<Tool>>, ApiError> {
+fn parse_tools(body: &mut Object) -> Result<Option<Vec<Tool>>, ParseError> {
     body.check_size("tools")?;
     let Some(tools) = body.objects("tools", TOOLS_MAX)? else {
         return Ok(None);
@@ -213,7 +213,7 @@ enum ToolKind {
 }
 
 /// A tool of an assistant or a run.
-pub fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
+pub fn parse_tool(mut tool: Object) -> Result<Tool, ParseError> {
     let kind = tool.kind(&[
         ("code_interpreter", ToolKind::CodeInterpreter),
         ("file_search", ToolKind::FileSearch),
@@ -233,12 +233,12 @@ pub fn parse_tool(mut tool: Object) -> Result<Tool, ApiError> {
 }
 
 /// The name of a function or of a schema, as models take it.
-fn parse_name(object: &mut Object) -> Result<String, ApiError> {
+fn parse_name(object: &mut Object) -> Result<String, ParseError> {
     let path = object.path("name");
     let name = object.required_string("name", 64)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(plain) {
-        return Err(ApiError::invalid(format!(
+        return Err(ParseError::new(format!(
             "Invalid '{path}': string does not match pattern. Expected a string that matches the \
              pattern '^[a-zA-Z0-9_-]+$'."
         ))
@@ -248,7 +248,7 @@ fn parse_name(object: &mut Object) -> Result<String, ApiError> {
     Ok(name)
 }
 
-fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
+fn parse_function(tool: &mut Object) -> Result<Function, ParseError> {
     let mut function = tool
         .object("function")?
         .ok_or_else(|| missing(&tool.path("function")))?;
@@ -266,7 +266,7 @@ fn parse_function(tool: &mut Object) -> Result<Function, ApiError> {
     })
 }
 
-fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> {
+fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ParseError> {
     let mut shown = Map::new();
     let mut ranker = "default_2024_08_21";
     let mut threshold = 0.0;
@@ -296,7 +296,7 @@ fn parse_file_search(tool: &mut Object) -> Result<Map<String, Value>, ApiError> 
 }
 
 /// How much words and meaning count in a search: `hybrid_search` of ranking options.
-pub fn parse_weights(ranking: &mut Object) -> Result<Option<Weights>, ApiError> {
+pub fn parse_weights(ranking: &mut Object) -> Result<Option<Weights>, ParseError> {
     let Some(mut hybrid) = ranking.object("hybrid_search")? else {
         return Ok(None);
     };
@@ -315,7 +315,7 @@ pub fn parse_weights(ranking: &mut Object) -> Result<Option<Weights>, ApiError> 
     }
     let path = ranking.path("hybrid_search");
     let message = format!("Invalid '{path}': at least one of its weights must be greater than 0.");
-    Err(ApiError::invalid(message).param(path).code("invalid_value"))
+    Err(ParseError::new(message).param(path).code("invalid_value"))
 }
 
 /// Tool resources of something new, which may bring a vector store that is to be made.
@@ -328,7 +328,7 @@ pub struct NewToolResources {
 }
 
 /// Files for code_interpreter, and the vector store for file_search.
-pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError> {
+pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ParseError> {
     let Some(mut resources) = body.object("tool_resources")? else {
         return Ok(ToolResources::default());
     };
@@ -346,7 +346,7 @@ pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ApiError
 }
 
 /// The same for something new: the vector store may be one that is to be made.
-pub fn parse_new_tool_resources(body: &mut Object) -> Result<NewToolResources, ApiError> {
+pub fn parse_new_tool_resources(body: &mut Object) -> Result<NewToolResources, ParseError> {
     let mut parsed = NewToolResources::default();
     let Some(mut resources) = body.object("tool_resources")? else {
         return Ok(parsed);
@@ -358,7 +358,7 @@ pub fn parse_new_tool_resources(body: &mut Object) -> Result<NewToolResources, A
         let stores = tool.objects("vector_stores", 1)?;
         tool.finish()?;
         if ids.is_some() && stores.is_some() {
-            return Err(ApiError::invalid(
+            return Err(ParseError::new(
                 "'vector_store_ids' and 'vector_stores' are mutually exclusive.",
             )
             .param(path)
@@ -376,7 +376,7 @@ pub fn parse_new_tool_resources(body: &mut Object) -> Result<NewToolResources, A
 
 fn parse_code_interpreter_resources(
     resources: &mut Object,
-) -> Result<Option<CodeInterpreterResources>, ApiError> {
+) -> Result<Option<CodeInterpreterResources>, ParseError> {
     let Some(mut tool) = resources.object("code_interpreter")? else {
         return Ok(None);
     };
@@ -386,7 +386,7 @@ fn parse_code_interpreter_resources(
 }
 
 /// `"auto"` or an object with a type; checked, and kept word for word.
-fn parse_response_format(body: &mut Object, name: &str) -> Result<Option<Value>, ApiError> {
+fn parse_response_format(body: &mut Object, name: &str) -> Result<Option<Value>, ParseError> {
     let path = body.path(name);
     let given = match body.any(name) {
         None => return Ok(None),

@@ -1,7 +1,7 @@
 //! Filters of searches by attributes.
 
 use crate::domain::vector_store::{AttributeValue, Comparison, Filter};
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::json::{Json, Kind as Type};
 use crate::wire::object::{self, Object, missing};
 use crate::wire::vector_store_file::attribute_value;
@@ -37,7 +37,7 @@ const KINDS: [(&str, Kind); 10] = [
 ];
 
 /// Takes the filter of this name out of a body.
-pub fn parse(body: &mut Object, name: &str) -> Result<Option<Filter>, ApiError> {
+pub fn parse(body: &mut Object, name: &str) -> Result<Option<Filter>, ParseError> {
     let path = body.path(name);
     let Some(filter) = body.object(name)? else {
         return Ok(None);
@@ -57,7 +57,7 @@ fn parse_one(
     mut filter: Object,
     depth: usize,
     comparisons: &mut usize,
-) -> Result<Filter, ApiError> {
+) -> Result<Filter, ParseError> {
     let parsed = match filter.kind(&KINDS)? {
         kind @ (Kind::And | Kind::Or) => {
             let path = filter.path("filters");
@@ -109,7 +109,7 @@ fn parse_one(
 }
 
 /// Flags have no order.
-fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Result<(), ApiError> {
+fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Result<(), ParseError> {
     match (operator, value) {
         (Comparison::Eq | Comparison::Ne, _)
         | (_, AttributeValue::Text(_) | AttributeValue::Number(_)) => Ok(()),
@@ -124,7 +124,7 @@ fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Resu
     }
 }
 
-fn text_or_number(path: &str, value: Json) -> Result<AttributeValue, ApiError> {
+fn text_or_number(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
     match value.kind() {
         Type::String | Type::Integer | Type::Decimal => attribute_value(path, value),
         other @ (Type::Null | Type::Boolean | Type::Array | Type::Object) => {
@@ -133,8 +133,8 @@ fn text_or_number(path: &str, value: Json) -> Result<AttributeValue, ApiError> {
     }
 }
 
-fn too_much(path: String, what: String) -> ApiError {
-    ApiError::invalid(format!("Invalid '{path}': the filter is {what}."))
+fn too_much(path: String, what: String) -> ParseError {
+    ParseError::new(format!("Invalid '{path}': the filter is {what}."))
         .param(path)
         .code("invalid_value")
 }
@@ -145,15 +145,17 @@ mod tests {
 
     use super::*;
 
-    fn parsed(filter: Value) -> Result<Option<Filter>, ApiError> {
+    fn parsed(filter: Value) -> Result<Option<Filter>, ParseError> {
         let body = Object::at(String::new(), json!({"filters": filter}));
         parse(&mut body.expect("it is an object"), "filters")
     }
 
     fn refusal(filter: Value) -> (String, String) {
-        let body = parsed(filter).expect_err("it is refused").body();
-        let part = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
-        (part("param"), part("code"))
+        let error = parsed(filter).expect_err("it is refused");
+        (
+            error.param.unwrap_or_default(),
+            error.code.unwrap_or_default().to_owned(),
+        )
     }
 
     #[test]

@@ -7,13 +7,13 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use serde::Deserializer as _;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 
 /// Deepest nesting of arrays and objects.
 const DEPTH_MAX: usize = 128;
@@ -73,7 +73,7 @@ pub struct Fields {
 
 impl Json {
     /// Checks the encoding, the nesting and the characters of a request body.
-    pub fn of_body(body: Bytes) -> Result<Self, ApiError> {
+    pub fn of_body(body: Bytes) -> Result<Self, ParseError> {
         std::str::from_utf8(&body).map_err(|error| broken(&error))?;
         let outline = Outline::of(&body);
         if outline.depth > DEPTH_MAX {
@@ -81,7 +81,7 @@ impl Json {
         }
         let value: &RawValue = serde_json::from_slice(&body).map_err(|error| broken(&error))?;
         if outline.has_nul {
-            return Err(ApiError::invalid(NUL));
+            return Err(ParseError::new(NUL));
         }
         Ok(Self::Text(body.slice_ref(value.get().as_bytes())))
     }
@@ -109,7 +109,7 @@ impl Json {
     }
 
     /// Reads it as a type that takes no more memory than its text.
-    pub fn read<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, ParseError> {
         match self {
             Self::Text(text) => serde_json::from_slice(&text),
             Self::Tree(value) => serde_json::from_value(value),
@@ -129,7 +129,7 @@ impl Json {
     pub fn items<E>(
         self,
         mut each: impl FnMut(Self) -> ControlFlow<E>,
-    ) -> Result<Option<E>, ApiError> {
+    ) -> Result<Option<E>, ParseError> {
         match self {
             Self::Tree(Value::Array(items)) => Ok(items
                 .into_iter()
@@ -154,7 +154,7 @@ impl Json {
     }
 
     /// The fields of an object; `None` if it is none.
-    pub fn fields(self) -> Result<Option<Fields>, ApiError> {
+    pub fn fields(self) -> Result<Option<Fields>, ParseError> {
         match self {
             Self::Tree(Value::Object(fields)) => {
                 let kept = fields
@@ -198,11 +198,11 @@ impl Json {
 pub const NUL: &str = "The NUL character (\\u0000) cannot be stored; leave it out of the request.";
 
 /// The documented refusal of a body that is no JSON.
-fn broken(error: &dyn fmt::Display) -> ApiError {
+fn broken(error: &dyn fmt::Display) -> ParseError {
     const HINT: &str = "We could not parse the JSON body of your request. (HINT: This likely \
         means you aren't using your HTTP library correctly. The OpenAI API expects a JSON \
         payload, but what was sent was not valid JSON.";
-    ApiError::invalid(format!("{HINT} The problem: {error})"))
+    ParseError::new(format!("{HINT} The problem: {error})"))
 }
 
 /// What a JSON text shows without being parsed.

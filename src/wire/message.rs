@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use crate::domain::Metadata;
 use crate::domain::ids::FileId;
+use crate::domain::message::NewMessage;
 use crate::domain::message::{
     Annotation, AnnotationTarget, Attachment, AttachmentTool, Content, ImageDetail,
     IncompleteReason, Message, MessageStatus, Role,
 };
-use crate::http::response::error::ApiError;
-use crate::store::messages::NewMessage;
+use crate::wire::ParseError;
 use crate::wire::json::Kind;
 use crate::wire::object::{self, Object, missing};
 use crate::wire::seconds;
@@ -194,7 +194,7 @@ const PARTS_MAX: usize = 1_000;
 const ATTACHMENTS_MAX: usize = 500;
 
 /// A message as a client writes it.
-pub fn parse_new(mut body: Object) -> Result<NewMessage, ApiError> {
+pub fn parse_new(mut body: Object) -> Result<NewMessage, ParseError> {
     let roles = [("user", Role::User), ("assistant", Role::Assistant)];
     let role = body
         .word("role", &roles)?
@@ -218,17 +218,17 @@ pub fn parse_new(mut body: Object) -> Result<NewMessage, ApiError> {
 }
 
 /// Messages that come with a thread or a run.
-pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ApiError> {
+pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ParseError> {
     let messages = body.array_of(name, MESSAGES_MAX, |path, message| {
         parse_new(Object::at(path, message)?)
     })?;
     Ok(messages.unwrap_or_default())
 }
 
-fn parse_content(body: &mut Object) -> Result<Vec<Content>, ApiError> {
+fn parse_content(body: &mut Object) -> Result<Vec<Content>, ParseError> {
     let path = body.path("content");
     let empty = || {
-        ApiError::invalid("Message content must be non-empty.")
+        ParseError::new("Message content must be non-empty.")
             .param(path.clone())
             .code("invalid_value")
     };
@@ -262,7 +262,7 @@ enum PartKindIn {
     ImageUrl,
 }
 
-fn parse_part(mut part: Object) -> Result<Content, ApiError> {
+fn parse_part(mut part: Object) -> Result<Content, ParseError> {
     let kind = part.kind(&[
         ("text", PartKindIn::Text),
         ("image_file", PartKindIn::ImageFile),
@@ -292,7 +292,7 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
                 .any(|scheme| url.starts_with(scheme))
             {
                 let path = image.path("url");
-                return Err(ApiError::invalid(format!(
+                return Err(ParseError::new(format!(
                     "Invalid '{path}': expected an http, https or data URL."
                 ))
                 .param(path)
@@ -307,7 +307,7 @@ fn parse_part(mut part: Object) -> Result<Content, ApiError> {
     Ok(content)
 }
 
-fn parse_attachment(mut attachment: Object) -> Result<Attachment, ApiError> {
+fn parse_attachment(mut attachment: Object) -> Result<Attachment, ParseError> {
     let path = attachment.path("file_id");
     let file_id = attachment
         .any("file_id")

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod assistant;
 pub mod attribute_filter;
 pub mod audit_log;
+mod error;
 pub mod event;
 pub mod file;
 pub mod json;
@@ -20,6 +21,8 @@ pub mod usage;
 pub mod vector_store;
 pub mod vector_store_batch;
 pub mod vector_store_file;
+
+pub use error::ParseError;
 
 use serde::Serialize;
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use serde_json::{Map, Value};
 
 use crate::domain::Metadata;
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::json::{Fields, Json, Kind};
 
 /// Most values of a tree that a whole request may become, for the routes that pass it on.
@@ -44,18 +44,18 @@ impl Object {
     }
 
     /// The body of a request.
-    pub fn of_body(body: Json) -> Result<Self, ApiError> {
+    pub fn of_body(body: Json) -> Result<Self, ParseError> {
         if body.kind() == Kind::Object {
             return Self::at(String::new(), body);
         }
         let excerpt = body.excerpt();
-        Err(ApiError::invalid(format!(
+        Err(ParseError::new(format!(
             "Invalid body: expected a JSON object, but got {excerpt} instead."
         )))
     }
 
     /// A value inside a body, at `path`.
-    pub fn at(path: String, value: impl Into<Json>) -> Result<Self, ApiError> {
+    pub fn at(path: String, value: impl Into<Json>) -> Result<Self, ParseError> {
         let value = value.into();
         let kind = value.kind();
         match value.fields()? {
@@ -83,8 +83,8 @@ impl Object {
     pub fn given<T>(
         &mut self,
         name: &str,
-        take: impl FnOnce(&mut Self, &str) -> Result<Option<T>, ApiError>,
-    ) -> Result<Option<Option<T>>, ApiError> {
+        take: impl FnOnce(&mut Self, &str) -> Result<Option<T>, ParseError>,
+    ) -> Result<Option<Option<T>>, ParseError> {
         match self.has(name) {
             true => take(self, name).map(Some),
             false => Ok(None),
@@ -103,12 +103,12 @@ impl Object {
     }
 
     /// Takes a field that must be there.
-    pub fn required(&mut self, name: &str) -> Result<Json, ApiError> {
+    pub fn required(&mut self, name: &str) -> Result<Json, ParseError> {
         self.any(name).ok_or_else(|| missing(&self.path(name)))
     }
 
     /// Takes an object that is the caller's own, with any keys and values.
-    pub fn own_object(&mut self, name: &str) -> Result<Option<Value>, ApiError> {
+    pub fn own_object(&mut self, name: &str) -> Result<Option<Value>, ParseError> {
         let path = self.path(name);
         match self.any(name) {
             None => Ok(None),
@@ -118,7 +118,7 @@ impl Object {
     }
 
     /// Refuses a field that has more values than the caller's own JSON may have in one request.
-    pub fn check_size(&self, name: &str) -> Result<(), ApiError> {
+    pub fn check_size(&self, name: &str) -> Result<(), ParseError> {
         let field = self.fields.kept.iter().find(|(given, _)| given == name);
         match field {
             Some((_, value)) => check_size(&self.path(name), value, OWN_VALUES_MAX),
@@ -127,19 +127,19 @@ impl Object {
     }
 
     /// Takes a string of at most `max` characters.
-    pub fn string(&mut self, name: &str, max: usize) -> Result<Option<String>, ApiError> {
+    pub fn string(&mut self, name: &str, max: usize) -> Result<Option<String>, ParseError> {
         self.any(name)
             .map(|value| string(&self.path(name), value, max))
             .transpose()
     }
 
     /// Takes a string that must be there.
-    pub fn required_string(&mut self, name: &str, max: usize) -> Result<String, ApiError> {
+    pub fn required_string(&mut self, name: &str, max: usize) -> Result<String, ParseError> {
         string(&self.path(name), self.required(name)?, max)
     }
 
     /// Takes an id that must be there.
-    pub fn required_id<T>(&mut self, name: &str) -> Result<T, ApiError>
+    pub fn required_id<T>(&mut self, name: &str) -> Result<T, ParseError>
     where
         T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
     {
@@ -148,7 +148,7 @@ impl Object {
     }
 
     /// Takes a boolean.
-    pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, ParseError> {
         match self.any(name) {
             None => Ok(None),
             Some(value) if value.kind() == Kind::Boolean => value.read().map(Some),
@@ -157,7 +157,7 @@ impl Object {
     }
 
     /// Takes a number from `min` to `max`.
-    pub fn decimal(&mut self, name: &str, min: f64, max: f64) -> Result<Option<f64>, ApiError> {
+    pub fn decimal(&mut self, name: &str, min: f64, max: f64) -> Result<Option<f64>, ParseError> {
         let Some(value) = self.any(name) else {
             return Ok(None);
         };
@@ -175,7 +175,7 @@ impl Object {
     }
 
     /// Takes a whole number from `min` to `max`.
-    pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, ApiError> {
+    pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, ParseError> {
         let Some(value) = self.any(name) else {
             return Ok(None);
         };
@@ -185,7 +185,7 @@ impl Object {
     }
 
     /// Takes an array of at most `max` items.
-    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ApiError> {
+    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ParseError> {
         self.array_of(name, max, |_, item| Ok(item))
     }
 
@@ -195,8 +195,8 @@ impl Object {
         &mut self,
         name: &str,
         max: usize,
-        mut parse: impl FnMut(String, Json) -> Result<T, ApiError>,
-    ) -> Result<Option<Vec<T>>, ApiError> {
+        mut parse: impl FnMut(String, Json) -> Result<T, ParseError>,
+    ) -> Result<Option<Vec<T>>, ParseError> {
         let path = self.path(name);
         let Some(value) = self.any(name) else {
             return Ok(None);
@@ -208,7 +208,7 @@ impl Object {
     }
 
     /// Takes an array of ids.
-    pub fn ids<T>(&mut self, name: &str, max: usize) -> Result<Option<Vec<T>>, ApiError>
+    pub fn ids<T>(&mut self, name: &str, max: usize) -> Result<Option<Vec<T>>, ParseError>
     where
         T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
     {
@@ -216,7 +216,7 @@ impl Object {
     }
 
     /// Takes an object.
-    pub fn object(&mut self, name: &str) -> Result<Option<Self>, ApiError> {
+    pub fn object(&mut self, name: &str) -> Result<Option<Self>, ParseError> {
         let path = self.path(name);
         self.any(name)
             .map(|value| Self::at(path, value))
@@ -224,7 +224,7 @@ impl Object {
     }
 
     /// Takes an array of objects of at most `max` items.
-    pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ApiError> {
+    pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ParseError> {
         self.array_of(name, max, Self::at)
     }
 
@@ -233,7 +233,7 @@ impl Object {
         &mut self,
         name: &str,
         words: &[(&str, T)],
-    ) -> Result<Option<T>, ApiError> {
+    ) -> Result<Option<T>, ParseError> {
         let path = self.path(name);
         let Some(text) = self.string(name, usize::MAX)? else {
             return Ok(None);
@@ -252,13 +252,13 @@ impl Object {
     }
 
     /// Takes a `type`, which must be there and one of some words.
-    pub fn kind<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ApiError> {
+    pub fn kind<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ParseError> {
         self.word("type", words)?
             .ok_or_else(|| missing(&self.path("type")))
     }
 
     /// Takes metadata: at most 16 pairs, keys of at most 64 characters, values of at most 512.
-    pub fn metadata(&mut self) -> Result<Option<Metadata>, ApiError> {
+    pub fn metadata(&mut self) -> Result<Option<Metadata>, ParseError> {
         let path = self.path("metadata");
         let Some(fields) = self.pairs("metadata", 16, 64)? else {
             return Ok(None);
@@ -281,14 +281,14 @@ impl Object {
         name: &str,
         max: usize,
         key_max: usize,
-    ) -> Result<Option<Vec<(String, Json)>>, ApiError> {
+    ) -> Result<Option<Vec<(String, Json)>>, ParseError> {
         let path = self.path(name);
         let Some(Self { fields, .. }) = self.object(name)? else {
             return Ok(None);
         };
         let number = fields.kept.len() + fields.surplus;
         if number > max {
-            return Err(ApiError::invalid(format!(
+            return Err(ParseError::new(format!(
                 "Invalid '{path}': too many properties. Expected an object with at most {max} \
                  properties, but got an object with {number} properties instead."
             ))
@@ -297,7 +297,7 @@ impl Object {
         }
         let too_long = |(key, _): &&(String, Json)| key.chars().count() > key_max;
         if let Some((key, _)) = fields.kept.iter().find(too_long) {
-            return Err(ApiError::invalid(format!(
+            return Err(ParseError::new(format!(
                 "Invalid property name in '{path}': '{}...' is too long. Expected a string with \
                  maximum length {key_max}, but got a string with length {} instead.",
                 key.chars().take(32).collect::<String>(),
@@ -310,7 +310,7 @@ impl Object {
     }
 
     /// Everything not taken yet, for requests that are passed on.
-    pub fn rest(self) -> Result<Map<String, Value>, ApiError> {
+    pub fn rest(self) -> Result<Map<String, Value>, ParseError> {
         if self.fields.surplus > 0 {
             return Err(too_large("The request body", "fields"));
         }
@@ -326,12 +326,12 @@ impl Object {
     }
 
     /// Ends the taking apart: what is left was unknown.
-    pub fn finish(self) -> Result<(), ApiError> {
+    pub fn finish(self) -> Result<(), ParseError> {
         match self.fields.kept.first() {
             None => Ok(()),
             Some((name, _)) => {
                 let path = self.path(name);
-                Err(ApiError::invalid(format!("Unknown parameter: '{path}'."))
+                Err(ParseError::new(format!("Unknown parameter: '{path}'."))
                     .param(path)
                     .code("unknown_parameter"))
             }
@@ -344,8 +344,8 @@ pub fn items<T>(
     path: &str,
     array: Json,
     max: usize,
-    mut parse: impl FnMut(usize, Json) -> Result<T, ApiError>,
-) -> Result<Vec<T>, ApiError> {
+    mut parse: impl FnMut(usize, Json) -> Result<T, ParseError>,
+) -> Result<Vec<T>, ParseError> {
     if array.kind() != Kind::Array {
         return Err(wrong_type(path, "an array", array.kind()));
     }
@@ -365,7 +365,7 @@ pub fn items<T>(
         }
     })?;
     if number > max {
-        return Err(ApiError::invalid(format!(
+        return Err(ParseError::new(format!(
             "Invalid '{path}': array too long. Expected an array with maximum length {max}, but got \
              an array with length {number} instead."
         ))
@@ -376,24 +376,24 @@ pub fn items<T>(
 }
 
 /// A value of the caller's own, as a tree.
-pub fn tree(path: &str, value: Json) -> Result<Value, ApiError> {
+pub fn tree(path: &str, value: Json) -> Result<Value, ParseError> {
     check_size(path, &value, OWN_VALUES_MAX)?;
     value.read()
 }
 
-fn check_size(path: &str, value: &Json, max: usize) -> Result<(), ApiError> {
+fn check_size(path: &str, value: &Json, max: usize) -> Result<(), ParseError> {
     if value.size() <= max {
         return Ok(());
     }
     Err(too_large(&format!("'{path}'"), "values").param(path))
 }
 
-fn too_large(what: &str, of: &str) -> ApiError {
-    ApiError::invalid(format!("Invalid body: {what} has too many {of}.")).code("invalid_value")
+fn too_large(what: &str, of: &str) -> ParseError {
+    ParseError::new(format!("Invalid body: {what} has too many {of}.")).code("invalid_value")
 }
 
 /// A value that is neither an array nor an object.
-fn scalar(path: &str, expected: &str, value: Json) -> Result<Value, ApiError> {
+fn scalar(path: &str, expected: &str, value: Json) -> Result<Value, ParseError> {
     match value.kind() {
         Kind::Null | Kind::Boolean | Kind::Integer | Kind::Decimal | Kind::String => value.read(),
         kind @ (Kind::Array | Kind::Object) => Err(wrong_type(path, expected, kind)),
@@ -405,7 +405,7 @@ fn kind_of(value: &Value) -> Kind {
 }
 
 /// A string of at most `max` characters.
-pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, ApiError> {
+pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, ParseError> {
     let value = value.into();
     if value.kind() != Kind::String {
         return Err(wrong_type(path, "a string", value.kind()));
@@ -416,7 +416,7 @@ pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, 
         value.characters()
     };
     if length > max {
-        return Err(ApiError::invalid(format!(
+        return Err(ParseError::new(format!(
             "Invalid '{path}': string too long. Expected a string with maximum length {max}, but \
              got a string with length {length} instead."
         ))
@@ -427,7 +427,7 @@ pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, 
 }
 
 /// A whole number from `min` to `max`.
-pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, ApiError> {
+pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, ParseError> {
     let wrong = || wrong_type(path, "an integer", kind_of(value));
     let number = value.as_i64().ok_or_else(wrong)?;
     if number < min {
@@ -440,7 +440,7 @@ pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, Api
 }
 
 /// An id with the prefix of its kind.
-pub fn id<T>(path: &str, value: impl Into<Json>) -> Result<T, ApiError>
+pub fn id<T>(path: &str, value: impl Into<Json>) -> Result<T, ParseError>
 where
     T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
 {
@@ -449,9 +449,9 @@ where
 }
 
 /// The documented refusal of an id of another kind.
-pub fn wrong_id(path: &str, text: &str, error: &crate::domain::ids::WrongPrefix) -> ApiError {
+pub fn wrong_id(path: &str, text: &str, error: &crate::domain::ids::WrongPrefix) -> ParseError {
     let shown: String = text.chars().take(64).collect();
-    ApiError::invalid(format!(
+    ParseError::new(format!(
         "Invalid '{path}': '{shown}'. Expected an ID that begins with '{}'.",
         error.prefix
     ))
@@ -460,7 +460,7 @@ pub fn wrong_id(path: &str, text: &str, error: &crate::domain::ids::WrongPrefix)
 }
 
 /// The documented refusal of a word that is none of the known ones.
-pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ApiError {
+pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ParseError {
     let quoted: Vec<String> = supported.iter().map(|word| format!("'{word}'")).collect();
     let list = match quoted.as_slice() {
         [] => String::new(),
@@ -469,7 +469,7 @@ pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ApiError {
         [init @ .., last] => format!("{}, and {last}", init.join(", ")),
     };
     let shown: String = got.chars().take(64).collect();
-    ApiError::invalid(format!(
+    ParseError::new(format!(
         "Invalid value: '{shown}'. Supported values are: {list}."
     ))
     .param(path)
@@ -477,14 +477,14 @@ pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ApiError {
 }
 
 /// The documented refusal of an absent field.
-pub fn missing(path: &str) -> ApiError {
-    ApiError::invalid(format!("Missing required parameter: '{path}'."))
+pub fn missing(path: &str) -> ParseError {
+    ParseError::new(format!("Missing required parameter: '{path}'."))
         .param(path)
         .code("missing_required_parameter")
 }
 
 /// The documented refusal of a value of another type.
-pub fn wrong_type(path: &str, expected: &str, got: Kind) -> ApiError {
+pub fn wrong_type(path: &str, expected: &str, got: Kind) -> ParseError {
     let got = match got {
         Kind::Null => "null",
         Kind::Boolean => "a boolean",
@@ -494,7 +494,7 @@ pub fn wrong_type(path: &str, expected: &str, got: Kind) -> ApiError {
         Kind::Array => "an array",
         Kind::Object => "an object",
     };
-    ApiError::invalid(format!(
+    ParseError::new(format!(
         "Invalid type for '{path}': expected {expected}, but got {got} instead."
     ))
     .param(path)
@@ -507,7 +507,7 @@ fn out_of_range(
     above: bool,
     bound: impl std::fmt::Display,
     got: &Value,
-) -> ApiError {
+) -> ParseError {
     let code = match (kind, above) {
         ("integer", true) => "integer_above_max_value",
         ("integer", false) => "integer_below_min_value",
@@ -519,7 +519,7 @@ fn out_of_range(
     } else {
         ("below minimum", ">=")
     };
-    ApiError::invalid(format!(
+    ParseError::new(format!(
         "Invalid '{path}': {kind} {side} value. Expected a value {sign} {bound}, but got {got} \
          instead."
     ))
@@ -539,10 +539,13 @@ mod tests {
         body.expect("tests give objects")
     }
 
-    fn text_of<T: std::fmt::Debug>(result: Result<T, ApiError>) -> (String, String, String) {
-        let body = result.expect_err("should be refused").body();
-        let part = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
-        (part("message"), part("param"), part("code"))
+    fn text_of<T: std::fmt::Debug>(result: Result<T, ParseError>) -> (String, String, String) {
+        let error = result.expect_err("should be refused");
+        (
+            error.message,
+            error.param.unwrap_or_default(),
+            error.code.unwrap_or_default().to_owned(),
+        )
     }
 
     #[test]

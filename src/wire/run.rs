@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::domain::Metadata;
 use crate::domain::assistant::AssistantConfig;
 use crate::domain::ids::AssistantId;
+use crate::domain::message::NewMessage;
 use crate::domain::run::{
     Run, RunConfig, RunError, RunIncompleteReason, RunState, RunStatus, Truncation, Usage,
 };
 use crate::domain::tool::{Tool, ToolCall, ToolCallBody, ToolChoice};
-use crate::http::response::error::ApiError;
-use crate::store::messages::NewMessage;
+use crate::wire::ParseError;
 use crate::wire::assistant::SharedSettings;
 use crate::wire::json::Kind;
 use crate::wire::object::{self, Object, invalid_value, missing};
@@ -284,7 +284,7 @@ pub struct CreateRun {
 impl CreateRun {
     /// Takes the fields of a run on an existing thread out of a body; the caller looks at what is
     /// left.
-    pub fn parse(body: &mut Object) -> Result<Self, ApiError> {
+    pub fn parse(body: &mut Object) -> Result<Self, ParseError> {
         let additional_messages = super::message::parse_all(body, "additional_messages")?;
         let additional_instructions = body.string("additional_instructions", 256_000)?;
         let request = Self::parse_without_messages(body)?;
@@ -296,9 +296,9 @@ impl CreateRun {
     }
 
     /// The same for a run that comes with its thread.
-    pub fn parse_without_messages(body: &mut Object) -> Result<Self, ApiError> {
+    pub fn parse_without_messages(body: &mut Object) -> Result<Self, ParseError> {
         let overrides = SharedSettings::parse(body)?;
-        let tokens = |body: &mut Object, name| -> Result<Option<u32>, ApiError> {
+        let tokens = |body: &mut Object, name| -> Result<Option<u32>, ParseError> {
             let given = body.integer(name, 256, i64::from(u32::MAX))?;
             Ok(given.map(|tokens| u32::try_from(tokens).expect("it is in range")))
         };
@@ -320,7 +320,7 @@ impl CreateRun {
 
     /// The settings of the run: the assistant's with the overrides applied. An override that is null
     /// keeps the assistant's setting: clients send null for all that they do not set.
-    pub fn config(&self, assistant: AssistantConfig) -> Result<RunConfig, ApiError> {
+    pub fn config(&self, assistant: AssistantConfig) -> Result<RunConfig, ParseError> {
         let AssistantConfig {
             model,
             instructions,
@@ -367,7 +367,7 @@ fn overridden<T: Clone>(given: &Option<Option<T>>, assistants: Option<T>) -> Opt
 }
 
 /// A run offers the model no two tools of one name, and a forced choice must exist.
-fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
+fn check_tools(config: &RunConfig) -> Result<(), ParseError> {
     let offers = |name: &str| {
         config.tools.iter().any(|tool| match tool {
             Tool::CodeInterpreter => name == "code_interpreter",
@@ -380,7 +380,7 @@ fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
         Tool::Function { .. } | Tool::CodeInterpreter | Tool::FileSearch { .. } => None,
     });
     if let Some(name) = namesake {
-        return Err(ApiError::invalid(format!(
+        return Err(ParseError::new(format!(
             "Invalid 'tools': a function cannot be named '{name}' beside the tool of that name, \
              because models could not tell them apart."
         ))
@@ -404,13 +404,13 @@ fn check_tools(config: &RunConfig) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(
-        ApiError::invalid("Invalid 'tool_choice': the tool it asks for is not among the 'tools'.")
+        ParseError::new("Invalid 'tool_choice': the tool it asks for is not among the 'tools'.")
             .param("tool_choice")
             .code("invalid_value"),
     )
 }
 
-fn parse_truncation(body: &mut Object) -> Result<Truncation, ApiError> {
+fn parse_truncation(body: &mut Object) -> Result<Truncation, ParseError> {
     let Some(mut strategy) = body.object("truncation_strategy")? else {
         return Ok(Truncation::Auto);
     };
@@ -424,7 +424,7 @@ fn parse_truncation(body: &mut Object) -> Result<Truncation, ApiError> {
             u32::try_from(count).expect("it is in range"),
         )),
         (true, None) => Err(missing(&path)),
-        (false, Some(_)) => Err(ApiError::invalid(format!(
+        (false, Some(_)) => Err(ParseError::new(format!(
             "Invalid '{path}': it is for truncation strategies of type 'last_messages' only."
         ))
         .param(path)
@@ -439,7 +439,7 @@ enum ForcedTool {
     Function,
 }
 
-fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ApiError> {
+fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ParseError> {
     let path = body.path("tool_choice");
     let choice = match body.any("tool_choice") {
         None => return Ok(ToolChoice::Auto),
@@ -474,7 +474,7 @@ fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ApiError> {
 }
 
 /// The outputs that a client submits, by call.
-pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), ApiError> {
+pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), ParseError> {
     let stream = body.boolean("stream")?.unwrap_or(false);
     let outputs = body
         .objects("tool_outputs", 1_000)?
@@ -490,7 +490,7 @@ pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), 
         outputs
             .into_iter()
             .map(parse)
-            .collect::<Result<_, ApiError>>()?,
+            .collect::<Result<_, ParseError>>()?,
         stream,
     ))
 }

@@ -10,7 +10,7 @@ use crate::domain::vector_store::{
     FileCounts, MAX_FILES, NewStoreFile, NewVectorStore, VectorStore, VectorStoreChanges,
     VectorStoreStatus,
 };
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::object::{Object, missing};
 use crate::wire::seconds;
 use crate::wire::vector_store_file::parse_chunking;
@@ -108,7 +108,7 @@ const FILES_MAX: usize = 500;
 const DAYS_MAX: i64 = 365;
 
 /// A new vector store.
-pub fn parse_new(mut body: Object) -> Result<NewVectorStore, ApiError> {
+pub fn parse_new(mut body: Object) -> Result<NewVectorStore, ParseError> {
     let new = NewVectorStore {
         name: body.string("name", NAME_MAX)?,
         description: body.string("description", DESCRIPTION_MAX)?,
@@ -121,7 +121,7 @@ pub fn parse_new(mut body: Object) -> Result<NewVectorStore, ApiError> {
 }
 
 /// A new vector store as the tool resources of an assistant or a thread describe it.
-pub fn parse_helper(mut body: Object) -> Result<NewVectorStore, ApiError> {
+pub fn parse_helper(mut body: Object) -> Result<NewVectorStore, ParseError> {
     let new = NewVectorStore {
         metadata: body.metadata()?.unwrap_or_default(),
         files: parse_files(&mut body, MAX_FILES)?,
@@ -132,7 +132,7 @@ pub fn parse_helper(mut body: Object) -> Result<NewVectorStore, ApiError> {
 }
 
 /// What is to change of a vector store.
-pub fn parse_changes(mut body: Object) -> Result<VectorStoreChanges, ApiError> {
+pub fn parse_changes(mut body: Object) -> Result<VectorStoreChanges, ParseError> {
     let mut changes = VectorStoreChanges::default();
     if body.has("name") {
         changes.name = Some(body.string("name", NAME_MAX)?);
@@ -146,7 +146,7 @@ pub fn parse_changes(mut body: Object) -> Result<VectorStoreChanges, ApiError> {
 }
 
 /// Days.
-fn parse_expires_after(body: &mut Object) -> Result<Option<i32>, ApiError> {
+fn parse_expires_after(body: &mut Object) -> Result<Option<i32>, ParseError> {
     let Some(mut after) = body.object("expires_after")? else {
         return Ok(None);
     };
@@ -162,7 +162,7 @@ fn parse_expires_after(body: &mut Object) -> Result<Option<i32>, ApiError> {
 }
 
 /// `file_ids`, each once, all cut by the one `chunking_strategy`.
-fn parse_files(body: &mut Object, max: usize) -> Result<Vec<NewStoreFile>, ApiError> {
+fn parse_files(body: &mut Object, max: usize) -> Result<Vec<NewStoreFile>, ParseError> {
     let files: Vec<FileId> = body.ids("file_ids", max)?.unwrap_or_default();
     let chunking = parse_chunking(body)?;
     let file = |file| NewStoreFile {

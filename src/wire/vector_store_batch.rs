@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::domain::vector_store::{Batch, BatchStatus, NewStoreFile};
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::object::{Object, missing};
 use crate::wire::seconds;
 use crate::wire::vector_store::{FileCountsObject, once};
@@ -47,7 +47,7 @@ const FILES_MAX: usize = 2_000;
 
 /// The files of a new batch: `file_ids` with settings for all of them, or `files` with settings
 /// each.
-pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ApiError> {
+pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ParseError> {
     let ids = body.ids("file_ids", FILES_MAX)?;
     let files = body.objects("files", FILES_MAX)?;
     let attributes = parse_attributes(&mut body)?;
@@ -83,7 +83,7 @@ pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ApiError> {
         }
     };
     if new.is_empty() {
-        return Err(ApiError::invalid(
+        return Err(ParseError::new(
             "Invalid 'file_ids': empty array. Expected an array with minimum length 1, but got an \
              empty array instead.",
         )
@@ -93,7 +93,7 @@ pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ApiError> {
     Ok(new)
 }
 
-fn parse_each(files: Vec<Object>) -> Result<Vec<NewStoreFile>, ApiError> {
+fn parse_each(files: Vec<Object>) -> Result<Vec<NewStoreFile>, ParseError> {
     let mut seen = HashSet::new();
     let parse = |file: Object| {
         let path = file.path("file_id");
@@ -108,6 +108,6 @@ fn parse_each(files: Vec<Object>) -> Result<Vec<NewStoreFile>, ApiError> {
     files.into_iter().map(parse).collect()
 }
 
-fn exclusive(text: impl Into<String>, param: impl Into<String>) -> ApiError {
-    ApiError::invalid(text).param(param).code("invalid_value")
+fn exclusive(text: impl Into<String>, param: impl Into<String>) -> ParseError {
+    ParseError::new(text).param(param).code("invalid_value")
 }

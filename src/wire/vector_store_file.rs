@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::domain::vector_store::{
     AttributeValue, Attributes, Chunking, FileStatus, IndexError, NewStoreFile, VectorStoreFile,
 };
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::json::{Json, Kind};
 use crate::wire::object::{self, Object, missing};
 use crate::wire::seconds;
@@ -117,7 +117,7 @@ pub const STATUSES: [(&str, FileStatus); 4] = [
 ];
 
 /// A file that is to be added.
-pub fn parse_new(mut body: Object) -> Result<NewStoreFile, ApiError> {
+pub fn parse_new(mut body: Object) -> Result<NewStoreFile, ParseError> {
     let new = NewStoreFile {
         file: body.required_id("file_id")?,
         attributes: parse_attributes(&mut body)?,
@@ -128,7 +128,7 @@ pub fn parse_new(mut body: Object) -> Result<NewStoreFile, ApiError> {
 }
 
 /// New attributes, which must be given; null takes all away.
-pub fn parse_changes(mut body: Object) -> Result<Attributes, ApiError> {
+pub fn parse_changes(mut body: Object) -> Result<Attributes, ParseError> {
     if !body.has("attributes") {
         return Err(missing("attributes"));
     }
@@ -138,7 +138,7 @@ pub fn parse_changes(mut body: Object) -> Result<Attributes, ApiError> {
 }
 
 /// `attributes`: at most 16, keys of at most 64 characters; texts of at most 512, numbers, flags.
-pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ApiError> {
+pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ParseError> {
     let path = body.path("attributes");
     let Some(fields) = body.pairs("attributes", ATTRIBUTES_MAX, KEY_MAX)? else {
         return Ok(None);
@@ -155,7 +155,7 @@ pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ApiErro
 }
 
 /// The value of an attribute.
-pub fn attribute_value(path: &str, value: Json) -> Result<AttributeValue, ApiError> {
+pub fn attribute_value(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
     match value.kind() {
         Kind::Boolean => value.read().map(AttributeValue::Flag),
         Kind::Integer | Kind::Decimal => value.read().map(AttributeValue::Number),
@@ -175,7 +175,7 @@ enum Strategy {
 }
 
 /// `chunking_strategy`.
-pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ApiError> {
+pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ParseError> {
     let Some(mut strategy) = body.object("chunking_strategy")? else {
         return Ok(None);
     };
@@ -191,7 +191,7 @@ pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ApiError> {
     Ok(Some(chunking))
 }
 
-fn parse_static(mut sizes: Object) -> Result<Chunking, ApiError> {
+fn parse_static(mut sizes: Object) -> Result<Chunking, ParseError> {
     let path = sizes.path("max_chunk_size_tokens");
     let max = sizes
         .integer("max_chunk_size_tokens", CHUNK_TOKENS_MIN, CHUNK_TOKENS_MAX)?
@@ -201,7 +201,7 @@ fn parse_static(mut sizes: Object) -> Result<Chunking, ApiError> {
         .integer("chunk_overlap_tokens", 0, CHUNK_TOKENS_MAX / 2)?
         .ok_or_else(|| missing(&path))?;
     if overlap > max / 2 {
-        return Err(ApiError::invalid(format!(
+        return Err(ParseError::new(format!(
             "Invalid '{path}': the overlap must not exceed half of 'max_chunk_size_tokens', but \
              got {overlap} for chunks of {max}."
         ))

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::{FileId, MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::NewMessage;
 use crate::domain::message::{AttachmentTool, Content, Message};
 use crate::http::handlers::threads;
 use crate::http::request::auth::Caller;
@@ -15,7 +16,6 @@ use crate::service::attachments::{Attached, files_for};
 use crate::service::references::{check_files_exist, check_pictures, check_searchable};
 use crate::store;
 use crate::store::StoreError;
-use crate::store::messages::NewMessage;
 use crate::wire::message::{MessageObject, parse_new};
 use crate::wire::{Deleted, List};
 

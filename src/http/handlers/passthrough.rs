@@ -134,10 +134,10 @@ fn named(body: Object, model: String) -> Result<Object, ApiError> {
 fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
     let fields = body.rest()?;
     if !fields.get("model").is_some_and(Value::is_string) {
-        return Err(missing("model"));
+        return Err(missing("model").into());
     }
     if !fields.contains_key(content) {
-        return Err(missing(content));
+        return Err(missing(content).into());
     }
     Ok(Value::Object(fields))
 }

@@ -126,11 +126,7 @@ pub fn status_in(query: &Query) -> Result<Option<FileStatus>, ApiError> {
     let found = STATUSES.iter().find(|(name, _)| *name == word);
     match found {
         Some((_, status)) => Ok(Some(*status)),
-        None => Err(invalid_value(
-            "filter",
-            word,
-            &STATUSES.map(|(name, _)| name),
-        )),
+        None => Err(invalid_value("filter", word, &STATUSES.map(|(name, _)| name)).into()),
     }
 }
 

@@ -71,7 +71,7 @@ fn path_id<T: PathId>(params: &RawPathParams) -> Result<T, ApiError> {
         .find(|(name, _)| *name == T::PARAM)
         .ok_or_else(|| ApiError::internal(&format!("no {} in the route", T::PARAM)))?;
     text.parse()
-        .map_err(|error| wrong_id(T::PARAM, text, &error))
+        .map_err(|error| wrong_id(T::PARAM, text, &error).into())
 }
 
 async fn path_params(parts: &mut Parts, state: &ApiState) -> Result<RawPathParams, ApiError> {
@@ -157,7 +157,7 @@ impl Query {
         };
         text.parse()
             .map(Some)
-            .map_err(|error| wrong_id(name, text, &error))
+            .map_err(|error| wrong_id(name, text, &error).into())
     }
 
     /// A list given as `name`, `name[]` or `name[0]`.
@@ -198,7 +198,9 @@ impl Query {
             None => Order::default(),
             Some("asc") => Order::Asc,
             Some("desc") => Order::Desc,
-            Some(other) => return Err(object::invalid_value("order", other, &["asc", "desc"])),
+            Some(other) => {
+                return Err(object::invalid_value("order", other, &["asc", "desc"]).into());
+            }
         };
         let cursor = |name| self.get(name).map(str::to_owned);
         Ok(PageRequest {
@@ -215,7 +217,7 @@ impl Query {
         const KNOWN: &str = "step_details.tool_calls[*].file_search.results[*].content";
         match self.list("include").find(|value| *value != KNOWN) {
             None => Ok(self.list("include").next().is_some()),
-            Some(other) => Err(object::invalid_value("include", other, &[KNOWN])),
+            Some(other) => Err(object::invalid_value("include", other, &[KNOWN]).into()),
         }
     }
 }
@@ -245,7 +247,7 @@ impl FromRequest<ApiState> for Body {
         let values = body.size().min(PASSED_VALUES_MAX);
         let tree = values.saturating_sub(ORDINARY_VALUES) * VALUE_BYTES;
         state.body_memory.grow(&share, length, tree)?;
-        Object::of_body(body).map(Self)
+        Ok(Self(Object::of_body(body)?))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::vector_store::MAX_FILES;
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::store::StoreError;
+use crate::wire::ParseError;
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -192,6 +193,16 @@ impl ApiError {
             "param": self.param,
             "code": self.code,
         }})
+    }
+}
+
+impl From<ParseError> for ApiError {
+    fn from(error: ParseError) -> Self {
+        Self {
+            param: error.param,
+            code: error.code,
+            ..Self::invalid(error.message)
+        }
     }
 }
 

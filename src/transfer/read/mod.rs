@@ -20,9 +20,9 @@ use crate::domain::vector_store::{
     Batch, Chunking, FileCounts, FileStatus, IndexError, IndexErrorCode, VectorStore,
     VectorStoreFile,
 };
-use crate::http::response::error::ApiError;
 use crate::store::workspace_files::Written;
 use crate::transfer::{Kind, UNSHOWN};
+use crate::wire::ParseError;
 use crate::wire::assistant::{parse_config, parse_tool, parse_tool_resources};
 use crate::wire::json::Json;
 use crate::wire::object::{Object, missing};
@@ -53,7 +53,7 @@ pub(super) struct Reader<'a> {
     pub(super) remarks: Vec<String>,
 }
 
-type Read<T> = Result<T, ApiError>;
+type Read<T> = Result<T, ParseError>;
 
 impl Reader<'_> {
     /// Reads an object of this kind.
@@ -72,7 +72,7 @@ impl Reader<'_> {
             self.leave_out_odd_tools(&mut fields);
         }
         self.parse(kind, Fields::new(fields))
-            .map_err(|error| error.message().to_owned())
+            .map_err(|error| error.message)
     }
 
     /// Leaves out tools that this server does not have, and a choice that may have been one of them.
@@ -87,7 +87,7 @@ impl Reader<'_> {
             let parsed = Object::at("tools".to_owned(), tool.clone()).and_then(parse_tool);
             let problem = parsed.err();
             if let Some(problem) = &problem {
-                let remark = format!("{id}: a tool was left out: {}", problem.message());
+                let remark = format!("{id}: a tool was left out: {}", problem.message);
                 self.remarks.push(remark);
             }
             problem.is_none()
@@ -141,7 +141,7 @@ impl Fields {
         let path = self.shown.path(name);
         let shown: Option<Value> = self.shown.any(name).map(Json::read).transpose()?;
         if let Some(text) = exact {
-            let wrong = |_| ApiError::invalid(format!("'{path}' is not a date."));
+            let wrong = |_| ParseError::new(format!("'{path}' is not a date."));
             let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(wrong)?;
             return Ok(Some(time.to_utc()));
         }
@@ -153,7 +153,7 @@ impl Fields {
             .as_i64()
             .or_else(|| shown.as_f64().map(|seconds| seconds as i64));
         let time = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
-        let wrong = || ApiError::invalid(format!("'{path}' is not a date in Unix seconds."));
+        let wrong = || ParseError::new(format!("'{path}' is not a date in Unix seconds."));
         time.map(Some).ok_or_else(wrong)
     }
 
@@ -193,7 +193,7 @@ fn without_nul(value: &mut Value) -> usize {
 /// A value in the form in which it is stored, from our own export.
 fn stored<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Read<T> {
     serde_json::from_value(value)
-        .map_err(|error| ApiError::invalid(format!("'{UNSHOWN}.{name}' is not readable: {error}")))
+        .map_err(|error| ParseError::new(format!("'{UNSHOWN}.{name}' is not readable: {error}")))
 }
 
 fn file(mut fields: Fields) -> Read<File> {
@@ -202,7 +202,7 @@ fn file(mut fields: Fields) -> Read<File> {
     let mut known = Purpose::UPLOADABLE.into_iter().chain([output]);
     let purpose = known.find(|(known, _)| *known == name);
     let (_, purpose) = purpose.ok_or_else(|| {
-        ApiError::invalid(format!("files for '{name}' have no place on this server."))
+        ParseError::new(format!("files for '{name}' have no place on this server."))
     })?;
     let bytes = fields.shown.integer("bytes", 0, i64::MAX)?;
     Ok(File {

@@ -14,7 +14,7 @@ use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{
     CodeCall, CodeOutput, FunctionCall, SearchCall, SearchResult, ToolCall, ToolCallBody,
 };
-use crate::http::response::error::ApiError;
+use crate::wire::ParseError;
 use crate::wire::object::{Object, missing};
 use crate::wire::run::CreateRun;
 
@@ -251,7 +251,7 @@ fn parse_call(mut call: Object) -> Read<ToolCall> {
         "file_search" => ToolCallBody::FileSearch(parse_search(&mut call)?),
         other => {
             let text = format!("calls of the tool '{other}' are unknown.");
-            return Err(ApiError::invalid(text));
+            return Err(ParseError::new(text));
         }
     };
     Ok(ToolCall {

@@ -7,8 +7,8 @@ use crate::domain::message::{
     IncompleteReason, Message, MessageStatus, Role,
 };
 use crate::domain::thread::Thread;
-use crate::http::response::error::ApiError;
 use crate::store::workspace_files::Written;
+use crate::wire::ParseError;
 use crate::wire::assistant::parse_tool_resources;
 use crate::wire::json::Json;
 use crate::wire::object::{self, Object, missing};
@@ -58,7 +58,7 @@ pub(super) fn message(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Messa
             Ok(part) => content.push(part),
             Err(error) => reader
                 .remarks
-                .push(format!("{id}: a part was left out: {}", error.message())),
+                .push(format!("{id}: a part was left out: {}", error.message)),
         }
     }
     let mut attachments = Vec::new();
@@ -206,7 +206,7 @@ fn parse_attachment(mut attachment: Object) -> Read<Attachment> {
             "file_search" => tools.push(AttachmentTool::FileSearch),
             other => {
                 let text = format!("attachments for the tool '{other}' are unknown.");
-                return Err(ApiError::invalid(text));
+                return Err(ParseError::new(text));
             }
         }
     }

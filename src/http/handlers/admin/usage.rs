@@ -36,7 +36,7 @@ pub async fn sums(
         match word {
             "day" => by_day = true,
             "model" => by_model = true,
-            other => return Err(invalid_value("group_by", other, &["day", "model"])),
+            other => return Err(invalid_value("group_by", other, &["day", "model"]).into()),
         }
     }
     let project = match query.get("project") {
