@@ -7,7 +7,6 @@
 mod commands;
 mod environment;
 mod file;
-mod projects;
 mod values;
 mod webhooks;
 
@@ -26,14 +25,14 @@ use reqwest::Url;
 pub use commands::Command;
 pub use commands::ExportFormat;
 pub use commands::KeysCommand;
+pub use commands::LimitArgs;
+pub use commands::ProjectsCommand;
+pub use commands::UsageArgs;
+pub use commands::UsageBy;
 pub use file::FileError;
 pub use file::Route;
 pub use file::Upstream;
 pub use file::UpstreamKind;
-pub use projects::LimitArgs;
-pub use projects::ProjectsCommand;
-pub use projects::UsageArgs;
-pub use projects::UsageBy;
 pub use values::Bytes;
 pub use values::CorsOrigin;
 pub use values::Days;

@@ -249,7 +249,7 @@ pub struct Limit(pub Option<i64>);
 
 impl Limit {
     /// Reads `none`, or a number from 1 to `max`, which may have a unit of bytes.
-    pub(super) fn parse(text: &str, max: i64) -> Result<Self, String> {
+    pub(in crate::config) fn parse(text: &str, max: i64) -> Result<Self, String> {
         if text == "none" {
             return Ok(Self(None));
         }
@@ -263,7 +263,7 @@ impl Limit {
 }
 
 /// The key of the admin API.
-pub(super) fn admin_key(text: &str) -> Result<Secret, String> {
+pub(in crate::config) fn admin_key(text: &str) -> Result<Secret, String> {
     if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("expected at least 16 visible ASCII characters".to_owned());
     }
@@ -271,13 +271,13 @@ pub(super) fn admin_key(text: &str) -> Result<Secret, String> {
 }
 
 /// A duration in humantime's notation.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "expected a duration, such as 500ms, 30s, 10m, 24h or 7d".to_owned())
 }
 
 /// A duration that is longer than zero.
-pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => {
             Err("expected a duration longer than zero, such as 30s or 10m".to_owned())
@@ -287,7 +287,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A parser of whole numbers, of which the least is given.
-pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clone {
+pub(in crate::config) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clone {
     move |text| {
         let number = text.parse().ok().filter(|number| *number >= least);
         number.ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
@@ -295,14 +295,14 @@ pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clo
 }
 
 /// An address to listen on.
-pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(in crate::config) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an IP address and a port, such as 127.0.0.1:8000 or [::]:8000".to_owned()
     })
 }
 
 /// A name for people: not empty, one line.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(in crate::config) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
         return Err("a name has 1 to 200 characters, all on one line".to_owned());
     }
@@ -310,7 +310,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// A URL that HTTP can be spoken to.
-pub(super) fn http_url(text: &str) -> Result<Url, String> {
+pub(in crate::config) fn http_url(text: &str) -> Result<Url, String> {
     let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     let url = Url::parse(text).ok().filter(is_http);
     url.ok_or_else(|| "expected an http:// or https:// URL".to_owned())

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use clap::ValueEnum;
 
-use super::DEFAULT_PROJECT;
-use super::ProjectsCommand;
-use super::UsageArgs;
-use super::WebhooksCommand;
-use super::values;
+use crate::config::DEFAULT_PROJECT;
+use crate::config::WebhooksCommand;
+use crate::config::values;
+
+mod projects;
+
+pub use projects::*;
 
 /// What `assistd` can be asked to do.
 #[derive(Debug, Clone, Subcommand)]

@@ -5,8 +5,8 @@ use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 
-use super::Limit;
-use super::values;
+use crate::config::Limit;
+use crate::config::values;
 
 /// `assistd projects …`
 #[derive(Debug, Clone, Subcommand)]
