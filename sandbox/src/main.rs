@@ -2,13 +2,12 @@
 //!
 //! One program, three roles. The *supervisor* ([`supervisor`]) takes connections and watches over
 //! sessions; it knows no Python. The *zygote* ([`zygote`]) is a warm interpreter that never runs
-//! anybody's code. A *session* ([`birth`]) is a fork of it, confined by [`confine`].
+//! anybody's code. A *session* ([`zygote::session_process`]) is a fork of it, confined by [`confine`].
 
-mod birth;
 mod confine;
 mod descriptors;
+mod health_check;
 mod interpreter;
-mod ping;
 mod python;
 mod settings;
 mod supervisor;
@@ -60,7 +59,7 @@ fn run(command: Command) -> Result<(), WorkerError> {
             Command::Serve { door, settings } => supervisor::serve(*door, *settings).await,
             Command::Check { settings } => supervisor::check(*settings).await.map(|it| show(&it)),
             Command::Ping { door } => {
-                show(&ping::ping(&door).await?);
+                show(&health_check::ping(&door).await?);
                 Ok(())
             }
         }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::sandbox_client::connection::Address;
+use crate::sandbox_client::address::Address;
 
 /// How long a worker may take to listen. Loading Python and its packages takes seconds, on a busy
 /// machine many.

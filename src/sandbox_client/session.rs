@@ -8,8 +8,8 @@ use sandbox_protocol::{
     Executed, MAX_FRAME_BYTES, Notice, PlacedFile, Request, Response, TextSource,
 };
 
-use crate::sandbox_client::SandboxError;
 use crate::sandbox_client::connection::Connection;
+use crate::sandbox_client::error::SandboxError;
 
 /// Largest picture that is taken from a worker.
 const IMAGE_MAX: u64 = 32 << 20;

@@ -1,6 +1,6 @@
 //! What keeps a session in: one file for each mechanism.
 //!
-//! The order matters, see [`crate::birth`]. What fails here fails the session: nothing is
+//! The order matters, see [`crate::zygote::session_process`]. What fails here fails the session: nothing is
 //! skipped in silence.
 
 pub mod filesystem;

@@ -1,17 +1,17 @@
 //! The supervisor: takes connections, keeps sessions, and watches over them. Knows no Python.
 
+mod changed_files;
 mod connection;
-mod conversation;
 mod cpu;
-mod harvest;
 mod kernel_link;
-mod nursery;
-mod output;
-mod pipes;
+mod output_limits;
+mod pipe_reader;
 mod probe;
+mod requests;
 mod session;
-mod sessions;
-mod vitals;
+mod session_factory;
+mod session_processes;
+mod session_registry;
 mod workspace;
 
 use std::fs;
@@ -38,9 +38,9 @@ use tokio::time::timeout;
 use crate::settings::Address;
 use crate::settings::Door;
 use crate::settings::Settings;
-use connection::Shared;
-use conversation::Conversation;
-use sessions::Sessions;
+use connection::Conversation;
+use requests::Shared;
+use session_registry::Sessions;
 
 /// How long connections have to end when the worker ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -62,13 +62,13 @@ pub enum WorkerError {
     Python(#[from] crate::python::NoPython),
     /// Python does not start.
     #[error(transparent)]
-    Warmth(nursery::NoSession),
+    Warmth(session_factory::NoSession),
     /// Sessions cannot be confined as they have to be.
     #[error("{0}")]
     Unconfined(String),
     /// A worker that should be there is not.
     #[error(transparent)]
-    Absent(#[from] crate::ping::NoAnswer),
+    Absent(#[from] crate::health_check::NoAnswer),
     /// The operating system refuses what every program gets.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -114,7 +114,7 @@ pub async fn serve(door: Door, settings: Settings) -> Result<(), WorkerError> {
             accepted = listener.accept() => match accepted {
                 Ok(Some(client)) => {
                     let shared = shared.clone();
-                    connections.spawn(async move { connection::serve(client, &shared).await });
+                    connections.spawn(async move { requests::serve(client, &shared).await });
                 }
                 Ok(None) => tracing::warn!("refused a connection of another user"),
                 Err(error) => {

@@ -21,9 +21,9 @@ use crate::settings::TierChoice;
 use crate::supervisor::WorkerError;
 use crate::supervisor::kernel_link::Order;
 use crate::supervisor::kernel_link::Said;
-use crate::supervisor::nursery::Newborn;
-use crate::supervisor::nursery::NoSession;
-use crate::supervisor::nursery::Nursery;
+use crate::supervisor::session_factory::Newborn;
+use crate::supervisor::session_factory::NoSession;
+use crate::supervisor::session_factory::Nursery;
 
 /// How long the look from inside may take.
 const PROBE_TIME: Duration = Duration::from_secs(30);

@@ -18,16 +18,16 @@ use tokio::time::sleep_until;
 use tokio::time::timeout;
 
 use crate::settings::Settings;
-use crate::supervisor::conversation::Conversation;
-use crate::supervisor::conversation::Ended;
+use crate::supervisor::connection::Conversation;
+use crate::supervisor::connection::Ended;
 use crate::supervisor::cpu::CpuMeter;
 use crate::supervisor::kernel_link::DoneStatus;
 use crate::supervisor::kernel_link::Order;
 use crate::supervisor::kernel_link::Said;
 use crate::supervisor::kernel_link::encode;
-use crate::supervisor::nursery::Newborn;
-use crate::supervisor::output::Output;
-use crate::supervisor::vitals::Vitals;
+use crate::supervisor::output_limits::Output;
+use crate::supervisor::session_factory::Newborn;
+use crate::supervisor::session_processes::Vitals;
 use crate::supervisor::workspace::Workspace;
 
 /// How often the use of memory and processors is looked at while a cell runs.

@@ -30,11 +30,11 @@ use sandbox_protocol::PlacedFile;
 
 use crate::settings::Settings;
 use crate::settings::mib;
-use crate::supervisor::harvest;
-use crate::supervisor::harvest::Mark;
-use crate::supervisor::harvest::Marks;
-use crate::supervisor::harvest::Measure;
-use crate::supervisor::harvest::open_beneath;
+use crate::supervisor::changed_files;
+use crate::supervisor::changed_files::Mark;
+use crate::supervisor::changed_files::Marks;
+use crate::supervisor::changed_files::Measure;
+use crate::supervisor::changed_files::open_beneath;
 
 /// Longest name of a file or folder, in bytes.
 const NAME_BYTES: usize = 255;
@@ -223,13 +223,13 @@ impl Workspace {
     /// What is new or changed since this was last asked, and whether there is more than is told.
     pub async fn changes(&mut self) -> (Vec<ChangedFile>, bool) {
         let folder = self.folder.clone();
-        let walked = tokio::task::spawn_blocking(move || harvest::walk(&folder)).await;
+        let walked = tokio::task::spawn_blocking(move || changed_files::walk(&folder)).await;
         let Ok((now, cut)) = walked else {
             return (Vec::new(), true);
         };
         let tags = self.placed.iter().map(|placed| placed.tag.clone());
         let tags: HashSet<String> = tags.collect();
-        let (changed, dropped) = harvest::changes(&now, &self.known, &tags, self.measure);
+        let (changed, dropped) = changed_files::changes(&now, &self.known, &tags, self.measure);
         self.known = now;
         (changed, cut || dropped)
     }

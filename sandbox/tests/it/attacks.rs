@@ -17,9 +17,9 @@ use crate::processes::eventually;
 use crate::processes::named;
 use crate::processes::process;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::Worker;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
+use crate::testbed::unique;
 
 const PRELUDE: &str = include_str!("../attacks/prelude.py");
 

@@ -13,8 +13,8 @@ use crate::processes::Process;
 use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::Worker;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
 
 const STRICT: &str = "--background-cpu-seconds=1";
 

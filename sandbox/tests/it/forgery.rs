@@ -6,8 +6,8 @@ use sandbox_protocol::Executed;
 
 use crate::client::Cell;
 use crate::processes::process;
-use crate::stage::Stage;
-use crate::stage::Worker;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
 
 /// Finds the socket: the one whose other end is not in this process.
 pub const FIND: &str = r#"

@@ -13,9 +13,9 @@ use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::named;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::Worker;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
+use crate::testbed::unique;
 
 /// The settings and their defaults.
 const DEFAULTS: [(&str, &str); 26] = [

@@ -3,11 +3,11 @@
 //!
 //! Most tests run twice: against a worker that root runs, and against an ordinary user's.
 
-/// Makes tests of functions that take a [`stage::Stage`], one for each user that may run a worker.
+/// Makes tests of functions that take a [`testbed::Stage`], one for each user that may run a worker.
 macro_rules! for_both {
     ($($check:ident),* $(,)?) => { $(
         mod $check {
-            use crate::stage::Stage;
+            use crate::testbed::Stage;
 
             #[test]
             fn as_root() {
@@ -27,16 +27,16 @@ macro_rules! for_both {
 mod attacks;
 mod background;
 mod client;
-mod endings;
 mod forgery;
-mod harvest;
+mod isolation;
 mod limits;
-mod local;
-mod neighbours;
+mod local_worker;
 mod notebook;
-mod placed;
 mod processes;
+mod project_shares;
 mod protocol;
-mod shares;
+mod removed_files;
+mod shutdown;
 mod soak;
-mod stage;
+mod testbed;
+mod workspace_files;

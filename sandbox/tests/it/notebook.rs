@@ -3,7 +3,7 @@
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::TextSource;
 
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 #[test]
 fn state_lasts_from_cell_to_cell() {

@@ -13,12 +13,12 @@ use sandbox_protocol::VERSION;
 
 use crate::client::Client;
 use crate::client::Session;
-use crate::local::LocalWorker;
+use crate::local_worker::LocalWorker;
 use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::unique;
 
 /// Whether the worker has hung up, or says no and then hangs up.
 fn is_cut_off(client: &mut Client) -> bool {

@@ -4,9 +4,9 @@ use crate::client::Session;
 use crate::processes::eventually;
 use crate::processes::process;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::Worker;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
+use crate::testbed::unique;
 
 const SESSIONS: usize = 200;
 const CELLS: usize = 1_000;

@@ -6,8 +6,8 @@ use documents::child::Limits;
 
 use crate::extract;
 use crate::fixture;
+use crate::generated;
 use crate::headings;
-use crate::made;
 use crate::pages;
 use crate::reader;
 use crate::sections;
@@ -169,7 +169,7 @@ async fn content_counts_more_than_the_name() {
 async fn a_pdfium_that_is_not_there_is_the_servers_fault() {
     let mut reader = reader();
     reader.pdfium = Some("/nowhere/libpdfium.so".into());
-    let made = made::pdf_of(2);
+    let made = generated::pdf_of(2);
     let read = reader.read("a.pdf", &made[..], &Limits::default()).await;
     assert_eq!(
         read.expect_err("there is no library").code(),

@@ -7,7 +7,7 @@ use documents::child::Limits;
 
 use crate::extract;
 use crate::fixture;
-use crate::made;
+use crate::generated;
 use crate::pages;
 use crate::reader;
 use crate::sections;
@@ -80,7 +80,7 @@ async fn a_truncated_pdf_gives_the_pages_that_are_left() {
 
 #[tokio::test]
 async fn ten_thousand_pages_are_read() {
-    let all = extract("long.pdf", &made::pdf_of(10_000))
+    let all = extract("long.pdf", &generated::pdf_of(10_000))
         .await
         .expect("it has text");
     assert_eq!(pages(&all), (1..=10_000).map(Some).collect::<Vec<_>>());
@@ -89,7 +89,7 @@ async fn ten_thousand_pages_are_read() {
 
 #[tokio::test]
 async fn a_zip_bomb_is_not_unpacked() {
-    let bomb = made::docx_of(&"a".repeat(1_000_000), 200);
+    let bomb = generated::docx_of(&"a".repeat(1_000_000), 200);
     assert!(bomb.len() < 1_000_000);
     assert_eq!(
         extract("bomb.docx", &bomb).await,
@@ -99,7 +99,7 @@ async fn a_zip_bomb_is_not_unpacked() {
 
 #[tokio::test]
 async fn what_unpacks_to_more_than_the_memory_holds_is_given_up() {
-    let heavy = made::docx_of("<w:p><w:r><w:t>a</w:t></w:r></w:p>", 500_000);
+    let heavy = generated::docx_of("<w:p><w:r><w:t>a</w:t></w:r></w:p>", 500_000);
     assert!(heavy.len() < 1_000_000);
     let limits = Limits {
         memory_bytes: 256 << 20,
@@ -127,7 +127,7 @@ async fn what_takes_too_long_is_given_up() {
 #[tokio::test]
 async fn deep_nesting_does_not_end_the_parser() {
     let cells = "<w:tbl><w:tr><w:tc>".repeat(20_000);
-    let deep = extract("deep.docx", &made::docx_of(&cells, 1)).await;
+    let deep = extract("deep.docx", &generated::docx_of(&cells, 1)).await;
     assert!(deep.is_err(), "{deep:?}");
     let marks = format!("{} deep", ">".repeat(50_000));
     let deep = extract("deep.md", marks.as_bytes())

@@ -1,8 +1,8 @@
 //! Extraction as a server does it: through the child process.
 
 mod formats;
+mod generated;
 mod hostile;
-mod made;
 mod process;
 
 use std::path::PathBuf;

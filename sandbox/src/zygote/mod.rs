@@ -7,6 +7,8 @@
 
 #![expect(unsafe_code, reason = "forking is unsafe where there may be threads")]
 
+pub mod session_process;
+
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -33,7 +35,6 @@ use sandbox_protocol::Tier;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::birth;
 use crate::confine::Failure;
 use crate::confine::Trying;
 use crate::confine::filesystem;
@@ -258,7 +259,7 @@ impl Zygote {
         self.interpreter.before_fork();
         let forked = self.fork_into_namespace();
         if let Ok(ForkResult::Child) = forked {
-            birth::be_session(self, number, ends.into());
+            session_process::be_session(self, number, ends.into());
         }
         self.interpreter.after_fork_in_parent();
         forked.map(drop)

@@ -2,7 +2,7 @@
 
 use sandbox_protocol::Response;
 
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 /// The paths of the files that the answer to opening the session lists.
 fn placed(stage: &Stage, name: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::stage::python;
+use crate::testbed::python;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_assistd-sandbox");
 

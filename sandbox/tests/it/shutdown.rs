@@ -7,14 +7,14 @@ use nix::unistd::Pid;
 
 use crate::client::Client;
 use crate::client::Session;
-use crate::local::LocalWorker;
+use crate::local_worker::LocalWorker;
 use crate::processes::Process;
 use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::named;
 use crate::processes::tree;
-use crate::stage::Stage;
-use crate::stage::Worker;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
 
 /// A session with processes that do not want to end.
 fn stubborn_session(worker: &Worker) -> Session {
@@ -85,7 +85,7 @@ fn a_lost_zygote_is_replaced(stage: &Stage) {
     }
     eventually("a new session works", || {
         let mut client = worker.connect();
-        let name = crate::stage::unique("after");
+        let name = crate::testbed::unique("after");
         let opened = client.open(&name, true);
         matches!(opened, sandbox_protocol::Response::Opened { .. })
             && client.run("print(1)").text() == "1\n"

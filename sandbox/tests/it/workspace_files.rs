@@ -8,9 +8,9 @@ use sandbox_protocol::Request;
 use crate::client::Session;
 use crate::processes::call_itself;
 use crate::processes::named;
-use crate::stage::Stage;
-use crate::stage::Worker;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
+use crate::testbed::unique;
 
 fn new_and_changed_files_are_told_once(stage: &Stage) {
     let mut session = stage.worker().session();

@@ -5,9 +5,9 @@ use sandbox_protocol::Response;
 
 use crate::client::Client;
 use crate::client::Session;
-use crate::stage::Stage;
-use crate::stage::Worker;
-use crate::stage::unique;
+use crate::testbed::Stage;
+use crate::testbed::Worker;
+use crate::testbed::unique;
 
 /// Releases the session that a client has: asking for one that does not exist gives it back before
 /// the answer, and hanging up does so at some time after.

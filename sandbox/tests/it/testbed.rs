@@ -1,5 +1,5 @@
 //! Where workers are attacked: a private network and mount namespace with stand-ins for what a
-//! session must not reach. `stage.py` is the process behind it.
+//! session must not reach. `testbed.py` is the process behind it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -122,7 +122,7 @@ impl Stage {
             .args(["--net", "--mount", "--"])
             .arg(python())
             .arg("-I")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stage.py"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed.py"))
             .arg(&folder)
             .arg(uid.to_string())
             .arg(env!("CARGO_BIN_EXE_assistd-sandbox"))

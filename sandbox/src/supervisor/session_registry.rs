@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::settings::Settings;
-use crate::supervisor::nursery::NoSession;
-use crate::supervisor::nursery::Nursery;
 use crate::supervisor::session::Session;
-use crate::supervisor::vitals::Vitals;
+use crate::supervisor::session_factory::NoSession;
+use crate::supervisor::session_factory::Nursery;
+use crate::supervisor::session_processes::Vitals;
 
 /// How often sessions are looked at that nobody uses.
 const ROUND: Duration = Duration::from_secs(1);

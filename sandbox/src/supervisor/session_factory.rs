@@ -31,20 +31,20 @@ use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::birth::Birth;
 use crate::descriptors;
 use crate::python::Venv;
 use crate::settings::Settings;
 use crate::supervisor::kernel_link::KernelLink;
 use crate::supervisor::kernel_link::Order;
 use crate::supervisor::kernel_link::Said;
-use crate::supervisor::pipes::PipeText;
-use crate::supervisor::vitals::Vitals;
+use crate::supervisor::pipe_reader::PipeText;
+use crate::supervisor::session_processes::Vitals;
 use crate::supervisor::workspace::Workspace;
 use crate::zygote;
 use crate::zygote::Fork;
 use crate::zygote::News;
 use crate::zygote::Setup;
+use crate::zygote::session_process::Birth;
 
 /// How long warming up may take; on a loaded machine it has taken 16 seconds.
 const WARM_UP: Duration = Duration::from_secs(120);

@@ -9,7 +9,7 @@ use crate::processes::Process;
 use crate::processes::call_itself;
 use crate::processes::named;
 use crate::processes::tree;
-use crate::stage::Stage;
+use crate::testbed::Stage;
 
 /// Leaves something in every place where another session might look for it.
 const LEAVE_TRACES: &str = r#"

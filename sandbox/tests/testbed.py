@@ -5,7 +5,7 @@ puts up what a session must not reach: listeners, sockets, a file that all may r
 a key in its environment. It starts the workers as well, and the controls: the attacks themselves,
 run beside the worker instead of inside it, where they must succeed.
 
-    unshare … python3 stage.py FOLDER UID BINARY
+    unshare … python3 testbed.py FOLDER UID BINARY
 
 UID is whom workers and controls run as. Questions come as one JSON line per connection to
 FOLDER/stage.sock and get one line in answer. When standard input ends, so does the stage with all
