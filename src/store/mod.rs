@@ -22,6 +22,8 @@ pub mod run_events;
 pub mod run_queue;
 pub mod run_steps;
 pub mod runs;
+#[cfg(test)]
+mod stored_json;
 pub mod threads;
 pub mod uploads;
 pub mod usage;
