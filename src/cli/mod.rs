@@ -40,7 +40,7 @@ use crate::store::StoreError;
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
 use crate::transfer::TransferError;
-use crate::webhooks::Refused;
+use crate::webhooks::UrlError;
 use embedded_postgres::PostgresError;
 
 /// Why a command failed, in words for the person who ran it.
@@ -89,7 +89,7 @@ enum CliError {
     #[error("{0}; there are {known}", known = EventType::ALL.map(EventType::as_str).join(", "))]
     NoSuchEvent(#[from] UnknownEventType),
     #[error("webhooks cannot be posted there: {0}")]
-    Webhook(#[source] Refused),
+    Webhook(#[source] UrlError),
     #[error("the server did not deliver the test event: {0}")]
     Undelivered(String),
     #[error("no server claimed the test event within {0} s; is one running on this database?")]

@@ -13,7 +13,7 @@ use crate::engine::annotate::Passages;
 use crate::engine::drive::{Driver, Halt};
 use crate::engine::tools::file_search::{self, Settings};
 use crate::engine::write::calls_of;
-use crate::retrieval::{Ask, Hit, SearchError};
+use crate::retrieval::{SearchError, SearchHit, SearchQuery};
 use crate::store;
 
 /// How long a run waits before its first turn for the files of its stores to be indexed. The hosted
@@ -70,7 +70,8 @@ impl Driver {
         let pool = self.engine.deps.pool.clone();
         let (project, thread) = (self.run.project.clone(), self.run.thread.clone());
         let assistant = self.run.assistant.clone();
-        let named = store::vector_stores::of_run(&pool, &project, &assistant, &thread).await?;
+        let named =
+            store::vector_stores::list_for_run(&pool, &project, &assistant, &thread).await?;
         let mut library = Library::default();
         for id in named {
             if !library.stores.contains(&id) {
@@ -102,7 +103,7 @@ impl Driver {
         let deadline = Instant::now() + INDEXING_TIMEOUT;
         let pool = self.engine.deps.pool.clone();
         let project = self.run.project.clone();
-        while store::vector_stores::is_any_in_progress(&pool, &project, stores).await? {
+        while store::vector_stores::has_unindexed_files(&pool, &project, stores).await? {
             if Instant::now() >= deadline {
                 let (run, seconds) = (&self.run.id, INDEXING_TIMEOUT.as_secs());
                 tracing::info!(
@@ -141,7 +142,7 @@ impl Driver {
         let queries = file_search::queries(&call.arguments);
         let settings = Settings::of(&self.run.config);
         let limit = settings.as_ref().map_or(0, |settings| settings.results);
-        let ask = Ask {
+        let ask = SearchQuery {
             queries: &queries,
             filter: None,
             limit,
@@ -157,7 +158,7 @@ impl Driver {
             .prompt_budget()?
             .map_or(most, |budget| most.min(budget / 2));
         let stores = self.library.as_ref().map(|library| library.stores.clone());
-        let mut hits: Vec<Hit> = Vec::new();
+        let mut hits: Vec<SearchHit> = Vec::new();
         for id in stores.unwrap_or_default() {
             let store = self.searchable(&id).await?;
             if let (Some(store), false) = (store, queries.is_empty()) {
@@ -178,7 +179,7 @@ impl Driver {
     /// The store, unless it was deleted. One that has expired fails the run.
     async fn searchable(&self, id: &VectorStoreId) -> Result<Option<SearchableStore>, Halt> {
         let pool = &self.engine.deps.pool;
-        let store = store::vector_stores::use_now(pool, &self.run.project, id).await?;
+        let store = store::vector_stores::touch(pool, &self.run.project, id).await?;
         match store {
             Some(store) if store.is_expired => Err(Halt::Failed(RunError {
                 code: RunErrorCode::ServerError,
@@ -190,17 +191,17 @@ impl Driver {
 }
 
 /// How many of the hits, from the best on, have so many tokens together; one at least.
-fn that_fit(hits: &[Hit], tokens: u32) -> usize {
+fn that_fit(hits: &[SearchHit], tokens: u32) -> usize {
     let mut left = i64::from(tokens);
     let fitting = hits.iter().take_while(|hit| {
-        left -= i64::from(hit.found.tokens);
+        left -= i64::from(hit.chunk.tokens);
         left >= 0
     });
     fitting.count().max(1)
 }
 
-fn result(hit: Hit) -> SearchResult {
-    let found = hit.found;
+fn result(hit: SearchHit) -> SearchResult {
+    let found = hit.chunk;
     SearchResult {
         file: found.file_id,
         file_name: found.filename,

@@ -8,4 +8,4 @@ mod search;
 pub use embeddings::{EmbedError, Embeddings};
 pub use indexing::{Indexer, IndexerDeps};
 pub use rerank::Reranker;
-pub use search::{Ask, Hit, Retrieval, SearchError, rewrite};
+pub use search::{Retrieval, SearchError, SearchHit, SearchQuery, rewrite};

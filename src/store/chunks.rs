@@ -44,7 +44,7 @@ pub struct Term {
 
 /// A chunk that has some of a query's words.
 #[derive(Debug, Clone, FromRow)]
-pub struct Match {
+pub struct Candidate {
     /// Its id.
     pub id: i64,
     /// Its length in tokens.
@@ -78,7 +78,7 @@ impl Lexemes {
 
 /// A chunk as searches show it.
 #[derive(Debug, Clone, FromRow)]
-pub struct Found {
+pub struct ChunkRow {
     /// Its id.
     pub id: i64,
     /// The file it is from.
@@ -217,7 +217,7 @@ pub async fn terms(
 }
 
 /// Chunks that have all of these lexemes, at most so many.
-pub async fn with_all(
+pub async fn find_with_all_lexemes(
     conn: &mut PgConnection,
     scope: &Scope,
     lexemes: &[&str],
@@ -260,7 +260,10 @@ pub async fn nearest(
 }
 
 /// The words of these chunks.
-pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>, StoreError> {
+pub async fn load_candidates(
+    conn: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<Candidate>, StoreError> {
     let matches = sqlx::query_as(
         "select id, tokens, tsvectorsend(lexemes) as lexemes from chunks where id = any($1)",
     )
@@ -271,11 +274,11 @@ pub async fn matches(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<Match>,
 }
 
 /// What these chunks are, and how near to each of the vectors.
-pub async fn found(
+pub async fn load(
     pool: &Pool,
     ids: &[i64],
     vectors: &[Vec<f32>],
-) -> Result<Vec<Found>, StoreError> {
+) -> Result<Vec<ChunkRow>, StoreError> {
     let mut query = QueryBuilder::new(
         "select c.id, f.file_id, files.filename, f.attributes, c.page, c.heading, c.content,
                 c.tokens, tsvectorsend(c.lexemes) as lexemes, array[",

@@ -104,7 +104,7 @@ pub async fn cancel(
 }
 
 /// All batches of a store, oldest first.
-pub async fn of_store(
+pub async fn list_all(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,

@@ -311,7 +311,7 @@ pub async fn content(
 }
 
 /// Which files of a store were added by which batch.
-pub async fn batches(
+pub async fn list_batch_ids(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,
@@ -371,7 +371,7 @@ pub async fn import(
 }
 
 /// The project's files that have failed with `error` in some store.
-pub async fn failed_with(
+pub async fn list_failed_with(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     error: &IndexError,

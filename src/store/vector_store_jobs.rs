@@ -83,7 +83,7 @@ pub async fn claim(
 }
 
 /// How many files are not indexed yet.
-pub async fn waiting(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let count =
         sqlx::query_scalar("select count(*) from vector_store_files where due_at is not null");
     Ok(count.fetch_one(db).await?)
@@ -124,7 +124,7 @@ pub async fn stored_chunks(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<i6
 }
 
 /// The embedding model of a store and how many numbers its vectors have, if it has one yet.
-pub async fn model_of(
+pub async fn find_model(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
 ) -> Result<Option<(String, i32)>, StoreError> {
@@ -140,7 +140,7 @@ pub async fn model_of(
 
 /// The embedding model of a store; if it has none yet, it has this one from now on. `None` for a
 /// store without.
-pub async fn settle_model(
+pub async fn fix_model(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
     model: &str,
@@ -252,7 +252,7 @@ pub async fn copy_chunks(
     let mut tx = pool.begin().await?;
     // The store before the file, in the order in which a deletion takes them.
     if let (Some(model), Some(dimensions)) = (new_model, dimensions) {
-        let settled = settle_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
+        let settled = fix_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
         if settled != Some((model, dimensions)) {
             return Ok(false);
         }
@@ -344,22 +344,33 @@ pub async fn fail(
     Ok(())
 }
 
-/// Gives a file back, to be taken up again after a pause. With `failed`, that counts as a failure.
-pub async fn give_back(
+/// Ends the lease, so that any process can claim the job at once.
+pub async fn release(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<(), StoreError> {
+    sqlx::query(
+        "update vector_store_files set due_at = now(), lease_owner = null
+         where seq = $1 and attempt = $2 and status = 'in_progress'",
+    )
+    .bind(job.seq)
+    .bind(job.attempt)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Counts a failure and ends the lease; the job is due again after `pause`.
+pub async fn retry_after(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
     pause: Duration,
-    failed: bool,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "update vector_store_files
-         set due_at = now() + $3, lease_owner = null, failures = failures + $4::integer
+         set due_at = now() + $3, lease_owner = null, failures = failures + 1
          where seq = $1 and attempt = $2 and status = 'in_progress'",
     )
     .bind(job.seq)
     .bind(job.attempt)
     .bind(pause)
-    .bind(i32::from(failed))
     .execute(db)
     .await?;
     Ok(())
@@ -378,7 +389,7 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
 }
 
 /// Deletes chunks of files that are in no store any more; whether there may be more.
-pub async fn sweep_chunks(pool: &Pool, limit: i64) -> Result<bool, StoreError> {
+pub async fn delete_dropped_chunks(pool: &Pool, limit: i64) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let dropped: Option<i64> = sqlx::query_scalar(
         "select store_file from dropped_store_files limit 1 for update skip locked",

@@ -243,7 +243,7 @@ async fn unlist(
 }
 
 /// The vector stores that a run searches, the assistant's first.
-pub async fn of_run(
+pub async fn list_for_run(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     assistant: &AssistantId,
@@ -270,7 +270,7 @@ pub async fn of_run(
 
 /// Whether a file of these vector stores is still to be indexed; stores that have expired do not
 /// count.
-pub async fn is_any_in_progress(
+pub async fn has_unindexed_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     ids: &[VectorStoreId],
@@ -292,7 +292,7 @@ pub async fn is_any_in_progress(
 }
 
 /// The vector store of this id, which is being used now; one that has expired stays so.
-pub async fn use_now(
+pub async fn touch(
     db: &Pool,
     project: &ProjectId,
     id: &VectorStoreId,

@@ -59,7 +59,7 @@ impl FromRow<'_, PgRow> for Delivery {
 
 impl Delivery {
     /// How many earlier attempts have left no result.
-    pub fn unrecorded(&self) -> i32 {
+    pub fn unrecorded_attempts(&self) -> i32 {
         self.attempt - 1 - self.failures
     }
 
@@ -147,7 +147,7 @@ impl From<FileRow> for VectorStoreFile {
     }
 }
 
-/// What [`tell_batches`] writes down of a batch.
+/// What [`create_batch_events`] writes down of a batch.
 #[derive(Deserialize)]
 struct BatchRow {
     id: BatchId,
@@ -178,7 +178,7 @@ impl From<BatchRow> for Batch {
 
 /// How many deliveries may be under way at a time.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct Capacity {
     /// More of them than this are not taken now.
     pub free: i64,
     /// Most for one endpoint, those under way included, so that a slow one does not hold up others.
@@ -193,7 +193,7 @@ pub async fn claim(
     db: impl PgExecutor<'_>,
     owner: &str,
     lease: Duration,
-    room: Room,
+    room: Capacity,
     busy: &[(EndpointId, i64)],
 ) -> Result<Vec<Delivery>, StoreError> {
     let (endpoints, counts): (Vec<&str>, Vec<i64>) = busy
@@ -243,7 +243,10 @@ pub async fn claim(
 }
 
 /// The endpoint was told.
-pub async fn delivered(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
+pub async fn record_success(
+    db: impl PgExecutor<'_>,
+    delivery: &Delivery,
+) -> Result<(), StoreError> {
     sqlx::query(
         "with done as (
              update webhook_deliveries
@@ -261,7 +264,7 @@ pub async fn delivered(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(
 
 /// What follows from an attempt that failed.
 #[derive(Debug, Clone)]
-pub struct Setback {
+pub struct Failure {
     /// Why, for the operator.
     pub error: String,
     /// When to try again; `None` gives the delivery up.
@@ -273,10 +276,10 @@ pub struct Setback {
 }
 
 /// The endpoint was not told. If it is switched off for that, why.
-pub async fn failed(
+pub async fn record_failure(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
-    setback: &Setback,
+    setback: &Failure,
 ) -> Result<Option<String>, StoreError> {
     // What waits for this delivery need not be looked at before it.
     let reason: Option<Option<String>> = sqlx::query_scalar(
@@ -312,7 +315,7 @@ pub async fn failed(
 }
 
 /// Nobody will be told, through no fault of the endpoint's.
-pub async fn give_up(
+pub async fn abandon(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
     error: &str,
@@ -330,7 +333,7 @@ pub async fn give_up(
 }
 
 /// Gives a delivery back that was not tried to its end.
-pub async fn give_back(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
+pub async fn release(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     sqlx::query(
         "update webhook_deliveries set due_at = now(), lease_owner = null
          where seq = $1 and attempt = $2 and due_at is not null",
@@ -415,7 +418,7 @@ pub async fn delete_event(db: impl PgExecutor<'_>, event: &EventId) -> Result<()
 }
 
 /// How many deliveries are still to be made, waiting ones included.
-pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar(
         "select count(*) from webhook_deliveries as d
          join webhook_endpoints as e on e.id = d.endpoint_id
@@ -426,7 +429,7 @@ pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
 
 /// Makes the events of batches whose last file has come to its end. Each status is told once as long
 /// as its event is kept.
-pub async fn tell_batches(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
+pub async fn create_batch_events(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
     sqlx::query(
         "with checked as (
              delete from webhook_batch_checks where seq in (
@@ -459,7 +462,7 @@ pub async fn tell_batches(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
 
 /// Deletes events that are older than `keep` and need not be told any more. What an endpoint that is
 /// switched off was still to be told is kept for as long as it would be tried.
-pub async fn sweep(
+pub async fn delete_old_events(
     db: impl PgExecutor<'_>,
     keep: Duration,
     tried_for: Duration,

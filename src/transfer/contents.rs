@@ -179,7 +179,8 @@ pub(super) async fn attach(
 ) -> Result<Attached, TransferError> {
     let mut attached = Attached::default();
     let waiting = IndexError::without_contents();
-    let waiting = store::vector_store_files::failed_with(&mut *conn, project, &waiting).await?;
+    let waiting =
+        store::vector_store_files::list_failed_with(&mut *conn, project, &waiting).await?;
     let waiting: HashSet<FileId> = waiting.into_iter().collect();
     let mut after = String::new();
     let mut checked = 0;

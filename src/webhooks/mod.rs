@@ -23,9 +23,9 @@ use tracing::Instrument;
 use crate::domain::ids::EndpointId;
 use crate::store::Pool;
 use crate::store::StoreError;
-use crate::store::webhook_deliveries::{self as deliveries, Delivery, Room, Setback};
+use crate::store::webhook_deliveries::{self as deliveries, Capacity, Delivery, Failure};
 
-pub use send::{Refused, SendError, Sender, check_url};
+pub use send::{SendError, Sender, UrlError, check_url};
 
 /// How often the queue is looked at without a hint.
 const POLL: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ impl Courier {
     async fn claim(&self) -> Result<Vec<Delivery>, StoreError> {
         let Deps { pool, owner, .. } = &self.deps;
         // Events about other things do not wait for those of batches.
-        if let Err(error) = deliveries::tell_batches(pool).await {
+        if let Err(error) = deliveries::create_batch_events(pool).await {
             tracing::warn!(error.cause = %error, "could not create events of batches: {error}");
         }
         let busy: Vec<(EndpointId, i64)> = {
@@ -185,7 +185,7 @@ impl Courier {
                 .map(|(endpoint, n)| (endpoint.clone(), *n))
                 .collect()
         };
-        let room = Room {
+        let room = Capacity {
             free: (AT_ONCE - busy.iter().map(|(_, n)| n).sum::<i64>()).max(0),
             per_endpoint: AT_ONCE_EACH,
         };
@@ -227,13 +227,13 @@ impl Drop for UnderWay {
 /// event is delivered again when the lease has run out.
 async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay) {
     let pool = &courier.deps.pool;
-    if delivery.unrecorded() >= UNRECORDED_MAX {
+    if delivery.unrecorded_attempts() >= UNRECORDED_MAX {
         tracing::error!(
             "event {} abandoned: no result could be stored",
             delivery.event
         );
         counter!("assistd_webhook_deliveries_total", "result" => "given_up").increment(1);
-        return settle(deliveries::give_up(pool, &delivery, NOT_STORED).await);
+        return settle(deliveries::abandon(pool, &delivery, NOT_STORED).await);
     }
     let body = delivery.subject().and_then(|subject| {
         let (event, kind) = (&delivery.event, &delivery.kind);
@@ -251,11 +251,11 @@ async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay)
             tracing::error!(error.cause = %error, "an event cannot be read: {error}");
             counter!("assistd_webhook_deliveries_total", "result" => "unreadable").increment(1);
             // Not the endpoint's fault, and no better next time.
-            return settle(deliveries::give_up(pool, &delivery, UNREADABLE).await);
+            return settle(deliveries::abandon(pool, &delivery, UNREADABLE).await);
         }
     };
     let (result, written) = match sent {
-        None => ("stopped", deliveries::give_back(pool, &delivery).await),
+        None => ("stopped", deliveries::release(pool, &delivery).await),
         Some(Ok(())) => ("delivered", delivered(pool, &delivery).await),
         Some(Err(error)) => failed(&courier.deps, &delivery, &error).await,
     };
@@ -267,10 +267,10 @@ async fn deliver(courier: Arc<Courier>, delivery: Delivery, under_way: UnderWay)
 /// Stores that the endpoint has accepted the event. If the database refuses that, the delivery is
 /// abandoned: the endpoint has the event, and must not get it again and again.
 async fn delivered(pool: &Pool, delivery: &Delivery) -> Result<(), StoreError> {
-    match deliveries::delivered(pool, delivery).await {
+    match deliveries::record_success(pool, delivery).await {
         Err(error) if !error.is_transient() => {
             settle(Err(error));
-            deliveries::give_up(pool, delivery, NOT_STORED).await
+            deliveries::abandon(pool, delivery, NOT_STORED).await
         }
         stored => stored,
     }
@@ -298,17 +298,17 @@ async fn failed(
             "given_up"
         }
     };
-    let mut setback = Setback {
+    let mut setback = Failure {
         error: error.to_string(),
         again_in,
         is_gone,
         patience: deps.disable_after,
     };
-    let mut written = deliveries::failed(&deps.pool, delivery, &setback).await;
+    let mut written = deliveries::record_failure(&deps.pool, delivery, &setback).await;
     if matches!(&written, Err(refused) if !refused.is_transient()) {
         settle(written.map(drop));
         setback.error = NOT_STORED.to_owned();
-        written = deliveries::failed(&deps.pool, delivery, &setback).await;
+        written = deliveries::record_failure(&deps.pool, delivery, &setback).await;
     }
     if let Ok(Some(reason)) = &written {
         tracing::warn!(
@@ -342,7 +342,7 @@ async fn keep_house(deps: Deps, stop: CancellationToken) {
         if stop.run_until_cancelled(pause).await.is_none() {
             return;
         }
-        match deliveries::backlog(&deps.pool).await {
+        match deliveries::count_pending(&deps.pool).await {
             Ok(count) => gauge!("assistd_webhooks_waiting").set(count as f64),
             Err(error) => tracing::debug!(%error, "webhooks were not counted: {error}"),
         }
@@ -350,7 +350,7 @@ async fn keep_house(deps: Deps, stop: CancellationToken) {
             continue;
         }
         swept = Instant::now();
-        if let Err(error) = deliveries::sweep(&deps.pool, KEEP, deps.retry_for).await {
+        if let Err(error) = deliveries::delete_old_events(&deps.pool, KEEP, deps.retry_for).await {
             tracing::warn!(error.cause = %error, "old webhooks were not deleted: {error}");
         }
     }

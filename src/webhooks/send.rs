@@ -31,7 +31,7 @@ pub struct Sender {
 
 /// Why a URL cannot be posted to. The texts do not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum UrlError {
     /// It is none, or of a scheme that is not HTTP's.
     #[error("expected an https:// URL")]
     NoUrl,
@@ -58,7 +58,7 @@ pub enum Refused {
 pub enum SendError {
     /// The endpoint is not one to post to.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    UrlError(#[from] UrlError),
     /// It answered, but not with success.
     #[error("it answered {0}")]
     Status(StatusCode),
@@ -78,8 +78,8 @@ impl From<reqwest::Error> for SendError {
         let mut cause = error.source();
         let mut text = String::new();
         while let Some(error) = cause {
-            if let Some(refused) = error.downcast_ref::<Refused>() {
-                return Self::Refused(*refused);
+            if let Some(refused) = error.downcast_ref::<UrlError>() {
+                return Self::UrlError(*refused);
             }
             text = error.to_string();
             cause = error.source();
@@ -150,19 +150,19 @@ impl Sender {
 ///
 /// # Errors
 /// If events cannot be posted there.
-pub fn check_url(url: &str, allow_private: bool) -> Result<Url, Refused> {
-    let url = Url::parse(url).map_err(|_| Refused::NoUrl)?;
+pub fn check_url(url: &str, allow_private: bool) -> Result<Url, UrlError> {
+    let url = Url::parse(url).map_err(|_| UrlError::NoUrl)?;
     match url.scheme() {
         "https" => {}
         "http" if allow_private => {}
-        "http" => return Err(Refused::Plain),
-        _ => return Err(Refused::NoUrl),
+        "http" => return Err(UrlError::Plain),
+        _ => return Err(UrlError::NoUrl),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Refused::Credentials);
+        return Err(UrlError::Credentials);
     }
     // The resolver never sees a host that is an address.
-    let host = url.host_str().ok_or(Refused::NoUrl)?;
+    let host = url.host_str().ok_or(UrlError::NoUrl)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse() {
         admit(address, allow_private)?;
@@ -181,12 +181,12 @@ async fn finish(mut response: Response) {
     }
 }
 
-fn admit(address: IpAddr, allow_private: bool) -> Result<(), Refused> {
+fn admit(address: IpAddr, allow_private: bool) -> Result<(), UrlError> {
     match Place::of(address) {
         Place::Public => Ok(()),
         Place::Private if allow_private => Ok(()),
-        Place::Private => Err(Refused::Private),
-        Place::Never => Err(Refused::Never),
+        Place::Private => Err(UrlError::Private),
+        Place::Never => Err(UrlError::Never),
     }
 }
 
@@ -220,7 +220,7 @@ impl Resolve for Guard {
 mod tests {
     use super::*;
 
-    fn check(url: &str, allow_private: bool) -> Result<(), Refused> {
+    fn check(url: &str, allow_private: bool) -> Result<(), UrlError> {
         check_url(url, allow_private).map(drop)
     }
 
@@ -228,33 +228,33 @@ mod tests {
     fn urls_that_lead_inside_are_taken_only_when_that_is_allowed() {
         for (url, by_default, when_allowed) in [
             ("https://example.com/hook", Ok(()), Ok(())),
-            ("http://example.com/hook", Err(Refused::Plain), Ok(())),
-            ("https://10.0.0.1/", Err(Refused::Private), Ok(())),
-            ("https://[::1]:8443/", Err(Refused::Private), Ok(())),
+            ("http://example.com/hook", Err(UrlError::Plain), Ok(())),
+            ("https://10.0.0.1/", Err(UrlError::Private), Ok(())),
+            ("https://[::1]:8443/", Err(UrlError::Private), Ok(())),
             // Other ways to write 127.0.0.1.
-            ("https://2130706433/", Err(Refused::Private), Ok(())),
-            ("https://0x7f.1/", Err(Refused::Private), Ok(())),
+            ("https://2130706433/", Err(UrlError::Private), Ok(())),
+            ("https://0x7f.1/", Err(UrlError::Private), Ok(())),
             (
                 "https://169.254.169.254/",
-                Err(Refused::Never),
-                Err(Refused::Never),
+                Err(UrlError::Never),
+                Err(UrlError::Never),
             ),
             (
                 "https://[fe80::1]/",
-                Err(Refused::Never),
-                Err(Refused::Never),
+                Err(UrlError::Never),
+                Err(UrlError::Never),
             ),
             (
                 "https://a:b@example.com/",
-                Err(Refused::Credentials),
-                Err(Refused::Credentials),
+                Err(UrlError::Credentials),
+                Err(UrlError::Credentials),
             ),
             (
                 "ftp://example.com/",
-                Err(Refused::NoUrl),
-                Err(Refused::NoUrl),
+                Err(UrlError::NoUrl),
+                Err(UrlError::NoUrl),
             ),
-            ("example.com", Err(Refused::NoUrl), Err(Refused::NoUrl)),
+            ("example.com", Err(UrlError::NoUrl), Err(UrlError::NoUrl)),
         ] {
             assert_eq!(check(url, false), by_default, "{url}");
             assert_eq!(check(url, true), when_allowed, "{url}");
@@ -272,7 +272,7 @@ mod tests {
         let event = EventId::generate();
         let refused = sender.send(&target, &event, Vec::new()).await;
         assert!(
-            matches!(refused, Err(SendError::Refused(Refused::Private))),
+            matches!(refused, Err(SendError::UrlError(UrlError::Private))),
             "{refused:?}"
         );
     }

@@ -230,7 +230,8 @@ async fn whoever_lost_a_file_writes_nothing_to_it() {
     let written = async {
         jobs::complete(&db.pool, &lost, &[0; 32]).await?;
         jobs::fail(&db.pool, &lost, &error).await?;
-        jobs::give_back(&db.pool, &lost, Duration::ZERO, true).await
+        jobs::release(&db.pool, &lost).await?;
+        jobs::retry_after(&db.pool, &lost, Duration::ZERO).await
     };
     written.await.expect("the database answers");
     let row = async || -> (String, Option<String>, i32) {

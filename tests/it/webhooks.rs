@@ -174,7 +174,7 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
             .await
             .expect("the database answers");
     assert_eq!(told, expected);
-    let waiting = webhook_deliveries::backlog(stage.pool()).await;
+    let waiting = webhook_deliveries::count_pending(stage.pool()).await;
     assert_eq!(waiting.expect("the database answers"), 6);
 }
 
@@ -654,7 +654,7 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
     .expect("they fit");
     let left = || async {
         let (day, four) = (Duration::from_secs(86_400), Duration::from_secs(345_600));
-        let swept = webhook_deliveries::sweep(stage.pool(), day, four).await;
+        let swept = webhook_deliveries::delete_old_events(stage.pool(), day, four).await;
         swept.expect("the database answers");
         let left: Vec<String> =
             sqlx::query_scalar("select subject from webhook_events order by subject")

@@ -12,7 +12,7 @@ use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::retrieval::{Ask, Hit, SearchError, rewrite};
+use crate::retrieval::{SearchError, SearchHit, SearchQuery, rewrite};
 use crate::store;
 use crate::wire::assistant::parse_weights;
 use crate::wire::attribute_filter;
@@ -36,13 +36,13 @@ pub async fn search(
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let request = Request::parse(body)?;
-    let store = store::vector_stores::use_now(&state.pool, &project, &id)
+    let store = store::vector_stores::touch(&state.pool, &project, &id)
         .await?
         .ok_or_else(|| ApiError::no_such("vector store", &id))?;
     if store.is_expired {
         return Err(ApiError::invalid(format!("Vector store {id} is expired.")));
     }
-    let ask = Ask {
+    let ask = SearchQuery {
         queries: &request.queries,
         filter: request.filter.as_ref(),
         limit: request.limit,
@@ -157,16 +157,16 @@ struct TextObject<'a> {
     text: &'a str,
 }
 
-impl<'a> From<&'a Hit> for ResultObject<'a> {
-    fn from(hit: &'a Hit) -> Self {
+impl<'a> From<&'a SearchHit> for ResultObject<'a> {
+    fn from(hit: &'a SearchHit) -> Self {
         Self {
-            file_id: hit.found.file_id.as_str(),
-            filename: &hit.found.filename,
+            file_id: hit.chunk.file_id.as_str(),
+            filename: &hit.chunk.filename,
             score: hit.score,
-            attributes: &hit.found.attributes.0,
+            attributes: &hit.chunk.attributes.0,
             content: [TextObject {
                 r#type: "text",
-                text: &hit.found.content,
+                text: &hit.chunk.content,
             }],
         }
     }

@@ -59,7 +59,7 @@ impl Caretaker {
     }
 
     async fn look(&self, told: &mut HashSet<String>) -> Result<(), StoreError> {
-        gauge!("assistd_files_to_index").set(jobs::waiting(&self.pool).await? as f64);
+        gauge!("assistd_files_to_index").set(jobs::count_pending(&self.pool).await? as f64);
         for name in indexes::abandoned(&self.pool).await? {
             if let Some(mut builder) = indexes::Builder::acquire(&self.pool).await? {
                 builder.drop(&name).await?;

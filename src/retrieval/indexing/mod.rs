@@ -276,7 +276,7 @@ async fn keep_leases(deps: IndexerDeps, held: HeldJobs, stop: CancellationToken)
 /// Deletes what was taken out of stores, a little at a time, so that nothing else waits.
 async fn sweep(deps: IndexerDeps, stop: CancellationToken) {
     loop {
-        let more = match jobs::sweep_chunks(&deps.pool, SWEPT).await {
+        let more = match jobs::delete_dropped_chunks(&deps.pool, SWEPT).await {
             Ok(more) => more,
             Err(error) => {
                 tracing::warn!(error.cause = %error, "old chunks were not deleted: {error}");
@@ -301,7 +301,7 @@ async fn work(
     let outcome = match stop.run_until_cancelled(index(&deps, &job)).await {
         Some(outcome) => outcome,
         None => {
-            settle(jobs::give_back(&deps.pool, &job, Duration::ZERO, false).await);
+            settle(jobs::release(&deps.pool, &job).await);
             return;
         }
     };
@@ -318,7 +318,7 @@ async fn work(
                 error.cause = reason,
                 "a file could not be indexed yet: {reason}"
             );
-            let recorded = jobs::give_back(&deps.pool, &job, pause(&job), true).await;
+            let recorded = jobs::retry_after(&deps.pool, &job, pause(&job)).await;
             ("retried", recorded)
         }
         Err(Unindexed::Later(reason)) => {
@@ -350,7 +350,7 @@ async fn refuse(deps: &IndexerDeps, job: &IndexJob) {
     let failed = jobs::fail(&deps.pool, job, &error).await;
     if failed.is_err() {
         settle(failed);
-        settle(jobs::give_back(&deps.pool, job, pause(job), true).await);
+        settle(jobs::retry_after(&deps.pool, job, pause(job)).await);
     }
 }
 
@@ -422,7 +422,7 @@ async fn embed(
         })
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let settled = jobs::model_of(&deps.pool, &job.vector_store_id).await?;
+    let settled = jobs::find_model(&deps.pool, &job.vector_store_id).await?;
     let of_store = settled.as_ref().map(|(model, _)| model.as_str());
     let Some(model) = of_store.or(deps.embeddings.default_model()) else {
         return Ok(None);
@@ -436,7 +436,7 @@ async fn embed(
     let dimensions = vectors.first().map_or(0, Vec::len);
     let dimensions = i32::try_from(dimensions).unwrap_or(i32::MAX);
     let of_store = match &settled {
-        None => jobs::settle_model(&deps.pool, &job.vector_store_id, model, dimensions).await?,
+        None => jobs::fix_model(&deps.pool, &job.vector_store_id, model, dimensions).await?,
         Some(settled) => Some(settled.clone()),
     };
     match of_store {

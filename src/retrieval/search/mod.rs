@@ -15,7 +15,7 @@ use crate::retrieval::search::calibration::CosineScale;
 use crate::retrieval::search::rank::Scoring;
 use crate::store::Pool;
 use crate::store::StoreError;
-use crate::store::chunks::{self, Found, Scope, Term};
+use crate::store::chunks::{self, ChunkRow, Scope, Term};
 
 /// How many chunks each of the two ways of searching may bring forward.
 const CANDIDATES: usize = 50;
@@ -53,7 +53,7 @@ impl From<sqlx::Error> for SearchError {
 
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct SearchQuery<'a> {
     /// In words. Several are several searches, whose results are fused.
     pub queries: &'a [String],
     /// Restricts it to files by their attributes.
@@ -70,9 +70,9 @@ pub struct Ask<'a> {
 
 /// A chunk that was found.
 #[derive(Debug, Clone)]
-pub struct Hit {
+pub struct SearchHit {
     /// The chunk.
-    pub found: Found,
+    pub chunk: ChunkRow,
     /// 0 to 1; no hit has more than the one before it.
     pub score: f64,
 }
@@ -107,8 +107,8 @@ impl Retrieval {
     pub async fn search(
         &self,
         store: &SearchableStore,
-        ask: &Ask<'_>,
-    ) -> Result<Vec<Hit>, SearchError> {
+        ask: &SearchQuery<'_>,
+    ) -> Result<Vec<SearchHit>, SearchError> {
         let begin = Instant::now();
         let queries: Vec<&str> = ask
             .queries
@@ -130,9 +130,9 @@ impl Retrieval {
     async fn hybrid(
         &self,
         store: &SearchableStore,
-        ask: &Ask<'_>,
+        ask: &SearchQuery<'_>,
         queries: &[&str],
-    ) -> Result<Vec<Hit>, SearchError> {
+    ) -> Result<Vec<SearchHit>, SearchError> {
         let scope = OnceCell::new();
         let scope = || scope.get_or_try_init(|| chunks::scope(&self.pool, &store.id, ask.filter));
         let words = async {
@@ -159,7 +159,7 @@ impl Retrieval {
         // What is not shown matters only to a model that may put it first.
         let reranked = ask.rerank && self.reranker.is_some();
         order.truncate(if reranked { CANDIDATES } else { ask.limit });
-        let mut found = chunks::found(&self.pool, &order, &vectors).await?;
+        let mut found = chunks::load(&self.pool, &order, &vectors).await?;
         found.sort_by_key(|chunk| order.iter().position(|id| *id == chunk.id));
 
         let scoring = Scoring {
@@ -169,10 +169,10 @@ impl Retrieval {
             scale: CosineScale::of_model(store.embedding_model.as_deref().unwrap_or_default()),
         };
         let mut ceiling = 1.0;
-        let hits = found.into_iter().map(|found| {
-            ceiling = scoring.score(&found).min(ceiling);
-            Hit {
-                found,
+        let hits = found.into_iter().map(|chunk| {
+            ceiling = scoring.score(&chunk).min(ceiling);
+            SearchHit {
+                chunk,
                 score: ceiling,
             }
         });
@@ -232,17 +232,19 @@ async fn with_words(
     } else {
         // Words that are everywhere tell something together, if at all.
         let lexemes: Vec<&str> = terms.iter().map(|term| &*term.lexeme).collect();
-        let mut ids = chunks::with_all(conn, scope, &lexemes, MATCHES as i64).await?;
+        let mut ids = chunks::find_with_all_lexemes(conn, scope, &lexemes, MATCHES as i64).await?;
         let rarest = terms.iter().min_by_key(|term| term.chunks);
         if let Some(rarest) = rarest.filter(|_| ids.len() < CANDIDATES) {
-            let more = chunks::with_all(conn, scope, &[&rarest.lexeme], MATCHES as i64).await?;
+            let more =
+                chunks::find_with_all_lexemes(conn, scope, &[&rarest.lexeme], MATCHES as i64)
+                    .await?;
             ids.extend(more);
             ids.sort_unstable();
             ids.dedup();
         }
         ids
     };
-    let matches = chunks::matches(conn, &candidates).await?;
+    let matches = chunks::load_candidates(conn, &candidates).await?;
     let mut scored: Vec<(i64, f64)> = matches
         .iter()
         .map(|chunk| {
@@ -259,11 +261,11 @@ async fn with_words(
 }
 
 /// Lets a model put the hits in order. They stay as they are if it cannot.
-async fn rerank(reranker: &Reranker, queries: &[&str], hits: &mut [Hit]) {
+async fn rerank(reranker: &Reranker, queries: &[&str], hits: &mut [SearchHit]) {
     if hits.is_empty() {
         return;
     }
-    let passages: Vec<&str> = hits.iter().map(|hit| &*hit.found.content).collect();
+    let passages: Vec<&str> = hits.iter().map(|hit| &*hit.chunk.content).collect();
     match reranker.scores(&queries.join("\n"), &passages).await {
         Ok(scores) => {
             for (hit, score) in hits.iter_mut().zip(scores) {

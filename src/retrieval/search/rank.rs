@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::domain::vector_store::Weights;
 use crate::retrieval::search::calibration::{self, CosineScale};
-use crate::store::chunks::{Found, Lexemes, Term, Totals};
+use crate::store::chunks::{ChunkRow, Lexemes, Term, Totals};
 
 /// How soon more of the same word stops to count (BM25's k1).
 const SATURATION: f64 = 1.2;
@@ -83,7 +83,7 @@ impl Scoring {
     /// A score between 0 and 1 that means the same from search to search: how near the meaning is,
     /// and how many of the telling words are there, by their weights, for the query that the chunk
     /// answers best. Without vectors it is all words.
-    pub(super) fn score(&self, found: &Found) -> f64 {
+    pub(super) fn score(&self, found: &ChunkRow) -> f64 {
         let queries = self.terms.len().max(found.similarities.len());
         let means = (0..queries).map(|query| {
             let words = self.terms.get(query).map(Vec::as_slice);
@@ -104,7 +104,7 @@ impl Scoring {
     }
 
     /// BM25 as a share of its upper bound, which a chunk approaches that repeats every word.
-    fn lexical(&self, found: &Found, terms: &[Term]) -> f64 {
+    fn lexical(&self, found: &ChunkRow, terms: &[Term]) -> f64 {
         let bounds = terms.iter().map(|term| rarity(term, &self.totals));
         let bound = bounds.sum::<f64>() * (SATURATION + 1.0);
         match bound > 0.0 {
@@ -162,7 +162,7 @@ mod tests {
                 weights: Weights::default(),
                 scale: CosineScale::of_model("any"),
             };
-            let found = Found {
+            let found = ChunkRow {
                 id: 1,
                 file_id: "file-1".parse().expect("it is an id"),
                 filename: String::new(),

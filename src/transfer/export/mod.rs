@@ -280,12 +280,12 @@ impl Exporter<'_> {
         store: &VectorStore,
     ) -> Result<(), TransferError> {
         let (pool, project, id) = (self.pool, self.project, &store.id);
-        let batches = store::vector_store_batches::of_store(pool, project, id).await?;
+        let batches = store::vector_store_batches::list_all(pool, project, id).await?;
         self.count(Kind::Batch, batches.len());
         for batch in batches {
             sink.object(Kind::Batch, write::batch(&batch)?)?;
         }
-        let batches = store::vector_store_files::batches(pool, project, id).await?;
+        let batches = store::vector_store_files::list_batch_ids(pool, project, id).await?;
         let batches: HashMap<_, _> = batches.into_iter().collect();
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
