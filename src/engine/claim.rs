@@ -1,5 +1,5 @@
-//! Takes runs: those that handlers of this process hand over, and those that are due in the
-//! database. The two do not wait for each other.
+//! Starts a worker for each run that a handler of this process dispatches, and for each due run
+//! that it claims from the database. Neither waits for the other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,50 +9,49 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::engine::{Engine, drive};
-use crate::events::dispatch::Job;
-use crate::store::notifications::Hint;
+use crate::engine::drive;
+use crate::engine::shared::Shared;
+use crate::events::dispatch::Assignment;
+use crate::events::notifications::Notification;
 use crate::store::{self, StoreError};
 
-/// How often the queue is looked at without a hint.
+/// How often due runs are claimed without a notification.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How often the process looks for runs that carry its lease but have no worker.
+/// How often the database is checked for orphans: runs with a lease of this process that none of
+/// its workers executes.
 const CHECK_ORPHANS_EVERY: Duration = Duration::from_secs(2);
 
-/// How many runs are claimed in one statement.
+/// Most runs claimed in one statement.
 const BATCH: usize = 32;
 
-/// Starts what handlers hand over, until told to stop.
-pub(super) async fn take_handed_over(
-    engine: Arc<Engine>,
-    mut jobs: mpsc::UnboundedReceiver<Job>,
+/// Starts dispatched runs until `stop`. Those that were dispatched before are still started.
+pub(super) async fn start_dispatched(
+    shared: Arc<Shared>,
+    mut assignments: mpsc::UnboundedReceiver<Assignment>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     loop {
         tokio::select! {
-            job = jobs.recv() => match job {
-                Some(job) => start(&engine, &tasks, job),
+            assignment = assignments.recv() => match assignment {
+                Some(assignment) => start(&shared, &tasks, assignment),
                 None => return,
             },
-            () = stop.cancelled(), if !jobs.is_closed() => {
-                // What was handed over already is still driven.
-                jobs.close();
-            }
+            () = stop.cancelled(), if !assignments.is_closed() => assignments.close(),
         }
     }
 }
 
-/// Claims due runs, when hinted and now and then, until told to stop.
-pub(super) async fn take_due(
-    engine: Arc<Engine>,
+/// Claims and starts due runs, when notified and periodically, until `stop`.
+pub(super) async fn claim_due_runs(
+    shared: Arc<Shared>,
     slots: Arc<Semaphore>,
     due: Arc<Notify>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let mut checked = Instant::now();
+    let mut orphans_checked_at = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -60,85 +59,90 @@ pub(super) async fn take_due(
             () = due.notified() => {}
             () = tokio::time::sleep(POLL) => {}
         }
-        match claim(&engine, &slots).await {
-            Ok(jobs) => {
-                // A full batch means that there may be more.
-                if jobs.len() >= BATCH {
+        match claim(&shared, &slots).await {
+            Ok(assignments) => {
+                // After a full batch, more runs may be due.
+                if assignments.len() >= BATCH {
                     due.notify_one();
                 }
-                for job in jobs {
-                    start(&engine, &tasks, job);
+                for assignment in assignments {
+                    start(&shared, &tasks, assignment);
                 }
             }
             Err(error) => {
-                tracing::warn!(error.cause = %error, "the queue cannot be read: {error}");
+                tracing::warn!(
+                    error.cause = %error,
+                    "could not claim due runs: {error}; retrying in {} s",
+                    POLL.as_secs()
+                );
                 tokio::time::sleep(POLL).await;
             }
         }
-        // Never beside a claim, whose runs are not registered yet.
-        if checked.elapsed() >= CHECK_ORPHANS_EVERY {
-            checked = Instant::now();
-            if let Err(error) = release_orphans(&engine).await {
+        // Never while a claim is in progress: its runs are not registered yet.
+        if orphans_checked_at.elapsed() >= CHECK_ORPHANS_EVERY {
+            orphans_checked_at = Instant::now();
+            if let Err(error) = release_orphans(&shared).await {
                 tracing::warn!(error.cause = %error, "could not check for orphaned runs: {error}");
             }
         }
     }
 }
 
-fn start(engine: &Arc<Engine>, tasks: &TaskTracker, job: Job) {
+fn start(shared: &Arc<Shared>, tasks: &TaskTracker, assignment: Assignment) {
     let span = tracing::info_span!(
         "run",
-        run.id = %job.claimed.run.id,
-        run.attempt = job.claimed.lease.attempt(),
+        run.id = %assignment.claimed.run.id,
+        run.attempt = assignment.claimed.lease.attempt(),
     );
-    // Before the next look for orphans, which is made by a task that claims.
-    let registered = engine.active.register(&job.claimed.lease);
-    tasks.spawn(drive::drive(engine.clone(), job, registered).instrument(span));
+    // Before the next check for orphans, which would release an unregistered run.
+    let registered = shared.active.register(&assignment.claimed.lease);
+    tasks.spawn(drive::drive(shared.clone(), assignment, registered).instrument(span));
 }
 
-/// Makes the runs due again that carry a lease of this process although nobody here executes them:
-/// their handler was interrupted after it had stored them, or never heard that it had.
-async fn release_orphans(engine: &Engine) -> Result<(), StoreError> {
-    let pool = &engine.deps.pool;
-    let mut orphans = store::run_queue::leased_to(pool, &engine.claimant).await?;
-    // In the order in which a run passes from a handler to a worker. One that has ended since it was
-    // read no longer has this lease.
-    orphans
-        .retain(|lease| !engine.dispatches.contains(lease.run()) && !engine.active.contains(lease));
+/// Makes orphans due again. Their handler was interrupted after it had stored them, or did not
+/// learn that the commit had succeeded.
+async fn release_orphans(shared: &Shared) -> Result<(), StoreError> {
+    let pool = &shared.deps.pool;
+    let mut orphans = store::run_queue::leased_to(pool, &shared.claimant).await?;
+    // Checked in the order in which a run passes from a handler to a worker, so that none slips
+    // through. A run that has ended since the query no longer has its lease.
+    orphans.retain(|lease| {
+        !shared.pending_dispatches.contains(lease.run()) && !shared.active.contains(lease)
+    });
     if orphans.is_empty() {
         return Ok(());
     }
-    let released = store::run_queue::release_orphans(pool, &engine.claimant, &orphans).await?;
+    let released = store::run_queue::release_orphans(pool, &shared.claimant, &orphans).await?;
     if released > 0 {
         tracing::warn!(
             runs = released,
             "{released} runs had a lease of this process but no worker; they are due again"
         );
-        engine.deps.feed.hint(Hint::Due);
+        shared.deps.notifier.notify(Notification::Due);
     }
     Ok(())
 }
 
-async fn claim(engine: &Engine, slots: &Arc<Semaphore>) -> Result<Vec<Job>, StoreError> {
+async fn claim(shared: &Shared, slots: &Arc<Semaphore>) -> Result<Vec<Assignment>, StoreError> {
     let wanted = slots.available_permits().min(BATCH);
     let permits: Vec<_> = (0..wanted)
         .map_while(|_| slots.clone().try_acquire_owned().ok())
         .collect();
-    // Without a free slot, runs that only have to be ended are taken all the same.
-    let ending = permits.is_empty();
-    let limit = if ending { BATCH } else { permits.len() };
+    // Without a free slot, only runs that have to be terminated are claimed: that takes no slot.
+    let only_ending = permits.is_empty();
+    let limit = if only_ending { BATCH } else { permits.len() };
     let limit = i64::try_from(limit).unwrap_or(1);
-    let pool = &engine.deps.pool;
-    let claimed = store::runs::claim(pool, &engine.claimant, limit, ending).await?;
+    let pool = &shared.deps.pool;
+    let claimed = store::runs::claim(pool, &shared.claimant, limit, only_ending).await?;
     let mut permits = permits.into_iter();
-    let job = |claimed: store::runs::Claimed| {
-        let publisher = engine.deps.feed.open(&claimed.lease);
-        Job {
+    let assignment = |claimed: store::runs::Claimed| {
+        let publisher = shared.deps.feed.open(&claimed.lease);
+        Assignment {
             claimed,
             publisher,
-            slot: permits.next(),
+            permit: permits.next(),
             dispatch: None,
         }
     };
-    Ok(claimed.into_iter().map(job).collect())
+    Ok(claimed.into_iter().map(assignment).collect())
 }

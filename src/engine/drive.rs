@@ -16,18 +16,19 @@ use crate::domain::run::{
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::ToolCall;
 use crate::domain::usage::Amounts;
-use crate::engine::active::Registered;
+use crate::engine::active_runs::Registration;
 use crate::engine::annotate::Annotator;
 use crate::engine::history::PictureError;
 use crate::engine::prompt::{self, Asked, Prompt, PromptError};
 use crate::engine::record;
 use crate::engine::release;
 use crate::engine::search::Library;
+use crate::engine::shared::Shared;
+use crate::engine::stop::StopSignal;
 use crate::engine::tools::code_interpreter;
 use crate::engine::tools::workspace::Workspace;
 use crate::engine::turn::{Turn, TurnEnd};
-use crate::engine::{Engine, Interrupt};
-use crate::events::dispatch::Job;
+use crate::events::dispatch::Assignment;
 use crate::events::feed::Publisher;
 use crate::models::{FailureCode, UpstreamError, tokens};
 use crate::store::runs::{Claimed, Lease, Origin};
@@ -44,7 +45,7 @@ const MAX_CUTS: usize = 6;
 
 /// A run in a worker's hands.
 pub(super) struct Driver {
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Arc<Shared>,
     pub(super) lease: Lease,
     pub(super) run: Run,
     pub(super) publisher: Publisher,
@@ -70,14 +71,14 @@ pub(super) struct Driver {
     pub(super) library: Option<Library>,
     /// Whether this is the first attempt, and no model was asked yet.
     is_unasked: bool,
-    interrupts: watch::Receiver<Option<Interrupt>>,
+    interrupts: watch::Receiver<Option<StopSignal>>,
 }
 
 /// Why a run does not simply go on.
 #[derive(Debug)]
 pub(super) enum Halt {
     /// Told to stop.
-    Interrupted(Interrupt),
+    Interrupted(StopSignal),
     /// The database is away. The run is released, for whoever can reach it again.
     Unavailable,
     /// It cannot be done.
@@ -131,7 +132,7 @@ impl From<PictureError> for Halt {
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::LeaseLost => Self::Interrupted(Interrupt::LeaseLost),
+            StoreError::LeaseLost => Self::Interrupted(StopSignal::LeaseLost),
             error if error.is_transient() => {
                 tracing::warn!(error.cause = %error, "the database is not available: {error}");
                 Self::Unavailable
@@ -143,14 +144,14 @@ impl From<StoreError> for Halt {
 
 /// Drives a run to its end, or until it has to wait for the caller.
 pub(super) async fn drive(
-    engine: Arc<Engine>,
-    job: Job,
-    (registered, interrupts): (Registered, watch::Receiver<Option<Interrupt>>),
+    engine: Arc<Shared>,
+    job: Assignment,
+    (registered, interrupts): (Registration, watch::Receiver<Option<StopSignal>>),
 ) {
-    let Job {
+    let Assignment {
         claimed,
         publisher,
-        slot,
+        permit,
         dispatch,
     } = job;
     let Claimed { lease, run, origin } = claimed;
@@ -196,7 +197,7 @@ pub(super) async fn drive(
         }
     }
     drop(registered);
-    drop(slot);
+    drop(permit);
 }
 
 impl Driver {
@@ -215,18 +216,18 @@ impl Driver {
         };
         let (engine, lease) = (&self.engine, &self.lease);
         match halt {
-            Halt::Interrupted(Interrupt::LeaseLost) => {
+            Halt::Interrupted(StopSignal::LeaseLost) => {
                 tracing::warn!("run {}: lease lost or run deleted; stopping", self.run.id);
             }
-            Halt::Interrupted(Interrupt::Drain) => {
+            Halt::Interrupted(StopSignal::Drain) => {
                 record::write_now(engine, self.publisher.unlogged()).await;
-                engine.release(lease).await;
+                release::now(engine, lease).await;
             }
             Halt::Unavailable => {
                 let unlogged = || self.publisher.unlogged();
                 release::when_available(engine, lease, unlogged, || self.interrupted()).await;
             }
-            Halt::Interrupted(Interrupt::Cancel | Interrupt::Expire)
+            Halt::Interrupted(StopSignal::Cancel | StopSignal::Expire)
             | Halt::Failed(_)
             | Halt::Incomplete(_) => {
                 record::write_now(engine, self.publisher.unlogged()).await;
@@ -281,7 +282,7 @@ impl Driver {
                     .publish([RunEvent::RunChanged(Box::new(state))]);
                 Ok(())
             }
-            RunStatus::Cancelling => Err(Halt::Interrupted(Interrupt::Cancel)),
+            RunStatus::Cancelling => Err(Halt::Interrupted(StopSignal::Cancel)),
             // Claimed in any other status, it is past its time.
             RunStatus::Queued
             | RunStatus::RequiresAction
@@ -289,7 +290,7 @@ impl Driver {
             | RunStatus::Failed
             | RunStatus::Completed
             | RunStatus::Incomplete
-            | RunStatus::Expired => Err(Halt::Interrupted(Interrupt::Expire)),
+            | RunStatus::Expired => Err(Halt::Interrupted(StopSignal::Expire)),
         }
     }
 
@@ -503,7 +504,7 @@ impl Driver {
     }
 
     /// What the driver was told, if anything.
-    pub(super) fn interrupted(&self) -> Option<Interrupt> {
+    pub(super) fn interrupted(&self) -> Option<StopSignal> {
         *self.interrupts.borrow()
     }
 
@@ -516,15 +517,15 @@ impl Driver {
         let left = left.to_std().unwrap_or_default();
         let told = async {
             match self.interrupts.wait_for(Option::is_some).await {
-                Ok(interrupt) => interrupt.unwrap_or(Interrupt::Drain),
-                Err(_) => Interrupt::Drain,
+                Ok(interrupt) => interrupt.unwrap_or(StopSignal::Drain),
+                Err(_) => StopSignal::Drain,
             }
         };
         tokio::select! {
             biased;
             interrupt = told => Err(Halt::Interrupted(interrupt)),
             done = work => Ok(done),
-            () = sleep(left) => Err(Halt::Interrupted(Interrupt::Expire)),
+            () = sleep(left) => Err(Halt::Interrupted(StopSignal::Expire)),
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::domain::message::{IncompleteReason, Message};
 use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{CodeCall, CodeOutput, FunctionCall, SearchCall, ToolCall, ToolCallBody};
-use crate::engine::Interrupt;
 use crate::engine::drive::{Driver, Halt, internal_error};
 use crate::engine::record;
+use crate::engine::stop::StopSignal;
 use crate::engine::turn::{Turn, append, end_message};
 use crate::engine::write::{Extent, count_end};
 use crate::store;
@@ -28,19 +28,19 @@ impl Ending {
     fn of(halt: Halt) -> Result<Self, Halt> {
         let outcome = RunOutcome::default();
         Ok(match halt {
-            Halt::Interrupted(Interrupt::Cancel) => Self {
+            Halt::Interrupted(StopSignal::Cancel) => Self {
                 status: RunStatus::Cancelled,
                 step: StepStatus::Cancelled,
                 message: IncompleteReason::RunCancelled,
                 outcome,
             },
-            Halt::Interrupted(Interrupt::Expire) => Self {
+            Halt::Interrupted(StopSignal::Expire) => Self {
                 status: RunStatus::Expired,
                 step: StepStatus::Expired,
                 message: IncompleteReason::RunExpired,
                 outcome,
             },
-            Halt::Interrupted(Interrupt::LeaseLost | Interrupt::Drain) | Halt::Unavailable => {
+            Halt::Interrupted(StopSignal::LeaseLost | StopSignal::Drain) | Halt::Unavailable => {
                 return Err(halt);
             }
             Halt::Failed(error) => Self {
@@ -79,14 +79,14 @@ impl Driver {
             RunStatus::Queued | RunStatus::RequiresAction
         );
         let mut ending = Ending::of(match halt {
-            Halt::Failed(_) if is_waiting => Halt::Interrupted(Interrupt::Expire),
+            Halt::Failed(_) if is_waiting => Halt::Interrupted(StopSignal::Expire),
             halt => halt,
         })?;
         self.flush(&mut turn);
         loop {
             match self.end(&turn, &ending).await {
                 // Cancelled while it was ending otherwise.
-                Err(halt @ Halt::Interrupted(Interrupt::Cancel)) => ending = Ending::of(halt)?,
+                Err(halt @ Halt::Interrupted(StopSignal::Cancel)) => ending = Ending::of(halt)?,
                 Err(Halt::Failed(_)) => return self.abort(&turn, ending).await,
                 done => return done,
             }
@@ -300,7 +300,7 @@ impl Driver {
 
     /// Whether this process is about to stop.
     pub(super) fn is_draining(&self) -> bool {
-        self.interrupted() == Some(Interrupt::Drain)
+        self.interrupted() == Some(StopSignal::Drain)
     }
 }
 

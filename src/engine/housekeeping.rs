@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::engine::shared::Shared;
 use crate::files;
 use crate::store;
 use crate::store::Pool;
@@ -27,7 +27,7 @@ const THREADS: i64 = 100;
 const ENTRIES: i64 = 10_000;
 
 /// Keeps house until told to stop.
-pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+pub(super) async fn run(engine: Arc<Shared>, stop: CancellationToken) {
     let pool = &engine.deps.pool;
     let mut forgotten = Instant::now();
     let mut retired: Option<Instant> = None;

@@ -1,21 +1,22 @@
-//! The durable loop that executes runs. Knows nothing of HTTP.
+//! The engine: executes runs, and survives the loss of its process at any point.
 //!
-//! A run may be driven twice if a lease runs out, so every step is safe to repeat: what counts is
-//! what is committed, and only the holder of the lease commits.
+//! A run may be executed again after a lost lease, so every step can be repeated: only what is
+//! committed counts, and only the holder of the lease can commit.
 
-mod active;
+mod active_runs;
 mod annotate;
 mod claim;
 mod code;
 mod drive;
 mod end;
-mod hints;
 mod history;
 mod housekeeping;
 mod prompt;
 mod record;
 mod release;
 mod search;
+mod shared;
+mod stop;
 mod tools;
 mod turn;
 mod write;
@@ -23,165 +24,127 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::active::ActiveRuns;
-use crate::events::dispatch::{Dispatches, Worker};
-use crate::events::feed::Feed;
-use crate::files::blobs::Blobs;
-use crate::models::Upstreams;
-use crate::retrieval::Retrieval;
-use crate::sandbox_client::SandboxPool;
-use crate::store;
-use crate::store::Pool;
-use crate::store::notifications::Hint;
-use crate::store::runs::{Claimant, Lease};
+use crate::engine::shared::Shared;
+use crate::engine::stop::StopSignal;
+use crate::events::dispatch::Inbox;
+use crate::events::notifications::{self, Notification, Outbox};
 
-/// What the engine works with.
-#[derive(Clone)]
-pub struct Deps {
-    /// The database.
-    pub pool: Pool,
-    /// The same database for what need not survive a crash of the machine: the log, hints and
-    /// renewed leases.
-    pub background: Pool,
-    /// File contents.
-    pub blobs: Blobs,
-    /// Where events go.
-    pub feed: Feed,
-    /// Models.
-    pub upstreams: Upstreams,
-    /// What finds passages in vector stores.
-    pub retrieval: Retrieval,
-    /// Where code runs.
-    pub sandbox: SandboxPool,
-    /// Most bytes that the stored pictures of a prompt have together.
-    pub prompt_picture_bytes: u64,
-    /// Events of ended runs are kept this long.
-    pub event_retention: Duration,
-}
+pub use crate::engine::shared::Deps;
+
+/// How long runs may take to be released at shutdown, once the grace period is over.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the end of the last active run is checked for at shutdown.
+const IDLE_POLL: Duration = Duration::from_millis(20);
 
 /// The engine of this process.
-pub struct Runner {
-    engine: Arc<Engine>,
+pub struct Engine {
+    shared: Arc<Shared>,
     tasks: TaskTracker,
+    /// Ends the claiming of runs.
     stop: CancellationToken,
-    background: CancellationToken,
+    /// Ends what active runs need: lease renewal, the event log, notifications.
+    stop_background: CancellationToken,
 }
 
-/// What all parts of the engine share.
-struct Engine {
-    deps: Deps,
-    claimant: Claimant,
-    dispatches: Dispatches,
-    active: Arc<ActiveRuns>,
-}
-
-/// Why a driver has to stop before the run has ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interrupt {
-    /// A client cancelled the run.
-    Cancel,
-    /// The run is past its time.
-    Expire,
-    /// Another worker has the run, or it was deleted.
-    LeaseLost,
-    /// The process stops; others go on with the run.
-    Drain,
-}
-
-impl Runner {
-    /// Starts to claim and drive runs.
-    pub fn start(deps: Deps, worker: Worker, hints: mpsc::UnboundedReceiver<Hint>) -> Self {
+impl Engine {
+    /// Starts to claim and execute runs.
+    pub fn start(deps: Deps, inbox: Inbox, outbox: Outbox) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let Worker {
+        let stop_background = CancellationToken::new();
+        let Inbox {
             slots,
-            jobs,
+            assignments,
             due,
-            dispatches,
+            pending,
             claimant,
-        } = worker;
-        let engine = Arc::new(Engine {
+        } = inbox;
+        let shared = Arc::new(Shared {
             deps,
             claimant,
-            dispatches,
+            pending_dispatches: pending,
             active: Arc::default(),
         });
-        let background = CancellationToken::new();
-        tasks.spawn(claim::take_handed_over(
-            engine.clone(),
-            jobs,
+        tasks.spawn(claim::start_dispatched(
+            shared.clone(),
+            assignments,
             tasks.clone(),
             stop.clone(),
         ));
-        tasks.spawn(claim::take_due(
-            engine.clone(),
+        tasks.spawn(claim::claim_due_runs(
+            shared.clone(),
             slots,
             due.clone(),
             tasks.clone(),
             stop.clone(),
         ));
-        tasks.spawn(hints::send(engine.clone(), hints, background.clone()));
-        tasks.spawn(hints::listen(engine.clone(), due, background.clone()));
-        tasks.spawn(record::run(engine.clone(), background.clone()));
-        tasks.spawn(record::keep_leases(engine.clone(), background.clone()));
-        tasks.spawn(housekeeping::run(engine.clone(), background.clone()));
+        tasks.spawn(notifications::send(
+            shared.deps.background.clone(),
+            outbox,
+            stop_background.clone(),
+        ));
+        let receive = {
+            let shared = shared.clone();
+            move |notification| match notification {
+                Notification::Due => due.notify_one(),
+                Notification::Cancel(run) => shared.active.stop(&run, StopSignal::Cancel),
+                Notification::Events(run) => shared.deps.feed.wake(&run),
+            }
+        };
+        tasks.spawn(notifications::listen(
+            shared.deps.pool.clone(),
+            receive,
+            stop_background.clone(),
+        ));
+        tasks.spawn(record::run(shared.clone(), stop_background.clone()));
+        tasks.spawn(record::keep_leases(shared.clone(), stop_background.clone()));
+        tasks.spawn(housekeeping::run(shared.clone(), stop_background.clone()));
         Self {
-            engine,
+            shared,
             tasks,
             stop,
-            background,
+            stop_background,
         }
     }
 
-    /// Takes no more runs, lets those under way finish for up to `grace`, then gives them back.
-    /// So long, what other workers do is told to those who follow it here, until there are no
-    /// more `followers`.
+    /// Stops claiming, lets active runs finish for up to `grace`, then releases them for other
+    /// processes. Until `followers` resolves, this process keeps relaying the events of other
+    /// processes' runs to its readers, for up to `grace`, too.
     pub async fn drain(self, grace: Duration, followers: impl Future<Output = ()>) {
         self.stop.cancel();
         self.tasks.close();
-        let done = async {
+        let finished = async {
             followers.await;
             self.finish().await;
         };
-        if tokio::time::timeout(grace, done).await.is_ok() {
+        if tokio::time::timeout(grace, finished).await.is_ok() {
             return;
         }
-        let left = self.engine.active.interrupt_all(Interrupt::Drain);
-        if left > 0 {
+        let unfinished = self.shared.active.stop_all(StopSignal::Drain);
+        if unfinished > 0 {
             tracing::info!(
-                runs = left,
-                "{left} runs are still under way; giving them back"
+                runs = unfinished,
+                "shutdown: releasing {unfinished} unfinished runs"
             );
         }
-        if tokio::time::timeout(Duration::from_secs(5), self.finish())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some runs could not be given back; their leases will run out");
+        let released = tokio::time::timeout(RELEASE_TIMEOUT, self.finish()).await;
+        if released.is_err() {
+            tracing::warn!(
+                "shutdown: some runs could not be released; waiting for their leases to expire"
+            );
         }
     }
 
-    /// Leases are renewed and events recorded until the last run has left.
+    /// Waits for the last active run, then stops the background tasks, which it needs until then.
     async fn finish(&self) {
-        while self.engine.active.len() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        while self.shared.active.len() > 0 {
+            tokio::time::sleep(IDLE_POLL).await;
         }
-        self.background.cancel();
+        self.stop_background.cancel();
         self.tasks.wait().await;
-    }
-}
-
-impl Engine {
-    /// Gives a run back for others to go on with.
-    async fn release(&self, lease: &Lease) {
-        if let Err(error) = store::runs::release(&self.deps.pool, std::slice::from_ref(lease)).await
-        {
-            tracing::warn!(run.id = %lease.run(), %error, "a run could not be given back: {error}");
-        }
-        self.deps.feed.hint(Hint::Due);
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Interrupt};
+use crate::engine::shared::Shared;
+use crate::engine::stop::StopSignal;
 use crate::events::feed::Unlogged;
-use crate::store::notifications::Hint;
+use crate::events::notifications::Notification;
 use crate::store::{self, StoreError};
 
 /// How often events are written to the log.
@@ -19,7 +20,7 @@ const RECORD_EVERY: Duration = Duration::from_millis(250);
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Writes new events of all runs to the log, in batches.
-pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+pub(super) async fn run(engine: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -35,7 +36,7 @@ pub(super) async fn run(engine: Arc<Engine>, stop: CancellationToken) {
 
 /// Writes these events to the log. While the database is away they stay unlogged and come with the
 /// next batch, if there is one. Those of a run that it refuses are left out, and hold up no others.
-pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
+pub(super) async fn write_now(engine: &Shared, unlogged: impl IntoIterator<Item = Unlogged>) {
     let unlogged: Vec<Unlogged> = unlogged.into_iter().collect();
     if unlogged.is_empty() {
         return;
@@ -59,7 +60,7 @@ pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item 
                             error.cause = %error,
                             "run {run}: events refused, the log goes on without them: {error}"
                         );
-                        one.done();
+                        one.mark_logged();
                     }
                     Ok(()) => logged(engine, [one]),
                 }
@@ -68,15 +69,15 @@ pub(super) async fn write_now(engine: &Engine, unlogged: impl IntoIterator<Item 
     }
 }
 
-fn logged(engine: &Engine, unlogged: impl IntoIterator<Item = Unlogged>) {
+fn logged(engine: &Shared, unlogged: impl IntoIterator<Item = Unlogged>) {
     for unlogged in unlogged {
         let run = unlogged.lease.run().clone();
-        engine.deps.feed.hint(Hint::Events(run));
-        unlogged.done();
+        engine.deps.notifier.notify(Notification::Events(run));
+        unlogged.mark_logged();
     }
 }
 
-async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError> {
+async fn write(engine: &Shared, unlogged: &[Unlogged]) -> Result<(), StoreError> {
     let segments: Vec<_> = unlogged
         .iter()
         .map(|unlogged| (unlogged.lease.clone(), unlogged.segment.clone()))
@@ -87,7 +88,7 @@ async fn write(engine: &Engine, unlogged: &[Unlogged]) -> Result<(), StoreError>
 /// Renews the leases of all runs under way, well before they run out, and tells drivers of runs
 /// that are lost or cancelled. Never waits for a connection behind requests: a process that is busy
 /// keeps its runs.
-pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
+pub(super) async fn keep_leases(engine: Arc<Shared>, stop: CancellationToken) {
     let renew_every = engine.claimant.lease / 3;
     let mut renewed = Instant::now();
     loop {
@@ -103,7 +104,7 @@ pub(super) async fn keep_leases(engine: Arc<Engine>, stop: CancellationToken) {
         match store::runs::cancelling_of(pool, &engine.claimant).await {
             Ok(runs) => runs
                 .iter()
-                .for_each(|run| engine.active.interrupt(run, Interrupt::Cancel)),
+                .for_each(|run| engine.active.stop(run, StopSignal::Cancel)),
             Err(error) => tracing::debug!(%error, "cancellations were not checked: {error}"),
         }
         if renewed.elapsed() < renew_every {

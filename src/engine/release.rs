@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::engine::{Engine, Interrupt, record};
+use crate::engine::record;
+use crate::engine::shared::Shared;
+use crate::engine::stop::StopSignal;
 use crate::events::feed::Unlogged;
+use crate::events::notifications::Notification;
+use crate::store;
 use crate::store::run_queue::{self, Backoff};
 use crate::store::runs::Lease;
 
@@ -25,13 +29,22 @@ pub(super) fn pause(failures: u32) -> Duration {
     pause.min(PAUSE_MAX)
 }
 
+/// Releases a run at once for other processes to continue.
+pub(super) async fn now(engine: &Shared, lease: &Lease) {
+    let pool = &engine.deps.pool;
+    if let Err(error) = store::runs::release(pool, std::slice::from_ref(lease)).await {
+        log_kept(lease, &error);
+    }
+    engine.deps.notifier.notify(Notification::Due);
+}
+
 /// Logs what an attempt has published and releases its run, once the database is there again. Until
 /// then the lease is kept, so that the outage costs the run no recovery.
 pub(super) async fn when_available(
-    engine: &Engine,
+    engine: &Shared,
     lease: &Lease,
     unlogged: impl Fn() -> Option<Unlogged>,
-    interrupt: impl Fn() -> Option<Interrupt>,
+    interrupt: impl Fn() -> Option<StopSignal>,
 ) {
     let pool = &engine.deps.pool;
     for failures in 0.. {
@@ -39,7 +52,7 @@ pub(super) async fn when_available(
         let Err(error) = run_queue::suspend(pool, lease, RESUME_AFTER).await else {
             return;
         };
-        let stops = matches!(interrupt(), Some(Interrupt::Drain | Interrupt::LeaseLost));
+        let stops = matches!(interrupt(), Some(StopSignal::Drain | StopSignal::LeaseLost));
         if stops || !error.is_transient() {
             log_kept(lease, &error);
             return;
@@ -49,7 +62,7 @@ pub(super) async fn when_available(
 }
 
 /// Releases a run that could not be ended, for an attempt that only tries to end it.
-pub(super) async fn exhausted(engine: &Engine, lease: &Lease, max_recoveries: i32) {
+pub(super) async fn exhausted(engine: &Shared, lease: &Lease, max_recoveries: i32) {
     let backoff = Backoff {
         first: END_AGAIN_AFTER,
         max: engine.claimant.lease / 2,

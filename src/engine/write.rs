@@ -8,9 +8,9 @@ use crate::domain::run::{RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{Tool, ToolCall, ToolCallBody};
 use crate::domain::usage::{Amounts, UsageEntry};
-use crate::engine::Interrupt;
 use crate::engine::drive::{Driver, Halt};
 use crate::engine::release;
+use crate::engine::stop::StopSignal;
 use crate::engine::turn::{Turn, end_message};
 use crate::store::runs::Changes;
 use crate::store::{self, StoreError};
@@ -73,7 +73,7 @@ impl Driver {
                     tokio::time::sleep(release::pause(failures)).await;
                     failures += 1;
                     if self.is_draining() {
-                        return Err(Halt::Interrupted(Interrupt::Drain));
+                        return Err(Halt::Interrupted(StopSignal::Drain));
                     }
                     if self.clock.now() > self.run.state.expires_at {
                         return Err(Halt::Unavailable);
@@ -136,8 +136,8 @@ impl Driver {
     async fn why_refused(&self) -> Result<Halt, Halt> {
         let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
         Ok(Halt::Interrupted(match standing {
-            Some(RunStatus::Cancelling) => Interrupt::Cancel,
-            _ => Interrupt::LeaseLost,
+            Some(RunStatus::Cancelling) => StopSignal::Cancel,
+            _ => StopSignal::LeaseLost,
         }))
     }
 

@@ -1,7 +1,7 @@
-//! Where handlers and the run engine of one process meet, besides the database.
+//! Hands runs from request handlers to the engine of the same process.
 //!
-//! A handler that creates a run may hand it straight to a free slot of its own process, which
-//! saves the claim's commit and lets events reach the client through memory.
+//! Without it, a run would be queued in the database and claimed from there. Dispatching saves the
+//! commit of the claim, and the run's events reach the client through memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,147 +13,144 @@ use crate::domain::ids::RunId;
 use crate::events::feed::Publisher;
 use crate::store::runs::{Claimant, Claimed};
 
-/// A run together with what a worker needs to drive it.
+/// A claimed run for a worker to execute.
 #[derive(Debug)]
-pub struct Job {
-    /// The run and the right to write it.
+pub struct Assignment {
     pub claimed: Claimed,
-    /// Where its events go.
     pub publisher: Publisher,
-    /// Held until the run leaves the worker's hands. Runs that only have to be ended need none.
-    pub slot: Option<OwnedSemaphorePermit>,
-    /// Held until the engine has registered the run, if a handler handed it over.
-    pub dispatch: Option<Dispatch>,
+    /// Held while a worker executes the run. `None` for a run that only has to be terminated.
+    pub permit: Option<OwnedSemaphorePermit>,
+    /// Held until the engine has registered the run. `None` for a run that the engine claimed.
+    pub dispatch: Option<PendingDispatch>,
 }
 
 /// The runs that handlers of this process are about to store under its lease, or have stored and
-/// not yet handed over.
+/// not dispatched yet. The engine must not take them for orphans.
 #[derive(Debug, Clone, Default)]
-pub struct Dispatches(Arc<Mutex<HashSet<RunId>>>);
+pub struct PendingDispatches(Arc<Mutex<HashSet<RunId>>>);
 
-impl Dispatches {
-    fn begin(&self, run: &RunId) -> Option<Dispatch> {
-        self.0.lock().insert(run.clone()).then(|| Dispatch {
-            dispatches: self.clone(),
+impl PendingDispatches {
+    fn begin(&self, run: &RunId) -> Option<PendingDispatch> {
+        self.0.lock().insert(run.clone()).then(|| PendingDispatch {
+            all: self.clone(),
             run: run.clone(),
         })
     }
 
-    /// Whether a handler is at work on this run.
     pub fn contains(&self, run: &RunId) -> bool {
         self.0.lock().contains(run)
     }
 }
 
-/// A run on its way from a handler to the engine, until it is dropped.
+/// Keeps a run among the [`PendingDispatches`] until it is dropped.
 #[derive(Debug)]
-pub struct Dispatch {
-    dispatches: Dispatches,
+pub struct PendingDispatch {
+    all: PendingDispatches,
     run: RunId,
 }
 
-impl Drop for Dispatch {
+impl Drop for PendingDispatch {
     fn drop(&mut self) {
-        self.dispatches.0.lock().remove(&self.run);
+        self.all.0.lock().remove(&self.run);
     }
 }
 
-/// The handlers' side.
+/// The handlers' side of the dispatch.
 #[derive(Debug, Clone)]
-pub struct Queue {
+pub struct Dispatcher {
     slots: Arc<Semaphore>,
-    jobs: mpsc::UnboundedSender<Job>,
+    assignments: mpsc::UnboundedSender<Assignment>,
     due: Arc<Notify>,
-    dispatches: Dispatches,
+    pending: PendingDispatches,
     claimant: Claimant,
 }
 
-/// The run engine's side.
+/// The engine's side of the dispatch.
 #[derive(Debug)]
-pub struct Worker {
-    /// Free slots.
+pub struct Inbox {
+    /// One permit for each further run that this process may execute.
     pub slots: Arc<Semaphore>,
-    /// Runs handed over.
-    pub jobs: mpsc::UnboundedReceiver<Job>,
-    /// Rings when some run of this process became due.
+    pub assignments: mpsc::UnboundedReceiver<Assignment>,
+    /// Notified when a run became due that any process may claim.
     pub due: Arc<Notify>,
-    /// Runs on their way here.
-    pub dispatches: Dispatches,
-    /// Who this process is.
+    pub pending: PendingDispatches,
     pub claimant: Claimant,
 }
 
-/// Room for one more run in this process.
+/// Capacity for one more run in this process, reserved for a certain run.
 #[derive(Debug)]
 pub struct Slot {
     permit: OwnedSemaphorePermit,
-    dispatch: Dispatch,
-    queue: Queue,
+    dispatch: PendingDispatch,
+    dispatcher: Dispatcher,
 }
 
-/// Makes both sides; the process drives at most `slots` runs at a time.
-pub fn new(slots: usize, claimant: Claimant) -> (Queue, Worker) {
-    let (sender, jobs) = mpsc::unbounded_channel();
+/// Creates both sides. The process executes at most `slots` runs at a time.
+pub fn channel(slots: usize, claimant: Claimant) -> (Dispatcher, Inbox) {
+    let (sender, assignments) = mpsc::unbounded_channel();
     let slots = Arc::new(Semaphore::new(slots));
     let due = Arc::new(Notify::new());
-    let dispatches = Dispatches::default();
-    let queue = Queue {
+    let pending = PendingDispatches::default();
+    let dispatcher = Dispatcher {
         slots: slots.clone(),
-        jobs: sender,
+        assignments: sender,
         due: due.clone(),
-        dispatches: dispatches.clone(),
+        pending: pending.clone(),
         claimant: claimant.clone(),
     };
-    (
-        queue,
-        Worker {
-            slots,
-            jobs,
-            due,
-            dispatches,
-            claimant,
-        },
-    )
+    let inbox = Inbox {
+        slots,
+        assignments,
+        due,
+        pending,
+        claimant,
+    };
+    (dispatcher, inbox)
 }
 
-impl Queue {
-    /// A slot for this run, if one is free, the engine still takes work, and no other handler is
-    /// at work on the run.
+impl Dispatcher {
+    /// Reserves a slot for this run. `None` if no slot is free, the engine is stopping, or another
+    /// handler holds a slot for the same run.
     pub fn reserve(&self, run: &RunId) -> Option<Slot> {
         let permit = self.slots.clone().try_acquire_owned().ok()?;
-        if self.jobs.is_closed() {
+        if self.assignments.is_closed() {
             return None;
         }
         Some(Slot {
             permit,
-            dispatch: self.dispatches.begin(run)?,
-            queue: self.clone(),
+            dispatch: self.pending.begin(run)?,
+            dispatcher: self.clone(),
         })
     }
 
-    /// Says that a run is due; the engine claims it when it has a free slot.
-    pub fn hint(&self) {
+    /// Wakes this process's engine to claim due runs as soon as it has a free slot.
+    pub fn notify_due(&self) {
         self.due.notify_one();
     }
 }
 
 impl Slot {
-    /// In whose name the run is to be stored.
+    /// The claimant under whose lease the run must be stored.
     pub fn claimant(&self) -> &Claimant {
-        &self.queue.claimant
+        &self.dispatcher.claimant
     }
 
-    /// Hands the run over. Should the engine have stopped just now, another worker takes the run
-    /// when the lease has run out.
+    /// Hands the run to the engine. If the engine stopped meanwhile, another worker claims the run
+    /// when its lease has expired.
     pub fn start(self, claimed: Claimed, publisher: Publisher) {
-        let job = Job {
+        let run = claimed.run.id.clone();
+        let assignment = Assignment {
             claimed,
             publisher,
-            slot: Some(self.permit),
+            permit: Some(self.permit),
             dispatch: Some(self.dispatch),
         };
-        if self.queue.jobs.send(job).is_err() {
-            tracing::warn!("the run engine stopped before it took a run; its lease will run out");
+        if self.dispatcher.assignments.send(assignment).is_err() {
+            tracing::warn!(
+                run.id = %run,
+                "run {run}: the engine stopped before it was dispatched; waiting for its lease to \
+                 expire"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A run's events on their way to readers: the only path there is.
+//! The live feed of a run, and its continuation in the event log: the only way from the engine to
+//! readers.
 //!
-//! In the process that drives the run, events live in a numbered, append-only list in memory that
-//! any number of readers follow, early or late. Everywhere else, and after the run has left the
-//! process, they are read from the log (`run_events`). Both hold the same sequence; a reader is
-//! moved from one to the other without noticing.
+//! In the process that executes the run, events are kept in a numbered, append-only list in memory
+//! that any number of readers follow, early or late. In other processes, and after the attempt has
+//! ended, readers read the event log (`run_events`). Both hold the same sequence, and a reader
+//! changes from one to the other without noticing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,21 +12,21 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
 use crate::domain::run::RunStatus;
+use crate::events::notifications::{Notification, Notifier};
 use crate::store::Pool;
-use crate::store::notifications::Hint;
 use crate::store::run_events::Segment;
 use crate::store::runs::Lease;
 use crate::store::{self, StoreError};
 
-/// How long a reader of the log waits for a hint before it looks by itself.
+/// How long a reader of the log waits for a notification before it reads the log again.
 const POLL: Duration = Duration::from_millis(500);
 
-/// An event and its position, as readers get it.
+/// An event with its sequence number.
 pub type Numbered = (Seq, Arc<RunEvent>);
 
 /// Why a run's events stop without one that ends the stream.
@@ -34,12 +35,12 @@ pub enum FollowError {
     /// The run was deleted.
     #[error("the run is gone")]
     Gone,
-    /// The log cannot be read.
+    /// The log could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All feeds of a process. Cheap to clone.
+/// The live feeds of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
     inner: Arc<Inner>,
@@ -50,10 +51,10 @@ struct Inner {
     pool: Pool,
     channels: RwLock<HashMap<RunId, Arc<Channel>>>,
     readers: Mutex<HashMap<RunId, Arc<Notify>>>,
-    hints: mpsc::UnboundedSender<Hint>,
+    notifier: Notifier,
 }
 
-/// One attempt at a run, in memory.
+/// The live feed of one attempt at a run.
 #[derive(Debug)]
 struct Channel {
     lease: Lease,
@@ -61,11 +62,11 @@ struct Channel {
     events: RwLock<Vec<Arc<RunEvent>>>,
     /// How many events there are, and whether more may come.
     length: watch::Sender<(usize, bool)>,
-    /// How many events are in the log for certain.
+    /// How many of the events are known to be in the log.
     logged: Mutex<usize>,
 }
 
-/// The driver's end of a run's feed. Dropping it closes the feed for this attempt.
+/// Writes to the live feed of one attempt. Dropping it closes the feed.
 #[derive(Debug)]
 pub struct Publisher {
     channel: Arc<Channel>,
@@ -73,24 +74,19 @@ pub struct Publisher {
 }
 
 impl Feed {
-    /// Feeds over this database. The receiver yields hints for other processes.
-    pub fn new(pool: Pool) -> (Self, mpsc::UnboundedReceiver<Hint>) {
-        let (hints, receiver) = mpsc::unbounded_channel();
+    pub fn new(pool: Pool, notifier: Notifier) -> Self {
         let inner = Inner {
             pool,
             channels: RwLock::default(),
             readers: Mutex::default(),
-            hints,
+            notifier,
         };
-        (
-            Self {
-                inner: Arc::new(inner),
-            },
-            receiver,
-        )
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
-    /// Opens the feed of a run that this process is about to drive.
+    /// Opens the live feed of a run that this process is about to execute.
     pub fn open(&self, lease: &Lease) -> Publisher {
         let channel = Arc::new(Channel {
             lease: lease.clone(),
@@ -103,57 +99,58 @@ impl Feed {
             .channels
             .write()
             .insert(lease.run().clone(), channel.clone());
-        self.inner.wake(lease.run());
+        self.wake(lease.run());
         Publisher {
             channel,
             inner: self.inner.clone(),
         }
     }
 
-    /// Sends a hint to other processes, soon and in company with others.
-    pub fn hint(&self, hint: Hint) {
-        self.inner.hint(hint);
-    }
-
     /// Wakes the readers of a run's log in this process.
     pub fn wake(&self, run: &RunId) {
-        self.inner.wake(run);
+        if let Some(notify) = self.inner.readers.lock().get(run) {
+            notify.notify_waiters();
+        }
     }
 
-    /// What has not been written to the log yet, of all runs of this process. The caller says
-    /// with [`Unlogged::done`] that it has been.
+    /// The events of all runs of this process that are not in the log yet. Whoever writes them
+    /// there must call [`Unlogged::mark_logged`].
     pub fn unlogged(&self) -> Vec<Unlogged> {
         let channels: Vec<Arc<Channel>> = self.inner.channels.read().values().cloned().collect();
-        channels.into_iter().filter_map(Unlogged::of).collect()
+        channels
+            .into_iter()
+            .filter_map(Unlogged::of_channel)
+            .collect()
     }
 
-    /// The run's events after `seen`, as they come, up to and including the one that ends the
-    /// client's stream: a terminal status, or `requires_action` as long as the caller has not
-    /// answered. Starts from the beginning of the run with [`Seq::START`]. Ends at once when such
-    /// an event is not after `seen`.
+    /// Streams the run's events after `position`, up to and including the one that ends the
+    /// client's stream: a terminal status, or `requires_action` as long as no outputs were
+    /// submitted. [`Seq::START`] starts from the beginning of the run. The stream is empty if the
+    /// run is idle and has no events after `position`.
     pub fn follow(
         &self,
         run: RunId,
-        seen: Seq,
+        position: Seq,
     ) -> impl Stream<Item = Result<Numbered, FollowError>> + Send + use<> {
         let inner = self.inner.clone();
         async_stream::try_stream! {
-            let mut seen = seen;
-            let mut is_over = false;
-            let reader = Reader::register(&inner, &run);
+            let mut position = position;
+            let mut is_idle = false;
+            let registration = ReaderRegistration::new(&inner, &run);
             loop {
-                // Looked up before the log is read, or an attempt that begins in between would
-                // be missed.
+                // Looked up before the log is read: an attempt that begins in between would be
+                // missed otherwise.
                 let live = inner.channels.read().get(&run).cloned();
-                let woken = reader.notify.notified();
-                if live.as_ref().is_none_or(|channel| seen.next() < channel.first) {
-                    let logged = store::run_events::after(&inner.pool, &run, seen).await?;
-                    if logged.is_empty() && is_over {
+                let woken = registration.notify.notified();
+                if live.as_ref().is_none_or(|channel| position.next() < channel.first) {
+                    let logged = store::run_events::after(&inner.pool, &run, position).await?;
+                    if logged.is_empty() && is_idle {
                         return;
                     }
                     for (seq, event) in logged {
-                        seen = seq;
-                        // Answered or not, a run that waited for its caller may go on.
+                        position = seq;
+                        // A logged `requires_action` does not end the stream: outputs may have been
+                        // submitted since.
                         let ends = event.run_status().is_some_and(RunStatus::is_terminal);
                         yield (seq, Arc::new(event));
                         if ends {
@@ -162,38 +159,38 @@ impl Feed {
                     }
                 }
                 if let Some(channel) = live {
-                    let mut at = usize::try_from(seen.0 - channel.first.0 + 1).unwrap_or(0);
+                    let mut at = usize::try_from(position.0 - channel.first.0 + 1).unwrap_or(0);
                     let mut length = channel.length.subscribe();
                     loop {
-                        let (count, open) = *length.borrow_and_update();
+                        let (count, is_open) = *length.borrow_and_update();
                         if at < count {
-                            let fresh = channel.events.read()[at..count].to_vec();
-                            for event in fresh {
-                                seen = channel.first.plus(at);
+                            let events = channel.events.read()[at..count].to_vec();
+                            for event in events {
+                                position = channel.first.plus(at);
                                 at += 1;
                                 let ends = event.ends_stream();
-                                yield (seen, event);
+                                yield (position, event);
                                 if ends {
                                     return;
                                 }
                             }
-                        } else if open {
+                        } else if is_open {
                             let _ = length.changed().await;
                         } else {
                             break;
                         }
                     }
-                    // The attempt ended without ending the run: others go on with it.
-                    is_over = false;
+                    // The attempt ended without terminating the run; another one follows.
+                    is_idle = false;
                     continue;
                 }
-                // The end of a run and its events are committed together, so one more look at
-                // the log after this shows all there is.
-                is_over = match store::runs::rests(&inner.pool, &run).await? {
-                    Some(rests) => rests,
+                // The status of an idle run and its last events are committed together, so one
+                // more read of the log after this one is complete.
+                is_idle = match store::runs::rests(&inner.pool, &run).await? {
+                    Some(is_idle) => is_idle,
                     None => Err(FollowError::Gone)?,
                 };
-                if !is_over {
+                if !is_idle {
                     let _ = tokio::time::timeout(POLL, woken).await;
                 }
             }
@@ -201,28 +198,15 @@ impl Feed {
     }
 }
 
-impl Inner {
-    fn wake(&self, run: &RunId) {
-        if let Some(notify) = self.readers.lock().get(run) {
-            notify.notify_waiters();
-        }
-    }
-
-    fn hint(&self, hint: Hint) {
-        // The receiver is gone only while the process stops, when nobody needs hints any more.
-        let _ = self.hints.send(hint);
-    }
-}
-
-/// A reader's registration for hints about a run; the last one to go takes the entry along.
-struct Reader {
+/// Lets a reader of the log be woken. The last reader of a run removes the run's entry.
+struct ReaderRegistration {
     inner: Arc<Inner>,
     run: RunId,
     notify: Arc<Notify>,
 }
 
-impl Reader {
-    fn register(inner: &Arc<Inner>, run: &RunId) -> Self {
+impl ReaderRegistration {
+    fn new(inner: &Arc<Inner>, run: &RunId) -> Self {
         let notify = inner.readers.lock().entry(run.clone()).or_default().clone();
         Self {
             inner: inner.clone(),
@@ -232,10 +216,10 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for ReaderRegistration {
     fn drop(&mut self) {
         let mut readers = self.inner.readers.lock();
-        // One count is the map's, one is ours.
+        // One reference is the map's, one is this registration's.
         if Arc::strong_count(&self.notify) == 2 {
             readers.remove(&self.run);
         }
@@ -243,7 +227,7 @@ impl Drop for Reader {
 }
 
 impl Publisher {
-    /// Appends events; readers in this process see them at once.
+    /// Appends events. Readers in this process get them at once.
     pub fn publish(&self, events: impl IntoIterator<Item = RunEvent>) {
         let count = {
             let mut list = self.channel.events.write();
@@ -253,34 +237,35 @@ impl Publisher {
         self.channel.length.send_replace((count, true));
     }
 
-    /// What has to be written to the log together with `coming`, which will be published next:
-    /// everything the log does not hold for certain.
-    pub fn segment(&self, coming: &[RunEvent]) -> Result<Option<Segment>, StoreError> {
+    /// The log segment to commit with `next`, the events that will be published next: these and
+    /// all earlier ones that are not known to be in the log.
+    pub fn segment(&self, next: &[RunEvent]) -> Result<Option<Segment>, StoreError> {
         let logged = *self.channel.logged.lock();
         let events = self.channel.events.read();
-        let pending = events[logged..].iter().map(Arc::as_ref);
-        Segment::new(self.channel.first.plus(logged), pending.chain(coming))
+        let unlogged = events[logged..].iter().map(Arc::as_ref);
+        Segment::new(self.channel.first.plus(logged), unlogged.chain(next))
     }
 
-    /// What has to be written to the log if of all the events that it lacks, those in `coming`
-    /// included, it is to hold the last one only.
-    pub fn last_segment(&self, coming: &[RunEvent]) -> Result<Option<Segment>, StoreError> {
+    /// The log segment that holds the last of `next` only, with the sequence number that it will
+    /// have. The events before it stay missing in the log.
+    pub fn last_segment(&self, next: &[RunEvent]) -> Result<Option<Segment>, StoreError> {
         let published = self.channel.events.read().len();
-        let before = coming.len().saturating_sub(1);
-        Segment::new(self.channel.first.plus(published + before), coming.last())
+        let before = next.len().saturating_sub(1);
+        Segment::new(self.channel.first.plus(published + before), next.last())
     }
 
-    /// Publishes events that were committed to the log, or are to be missing there.
+    /// Publishes events that were committed to the log with [`Self::segment`] or
+    /// [`Self::last_segment`], and notifies readers in other processes.
     pub fn publish_logged(&self, events: impl IntoIterator<Item = RunEvent>) {
         self.publish(events);
         *self.channel.logged.lock() = self.channel.events.read().len();
-        self.inner
-            .hint(Hint::Events(self.channel.lease.run().clone()));
+        let run = self.channel.lease.run().clone();
+        self.inner.notifier.notify(Notification::Events(run));
     }
 
-    /// What has not been written to the log yet, if anything.
+    /// The events that are not in the log yet, if there are any.
     pub fn unlogged(&self) -> Option<Unlogged> {
-        Unlogged::of(self.channel.clone())
+        Unlogged::of_channel(self.channel.clone())
     }
 }
 
@@ -295,30 +280,36 @@ impl Drop for Publisher {
             channels.remove(run);
         }
         drop(channels);
-        self.channel.length.send_modify(|(_, open)| *open = false);
+        self.channel
+            .length
+            .send_modify(|(_, is_open)| *is_open = false);
     }
 }
 
-/// Events of one run that the log lacks.
+/// Events of one attempt that are not in the log yet.
 #[derive(Debug)]
 pub struct Unlogged {
-    /// The attempt they belong to.
     pub lease: Lease,
-    /// The events, written out.
     pub segment: Segment,
     channel: Arc<Channel>,
+    /// Length of the feed up to the last of these events.
     until: usize,
 }
 
 impl Unlogged {
-    fn of(channel: Arc<Channel>) -> Option<Self> {
+    fn of_channel(channel: Arc<Channel>) -> Option<Self> {
         let logged = *channel.logged.lock();
         let events = channel.events.read();
-        let pending = events[logged..].iter().map(Arc::as_ref);
-        let segment = match Segment::new(channel.first.plus(logged), pending) {
+        let unlogged = events[logged..].iter().map(Arc::as_ref);
+        let segment = match Segment::new(channel.first.plus(logged), unlogged) {
             Ok(segment) => segment?,
             Err(error) => {
-                tracing::error!(run.id = %channel.lease.run(), %error, "events cannot be written out");
+                let run = channel.lease.run();
+                tracing::error!(
+                    run.id = %run,
+                    error.cause = %error,
+                    "run {run}: could not serialize events for the log: {error}"
+                );
                 return None;
             }
         };
@@ -332,8 +323,8 @@ impl Unlogged {
         })
     }
 
-    /// The log holds these events now.
-    pub fn done(self) {
+    /// Notes that these events are in the log.
+    pub fn mark_logged(self) {
         let mut logged = self.channel.logged.lock();
         *logged = (*logged).max(self.until);
     }

@@ -7,8 +7,9 @@ use axum::http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::events::dispatch::Queue;
+use crate::events::dispatch::Dispatcher;
 use crate::events::feed::Feed;
+use crate::events::notifications::Notifier;
 use crate::files::blobs::Blobs;
 use crate::http::handlers::admin::AdminKey;
 use crate::http::request::auth::Keys;
@@ -28,8 +29,10 @@ pub struct ApiState {
     pub blobs: Blobs,
     /// Events of runs.
     pub feed: Feed,
-    /// The way to this process's run engine.
-    pub queue: Queue,
+    /// Hands runs to the engine of this process.
+    pub dispatcher: Dispatcher,
+    /// Notifies all processes.
+    pub notifier: Notifier,
     /// Rings when files were added to vector stores.
     pub indexing: Arc<Notify>,
     /// Searches vector stores.

@@ -17,9 +17,9 @@ use tokio_util::task::TaskTracker;
 use crate::config;
 use crate::config::{Bytes, Config, Secret};
 use crate::domain::ids;
-use crate::engine::{Deps, Runner};
-use crate::events::dispatch;
+use crate::engine::{Deps, Engine};
 use crate::events::feed::Feed;
+use crate::events::{dispatch, notifications};
 use crate::files::blobs::{BlobError, Blobs, BucketKey};
 use crate::http;
 use crate::http::connections;
@@ -40,7 +40,7 @@ use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::webhooks::{self, Webhooks};
 
-/// Connections for the log, hints and renewed leases.
+/// Connections for the event log, notifications and lease renewals.
 const BACKGROUND_CONNECTIONS: u32 = 2;
 
 /// Longest path of a Unix socket that every system takes.
@@ -126,8 +126,9 @@ pub async fn serve(
         lease: config.lease,
     };
     let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
-    let (queue, worker) = dispatch::new(slots, claimant);
-    let (feed, hints) = Feed::new(pool.clone());
+    let (dispatcher, inbox) = dispatch::channel(slots, claimant);
+    let (notifier, outbox) = notifications::channel();
+    let feed = Feed::new(pool.clone(), notifier.clone());
     let sandbox = Sandbox::start(&config)?;
     let embeddings = embeddings(&config, upstreams.clone())?;
     let retrieval = Retrieval::new(
@@ -167,6 +168,7 @@ pub async fn serve(
         background: background(&pool),
         blobs: blobs.clone(),
         feed: feed.clone(),
+        notifier: notifier.clone(),
         upstreams: upstreams.clone(),
         retrieval: retrieval.clone(),
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
@@ -190,7 +192,8 @@ pub async fn serve(
         pool: pool.clone(),
         blobs: blobs.clone(),
         feed,
-        queue,
+        dispatcher,
+        notifier,
         indexing: indexing.clone(),
         retrieval,
         upstreams,
@@ -205,7 +208,7 @@ pub async fn serve(
         metrics: Arc::new(move || prometheus.render()),
     };
 
-    let runner = Runner::start(deps, worker, hints);
+    let engine = Engine::start(deps, inbox, outbox);
     let indexer = Indexer::start(indexer, indexing);
     let webhooks = Webhooks::start(webhooks);
     let stopping = CancellationToken::new();
@@ -230,7 +233,7 @@ pub async fn serve(
     if dispatched.is_err() {
         tracing::info!("shutdown: some requests take longer; draining the engine meanwhile");
     }
-    runner
+    engine
         .drain(config.shutdown_grace, closed.cancelled())
         .await;
     indexer.drain().await;

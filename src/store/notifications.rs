@@ -1,8 +1,7 @@
-//! Hints between processes, by `LISTEN` and `NOTIFY`.
+//! `LISTEN` and `NOTIFY`.
 //!
-//! Hints are sent as statements of their own, after the commit they tell of: inside the writing
-//! transaction a NOTIFY makes all commits of the database wait for each other. A hint may be
-//! lost; everybody who waits for one also polls.
+//! Notifications are sent by statements of their own after the commit they announce: a NOTIFY
+//! inside the writing transaction would serialize all commits of the database.
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
@@ -14,21 +13,24 @@ use crate::store::StoreError;
 
 const CHANNEL: &str = "assistd";
 
-/// What one process tells the others.
+/// What one process announces to all others. Serialized as the payload of `NOTIFY`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Hint {
-    /// A run is due.
+pub enum Notification {
+    /// Some run is due.
     Due,
-    /// The run was asked to stop.
+    /// The run was cancelled, or deleted with its thread.
     Cancel(RunId),
-    /// The run's log has grown.
+    /// New events of the run are in the event log.
     Events(RunId),
 }
 
-/// Sends hints to all processes, this one included.
-pub async fn notify(db: impl PgExecutor<'_>, hints: &[Hint]) -> Result<(), StoreError> {
-    let payloads = hints
+/// Sends notifications to all processes, this one included.
+pub async fn notify(
+    db: impl PgExecutor<'_>,
+    notifications: &[Notification],
+) -> Result<(), StoreError> {
+    let payloads = notifications
         .iter()
         .map(serde_json::to_string)
         .collect::<Result<Vec<_>, _>>()?;
@@ -40,13 +42,12 @@ pub async fn notify(db: impl PgExecutor<'_>, hints: &[Hint]) -> Result<(), Store
     Ok(())
 }
 
-/// The one connection of a process that hears hints. It reconnects by itself; what was sent
-/// meanwhile is lost.
+/// The one connection of a process that receives notifications. It reconnects by itself;
+/// notifications sent meanwhile are lost.
 #[derive(Debug)]
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Begins to listen.
     pub async fn connect(pool: &Pool) -> Result<Self, StoreError> {
         // The listener reconnects by itself, for which it needs a pool of sqlx's kind.
         let session = PgPoolOptions::new().max_connections(1);
@@ -56,12 +57,13 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// The next hint that this version understands.
-    pub async fn next(&mut self) -> Result<Hint, StoreError> {
+    /// Waits for the next notification. Those that this version does not know, as sent by a newer
+    /// one, are skipped.
+    pub async fn next(&mut self) -> Result<Notification, StoreError> {
         loop {
-            let notification = self.0.recv().await?;
-            if let Ok(hint) = serde_json::from_str(notification.payload()) {
-                return Ok(hint);
+            let payload = self.0.recv().await?;
+            if let Ok(notification) = serde_json::from_str(payload.payload()) {
+                return Ok(notification);
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::domain::project::{Account, ProjectLimits};
 use crate::domain::run::{Run, RunConfig, RunStatus};
 use crate::domain::tool::Tool;
 use crate::events::dispatch::Slot;
+use crate::events::notifications::Notification;
 use crate::http::handlers::messages::check_files;
 use crate::http::handlers::threads::{self, NewThread};
 use crate::http::request::auth::{Caller, Spender};
@@ -25,7 +26,6 @@ use crate::http::state::ApiState;
 use crate::service::attachments::Attached;
 use crate::store;
 use crate::store::StoreError;
-use crate::store::notifications::Hint;
 use crate::store::runs::{Claimant, Claimed, Lease, NewRun, Origin, SubmitError};
 use crate::wire::List;
 use crate::wire::assistant::parse_tool_resources;
@@ -49,7 +49,7 @@ pub async fn create(
     spender.may_use_tokens(&state).await?;
 
     let new = new_run(&state, &thread, &request, config);
-    let slot = state.queue.reserve(&new.id);
+    let slot = state.dispatcher.reserve(&new.id);
     let mut tries = 0..threads::TRIES_WHEN_BUSY;
     let (run, lease) = loop {
         match insert(&state, project, limits, &new, &request, slot.as_ref()).await {
@@ -104,7 +104,7 @@ pub async fn create_with_thread(
     let mut transaction = state.pool.begin().await?;
     let thread = thread.insert(&mut transaction, &state, project).await?;
     let new = new_run(&state, &thread.id, &request, config);
-    let slot = state.queue.reserve(&new.id);
+    let slot = state.dispatcher.reserve(&new.id);
     let claimant = slot.as_ref().map(Slot::claimant);
     let stored = insert_run(&mut transaction, project, limits, &new, claimant).await?;
     let (run, lease) = stored.ok_or_else(nothing_to_do)?;
@@ -181,8 +181,8 @@ pub async fn cancel(
 ) -> Result<Response, ApiError> {
     match store::runs::cancel(&state.pool, &project, &thread, &id).await? {
         Some(run) => {
-            state.queue.hint();
-            state.feed.hint(Hint::Cancel(id));
+            state.dispatcher.notify_due();
+            state.notifier.notify(Notification::Cancel(id));
             Ok(Json(RunObject::from(&run)).into_response())
         }
         None => {
@@ -203,7 +203,7 @@ pub async fn submit_tool_outputs(
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let (outputs, stream) = parse_outputs(body)?;
-    let slot = state.queue.reserve(&id);
+    let slot = state.dispatcher.reserve(&id);
     let mut transaction = state.pool.begin().await?;
     let claimant = slot.as_ref().map(Slot::claimant);
     let submitted =
@@ -391,8 +391,8 @@ fn start(
             );
         }
         (_, _) => {
-            state.queue.hint();
-            state.feed.hint(Hint::Due);
+            state.dispatcher.notify_due();
+            state.notifier.notify(Notification::Due);
         }
     }
     run

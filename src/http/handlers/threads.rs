@@ -12,6 +12,7 @@ use crate::domain::ids::{ProjectId, ThreadId};
 use crate::domain::message::NewMessage;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::NewVectorStore;
+use crate::events::notifications::Notification;
 use crate::http::handlers::messages::check_files;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
@@ -20,7 +21,6 @@ use crate::http::state::ApiState;
 use crate::service::attachments::Attached;
 use crate::service::references::{check_files_exist, check_tool_resources};
 use crate::store;
-use crate::store::notifications::Hint;
 use crate::wire::assistant::{NewToolResources, parse_new_tool_resources, parse_tool_resources};
 use crate::wire::message::parse_all;
 use crate::wire::object::Object;
@@ -222,7 +222,7 @@ pub async fn delete(
     }
     // Its driver finds out that there is nothing left to write, and its readers hear of it.
     if let Some(run) = active {
-        state.feed.hint(Hint::Cancel(run));
+        state.notifier.notify(Notification::Cancel(run));
     }
     Ok(Json(Deleted::new(&id, "thread.deleted")).into_response())
 }

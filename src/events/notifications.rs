@@ -1,0 +1,106 @@
+//! Sends and receives notifications between the processes that share a database.
+//!
+//! A notification may be lost, so everything that waits for one also polls.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::store::notifications::Notification;
+use crate::store::notifications::{self, Listener};
+use crate::store::{Pool, StoreError};
+
+/// Most notifications in one statement.
+const BATCH: usize = 256;
+
+/// How long notifications about events are delayed, so that one statement sends more of them.
+const BATCH_DELAY: Duration = Duration::from_millis(20);
+
+/// Pause before the listening connection is opened again.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// Accepts notifications to be sent in the background. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Notifier(mpsc::UnboundedSender<Notification>);
+
+/// The notifications that were accepted and not sent yet.
+#[derive(Debug)]
+pub struct Outbox(mpsc::UnboundedReceiver<Notification>);
+
+/// Creates a notifier and the outbox for [`send`].
+pub fn channel() -> (Notifier, Outbox) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Notifier(sender), Outbox(receiver))
+}
+
+impl Notifier {
+    /// Sends a notification to all processes soon, this one included. Never blocks.
+    pub fn notify(&self, notification: Notification) {
+        // The outbox is closed only while the process stops; then others find out by polling.
+        let _ = self.0.send(notification);
+    }
+}
+
+/// Sends notifications until `stop`, those that have accumulated in one statement.
+pub async fn send(pool: Pool, mut outbox: Outbox, stop: CancellationToken) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = outbox.0.recv_many(&mut batch, BATCH) => received,
+        };
+        if received == 0 {
+            return;
+        }
+        // Readers of the log can wait for a batch to fill; due and cancelled runs cannot.
+        if batch
+            .iter()
+            .all(|notification| matches!(notification, Notification::Events(_)))
+        {
+            tokio::time::sleep(BATCH_DELAY).await;
+            while batch.len() < BATCH
+                && let Ok(notification) = outbox.0.try_recv()
+            {
+                batch.push(notification);
+            }
+        }
+        let mut unique = HashSet::new();
+        batch.retain(|notification| unique.insert(notification.clone()));
+        if let Err(error) = notifications::notify(&pool, &batch).await {
+            tracing::debug!(error.cause = %error, "NOTIFY failed: {error}");
+        }
+    }
+}
+
+/// Passes notifications of all processes to `receive` until `stop`. After every connect `receive`
+/// gets [`Notification::Due`], since notifications sent before are lost.
+pub async fn listen(pool: Pool, receive: impl Fn(Notification), stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let failure = tokio::select! {
+            () = stop.cancelled() => return,
+            failure = receive_until_failure(&pool, &receive) => failure,
+        };
+        if let Err(error) = failure {
+            tracing::warn!(
+                error.cause = %error,
+                "LISTEN connection failed; reconnecting in {} s: {error}",
+                RECONNECT_AFTER.as_secs()
+            );
+        }
+        tokio::time::sleep(RECONNECT_AFTER).await;
+    }
+}
+
+async fn receive_until_failure(
+    pool: &Pool,
+    receive: &impl Fn(Notification),
+) -> Result<(), StoreError> {
+    let mut listener = Listener::connect(pool).await?;
+    receive(Notification::Due);
+    loop {
+        receive(listener.next().await?);
+    }
+}
