@@ -6,11 +6,11 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id};
 use crate::cluster::{Db, cluster};
 use crate::eventually;
-use crate::running::{assistd, output, text};
+use crate::process::{assistd, output, text};
+use crate::server::Server;
 
 const ADMIN_KEY: &str = "sk-admin-0123456789";
 

@@ -6,10 +6,10 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::eventually;
-use crate::running::assistd;
+use crate::process::assistd;
+use crate::server::Server;
 
 const GUIDE: &str = include_str!("../../docs/operations.md");
 
@@ -171,18 +171,18 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
 fn programs_are_run_on_the_embedded_database_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let query = ["postgres", "psql", "-At", "-c", "select current_user"];
-    let asked = crate::running::output(assistd(folder.path()).args(query));
-    let said = crate::running::text(&asked);
+    let asked = crate::process::output(assistd(folder.path()).args(query));
+    let said = crate::process::text(&asked);
     assert!(asked.status.success(), "{said}");
     assert!(said.contains("assistd"), "{said}");
     let wrong = ["postgres", "psql", "-c", "selec"];
-    let failed = crate::running::output(assistd(folder.path()).args(wrong));
+    let failed = crate::process::output(assistd(folder.path()).args(wrong));
     assert_eq!(failed.status.code(), Some(1), "the program's own code");
 
     let mut elsewhere = assistd(folder.path());
     elsewhere.env("DATABASE_URL", "postgres://somebody@127.0.0.1:9/somewhere");
-    let refused = crate::running::output(elsewhere.args(query));
+    let refused = crate::process::output(elsewhere.args(query));
     assert!(!refused.status.success());
-    let said = crate::running::text(&refused);
+    let said = crate::process::text(&refused);
     assert!(said.contains("give them that URL"), "{said}");
 }

@@ -4,10 +4,10 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::app::Server;
 use crate::client::{Client, Reply, reply};
 use crate::cluster::Db;
-use crate::running;
+use crate::process;
+use crate::server::Server;
 
 const PAGE: &str = "https://app.example";
 const KEY: &str = "sk-of-alpha";
@@ -135,9 +135,9 @@ fn what_is_no_origin_is_refused_at_the_start() {
         "null",
     ] {
         let output =
-            running::output(running::assistd(folder.path()).env("ASSISTD_CORS_ORIGINS", origin));
+            process::output(process::assistd(folder.path()).env("ASSISTD_CORS_ORIGINS", origin));
         assert!(!output.status.success(), "{origin}");
-        let said = running::text(&output);
+        let said = process::text(&output);
         assert!(said.contains("is not an origin"), "{origin}: {said}");
     }
 }

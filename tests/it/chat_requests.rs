@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::Db;
+use crate::event_stream::TERMINAL;
 use crate::fake_model::FakeModel;
-use crate::sequence::TERMINAL;
+use crate::server::Server;
 
 /// A server with a model that the test plays.
 struct Scene {

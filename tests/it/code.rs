@@ -4,12 +4,12 @@ use reqwest::Method;
 use sandbox_protocol::Notice;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Event, id};
 use crate::cluster::Db;
+use crate::event_stream::{self, text};
 use crate::fake_model::FakeModel;
 use crate::fake_worker::{FakeWorker, PICTURE};
-use crate::sequence::{self, text};
+use crate::server::Server;
 
 /// A server with a model and a worker that tests play.
 struct Stage {
@@ -133,7 +133,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
     call.say(link).await;
     seen.extend(stream.rest().await);
 
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
     let step = told
         .steps
@@ -379,7 +379,7 @@ async fn a_session_that_is_gone_is_made_again_with_its_files() {
     );
     // A link may name what an earlier run wrote.
     call.say("sandbox:/mnt/data/out.csv").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     let message = told.messages.values().next().expect("there is one");
     let file = &message["content"][0]["text"]["annotations"][0]["file_path"]["file_id"];
     assert_eq!(stage.client.content(file).await, b"one");
@@ -427,7 +427,7 @@ async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
     assert!(second.starts_with("[The Python session was restarted") && second.ends_with("\ntwo"));
     call.say("Sorry.").await;
     assert_eq!(
-        sequence::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.rest().await).run["status"],
         "completed"
     );
 }
@@ -451,7 +451,7 @@ async fn cancelling_a_run_interrupts_its_cell() {
         .post(&format!("{path}/cancel"), json!({}))
         .await;
     stage.worker.saw("interrupted").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "cancelled");
     let steps = stage.client.list(&format!("{path}/steps")).await;
     assert_eq!(steps[0]["status"], "cancelled");
@@ -481,7 +481,7 @@ async fn functions_wait_for_the_caller_after_the_code_has_run() {
         .call(1, "code_interpreter", &[r#"{"code": "say one"}"#])
         .await;
     speech.finish().await;
-    let waiting = sequence::check(&stream.rest().await).run;
+    let waiting = event_stream::check(&stream.rest().await).run;
     assert_eq!(waiting["status"], "requires_action");
     let calls = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"];
     assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
@@ -512,7 +512,7 @@ async fn a_worker_that_dies_fails_the_run_and_says_so() {
     let thread = stage.client.thread("?").await;
     let stream = stage.client.run_stream(&thread, &stage.assistant).await;
     stage.model.call().await.code("say one\ndie").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "failed");
     let error = &told.run["last_error"];
     assert_eq!(error["code"], "server_error");
@@ -589,7 +589,7 @@ async fn a_worker_on_tcp_is_shown_the_token() {
         if status == "completed" {
             stage.model.call().await.say("Done.").await;
         }
-        let run = sequence::check(&stream.rest().await).run;
+        let run = event_stream::check(&stream.rest().await).run;
         assert_eq!(run["status"], status, "{run}");
         let said = format!("{run}{}", stage.server.log());
         assert!(!said.contains(token), "the token is told: {said}");
@@ -642,7 +642,7 @@ async fn a_call_without_code_is_answered_with_what_is_wrong() {
     let call = stage.model.call().await;
     assert!(told(&call.request).contains("no `code`"));
     call.say("Done.").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(text(told.messages.values().next().expect("one")), "Done.");
     assert!(stage.worker.log().is_empty());
     drop(stage.server);
@@ -658,7 +658,7 @@ async fn a_fence_around_code_is_not_run() {
     ] {
         let thread = stage.client.thread("Count.").await;
         let events = stage.run_code(&thread, fenced, "Done.").await;
-        let told = sequence::check(&events);
+        let told = event_stream::check(&events);
         let mut steps = told.steps.values();
         let step = steps.find(|step| step["type"] == "tool_calls");
         let step = step.expect("the code is a step");

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::app::Server;
 use crate::client::{Client, Events, reply};
 use crate::cluster::Db;
-use crate::running::{assistd, output, text};
+use crate::process::{assistd, output, text};
+use crate::server::Server;
 use crate::{eventually, soon};
 
 /// A limit that tests wait for.

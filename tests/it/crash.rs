@@ -4,11 +4,11 @@
 //! after it heard that the statement is done, and once just before. Another one starts on the same
 //! database, and must bring the run to a good end with nothing lost, doubled or half made.
 
-use crate::app::Server;
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
 use crate::proxy::{Moment, Proxy};
 use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
+use crate::server::Server;
 
 /// Lost runs are to be taken over soon.
 const SETTINGS: [(&str, &str); 2] = [

@@ -3,11 +3,11 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::{Db, cluster};
+use crate::event_stream::TERMINAL;
 use crate::fake_model::FakeModel;
-use crate::sequence::TERMINAL;
+use crate::server::Server;
 
 const UNKNOWN: &str = "The model `gpt-4o` does not exist or you do not have access to it.";
 

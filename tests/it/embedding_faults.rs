@@ -6,7 +6,7 @@ use crate::client::id;
 use crate::eventually;
 use crate::fake_embeddings::Fault;
 use crate::fake_model::FakeModel;
-use crate::shelf::{MODEL, Shelf, prose};
+use crate::retrieval_fixture::{MODEL, Shelf, prose};
 
 /// A store with one file of more than two batches of chunks; ids of both.
 async fn long_file(shelf: &Shelf) -> (String, String) {

@@ -3,13 +3,13 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::Server;
 use crate::client::id;
 use crate::cluster::Db;
+use crate::event_stream;
 use crate::fake_model::FakeModel;
-use crate::pair::Pair;
 use crate::proxy::{Moment, Proxy};
-use crate::sequence;
+use crate::server::Server;
+use crate::two_replicas::Pair;
 
 /// Nobody may get a run because its lease has run out.
 const NEVER: (&str, &str) = ("ASSISTD_LEASE", "1h");
@@ -25,7 +25,7 @@ async fn a_run_expires_while_its_model_is_silent() {
     let stream = client.run_stream(&thread, &pair.assistant).await;
     let mut speech = pair.model.call().await.speak();
     speech.say("One").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "expired");
     let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
         panic!("{told:?}");
@@ -49,7 +49,7 @@ async fn a_run_expires_while_it_waits_for_the_caller() {
     let run = client.run(&thread, &assistant).await;
     let expired = client.run_in(&thread, &run, &["expired"]).await;
     assert!(expired["required_action"].is_null(), "{expired}");
-    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
     assert_eq!(told.run, expired);
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
@@ -80,7 +80,7 @@ async fn a_run_expires_while_it_waits_for_a_worker() {
     let run = client.run(&thread, &assistant).await;
     let expired = client.run_in(&thread, &run, &["expired"]).await;
     assert!(expired["started_at"].is_null(), "{expired}");
-    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
     assert_eq!(told.run, expired);
     assert!(told.steps.is_empty());
 }
@@ -105,7 +105,7 @@ async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
     speech.say(" two").await;
     speech.finish().await;
     seen.extend(stream.rest().await);
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
     assert!(pair.here.wait().await.success());
 }
@@ -121,11 +121,11 @@ async fn a_server_that_stops_gives_back_what_it_cannot_finish() {
     let client = pair.there.client();
     let ended = client.run_in(&thread, &run, &["completed"]).await;
     assert!(pair.here.wait().await.success());
-    let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
     assert_eq!(told.run, ended);
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(messages.len(), 2, "{messages:#?}");
-    assert_eq!(sequence::text(&messages[1]), "Hello!");
+    assert_eq!(event_stream::text(&messages[1]), "Hello!");
 }
 
 #[tokio::test]
@@ -142,14 +142,14 @@ async fn a_replica_takes_over_the_runs_of_one_that_was_killed() {
     seen.extend(stream.rest().await);
 
     // The reader hears how the first message ended, and then the whole second one.
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     let mut messages: Vec<_> = told.messages.values().collect();
     messages.sort_by_key(|message| message["status"].to_string());
     let [whole, broken] = messages[..] else {
         panic!("{messages:#?}");
     };
     assert_eq!(broken["incomplete_details"]["reason"], "run_failed");
-    assert_eq!(sequence::text(broken), "One");
+    assert_eq!(event_stream::text(broken), "One");
     let stored = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(stored.len(), 2, "the broken message was never stored");
     assert_eq!(stored[1], *whole);
@@ -199,7 +199,7 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
         }
         client.post(&format!("{path}/cancel"), json!({})).await;
         let ended = client.run_in(&thread, &run, &["cancelled"]).await;
-        let told = sequence::check(&client.follow(&thread, &run, None).await.rest().await);
+        let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
         assert_eq!(told.run, ended);
         let statuses: Vec<_> = told.steps.values().map(|step| &step["status"]).collect();
         assert_eq!(statuses, ["completed", "completed"]);

@@ -3,12 +3,12 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id, reply};
 use crate::cluster::Db;
 use crate::fake_model::FakeModel;
 use crate::proxy::Proxy;
-use crate::{eventually, sequence};
+use crate::server::Server;
+use crate::{event_stream, eventually};
 
 const LIMIT: usize = 100_000;
 
@@ -223,7 +223,7 @@ async fn a_run_outlives_an_outage_of_the_database() {
     .await;
     proxy.mend();
     seen.extend(stream.rest().await);
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
     let run = client
         .get(&format!("/threads/{thread}/runs/{}", id(&told.run)))
@@ -231,5 +231,5 @@ async fn a_run_outlives_an_outage_of_the_database() {
     assert_eq!(run, told.run);
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(messages.len(), 2);
-    assert_eq!(sequence::text(&messages[1]), "One two");
+    assert_eq!(event_stream::text(&messages[1]), "One two");
 }

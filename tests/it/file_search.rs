@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::client::{Event, id};
+use crate::event_stream::{self, text};
 use crate::fake_model::Call;
-use crate::sequence::{self, text};
-use crate::shelf::Shelf;
+use crate::retrieval_fixture::Shelf;
 
 /// Asks for the text of results.
 const INCLUDE: &str = "include[]=step_details.tool_calls[*].file_search.results[*].content";
@@ -225,7 +225,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
             stage.call().await.say(say).await;
         })
         .await;
-    sequence::check(&events);
+    event_stream::check(&events);
     let path = format!("/threads/{thread}/messages");
     let message = &stage.shelf.client.list(&path).await[1];
     assert_eq!(
@@ -266,7 +266,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
     assert!(told(&call.request).contains("【5:0†foods.txt】"));
     call.say("Old【4:0†foods.txt】, new【5:0†foods.txt】.")
         .await;
-    sequence::check(&stream.rest().await);
+    event_stream::check(&stream.rest().await);
     let message = &stage.shelf.client.list(&path).await[2];
     let annotations = &message["content"][0]["text"]["annotations"];
     assert_eq!(annotations.as_array().map(Vec::len), Some(2), "{message}");
@@ -295,7 +295,7 @@ async fn citations_hold_whatever_files_are_called() {
                 speech.finish().await;
             })
             .await;
-        sequence::check(&events);
+        event_stream::check(&events);
         let path = format!("/threads/{thread}/messages");
         let message = &stage.shelf.client.list(&path).await[1];
         assert_eq!(text(message), format!("Figs{marker}."));
@@ -444,7 +444,7 @@ async fn calls_without_queries_and_stores_without_answers_find_nothing() {
                 call.say("I do not know.").await;
             })
             .await;
-        let told = sequence::check(&events);
+        let told = event_stream::check(&events);
         assert_eq!(told.run["status"], "completed");
         assert_eq!(results(&events[6].data), [] as [Value; 0]);
     }

@@ -4,11 +4,11 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::client::id;
+use crate::event_stream;
 use crate::eventually;
 use crate::fake_embeddings::Fault;
 use crate::fake_worker::FakeWorker;
-use crate::sequence;
-use crate::shelf::{MODEL, Shelf};
+use crate::retrieval_fixture::{MODEL, Shelf};
 
 /// An assistant with these tools and these stores.
 async fn assistant(shelf: &Shelf, tools: Value, stores: &[String]) -> String {
@@ -115,7 +115,7 @@ async fn a_run_that_goes_on_after_outputs_does_not_wait_again() {
     let mut speech = shelf.model.call().await.speak();
     speech.call(0, "get_weather", &["{}"]).await;
     speech.finish().await;
-    let waiting = sequence::check(&stream.rest().await).run;
+    let waiting = event_stream::check(&stream.rest().await).run;
     assert_eq!(waiting["status"], "requires_action");
 
     shelf.model.embeddings.hold("herring");
@@ -195,7 +195,7 @@ async fn a_run_that_waits_for_its_stores_expires_in_time() {
     let assistant = assistant(&shelf, file_search(), &[store]).await;
     let thread = shelf.client.thread("?").await;
     let stream = shelf.client.run_stream(&thread, &assistant).await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "expired");
 }
 
@@ -217,7 +217,7 @@ async fn an_expired_store_fails_the_run_and_says_which() {
     let stream = search().await;
     shelf.model.call().await.say("It is there.").await;
     assert_eq!(
-        sequence::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.rest().await).run["status"],
         "completed"
     );
 
@@ -226,7 +226,7 @@ async fn an_expired_store_fails_the_run_and_says_which() {
         .execute(&shelf.db.pool)
         .await
         .expect("the database answers");
-    let told = sequence::check(&search().await.rest().await);
+    let told = event_stream::check(&search().await.rest().await);
     assert_eq!(told.run["status"], "failed");
     let error = &told.run["last_error"];
     assert_eq!(error["code"], "server_error");
@@ -246,7 +246,7 @@ async fn an_expired_store_fails_the_run_and_says_which() {
     let stream = search().await;
     shelf.model.call().await.say("It is there.").await;
     assert_eq!(
-        sequence::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.rest().await).run["status"],
         "completed"
     );
 }
@@ -260,7 +260,7 @@ async fn a_search_that_gets_no_vector_fails_the_run_and_says_why() {
     let stream = shelf.client.run_stream(&thread, &assistant).await;
     shelf.model.embeddings.next([Some(Fault::Status(400))]);
     shelf.model.call().await.search(&["lock"]).await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "failed");
     let message = told.run["last_error"]["message"]
         .as_str()
@@ -304,7 +304,7 @@ async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
         .await;
     speech.finish().await;
 
-    let waiting = sequence::check(&stream.rest().await).run;
+    let waiting = event_stream::check(&stream.rest().await).run;
     assert_eq!(waiting["status"], "requires_action");
     let path = format!("/threads/{thread}/runs/{}", id(&waiting));
     let steps = shelf.client.list(&format!("{path}/steps")).await;
@@ -397,7 +397,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
         Some(1)
     );
     assert_eq!(answer["type"], "message_creation");
-    let told = sequence::check(&shelf.client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&shelf.client.follow(&thread, &run, None).await.rest().await);
     assert_eq!(
         told.run["usage"]["total_tokens"], 30,
         "each turn counts once"

@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::client::{Client, Reply, id};
 use crate::cluster::Db;
-use crate::running::{self, Running};
+use crate::process::{self, Running};
 use crate::{eventually, soon};
 
 /// A server that has a small disk of its own mounted at a folder, which nobody else sees: it goes with
@@ -32,7 +32,7 @@ impl OnSmallDisk {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (disk, log) = (folder.path().join("disk"), folder.path().join("log"));
         std::fs::create_dir(&disk).expect("the mount point can be made");
-        let mut server = running::assistd(&folder.path().join("data"));
+        let mut server = process::assistd(&folder.path().join("data"));
         server.envs(settings(&disk));
         let mut command = Command::new("unshare");
         if !Uid::effective().is_root() {

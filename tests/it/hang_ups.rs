@@ -9,11 +9,11 @@ use sqlx::ConnectOptions as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::{Db, cluster};
 use crate::eventually;
 use crate::proxy::Proxy;
+use crate::server::Server;
 
 /// A lease that outlives every test: nothing here may be healed by its end.
 const LONG_LEASE: (&str, &str) = ("ASSISTD_LEASE", "1h");

@@ -7,7 +7,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::client::id;
-use crate::shelf::Shelf;
+use crate::retrieval_fixture::Shelf;
 
 macro_rules! document {
     ($name:literal) => {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, id};
 use crate::fake_model::FakeModel;
-use crate::shelf::{MODEL, Shelf, prose};
+use crate::retrieval_fixture::{MODEL, Shelf, prose};
 
 /// Documents that cannot be written down here.
 macro_rules! document {

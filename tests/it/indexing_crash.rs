@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::client::id;
 use crate::eventually;
 use crate::proxy::{Moment, Proxy};
-use crate::shelf::{MODEL, Shelf, prose};
+use crate::retrieval_fixture::{MODEL, Shelf, prose};
 
 /// What is lost is to be taken over soon.
 const SETTINGS: [(&str, &str); 2] = [MODEL, ("ASSISTD_LEASE", "1s")];

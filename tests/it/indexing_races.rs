@@ -8,11 +8,11 @@ use assistd::store::vector_store_jobs::{self as jobs, NewChunk};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::id;
 use crate::cluster::Db;
 use crate::eventually;
-use crate::shelf::{MODEL, Shelf, prose};
+use crate::retrieval_fixture::{MODEL, Shelf, prose};
+use crate::server::Server;
 
 /// A store with a file that is half indexed; ids of both, and of the batch that it is in.
 async fn half_indexed(shelf: &Shelf) -> (String, String, String) {

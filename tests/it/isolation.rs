@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id, reply};
 use crate::cluster::Db;
 use crate::routes;
+use crate::server::Server;
 
 /// In every text of the first project. No answer to the second may hold it.
 const SECRET: &str = "only-for-alpha";

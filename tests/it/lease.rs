@@ -9,7 +9,7 @@ use assistd::store::run_queue::{self, Backoff};
 use assistd::store::runs::{Changes, Claimant, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
-use crate::stage::{Stage, calls, claimant, message, segment, state, step};
+use crate::store_fixture::{Stage, calls, claimant, message, segment, state, step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_claimers_take_every_run_exactly_once() {

@@ -9,11 +9,11 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id, reply};
 use crate::cluster::Db;
 use crate::eventually;
 use crate::fake_worker::FakeWorker;
+use crate::server::Server;
 
 const KEY: &str = "sk-of-acme-project";
 

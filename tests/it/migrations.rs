@@ -6,8 +6,8 @@ use std::path::Path;
 use sqlx::ConnectOptions as _;
 use sqlx::migrate::Migrator;
 
-use crate::app::Server;
 use crate::cluster::Db;
+use crate::server::Server;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -83,6 +83,6 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
         );
     }
     let told = client.follow("thread_sample", "run_sample", None).await;
-    let told = crate::sequence::check(&told.rest().await);
+    let told = crate::event_stream::check(&told.rest().await);
     assert_eq!(told.run["status"], "completed");
 }

@@ -8,10 +8,10 @@ use embedded_postgres::Embedded;
 use embedded_postgres::Options;
 use nix::sys::signal::Signal;
 
-use crate::running::Running;
-use crate::running::assistd;
-use crate::running::output;
-use crate::running::text;
+use crate::process::Running;
+use crate::process::assistd;
+use crate::process::output;
+use crate::process::text;
 
 fn server_runs(data_dir: &Path) -> bool {
     data_dir.join("postgres/postmaster.pid").exists()

@@ -2,11 +2,11 @@
 
 use assistd::store;
 
-use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::Db;
 use crate::eventually;
-use crate::receiver::{ALLOWED, Receiver};
+use crate::server::Server;
+use crate::webhook_receiver::{ALLOWED, Receiver};
 
 /// A server that posts to a receiver, on a database that refuses things.
 struct Stage {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::shelf::{MODEL, Shelf};
+use crate::retrieval_fixture::{MODEL, Shelf};
 
 /// Checks that the file has failed, without what was refused; its error.
 async fn assert_failed(shelf: &Shelf, store: &str, file: &str) -> Value {

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Event};
 use crate::cluster::Db;
+use crate::event_stream;
 use crate::eventually;
 use crate::fake_model::FakeModel;
 use crate::fake_worker::FakeWorker;
-use crate::sequence;
+use crate::server::Server;
 
 /// A server with a model and a sandbox worker that tests play, on a database that refuses things.
 struct Stage {
@@ -66,7 +66,7 @@ fn as_text(value: &Value) -> &str {
 /// Checks the stream of a run that has failed through no fault of the client's; the run.
 #[track_caller]
 fn assert_failed(events: &[Event]) -> Value {
-    let told = sequence::check(events);
+    let told = event_stream::check(events);
     assert_eq!(told.run["status"], "failed", "{}", told.run);
     assert_eq!(told.run["last_error"]["code"], "server_error");
     assert_eq!(
@@ -97,7 +97,7 @@ async fn a_run_whose_answer_is_refused_fails_once() {
         // The thread goes on.
         let stream = stage.client.run_stream(&thread, &stage.assistant).await;
         stage.model.call().await.say("Hello!").await;
-        let told = sequence::check(&stream.rest().await);
+        let told = event_stream::check(&stream.rest().await);
         assert_eq!(told.run["status"], "completed");
         stage.db.accept("messages").await;
     }
@@ -157,7 +157,7 @@ async fn a_run_is_cancelled_even_if_what_it_has_said_is_refused() {
         .post(&format!("{path}/cancel"), json!({}))
         .await;
     seen.extend(stream.rest().await);
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "cancelled");
     assert_eq!(stage.client.get(&path).await, told.run);
     assert_eq!(stage.answers(&thread).await, Vec::<Value>::new());
@@ -228,7 +228,7 @@ async fn events_that_are_refused_hold_up_no_other_run() {
     let mut read = reader.until("thread.message.delta").await;
     second.finish().await;
     read.extend(reader.rest().await);
-    assert_eq!(sequence::check(&read).run["status"], "completed");
+    assert_eq!(event_stream::check(&read).run["status"], "completed");
 
     first.finish().await;
     seen.extend(poisoned.rest().await);

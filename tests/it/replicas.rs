@@ -9,13 +9,13 @@ use rand::Rng as _;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::cluster::Db;
+use crate::event_stream;
 use crate::fake_worker::FakeWorker;
-use crate::pair::Pair;
 use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
-use crate::sequence;
+use crate::server::Server;
+use crate::two_replicas::Pair;
 
 const REPLICAS: usize = 3;
 
@@ -178,7 +178,7 @@ async fn a_rolling_restart_breaks_no_stream() {
                 let Ok(stream) = fleet.client().try_stream(&path, &body).await else {
                     continue;
                 };
-                let told = sequence::check(&stream.rest().await);
+                let told = event_stream::check(&stream.rest().await);
                 assert_eq!(told.run["status"], "completed");
                 streams += 1;
             }

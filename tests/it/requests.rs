@@ -7,9 +7,9 @@ use futures::future::join_all;
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id, reply};
 use crate::cluster::Db;
+use crate::server::Server;
 use crate::{eventually, soon};
 
 async fn server() -> (Db, Server, Client) {

@@ -11,9 +11,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::app::Server;
 use crate::client::{Client, Reply, reply};
 use crate::cluster::Db;
+use crate::server::Server;
 
 /// An upstream that keeps one response.
 struct FakeUpstream {

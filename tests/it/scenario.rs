@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Events, Reply, id};
 use crate::cluster::Db;
+use crate::event_stream::{self, TERMINAL, text};
 use crate::fake_worker::PICTURE;
-use crate::sequence::{self, TERMINAL, text};
 use crate::usage;
 use crate::{PATIENCE, eventually};
 
@@ -291,7 +291,7 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
         verify_code(client, &steps, &answers[0]).await;
     }
 
-    let told = sequence::check(&client.follow(thread, run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(thread, run, None).await.rest().await);
     assert_eq!(told.run, ended, "the stream ends with the run as it is");
     for message in answers {
         assert_eq!(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::client::id;
 use crate::eventually;
 use crate::fake_embeddings::Fault;
-use crate::shelf::{MODEL, Shelf, names, prose};
+use crate::retrieval_fixture::{MODEL, Shelf, names, prose};
 
 /// A store with ships that have attributes.
 async fn fleet(shelf: &Shelf) -> (String, Vec<String>) {

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Event, id};
 use crate::cluster::Db;
+use crate::event_stream;
 use crate::fake_model::FakeModel;
-use crate::pair::Pair;
-use crate::sequence;
+use crate::server::Server;
+use crate::two_replicas::Pair;
 
 fn deltas(events: &[Event]) -> String {
     let deltas = events
@@ -46,7 +46,7 @@ async fn a_late_follower_sees_what_an_early_one_saw_on_every_replica() {
     seen_far.extend(far.rest().await);
     seen_midway.extend(midway.rest().await);
 
-    sequence::check(&seen);
+    event_stream::check(&seen);
     assert_eq!(deltas(&seen), "One two three four");
     assert_eq!(seen_midway, seen, "midway");
     assert_eq!(seen_far, seen, "on the other replica");
@@ -107,7 +107,7 @@ async fn a_socket_that_is_dropped_does_not_end_the_run() {
     let run = id(&seen[0].data);
     client.run_in(&thread, &run, &["completed"]).await;
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
-    assert_eq!(sequence::text(&messages[1]), "One two");
+    assert_eq!(event_stream::text(&messages[1]), "One two");
 }
 
 #[tokio::test]
@@ -125,13 +125,13 @@ async fn a_cancellation_on_one_replica_ends_a_run_on_another() {
     assert_eq!(cancelled["status"], "cancelling");
 
     seen.extend(stream.rest().await);
-    let told = sequence::check(&seen);
+    let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "cancelled");
     let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
         panic!("{told:?}");
     };
     assert_eq!(message["incomplete_details"]["reason"], "run_cancelled");
-    assert_eq!(sequence::text(message), "One");
+    assert_eq!(event_stream::text(message), "One");
     speech.closed().await;
 }
 
@@ -211,7 +211,7 @@ async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
     speech.call(0, "get_weather", &["{}"]).await;
     speech.finish().await;
     let asked = client.follow(&thread, &run, None).await.rest().await;
-    let waiting = sequence::check(&asked).run;
+    let waiting = event_stream::check(&asked).run;
     assert_eq!(waiting["status"], "requires_action");
 
     let other = client.thread("Hello?").await;
@@ -226,7 +226,7 @@ async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
     busy.say("Hello!").await;
     model.call().await.say("Sunny.").await;
     told.extend(reader.rest().await);
-    assert_eq!(sequence::check(&told).run["status"], "completed");
+    assert_eq!(event_stream::check(&told).run["status"], "completed");
     assert_eq!(deltas(&told), "Sunny.");
 }
 

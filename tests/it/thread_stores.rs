@@ -4,9 +4,9 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::cluster::Db;
+use crate::server::Server;
 
 async fn stage(settings: &[(&str, &str)]) -> (Db, Server, Client) {
     let db = Db::new().await;

@@ -6,12 +6,12 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::cluster::Db;
+use crate::event_stream::TERMINAL;
 use crate::fake_model::FakeModel;
-use crate::sequence::TERMINAL;
-use crate::{eventually, running};
+use crate::server::Server;
+use crate::{eventually, process};
 
 /// A server with a database.
 struct Site {
@@ -31,23 +31,23 @@ impl Site {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = running::assistd(&self.server.folder);
+        let mut command = process::assistd(&self.server.folder);
         command.env("DATABASE_URL", &self.db.url).args(arguments);
         command
     }
 
     /// What a command that must succeed has said.
     fn does(&self, arguments: &[&str]) -> String {
-        let output = running::output(&mut self.command(arguments));
-        let said = running::text(&output);
+        let output = process::output(&mut self.command(arguments));
+        let said = process::text(&output);
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
     }
 
     /// What a command that must fail has said.
     fn refuses(&self, arguments: &[&str]) -> String {
-        let output = running::output(&mut self.command(arguments));
-        let said = running::text(&output);
+        let output = process::output(&mut self.command(arguments));
+        let said = process::text(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         said
     }
@@ -290,7 +290,7 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
 
     // A stream has no file contents.
     let there = Site::new(&[]).await;
-    let streamed = running::output(&mut here.command(&["export", "-"]));
+    let streamed = process::output(&mut here.command(&["export", "-"]));
     assert_eq!(
         String::from_utf8_lossy(&streamed.stdout),
         written(objects.path())

@@ -4,7 +4,7 @@ use assistd::domain::run::{Run, RunOutcome, RunStatus};
 use assistd::store::runs::{Changes, Lease, SubmitError};
 use assistd::store::{self, StoreError};
 
-use crate::stage::{CALL, Stage, call, calls, claimant, state, step};
+use crate::store_fixture::{CALL, Stage, call, calls, claimant, state, step};
 
 #[tokio::test]
 async fn every_transition_obeys_the_table() {

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::cluster::Db;
+use crate::event_stream::{self, Told};
 use crate::fake_model::FakeModel;
 use crate::fake_worker::FakeWorker;
-use crate::sequence::{self, Told};
-use crate::shelf::Shelf;
+use crate::retrieval_fixture::Shelf;
+use crate::server::Server;
 
 /// A server with a model and a sandbox worker that tests play.
 struct Stage {
@@ -42,11 +42,11 @@ impl Stage {
 
     /// Checks what was told of a run, here and in the log, and that nobody asks the model again.
     async fn end(&self, stream: crate::client::Events) -> Told {
-        let told = sequence::check(&stream.rest().await);
+        let told = event_stream::check(&stream.rest().await);
         let (thread, run) = (&told.run["thread_id"], &told.run["id"]);
         let (thread, run) = (thread.as_str().expect("text"), run.as_str().expect("text"));
         let logged = self.client.follow(thread, run, None).await.rest().await;
-        assert_eq!(sequence::check(&logged).run, told.run);
+        assert_eq!(event_stream::check(&logged).run, told.run);
         assert!(self.model.is_idle().await);
         told
     }
@@ -125,7 +125,7 @@ async fn the_calls_of_a_model_may_hold_any_character() {
     let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
     speech.chunk(json!([choice]), Value::Null).await;
     speech.finish().await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     let run = told.run;
     assert_eq!(run["status"], "requires_action", "{run}");
     let call = &run["required_action"]["submit_tool_outputs"]["tool_calls"][0];
@@ -175,7 +175,7 @@ async fn a_search_may_be_for_any_character() {
     let stream = shelf.client.run_stream(&thread, &assistant).await;
     shelf.model.call().await.search(&["an ice\0berg"]).await;
     shelf.model.call().await.say("Here.").await;
-    let told = sequence::check(&stream.rest().await);
+    let told = event_stream::check(&stream.rest().await);
     assert_eq!(told.run["status"], "completed", "{}", told.run);
 }
 

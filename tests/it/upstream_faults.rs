@@ -4,12 +4,12 @@ use axum::body::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::Client;
 use crate::cluster::Db;
+use crate::event_stream::{self, TERMINAL, Told};
 use crate::fake_model::{Call, FakeModel};
-use crate::pair::Pair;
-use crate::sequence::{self, TERMINAL, Told};
+use crate::server::Server;
+use crate::two_replicas::Pair;
 
 /// A server with a model that the test plays.
 struct Stage {
@@ -48,7 +48,7 @@ impl Stage {
     async fn end(&self, thread: &str, run: &str) -> (Value, Told) {
         let ended = self.client.run_in(thread, run, &TERMINAL).await;
         let events = self.client.follow(thread, run, None).await.rest().await;
-        let told = sequence::check(&events);
+        let told = event_stream::check(&events);
         assert_eq!(told.run, ended);
         (ended, told)
     }
@@ -166,7 +166,7 @@ async fn an_answer_that_breaks_off_fails_the_run_and_keeps_what_was_said() {
         };
         assert_eq!(answer["status"], "incomplete");
         assert_eq!(answer["incomplete_details"]["reason"], "run_failed");
-        assert_eq!(sequence::text(answer), "Half an");
+        assert_eq!(event_stream::text(answer), "Half an");
         assert!(told.steps.values().all(|step| step["status"] == "failed"));
     }
 }

@@ -8,11 +8,11 @@ use assistd::store::runs::Changes;
 use chrono::NaiveDate;
 use serde_json::json;
 
-use crate::app::Server;
 use crate::client::id;
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
-use crate::stage::{Stage, calls, claimant, state, step};
+use crate::server::Server;
+use crate::store_fixture::{Stage, calls, claimant, state, step};
 use assistd::store::Pool;
 
 fn day(text: &str) -> NaiveDate {

@@ -4,9 +4,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id};
 use crate::cluster::Db;
+use crate::server::Server;
 
 /// A server whose files wait for ever.
 async fn stage() -> (Db, Server, Client) {

@@ -13,13 +13,13 @@ use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, id};
 use crate::cluster::Db;
 use crate::eventually;
-use crate::receiver::{ALLOWED, Receiver};
-use crate::shelf::{MODEL, Shelf};
-use crate::stage::{Stage, claimant, state};
+use crate::retrieval_fixture::{MODEL, Shelf};
+use crate::server::Server;
+use crate::store_fixture::{Stage, claimant, state};
+use crate::webhook_receiver::{ALLOWED, Receiver};
 use assistd::store::Pool;
 
 /// The project of servers without keys.

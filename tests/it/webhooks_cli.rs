@@ -6,10 +6,10 @@ use assistd::domain::webhook::SigningSecret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::app::Server;
 use crate::cluster::Db;
-use crate::receiver::{ALLOWED, Receiver};
-use crate::running::{assistd, output, text};
+use crate::process::{assistd, output, text};
+use crate::server::Server;
+use crate::webhook_receiver::{ALLOWED, Receiver};
 
 /// Runs the command on this database: whether it succeeded, what it answered, and all it said.
 async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::Client;
 use crate::cluster::{Db, cluster};
-use crate::{running, soon};
+use crate::{process, soon};
 
 /// The models that tests talk to.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/script.yaml");
@@ -42,7 +42,7 @@ impl Server {
         std::fs::create_dir_all(folder).expect("the data folder can be made");
         let log = folder.join("log");
         let output = File::create(&log).expect("the log can be made");
-        let mut command = Command::from(running::assistd(folder));
+        let mut command = Command::from(process::assistd(folder));
         command
             .env("ASSISTD_DATABASE_CONNECTIONS", "8")
             .env("ASSISTD_SCRIPT", SCRIPT)

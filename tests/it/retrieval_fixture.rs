@@ -8,10 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::app::Server;
 use crate::client::{Client, Reply, id};
 use crate::cluster::Db;
 use crate::fake_model::FakeModel;
+use crate::server::Server;
 
 /// The model of new stores.
 pub const MODEL: (&str, &str) = ("ASSISTD_EMBEDDING_MODEL", "embed");

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::app::Server;
 use crate::cluster::Db;
 use crate::fake_model::FakeModel;
+use crate::server::Server;
 
 /// Two replicas on one database, with a model that the test plays.
 pub struct Pair {
