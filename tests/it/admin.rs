@@ -287,10 +287,10 @@ async fn usage_can_be_asked_for_by_project_day_and_model() {
         let keys = format!("//admin/projects/{project}/keys");
         let key = admin.post(&keys, json!({})).await;
         let member = server.client_with_key(key["value"].as_str().expect("it is shown"));
-        let assistant = member.assistant("hello").await;
-        let thread = member.thread("Hello?").await;
-        let run = member.run(&thread, &assistant).await;
-        runs.push(member.run_in(&thread, &run, &["completed"]).await);
+        let assistant = member.create_assistant("hello").await;
+        let thread = member.create_thread("Hello?").await;
+        let run = member.create_run(&thread, &assistant).await;
+        runs.push(member.wait_for_status(&thread, &run, &["completed"]).await);
     }
     let all = admin.get("//admin/usage").await;
     assert_eq!(all["data"].as_array().map(Vec::len), Some(2), "{all}");

@@ -85,23 +85,30 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
         "{found}"
     );
 
-    let done = client.thread("Hello?").await;
-    let assistant = client.assistant("hello").await;
-    let run = client.run(&done, &assistant).await;
-    client.run_in(&done, &run, &["completed"]).await;
+    let done = client.create_thread("Hello?").await;
+    let assistant = client.create_assistant("hello").await;
+    let run = client.create_run(&done, &assistant).await;
+    client.wait_for_status(&done, &run, &["completed"]).await;
 
     // One run waits for its caller, another is in the middle of its answer.
-    let (asking, busy) = (client.thread("Rain?").await, client.thread("Count.").await);
+    let (asking, busy) = (
+        client.create_thread("Rain?").await,
+        client.create_thread("Count.").await,
+    );
     let weather = json!({
         "model": "scripted/weather",
         "tools": [{"type": "function", "function": {"name": "get_weather"}}],
     });
-    let weather = client.assistant_with(weather).await;
-    let asked = client.run(&asking, &weather).await;
-    let waiting = client.run_in(&asking, &asked, &["requires_action"]).await;
-    let slow = client.assistant("slow").await;
-    let counting = client.run(&busy, &slow).await;
-    client.run_in(&busy, &counting, &["in_progress"]).await;
+    let weather = client.create_assistant_with(weather).await;
+    let asked = client.create_run(&asking, &weather).await;
+    let waiting = client
+        .wait_for_status(&asking, &asked, &["requires_action"])
+        .await;
+    let slow = client.create_assistant("slow").await;
+    let counting = client.create_run(&busy, &slow).await;
+    client
+        .wait_for_status(&busy, &counting, &["in_progress"])
+        .await;
 
     let mut paths: Vec<String> = ["/assistants", "/vector_stores"].map(String::from).into();
     paths.extend([
@@ -127,7 +134,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
             .await;
     }
     // Gone with the rest.
-    client.thread("What comes after the backup?").await;
+    client.create_thread("What comes after the backup?").await;
     server.kill().await;
 
     let data_dir = crate::cluster::cluster().folder();
@@ -142,7 +149,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
         "keys are back too"
     );
     assert_eq!(seen(&client, &paths).await, before);
-    assert_eq!(client.content(&file["id"]).await, text.as_bytes());
+    assert_eq!(client.file_content(&file["id"]).await, text.as_bytes());
     assert_eq!(client.post(&search, question).await, found);
     let files = client.list("/files").await;
     assert!(
@@ -151,7 +158,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     );
     for file in files {
         // Which fails if they are not there.
-        client.content(&file["id"]).await;
+        client.file_content(&file["id"]).await;
     }
 
     // Runs go on where they were.
@@ -159,12 +166,16 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sun"}]});
     let submit = format!("/threads/{asking}/runs/{asked}/submit_tool_outputs");
     client.post(&submit, outputs).await;
-    client.run_in(&asking, &asked, &["completed"]).await;
+    client
+        .wait_for_status(&asking, &asked, &["completed"])
+        .await;
     let cancel = format!("/threads/{busy}/runs/{counting}/cancel");
     client.post(&cancel, json!({})).await;
-    client.run_in(&busy, &counting, &["cancelled"]).await;
-    let again = client.run(&done, &assistant).await;
-    client.run_in(&done, &again, &["completed"]).await;
+    client
+        .wait_for_status(&busy, &counting, &["cancelled"])
+        .await;
+    let again = client.create_run(&done, &assistant).await;
+    client.wait_for_status(&done, &again, &["completed"]).await;
 }
 
 #[test]

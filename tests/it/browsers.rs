@@ -4,7 +4,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::client::{Client, Reply, reply};
+use crate::client::{Client, Reply, send_request};
 use crate::cluster::Db;
 use crate::process;
 use crate::server::Server;
@@ -14,7 +14,7 @@ const KEY: &str = "sk-of-alpha";
 
 async fn send(request: RequestBuilder, origin: &str) -> Reply {
     let request = request.header("origin", origin);
-    reply(request).await.expect("the server answers")
+    send_request(request).await.expect("the server answers")
 }
 
 fn preflight(client: &Client, path: &str) -> RequestBuilder {
@@ -173,14 +173,16 @@ async fn a_page_of_another_origin_creates_nothing_on_a_server_without_keys() {
     }
     for site in ["cross-site", "same-site"] {
         let embedded = post("application/json").header("sec-fetch-site", site);
-        let refused = reply(embedded).await.expect("the server answers");
+        let refused = send_request(embedded).await.expect("the server answers");
         assert_eq!(refused.status, 403, "{site}");
     }
     let renamed = post("application/json").header("host", "evil.example:8000");
-    let refused = reply(renamed).await.expect("the server answers");
+    let refused = send_request(renamed).await.expect("the server answers");
     assert_eq!(refused.status, 403, "{refused:?}");
     for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
-        let refused = reply(post(media_type)).await.expect("the server answers");
+        let refused = send_request(post(media_type))
+            .await
+            .expect("the server answers");
         assert_eq!(refused.status, 415, "{refused:?}");
     }
     assert_eq!(client.list("/assistants").await, [json!(null); 0]);
@@ -190,11 +192,11 @@ async fn a_page_of_another_origin_creates_nothing_on_a_server_without_keys() {
         let made = send(post("application/json"), origin).await;
         assert_eq!(made.status, 200, "{origin}: {made:?}");
     }
-    client.assistant("hello").await;
+    client.create_assistant("hello").await;
     // A call without a body needs no media type.
-    let thread = client.thread("Hello?").await;
+    let thread = client.create_thread("Hello?").await;
     let deleted = client.request(Method::DELETE, &format!("/threads/{thread}"));
-    let deleted = reply(deleted).await.expect("the server answers");
+    let deleted = send_request(deleted).await.expect("the server answers");
     assert_eq!(deleted.status, 200);
 }
 
@@ -203,7 +205,7 @@ async fn with_keys_json_is_taken_under_any_media_type() {
     let (_db, _server, client) = keyed("").await;
     let post = client.request(Method::POST, "/assistants");
     let post = post.body(json!({"model": "scripted/hello"}).to_string());
-    let made = reply(post).await.expect("the server answers");
+    let made = send_request(post).await.expect("the server answers");
     assert_eq!(made.status, 200, "{made:?}");
 }
 
@@ -241,7 +243,7 @@ async fn a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
         ("//", "application/json"),
         ("//nothing", browser),
     ] {
-        let read = reply(get(path).header("accept", accept)).await;
+        let read = send_request(get(path).header("accept", accept)).await;
         let read = read.expect("the server answers");
         assert_eq!(read.status, 404, "{path} {accept}");
         assert!(read.body["error"]["message"].is_string(), "{path} {accept}");
@@ -260,7 +262,7 @@ async fn clients_of_foundry_find_the_api_under_their_projects_path() {
             Some(body) => request.json(&body),
             None => request,
         };
-        let reply = reply(request).await.expect("the server answers");
+        let reply = send_request(request).await.expect("the server answers");
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         reply.body
     };
@@ -272,7 +274,7 @@ async fn clients_of_foundry_find_the_api_under_their_projects_path() {
     let run = json!({"assistant_id": assistant["id"]});
     let run = call(Method::POST, &format!("/threads/{thread}/runs"), Some(run)).await;
     let run = run["id"].as_str().expect("a run has an id");
-    client.run_in(thread, run, &["completed"]).await;
+    client.wait_for_status(thread, run, &["completed"]).await;
     call(
         Method::GET,
         &format!("/threads/{thread}/runs/{run}/steps"),

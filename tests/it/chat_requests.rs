@@ -45,19 +45,19 @@ impl Scene {
                 body[name] = value.clone();
             }
         }
-        let assistant = self.client.assistant_with(body.clone()).await;
-        let thread = self.client.thread("Hello?").await;
+        let assistant = self.client.create_assistant_with(body.clone()).await;
+        let thread = self.client.create_thread("Hello?").await;
         let mut run = json!({"assistant_id": assistant});
         for (name, value) in fields.iter().filter(|(name, _)| body.get(name).is_none()) {
             run[name] = value.clone();
         }
         let path = format!("/threads/{thread}/runs");
         let run = self.client.post(&path, run).await;
-        let call = self.model.call().await;
+        let call = self.model.next_call().await;
         let request = call.request.clone();
-        call.say("Hello!").await;
+        call.answer_text("Hello!").await;
         let run = run["id"].as_str().expect("it has an id");
-        let ended = self.client.run_in(&thread, run, &TERMINAL).await;
+        let ended = self.client.wait_for_status(&thread, run, &TERMINAL).await;
         assert_eq!(ended["status"], "completed", "{settings}: {ended}");
         request
     }
@@ -170,7 +170,10 @@ async fn settings_that_say_nothing_are_not_sent() {
 #[tokio::test]
 async fn pictures_have_a_bound_together() {
     let scene = Scene::new(&[("ASSISTD_MAX_PROMPT_PICTURE_BYTES", "1KiB")]).await;
-    let assistant = scene.client.assistant_with(json!({"model": "fake"})).await;
+    let assistant = scene
+        .client
+        .create_assistant_with(json!({"model": "fake"}))
+        .await;
     let picture = [&b"\x89PNG\r\n\x1a\n"[..], &[0; 592]].concat();
     let picture = scene.client.upload("a.png", picture).await;
     let image = json!({"type": "image_file", "image_file": {"file_id": picture["id"]}});
@@ -182,13 +185,16 @@ async fn pictures_have_a_bound_together() {
         (name("thread_id"), name("id"))
     };
     let (thread, one) = run(json!([image])).await;
-    let call = scene.model.call().await;
+    let call = scene.model.next_call().await;
     let sent = call.request["messages"][0]["content"][0].to_string();
     assert!(sent.contains("data:image/png;base64,"), "{sent}");
-    call.say("One.").await;
-    scene.client.run_in(&thread, &one, &["completed"]).await;
+    call.answer_text("One.").await;
+    scene
+        .client
+        .wait_for_status(&thread, &one, &["completed"])
+        .await;
     let (thread, two) = run(json!([image, image])).await;
-    let failed = scene.client.run_in(&thread, &two, &TERMINAL).await;
+    let failed = scene.client.wait_for_status(&thread, &two, &TERMINAL).await;
     assert_eq!(failed["last_error"]["code"], "invalid_prompt", "{failed}");
     let message = failed["last_error"]["message"].to_string();
     assert!(

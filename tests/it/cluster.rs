@@ -1,7 +1,7 @@
-//! The PostgreSQL cluster of this program, and the databases of its tests.
+//! The PostgreSQL cluster of the test program, and the databases of its tests.
 //!
-//! Everything lives below one temporary folder. A shell that waits for this program's end, however
-//! it ends, stops what is still running there and removes the folder.
+//! Everything lives in one temporary folder. A shell process waits until the test program has
+//! exited for whatever reason, stops what still runs, and removes the folder.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,8 +17,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::runtime::Runtime;
 
-/// Waits for its input to end, then takes the databases and servers of a test run away. The data
-/// is of no use any more, so databases are stopped the quick way.
+/// Waits for the end of its input, then stops all databases and servers and removes their data.
+/// SIGQUIT stops a database without a checkpoint.
 const REAPER: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
@@ -33,36 +33,33 @@ rm -rf "$1"
 kill -KILL 0
 "#;
 
-/// Connections for all servers of all tests that run at a time.
-const CONNECTIONS: u32 = 400;
+/// Enough for the servers of all tests that run concurrently.
+const MAX_CONNECTIONS: u32 = 400;
 
-/// The name of the database that those of the tests are copied from.
+/// The migrated database of which each test gets a copy.
 const TEMPLATE: &str = "template_it";
 
-/// What all tests share.
 pub struct Cluster {
     root: PathBuf,
     connect: PgConnectOptions,
     reaper: Child,
-    /// Kept, as dropping them stops the cluster.
+    /// Dropping them would stop the cluster.
     _running: (Embedded, Runtime),
 }
 
-/// A fresh database with all tables.
+/// A database of one test.
 pub struct Db {
-    /// Connections of the test itself.
+    /// The test's own connections.
     pub pool: Pool,
-    /// Its name.
     pub name: String,
-    /// For `DATABASE_URL`.
     pub url: String,
 }
 
-/// The cluster, started by whoever needs it first.
+/// The cluster, started on first use.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        // A runtime of its own: those of the tests end with their tests.
+        // The cluster needs a runtime that outlives the one of the test that starts it.
         std::thread::spawn(Cluster::start)
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -73,10 +70,10 @@ impl Cluster {
     fn start() -> Self {
         let root = tempfile::Builder::new()
             .prefix("assistd-it-")
-            // Open to the user who runs the database when the tests are run by root.
+            // When root runs the tests, the database runs as another user, who must get in.
             .permissions(Permissions::from_mode(0o711))
             .tempdir()
-            .expect("a temporary folder can be made")
+            .expect("the temporary folder is writable")
             .keep();
         let reaper = Command::new("sh")
             .args(["-c", REAPER, "reaper"])
@@ -84,13 +81,13 @@ impl Cluster {
             .stdin(Stdio::piped())
             .process_group(0)
             .spawn()
-            .expect("there is a shell");
-        let runtime = Runtime::new().expect("a runtime can be made");
+            .expect("the system has a shell");
+        let runtime = Runtime::new().expect("the system can start threads");
         let options = Options {
             data_dir: root.join("shared"),
             bin_dir: std::env::var_os("ASSISTD_POSTGRES_BIN").map(PathBuf::from),
             user: "nobody".to_owned(),
-            connections: CONNECTIONS,
+            connections: MAX_CONNECTIONS,
         };
         let embedded = runtime.block_on(async {
             let embedded = match Embedded::start(&options).await {
@@ -99,7 +96,7 @@ impl Cluster {
             };
             make_template(&embedded.connect_options())
                 .await
-                .expect("the template database can be made");
+                .expect("all migrations succeed");
             embedded
         });
         Self {
@@ -110,34 +107,39 @@ impl Cluster {
         }
     }
 
-    /// A path for one server's data.
+    /// A new path for one server's data.
     pub fn folder(&self) -> PathBuf {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         self.root
             .join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// The process group of everything that must not outlive this program.
+    /// The process group that is killed when this program has exited.
     pub fn process_group(&self) -> i32 {
-        i32::try_from(self.reaper.id()).expect("process ids are small")
+        i32::try_from(self.reaper.id()).expect("Linux process ids fit into an i32")
     }
 
-    /// The server's socket.
+    /// The path of the cluster's Unix socket.
     pub fn socket(&self) -> PathBuf {
-        let folder = self.connect.get_socket().expect("it listens on a socket");
+        let folder = self
+            .connect
+            .get_socket()
+            .expect("embedded databases listen on a Unix socket");
         folder.join(format!(".s.PGSQL.{}", self.connect.get_port()))
     }
 
     fn url(&self, database: &str) -> String {
         let folder = self.connect.get_socket().map(Path::new);
-        let folder = folder.expect("it listens on a socket").display();
+        let folder = folder
+            .expect("embedded databases listen on a Unix socket")
+            .display();
         format!("postgres:///{database}?host={folder}&user=assistd&sslmode=disable")
     }
 }
 
 async fn make_template(connect: &PgConnectOptions) -> Result<(), sqlx::Error> {
     let mut postgres = connect.clone().connect().await?;
-    // That a database survives the loss of power is its own promise, not one of ours.
+    // Tests kill processes, never the machine, so durability against power loss is not needed.
     for statement in [
         "alter system set fsync = off",
         "select pg_reload_conf()",
@@ -154,7 +156,7 @@ async fn make_template(connect: &PgConnectOptions) -> Result<(), sqlx::Error> {
 }
 
 impl Db {
-    /// A database with all tables and no rows.
+    /// A migrated database without rows.
     pub async fn new() -> Self {
         Self::copy_of(TEMPLATE).await
     }
@@ -164,9 +166,9 @@ impl Db {
         Self::copy_of("template0").await
     }
 
-    /// Lets files in vector stores wait for ever, so that a test can say how far they are.
-    pub async fn index_nothing(&self) {
-        sqlx::raw_sql(
+    /// Keeps files of vector stores from being indexed, so that the test decides their status.
+    pub async fn disable_indexing(&self) {
+        self.execute(
             "create function wait() returns trigger language plpgsql as $$
              begin
                  new.due_at = 'infinity';
@@ -174,43 +176,42 @@ impl Db {
              end
              $$;
              create trigger wait before insert on vector_store_files
-                 for each row when (new.status = 'in_progress') execute function wait()",
+                 for each row when (new.status = 'in_progress') execute function wait()"
+                .to_owned(),
         )
-        .execute(&self.pool)
-        .await
-        .expect("the tables are there");
+        .await;
     }
 
-    /// Refuses rows of a table in which the condition holds, with this SQLSTATE.
-    pub async fn refuse(&self, table: &str, condition: &str, code: &str) {
+    /// Makes writes of rows that satisfy the condition fail with an SQLSTATE.
+    pub async fn reject_rows(&self, table: &str, condition: &str, sqlstate: &str) {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("refuse_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("reject_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let statements = format!(
             "create function {name}() returns trigger language plpgsql as $$
              begin
-                 raise exception 'refused' using errcode = '{code}';
+                 raise exception 'refused' using errcode = '{sqlstate}';
              end
              $$;
-             create trigger refuse_{table} before insert or update on {table}
+             create trigger reject_{table} before insert or update on {table}
                  for each row when ({condition}) execute function {name}()"
         );
-        self.run(statements).await;
+        self.execute(statements).await;
     }
 
-    /// Lets a table take all rows again.
-    pub async fn accept(&self, table: &str) {
-        self.run(format!("drop trigger refuse_{table} on {table}"))
+    /// Undoes [`Db::reject_rows`].
+    pub async fn accept_rows(&self, table: &str) {
+        self.execute(format!("drop trigger reject_{table} on {table}"))
             .await;
     }
 
-    async fn run(&self, statements: String) {
+    async fn execute(&self, statements: String) {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
             .execute(&self.pool)
             .await
-            .expect("the statements are right");
+            .expect("the tables exist");
     }
 
-    /// The one value that a query yields.
+    /// The value that a query yields.
     pub async fn value<T>(&self, query: &'static str) -> T
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
@@ -223,16 +224,20 @@ impl Db {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let cluster = cluster();
         let name = format!("it_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut postgres = cluster.connect.connect().await.expect("the cluster runs");
+        let mut postgres = cluster
+            .connect
+            .connect()
+            .await
+            .expect("the cluster is running");
         let create = format!("create database {name} template {template}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(create))
             .execute(&mut postgres)
             .await
-            .expect("a database can be made");
-        postgres.close().await.expect("it was connected");
+            .expect("the name is new");
+        postgres.close().await.expect("the connection is open");
         let pool = Pool::connect(cluster.connect.clone().database(&name), 10)
             .await
-            .expect("the new database is there");
+            .expect("the database exists");
         let url = cluster.url(&name);
         Self { pool, name, url }
     }

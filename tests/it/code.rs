@@ -22,10 +22,10 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        Self::set_with(json!([{"type": "code_interpreter"}])).await
+        Self::start_with(json!([{"type": "code_interpreter"}])).await
     }
 
-    async fn set_with(tools: Value) -> Self {
+    async fn start_with(tools: Value) -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
         let worker = FakeWorker::start();
@@ -34,7 +34,9 @@ impl Stage {
         let server = Server::start(&db, &settings).await;
         let client = server.client();
         let assistant = client
-            .assistant_with(json!({"model": "fake", "instructions": "Be brief.", "tools": tools}))
+            .create_assistant_with(
+                json!({"model": "fake", "instructions": "Be brief.", "tools": tools}),
+            )
             .await;
         Self {
             model,
@@ -47,10 +49,10 @@ impl Stage {
 
     /// A run of its own thread in which the model runs this code and then says this.
     async fn run_code(&self, thread: &str, code: &str, say: &str) -> Vec<Event> {
-        let stream = self.client.run_stream(thread, &self.assistant).await;
-        self.model.call().await.code(code).await;
-        self.model.call().await.say(say).await;
-        stream.rest().await
+        let stream = self.client.stream_run(thread, &self.assistant).await;
+        self.model.next_call().await.answer_code(code).await;
+        self.model.next_call().await.answer_text(say).await;
+        stream.read_to_end().await
     }
 
     async fn upload(&self, name: &str, content: &str) -> String {
@@ -84,19 +86,19 @@ fn told(request: &Value) -> &str {
 #[tokio::test]
 async fn code_and_its_outputs_are_told_as_they_come() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("Draw it.").await;
-    let mut stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let call = stage.model.call().await;
+    let thread = stage.client.create_thread("Draw it.").await;
+    let mut stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let call = stage.model.next_call().await;
     let offered = &call.request["tools"][0]["function"];
     assert_eq!(offered["name"], "code_interpreter", "{}", call.request);
-    let mut speech = call.speak();
+    let mut answer = call.start_answer();
     let pieces = [
         "{\"co",
         "de\":\"say on",
         "e\\nwai",
         "t\\nshow\\nresult 4\\nwrite out.csv a,b\"}",
     ];
-    speech.call(0, "code_interpreter", &pieces).await;
+    answer.send_tool_call(0, "code_interpreter", &pieces).await;
     // All of the code is told before the turn is over.
     let mut seen = Vec::new();
     let mut code = String::new();
@@ -111,7 +113,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
         seen.push(event);
     }
     assert_eq!(code, "say one\nwait\nshow\nresult 4\nwrite out.csv a,b");
-    speech.finish().await;
+    answer.finish().await;
     // And what is printed before the cell is over.
     loop {
         let event = stream.next().await;
@@ -124,14 +126,14 @@ async fn code_and_its_outputs_are_told_as_they_come() {
     }
     stage.worker.saw("wait").await;
     stage.worker.go_on();
-    let call = stage.model.call().await;
+    let call = stage.model.next_call().await;
     assert_eq!(
         told(&call.request),
         "one\n[The picture was shown to the user.]\n4\n[Files written: /mnt/data/out.csv]"
     );
     let link = "Ä: [it](sandbox:/mnt/data/out.csv), not sandbox:/mnt/data/else.";
-    call.say(link).await;
-    seen.extend(stream.rest().await);
+    call.answer_text(link).await;
+    seen.extend(stream.read_to_end().await);
 
     let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
@@ -171,8 +173,8 @@ async fn code_and_its_outputs_are_told_as_they_come() {
         "start_index": 8, "end_index": 33, "file_path": {"file_id": file},
     });
     assert_eq!(*annotation, expected);
-    assert_eq!(stage.client.content(file).await, b"a,b");
-    assert_eq!(stage.client.content(image).await, PICTURE);
+    assert_eq!(stage.client.file_content(file).await, b"a,b");
+    assert_eq!(stage.client.file_content(image).await, PICTURE);
     let file = file.as_str().expect("an id is text");
     let file = stage.client.get(&format!("/files/{file}")).await;
     assert_eq!(
@@ -199,8 +201,8 @@ async fn files_are_put_there_once_under_both_names() {
         .post("/threads", json!({"messages": [message]}))
         .await);
 
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let call = stage.model.call().await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let call = stage.model.next_call().await;
     let expected = format!(
         "Be brief.\n\nFiles available to code_interpreter:\n\
          - /mnt/data/sales.csv (also /mnt/data/{first})\n\
@@ -208,14 +210,14 @@ async fn files_are_put_there_once_under_both_names() {
     );
     assert_eq!(system(&call.request), expected);
     let code = format!("read sales.csv\nread {first}\nread sales-2.csv\nread {second}");
-    call.code(&code).await;
-    let call = stage.model.call().await;
+    call.answer_code(&code).await;
+    let call = stage.model.next_call().await;
     assert_eq!(
         told(&call.request),
         "month,revenue\nmonth,revenue\nother\nother"
     );
-    call.say("Done.").await;
-    stream.rest().await;
+    call.answer_text("Done.").await;
+    stream.read_to_end().await;
     let puts = [
         format!("put sales.csv {first}"),
         format!("put sales-2.csv {second}"),
@@ -240,12 +242,17 @@ async fn files_are_put_there_once_under_both_names() {
 /// Lists what the thread's next step finds under these names, in a run of its own.
 async fn contents(stage: &Stage, thread: &str, names: &[&str]) -> Vec<String> {
     let code: Vec<String> = names.iter().map(|name| format!("read {name}")).collect();
-    let stream = stage.client.run_stream(thread, &stage.assistant).await;
-    stage.model.call().await.code(&code.join("\n")).await;
-    let call = stage.model.call().await;
+    let stream = stage.client.stream_run(thread, &stage.assistant).await;
+    stage
+        .model
+        .next_call()
+        .await
+        .answer_code(&code.join("\n"))
+        .await;
+    let call = stage.model.next_call().await;
     let lines = told(&call.request).lines().map(str::to_owned).collect();
-    call.say("Done.").await;
-    stream.rest().await;
+    call.answer_text("Done.").await;
+    stream.read_to_end().await;
     lines
 }
 
@@ -295,17 +302,22 @@ async fn a_file_that_is_deleted_while_a_run_goes_on_is_gone_from_its_next_step()
     let thread =
         json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
     let thread = id(&stage.client.post("/threads", thread).await);
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    stage.model.call().await.code("read in.csv").await;
-    let call = stage.model.call().await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    stage
+        .model
+        .next_call()
+        .await
+        .answer_code("read in.csv")
+        .await;
+    let call = stage.model.next_call().await;
     assert_eq!(told(&call.request), "in");
     stage.delete(&file).await;
-    call.code(&format!("read in.csv\nread {file}")).await;
-    let call = stage.model.call().await;
+    call.answer_code(&format!("read in.csv\nread {file}")).await;
+    let call = stage.model.next_call().await;
     assert_eq!(told(&call.request), "no such file\nno such file");
     assert!(!system(&call.request).contains("in.csv"));
-    call.say("Done.").await;
-    stream.rest().await;
+    call.answer_text("Done.").await;
+    stream.read_to_end().await;
 }
 
 #[tokio::test]
@@ -327,7 +339,7 @@ async fn a_session_that_cannot_give_up_a_deleted_file_is_replaced() {
 #[tokio::test]
 async fn what_a_worker_did_to_a_session_between_cells_is_told_with_the_next_cell() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("?").await;
+    let thread = stage.client.create_thread("?").await;
     for (notice, expected) in [
         (Notice::ProcessesKilled, "Processes that earlier cells"),
         (Notice::EndedForCpu, "The Python session was ended: threads"),
@@ -337,14 +349,19 @@ async fn what_a_worker_did_to_a_session_between_cells_is_told_with_the_next_cell
         ),
     ] {
         stage.worker.give_notice(notice);
-        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-        stage.model.call().await.code("say one\nsay two").await;
-        let call = stage.model.call().await;
+        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+        stage
+            .model
+            .next_call()
+            .await
+            .answer_code("say one\nsay two")
+            .await;
+        let call = stage.model.next_call().await;
         let told = told(&call.request).to_owned();
         assert!(told.starts_with(expected), "{told}");
         assert!(told.ends_with(".\none\ntwo"), "{told}");
-        call.say("Done.").await;
-        stream.rest().await;
+        call.answer_text("Done.").await;
+        stream.read_to_end().await;
     }
     let told = contents(&stage, &thread, &["none"]).await;
     assert_eq!(told, ["no such file"], "a notice is given once");
@@ -364,25 +381,25 @@ async fn a_session_that_is_gone_is_made_again_with_its_files() {
     stage.worker.forget();
     stage.worker.log();
 
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
     stage
         .model
-        .call()
+        .next_call()
         .await
-        .code(&format!("read out.csv\nread in.csv\nread {given}"))
+        .answer_code(&format!("read out.csv\nread in.csv\nread {given}"))
         .await;
-    let call = stage.model.call().await;
+    let call = stage.model.next_call().await;
     let restarted = "[The Python session was restarted: files are there, variables are gone.]";
     assert_eq!(
         told(&call.request),
         format!("{restarted}\none\nchanged\nin")
     );
     // A link may name what an earlier run wrote.
-    call.say("sandbox:/mnt/data/out.csv").await;
-    let told = event_stream::check(&stream.rest().await);
+    call.answer_text("sandbox:/mnt/data/out.csv").await;
+    let told = event_stream::check(&stream.read_to_end().await);
     let message = told.messages.values().next().expect("there is one");
     let file = &message["content"][0]["text"]["annotations"][0]["file_path"]["file_id"];
-    assert_eq!(stage.client.content(file).await, b"one");
+    assert_eq!(stage.client.file_content(file).await, b"one");
     let log = stage.worker.log();
     let puts = [
         format!("put {given}"),
@@ -392,26 +409,26 @@ async fn a_session_that_is_gone_is_made_again_with_its_files() {
     assert_eq!(log[..3], puts);
 
     // Nothing was lost this time.
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    stage.model.call().await.code("say again").await;
-    let call = stage.model.call().await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    stage.model.next_call().await.answer_code("say again").await;
+    let call = stage.model.next_call().await;
     assert_eq!(self::told(&call.request), "again");
-    call.say("Done.").await;
-    stream.rest().await;
+    call.answer_text("Done.").await;
+    stream.read_to_end().await;
 }
 
 #[tokio::test]
 async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let mut speech = stage.model.call().await.speak();
-    speech
-        .call(0, "code_interpreter", &[r#"{"code": "say one\nlose"}"#])
+    let thread = stage.client.create_thread("?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
+    answer
+        .send_tool_call(0, "code_interpreter", &[r#"{"code": "say one\nlose"}"#])
         .await;
-    speech.call(1, "python", &["say two"]).await;
-    speech.finish().await;
-    let call = stage.model.call().await;
+    answer.send_tool_call(1, "python", &["say two"]).await;
+    answer.finish().await;
+    let call = stage.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
         .expect("there are messages");
@@ -425,9 +442,9 @@ async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
     };
     assert!(first.starts_with("one\nThe cell was stopped because it used too much memory."));
     assert!(second.starts_with("[The Python session was restarted") && second.ends_with("\ntwo"));
-    call.say("Sorry.").await;
+    call.answer_text("Sorry.").await;
     assert_eq!(
-        event_stream::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.read_to_end().await).run["status"],
         "completed"
     );
 }
@@ -435,13 +452,13 @@ async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
 #[tokio::test]
 async fn cancelling_a_run_interrupts_its_cell() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let thread = stage.client.create_thread("?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
     stage
         .model
-        .call()
+        .next_call()
         .await
-        .code("say one\nwait\nsay two")
+        .answer_code("say one\nwait\nsay two")
         .await;
     stage.worker.saw("wait").await;
     let runs = stage.client.list(&format!("/threads/{thread}/runs")).await;
@@ -451,37 +468,37 @@ async fn cancelling_a_run_interrupts_its_cell() {
         .post(&format!("{path}/cancel"), json!({}))
         .await;
     stage.worker.saw("interrupted").await;
-    let told = event_stream::check(&stream.rest().await);
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "cancelled");
     let steps = stage.client.list(&format!("{path}/steps")).await;
     assert_eq!(steps[0]["status"], "cancelled");
     let outputs = &steps[0]["step_details"]["tool_calls"][0]["code_interpreter"]["outputs"];
     assert_eq!(*outputs, json!([{"type": "logs", "logs": "one\n"}]));
     // The session is not lost with the cell.
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let call = stage.model.call().await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let call = stage.model.next_call().await;
     let messages = call.request["messages"].to_string();
     assert!(
         messages.contains("say one"),
         "what it did is known: {messages}"
     );
-    call.say("Done.").await;
-    stream.rest().await;
+    call.answer_text("Done.").await;
+    stream.read_to_end().await;
 }
 
 #[tokio::test]
 async fn functions_wait_for_the_caller_after_the_code_has_run() {
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
-    let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;
-    let thread = stage.client.thread("?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let mut speech = stage.model.call().await.speak();
-    speech.call(0, "get_weather", &["{}"]).await;
-    speech
-        .call(1, "code_interpreter", &[r#"{"code": "say one"}"#])
+    let stage = Stage::start_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = stage.client.create_thread("?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
+    answer.send_tool_call(0, "get_weather", &["{}"]).await;
+    answer
+        .send_tool_call(1, "code_interpreter", &[r#"{"code": "say one"}"#])
         .await;
-    speech.finish().await;
-    let waiting = event_stream::check(&stream.rest().await).run;
+    answer.finish().await;
+    let waiting = event_stream::check(&stream.read_to_end().await).run;
     assert_eq!(waiting["status"], "requires_action");
     let calls = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"];
     assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
@@ -496,12 +513,12 @@ async fn functions_wait_for_the_caller_after_the_code_has_run() {
         .client
         .post(&format!("{path}/submit_tool_outputs"), submit)
         .await;
-    let call = stage.model.call().await;
+    let call = stage.model.next_call().await;
     assert_eq!(told(&call.request), "one");
-    call.say("Done.").await;
+    call.answer_text("Done.").await;
     let run = stage
         .client
-        .run_in(&thread, &id(&waiting), &["completed"])
+        .wait_for_status(&thread, &id(&waiting), &["completed"])
         .await;
     assert_eq!(run["usage"]["total_tokens"], 30, "each turn counts once");
 }
@@ -509,10 +526,15 @@ async fn functions_wait_for_the_caller_after_the_code_has_run() {
 #[tokio::test]
 async fn a_worker_that_dies_fails_the_run_and_says_so() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    stage.model.call().await.code("say one\ndie").await;
-    let told = event_stream::check(&stream.rest().await);
+    let thread = stage.client.create_thread("?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    stage
+        .model
+        .next_call()
+        .await
+        .answer_code("say one\ndie")
+        .await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "failed");
     let error = &told.run["last_error"];
     assert_eq!(error["code"], "server_error");
@@ -539,12 +561,12 @@ async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
     stage.client = stage.server.client();
     let tools = json!([{"type": "code_interpreter"}]);
     let body = json!({"model": "fake", "tools": tools});
-    stage.assistant = stage.client.assistant_with(body).await;
+    stage.assistant = stage.client.create_assistant_with(body).await;
     let workers = [&stage.worker, &other];
     let mut homes = [0, 0];
     // Each thread has a first choice of its own; never both would be a rare coincidence.
     while homes.contains(&0) && homes.iter().sum::<usize>() < 64 {
-        let thread = stage.client.thread("?").await;
+        let thread = stage.client.create_thread("?").await;
         stage.run_code(&thread, "write a one", "Done.").await;
         let home = workers.iter().position(|worker| !worker.log().is_empty());
         let home = home.expect("the code has run");
@@ -559,7 +581,7 @@ async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
         );
         assert!(workers[1 - home].log().is_empty());
         // A new thread goes to the other one then, whichever it would like better.
-        let thread = stage.client.thread("?").await;
+        let thread = stage.client.create_thread("?").await;
         stage.run_code(&thread, "say one", "Done.").await;
         assert_eq!(workers[1 - home].log(), ["say one"]);
         workers[home].set_full(false);
@@ -582,14 +604,14 @@ async fn a_worker_on_tcp_is_shown_the_token() {
         stage.client = stage.server.client();
         let tools = json!([{"type": "code_interpreter"}]);
         let body = json!({"model": "fake", "tools": tools});
-        stage.assistant = stage.client.assistant_with(body).await;
-        let thread = stage.client.thread("?").await;
-        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-        stage.model.call().await.code("say one").await;
+        stage.assistant = stage.client.create_assistant_with(body).await;
+        let thread = stage.client.create_thread("?").await;
+        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+        stage.model.next_call().await.answer_code("say one").await;
         if status == "completed" {
-            stage.model.call().await.say("Done.").await;
+            stage.model.next_call().await.answer_text("Done.").await;
         }
-        let run = event_stream::check(&stream.rest().await).run;
+        let run = event_stream::check(&stream.read_to_end().await).run;
         assert_eq!(run["status"], status, "{run}");
         let said = format!("{run}{}", stage.server.log());
         assert!(!said.contains(token), "the token is told: {said}");
@@ -599,8 +621,8 @@ async fn a_worker_on_tcp_is_shown_the_token() {
 #[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let function = json!({"type": "function", "function": {"name": "code_interpreter"}});
-    let stage = Stage::set_with(json!([{"type": "code_interpreter"}, function])).await;
-    let thread = stage.client.thread("?").await;
+    let stage = Stage::start_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = stage.client.create_thread("?").await;
     let runs = format!("/threads/{thread}/runs");
     let body = json!({"assistant_id": stage.assistant});
     let refused = stage.client.send(Method::POST, &runs, Some(&body)).await;
@@ -614,9 +636,9 @@ async fn what_cannot_be_done_is_refused() {
     let off = server.client();
     let tools = json!([{"type": "code_interpreter"}]);
     let assistant = off
-        .assistant_with(json!({"model": "fake", "tools": tools}))
+        .create_assistant_with(json!({"model": "fake", "tools": tools}))
         .await;
-    let thread = off.thread("?").await;
+    let thread = off.create_thread("?").await;
     let runs = format!("/threads/{thread}/runs");
     let body = json!({"assistant_id": assistant});
     let refused = off.send(Method::POST, &runs, Some(&body)).await;
@@ -634,15 +656,17 @@ async fn what_cannot_be_done_is_refused() {
 #[tokio::test]
 async fn a_call_without_code_is_answered_with_what_is_wrong() {
     let stage = Stage::set().await;
-    let thread = stage.client.thread("?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let mut speech = stage.model.call().await.speak();
-    speech.call(0, "code_interpreter", &["{\"cod\": 1}"]).await;
-    speech.finish().await;
-    let call = stage.model.call().await;
+    let thread = stage.client.create_thread("?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
+    answer
+        .send_tool_call(0, "code_interpreter", &["{\"cod\": 1}"])
+        .await;
+    answer.finish().await;
+    let call = stage.model.next_call().await;
     assert!(told(&call.request).contains("no `code`"));
-    call.say("Done.").await;
-    let told = event_stream::check(&stream.rest().await);
+    call.answer_text("Done.").await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(text(told.messages.values().next().expect("one")), "Done.");
     assert!(stage.worker.log().is_empty());
     drop(stage.server);
@@ -656,7 +680,7 @@ async fn a_fence_around_code_is_not_run() {
         "```python result 42```",
         "```\nresult 42\n```",
     ] {
-        let thread = stage.client.thread("Count.").await;
+        let thread = stage.client.create_thread("Count.").await;
         let events = stage.run_code(&thread, fenced, "Done.").await;
         let told = event_stream::check(&events);
         let mut steps = told.steps.values();

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::client::{Client, Events, reply};
+use crate::client::{Client, Events, send_request};
 use crate::cluster::Db;
 use crate::process::{assistd, output, text};
 use crate::server::Server;
-use crate::{eventually, soon};
+use crate::{eventually, with_timeout};
 
 /// A limit that tests wait for.
 const SHORT: &str = "400ms";
@@ -41,7 +41,7 @@ async fn say(server: &Server, words: &str) -> TcpStream {
 async fn hear(mut stream: TcpStream) -> String {
     let mut heard = Vec::new();
     // A reset is an end too.
-    let _ = soon("the end of the connection", stream.read_to_end(&mut heard)).await;
+    let _ = with_timeout("the end of the connection", stream.read_to_end(&mut heard)).await;
     String::from_utf8_lossy(&heard).into_owned()
 }
 
@@ -51,7 +51,7 @@ async fn drip(mut stream: TcpStream) -> String {
     let begun = Instant::now();
     loop {
         assert!(
-            begun.elapsed() < crate::PATIENCE,
+            begun.elapsed() < crate::TIMEOUT,
             "the server waits for ever"
         );
         let mut piece = [0; 4096];
@@ -152,7 +152,7 @@ async fn a_reader_that_takes_nothing_is_left() {
     );
     let lazy = say(&server, &request).await;
     // It is known of, and gets its answer.
-    let answered = soon("the beginning of the answer", lazy.readable()).await;
+    let answered = with_timeout("the beginning of the answer", lazy.readable()).await;
     answered.expect("the connection is open");
     eventually("only our own connection is left", || async {
         (open_connections(&client).await == 1).then_some(())
@@ -184,12 +184,12 @@ async fn more_connections_than_there_may_be_wait_for_their_turn() {
     let mut first = open.remove(0);
     first.write_all(b"\r\n").await.expect("it is still open");
     let mut piece = [0; 4096];
-    let read = soon("an answer", first.read(&mut piece)).await;
+    let read = with_timeout("an answer", first.read(&mut piece)).await;
     assert!(read.is_ok_and(|bytes| bytes > 0));
     assert!(!waiting.is_finished(), "there was no room for it");
     drop(first);
     // There is room for it and no more, so it is not kept.
-    let waiting = soon("the turn of the one that waits", waiting).await;
+    let waiting = with_timeout("the turn of the one that waits", waiting).await;
     let waiting = waiting.expect("hearing does not fail");
     assert!(waiting.starts_with("HTTP/1.1 200"), "{waiting}");
     assert!(waiting.contains("connection: close"), "{waiting}");
@@ -218,8 +218,8 @@ async fn every_answer_keeps_browsers_from_harm() {
         "/files/{}/content",
         file["id"].as_str().expect("an id is text")
     );
-    let thread = client.thread("Hello?").await;
-    let assistant = client.assistant("default").await;
+    let thread = client.create_thread("Hello?").await;
+    let assistant = client.create_assistant("default").await;
     let runs = format!("/threads/{thread}/runs");
     let body = json!({"assistant_id": assistant, "stream": true});
     let requests = [
@@ -247,7 +247,9 @@ async fn every_answer_keeps_browsers_from_harm() {
         ),
     ];
     for (what, request, cache) in requests {
-        let response = soon("an answer", request.send()).await.expect("it comes");
+        let response = with_timeout("an answer", request.send())
+            .await
+            .expect("it comes");
         let header = |name: &str| {
             let value = response.headers().get(name);
             value.map_or("", |value| value.to_str().expect("it is text"))
@@ -270,7 +272,7 @@ async fn a_web_page_cannot_use_a_server_without_keys() {
     let server = Server::start(&db, &[]).await;
     let asked = async |name: &'static str, value: &'static str| {
         let request = server.client().request(Method::GET, "/assistants");
-        let reply = reply(request.header(name, value))
+        let reply = send_request(request.header(name, value))
             .await
             .expect("it answers");
         (reply.status, reply.body["error"]["type"].clone())
@@ -291,7 +293,7 @@ async fn a_web_page_cannot_use_a_server_without_keys() {
     let client = server.client_with_key(key.trim());
     eventually("the key is known", || async {
         let request = client.request(Method::GET, "/assistants");
-        let reply = reply(request.header("host", "api.example")).await;
+        let reply = send_request(request.header("host", "api.example")).await;
         (reply.expect("it answers").status == 200).then_some(())
     })
     .await;
@@ -343,7 +345,7 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
     let health = |client: &reqwest::Client| {
         let request = client.get(format!("{origin}/healthz"));
         async {
-            soon("an answer", request.send())
+            with_timeout("an answer", request.send())
                 .await
                 .map(|answer| answer.status().as_u16())
         }
@@ -354,10 +356,10 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
         "it is not the one that is trusted"
     );
 
-    let client = Client::over(old.clone(), origin, "any-key");
-    let thread = client.thread("Hello?").await;
-    let assistant = client.assistant("default").await;
-    let events: Vec<_> = Events::rest(client.run_stream(&thread, &assistant).await).await;
+    let client = Client::with_http(old.clone(), origin, "any-key");
+    let thread = client.create_thread("Hello?").await;
+    let assistant = client.create_assistant("default").await;
+    let events: Vec<_> = Events::read_to_end(client.stream_run(&thread, &assistant).await).await;
     assert!(
         events
             .iter()

@@ -6,8 +6,8 @@
 
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
-use crate::proxy::{Moment, Proxy};
-use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
+use crate::proxy::{KillPoint, Proxy};
+use crate::scenario::{Progress, QUESTION, Scenario, finish, verify};
 use crate::server::Server;
 
 /// Lost runs are to be taken over soon.
@@ -47,7 +47,7 @@ const LANES: usize = 2;
 
 /// The scenario must take at least so many statements, or the kills did not happen.
 async fn survives(scenario: Scenario, at_least: usize) {
-    let moments = [Moment::Told, Moment::Untold].into_iter();
+    let moments = [KillPoint::AfterReply, KillPoint::BeforeReply].into_iter();
     let lanes = moments.flat_map(|moment| (1..=LANES).map(move |first| (moment, first)));
     let lanes = lanes.map(|(moment, first)| {
         tokio::spawn(async move { kill_at_every_statement(scenario, moment, first).await })
@@ -60,7 +60,7 @@ async fn survives(scenario: Scenario, at_least: usize) {
 
 /// Kills at the statements of one lane until the scenario goes through undisturbed; how many
 /// statements it has then.
-async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usize) -> usize {
+async fn kill_at_every_statement(scenario: Scenario, moment: KillPoint, first: usize) -> usize {
     let db = Db::new().await;
     let proxy = Proxy::start(&db).await;
     let worker = FakeWorker::start();
@@ -71,18 +71,18 @@ async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usiz
     let more = [("ASSISTD_SANDBOX", &*address), ("ASSISTD_BLOBS", blobs)];
     let settings = [&SETTINGS[..], &more].concat();
     let mut server = Server::start_at(&proxy.url, &settings).await;
-    let assistant = scenario.assistant(&server.client()).await;
+    let assistant = scenario.create_assistant(&server.client()).await;
     for statement in (first..).step_by(LANES) {
         let client = server.client();
-        let thread = client.thread(QUESTION).await;
-        let mut heard = Heard::default();
+        let thread = client.create_thread(QUESTION).await;
+        let mut progress = Progress::default();
         proxy.kill_at(statement, moment, server.pid());
         let played = scenario
-            .play(&client, &thread, &assistant, &mut heard)
+            .play(&client, &thread, &assistant, &mut progress)
             .await;
         if proxy.disarm() {
             played.expect("the server was spared");
-            let run = heard.run.expect("the scenario makes a run");
+            let run = progress.run.expect("the scenario makes a run");
             verify(scenario, &client, &db, &thread, &run).await;
             return statement - 1;
         }
@@ -90,7 +90,7 @@ async fn kill_at_every_statement(scenario: Scenario, moment: Moment, first: usiz
         server = Server::start_at(&proxy.url, &settings).await;
         let client = server.client();
         let client_of_it = || client.clone();
-        let run = settle(scenario, client_of_it, &thread, &assistant, &mut heard).await;
+        let run = finish(scenario, client_of_it, &thread, &assistant, &mut progress).await;
         verify(scenario, &client, &db, &thread, &run).await;
     }
     unreachable!("there are no more statements than numbers");

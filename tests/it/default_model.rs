@@ -39,16 +39,18 @@ async fn chat(client: &Client) -> crate::client::Reply {
 async fn a_retired_model_is_answered_for_by_the_default_model_and_never_silently() {
     let (_db, model, server) = passing_on("qwen3").await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "gpt-4o"})).await;
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, &assistant).await;
-    let call = model.call().await;
+    let assistant = client
+        .create_assistant_with(json!({"model": "gpt-4o"}))
+        .await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let call = model.next_call().await;
     assert_eq!(call.request["model"], "gpt-4o");
-    call.refuse(404, "model_not_found", UNKNOWN);
-    let call = model.call().await;
+    call.answer_error(404, "model_not_found", UNKNOWN);
+    let call = model.next_call().await;
     assert_eq!(call.request["model"], "qwen3");
-    call.say("Hello!").await;
-    let ended = client.run_in(&thread, &run, &TERMINAL).await;
+    call.answer_text("Hello!").await;
+    let ended = client.wait_for_status(&thread, &run, &TERMINAL).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     assert_eq!(ended["model"], "gpt-4o");
     let path = format!("/threads/{thread}/runs/{run}");
@@ -58,7 +60,7 @@ async fn a_retired_model_is_answered_for_by_the_default_model_and_never_silently
 
     // The name is not tried again, whichever way it comes.
     let (answered, ()) = tokio::join!(chat(&client), async {
-        let call = model.call().await;
+        let call = model.next_call().await;
         assert_eq!(call.request["model"], "qwen3");
         call.answer(200, &[], "{}");
     });
@@ -77,8 +79,8 @@ async fn a_chat_with_a_retired_model_is_answered_for_too() {
     let client = server.client();
     let (answered, ()) = tokio::join!(chat(&client), async {
         let error = json!({"error": "model 'gpt-4o' not found, try pulling it first"});
-        model.call().await.answer(404, &[], error.to_string());
-        let call = model.call().await;
+        model.next_call().await.answer(404, &[], error.to_string());
+        let call = model.next_call().await;
         assert_eq!(call.request["model"], "qwen3");
         call.answer(200, &[], "{}");
     });
@@ -87,7 +89,7 @@ async fn a_chat_with_a_retired_model_is_answered_for_too() {
     // Other refusals are handed on as they are.
     let (refused, ()) = tokio::join!(chat(&client), async {
         let error = json!({"error": {"message": "Invalid 'messages'", "own": 1}});
-        model.call().await.answer(400, &[], error.to_string());
+        model.next_call().await.answer(400, &[], error.to_string());
     });
     assert_eq!(refused.status, 400);
     assert_eq!(refused.body["error"]["own"], 1);
@@ -97,20 +99,22 @@ async fn a_chat_with_a_retired_model_is_answered_for_too() {
 async fn without_a_default_model_the_error_of_a_retired_one_names_the_setting() {
     let (_db, model, server) = passing_on("").await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "gpt-4o"})).await;
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, &assistant).await;
-    let call = model.call().await;
-    call.refuse(404, "model_not_found", UNKNOWN);
-    let ended = client.run_in(&thread, &run, &TERMINAL).await;
+    let assistant = client
+        .create_assistant_with(json!({"model": "gpt-4o"}))
+        .await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let call = model.next_call().await;
+    call.answer_error(404, "model_not_found", UNKNOWN);
+    let ended = client.wait_for_status(&thread, &run, &TERMINAL).await;
     assert_eq!(ended["last_error"]["code"], "server_error", "{ended}");
     let said = ended["last_error"]["message"].as_str().unwrap_or_default();
     assert!(said.starts_with(UNKNOWN), "{said}");
     assert!(said.contains("ASSISTD_DEFAULT_MODEL"), "{said}");
 
     let (refused, ()) = tokio::join!(chat(&client), async {
-        let call = model.call().await;
-        call.refuse(404, "model_not_found", UNKNOWN);
+        let call = model.next_call().await;
+        call.answer_error(404, "model_not_found", UNKNOWN);
     });
     assert_eq!(refused.status, 404);
     assert_eq!(refused.body["error"]["code"], "model_not_found");

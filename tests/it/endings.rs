@@ -7,9 +7,9 @@ use crate::client::id;
 use crate::cluster::Db;
 use crate::event_stream;
 use crate::fake_model::FakeModel;
-use crate::proxy::{Moment, Proxy};
+use crate::proxy::{KillPoint, Proxy};
 use crate::server::Server;
-use crate::two_replicas::Pair;
+use crate::two_replicas::TwoReplicas;
 
 /// Nobody may get a run because its lease has run out.
 const NEVER: (&str, &str) = ("ASSISTD_LEASE", "1h");
@@ -19,13 +19,13 @@ const EXPIRES_SOON: (&str, &str) = ("ASSISTD_RUN_EXPIRY", "10s");
 
 #[tokio::test]
 async fn a_run_expires_while_its_model_is_silent() {
-    let pair = Pair::start(&[NEVER, EXPIRES_SOON]).await;
-    let client = pair.here.client();
-    let thread = client.thread("Hello?").await;
-    let stream = client.run_stream(&thread, &pair.assistant).await;
-    let mut speech = pair.model.call().await.speak();
-    speech.say("One").await;
-    let told = event_stream::check(&stream.rest().await);
+    let replicas = TwoReplicas::start(&[NEVER, EXPIRES_SOON]).await;
+    let client = replicas.first.client();
+    let thread = client.create_thread("Hello?").await;
+    let stream = client.stream_run(&thread, &replicas.assistant).await;
+    let mut answer = replicas.model.next_call().await.start_answer();
+    answer.send_text("One").await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "expired");
     let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
         panic!("{told:?}");
@@ -34,7 +34,7 @@ async fn a_run_expires_while_its_model_is_silent() {
     assert!(told.steps.values().all(|step| step["status"] == "expired"));
     let stored = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(stored[1], *message);
-    speech.closed().await;
+    answer.wait_until_closed().await;
 }
 
 #[tokio::test]
@@ -44,12 +44,12 @@ async fn a_run_expires_while_it_waits_for_the_caller() {
     let client = server.client();
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "scripted/weather", "tools": [function]});
-    let assistant = client.assistant_with(body).await;
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, &assistant).await;
-    let expired = client.run_in(&thread, &run, &["expired"]).await;
+    let assistant = client.create_assistant_with(body).await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let expired = client.wait_for_status(&thread, &run, &["expired"]).await;
     assert!(expired["required_action"].is_null(), "{expired}");
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
     assert_eq!(told.run, expired);
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
@@ -67,61 +67,61 @@ async fn a_run_expires_while_it_waits_for_a_worker() {
     let patient = Server::start(&db, &settings).await;
     let hasty = Server::start(&db, &[&settings[..], &[EXPIRES_SOON]].concat()).await;
     let client = patient.client();
-    let assistant = client.assistant_with(json!({"model": "fake"})).await;
+    let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
     // Both have their hands full with runs that do not expire soon.
     let mut silent = Vec::new();
     for _ in 0..2 {
-        let thread = client.thread("Hello?").await;
-        client.run(&thread, &assistant).await;
-        silent.push(model.call().await);
+        let thread = client.create_thread("Hello?").await;
+        client.create_run(&thread, &assistant).await;
+        silent.push(model.next_call().await);
     }
     let client = hasty.client();
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, &assistant).await;
-    let expired = client.run_in(&thread, &run, &["expired"]).await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let expired = client.wait_for_status(&thread, &run, &["expired"]).await;
     assert!(expired["started_at"].is_null(), "{expired}");
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
     assert_eq!(told.run, expired);
     assert!(told.steps.is_empty());
 }
 
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
-    let mut pair = Pair::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "1h")]).await;
-    let client = pair.here.client();
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &pair.assistant).await;
-    let mut speech = pair.model.call().await.speak();
-    speech.say("One").await;
+    let mut replicas = TwoReplicas::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "1h")]).await;
+    let client = replicas.first.client();
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &replicas.assistant).await;
+    let mut answer = replicas.model.next_call().await.start_answer();
+    answer.send_text("One").await;
     let mut seen = stream.until("thread.message.delta").await;
-    pair.here.terminate();
+    replicas.first.terminate();
     // It has heard when it takes no more connections.
     crate::eventually("the end of the listener", || async {
-        let client = pair.here.client();
+        let client = replicas.first.client();
         let sent = client.send(Method::GET, "//healthz", None).await;
         sent.is_err().then_some(())
     })
     .await;
-    speech.say(" two").await;
-    speech.finish().await;
-    seen.extend(stream.rest().await);
+    answer.send_text(" two").await;
+    answer.finish().await;
+    seen.extend(stream.read_to_end().await);
     let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
-    assert!(pair.here.wait().await.success());
+    assert!(replicas.first.wait().await.success());
 }
 
 #[tokio::test]
 async fn a_server_that_stops_gives_back_what_it_cannot_finish() {
-    let mut pair = Pair::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "10ms")]).await;
-    let (thread, run) = pair.run().await;
-    let mut abandoned = pair.model.call().await.speak();
-    abandoned.say("One").await;
-    pair.here.terminate();
-    pair.model.call().await.say("Hello!").await;
-    let client = pair.there.client();
-    let ended = client.run_in(&thread, &run, &["completed"]).await;
-    assert!(pair.here.wait().await.success());
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
+    let mut replicas = TwoReplicas::start(&[NEVER, ("ASSISTD_SHUTDOWN_GRACE", "10ms")]).await;
+    let (thread, run) = replicas.create_run().await;
+    let mut abandoned = replicas.model.next_call().await.start_answer();
+    abandoned.send_text("One").await;
+    replicas.first.terminate();
+    replicas.model.next_call().await.answer_text("Hello!").await;
+    let client = replicas.second.client();
+    let ended = client.wait_for_status(&thread, &run, &["completed"]).await;
+    assert!(replicas.first.wait().await.success());
+    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
     assert_eq!(told.run, ended);
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(messages.len(), 2, "{messages:#?}");
@@ -130,16 +130,16 @@ async fn a_server_that_stops_gives_back_what_it_cannot_finish() {
 
 #[tokio::test]
 async fn a_replica_takes_over_the_runs_of_one_that_was_killed() {
-    let pair = Pair::start(&[("ASSISTD_LEASE", "1s")]).await;
-    let (thread, run) = pair.run().await;
-    let client = pair.there.client();
+    let replicas = TwoReplicas::start(&[("ASSISTD_LEASE", "1s")]).await;
+    let (thread, run) = replicas.create_run().await;
+    let client = replicas.second.client();
     let mut stream = client.follow(&thread, &run, None).await;
-    let mut abandoned = pair.model.call().await.speak();
-    abandoned.say("One").await;
+    let mut abandoned = replicas.model.next_call().await.start_answer();
+    abandoned.send_text("One").await;
     let mut seen = stream.until("thread.message.delta").await;
-    pair.here.kill().await;
-    pair.model.call().await.say("Hello!").await;
-    seen.extend(stream.rest().await);
+    replicas.first.kill().await;
+    replicas.model.next_call().await.answer_text("Hello!").await;
+    seen.extend(stream.read_to_end().await);
 
     // The reader hears how the first message ended, and then the whole second one.
     let told = event_stream::check(&seen);
@@ -166,20 +166,22 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
     let mut server = Server::start_at(&proxy.url, &settings).await;
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "scripted/weather", "tools": [function]});
-    let assistant = server.client().assistant_with(body).await;
+    let assistant = server.client().create_assistant_with(body).await;
     // Which statement commits the outputs is not for a test to know, and it is not always the
     // same: a new connection takes more of them. So it is approached from both sides.
     let mut statement: usize = 1;
     for _ in 0..40 {
         let client = server.client();
-        let thread = client.thread("Hello?").await;
-        let run = client.run(&thread, &assistant).await;
-        let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+        let thread = client.create_thread("Hello?").await;
+        let run = client.create_run(&thread, &assistant).await;
+        let waiting = client
+            .wait_for_status(&thread, &run, &["requires_action"])
+            .await;
         let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
         let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sunny"}]});
         let path = format!("/threads/{thread}/runs/{run}");
         let submit = format!("{path}/submit_tool_outputs");
-        proxy.kill_at(statement, Moment::Untold, server.pid());
+        proxy.kill_at(statement, KillPoint::BeforeReply, server.pid());
         let sent = client.send(Method::POST, &submit, Some(&outputs)).await;
         if proxy.disarm() {
             server.kill().await;
@@ -198,8 +200,9 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
             continue;
         }
         client.post(&format!("{path}/cancel"), json!({})).await;
-        let ended = client.run_in(&thread, &run, &["cancelled"]).await;
-        let told = event_stream::check(&client.follow(&thread, &run, None).await.rest().await);
+        let ended = client.wait_for_status(&thread, &run, &["cancelled"]).await;
+        let told =
+            event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
         assert_eq!(told.run, ended);
         let statuses: Vec<_> = told.steps.values().map(|step| &step["status"]).collect();
         assert_eq!(statuses, ["completed", "completed"]);

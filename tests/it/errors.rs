@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::client::{Client, Reply, id, reply};
+use crate::client::{Client, Reply, id, send_request};
 use crate::cluster::Db;
 use crate::fake_model::FakeModel;
 use crate::proxy::Proxy;
@@ -51,7 +51,7 @@ async fn limited() -> (Db, Server, Client) {
 #[tokio::test]
 async fn requests_that_make_no_sense_are_refused_in_the_envelope() {
     let (_db, _server, client) = limited().await;
-    let thread = client.thread("Hello?").await;
+    let thread = client.create_thread("Hello?").await;
     let long_id = format!("/threads/thread_{}", "x".repeat(10_000));
     let deep = [
         r#"{"metadata":"#,
@@ -142,7 +142,7 @@ async fn requests_that_make_no_sense_are_refused_in_the_envelope() {
         ),
     ];
     for (what, request, status) in requests {
-        let reply = reply(request).await.expect("the server answers");
+        let reply = send_request(request).await.expect("the server answers");
         assert_error(&reply, status, what);
     }
     assert_eq!(client.list("/threads").await.len(), 1, "none took effect");
@@ -160,7 +160,7 @@ async fn a_body_too_large_is_refused_whether_its_length_is_told_or_not() {
         ("told", told),
         ("untold", post(&client, "/threads", untold)),
     ] {
-        let reply = reply(request).await.expect("the server answers");
+        let reply = send_request(request).await.expect("the server answers");
         assert_error(&reply, 413, what);
     }
 }
@@ -171,8 +171,8 @@ async fn without_its_database_the_server_says_so_and_recovers_by_itself() {
     let proxy = Proxy::start(&db).await;
     let server = Server::start_at(&proxy.url, &[]).await;
     let client = server.client();
-    let thread = client.thread("Hello?").await;
-    proxy.cut();
+    let thread = client.create_thread("Hello?").await;
+    proxy.disconnect();
     let ask = async |method: Method, path: &str, body: Option<&Value>| {
         let sent = client.send(method, path, body).await;
         sent.expect("the server answers")
@@ -191,7 +191,7 @@ async fn without_its_database_the_server_says_so_and_recovers_by_itself() {
         assert!(reply.headers.contains_key("retry-after"), "{path}");
     }
     assert_eq!(ask(Method::GET, "//healthz", None).await.status, 200);
-    proxy.mend();
+    proxy.reconnect();
     eventually("the server's recovery", || async {
         (ask(Method::GET, "//readyz", None).await.status == 200).then_some(())
     })
@@ -206,23 +206,23 @@ async fn a_run_outlives_an_outage_of_the_database() {
     let model = FakeModel::start().await;
     let server = Server::start_at(&proxy.url, &model.settings()).await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "fake"})).await;
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &assistant).await;
-    let mut speech = model.call().await.speak();
-    speech.say("One").await;
+    let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &assistant).await;
+    let mut answer = model.next_call().await.start_answer();
+    answer.send_text("One").await;
     let mut seen = stream.until("thread.message.delta").await;
-    proxy.cut();
-    speech.say(" two").await;
+    proxy.disconnect();
+    answer.send_text(" two").await;
     seen.push(stream.next().await);
-    speech.finish().await;
+    answer.finish().await;
     eventually("a commit that fails", || async {
         let waits = server.log().contains("a commit waits for the database");
         waits.then_some(())
     })
     .await;
-    proxy.mend();
-    seen.extend(stream.rest().await);
+    proxy.reconnect();
+    seen.extend(stream.read_to_end().await);
     let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "completed");
     let run = client

@@ -1,4 +1,4 @@
-//! The rules that every run's stream keeps, whatever happened to the run.
+//! Checks the rules that every event stream of a run keeps, whatever change to the run.
 
 use std::collections::BTreeMap;
 
@@ -6,168 +6,175 @@ use serde_json::{Map, Value};
 
 use crate::client::{Event, id};
 
-/// The statuses that end a run.
+/// The terminal statuses of runs.
 pub const TERMINAL: [&str; 5] = ["completed", "incomplete", "failed", "cancelled", "expired"];
 
-/// What a stream told.
+/// The objects that a stream has reported.
 #[derive(Debug, Default)]
-pub struct Told {
-    /// Every ended message, as its last event had it.
+pub struct StreamedRun {
+    /// The ended messages by id, each as in its last event.
     pub messages: BTreeMap<String, Value>,
-    /// Every ended step likewise.
+    /// The ended steps by id, likewise.
     pub steps: BTreeMap<String, Value>,
-    /// The run, as the last event had it.
+    /// The run as in its last event.
     pub run: Value,
-    /// Whether one worker did it all. Another does again what the first one left half done.
-    one_attempt: bool,
+    /// Whether all events are of one attempt. A recovery repeats what its predecessor left open.
+    is_one_attempt: bool,
     open_messages: BTreeMap<String, Vec<Value>>,
     open_steps: BTreeMap<String, Vec<Value>>,
 }
 
-/// Checks a run's stream from its beginning to `done`:
-/// - it begins with the run's creation and ends with the only event that ends a stream;
-/// - positions grow, where they are told;
-/// - every message and step is created once, goes on in between, and ends once;
-/// - the deltas of a message and of a step's calls add up to what they are at their end.
-pub fn check(events: &[Event]) -> Told {
+/// Checks a run's stream from its first event to `done`:
+/// - it starts with the run's creation, and its only terminal event is the last one;
+/// - sequence numbers increase strictly, where the stream has them;
+/// - every message and step is created once and ends once, with its other events in between;
+/// - the deltas of a message or step add up to its final content.
+pub fn check(events: &[Event]) -> StreamedRun {
     let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
     let [first, second, .., last, done] = names.as_slice() else {
-        panic!("too short: {names:?}");
+        panic!("too few events: {names:?}");
     };
     assert_eq!(
         [*first, *second, *done],
         ["thread.run.created", "thread.run.queued", "done"],
         "{names:?}"
     );
-    let (_, run_events) = events.split_last().expect("it is not empty");
+    let (_, run_events) = events.split_last().expect("there are at least four events");
     let ids = run_events.iter().filter_map(|event| event.id.parse().ok());
     let ids: Vec<i64> = ids.collect();
     assert!(
         ids.is_sorted_by(|a, b| a < b),
-        "positions grow: {ids:?} {names:?}"
+        "sequence numbers do not increase: {ids:?} {names:?}"
     );
 
     let attempts = ids.iter().map(|id| id >> 32);
-    let mut told = Told {
-        one_attempt: attempts.clone().min() == attempts.max(),
-        ..Told::default()
+    let mut streamed = StreamedRun {
+        is_one_attempt: attempts.clone().min() == attempts.max(),
+        ..StreamedRun::default()
     };
     for (n, event) in run_events.iter().enumerate() {
-        let (object, happened) = event.name.rsplit_once('.').expect("names have parts");
+        let (object, change) = event.name.rsplit_once('.').expect("event names have a dot");
         match object {
             "thread.run" => {
-                let ends = TERMINAL.contains(&happened);
-                assert!(!ends || n + 1 == run_events.len(), "an end amid: {names:?}");
-                assert_eq!(n == 0, happened == "created", "{names:?}");
-                told.run = event.data.clone();
+                let is_terminal = TERMINAL.contains(&change);
+                assert!(
+                    !is_terminal || n + 1 == run_events.len(),
+                    "terminal event before the last: {names:?}"
+                );
+                assert_eq!(n == 0, change == "created", "{names:?}");
+                streamed.run = event.data.clone();
             }
-            "thread.message" => told.message(happened, &event.data),
-            "thread.run.step" => told.step(happened, &event.data),
+            "thread.message" => streamed.message(change, &event.data),
+            "thread.run.step" => streamed.step(change, &event.data),
             _ => panic!("unknown event {}", event.name),
         }
     }
-    let pauses = *last == "thread.run.requires_action";
-    let status = told.run["status"].as_str().expect("a run has a status");
-    assert!(pauses || TERMINAL.contains(&status), "no end: {names:?}");
+    let is_paused = *last == "thread.run.requires_action";
+    let status = streamed.run["status"].as_str().expect("a run has a status");
     assert!(
-        told.open_messages.is_empty(),
-        "left open: {:?}",
-        told.open_messages
+        is_paused || TERMINAL.contains(&status),
+        "no terminal event: {names:?}"
     );
     assert!(
-        pauses || told.open_steps.is_empty(),
-        "left open: {:?}",
-        told.open_steps
+        streamed.open_messages.is_empty(),
+        "never ended: {:?}",
+        streamed.open_messages
     );
-    told
+    assert!(
+        is_paused || streamed.open_steps.is_empty(),
+        "never ended: {:?}",
+        streamed.open_steps
+    );
+    streamed
 }
 
-impl Told {
-    fn message(&mut self, happened: &str, data: &Value) {
+impl StreamedRun {
+    fn message(&mut self, change: &str, data: &Value) {
         let id = id(data);
         let open = self.open_messages.get_mut(&id);
-        match happened {
+        match change {
             "created" => {
                 assert!(
                     open.is_none() && !self.messages.contains_key(&id),
-                    "{id} again"
+                    "{id} is created twice"
                 );
                 assert_eq!(data["status"], "in_progress");
                 self.open_messages.insert(id, Vec::new());
             }
-            "in_progress" => assert!(open.is_some(), "{id} goes on before it began"),
+            "in_progress" => assert!(open.is_some(), "{id} changes before its creation"),
             "delta" => {
-                let open = open.unwrap_or_else(|| panic!("a delta outside of {id}"));
+                let open = open.unwrap_or_else(|| panic!("a delta of {id} while it is not open"));
                 merge(open, &data["delta"]["content"]);
             }
             "completed" | "incomplete" => {
-                let written = self.open_messages.remove(&id);
-                let mut written = written.unwrap_or_else(|| panic!("{id} ends and was not open"));
-                written.iter_mut().for_each(drop_quotes);
-                assert_eq!(data["status"], happened);
-                assert_eq!(data["content"], Value::Array(written), "deltas of {id}");
+                let content = self.open_messages.remove(&id);
+                let mut content =
+                    content.unwrap_or_else(|| panic!("{id} ends while it is not open"));
+                content.iter_mut().for_each(remove_quotes);
+                assert_eq!(data["status"], change);
+                assert_eq!(data["content"], Value::Array(content), "deltas of {id}");
                 self.messages.insert(id, data.clone());
             }
-            _ => panic!("unknown event of a message: {happened}"),
+            _ => panic!("unknown event of a message: {change}"),
         }
     }
 
-    fn check_calls(&self, id: &str, written: Vec<Value>, step: &Value) {
+    fn check_calls(&self, id: &str, streamed_calls: Vec<Value>, step: &Value) {
         let Some(calls) = step["step_details"]["tool_calls"].as_array() else {
             return;
         };
-        assert_eq!(calls.len(), written.len(), "calls of {id}");
-        for (call, mut written) in calls.iter().zip(written) {
-            // The caller's answer is no event.
-            if let Some(function) = written.get_mut("function") {
+        assert_eq!(calls.len(), streamed_calls.len(), "calls of {id}");
+        for (call, mut streamed) in calls.iter().zip(streamed_calls) {
+            // No event reports the outputs that the caller submits.
+            if let Some(function) = streamed.get_mut("function") {
                 function["output"] = call["function"]["output"].clone();
             }
-            // What a search finds is told at its end only.
-            if let Some(search) = written.get_mut("file_search") {
+            // Search results are reported when the step ends.
+            if let Some(search) = streamed.get_mut("file_search") {
                 assert_eq!(search["results"], Value::Array(Vec::new()));
                 search["results"] = call["file_search"]["results"].clone();
             }
-            if let Some(code) = written
+            if let Some(code) = streamed
                 .get_mut("code_interpreter")
-                .filter(|_| !self.one_attempt)
+                .filter(|_| !self.is_one_attempt)
             {
                 code["outputs"] = call["code_interpreter"]["outputs"].clone();
             }
-            assert_eq!(*call, written, "deltas of a call of {id}");
+            assert_eq!(*call, streamed, "deltas of a call of {id}");
         }
     }
 
-    fn step(&mut self, happened: &str, data: &Value) {
+    fn step(&mut self, change: &str, data: &Value) {
         let id = id(data);
         let open = self.open_steps.get_mut(&id);
-        match happened {
+        match change {
             "created" => {
                 assert!(
                     open.is_none() && !self.steps.contains_key(&id),
-                    "{id} again"
+                    "{id} is created twice"
                 );
                 assert_eq!(data["status"], "in_progress");
                 self.open_steps.insert(id, Vec::new());
             }
-            "in_progress" => assert!(open.is_some(), "{id} goes on and is not open"),
+            "in_progress" => assert!(open.is_some(), "{id} changes before its creation"),
             "delta" => {
-                let open = open.unwrap_or_else(|| panic!("a delta outside of {id}"));
+                let open = open.unwrap_or_else(|| panic!("a delta of {id} while it is not open"));
                 merge(open, &data["delta"]["step_details"]["tool_calls"]);
             }
             "completed" | "failed" | "cancelled" | "expired" => {
                 let calls = self.open_steps.remove(&id);
-                let calls = calls.unwrap_or_else(|| panic!("{id} ends and was not open"));
-                assert_eq!(data["status"], happened);
+                let calls = calls.unwrap_or_else(|| panic!("{id} ends while it is not open"));
+                assert_eq!(data["status"], change);
                 self.check_calls(&id, calls, data);
                 self.steps.insert(id, data.clone());
             }
-            _ => panic!("unknown event of a step: {happened}"),
+            _ => panic!("unknown event of a step: {change}"),
         }
     }
 }
 
-/// Takes out of a message's part what only deltas have.
-fn drop_quotes(part: &mut Value) {
+/// Removes the field of citations that only deltas have.
+fn remove_quotes(part: &mut Value) {
     let annotations = part.pointer_mut("/text/annotations");
     let annotations = annotations.and_then(Value::as_array_mut);
     for annotation in annotations.into_iter().flatten() {
@@ -178,25 +185,25 @@ fn drop_quotes(part: &mut Value) {
     }
 }
 
-/// Adds deltas to what earlier ones made, as the official SDKs do.
-fn merge(whole: &mut Vec<Value>, deltas: &Value) {
+/// Merges deltas into a list as the official SDKs do.
+fn merge(items: &mut Vec<Value>, deltas: &Value) {
     for delta in deltas.as_array().into_iter().flatten() {
-        let index = delta["index"]
-            .as_u64()
-            .expect("items of deltas have an index");
-        let index = usize::try_from(index).expect("indexes are small");
-        assert!(index <= whole.len(), "a delta skips an item: {delta}");
-        if index == whole.len() {
-            whole.push(Value::Object(Map::new()));
+        let index = delta["index"].as_u64().expect("delta items have an index");
+        let index = usize::try_from(index).expect("indexes fit into a usize");
+        assert!(index <= items.len(), "a delta skips an index: {delta}");
+        if index == items.len() {
+            items.push(Value::Object(Map::new()));
         }
-        merge_object(&mut whole[index], delta);
+        merge_object(&mut items[index], delta);
     }
 }
 
-fn merge_object(whole: &mut Value, delta: &Value) {
-    let whole = whole.as_object_mut().expect("objects stay objects");
+fn merge_object(object: &mut Value, delta: &Value) {
+    let object = object
+        .as_object_mut()
+        .expect("a delta does not change a type");
     for (key, more) in delta.as_object().expect("a delta is an object") {
-        match (whole.get_mut(key), more) {
+        match (object.get_mut(key), more) {
             _ if key == "index" => {}
             (Some(Value::String(text)), Value::String(more)) if key != "type" => {
                 text.push_str(more);
@@ -205,22 +212,22 @@ fn merge_object(whole: &mut Value, delta: &Value) {
             (None, Value::Array(_)) => {
                 let mut items = Vec::new();
                 merge(&mut items, more);
-                whole.insert(key.clone(), Value::Array(items));
+                object.insert(key.clone(), Value::Array(items));
             }
-            (Some(object @ Value::Object(_)), Value::Object(_)) => merge_object(object, more),
+            (Some(inner @ Value::Object(_)), Value::Object(_)) => merge_object(inner, more),
             (None, Value::Object(_)) => {
-                let mut object = Value::Object(Map::new());
-                merge_object(&mut object, more);
-                whole.insert(key.clone(), object);
+                let mut inner = Value::Object(Map::new());
+                merge_object(&mut inner, more);
+                object.insert(key.clone(), inner);
             }
             _ => {
-                whole.insert(key.clone(), more.clone());
+                object.insert(key.clone(), more.clone());
             }
         }
     }
 }
 
-/// All text of a message.
+/// The concatenated text of a message.
 pub fn text(message: &Value) -> String {
     let parts = message["content"]
         .as_array()

@@ -1,5 +1,5 @@
-//! Vectors without a model: words add to directions of their own, so that texts with words in
-//! common are near each other. A test may let requests wait, or fail.
+//! An embeddings endpoint without a model: each word adds to one dimension, chosen by its hash, so
+//! that texts with common words have similar vectors. A test can hold requests or let them fail.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,98 +16,92 @@ use tokio::sync::watch;
 
 use crate::eventually;
 
-/// What goes wrong with a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// It is answered with this status.
     Status(u16),
-    /// One vector is missing.
     OneMissing,
-    /// One vector is shorter than the others.
+    /// One vector has fewer dimensions than the others.
     OneShorter,
-    /// The answer is no JSON.
-    NoJson,
+    InvalidJson,
 }
 
-/// The embeddings of a model server.
 #[derive(Clone)]
 pub struct FakeEmbeddings(Arc<Inner>);
 
 struct Inner {
     requests: Mutex<Vec<Value>>,
     faults: Mutex<VecDeque<Option<Fault>>>,
-    /// Requests with this in a text wait.
-    held: watch::Sender<Option<String>>,
-    waiting: watch::Sender<usize>,
+    /// Requests with this substring in an input wait.
+    held_substring: watch::Sender<Option<String>>,
+    held_requests: watch::Sender<usize>,
 }
 
 impl FakeEmbeddings {
-    /// Answers at once.
     pub fn new() -> Self {
         Self(Arc::new(Inner {
             requests: Mutex::default(),
             faults: Mutex::default(),
-            held: watch::Sender::new(None),
-            waiting: watch::Sender::new(0),
+            held_substring: watch::Sender::new(None),
+            held_requests: watch::Sender::new(0),
         }))
     }
 
-    /// The route.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/embeddings", post(answer))
             .with_state(self.clone())
     }
 
-    /// What happens to the next requests; those after them are answered.
-    pub fn next(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+    /// Sets what happens to the next requests; later ones are answered.
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.0.faults.lock().extend(faults);
     }
 
-    /// Lets requests wait from now on that have this in one of their texts.
-    pub fn hold(&self, what: &str) {
-        self.0.held.send_replace(Some(what.to_owned()));
+    /// Holds requests from now on that have the substring in one of their inputs.
+    pub fn hold(&self, substring: &str) {
+        self.0
+            .held_substring
+            .send_replace(Some(substring.to_owned()));
     }
 
-    /// Answers those that wait.
-    pub fn let_go(&self) {
-        self.0.held.send_replace(None);
+    /// Answers the held requests, and later ones at once.
+    pub fn release(&self) {
+        self.0.held_substring.send_replace(None);
     }
 
-    /// Waits until a request waits.
-    pub async fn waits(&self) {
-        eventually("a request for vectors", || async {
-            (*self.0.waiting.borrow() > 0).then_some(())
+    pub async fn wait_for_held_request(&self) {
+        eventually("a held embeddings request", || async {
+            (*self.0.held_requests.borrow() > 0).then_some(())
         })
         .await;
     }
 
-    /// All requests so far, and forgets them.
-    pub fn take(&self) -> Vec<Value> {
+    /// Takes the requests received since the last call.
+    pub fn take_requests(&self) -> Vec<Value> {
         std::mem::take(&mut *self.0.requests.lock())
     }
 
-    /// Model and number of texts of each request so far, which are forgotten.
-    pub fn asked(&self) -> Vec<(String, usize)> {
-        let asked = self.take().into_iter().map(|request| {
+    /// Takes the model and the number of inputs of each request since the last call.
+    pub fn take_batches(&self) -> Vec<(String, usize)> {
+        let batches = self.take_requests().into_iter().map(|request| {
             let model = request["model"].as_str().unwrap_or_default().to_owned();
-            (model, texts(&request).count())
+            (model, inputs(&request).count())
         });
-        asked.collect()
+        batches.collect()
     }
 }
 
-/// Counts a request as waiting as long as it does, however it ends.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+/// Counts a request as held until this is dropped.
+struct HeldGuard<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Waiting<'a> {
+impl<'a> HeldGuard<'a> {
     fn new(count: &'a watch::Sender<usize>) -> Self {
         count.send_modify(|count| *count += 1);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for HeldGuard<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -116,22 +110,22 @@ impl Drop for Waiting<'_> {
 async fn answer(State(this): State<FakeEmbeddings>, Json(request): Json<Value>) -> Response {
     let inner = &this.0;
     inner.requests.lock().push(request.clone());
-    let passes = |held: &Option<String>| match held {
-        Some(held) => !texts(&request).any(|text| text.contains(held.as_str())),
+    let is_released = |held: &Option<String>| match held {
+        Some(substring) => !inputs(&request).any(|text| text.contains(substring.as_str())),
         None => true,
     };
-    let mut held = inner.held.subscribe();
-    if !passes(&held.borrow_and_update()) {
-        let waiting = Waiting::new(&inner.waiting);
-        let _ = held.wait_for(passes).await;
-        drop(waiting);
+    let mut held = inner.held_substring.subscribe();
+    if !is_released(&held.borrow_and_update()) {
+        let guard = HeldGuard::new(&inner.held_requests);
+        let _ = held.wait_for(is_released).await;
+        drop(guard);
     }
     let fault = inner.faults.lock().pop_front().flatten();
-    let length = match request["model"].as_str() {
+    let dimensions = match request["model"].as_str() {
         Some("embed-small") => 32,
         _ => 64,
     };
-    let vectors = texts(&request).map(|text| vector(text, length));
+    let vectors = inputs(&request).map(|text| vector(text, dimensions));
     let mut vectors: Vec<Vec<f32>> = vectors.collect();
     match fault {
         None => {}
@@ -140,38 +134,38 @@ async fn answer(State(this): State<FakeEmbeddings>, Json(request): Json<Value>) 
             let error = json!({"error": {"message": "The vectors are out.", "type": "error"}});
             return (status, Json(error)).into_response();
         }
-        Some(Fault::NoJson) => return "once upon a time".into_response(),
+        Some(Fault::InvalidJson) => return "once upon a time".into_response(),
         Some(Fault::OneMissing) => drop(vectors.pop()),
         Some(Fault::OneShorter) => {
-            let last = vectors.last_mut().expect("a request has texts");
+            let last = vectors.last_mut().expect("a request has inputs");
             last.truncate(5);
         }
     }
-    // Servers do not promise an order.
+    // Reversed, as the API does not promise an order.
     let data = vectors.iter().enumerate().rev();
     let data = data.map(|(index, vector)| json!({"index": index, "embedding": vector}));
     let usage = json!({"prompt_tokens": 1, "total_tokens": 1});
     Json(json!({"object": "list", "data": data.collect::<Value>(), "usage": usage})).into_response()
 }
 
-fn texts(request: &Value) -> impl Iterator<Item = &str> {
-    let input = request["input"].as_array().expect("texts come as a list");
+fn inputs(request: &Value) -> impl Iterator<Item = &str> {
+    let input = request["input"].as_array().expect("`input` is a list");
     input
         .iter()
-        .map(|text| text.as_str().expect("texts are text"))
+        .map(|text| text.as_str().expect("inputs are strings"))
 }
 
-fn vector(text: &str, length: usize) -> Vec<f32> {
-    // Texts without words have a vector too.
-    let mut vector = vec![0.01; length];
+fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    // A text without words must not get the zero vector.
+    let mut vector = vec![0.01; dimensions];
     for word in text
         .to_lowercase()
         .split(|char: char| !char.is_alphanumeric())
     {
         let mut hasher = DefaultHasher::new();
         word.hash(&mut hasher);
-        let direction = hasher.finish() % u64::try_from(length).expect("it is small");
-        vector[usize::try_from(direction).expect("it is small")] += 1.0;
+        let dimension = hasher.finish() % u64::try_from(dimensions).expect("the number is small");
+        vector[usize::try_from(dimension).expect("the number is small")] += 1.0;
     }
     vector
 }

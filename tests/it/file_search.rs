@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Event, id};
 use crate::event_stream::{self, text};
-use crate::fake_model::Call;
-use crate::retrieval_fixture::Shelf;
+use crate::fake_model::ModelCall;
+use crate::retrieval_fixture::RetrievalFixture;
 
 /// Asks for the text of results.
 const INCLUDE: &str = "include[]=step_details.tool_calls[*].file_search.results[*].content";
@@ -14,45 +14,54 @@ const INCLUDE: &str = "include[]=step_details.tool_calls[*].file_search.results[
 const FOODS: &str = "Ana likes cake. Ben likes pizza.";
 
 /// A server, a model that the test plays, and an assistant that may search one file.
-struct Stage {
-    shelf: Shelf,
+struct SearchRunFixture {
+    retrieval: RetrievalFixture,
     assistant: String,
     file: String,
     store: String,
 }
 
-impl Stage {
-    async fn set() -> Self {
-        Self::set_with(json!({"type": "file_search"})).await
+impl SearchRunFixture {
+    async fn start() -> Self {
+        Self::start_with(json!({"type": "file_search"})).await
     }
 
-    async fn set_with(tool: Value) -> Self {
-        let shelf = Shelf::set().await;
-        let (store, file) = shelf.store_of("foods.txt", FOODS).await;
+    async fn start_with(tool: Value) -> Self {
+        let retrieval = RetrievalFixture::start().await;
+        let (store, file) = retrieval.create_store_with("foods.txt", FOODS).await;
         let assistant = json!({
             "model": "fake", "tools": [tool],
             "tool_resources": {"file_search": {"vector_store_ids": [store]}},
         });
         Self {
-            assistant: shelf.client.assistant_with(assistant).await,
-            shelf,
+            assistant: retrieval.client.create_assistant_with(assistant).await,
+            retrieval,
             file,
             store,
         }
     }
 
-    /// The stream of a run of a new thread's, with these parameters in its path.
-    async fn run(&self, parameters: &str, play: impl AsyncFnOnce(&Self)) -> (String, Vec<Event>) {
-        let thread = self.shelf.client.thread("What does Ana like?").await;
+    /// Streams a run on a new thread, with these query parameters, while `answer_calls` answers for
+    /// the model; the thread and the events.
+    async fn run(
+        &self,
+        parameters: &str,
+        answer_calls: impl AsyncFnOnce(&Self),
+    ) -> (String, Vec<Event>) {
+        let thread = self
+            .retrieval
+            .client
+            .create_thread("What does Ana like?")
+            .await;
         let path = format!("/threads/{thread}/runs{parameters}");
         let body = json!({"assistant_id": self.assistant, "stream": true});
-        let stream = self.shelf.client.stream(&path, &body).await;
-        play(self).await;
-        (thread, stream.rest().await)
+        let stream = self.retrieval.client.stream(&path, &body).await;
+        answer_calls(self).await;
+        (thread, stream.read_to_end().await)
     }
 
-    async fn call(&self) -> Call {
-        self.shelf.model.call().await
+    async fn next_call(&self) -> ModelCall {
+        self.retrieval.model.next_call().await
     }
 }
 
@@ -72,10 +81,10 @@ fn told(request: &Value) -> &str {
 
 #[tokio::test]
 async fn an_answer_is_streamed_with_its_citation_as_recorded() {
-    let stage = Stage::set().await;
-    let (thread, events) = stage
-        .run(&format!("?{INCLUDE}"), async |stage| {
-            let call = stage.call().await;
+    let fixture = SearchRunFixture::start().await;
+    let (thread, events) = fixture
+        .run(&format!("?{INCLUDE}"), async |fixture| {
+            let call = fixture.next_call().await;
             let offered = call.request["tools"].as_array().expect("tools are offered");
             assert_eq!(offered.len(), 1, "{offered:?}");
             let function = &offered[0]["function"];
@@ -86,9 +95,9 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
                 parameters["properties"]["queries"]["items"]["type"],
                 "string"
             );
-            call.search(&["What does Ana like?"]).await;
+            call.answer_search(&["What does Ana like?"]).await;
 
-            let call = stage.call().await;
+            let call = fixture.next_call().await;
             let asked = &call.request["messages"];
             let asked = &asked[asked.as_array().map_or(0, Vec::len) - 2]["tool_calls"][0];
             assert_eq!(asked["function"]["name"], "file_search");
@@ -98,11 +107,11 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
                 "{}",
                 told(&call.request)
             );
-            let mut speech = call.speak();
+            let mut answer = call.start_answer();
             for piece in ["Ána", " likes cake【4", ":0†foods", ".txt】", "."] {
-                speech.say(piece).await;
+                answer.send_text(piece).await;
             }
-            speech.finish().await;
+            answer.finish().await;
         })
         .await;
 
@@ -134,7 +143,7 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
     let score = results(step)[0]["score"].as_f64().expect("it is a number");
     assert!(score > 0.0 && score <= 1.0);
     let found = json!([{
-        "file_id": stage.file, "file_name": "foods.txt", "score": score, "attributes": {},
+        "file_id": fixture.file, "file_name": "foods.txt", "score": score, "attributes": {},
         "content": [{"type": "text", "text": FOODS}],
     }]);
     let details = json!({"type": "tool_calls", "tool_calls": [{
@@ -153,7 +162,7 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
     let part = |text: Value| json!([{"index": 0, "type": "text", "text": text}]);
     let annotation = json!({
         "index": 0, "type": "file_citation", "text": marker, "start_index": 14, "end_index": 29,
-        "file_citation": {"file_id": stage.file, "quote": ""},
+        "file_citation": {"file_id": fixture.file, "quote": ""},
     });
     let expected = [
         part(json!({"value": "Ána", "annotations": []})),
@@ -164,10 +173,10 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
     assert_eq!(deltas, expected.iter().collect::<Vec<_>>());
 
     let path = format!("/threads/{thread}/messages");
-    let message = &stage.shelf.client.list(&path).await[1];
+    let message = &fixture.retrieval.client.list(&path).await[1];
     let annotation = json!({
         "type": "file_citation", "text": marker, "start_index": 14, "end_index": 29,
-        "file_citation": {"file_id": stage.file},
+        "file_citation": {"file_id": fixture.file},
     });
     let value = format!("Ána likes cake{marker}.");
     let content = json!([{"type": "text", "text": {"value": value, "annotations": [annotation]}}]);
@@ -180,13 +189,13 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
 
 #[tokio::test]
 async fn the_text_of_results_is_shown_to_those_who_ask_for_it() {
-    let stage = Stage::set().await;
+    let fixture = SearchRunFixture::start().await;
     let shown = json!([{"type": "text", "text": FOODS}]);
     for (parameters, expected) in [(String::new(), Value::Null), (format!("?{INCLUDE}"), shown)] {
-        let (thread, events) = stage
-            .run(&parameters, async |stage| {
-                stage.call().await.search(&["cake"]).await;
-                stage.call().await.say("Cake.").await;
+        let (thread, events) = fixture
+            .run(&parameters, async |fixture| {
+                fixture.next_call().await.answer_search(&["cake"]).await;
+                fixture.next_call().await.answer_text("Cake.").await;
             })
             .await;
         let step = events
@@ -196,7 +205,13 @@ async fn the_text_of_results_is_shown_to_those_who_ask_for_it() {
         assert_eq!(results(streamed)[0]["content"], expected, "streamed");
         let run = streamed["run_id"].as_str().expect("a step has a run");
         let path = format!("/threads/{thread}/runs/{run}/steps");
-        let get = async |path: String| stage.shelf.client.get(&format!("{path}{parameters}")).await;
+        let get = async |path: String| {
+            fixture
+                .retrieval
+                .client
+                .get(&format!("{path}{parameters}"))
+                .await
+        };
         let list = get(path.clone()).await;
         let [_, listed] = list["data"].as_array().expect("a list").as_slice() else {
             panic!("two steps: {list}");
@@ -216,18 +231,18 @@ async fn the_text_of_results_is_shown_to_those_who_ask_for_it() {
 
 #[tokio::test]
 async fn markers_that_point_at_nothing_are_taken_out() {
-    let stage = Stage::set().await;
-    let (thread, events) = stage
-        .run("", async |stage| {
-            stage.call().await.search(&["cake"]).await;
+    let fixture = SearchRunFixture::start().await;
+    let (thread, events) = fixture
+        .run("", async |fixture| {
+            fixture.next_call().await.answer_search(&["cake"]).await;
             let say =
                 "One【4:0†foods.txt】 two【4:7†foods.txt】 three【5:0†x】 【so】 four【4:0†】.";
-            stage.call().await.say(say).await;
+            fixture.next_call().await.answer_text(say).await;
         })
         .await;
     event_stream::check(&events);
     let path = format!("/threads/{thread}/messages");
-    let message = &stage.shelf.client.list(&path).await[1];
+    let message = &fixture.retrieval.client.list(&path).await[1];
     assert_eq!(
         text(message),
         "One【4:0†foods.txt】 two three 【so】 four【4:0†】."
@@ -235,7 +250,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
     let annotations = &message["content"][0]["text"]["annotations"];
     let places = annotations.as_array().expect("a list").iter();
     let places = places.map(|annotation| {
-        assert_eq!(annotation["file_citation"]["file_id"], *stage.file);
+        assert_eq!(annotation["file_citation"]["file_id"], *fixture.file);
         let place = |key: &str| annotation[key].as_u64();
         (
             annotation["text"].as_str(),
@@ -250,54 +265,61 @@ async fn markers_that_point_at_nothing_are_taken_out() {
     assert_eq!(places.collect::<Vec<_>>(), expected);
 
     // Searches are counted over the thread, and earlier ones may still be cited.
-    let stream = stage
-        .shelf
+    let stream = fixture
+        .retrieval
         .client
-        .run_stream(&thread, &stage.assistant)
+        .stream_run(&thread, &fixture.assistant)
         .await;
-    let call = stage.call().await;
+    let call = fixture.next_call().await;
     let history = call.request["messages"].to_string();
     assert!(
         history.contains("【4:0†foods.txt】\\nAna likes cake"),
         "{history}"
     );
-    call.search(&["pizza"]).await;
-    let call = stage.call().await;
+    call.answer_search(&["pizza"]).await;
+    let call = fixture.next_call().await;
     assert!(told(&call.request).contains("【5:0†foods.txt】"));
-    call.say("Old【4:0†foods.txt】, new【5:0†foods.txt】.")
+    call.answer_text("Old【4:0†foods.txt】, new【5:0†foods.txt】.")
         .await;
-    event_stream::check(&stream.rest().await);
-    let message = &stage.shelf.client.list(&path).await[2];
+    event_stream::check(&stream.read_to_end().await);
+    let message = &fixture.retrieval.client.list(&path).await[2];
     let annotations = &message["content"][0]["text"]["annotations"];
     assert_eq!(annotations.as_array().map(Vec::len), Some(2), "{message}");
 }
 
 #[tokio::test]
 async fn citations_hold_whatever_files_are_called() {
-    let stage = Stage::set().await;
+    let fixture = SearchRunFixture::start().await;
     for name in ["a】b.txt", "【重要】お知らせ.txt", "†4:0†.txt"] {
-        let (store, file) = stage.shelf.store_of(name, "Cleo likes figs.").await;
+        let (store, file) = fixture
+            .retrieval
+            .create_store_with(name, "Cleo likes figs.")
+            .await;
         let resources = json!({"file_search": {"vector_store_ids": [store]}});
-        let path = format!("/assistants/{}", stage.assistant);
+        let path = format!("/assistants/{}", fixture.assistant);
         let body = json!({"tool_resources": resources});
-        stage.shelf.client.post(&path, body).await;
+        fixture.retrieval.client.post(&path, body).await;
         let marker = format!("【4:0†{name}】");
-        let (thread, events) = stage
-            .run("", async |stage| {
-                stage.call().await.search(&["What does Cleo like?"]).await;
-                let call = stage.call().await;
+        let (thread, events) = fixture
+            .run("", async |fixture| {
+                fixture
+                    .next_call()
+                    .await
+                    .answer_search(&["What does Cleo like?"])
+                    .await;
+                let call = fixture.next_call().await;
                 assert!(told(&call.request).starts_with(&marker), "{name}");
-                let mut speech = call.speak();
-                let answer = format!("Figs{marker}.");
-                for piece in answer.split_inclusive(['】', '†']) {
-                    speech.say(piece).await;
+                let mut answer = call.start_answer();
+                let text = format!("Figs{marker}.");
+                for piece in text.split_inclusive(['】', '†']) {
+                    answer.send_text(piece).await;
                 }
-                speech.finish().await;
+                answer.finish().await;
             })
             .await;
         event_stream::check(&events);
         let path = format!("/threads/{thread}/messages");
-        let message = &stage.shelf.client.list(&path).await[1];
+        let message = &fixture.retrieval.client.list(&path).await[1];
         assert_eq!(text(message), format!("Figs{marker}."));
         let annotations = &message["content"][0]["text"]["annotations"];
         let annotation = json!([{
@@ -312,35 +334,36 @@ async fn citations_hold_whatever_files_are_called() {
 async fn the_tools_settings_say_what_is_found() {
     let ranking = json!({"ranker": "default_2024_08_21", "score_threshold": 0.0});
     let settings = json!({"max_num_results": 2, "ranking_options": ranking});
-    let stage = Stage::set_with(json!({"type": "file_search", "file_search": settings})).await;
+    let fixture =
+        SearchRunFixture::start_with(json!({"type": "file_search", "file_search": settings})).await;
     let texts = [
         ("1.txt", "Cake of rye."),
         ("2.txt", "Cake of wheat."),
         ("3.txt", "Cake of oats."),
     ];
-    for file in stage.shelf.files(&texts).await {
-        let path = format!("/vector_stores/{}/files", stage.store);
-        stage
-            .shelf
+    for file in fixture.retrieval.upload_files(&texts).await {
+        let path = format!("/vector_stores/{}/files", fixture.store);
+        fixture
+            .retrieval
             .client
             .post(&path, json!({"file_id": file}))
             .await;
     }
-    stage.shelf.through(&stage.store).await;
+    fixture.retrieval.wait_until_indexed(&fixture.store).await;
     let search = async |expected: &[&str]| {
-        let (_, events) = stage
-            .run("", async |stage| {
-                stage
-                    .call()
+        let (_, events) = fixture
+            .run("", async |fixture| {
+                fixture
+                    .next_call()
                     .await
-                    .search(&["cake of oats", "cake of rye"])
+                    .answer_search(&["cake of oats", "cake of rye"])
                     .await;
-                let call = stage.call().await;
+                let call = fixture.next_call().await;
                 for name in ["1.txt", "2.txt", "3.txt", "foods.txt"] {
                     let is_told = told(&call.request).contains(&format!("†{name}】"));
                     assert_eq!(is_told, expected.contains(&name), "{name}");
                 }
-                call.say("Cake.").await;
+                call.answer_text("Cake.").await;
             })
             .await;
         let step = &events[6].data;
@@ -356,9 +379,9 @@ async fn the_tools_settings_say_what_is_found() {
 
     let strict = json!({"ranker": "auto", "score_threshold": 1.0});
     let tool = json!({"type": "file_search", "file_search": {"ranking_options": strict}});
-    let path = format!("/assistants/{}", stage.assistant);
-    stage
-        .shelf
+    let path = format!("/assistants/{}", fixture.assistant);
+    fixture
+        .retrieval
         .client
         .post(&path, json!({"tools": [tool]}))
         .await;
@@ -367,15 +390,18 @@ async fn the_tools_settings_say_what_is_found() {
 
 #[tokio::test]
 async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
-    let stage = Stage::set().await;
-    let client = &stage.shelf.client;
+    let fixture = SearchRunFixture::start().await;
+    let client = &fixture.retrieval.client;
     let own = id(&client.upload("own.txt", "Cid likes cake too.").await);
-    let (theirs, _) = stage
-        .shelf
-        .store_of("theirs.txt", "Dee likes cake as well.")
+    let (theirs, _) = fixture
+        .retrieval
+        .create_store_with("theirs.txt", "Dee likes cake as well.")
         .await;
     // The same file twice: in the assistant's store and in the thread's.
-    let store = stage.shelf.store(&[own, stage.file.clone()]).await;
+    let store = fixture
+        .retrieval
+        .create_store(&[own, fixture.file.clone()])
+        .await;
     let thread = client
         .post(
             "/threads",
@@ -385,10 +411,14 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
             }),
         )
         .await;
-    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
-    stage.call().await.search(&["Who likes cake?"]).await;
-    stage.call().await.say("All.").await;
-    let events = stream.rest().await;
+    let stream = client.stream_run(&id(&thread), &fixture.assistant).await;
+    fixture
+        .next_call()
+        .await
+        .answer_search(&["Who likes cake?"])
+        .await;
+    fixture.next_call().await.answer_text("All.").await;
+    let events = stream.read_to_end().await;
     let found = results(&events[6].data);
     let mut names: Vec<&str> = found
         .iter()
@@ -408,10 +438,14 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
     client
         .post(&path, json!({"tool_resources": resources}))
         .await;
-    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
-    stage.call().await.search(&["Who likes cake?"]).await;
-    stage.call().await.say("All.").await;
-    let events = stream.rest().await;
+    let stream = client.stream_run(&id(&thread), &fixture.assistant).await;
+    fixture
+        .next_call()
+        .await
+        .answer_search(&["Who likes cake?"])
+        .await;
+    fixture.next_call().await.answer_text("All.").await;
+    let events = stream.read_to_end().await;
     let names = results(&events[6].data)
         .iter()
         .map(|result| &result["file_name"]);
@@ -420,40 +454,48 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
     assert_eq!(names, ["foods.txt", "theirs.txt"]);
 
     // One that both have is searched once.
-    let resources = json!({"file_search": {"vector_store_ids": [stage.store]}});
+    let resources = json!({"file_search": {"vector_store_ids": [fixture.store]}});
     client
         .post(&path, json!({"tool_resources": resources}))
         .await;
-    let stream = client.run_stream(&id(&thread), &stage.assistant).await;
-    stage.call().await.search(&["Who likes cake?"]).await;
-    stage.call().await.say("Ana.").await;
-    assert_eq!(results(&stream.rest().await[6].data).len(), 1);
+    let stream = client.stream_run(&id(&thread), &fixture.assistant).await;
+    fixture
+        .next_call()
+        .await
+        .answer_search(&["Who likes cake?"])
+        .await;
+    fixture.next_call().await.answer_text("Ana.").await;
+    assert_eq!(results(&stream.read_to_end().await[6].data).len(), 1);
 }
 
 #[tokio::test]
 async fn calls_without_queries_and_stores_without_answers_find_nothing() {
-    let stage = Stage::set().await;
+    let fixture = SearchRunFixture::start().await;
     for arguments in ["{}", r#"{"queries": []}"#] {
-        let (_, events) = stage
-            .run("", async |stage| {
-                let mut speech = stage.call().await.speak();
-                speech.call(0, "file_search", &[arguments]).await;
-                speech.finish().await;
-                let call = stage.call().await;
+        let (_, events) = fixture
+            .run("", async |fixture| {
+                let mut answer = fixture.next_call().await.start_answer();
+                answer.send_tool_call(0, "file_search", &[arguments]).await;
+                answer.finish().await;
+                let call = fixture.next_call().await;
                 assert!(told(&call.request).contains("Nothing was found"));
-                call.say("I do not know.").await;
+                call.answer_text("I do not know.").await;
             })
             .await;
         let told = event_stream::check(&events);
         assert_eq!(told.run["status"], "completed");
         assert_eq!(results(&events[6].data), [] as [Value; 0]);
     }
-    let path = format!("/vector_stores/{}", stage.store);
-    stage.shelf.delete(&path).await;
-    let (_, events) = stage
-        .run("", async |stage| {
-            stage.call().await.search(&["cake"]).await;
-            stage.call().await.say("I do not know.").await;
+    let path = format!("/vector_stores/{}", fixture.store);
+    fixture.retrieval.delete(&path).await;
+    let (_, events) = fixture
+        .run("", async |fixture| {
+            fixture.next_call().await.answer_search(&["cake"]).await;
+            fixture
+                .next_call()
+                .await
+                .answer_text("I do not know.")
+                .await;
         })
         .await;
     assert_eq!(results(&events[6].data), [] as [Value; 0]);

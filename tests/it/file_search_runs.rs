@@ -8,13 +8,13 @@ use crate::event_stream;
 use crate::eventually;
 use crate::fake_embeddings::Fault;
 use crate::fake_worker::FakeWorker;
-use crate::retrieval_fixture::{MODEL, Shelf};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 
 /// An assistant with these tools and these stores.
-async fn assistant(shelf: &Shelf, tools: Value, stores: &[String]) -> String {
+async fn assistant(fixture: &RetrievalFixture, tools: Value, stores: &[String]) -> String {
     let resources = json!({"file_search": {"vector_store_ids": stores}});
     let body = json!({"model": "fake", "tools": tools, "tool_resources": resources});
-    shelf.client.assistant_with(body).await
+    fixture.client.create_assistant_with(body).await
 }
 
 fn file_search() -> Value {
@@ -22,10 +22,10 @@ fn file_search() -> Value {
 }
 
 /// A thread with a file attached for searching; its id.
-async fn thread_with(shelf: &Shelf, file: &str) -> String {
+async fn thread_with(fixture: &RetrievalFixture, file: &str) -> String {
     let attachment = json!({"file_id": file, "tools": [{"type": "file_search"}]});
     let message = json!({"role": "user", "content": "?", "attachments": [attachment]});
-    let thread = shelf
+    let thread = fixture
         .client
         .post("/threads", json!({"messages": [message]}))
         .await;
@@ -34,129 +34,142 @@ async fn thread_with(shelf: &Shelf, file: &str) -> String {
 
 /// Asserts that the model is not asked by any run that waits: one that has nothing to wait for and
 /// begins later is the first to ask.
-async fn only_others_ask(shelf: &Shelf) {
+async fn only_others_ask(fixture: &RetrievalFixture) {
     let other = json!({"model": "fake", "instructions": "other"});
-    let other = shelf.client.assistant_with(other).await;
-    let unrelated = shelf.client.thread("?").await;
-    let stream = shelf.client.run_stream(&unrelated, &other).await;
-    let call = shelf.model.call().await;
+    let other = fixture.client.create_assistant_with(other).await;
+    let unrelated = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&unrelated, &other).await;
+    let call = fixture.model.next_call().await;
     assert_eq!(call.request["messages"][0]["content"], "other");
-    call.say("Hm.").await;
-    stream.rest().await;
+    call.answer_text("Hm.").await;
+    stream.read_to_end().await;
 }
 
 #[tokio::test]
 async fn a_run_waits_for_the_files_of_its_assistant() {
-    let shelf = Shelf::set().await;
-    shelf.model.embeddings.hold("herring");
-    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
-    let broken = id(&shelf.client.upload("broken.pdf", "%PDF-1.4 no more").await);
+    let fixture = RetrievalFixture::start().await;
+    fixture.model.embeddings.hold("herring");
+    let slow = id(&fixture.client.upload("slow.txt", "A herring.").await);
+    let broken = id(&fixture
+        .client
+        .upload("broken.pdf", "%PDF-1.4 no more")
+        .await);
     let resources = json!({"file_search": {"vector_stores": [{"file_ids": [slow, broken]}]}});
     let body = json!({"model": "fake", "tools": file_search(), "tool_resources": resources});
-    let assistant = shelf.client.assistant_with(body).await;
-    let thread = shelf.client.thread("Is there fish?").await;
-    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
+    let assistant = fixture.client.create_assistant_with(body).await;
+    let thread = fixture.client.create_thread("Is there fish?").await;
+    let mut stream = fixture.client.stream_run(&thread, &assistant).await;
     stream.until("thread.run.in_progress").await;
-    shelf.model.embeddings.waits().await;
-    only_others_ask(&shelf).await;
+    fixture.model.embeddings.wait_for_held_request().await;
+    only_others_ask(&fixture).await;
 
-    shelf.model.embeddings.let_go();
-    shelf.model.call().await.search(&["fish"]).await;
-    let call = shelf.model.call().await;
+    fixture.model.embeddings.release();
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["fish"])
+        .await;
+    let call = fixture.model.next_call().await;
     let told = call.request["messages"].to_string();
     assert!(told.contains("†slow.txt】"), "{told}");
-    call.say("It is there.").await;
+    call.answer_text("It is there.").await;
     stream.until("thread.run.completed").await;
 }
 
 #[tokio::test]
 async fn a_run_waits_for_all_files_of_its_thread() {
-    let shelf = Shelf::set().await;
-    shelf.model.embeddings.hold("herring");
-    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
-    let (_, quick) = shelf.store_of("quick.txt", "A perch.").await;
-    let assistant = assistant(&shelf, file_search(), &[]).await;
+    let fixture = RetrievalFixture::start().await;
+    fixture.model.embeddings.hold("herring");
+    let slow = id(&fixture.client.upload("slow.txt", "A herring.").await);
+    let (_, quick) = fixture.create_store_with("quick.txt", "A perch.").await;
+    let assistant = assistant(&fixture, file_search(), &[]).await;
     let attach = |file| json!({"file_id": file, "tools": [{"type": "file_search"}]});
     let attachments = [attach(&quick), attach(&slow)];
     let message = json!({"role": "user", "content": "?", "attachments": attachments});
-    let thread = shelf
+    let thread = fixture
         .client
         .post("/threads", json!({"messages": [message]}))
         .await;
     let store = &thread["tool_resources"]["file_search"]["vector_store_ids"][0];
     let path = format!("/vector_stores/{}", store.as_str().expect("it has one"));
     eventually("the first file is indexed", || async {
-        let store = shelf.client.get(&path).await;
+        let store = fixture.client.get(&path).await;
         (store["file_counts"]["completed"] == 1).then_some(())
     })
     .await;
-    let mut stream = shelf.client.run_stream(&id(&thread), &assistant).await;
+    let mut stream = fixture.client.stream_run(&id(&thread), &assistant).await;
     stream.until("thread.run.in_progress").await;
-    only_others_ask(&shelf).await;
+    only_others_ask(&fixture).await;
 
-    shelf.model.embeddings.let_go();
-    shelf.model.call().await.search(&["fish"]).await;
-    let call = shelf.model.call().await;
+    fixture.model.embeddings.release();
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["fish"])
+        .await;
+    let call = fixture.model.next_call().await;
     let told = call.request["messages"].to_string();
     assert!(told.contains("†slow.txt】"), "{told}");
-    call.say("It is there.").await;
+    call.answer_text("It is there.").await;
     stream.until("thread.run.completed").await;
 }
 
 #[tokio::test]
 async fn a_run_that_goes_on_after_outputs_does_not_wait_again() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("quick.txt", "A perch.").await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture.create_store_with("quick.txt", "A perch.").await;
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let tools = json!([{"type": "file_search"}, function]);
-    let assistant = assistant(&shelf, tools, std::slice::from_ref(&store)).await;
-    let thread = shelf.client.thread("?").await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    let mut speech = shelf.model.call().await.speak();
-    speech.call(0, "get_weather", &["{}"]).await;
-    speech.finish().await;
-    let waiting = event_stream::check(&stream.rest().await).run;
+    let assistant = assistant(&fixture, tools, std::slice::from_ref(&store)).await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
+    answer.send_tool_call(0, "get_weather", &["{}"]).await;
+    answer.finish().await;
+    let waiting = event_stream::check(&stream.read_to_end().await).run;
     assert_eq!(waiting["status"], "requires_action");
 
-    shelf.model.embeddings.hold("herring");
-    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    fixture.model.embeddings.hold("herring");
+    let slow = id(&fixture.client.upload("slow.txt", "A herring.").await);
     let files = format!("/vector_stores/{store}/files");
-    shelf.client.post(&files, json!({"file_id": slow})).await;
-    shelf.model.embeddings.waits().await;
+    fixture.client.post(&files, json!({"file_id": slow})).await;
+    fixture.model.embeddings.wait_for_held_request().await;
     let path = format!("/threads/{thread}/runs/{}", id(&waiting));
     let outputs = json!({"tool_outputs": [{"tool_call_id": "call_0", "output": "sunny"}]});
-    shelf
+    fixture
         .client
         .post(&format!("{path}/submit_tool_outputs"), outputs)
         .await;
     // The file is still held: the model is asked all the same.
-    shelf.model.call().await.say("Sunny.").await;
-    shelf
+    fixture.model.next_call().await.answer_text("Sunny.").await;
+    fixture
         .client
-        .run_in(&thread, &id(&waiting), &["completed"])
+        .wait_for_status(&thread, &id(&waiting), &["completed"])
         .await;
 }
 
 #[tokio::test]
 async fn a_run_that_waits_can_be_cancelled() {
-    let shelf = Shelf::set().await;
-    shelf.model.embeddings.hold("herring");
-    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
-    let unindexed = shelf
+    let fixture = RetrievalFixture::start().await;
+    fixture.model.embeddings.hold("herring");
+    let slow = id(&fixture.client.upload("slow.txt", "A herring.").await);
+    let unindexed = fixture
         .client
         .post("/vector_stores", json!({"file_ids": [slow]}))
         .await;
-    let assistants = assistant(&shelf, file_search(), &[id(&unindexed)]).await;
-    let assistant = assistant(&shelf, file_search(), &[]).await;
-    let plain = shelf.client.thread("?").await;
+    let assistants = assistant(&fixture, file_search(), &[id(&unindexed)]).await;
+    let assistant = assistant(&fixture, file_search(), &[]).await;
+    let plain = fixture.client.create_thread("?").await;
     for (thread, assistant) in [
-        (thread_with(&shelf, &slow).await, &assistant),
+        (thread_with(&fixture, &slow).await, &assistant),
         (plain, &assistants),
     ] {
-        let mut stream = shelf.client.run_stream(&thread, assistant).await;
+        let mut stream = fixture.client.stream_run(&thread, assistant).await;
         let begun = stream.until("thread.run.in_progress").await;
         let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
-        shelf
+        fixture
             .client
             .post(&format!("{path}/cancel"), json!({}))
             .await;
@@ -164,20 +177,25 @@ async fn a_run_that_waits_can_be_cancelled() {
     }
 
     // Also amid a search.
-    let (store, _) = shelf.store_of("quick.txt", "A perch.").await;
+    let (store, _) = fixture.create_store_with("quick.txt", "A perch.").await;
     let body = json!({"tool_resources": {"file_search": {"vector_store_ids": [store]}}});
-    shelf
+    fixture
         .client
         .post(&format!("/assistants/{assistant}"), body)
         .await;
-    let thread = shelf.client.thread("?").await;
-    let mut stream = shelf.client.run_stream(&thread, &assistant).await;
-    shelf.model.embeddings.hold("perch?");
-    shelf.model.call().await.search(&["perch?"]).await;
+    let thread = fixture.client.create_thread("?").await;
+    let mut stream = fixture.client.stream_run(&thread, &assistant).await;
+    fixture.model.embeddings.hold("perch?");
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["perch?"])
+        .await;
     let begun = stream.until("thread.run.step.delta").await;
-    shelf.model.embeddings.waits().await;
+    fixture.model.embeddings.wait_for_held_request().await;
     let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
-    shelf
+    fixture
         .client
         .post(&format!("{path}/cancel"), json!({}))
         .await;
@@ -187,46 +205,57 @@ async fn a_run_that_waits_can_be_cancelled() {
 
 #[tokio::test]
 async fn a_run_that_waits_for_its_stores_expires_in_time() {
-    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_RUN_EXPIRY", "10s")]).await;
-    shelf.model.embeddings.hold("herring");
-    let slow = id(&shelf.client.upload("slow.txt", "A herring.").await);
+    let fixture =
+        RetrievalFixture::start_with(&[EMBEDDING_MODEL, ("ASSISTD_RUN_EXPIRY", "10s")]).await;
+    fixture.model.embeddings.hold("herring");
+    let slow = id(&fixture.client.upload("slow.txt", "A herring.").await);
     let body = json!({"file_ids": [slow]});
-    let store = id(&shelf.client.post("/vector_stores", body).await);
-    let assistant = assistant(&shelf, file_search(), &[store]).await;
-    let thread = shelf.client.thread("?").await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    let told = event_stream::check(&stream.rest().await);
+    let store = id(&fixture.client.post("/vector_stores", body).await);
+    let assistant = assistant(&fixture, file_search(), &[store]).await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &assistant).await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "expired");
 }
 
 #[tokio::test]
 async fn an_expired_store_fails_the_run_and_says_which() {
-    let shelf = Shelf::set().await;
-    let file = id(&shelf.client.upload("old.txt", "A relic.").await);
+    let fixture = RetrievalFixture::start().await;
+    let file = id(&fixture.client.upload("old.txt", "A relic.").await);
     let days = json!({"anchor": "last_active_at", "days": 1});
     let body = json!({"file_ids": [file], "expires_after": days});
-    let store = id(&shelf.client.post("/vector_stores", body).await);
-    shelf.through(&store).await;
-    let assistant = assistant(&shelf, file_search(), std::slice::from_ref(&store)).await;
-    let thread = shelf.client.thread("?").await;
+    let store = id(&fixture.client.post("/vector_stores", body).await);
+    fixture.wait_until_indexed(&store).await;
+    let assistant = assistant(&fixture, file_search(), std::slice::from_ref(&store)).await;
+    let thread = fixture.client.create_thread("?").await;
     let search = async || {
-        let stream = shelf.client.run_stream(&thread, &assistant).await;
-        shelf.model.call().await.search(&["relic"]).await;
+        let stream = fixture.client.stream_run(&thread, &assistant).await;
+        fixture
+            .model
+            .next_call()
+            .await
+            .answer_search(&["relic"])
+            .await;
         stream
     };
     let stream = search().await;
-    shelf.model.call().await.say("It is there.").await;
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_text("It is there.")
+        .await;
     assert_eq!(
-        event_stream::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.read_to_end().await).run["status"],
         "completed"
     );
 
     let age = "update vector_stores set last_active_at = now() - interval '24 hours'";
     sqlx::query(age)
-        .execute(&shelf.db.pool)
+        .execute(&fixture.db.pool)
         .await
         .expect("the database answers");
-    let told = event_stream::check(&search().await.rest().await);
+    let told = event_stream::check(&search().await.read_to_end().await);
     assert_eq!(told.run["status"], "failed");
     let error = &told.run["last_error"];
     assert_eq!(error["code"], "server_error");
@@ -239,28 +268,41 @@ async fn an_expired_store_fails_the_run_and_says_which() {
 
     // Revived, it is searched again; what failed is not in the way.
     let path = format!("/vector_stores/{store}");
-    shelf
+    fixture
         .client
         .post(&path, json!({"expires_after": null}))
         .await;
     let stream = search().await;
-    shelf.model.call().await.say("It is there.").await;
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_text("It is there.")
+        .await;
     assert_eq!(
-        event_stream::check(&stream.rest().await).run["status"],
+        event_stream::check(&stream.read_to_end().await).run["status"],
         "completed"
     );
 }
 
 #[tokio::test]
 async fn a_search_that_gets_no_vector_fails_the_run_and_says_why() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
-    let assistant = assistant(&shelf, file_search(), &[store]).await;
-    let thread = shelf.client.thread("?").await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    shelf.model.embeddings.next([Some(Fault::Status(400))]);
-    shelf.model.call().await.search(&["lock"]).await;
-    let told = event_stream::check(&stream.rest().await);
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture.create_store_with("a.txt", "A lock.").await;
+    let assistant = assistant(&fixture, file_search(), &[store]).await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &assistant).await;
+    fixture
+        .model
+        .embeddings
+        .fail_next([Some(Fault::Status(400))]);
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["lock"])
+        .await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "failed");
     let message = told.run["last_error"]["message"]
         .as_str()
@@ -272,42 +314,45 @@ async fn a_search_that_gets_no_vector_fails_the_run_and_says_why() {
 async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
     let worker = FakeWorker::start();
     let address = worker.address();
-    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_SANDBOX", &address)]).await;
-    let (store, file) = shelf.store_of("tides.txt", "The tide turns at noon.").await;
+    let fixture =
+        RetrievalFixture::start_with(&[EMBEDDING_MODEL, ("ASSISTD_SANDBOX", &address)]).await;
+    let (store, file) = fixture
+        .create_store_with("tides.txt", "The tide turns at noon.")
+        .await;
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let tools = json!([{"type": "file_search"}, {"type": "code_interpreter"}, function]);
-    let assistant = assistant(&shelf, tools, &[store]).await;
-    let thread = shelf.client.thread("When do we sail?").await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    let call = shelf.model.call().await;
+    let assistant = assistant(&fixture, tools, &[store]).await;
+    let thread = fixture.client.create_thread("When do we sail?").await;
+    let stream = fixture.client.stream_run(&thread, &assistant).await;
+    let call = fixture.model.next_call().await;
     let offered = call.request["tools"].as_array().expect("tools are offered");
     let offered: Vec<&Value> = offered
         .iter()
         .map(|tool| &tool["function"]["name"])
         .collect();
     assert_eq!(offered, ["file_search", "code_interpreter", "get_weather"]);
-    let mut speech = call.speak();
-    speech.call(0, "get_weather", &["{}"]).await;
+    let mut answer = call.start_answer();
+    answer.send_tool_call(0, "get_weather", &["{}"]).await;
     let query = r#"{"queries": ["When does the tide turn?"]}"#;
-    speech
-        .call(
+    answer
+        .send_tool_call(
             1,
             "file_search",
             &query.split_inclusive(' ').collect::<Vec<_>>(),
         )
         .await;
-    speech
-        .call(2, "code_interpreter", &[r#"{"code": "say one"}"#])
+    answer
+        .send_tool_call(2, "code_interpreter", &[r#"{"code": "say one"}"#])
         .await;
-    speech
-        .call(3, "file_search", &[r#"{"queries": ["noon"]}"#])
+    answer
+        .send_tool_call(3, "file_search", &[r#"{"queries": ["noon"]}"#])
         .await;
-    speech.finish().await;
+    answer.finish().await;
 
-    let waiting = event_stream::check(&stream.rest().await).run;
+    let waiting = event_stream::check(&stream.read_to_end().await).run;
     assert_eq!(waiting["status"], "requires_action");
     let path = format!("/threads/{thread}/runs/{}", id(&waiting));
-    let steps = shelf.client.list(&format!("{path}/steps")).await;
+    let steps = fixture.client.list(&format!("{path}/steps")).await;
     assert_eq!(steps.len(), 1, "{steps:?}");
     let calls = &steps[0]["step_details"]["tool_calls"];
     for search in [1, 3] {
@@ -316,11 +361,11 @@ async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
     }
     assert_eq!(calls[2]["code_interpreter"]["outputs"][0]["logs"], "one\n");
     let outputs = json!({"tool_outputs": [{"tool_call_id": "call_0", "output": "sunny"}]});
-    shelf
+    fixture
         .client
         .post(&format!("{path}/submit_tool_outputs"), outputs)
         .await;
-    let call = shelf.model.call().await;
+    let call = fixture.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
         .expect("there are messages");
@@ -334,13 +379,13 @@ async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
     assert_eq!([*weather, *code], ["sunny", "one"]);
     assert!(tide.starts_with("【4:0†tides.txt】"), "{tide}");
     assert!(noon.starts_with("【5:0†tides.txt】"), "{noon}");
-    call.say("At noon【5:0†tides.txt】.").await;
-    let run = shelf
+    call.answer_text("At noon【5:0†tides.txt】.").await;
+    let run = fixture
         .client
-        .run_in(&thread, &id(&waiting), &["completed"])
+        .wait_for_status(&thread, &id(&waiting), &["completed"])
         .await;
     assert_eq!(run["usage"]["total_tokens"], 30, "each turn counts once");
-    let messages = shelf
+    let messages = fixture
         .client
         .list(&format!("/threads/{thread}/messages"))
         .await;
@@ -351,25 +396,32 @@ async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
 #[tokio::test]
 async fn a_search_is_done_again_when_its_server_is_killed() {
     let lease = ("ASSISTD_LEASE", "1s");
-    let mut shelf = Shelf::set_with(&[MODEL, lease]).await;
-    let (store, file) = shelf
-        .store_of("wreck.txt", "A wreck lies at four fathoms.")
+    let mut fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, lease]).await;
+    let (store, file) = fixture
+        .create_store_with("wreck.txt", "A wreck lies at four fathoms.")
         .await;
-    let assistant = assistant(&shelf, file_search(), &[store]).await;
-    let thread = shelf.client.thread("?").await;
-    let run = shelf.client.run(&thread, &assistant).await;
-    shelf.model.embeddings.hold("How deep");
-    shelf.model.call().await.search(&["How deep is it?"]).await;
-    shelf.model.embeddings.waits().await;
-    kill(shelf.server.pid(), Signal::SIGKILL).expect("it runs");
-    let url = shelf.db.url.clone();
-    shelf.start_again(&url, &[MODEL, lease]).await;
+    let assistant = assistant(&fixture, file_search(), &[store]).await;
+    let thread = fixture.client.create_thread("?").await;
+    let run = fixture.client.create_run(&thread, &assistant).await;
+    fixture.model.embeddings.hold("How deep");
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["How deep is it?"])
+        .await;
+    fixture.model.embeddings.wait_for_held_request().await;
+    kill(fixture.server.pid(), Signal::SIGKILL).expect("it runs");
+    let url = fixture.db.url.clone();
+    fixture
+        .start_replacement(&url, &[EMBEDDING_MODEL, lease])
+        .await;
     let path = format!("/threads/{thread}/runs/{run}");
-    let begun = shelf.client.list(&format!("{path}/steps")).await;
+    let begun = fixture.client.list(&format!("{path}/steps")).await;
     assert_eq!(begun[0]["status"], "in_progress", "{begun:?}");
-    shelf.model.embeddings.let_go();
+    fixture.model.embeddings.release();
 
-    let call = shelf.model.call().await;
+    let call = fixture.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
         .expect("there are messages");
@@ -380,9 +432,12 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
     assert_eq!(tools.len(), 1, "{messages:?}");
     let told = tools[0]["content"].as_str().expect("it is text");
     assert!(told.starts_with("【4:0†wreck.txt】"), "{told}");
-    call.say("Four fathoms【4:0†wreck.txt】.").await;
-    shelf.client.run_in(&thread, &run, &["completed"]).await;
-    let steps = shelf.client.list(&format!("{path}/steps")).await;
+    call.answer_text("Four fathoms【4:0†wreck.txt】.").await;
+    fixture
+        .client
+        .wait_for_status(&thread, &run, &["completed"])
+        .await;
+    let steps = fixture.client.list(&format!("{path}/steps")).await;
     let [search, answer] = steps.as_slice() else {
         panic!("a search and an answer: {steps:?}");
     };
@@ -397,12 +452,19 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
         Some(1)
     );
     assert_eq!(answer["type"], "message_creation");
-    let told = event_stream::check(&shelf.client.follow(&thread, &run, None).await.rest().await);
+    let told = event_stream::check(
+        &fixture
+            .client
+            .follow(&thread, &run, None)
+            .await
+            .read_to_end()
+            .await,
+    );
     assert_eq!(
         told.run["usage"]["total_tokens"], 30,
         "each turn counts once"
     );
-    let messages = shelf
+    let messages = fixture
         .client
         .list(&format!("/threads/{thread}/messages"))
         .await;
@@ -410,7 +472,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
     assert_eq!(annotation["file_citation"], json!({"file_id": file}));
     eventually("no leases are left", || async {
         let leases = "select count(*) from runs where lease_owner is not null";
-        (shelf.count(leases).await == 0).then_some(())
+        (fixture.count(leases).await == 0).then_some(())
     })
     .await;
 }

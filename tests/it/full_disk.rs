@@ -13,13 +13,13 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::client::{Client, Reply, id};
 use crate::cluster::Db;
-use crate::process::{self, Running};
-use crate::{eventually, soon};
+use crate::process::{self, ServerProcess};
+use crate::{eventually, with_timeout};
 
 /// A server that has a small disk of its own mounted at a folder, which nobody else sees: it goes with
 /// the server.
 struct OnSmallDisk {
-    running: Running,
+    process: ServerProcess,
     client: Client,
     disk: PathBuf,
     log: PathBuf,
@@ -49,10 +49,10 @@ impl OnSmallDisk {
                 None => command.env_remove(name),
             };
         }
-        let running = Running::start(&mut command);
+        let process = ServerProcess::start(&mut command);
         Self {
-            client: Client::new(running.origin(), "any-key"),
-            running,
+            client: Client::new(process.origin(), "any-key"),
+            process,
             disk,
             log,
             _folder: folder,
@@ -61,7 +61,7 @@ impl OnSmallDisk {
 
     /// The disk as it is seen from here.
     fn disk(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.running.pid()));
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
         root.join(self.disk.strip_prefix("/").expect("it is absolute"))
     }
 
@@ -86,7 +86,9 @@ impl OnSmallDisk {
     async fn new_thread(&self) -> Reply {
         let body = json!({});
         let sent = self.client.send(Method::POST, "/threads", Some(&body));
-        soon("an answer", sent).await.expect("the server answers")
+        with_timeout("an answer", sent)
+            .await
+            .expect("the server answers")
     }
 }
 
@@ -142,7 +144,10 @@ async fn an_upload_onto_a_full_disk_says_so_and_the_log_names_the_folder() {
             "there is no space left in the folder of files, {folder}"
         ))
         .await;
-    assert_eq!(server.client.content(&small["id"]).await.len(), 2 << 20);
+    assert_eq!(
+        server.client.file_content(&small["id"]).await.len(),
+        2 << 20
+    );
 
     // Nothing is left of what failed.
     let path = format!("/files/{}", id(&small));

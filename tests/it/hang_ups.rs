@@ -99,8 +99,8 @@ async fn what_is_acknowledged_is_stored_whoever_hangs_up_meanwhile() {
     let db = Db::new().await;
     let server = Server::start(&db, &[LONG_LEASE]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
-    let thread = client.thread("Hello").await;
+    let assistant = client.create_assistant("hello").await;
+    let thread = client.create_thread("Hello").await;
     let origin = server.origin.clone();
     let abandon = async {
         for n in 0..400 {
@@ -184,7 +184,7 @@ async fn a_run_whose_creator_hangs_up_at_any_statement_is_executed() {
     let proxy = Proxy::start(&db).await;
     let server = Server::start_at(&proxy.url, &[LONG_LEASE]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let create = json!({"assistant_id": assistant,
                         "thread": {"messages": [{"role": "user", "content": "Hello"}]}});
     for statement in 1..=8 {
@@ -204,9 +204,9 @@ async fn outputs_whose_sender_hangs_up_at_any_statement_are_taken_or_not_and_the
     let client = server.client();
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let assistant = json!({"model": "scripted/weather", "tools": [function]});
-    let assistant = client.assistant_with(assistant).await;
+    let assistant = client.create_assistant_with(assistant).await;
     for statement in 1..=8 {
-        let thread = client.thread("What is the weather?").await;
+        let thread = client.create_thread("What is the weather?").await;
         let runs = format!("/threads/{thread}/runs");
         let run = client.post(&runs, json!({"assistant_id": assistant})).await;
         let id = run["id"].as_str().expect("objects have ids");
@@ -249,8 +249,8 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
     let db = Db::new().await;
     let server = Server::start(&db, &[LONG_LEASE]).await;
     let client = server.client();
-    let slow = client.assistant("slow").await;
-    let held = client.thread("Hello").await;
+    let slow = client.create_assistant("slow").await;
+    let held = client.create_thread("Hello").await;
     client
         .post(
             &format!("/threads/{held}/runs"),
@@ -267,8 +267,8 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
     })
     .await;
     // As if the answer to the statement that stored it had been lost.
-    let assistant = client.assistant("hello").await;
-    let thread = client.thread("Hello").await;
+    let assistant = client.create_assistant("hello").await;
+    let thread = client.create_thread("Hello").await;
     let paused = "create function lose() returns trigger language plpgsql as $$
          begin
              new.status = 'in_progress'; new.started_at = now(); new.attempt = 1;
@@ -329,9 +329,9 @@ async fn a_server_of_its_own_database_resumes_after_a_kill_without_waiting_for_i
     let folder = cluster().folder();
     let server = Server::start_in(&folder, "", &[LONG_LEASE]).await;
     let client = server.client();
-    let assistant = client.assistant("brisk").await;
-    let thread = client.thread("Count").await;
-    let mut events = client.run_stream(&thread, &assistant).await;
+    let assistant = client.create_assistant("brisk").await;
+    let thread = client.create_thread("Count").await;
+    let mut events = client.stream_run(&thread, &assistant).await;
     let run = loop {
         let event = events.next().await;
         if event.name == "thread.message.delta" {
@@ -341,7 +341,10 @@ async fn a_server_of_its_own_database_resumes_after_a_kill_without_waiting_for_i
     };
     server.kill().await;
     let server = Server::start_in(&folder, "", &[LONG_LEASE]).await;
-    server.client().run_in(&thread, &run, &["completed"]).await;
+    server
+        .client()
+        .wait_for_status(&thread, &run, &["completed"])
+        .await;
     let messages = server
         .client()
         .list(&format!("/threads/{thread}/messages"))

@@ -7,7 +7,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::client::id;
-use crate::retrieval_fixture::Shelf;
+use crate::retrieval_fixture::RetrievalFixture;
 
 macro_rules! document {
     ($name:literal) => {
@@ -36,7 +36,7 @@ type Ending = Result<&'static str, (&'static str, &'static str)>;
 
 #[tokio::test]
 async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     let nested = |depth: usize| format!("<html>{}kelp", "<div>".repeat(depth)).into_bytes();
     let table: Vec<(&str, Vec<u8>, Ending)> = vec![
         (
@@ -111,12 +111,12 @@ async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
     let mut ids = Vec::new();
     for (name, bytes, _) in &table {
         assert!(bytes.len() < 1_000_000, "{name} is small");
-        ids.push(id(&shelf.client.upload(name, bytes).await));
+        ids.push(id(&fixture.client.upload(name, bytes).await));
     }
-    let store = shelf.store(&ids).await;
+    let store = fixture.create_store(&ids).await;
     for (file, (name, _, expected)) in ids.iter().zip(&table) {
-        let object = shelf.file_in(&store, file).await;
-        let text = shelf.text_of(&store, file).await;
+        let object = fixture.store_file(&store, file).await;
+        let text = fixture.parsed_text(&store, file).await;
         match expected {
             Ok(phrase) => {
                 assert_eq!(object["status"], "completed", "{name}: {object}");
@@ -134,18 +134,21 @@ async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
             }
         }
     }
-    let store_object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+    let store_object = fixture.client.get(&format!("/vector_stores/{store}")).await;
     let good = table.iter().filter(|(_, _, expected)| expected.is_ok());
     assert_eq!(store_object["file_counts"]["completed"], good.count());
     assert_eq!(store_object["status"], "completed");
-    assert_eq!(shelf.names(&store, "what floats?").await[0], "first.md");
-    shelf.verify_chunks(true).await;
+    assert_eq!(
+        fixture.matching_files(&store, "what floats?").await[0],
+        "first.md"
+    );
+    fixture.verify_chunks(true).await;
 
     // Whatever it is, it can be taken out again, and others go on.
     for file in &ids {
         let path = format!("/vector_stores/{store}/files/{file}");
-        shelf.delete(&path).await;
+        fixture.delete(&path).await;
     }
-    let (next, _) = shelf.store_of("next.txt", "A reef.").await;
-    assert_eq!(shelf.names(&next, "reef").await, ["next.txt"]);
+    let (next, _) = fixture.create_store_with("next.txt", "A reef.").await;
+    assert_eq!(fixture.matching_files(&next, "reef").await, ["next.txt"]);
 }

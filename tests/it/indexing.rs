@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, id};
 use crate::fake_model::FakeModel;
-use crate::retrieval_fixture::{MODEL, Shelf, prose};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 
 /// Documents that cannot be written down here.
 macro_rules! document {
@@ -15,7 +15,7 @@ macro_rules! document {
 
 #[tokio::test]
 async fn files_of_every_kind_become_text() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     // What its text has; a question that only it answers.
     let files: [(&str, &[u8], &[&str], &str); 9] = [
         (
@@ -75,20 +75,20 @@ async fn files_of_every_kind_become_text() {
     ];
     let mut ids = Vec::new();
     for (name, bytes, ..) in files {
-        ids.push(id(&shelf.client.upload(name, bytes).await));
+        ids.push(id(&fixture.client.upload(name, bytes).await));
     }
-    let store = shelf.store(&ids).await;
-    let object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+    let store = fixture.create_store(&ids).await;
+    let object = fixture.client.get(&format!("/vector_stores/{store}")).await;
     let counts = json!({"in_progress": 0, "completed": 9, "failed": 0, "cancelled": 0, "total": 9});
     assert_eq!(object["file_counts"], counts);
     assert_eq!(object["status"], "completed");
     let mut usage = 0;
     for (file, (name, _, phrases, question)) in ids.iter().zip(files) {
-        let object = shelf.file_in(&store, file).await;
+        let object = fixture.store_file(&store, file).await;
         assert_eq!(object["status"], "completed", "{name}: {object}");
         assert_eq!(object["last_error"], Value::Null);
         let bytes = object["usage_bytes"].as_u64().expect("it is a number");
-        let text = shelf.text_of(&store, file).await;
+        let text = fixture.parsed_text(&store, file).await;
         assert_eq!(bytes, text.len() as u64, "{name} holds what it says");
         usage += bytes;
         for phrase in phrases {
@@ -96,32 +96,36 @@ async fn files_of_every_kind_become_text() {
         }
         let markup = ["<p>", "hidden", "color: red", "w:t"];
         assert!(!markup.iter().any(|word| text.contains(word)), "{text}");
-        assert_eq!(shelf.names(&store, question).await[0], name, "{question}");
+        assert_eq!(
+            fixture.matching_files(&store, question).await[0],
+            name,
+            "{question}"
+        );
     }
     assert_eq!(object["usage_bytes"], usage);
-    shelf.verify_chunks(true).await;
+    fixture.verify_chunks(true).await;
 }
 
 #[tokio::test]
 async fn chunks_are_as_large_as_the_strategy_says() {
-    let shelf = Shelf::set().await;
-    let text = prose("knots", 200);
-    let file = id(&shelf.client.upload("knots.txt", &text).await);
+    let fixture = RetrievalFixture::start().await;
+    let text = numbered_sentences("knots", 200);
+    let file = id(&fixture.client.upload("knots.txt", &text).await);
     let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 100,
                                                     "chunk_overlap_tokens": 25}});
-    let fitted = shelf.store(&[]).await;
+    let fitted = fixture.create_store(&[]).await;
     let body = json!({"file_id": file, "chunking_strategy": small, "attributes": {"deck": 3}});
     let path = format!("/vector_stores/{fitted}/files");
-    let added = shelf.client.post(&path, body).await;
+    let added = fixture.client.post(&path, body).await;
     assert_eq!(added["chunking_strategy"], small);
-    shelf.through(&fitted).await;
-    let plain = shelf.store(std::slice::from_ref(&file)).await;
+    fixture.wait_until_indexed(&fitted).await;
+    let plain = fixture.create_store(std::slice::from_ref(&file)).await;
 
     let sizes: Vec<(String, i64, i32, i32)> = sqlx::query_as(
         "select vector_store_id, count(*), max(tokens), max(overlap_bytes) from chunks
          group by vector_store_id order by count(*) desc",
     )
-    .fetch_all(&shelf.db.pool)
+    .fetch_all(&fixture.db.pool)
     .await
     .expect("the database answers");
     let [(first, many, largest, repeated), (_, few, large, _)] = sizes.as_slice() else {
@@ -132,9 +136,13 @@ async fn chunks_are_as_large_as_the_strategy_says() {
     assert!((400..=800).contains(large), "{sizes:?}");
     assert!(*repeated > 0 && many > &(few * 4), "{sizes:?}");
     for store in [&fitted, &plain] {
-        assert_eq!(shelf.text_of(store, &file).await, text, "all of it, once");
+        assert_eq!(
+            fixture.parsed_text(store, &file).await,
+            text,
+            "all of it, once"
+        );
     }
-    let results = shelf
+    let results = fixture
         .search(&fitted, json!({"query": "knots and the number 77"}))
         .await;
     assert_eq!(results[0]["attributes"], json!({"deck": 3}));
@@ -142,9 +150,9 @@ async fn chunks_are_as_large_as_the_strategy_says() {
     assert!(found.contains("Sentence 77 ") && found.len() < text.len() / 8);
     let auto = json!({"type": "static", "static": {"max_chunk_size_tokens": 800,
                                                    "chunk_overlap_tokens": 400}});
-    let object = shelf.file_in(&plain, &file).await;
+    let object = fixture.store_file(&plain, &file).await;
     assert_eq!(object["chunking_strategy"], auto);
-    shelf.verify_chunks(true).await;
+    fixture.verify_chunks(true).await;
 }
 
 /// Settings of a server with two projects.
@@ -152,144 +160,181 @@ const PROJECTS: (&str, &str) = ("ASSISTD_API_KEYS", "acme:key-of-acme,other:key-
 
 #[tokio::test]
 async fn the_same_contents_get_their_vectors_once_in_a_project() {
-    let mut shelf = Shelf::set_with(&[MODEL, PROJECTS]).await;
-    let acme = shelf.server.client_with_key("key-of-acme");
-    let other: Client = shelf.server.client_with_key("key-of-other");
-    shelf.client = acme;
-    let text = prose("sails", 60);
-    let (first, _) = shelf.store_of("sails.txt", &text).await;
-    let asked = shelf.model.embeddings.asked();
+    let mut fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, PROJECTS]).await;
+    let acme = fixture.server.client_with_key("key-of-acme");
+    let other: Client = fixture.server.client_with_key("key-of-other");
+    fixture.client = acme;
+    let text = numbered_sentences("sails", 60);
+    let (first, _) = fixture.create_store_with("sails.txt", &text).await;
+    let asked = fixture.model.embeddings.take_batches();
     assert_eq!(asked.len(), 1, "it is one batch: {asked:?}");
 
-    let (second, file) = shelf.store_of("again.txt", &text).await;
-    assert_eq!(shelf.model.embeddings.asked(), [], "it is known");
-    assert_eq!(shelf.text_of(&second, &file).await, text);
-    let found = shelf.search(&second, json!({"query": "sails"})).await;
+    let (second, file) = fixture.create_store_with("again.txt", &text).await;
+    assert_eq!(fixture.model.embeddings.take_batches(), [], "it is known");
+    assert_eq!(fixture.parsed_text(&second, &file).await, text);
+    let found = fixture.search(&second, json!({"query": "sails"})).await;
     assert_eq!(found[0]["filename"], "again.txt");
-    let again = shelf.search(&first, json!({"query": "sails"})).await;
+    let again = fixture.search(&first, json!({"query": "sails"})).await;
     assert_eq!(found[0]["score"], again[0]["score"]);
-    shelf.model.embeddings.take();
+    fixture.model.embeddings.take_requests();
 
     // Other chunks are other vectors, and so are those of others.
     for overlap in [0, 100] {
         let halves = json!({"type": "static", "static": {"max_chunk_size_tokens": 200,
                                                          "chunk_overlap_tokens": overlap}});
         let body = json!({"file_ids": [file], "chunking_strategy": halves});
-        let third = id(&shelf.client.post("/vector_stores", body).await);
-        shelf.through(&third).await;
-        assert_eq!(shelf.model.embeddings.asked().len(), 1, "{overlap}");
+        let third = id(&fixture.client.post("/vector_stores", body).await);
+        fixture.wait_until_indexed(&third).await;
+        assert_eq!(
+            fixture.model.embeddings.take_batches().len(),
+            1,
+            "{overlap}"
+        );
     }
-    shelf.client = other;
-    shelf.store_of("theirs.txt", &text).await;
-    assert_eq!(shelf.model.embeddings.asked().len(), 1);
-    shelf.verify_chunks(true).await;
+    fixture.client = other;
+    fixture.create_store_with("theirs.txt", &text).await;
+    assert_eq!(fixture.model.embeddings.take_batches().len(), 1);
+    fixture.verify_chunks(true).await;
 }
 
 /// The lengths of the vectors of a store, each once.
-async fn lengths(shelf: &Shelf, store: &str) -> Vec<i32> {
+async fn lengths(fixture: &RetrievalFixture, store: &str) -> Vec<i32> {
     sqlx::query_scalar(
         "select distinct vector_dims(embedding) from chunk_embeddings
          where vector_store_id = $1",
     )
     .bind(store)
-    .fetch_all(&shelf.db.pool)
+    .fetch_all(&fixture.db.pool)
     .await
     .expect("the database answers")
 }
 
 #[tokio::test]
 async fn a_store_keeps_its_model_when_new_ones_get_another() {
-    let mut shelf = Shelf::set().await;
-    let (old, _) = shelf.store_of("rope.txt", "A rope of hemp.").await;
-    shelf
+    let mut fixture = RetrievalFixture::start().await;
+    let (old, _) = fixture
+        .create_store_with("rope.txt", "A rope of hemp.")
+        .await;
+    fixture
         .restart(&[("ASSISTD_EMBEDDING_MODEL", "embed-small")])
         .await;
-    shelf.model.embeddings.take();
+    fixture.model.embeddings.take_requests();
 
-    let anchor = id(&shelf
+    let anchor = id(&fixture
         .client
         .upload("anchor.txt", "An anchor of iron.")
         .await);
     let files = format!("/vector_stores/{old}/files");
-    shelf.client.post(&files, json!({"file_id": anchor})).await;
-    shelf.through(&old).await;
-    assert_eq!(shelf.names(&old, "anchor").await[0], "anchor.txt");
+    fixture
+        .client
+        .post(&files, json!({"file_id": anchor}))
+        .await;
+    fixture.wait_until_indexed(&old).await;
+    assert_eq!(
+        fixture.matching_files(&old, "anchor").await[0],
+        "anchor.txt"
+    );
     let of_old = ("embed".to_owned(), 1);
-    let asked = shelf.model.embeddings.asked();
+    let asked = fixture.model.embeddings.take_batches();
     assert_eq!(asked, [of_old.clone(), of_old], "a file and a query");
 
     // The same contents: their vectors are of no use here.
-    let (new, _) = shelf.store_of("same.txt", "A rope of hemp.").await;
-    assert_eq!(shelf.names(&new, "rope").await, ["same.txt"]);
+    let (new, _) = fixture
+        .create_store_with("same.txt", "A rope of hemp.")
+        .await;
+    assert_eq!(fixture.matching_files(&new, "rope").await, ["same.txt"]);
     let of_new = ("embed-small".to_owned(), 1);
-    let asked = shelf.model.embeddings.asked();
+    let asked = fixture.model.embeddings.take_batches();
     assert_eq!(asked, [of_new.clone(), of_new]);
-    let (newer, _) = shelf.store_of("copy.txt", "A rope of hemp.").await;
-    assert_eq!(shelf.model.embeddings.asked(), [], "it is known");
+    let (newer, _) = fixture
+        .create_store_with("copy.txt", "A rope of hemp.")
+        .await;
+    assert_eq!(fixture.model.embeddings.take_batches(), [], "it is known");
 
-    assert_eq!(lengths(&shelf, &old).await, [64]);
-    assert_eq!(lengths(&shelf, &new).await, [32]);
-    assert_eq!(lengths(&shelf, &newer).await, [32]);
-    shelf.verify_chunks(true).await;
+    assert_eq!(lengths(&fixture, &old).await, [64]);
+    assert_eq!(lengths(&fixture, &new).await, [32]);
+    assert_eq!(lengths(&fixture, &newer).await, [32]);
+    fixture.verify_chunks(true).await;
 }
 
 #[tokio::test]
 async fn without_a_model_words_find_what_they_can() {
     let off = ("ASSISTD_EMBEDDING_MODEL", "off");
-    let mut shelf = Shelf::set_beside(FakeModel::start().await, &[off]).await;
+    let mut fixture = RetrievalFixture::start_with_model(FakeModel::start().await, &[off]).await;
     let texts = [
         ("whale.txt", "Whales sing below the ice."),
         ("gull.txt", "Gulls follow the plough."),
     ];
-    let files = shelf.files(&texts).await;
-    let store = shelf.store(&files).await;
-    assert_eq!(shelf.names(&store, "singing whale").await, ["whale.txt"]);
-    assert_eq!(shelf.names(&store, "submarine").await, Vec::<String>::new());
-    assert_eq!(shelf.model.embeddings.asked(), []);
-    shelf.verify_chunks(false).await;
+    let files = fixture.upload_files(&texts).await;
+    let store = fixture.create_store(&files).await;
+    assert_eq!(
+        fixture.matching_files(&store, "singing whale").await,
+        ["whale.txt"]
+    );
+    assert_eq!(
+        fixture.matching_files(&store, "submarine").await,
+        Vec::<String>::new()
+    );
+    assert_eq!(fixture.model.embeddings.take_batches(), []);
+    fixture.verify_chunks(false).await;
 
     // What comes after there is one has vectors, contents that are known without them too.
-    shelf.restart(&[MODEL]).await;
-    let (new, _) = shelf.store_of("song.txt", texts[0].1).await;
-    assert_eq!(lengths(&shelf, &new).await, [64]);
-    assert_eq!(shelf.names(&store, "singing whale").await, ["whale.txt"]);
-    assert_eq!(lengths(&shelf, &store).await, Vec::<i32>::new());
-    let (_, fish) = shelf.store_of("fish.txt", "Herrings shine.").await;
+    fixture.restart(&[EMBEDDING_MODEL]).await;
+    let (new, _) = fixture.create_store_with("song.txt", texts[0].1).await;
+    assert_eq!(lengths(&fixture, &new).await, [64]);
+    assert_eq!(
+        fixture.matching_files(&store, "singing whale").await,
+        ["whale.txt"]
+    );
+    assert_eq!(lengths(&fixture, &store).await, Vec::<i32>::new());
+    let (_, fish) = fixture
+        .create_store_with("fish.txt", "Herrings shine.")
+        .await;
     let path = format!("/vector_stores/{store}/files");
-    shelf.client.post(&path, json!({"file_id": fish})).await;
-    shelf.through(&store).await;
+    fixture.client.post(&path, json!({"file_id": fish})).await;
+    fixture.wait_until_indexed(&store).await;
     for (query, name) in [("whale", "whale.txt"), ("herrings", "fish.txt")] {
-        assert_eq!(shelf.names(&store, query).await[0], name);
+        assert_eq!(fixture.matching_files(&store, query).await[0], name);
     }
 }
 
 #[tokio::test]
 async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
-    let mut shelf = Shelf::set_with(&[]).await;
+    let mut fixture = RetrievalFixture::start_with(&[]).await;
     let texts = [
         ("storm.txt", "A gale from the north-west."),
         ("cook.txt", "Potatoes with butter and dill."),
     ];
-    let files = shelf.files(&texts).await;
-    let store = shelf.store(&files).await;
+    let files = fixture.upload_files(&texts).await;
+    let store = fixture.create_store(&files).await;
     assert_eq!(
-        lengths(&shelf, &store).await,
+        lengths(&fixture, &store).await,
         [384],
         "`make setup` installs it"
     );
     // No word in common: the meaning alone finds it.
     let question = "heavy weather with strong wind";
-    assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
-    for default in [MODEL, ("ASSISTD_EMBEDDING_MODEL", "off")] {
-        shelf.restart(&[default]).await;
-        assert_eq!(shelf.names(&store, question).await[0], "storm.txt");
-        let dish = id(&shelf.client.upload("fish.txt", "Cod in mustard.").await);
+    assert_eq!(
+        fixture.matching_files(&store, question).await[0],
+        "storm.txt"
+    );
+    for default in [EMBEDDING_MODEL, ("ASSISTD_EMBEDDING_MODEL", "off")] {
+        fixture.restart(&[default]).await;
+        assert_eq!(
+            fixture.matching_files(&store, question).await[0],
+            "storm.txt"
+        );
+        let dish = id(&fixture.client.upload("fish.txt", "Cod in mustard.").await);
         let path = format!("/vector_stores/{store}/files");
-        shelf.client.post(&path, json!({"file_id": dish})).await;
-        shelf.through(&store).await;
-        assert_eq!(lengths(&shelf, &store).await, [384], "{default:?}");
+        fixture.client.post(&path, json!({"file_id": dish})).await;
+        fixture.wait_until_indexed(&store).await;
+        assert_eq!(lengths(&fixture, &store).await, [384], "{default:?}");
         let path = format!("/files/{dish}");
-        shelf.delete(&path).await;
+        fixture.delete(&path).await;
     }
-    assert_eq!(shelf.model.embeddings.asked(), [], "nobody else was asked");
+    assert_eq!(
+        fixture.model.embeddings.take_batches(),
+        [],
+        "nobody else was asked"
+    );
 }

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use crate::client::id;
 use crate::eventually;
-use crate::proxy::{Moment, Proxy};
-use crate::retrieval_fixture::{MODEL, Shelf, prose};
+use crate::proxy::{KillPoint, Proxy};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 
 /// What is lost is to be taken over soon.
-const SETTINGS: [(&str, &str); 2] = [MODEL, ("ASSISTD_LEASE", "1s")];
+const SETTINGS: [(&str, &str); 2] = [EMBEDDING_MODEL, ("ASSISTD_LEASE", "1s")];
 
 /// Files of the large batch.
 const FILES: usize = 1_000;
@@ -24,10 +24,10 @@ const IN_HAND: usize = 24;
 const BATCH_WITHIN: Duration = Duration::from_secs(600);
 
 /// Waits until so many files are indexed.
-async fn indexed(shelf: &Shelf, files: i64) {
+async fn indexed(fixture: &RetrievalFixture, files: i64) {
     let begun = Instant::now();
     let completed = "select count(*) from vector_store_files where status = 'completed'";
-    while shelf.count(completed).await < files {
+    while fixture.count(completed).await < files {
         assert!(begun.elapsed() < BATCH_WITHIN, "never indexed: {files}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -35,36 +35,39 @@ async fn indexed(shelf: &Shelf, files: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
-    let mut shelf = Shelf::set_with(&SETTINGS).await;
+    let mut fixture = RetrievalFixture::start_with(&SETTINGS).await;
     let texts = (0..FILES).map(|n| {
         let sentences = if n % 50 == 0 { 120 } else { 2 };
-        (format!("{n}.txt"), prose(&format!("topic{n}"), sentences))
+        (
+            format!("{n}.txt"),
+            numbered_sentences(&format!("topic{n}"), sentences),
+        )
     });
     let texts: Vec<(String, String)> = texts.collect();
     let named = texts.iter().map(|(name, text)| (&**name, &**text));
-    let files = shelf.files(&named.collect::<Vec<_>>()).await;
-    let store = shelf.store(&[]).await;
+    let files = fixture.upload_files(&named.collect::<Vec<_>>()).await;
+    let store = fixture.create_store(&[]).await;
     let path = format!("/vector_stores/{store}/file_batches");
-    let batch = shelf.client.post(&path, json!({"file_ids": files})).await;
+    let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     for kill_after in [130, 610] {
-        indexed(&shelf, kill_after).await;
-        shelf.restart(&SETTINGS).await;
+        indexed(&fixture, kill_after).await;
+        fixture.restart(&SETTINGS).await;
         let path = format!("{path}/{}", id(&batch));
-        let batch = shelf.client.get(&path).await;
+        let batch = fixture.client.get(&path).await;
         assert_eq!(batch["status"], "in_progress", "killed amid it: {batch}");
         assert_eq!(batch["file_counts"]["total"], FILES);
         assert_eq!(batch["file_counts"]["failed"], 0);
     }
-    indexed(&shelf, i64::try_from(FILES).expect("it is small")).await;
+    indexed(&fixture, i64::try_from(FILES).expect("it is small")).await;
 
     let counts = json!({"in_progress": 0, "completed": FILES, "failed": 0, "cancelled": 0,
                         "total": FILES});
-    let batch = shelf.client.get(&format!("{path}/{}", id(&batch))).await;
+    let batch = fixture.client.get(&format!("{path}/{}", id(&batch))).await;
     assert_eq!(
         [&batch["status"], &batch["file_counts"]],
         [&json!("completed"), &counts]
     );
-    let object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+    let object = fixture.client.get(&format!("/vector_stores/{store}")).await;
     assert_eq!(
         [&object["status"], &object["file_counts"]],
         [&json!("completed"), &counts]
@@ -72,17 +75,17 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
     let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
     assert_eq!(object["usage_bytes"], bytes, "all text, once");
     let there: Vec<String> = sqlx::query_scalar("select file_id from vector_store_files")
-        .fetch_all(&shelf.db.pool)
+        .fetch_all(&fixture.db.pool)
         .await
         .expect("the database answers");
     let there: BTreeSet<String> = there.into_iter().collect();
     assert_eq!(there, files.into_iter().collect());
-    shelf.verify_chunks(true).await;
+    fixture.verify_chunks(true).await;
 
     // Only what was in hand was done again.
-    let embedded = shelf.model.embeddings.asked();
+    let embedded = fixture.model.embeddings.take_batches();
     let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
-    let chunks = shelf.count("select count(*) from chunks").await;
+    let chunks = fixture.count("select count(*) from chunks").await;
     let chunks = usize::try_from(chunks).expect("it is small");
     assert!(chunks >= FILES + 20, "some files have several");
     assert!(
@@ -91,7 +94,7 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
     );
     for n in [0, 129, 611, 999] {
         let query = format!("topic{n}");
-        let best = &shelf.search(&store, json!({"query": query})).await[0];
+        let best = &fixture.search(&store, json!({"query": query})).await[0];
         assert_eq!(best["filename"], format!("{n}.txt"));
     }
 }
@@ -99,7 +102,7 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_indexed_once_when_its_server_is_killed_at_any_statement() {
     // At every second statement each: those of the two lie between one another.
-    let lanes = [(Moment::Told, 1), (Moment::Untold, 2)].map(|(moment, first)| {
+    let lanes = [(KillPoint::AfterReply, 1), (KillPoint::BeforeReply, 2)].map(|(moment, first)| {
         tokio::spawn(async move { kill_at_every_other_statement(moment, first).await })
     });
     for lane in futures::future::join_all(lanes).await {
@@ -109,25 +112,25 @@ async fn a_file_is_indexed_once_when_its_server_is_killed_at_any_statement() {
 }
 
 /// Kills until a file goes through undisturbed; how many statements that took.
-async fn kill_at_every_other_statement(moment: Moment, first: usize) -> usize {
-    let mut shelf = Shelf::set_with(&SETTINGS).await;
-    let proxy = Proxy::start(&shelf.db).await;
-    shelf.restart_at(&proxy.url, &SETTINGS).await;
+async fn kill_at_every_other_statement(moment: KillPoint, first: usize) -> usize {
+    let mut fixture = RetrievalFixture::start_with(&SETTINGS).await;
+    let proxy = Proxy::start(&fixture.db).await;
+    fixture.restart_at(&proxy.url, &SETTINGS).await;
     let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 100,
                                                     "chunk_overlap_tokens": 0}});
-    let store = shelf.store(&[]).await;
+    let store = fixture.create_store(&[]).await;
     for statement in (first..).step_by(2) {
         // Of three batches, and unlike all others.
-        let text = prose(&format!("shoal{statement}"), 800);
-        let file = id(&shelf.client.upload("shoals.txt", &text).await);
+        let text = numbered_sentences(&format!("shoal{statement}"), 800);
+        let file = id(&fixture.client.upload("shoals.txt", &text).await);
         let path = format!("/vector_stores/{store}/files");
         let body = json!({"file_id": file, "chunking_strategy": small});
-        proxy.kill_at(statement, moment, shelf.server.pid());
-        // Told or not, it is in the store or will be put there below.
-        let _ = shelf.client.send(Method::POST, &path, Some(&body)).await;
-        let pool = shelf.db.pool.clone();
+        proxy.kill_at(statement, moment, fixture.server.pid());
+        // Acknowledged or not, the file is in the store or will be put there below.
+        let _ = fixture.client.send(Method::POST, &path, Some(&body)).await;
+        let pool = fixture.db.pool.clone();
         let spared = eventually("the end of the file or of the server", || async {
-            let killed = proxy.has_killed();
+            let killed = proxy.has_fired();
             let status = "select status from vector_store_files where file_id = $1";
             let status: Option<String> = sqlx::query_scalar(status)
                 .bind(&file)
@@ -139,28 +142,28 @@ async fn kill_at_every_other_statement(moment: Moment, first: usize) -> usize {
         .await;
         let spared = spared && proxy.disarm();
         if !spared {
-            shelf.start_again(&proxy.url, &SETTINGS).await;
+            fixture.start_replacement(&proxy.url, &SETTINGS).await;
         }
-        shelf.client.post(&path, body).await;
-        let object = shelf.through(&store).await;
+        fixture.client.post(&path, body).await;
+        let object = fixture.wait_until_indexed(&store).await;
         assert_eq!(object["file_counts"]["failed"], 0, "{object}");
         assert_eq!(
-            shelf.text_of(&store, &file).await,
+            fixture.parsed_text(&store, &file).await,
             text,
             "at {statement} {moment:?}"
         );
-        shelf.verify_chunks(true).await;
+        fixture.verify_chunks(true).await;
         // Only the batch in hand was done again.
         let chunks: i64 = sqlx::query_scalar(
             "select count(*) from chunks join vector_store_files as f on f.seq = store_file
              where file_id = $1",
         )
         .bind(&file)
-        .fetch_one(&shelf.db.pool)
+        .fetch_one(&fixture.db.pool)
         .await
         .expect("the database answers");
         let most = usize::try_from(chunks).expect("it is small") + 64;
-        let embedded = shelf.model.embeddings.asked();
+        let embedded = fixture.model.embeddings.take_batches();
         let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
         assert!(embedded <= most, "{embedded} at {statement} {moment:?}");
         if spared {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::client::{Client, id, reply};
+use crate::client::{Client, id, send_request};
 use crate::cluster::Db;
 use crate::routes;
 use crate::server::Server;
@@ -68,13 +68,13 @@ async fn furnish(client: &Client, text: &str) -> Things {
         .await);
     let file = client.request(Method::POST, "/files");
     let file = form(file, &[("purpose", "assistants")], "file", text);
-    let file = id(&reply(file).await.expect("the server answers").body);
+    let file = id(&send_request(file).await.expect("the server answers").body);
     let upload = json!({
         "filename": text, "purpose": "assistants", "bytes": text.len(), "mime_type": "text/plain",
     });
     let upload = id(&client.post("/uploads", upload).await);
     let part = client.request(Method::POST, &format!("/uploads/{upload}/parts"));
-    let part = reply(form(part, &[], "data", text)).await;
+    let part = send_request(form(part, &[], "data", text)).await;
     let part = id(&part.expect("the server answers").body);
     let thread = client.post("/threads", json!({"metadata": metadata})).await;
     let thread = id(&thread);
@@ -88,8 +88,10 @@ async fn furnish(client: &Client, text: &str) -> Things {
     let message = client
         .post(&format!("/threads/{thread}/messages"), message)
         .await;
-    let run = client.run(&thread, &assistant).await;
-    let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+    let run = client.create_run(&thread, &assistant).await;
+    let waiting = client
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0];
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
@@ -234,7 +236,7 @@ async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
 async fn two_projects() -> (Db, Server, Client, Client) {
     let db = Db::new().await;
     // Rows are compared, so nothing may go on behind the test's back.
-    db.index_nothing().await;
+    db.disable_indexing().await;
     let keys = "alpha:sk-of-alpha,beta:sk-of-beta";
     let server = Server::start(&db, &[("ASSISTD_API_KEYS", keys)]).await;
     let alpha = server.client_with_key("sk-of-alpha");

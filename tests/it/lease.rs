@@ -9,17 +9,17 @@ use assistd::store::run_queue::{self, Backoff};
 use assistd::store::runs::{Changes, Claimant, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
-use crate::store_fixture::{Stage, calls, claimant, message, segment, state, step};
+use crate::store_fixture::{StoreFixture, calls, claimant, message, segment, state, step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_claimers_take_every_run_exactly_once() {
     const RUNS: usize = 200;
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     for _ in 0..RUNS {
-        stage.run(None).await;
+        fixture.create_run(None).await;
     }
     let claimers = (0..8).map(|n| {
-        let pool = stage.pool().clone();
+        let pool = fixture.pool().clone();
         tokio::spawn(async move {
             let claimant = claimant(&format!("claimer {n}"));
             let mut taken = Vec::new();
@@ -52,42 +52,42 @@ async fn eight_claimers_take_every_run_exactly_once() {
 
 #[tokio::test]
 async fn a_run_is_taken_over_when_its_lease_has_run_out_and_not_before() {
-    let stage = Stage::new().await;
-    let (run, _) = stage.leased(&claimant("first")).await;
+    let fixture = StoreFixture::new().await;
+    let (run, _) = fixture.create_leased_run(&claimant("first")).await;
     assert!(
-        stage.claim(&claimant("second")).await.is_empty(),
+        fixture.claim(&claimant("second")).await.is_empty(),
         "too early"
     );
-    stage.make_due(&run.id).await;
-    let claimed = stage.claim(&claimant("second")).await;
+    fixture.make_due(&run.id).await;
+    let claimed = fixture.claim(&claimant("second")).await;
     let [Claimed { lease, origin, .. }] = claimed.as_slice() else {
         panic!("not taken over: {claimed:?}");
     };
     assert_eq!((lease.attempt(), *origin), (2, Origin::Recovered(1)));
     assert!(
-        stage.claim(&claimant("third")).await.is_empty(),
+        fixture.claim(&claimant("third")).await.is_empty(),
         "taken twice"
     );
 }
 
 #[tokio::test]
 async fn a_renewed_lease_lasts() {
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     let first = claimant("first");
-    let (run, lease) = stage.leased(&first).await;
-    stage.make_due(&run.id).await;
-    let held = store::runs::renew(stage.pool(), &first, std::slice::from_ref(&lease)).await;
+    let (run, lease) = fixture.create_leased_run(&first).await;
+    fixture.make_due(&run.id).await;
+    let held = store::runs::renew(fixture.pool(), &first, std::slice::from_ref(&lease)).await;
     assert_eq!(held.expect("leases can be renewed"), [run.id]);
-    assert!(stage.claim(&claimant("second")).await.is_empty());
+    assert!(fixture.claim(&claimant("second")).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_run_that_is_given_back_is_there_for_others_at_once() {
-    let stage = Stage::new().await;
-    let (_, lease) = stage.leased(&claimant("first")).await;
-    let released = store::runs::release(stage.pool(), &[lease]).await;
+    let fixture = StoreFixture::new().await;
+    let (_, lease) = fixture.create_leased_run(&claimant("first")).await;
+    let released = store::runs::release(fixture.pool(), &[lease]).await;
     released.expect("it can be given back");
-    let claimed = stage.claim(&claimant("second")).await;
+    let claimed = fixture.claim(&claimant("second")).await;
     let [Claimed { lease, origin, .. }] = claimed.as_slice() else {
         panic!("not there: {claimed:?}");
     };
@@ -96,12 +96,12 @@ async fn a_run_that_is_given_back_is_there_for_others_at_once() {
 
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_cannot_write() {
-    let stage = Stage::new().await;
-    let pool = stage.pool();
+    let fixture = StoreFixture::new().await;
+    let pool = fixture.pool();
     let (loser, winner) = (claimant("loser"), claimant("winner"));
-    let (run, lost) = stage.leased(&loser).await;
-    stage.make_due(&run.id).await;
-    let claimed = stage.claim(&winner).await;
+    let (run, lost) = fixture.create_leased_run(&loser).await;
+    fixture.make_due(&run.id).await;
+    let claimed = fixture.claim(&winner).await;
     let held = &claimed[0].lease;
 
     let (step, message) = (step(&run, calls()), message(&run));
@@ -130,10 +130,10 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
         "select count(*) from messages",
         "select count(*) from run_events",
     ] {
-        assert_eq!(stage.rows(count).await, 0, "{count}");
+        assert_eq!(fixture.count(count).await, 0, "{count}");
     }
     let row = (RunStatus::InProgress, 2, Some("winner".to_owned()));
-    assert_eq!(stage.row(&run.id).await, row);
+    assert_eq!(fixture.run_row(&run.id).await, row);
 
     let changes = Changes {
         steps: vec![&step],
@@ -144,92 +144,92 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
     };
     let done = store::runs::commit(pool, &winner, held, &changes).await;
     done.expect("whoever holds the lease writes");
-    assert_eq!(stage.row(&run.id).await.0, RunStatus::Completed);
+    assert_eq!(fixture.run_row(&run.id).await.0, RunStatus::Completed);
 }
 
 #[tokio::test]
 async fn without_a_free_slot_only_runs_that_must_end_are_taken() {
-    let stage = Stage::new().await;
-    let (waiting, _) = stage.run(None).await;
-    let (cancelled, _) = stage.run(None).await;
+    let fixture = StoreFixture::new().await;
+    let (waiting, _) = fixture.create_run(None).await;
+    let (cancelled, _) = fixture.create_run(None).await;
     let asked = store::runs::cancel(
-        stage.pool(),
-        &stage.project,
+        fixture.pool(),
+        &fixture.project,
         &cancelled.thread,
         &cancelled.id,
     )
     .await;
     asked.expect("it can be cancelled");
-    let claimed = store::runs::claim(stage.pool(), &claimant("full"), 100, true).await;
+    let claimed = store::runs::claim(fixture.pool(), &claimant("full"), 100, true).await;
     let claimed = claimed.expect("the queue can be read");
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&cancelled.id]);
-    assert_eq!(stage.row(&waiting.id).await.0, RunStatus::Queued);
+    assert_eq!(fixture.run_row(&waiting.id).await.0, RunStatus::Queued);
 }
 
 #[tokio::test]
 async fn an_outage_of_the_database_costs_a_run_no_recovery() {
-    let stage = Stage::new().await;
-    let (run, lease) = stage.leased(&claimant("first")).await;
-    let suspended = run_queue::suspend(stage.pool(), &lease, Duration::from_hours(1)).await;
+    let fixture = StoreFixture::new().await;
+    let (run, lease) = fixture.create_leased_run(&claimant("first")).await;
+    let suspended = run_queue::suspend(fixture.pool(), &lease, Duration::from_hours(1)).await;
     suspended.expect("the lease holds");
     let second = claimant("second");
-    assert!(stage.claim(&second).await.is_empty(), "it pauses");
-    stage.make_due(&run.id).await;
-    let claimed = stage.claim(&second).await;
+    assert!(fixture.claim(&second).await.is_empty(), "it pauses");
+    fixture.make_due(&run.id).await;
+    let claimed = fixture.claim(&second).await;
     assert_eq!(claimed[0].origin, Origin::Recovered(0));
 }
 
 #[tokio::test]
 async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_each_time() {
     const HOUR: Duration = Duration::from_hours(1);
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     let worker = claimant("worker");
-    let (run, mut lease) = stage.leased(&worker).await;
+    let (run, mut lease) = fixture.create_leased_run(&worker).await;
     let backoff = Backoff {
         first: HOUR,
         max: HOUR * 5,
     };
     for (hours, recoveries) in [(1, 6), (2, 7), (4, 8), (5, 9), (5, 10)] {
-        let exhausted = run_queue::exhaust(stage.pool(), &lease, 5, backoff).await;
+        let exhausted = run_queue::exhaust(fixture.pool(), &lease, 5, backoff).await;
         exhausted.expect("the lease holds");
-        let due =
-            stage.rows("select round(extract(epoch from due_at - now()) / 3600)::bigint from runs");
+        let due = fixture
+            .count("select round(extract(epoch from due_at - now()) / 3600)::bigint from runs");
         assert_eq!(due.await, hours);
-        stage.make_due(&run.id).await;
-        let claimed = stage.claim(&worker).await;
+        fixture.make_due(&run.id).await;
+        let claimed = fixture.claim(&worker).await;
         assert_eq!(claimed[0].origin, Origin::Recovered(recoveries));
         lease = claimed[0].lease.clone();
     }
     // Whoever has lost the lease changes nothing.
-    stage.make_due(&run.id).await;
-    stage.claim(&worker).await;
-    let late = run_queue::exhaust(stage.pool(), &lease, 5, backoff).await;
+    fixture.make_due(&run.id).await;
+    fixture.claim(&worker).await;
+    let late = run_queue::exhaust(fixture.pool(), &lease, 5, backoff).await;
     late.expect("the database answers");
     let owner = (RunStatus::InProgress, 7, Some("worker".to_owned()));
-    assert_eq!(stage.row(&run.id).await, owner);
+    assert_eq!(fixture.run_row(&run.id).await, owner);
 }
 
 #[tokio::test]
 async fn a_worker_that_is_lost_while_it_ends_a_run_counts_as_well() {
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     let (worker, other) = (claimant("worker"), claimant("other"));
-    let (cancelled, _) = stage.leased(&worker).await;
+    let (cancelled, _) = fixture.create_leased_run(&worker).await;
     let thread = &cancelled.thread;
-    let asked = store::runs::cancel(stage.pool(), &stage.project, thread, &cancelled.id).await;
+    let asked = store::runs::cancel(fixture.pool(), &fixture.project, thread, &cancelled.id).await;
     asked.expect("it can be cancelled");
-    let (expired, _) = stage.run(None).await;
+    let (expired, _) = fixture.create_run(None).await;
     sqlx::query("update runs set expires_at = now() where id = $1")
         .bind(&expired.id)
-        .execute(stage.pool())
+        .execute(fixture.pool())
         .await
         .expect("the run is there");
-    let taken = stage.claim(&worker).await;
+    let taken = fixture.claim(&worker).await;
     assert_eq!(taken[0].origin, Origin::Created, "it was never claimed");
     for lost in 1..4 {
-        stage.make_due(&cancelled.id).await;
-        stage.make_due(&expired.id).await;
-        let claimed = stage.claim(&other).await;
+        fixture.make_due(&cancelled.id).await;
+        fixture.make_due(&expired.id).await;
+        let claimed = fixture.claim(&other).await;
         let origins: Vec<Origin> = claimed.iter().map(|claimed| claimed.origin).collect();
         assert_eq!(origins, [Origin::Recovered(lost); 2]);
     }
@@ -237,36 +237,36 @@ async fn a_worker_that_is_lost_while_it_ends_a_run_counts_as_well() {
 
 #[tokio::test]
 async fn a_run_that_cannot_be_read_keeps_no_other_from_being_taken() {
-    let stage = Stage::new().await;
-    let (unreadable, _) = stage.run(None).await;
-    let (run, _) = stage.run(None).await;
+    let fixture = StoreFixture::new().await;
+    let (unreadable, _) = fixture.create_run(None).await;
+    let (run, _) = fixture.create_run(None).await;
     sqlx::query("update runs set config = '{}' where id = $1")
         .bind(&unreadable.id)
-        .execute(stage.pool())
+        .execute(fixture.pool())
         .await
         .expect("the run is there");
-    let claimed = stage.claim(&claimant("worker")).await;
+    let claimed = fixture.claim(&claimant("worker")).await;
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&run.id]);
 }
 
 #[tokio::test]
 async fn a_run_whose_workers_vanish_is_tried_again_later_each_time() {
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     let hour = Duration::from_hours(1);
     let worker = Claimant {
         lease: hour,
         ..claimant("worker")
     };
-    let (run, mut lease) = stage.leased(&worker).await;
+    let (run, mut lease) = fixture.create_leased_run(&worker).await;
     let mut pauses = Vec::new();
     for recoveries in 1..15 {
-        let released = run_queue::release_orphans(stage.pool(), &worker, &[lease]).await;
+        let released = run_queue::release_orphans(fixture.pool(), &worker, &[lease]).await;
         assert_eq!(released.expect("the database answers"), 1);
         let pause = "select extract(epoch from greatest(due_at - now(), '0'))::bigint from runs";
-        pauses.push(stage.rows(pause).await);
-        stage.make_due(&run.id).await;
-        let claimed = stage.claim(&worker).await;
+        pauses.push(fixture.count(pause).await);
+        fixture.make_due(&run.id).await;
+        let claimed = fixture.claim(&worker).await;
         assert_eq!(claimed[0].origin, Origin::Recovered(recoveries));
         lease = claimed[0].lease.clone();
     }

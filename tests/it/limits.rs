@@ -9,7 +9,7 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Reply, id, reply};
+use crate::client::{Client, Reply, id, send_request};
 use crate::cluster::Db;
 use crate::eventually;
 use crate::fake_worker::FakeWorker;
@@ -138,7 +138,7 @@ async fn a_client_that_gives_up_does_not_hold_up_the_others() {
 async fn runs_at_work_are_counted_exactly_across_replicas() {
     let site = Site::new("max_concurrent_runs = 2", &[]).await;
     let [here, there] = site.clients();
-    let assistant = here.assistant("slow").await;
+    let assistant = here.create_assistant("slow").await;
     let begin = |client: Client, with_thread: bool| {
         let assistant = assistant.clone();
         async move {
@@ -148,7 +148,7 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
                 body["thread"] = json!({"messages": messages});
                 return send(&client, Method::POST, "/threads/runs", Some(&body)).await;
             }
-            let thread = client.thread("Hello?").await;
+            let thread = client.create_thread("Hello?").await;
             let path = format!("/threads/{thread}/runs");
             send(&client, Method::POST, &path, Some(&body)).await
         }
@@ -176,7 +176,9 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
     there
         .post(&format!("{path}/{}/cancel", id(run)), json!({}))
         .await;
-    there.run_in(thread, &id(run), &["cancelled"]).await;
+    there
+        .wait_for_status(thread, &id(run), &["cancelled"])
+        .await;
     assert_eq!(begin(here.clone(), false).await.status, 200);
     assert_eq!(begin(there.clone(), true).await.status, 429);
 }
@@ -187,27 +189,29 @@ async fn a_run_that_waits_for_its_caller_leaves_its_place_to_others() {
     let [here, there] = site.clients();
     let function = json!([{"type": "function", "function": {"name": "get_weather"}}]);
     let weather = json!({"model": "scripted/weather", "tools": function});
-    let weather = here.assistant_with(weather).await;
-    let hello = here.assistant("hello").await;
-    let thread = here.thread("What is it like outside?").await;
-    let run = here.run(&thread, &weather).await;
-    let waiting = here.run_in(&thread, &run, &["requires_action"]).await;
-    let other = there.thread("Hello?").await;
-    let quick = there.run(&other, &hello).await;
-    there.run_in(&other, &quick, &["completed"]).await;
+    let weather = here.create_assistant_with(weather).await;
+    let hello = here.create_assistant("hello").await;
+    let thread = here.create_thread("What is it like outside?").await;
+    let run = here.create_run(&thread, &weather).await;
+    let waiting = here
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
+    let other = there.create_thread("Hello?").await;
+    let quick = there.create_run(&other, &hello).await;
+    there.wait_for_status(&other, &quick, &["completed"]).await;
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0];
     let output = json!({"tool_call_id": call["id"], "output": "sunny"});
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     there.post(&path, json!({"tool_outputs": [output]})).await;
-    there.run_in(&thread, &run, &["completed"]).await;
+    there.wait_for_status(&thread, &run, &["completed"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
     let site = Site::new("tokens_per_minute = 5", &[]).await;
     let [here, there] = site.clients();
-    let assistant = here.assistant("hello").await;
-    let thread = here.thread("Hello?").await;
+    let assistant = here.create_assistant("hello").await;
+    let thread = here.create_thread("Hello?").await;
     let first = json!({"assistant_id": assistant});
     let path = format!("/threads/{thread}/runs");
     let begun = send(&here, Method::POST, &path, Some(&first)).await;
@@ -215,7 +219,9 @@ async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
     assert_eq!(header(&begun, "x-ratelimit-limit-tokens"), "5");
     assert_eq!(header(&begun, "x-ratelimit-remaining-tokens"), "5");
     assert_eq!(header(&begun, "x-ratelimit-reset-tokens"), "0ms");
-    let ended = here.run_in(&thread, &id(&begun.body), &["completed"]).await;
+    let ended = here
+        .wait_for_status(&thread, &id(&begun.body), &["completed"])
+        .await;
     let used = ended["usage"]["total_tokens"].as_i64().expect("it tells");
     assert!(used > 5, "{ended}");
 
@@ -234,8 +240,8 @@ async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
     there.get(&path).await;
     site.execute("update usage_entries set at = at - interval '1 minute'")
         .await;
-    let run = there.run(&thread, &assistant).await;
-    there.run_in(&thread, &run, &["completed"]).await;
+    let run = there.create_run(&thread, &assistant).await;
+    there.wait_for_status(&thread, &run, &["completed"]).await;
 }
 
 /// Uploads so many bytes.
@@ -250,7 +256,7 @@ async fn upload(client: &Client, bytes: usize) -> Reply {
         .request(Method::POST, "/files")
         .header("content-type", "multipart/form-data; boundary=edge")
         .body(form);
-    reply(request).await.expect("the server answers")
+    send_request(request).await.expect("the server answers")
 }
 
 async fn add_part(client: &Client, upload: &str, bytes: usize) -> Reply {
@@ -263,7 +269,7 @@ async fn add_part(client: &Client, upload: &str, bytes: usize) -> Reply {
         .request(Method::POST, &format!("/uploads/{upload}/parts"))
         .header("content-type", "multipart/form-data; boundary=edge")
         .body(form);
-    reply(request).await.expect("the server answers")
+    send_request(request).await.expect("the server answers")
 }
 
 fn assert_full(reply: &Reply) {
@@ -353,10 +359,10 @@ async fn a_run_goes_on_when_what_its_code_has_made_cannot_be_stored() {
     let [here, _] = site.clients();
     let tools = json!([{"type": "code_interpreter"}]);
     let coder = json!({"model": "scripted/coder", "tools": tools});
-    let coder = here.assistant_with(coder).await;
-    let thread = here.thread("Hello?").await;
-    let run = here.run(&thread, &coder).await;
-    here.run_in(&thread, &run, &["completed"]).await;
+    let coder = here.create_assistant_with(coder).await;
+    let thread = here.create_thread("Hello?").await;
+    let run = here.create_run(&thread, &coder).await;
+    here.wait_for_status(&thread, &run, &["completed"]).await;
     assert_eq!(here.list("/files").await, Vec::<Value>::new());
     let steps = here
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
@@ -380,11 +386,15 @@ async fn a_project_without_limits_pays_nothing_for_them() {
             .expect("the database answers")
     };
     let client = server.client();
-    let assistant = client.assistant("hello").await;
-    let thread = client.thread("Hello?").await;
+    let assistant = client.create_assistant("hello").await;
+    let thread = client.create_thread("Hello?").await;
     let run = async || {
         let before = written().await;
-        let run = client.run_stream(&thread, &assistant).await.rest().await;
+        let run = client
+            .stream_run(&thread, &assistant)
+            .await
+            .read_to_end()
+            .await;
         assert_eq!(run.last().map(|event| &*event.name), Some("done"));
         written().await - before
     };

@@ -1,8 +1,7 @@
-//! Tests of the server from the outside: real processes on a real PostgreSQL.
+//! Integration tests: real server processes on a real PostgreSQL.
 //!
-//! Every test has a database of its own, most of them in one cluster that lives as long as this
-//! program. Tests wait for events, never for time to pass; what takes longer than [`PATIENCE`]
-//! has failed.
+//! Every test has its own database, usually in the one cluster that this test program starts.
+//! Tests wait for events, not for time to pass, and fail after [`TIMEOUT`].
 
 mod admin;
 mod architecture;
@@ -67,26 +66,29 @@ mod webhooks_cli;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives it up. Far more than anything takes, so that a
-/// busy machine fails no test.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for an event before it fails: far longer than any event takes, so that
+/// no test fails because the machine is busy.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks until there is an answer.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let begun = Instant::now();
+/// Polls every 20 ms until `poll` yields a value; panics after [`TIMEOUT`].
+async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut poll: impl FnMut() -> F,
+) -> T {
+    let started = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        if let Some(value) = poll().await {
+            return value;
         }
-        assert!(begun.elapsed() < PATIENCE, "never came: {what}");
+        assert!(started.elapsed() < TIMEOUT, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Waits for something that must come.
-async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, coming).await {
-        Ok(came) => came,
-        Err(_) => panic!("never came: {what}"),
+/// Awaits the future; panics after [`TIMEOUT`].
+async fn with_timeout<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(TIMEOUT, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("timed out: {what}"),
     }
 }

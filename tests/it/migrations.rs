@@ -83,6 +83,6 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
         );
     }
     let told = client.follow("thread_sample", "run_sample", None).await;
-    let told = crate::event_stream::check(&told.rest().await);
+    let told = crate::event_stream::check(&told.read_to_end().await);
     assert_eq!(told.run["status"], "completed");
 }

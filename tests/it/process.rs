@@ -1,4 +1,4 @@
-//! A server process of its own, started as a user would start it.
+//! The program as a user starts it: with its own data folder and embedded database.
 
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -14,15 +14,15 @@ use nix::sys::signal::kill;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 
-/// The program with a data folder, and with nothing else from this process's environment that it
-/// could take for a setting.
+/// A command for the program that inherits no setting from this process's environment, except
+/// where PostgreSQL is installed.
 pub(crate) fn assistd(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assistd"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let prefixes = ["ASSISTD_", "OPENAI_", "OTEL_", "AWS_", "PG", "DATABASE_URL"];
-        let tells_where = name == "ASSISTD_POSTGRES_BIN";
-        if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !tells_where {
+        let is_kept = name == "ASSISTD_POSTGRES_BIN";
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !is_kept {
             command.env_remove(&*name);
         }
     }
@@ -34,35 +34,33 @@ pub(crate) fn assistd(data_dir: &Path) -> Command {
     command
 }
 
-/// Runs a command to its end.
 pub(crate) fn output(command: &mut Command) -> Output {
-    command.output().expect("the program can be started")
+    command.output().expect("Cargo has built the program")
 }
 
-/// What a command wrote, both streams together, for messages.
+/// Standard output followed by standard error.
 pub(crate) fn text(output: &Output) -> String {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A server that has said that it serves. It is killed when it is dropped.
-pub(crate) struct Running {
+/// A server that has printed its greeting; killed when dropped.
+pub(crate) struct ServerProcess {
     child: Child,
-    /// What it said at its start.
     pub(crate) greeting: String,
 }
 
-impl Running {
-    /// Starts `command` and waits for its greeting.
+impl ServerProcess {
+    /// Starts the command and waits until the whole greeting is printed.
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the program can be started");
-        let stdout = child.stdout.take().expect("it was asked for above");
+            .expect("Cargo has built the program");
+        let stdout = child.stdout.take().expect("stdout is piped");
         let mut greeting = String::new();
         for line in BufReader::new(stdout).lines() {
-            let line = line.expect("the greeting is text");
+            let line = line.expect("the greeting is UTF-8");
             greeting += &line;
             greeting += "\n";
             if line.starts_with("Ctrl-C stops it") {
@@ -70,42 +68,44 @@ impl Running {
             }
         }
         let status = child.wait();
-        panic!("the server ended before it served: {status:?}\n{greeting}");
+        panic!("the server exited before it was ready: {status:?}\n{greeting}");
     }
 
-    /// Where it says that it serves, without the `/v1`.
+    /// The base URL of the greeting, without `/v1`.
     pub(crate) fn origin(&self) -> &str {
-        let (_, rest) = self.greeting.split_once("Base URL").expect("it says where");
+        let (_, rest) = self
+            .greeting
+            .split_once("Base URL")
+            .expect("the greeting has the base URL");
         let url = rest.lines().next().unwrap_or_default().trim();
         url.strip_suffix("/v1").expect("the base URL ends in /v1")
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are small");
-        kill(Pid::from_raw(pid), signal).expect("it has not been waited for");
+        let pid = i32::try_from(self.child.id()).expect("Linux process ids fit into an i32");
+        kill(Pid::from_raw(pid), signal).expect("the process has not been reaped");
     }
 
-    /// Sends a signal to its whole process group, as a terminal does; it must lead one.
+    /// Signals the whole process group, as a terminal does; the server must lead its group.
     pub(crate) fn signal_group(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are small");
-        killpg(Pid::from_raw(pid), signal).expect("it has not been waited for");
+        let pid = i32::try_from(self.child.id()).expect("Linux process ids fit into an i32");
+        killpg(Pid::from_raw(pid), signal).expect("the process has not been reaped");
     }
 
-    /// Waits until it has ended.
     pub(crate) fn wait(mut self) -> ExitStatus {
-        self.child.wait().expect("it can be waited for")
+        self.child
+            .wait()
+            .expect("the process is a child of this one")
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Does nothing if it has been waited for.
+        // Both fail harmlessly if the process has been reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

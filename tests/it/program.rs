@@ -8,7 +8,7 @@ use embedded_postgres::Embedded;
 use embedded_postgres::Options;
 use nix::sys::signal::Signal;
 
-use crate::process::Running;
+use crate::process::ServerProcess;
 use crate::process::assistd;
 use crate::process::output;
 use crate::process::text;
@@ -53,7 +53,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 fn a_signal_stops_the_server_and_its_database_in_good_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let server = Running::start(&mut assistd(folder.path()));
+        let server = ServerProcess::start(&mut assistd(folder.path()));
         assert!(server_runs(folder.path()));
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0));
@@ -76,7 +76,7 @@ fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_say
     let program = stand_in_for_a_worker(folder.path());
     let log = folder.path().join("log");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let server = Running::start(
+        let server = ServerProcess::start(
             assistd(folder.path())
                 .env("ASSISTD_SANDBOX", "embedded")
                 .env("ASSISTD_SANDBOX_PROGRAM", &program)
@@ -104,7 +104,7 @@ fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_say
 #[test]
 fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_death() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let server = Running::start(&mut assistd(folder.path()));
+    let server = ServerProcess::start(&mut assistd(folder.path()));
     assert!(
         server.greeting.contains("any is accepted"),
         "{}",
@@ -123,7 +123,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
         "nobody has stopped the database"
     );
 
-    let server = Running::start(&mut assistd(folder.path()));
+    let server = ServerProcess::start(&mut assistd(folder.path()));
     assert!(
         server.greeting.contains("only keys that exist"),
         "{}",
@@ -153,7 +153,7 @@ fn keys_of_the_settings_are_accepted_from_the_start_and_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let seeds = "acme:key-of-acme,other:key-of-other,acme:second-of-acme";
     for _ in 0..2 {
-        let server = Running::start(assistd(folder.path()).env("ASSISTD_API_KEYS", seeds));
+        let server = ServerProcess::start(assistd(folder.path()).env("ASSISTD_API_KEYS", seeds));
         server.signal(Signal::SIGTERM);
         assert_eq!(server.wait().code(), Some(0));
     }
@@ -183,7 +183,7 @@ fn others_can_reach_the_server_only_when_there_are_keys() {
     assert!(text(&refused).contains("refusing to serve on 0.0.0.0:0"));
     assert!(!server_runs(folder.path()), "the database was stopped");
 
-    let server = Running::start(&mut open("acme:key-of-acme"));
+    let server = ServerProcess::start(&mut open("acme:key-of-acme"));
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -233,7 +233,7 @@ async fn replicas_that_start_together_share_one_database() {
                 .env("DATABASE_URL", &url)
                 .env("ASSISTD_API_KEYS", "acme:key-of-acme")
                 .env("ASSISTD_DATABASE_CONNECTIONS", "4");
-            std::thread::spawn(move || Running::start(&mut command))
+            std::thread::spawn(move || ServerProcess::start(&mut command))
         })
         .collect();
     for replica in replicas {
@@ -262,7 +262,7 @@ fn a_start_with_keys_that_exist_leaves_no_error_in_the_databases_log() {
     for _ in 0..2 {
         let mut command = assistd(folder.path());
         let seeds = "acme:key-of-acme,other:key-of-other";
-        let server = Running::start(command.env("ASSISTD_API_KEYS", seeds));
+        let server = ServerProcess::start(command.env("ASSISTD_API_KEYS", seeds));
         server.signal(Signal::SIGTERM);
         assert_eq!(server.wait().code(), Some(0));
     }

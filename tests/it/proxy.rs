@@ -1,5 +1,5 @@
-//! Stands between a server and its database: kills the server at a chosen statement, lets its client
-//! hang up there, or cuts the line.
+//! A TCP proxy between a server and its database. It can kill the server at a chosen statement, let
+//! the server's client hang up there, or drop all connections.
 
 use std::io;
 use std::sync::Arc;
@@ -16,145 +16,146 @@ use tokio::sync::watch;
 
 use crate::cluster::{Db, cluster};
 
-/// When to kill, seen from the statement.
+/// When to act, relative to the reply of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// The statement is done, and the server was told.
-    Told,
-    /// The statement is done, and the server will never hear of it.
-    Untold,
+pub enum KillPoint {
+    /// After the server has received the statement's result.
+    AfterReply,
+    /// Before: the statement is executed, but the server does not learn of it.
+    BeforeReply,
 }
 
-/// A way to a database that counts finished statements.
 pub struct Proxy {
     /// For `DATABASE_URL`.
     pub url: String,
-    fuse: Arc<Fuse>,
-    is_whole: watch::Sender<bool>,
+    kill_switch: Arc<KillSwitch>,
+    is_connected: watch::Sender<bool>,
 }
 
-/// A fuse that burns one statement at a time.
+/// Counts executed statements down to the one at which to act.
 #[derive(Default)]
-struct Fuse(Mutex<Option<Burning>>);
+struct KillSwitch(Mutex<Option<Countdown>>);
 
-struct Burning {
-    left: usize,
-    moment: Moment,
-    strike: Strike,
+struct Countdown {
+    statements_left: usize,
+    point: KillPoint,
+    action: Action,
 }
 
-/// What happens at the statement.
-enum Strike {
+enum Action {
     Kill(Pid),
     HangUp(Box<dyn FnOnce() + Send>),
 }
 
-/// How long a statement's answer is held back after a client has hung up, so that the server sees
+/// How long a statement's reply is delayed after a client has hung up, so that the server notices
 /// the hang-up first.
-const HELD_BACK: Duration = Duration::from_millis(30);
+const REPLY_DELAY: Duration = Duration::from_millis(30);
 
 impl Proxy {
-    /// A way to this database.
     pub async fn start(db: &Db) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("there are free ports");
-        let port = listener.local_addr().expect("it is bound").port();
-        let fuse = Arc::new(Fuse::default());
-        let (is_whole, line) = watch::channel(true);
-        tokio::spawn(serve(listener, fuse.clone(), line));
+        let listener = listener.expect("a port is free");
+        let port = listener.local_addr().expect("the listener is bound").port();
+        let kill_switch = Arc::new(KillSwitch::default());
+        let (is_connected, connected) = watch::channel(true);
+        tokio::spawn(serve(listener, kill_switch.clone(), connected));
         Self {
             url: format!(
                 "postgres://assistd@127.0.0.1:{port}/{}?sslmode=disable",
                 db.name
             ),
-            fuse,
-            is_whole,
+            kill_switch,
+            is_connected,
         }
     }
 
-    /// Breaks all connections, and lets none through.
-    pub fn cut(&self) {
-        self.is_whole.send_replace(false);
+    /// Drops all connections and refuses new ones.
+    pub fn disconnect(&self) {
+        self.is_connected.send_replace(false);
     }
 
-    /// Lets connections through again.
-    pub fn mend(&self) {
-        self.is_whole.send_replace(true);
+    /// Accepts connections again.
+    pub fn reconnect(&self) {
+        self.is_connected.send_replace(true);
     }
 
-    /// Kills the process at the `n`th statement from now on, counted from one.
-    pub fn kill_at(&self, n: usize, moment: Moment, victim: Pid) {
-        *self.fuse.0.lock() = Some(Burning {
-            left: n,
-            moment,
-            strike: Strike::Kill(victim),
+    /// Kills the process at the `n`th statement from now, counted from one.
+    pub fn kill_at(&self, n: usize, point: KillPoint, victim: Pid) {
+        *self.kill_switch.0.lock() = Some(Countdown {
+            statements_left: n,
+            point,
+            action: Action::Kill(victim),
         });
     }
 
-    /// Hangs up while the server waits for the answer to its `n`th statement from now on, counted
-    /// from one.
+    /// Hangs up while the server waits for the reply to its `n`th statement from now, counted from
+    /// one.
     pub fn hang_up_at(&self, n: usize, hang_up: impl FnOnce() + Send + 'static) {
-        *self.fuse.0.lock() = Some(Burning {
-            left: n,
-            moment: Moment::Untold,
-            strike: Strike::HangUp(Box::new(hang_up)),
+        *self.kill_switch.0.lock() = Some(Countdown {
+            statements_left: n,
+            point: KillPoint::BeforeReply,
+            action: Action::HangUp(Box::new(hang_up)),
         });
     }
 
-    /// Whether there is no kill to come.
-    pub fn has_killed(&self) -> bool {
-        self.fuse.0.lock().is_none()
+    /// Whether the statement was reached.
+    pub fn has_fired(&self) -> bool {
+        self.kill_switch.0.lock().is_none()
     }
 
-    /// Whether the kill was still to come; now it will not.
+    /// Cancels the action; whether it was still pending.
     pub fn disarm(&self) -> bool {
-        self.fuse.0.lock().take().is_some()
+        self.kill_switch.0.lock().take().is_some()
     }
 }
 
-impl Fuse {
-    /// Counts a statement; what to do now if it was the one.
-    fn burn(&self) -> Option<Burning> {
-        let mut burning = self.0.lock();
-        burning.as_mut()?.left -= 1;
-        burning.take_if(|burning| burning.left == 0)
+impl KillSwitch {
+    /// Counts one executed statement; yields the action at the chosen one.
+    fn tick(&self) -> Option<Countdown> {
+        let mut countdown = self.0.lock();
+        countdown.as_mut()?.statements_left -= 1;
+        countdown.take_if(|countdown| countdown.statements_left == 0)
     }
 }
 
-async fn serve(listener: TcpListener, fuse: Arc<Fuse>, line: watch::Receiver<bool>) {
+async fn serve(
+    listener: TcpListener,
+    kill_switch: Arc<KillSwitch>,
+    connected: watch::Receiver<bool>,
+) {
     while let Ok((client, _)) = listener.accept().await {
-        let (fuse, mut line) = (fuse.clone(), line.clone());
+        let (kill_switch, mut connected) = (kill_switch.clone(), connected.clone());
         tokio::spawn(async move {
             tokio::select! {
-                _ = line.wait_for(|is_whole| !is_whole) => {}
-                _ = connect(client, fuse) => {}
+                _ = connected.wait_for(|is_connected| !is_connected) => {}
+                _ = forward(client, kill_switch) => {}
             }
         });
     }
 }
 
-/// Carries one connection. It ends with an error whenever one side is killed, which is our trade.
-async fn connect(client: TcpStream, fuse: Arc<Fuse>) -> io::Result<()> {
+/// Forwards one connection. Errors are expected: tests kill either side.
+async fn forward(client: TcpStream, kill_switch: Arc<KillSwitch>) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let (mut asks, to_client) = client.into_split();
+    let (mut from_client, to_client) = client.into_split();
     let database = UnixStream::connect(cluster().socket()).await?;
     let (from_database, mut to_database) = database.into_split();
-    let answers = carry_answers(from_database, to_client, fuse);
-    let asks = async move {
-        let copied = tokio::io::copy(&mut asks, &mut to_database).await;
+    let replies = forward_replies(from_database, to_client, kill_switch);
+    let requests = async move {
+        let copied = tokio::io::copy(&mut from_client, &mut to_database).await;
         drop(to_database);
         copied
     };
-    let _ = tokio::join!(asks, answers);
+    let _ = tokio::join!(requests, replies);
     Ok(())
 }
 
-/// Carries the database's messages: a byte that says what it is, four bytes of length (which
-/// counts itself), and the rest.
-async fn carry_answers(
+/// Forwards the database's messages. Each is a type byte, a length of four bytes that includes
+/// itself, and the payload.
+async fn forward_replies(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    fuse: Arc<Fuse>,
+    kill_switch: Arc<KillSwitch>,
 ) -> io::Result<()> {
     const COMMAND_COMPLETE: u8 = b'C';
     const READY_FOR_QUERY: u8 = b'Z';
@@ -167,23 +168,23 @@ async fn carry_answers(
         message.resize(length + 1, 0);
         from.read_exact(&mut message[5..]).await?;
         executed |= message[0] == COMMAND_COMPLETE;
-        let done = message[0] == READY_FOR_QUERY && std::mem::take(&mut executed);
-        let Some(burning) = done.then(|| fuse.burn()).flatten() else {
+        let is_reply_end = message[0] == READY_FOR_QUERY && std::mem::take(&mut executed);
+        let Some(due) = is_reply_end.then(|| kill_switch.tick()).flatten() else {
             to.write_all(&message).await?;
             continue;
         };
-        if burning.moment == Moment::Told {
+        if due.point == KillPoint::AfterReply {
             to.write_all(&message).await?;
         }
-        match burning.strike {
-            Strike::Kill(victim) => {
-                // The test waits for the process only after this, so the id is still its own.
+        match due.action {
+            Action::Kill(victim) => {
+                // The test reaps the process later, so the id cannot belong to another one yet.
                 let _ = kill(victim, Signal::SIGKILL);
                 return Ok(());
             }
-            Strike::HangUp(hang_up) => {
+            Action::HangUp(hang_up) => {
                 hang_up();
-                tokio::time::sleep(HELD_BACK).await;
+                tokio::time::sleep(REPLY_DELAY).await;
                 to.write_all(&message).await?;
             }
         }

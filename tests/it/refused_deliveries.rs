@@ -6,12 +6,12 @@ use crate::client::Client;
 use crate::cluster::Db;
 use crate::eventually;
 use crate::server::Server;
-use crate::webhook_receiver::{ALLOWED, Receiver};
+use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 
 /// A server that posts to a receiver, on a database that refuses things.
 struct Stage {
     db: Db,
-    receiver: Receiver,
+    receiver: WebhookReceiver,
     client: Client,
     _server: Server,
 }
@@ -19,11 +19,11 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let db = Db::new().await;
-        let receiver = Receiver::start().await;
+        let receiver = WebhookReceiver::start().await;
         let project = store::projects::find_or_create(&db.pool, "default").await;
         let project = project.expect("a project can be made");
-        receiver.listens(&db.pool, &project, &[]).await;
-        let server = Server::start(&db, &[ALLOWED]).await;
+        receiver.subscribe(&db.pool, &project, &[]).await;
+        let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
         Self {
             client: server.client(),
             db,
@@ -34,9 +34,9 @@ impl Stage {
 
     /// Lets an event happen.
     async fn run(&self) {
-        let assistant = self.client.assistant("hello").await;
-        let thread = self.client.thread("Hello?").await;
-        self.client.run(&thread, &assistant).await;
+        let assistant = self.client.create_assistant("hello").await;
+        let thread = self.client.create_thread("Hello?").await;
+        self.client.create_run(&thread, &assistant).await;
     }
 
     /// Whether the delivery is over, how often it has failed, and the last error.
@@ -73,10 +73,10 @@ async fn an_event_that_was_accepted_is_not_sent_again_because_that_is_refused() 
     let delivered = "new.delivered_at is not null";
     stage
         .db
-        .refuse("webhook_deliveries", delivered, "P0001")
+        .reject_rows("webhook_deliveries", delivered, "P0001")
         .await;
     stage.run().await;
-    stage.receiver.takes("thread.run.completed").await;
+    stage.receiver.accept("thread.run.completed").await;
     let (failures, error) = stage.abandoned().await;
     assert_eq!(failures, 0);
     assert!(error.contains("could not be stored"), "{error}");
@@ -87,9 +87,12 @@ async fn an_event_that_was_accepted_is_not_sent_again_because_that_is_refused() 
 async fn a_failure_whose_text_is_refused_still_counts() {
     let stage = Stage::new().await;
     let text = "new.last_error like '%500%'";
-    stage.db.refuse("webhook_deliveries", text, "22021").await;
+    stage
+        .db
+        .reject_rows("webhook_deliveries", text, "22021")
+        .await;
     stage.run().await;
-    stage.receiver.next().await.answer(500);
+    stage.receiver.next_delivery().await.answer(500);
     let error = eventually("the failure", || async {
         let (_, failures, error) = stage.delivery().await;
         (failures == 1).then_some(error)
@@ -97,16 +100,19 @@ async fn a_failure_whose_text_is_refused_still_counts() {
     .await;
     assert!(error.contains("could not be stored"), "{error}");
     stage.make_due(0).await;
-    stage.receiver.takes("thread.run.completed").await;
+    stage.receiver.accept("thread.run.completed").await;
 }
 
 #[tokio::test]
 async fn a_delivery_without_results_is_abandoned_after_so_many_attempts() {
     let stage = Stage::new().await;
     let failed = "new.failures > 0";
-    stage.db.refuse("webhook_deliveries", failed, "P0001").await;
+    stage
+        .db
+        .reject_rows("webhook_deliveries", failed, "P0001")
+        .await;
     stage.run().await;
-    stage.receiver.next().await.answer(500);
+    stage.receiver.next_delivery().await.answer(500);
     stage.make_due(20).await;
     let (failures, error) = stage.abandoned().await;
     assert_eq!(failures, 0);

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use crate::retrieval_fixture::{MODEL, Shelf};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 
 /// Checks that the file has failed, without what was refused; its error.
-async fn assert_failed(shelf: &Shelf, store: &str, file: &str) -> Value {
-    let object = shelf.file_in(store, file).await;
+async fn assert_failed(fixture: &RetrievalFixture, store: &str, file: &str) -> Value {
+    let object = fixture.store_file(store, file).await;
     assert_eq!(object["status"], "failed", "{object}");
     let error = object["last_error"].clone();
     assert_eq!(error["code"], "server_error");
@@ -17,100 +17,117 @@ async fn assert_failed(shelf: &Shelf, store: &str, file: &str) -> Value {
 
 #[tokio::test]
 async fn a_chunk_that_is_refused_fails_its_file_once_and_no_other() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     for code in ["22P05", "23514", "P0001"] {
         let poison = "new.content like '%poison%'";
-        shelf.db.refuse("chunks", poison, code).await;
-        let (store, file) = shelf.store_of("a.txt", &format!("A poison: {code}")).await;
-        assert_failed(&shelf, &store, &file).await;
-        assert_eq!(shelf.model.embeddings.asked().len(), 1, "{code}");
-        let (store, file) = shelf.store_of("b.txt", &format!("A cure: {code}")).await;
-        assert_eq!(shelf.file_in(&store, &file).await["status"], "completed");
-        shelf.model.embeddings.take();
-        shelf.db.accept("chunks").await;
+        fixture.db.reject_rows("chunks", poison, code).await;
+        let (store, file) = fixture
+            .create_store_with("a.txt", &format!("A poison: {code}"))
+            .await;
+        assert_failed(&fixture, &store, &file).await;
+        assert_eq!(fixture.model.embeddings.take_batches().len(), 1, "{code}");
+        let (store, file) = fixture
+            .create_store_with("b.txt", &format!("A cure: {code}"))
+            .await;
+        assert_eq!(
+            fixture.store_file(&store, &file).await["status"],
+            "completed"
+        );
+        fixture.model.embeddings.take_requests();
+        fixture.db.accept_rows("chunks").await;
     }
     let attempts = "select max(attempt)::bigint from vector_store_files";
-    assert_eq!(shelf.count(attempts).await, 1);
+    assert_eq!(fixture.count(attempts).await, 1);
 }
 
 #[tokio::test]
 async fn a_result_that_is_refused_fails_the_file_instead() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     let table = "vector_store_files";
     let completed = "new.status = 'completed'";
-    shelf.db.refuse(table, completed, "P0001").await;
-    let (store, file) = shelf.store_of("a.txt", "A rope.").await;
-    assert_failed(&shelf, &store, &file).await;
-    shelf.db.accept(table).await;
+    fixture.db.reject_rows(table, completed, "P0001").await;
+    let (store, file) = fixture.create_store_with("a.txt", "A rope.").await;
+    assert_failed(&fixture, &store, &file).await;
+    fixture.db.accept_rows(table).await;
 
     let error = "new.last_error::text like '%The file is empty%'";
-    shelf.db.refuse(table, error, "22P05").await;
-    let (store, file) = shelf.store_of("b.txt", " ").await;
-    assert_failed(&shelf, &store, &file).await;
+    fixture.db.reject_rows(table, error, "22P05").await;
+    let (store, file) = fixture.create_store_with("b.txt", " ").await;
+    assert_failed(&fixture, &store, &file).await;
     let attempts = "select max(attempt)::bigint from vector_store_files";
-    assert_eq!(shelf.count(attempts).await, 1);
+    assert_eq!(fixture.count(attempts).await, 1);
 }
 
 #[tokio::test]
 async fn a_result_that_was_not_stored_is_computed_again_when_the_lease_has_run_out() {
-    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_LEASE", "1s")]).await;
+    let fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, ("ASSISTD_LEASE", "1s")]).await;
     // As if the database had been away for a moment.
     let completed = "new.status = 'completed'";
-    shelf
+    fixture
         .db
-        .refuse("vector_store_files", completed, "57P01")
+        .reject_rows("vector_store_files", completed, "57P01")
         .await;
-    let uploaded = shelf.client.upload("a.txt", "A rope.").await;
+    let uploaded = fixture.client.upload("a.txt", "A rope.").await;
     let file = crate::client::id(&uploaded);
     let body = serde_json::json!({"file_ids": [file]});
-    let store = crate::client::id(&shelf.client.post("/vector_stores", body).await);
+    let store = crate::client::id(&fixture.client.post("/vector_stores", body).await);
     crate::eventually("a result that is not stored", || async {
-        let asked = shelf.model.embeddings.asked().len();
+        let asked = fixture.model.embeddings.take_batches().len();
         (asked > 0).then_some(())
     })
     .await;
     crate::eventually("another attempt", || async {
         let attempts = "select attempt::bigint from vector_store_files";
-        (shelf.count(attempts).await > 1).then_some(())
+        (fixture.count(attempts).await > 1).then_some(())
     })
     .await;
-    shelf.db.accept("vector_store_files").await;
-    shelf.through(&store).await;
-    assert_eq!(shelf.file_in(&store, &file).await["status"], "completed");
+    fixture.db.accept_rows("vector_store_files").await;
+    fixture.wait_until_indexed(&store).await;
+    assert_eq!(
+        fixture.store_file(&store, &file).await["status"],
+        "completed"
+    );
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_ended_is_read_only_so_often() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     let ended = "new.status <> 'in_progress'";
-    shelf.db.refuse("vector_store_files", ended, "P0001").await;
-    let uploaded = shelf.client.upload("a.txt", "A rope.").await;
+    fixture
+        .db
+        .reject_rows("vector_store_files", ended, "P0001")
+        .await;
+    let uploaded = fixture.client.upload("a.txt", "A rope.").await;
     let file = crate::client::id(&uploaded);
     let body = serde_json::json!({"file_ids": [file]});
-    let store = crate::client::id(&shelf.client.post("/vector_stores", body).await);
+    let store = crate::client::id(&fixture.client.post("/vector_stores", body).await);
     crate::eventually("a failure", || async {
         let failures = "select failures::bigint from vector_store_files";
-        (shelf.count(failures).await == 1).then_some(())
+        (fixture.count(failures).await == 1).then_some(())
     })
     .await;
-    shelf.model.embeddings.take();
+    fixture.model.embeddings.take_requests();
     // As if it had failed as often as a file may.
     let exhaust = "update vector_store_files set failures = 10, due_at = now(), chunk_tokens = 100";
     sqlx::query(exhaust)
-        .execute(&shelf.db.pool)
+        .execute(&fixture.db.pool)
         .await
         .expect("the database answers");
     crate::eventually("another failure", || async {
         let failures = "select failures::bigint from vector_store_files";
-        (shelf.count(failures).await > 10).then_some(())
+        (fixture.count(failures).await > 10).then_some(())
     })
     .await;
-    assert_eq!(shelf.model.embeddings.asked(), [], "it is read no more");
-    shelf.db.accept("vector_store_files").await;
+    assert_eq!(
+        fixture.model.embeddings.take_batches(),
+        [],
+        "it is read no more"
+    );
+    fixture.db.accept_rows("vector_store_files").await;
     sqlx::query("update vector_store_files set due_at = now()")
-        .execute(&shelf.db.pool)
+        .execute(&fixture.db.pool)
         .await
         .expect("the database answers");
-    shelf.through(&store).await;
-    assert_failed(&shelf, &store, &file).await;
+    fixture.wait_until_indexed(&store).await;
+    assert_failed(&fixture, &store, &file).await;
 }

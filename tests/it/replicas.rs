@@ -13,9 +13,9 @@ use crate::client::{Client, id};
 use crate::cluster::Db;
 use crate::event_stream;
 use crate::fake_worker::FakeWorker;
-use crate::scenario::{Heard, QUESTION, Scenario, settle, verify};
+use crate::scenario::{Progress, QUESTION, Scenario, finish, verify};
 use crate::server::Server;
-use crate::two_replicas::Pair;
+use crate::two_replicas::TwoReplicas;
 
 const REPLICAS: usize = 3;
 
@@ -83,7 +83,7 @@ async fn no_run_is_lost_or_doubled_while_replicas_are_killed() {
     let scenarios = [Scenario::Text, Scenario::Function, Scenario::Code];
     let mut assistants = Vec::new();
     for scenario in scenarios {
-        assistants.push(scenario.assistant(&fleet.client()).await);
+        assistants.push(scenario.create_assistant(&fleet.client()).await);
     }
     let assistants = Arc::new(assistants);
     let begun = Arc::new(AtomicUsize::new(0));
@@ -152,19 +152,28 @@ async fn thread(fleet: &Fleet) -> String {
 
 /// Plays a scenario to its end, with another replica whenever one dies; the run's id.
 async fn through(fleet: &Fleet, scenario: Scenario, thread: &str, assistant: &str) -> String {
-    let mut heard = Heard::default();
+    let mut progress = Progress::default();
     let client = fleet.client();
-    let played = scenario.play(&client, thread, assistant, &mut heard).await;
-    if let (Ok(()), Some(run)) = (played, &heard.run) {
+    let played = scenario
+        .play(&client, thread, assistant, &mut progress)
+        .await;
+    if let (Ok(()), Some(run)) = (played, &progress.run) {
         return run.clone();
     }
-    settle(scenario, || fleet.client(), thread, assistant, &mut heard).await
+    finish(
+        scenario,
+        || fleet.client(),
+        thread,
+        assistant,
+        &mut progress,
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_breaks_no_stream() {
     let fleet = Arc::new(Fleet::start().await);
-    let assistant = fleet.client().assistant("brisk").await;
+    let assistant = fleet.client().create_assistant("brisk").await;
     let restarted = Arc::new(AtomicBool::new(false));
     let clients = (0..CLIENTS).map(|_| {
         let (fleet, assistant, restarted) = (fleet.clone(), assistant.clone(), restarted.clone());
@@ -178,7 +187,7 @@ async fn a_rolling_restart_breaks_no_stream() {
                 let Ok(stream) = fleet.client().try_stream(&path, &body).await else {
                     continue;
                 };
-                let told = event_stream::check(&stream.rest().await);
+                let told = event_stream::check(&stream.read_to_end().await);
                 assert_eq!(told.run["status"], "completed");
                 streams += 1;
             }
@@ -209,17 +218,17 @@ async fn a_rolling_restart_breaks_no_stream() {
 
 #[tokio::test]
 async fn a_replica_that_stops_keeps_the_streams_of_others_runs() {
-    let pair = Pair::start(&[]).await;
-    let (thread, run) = pair.run().await;
-    let call = pair.model.call().await;
-    let mut there = pair.there;
+    let replicas = TwoReplicas::start(&[]).await;
+    let (thread, run) = replicas.create_run().await;
+    let call = replicas.model.next_call().await;
+    let mut there = replicas.second;
     let mut stream = there.client().follow(&thread, &run, None).await;
     stream.until("thread.run.in_progress").await;
     there.terminate();
     // Longer than it waits for connections that have nothing to wait for.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    call.say("Still there.").await;
-    let rest = stream.rest().await;
+    call.answer_text("Still there.").await;
+    let rest = stream.read_to_end().await;
     let last = &rest[rest.len() - 2];
     assert_eq!(last.name, "thread.run.completed");
     assert_eq!(there.wait().await.code(), Some(0));

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use reqwest::{Body, Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, Reply, id, reply};
+use crate::client::{Client, Reply, id, send_request};
 use crate::cluster::Db;
 use crate::server::Server;
-use crate::{eventually, soon};
+use crate::{eventually, with_timeout};
 
 async fn server() -> (Db, Server, Client) {
     let db = Db::new().await;
@@ -77,7 +77,7 @@ async fn a_null_in_a_run_keeps_what_the_assistant_says() {
         "stream",
     ];
     let (_db, _server, client) = server().await;
-    let assistant = client.assistant_with(elaborate()).await;
+    let assistant = client.create_assistant_with(elaborate()).await;
     let own = json!({"assistant_id": assistant});
     let thread = json!({"messages": [{"role": "user", "content": "Hello?"}]});
     let with_thread = json!({"assistant_id": assistant, "thread": thread});
@@ -87,7 +87,7 @@ async fn a_null_in_a_run_keeps_what_the_assistant_says() {
 
     let own_fields = ["additional_instructions", "additional_messages"];
     for field in SETTINGS.into_iter().chain(own_fields) {
-        let thread = client.thread("Hello?").await;
+        let thread = client.create_thread("Hello?").await;
         let path = format!("/threads/{thread}/runs");
         let run = client.post(&path, with_null(own.clone(), field)).await;
         let shown = |run| part(run, &SETTINGS);
@@ -158,7 +158,7 @@ async fn a_null_in_a_change_resets_what_can_be_null_and_keeps_the_rest() {
 #[tokio::test]
 async fn a_null_in_a_creation_is_what_leaving_out_is() {
     let (_db, _server, client) = server().await;
-    let thread = client.thread("Hello?").await;
+    let thread = client.create_thread("Hello?").await;
     let file = client.upload("a.txt", "one").await;
     let messages = format!("/threads/{thread}/messages");
     let assistant = [
@@ -225,7 +225,7 @@ async fn a_null_in_a_creation_is_what_leaving_out_is() {
 #[tokio::test]
 async fn what_cannot_be_done_together_is_refused_rather_than_dropped() {
     let (_db, _server, client) = server().await;
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let file = client.upload("a.txt", "one").await;
     let files = json!({"code_interpreter": {"file_ids": [file["id"]]}});
     let none = json!({"code_interpreter": {"file_ids": []}});
@@ -264,9 +264,9 @@ async fn a_run_with_nothing_to_do_is_refused_when_it_is_created() {
     const TEXT: &str =
         "Run creation requires a Thread with a user message or an assistant with instructions.";
     let (_db, _server, client) = server().await;
-    let silent = client.assistant("hello").await;
+    let silent = client.create_assistant("hello").await;
     let body = json!({"model": "scripted/hello", "instructions": "Say hello."});
-    let instructed = client.assistant_with(body).await;
+    let instructed = client.create_assistant_with(body).await;
     let message = json!({"role": "user", "content": "Hello?"});
     let cases = [
         (json!({"assistant_id": silent}), 400),
@@ -335,8 +335,8 @@ async fn a_run_with_nothing_to_do_is_refused_when_it_is_created() {
 async fn files_that_their_tool_cannot_read_are_refused_with_the_message() {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01";
     let (_db, _server, client) = server().await;
-    let assistant = client.assistant("hello").await;
-    let thread = client.thread("Hello?").await;
+    let assistant = client.create_assistant("hello").await;
+    let thread = client.create_thread("Hello?").await;
     let runs = format!("/threads/{thread}/runs");
     let zip = [b"PK\x03\x04".as_slice(), &[0; 22], b"notes.txt"].concat();
     let docx = [b"PK\x03\x04".as_slice(), &[0; 22], b"word/document.xml"].concat();
@@ -417,7 +417,7 @@ async fn check_message(
     refusal: Option<(&str, &str)>,
 ) {
     let thread = json!({"messages": [message]});
-    let messages = format!("/threads/{}/messages", client.thread("Hello?").await);
+    let messages = format!("/threads/{}/messages", client.create_thread("Hello?").await);
     let requests = [
         (messages.as_str(), message.clone()),
         ("/threads", thread.clone()),
@@ -450,7 +450,7 @@ async fn check_message(
                 .as_str()
                 .expect("a run has a thread");
             client
-                .run_in(thread, &id(&answer.body), &["completed", "failed"])
+                .wait_for_status(thread, &id(&answer.body), &["completed", "failed"])
                 .await;
         }
     }
@@ -583,11 +583,11 @@ async fn a_body_takes_at_most_four_times_its_size_in_memory() {
         ),
     ];
     let (_db, server, client) = server().await;
-    client.thread("Hello?").await;
+    client.create_thread("Hello?").await;
     let before = peak_memory(&server);
     for (what, path, body, status) in bodies {
         let request = json_request(&client, path).body(body());
-        let answer = reply(request).await.expect("the server answers");
+        let answer = send_request(request).await.expect("the server answers");
         assert_eq!(answer.status, status, "{what}: {}", answer.body);
         let more = peak_memory(&server) - before;
         assert!(
@@ -611,7 +611,7 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     let text = "x".repeat(600_000);
     let sent = sender.send(format!("{{\"x\":\"{text}"));
     sent.expect("the body is open");
-    let first = tokio::spawn(reply(request));
+    let first = tokio::spawn(send_request(request));
     eventually("the share of the first body", || async {
         let held = metric(&client, "assistd_body_memory_bytes").await;
         (held > 2_300_000.0).then_some(())
@@ -630,7 +630,7 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     // What was taken was given back: more than there is in all, one after the other and at once.
     let body = json!({"x": "x".repeat(2_000_000)});
     let many = (0..6).map(|_| post(&client, "/threads", &body));
-    for answer in soon("all answers", join_all(many)).await {
+    for answer in with_timeout("all answers", join_all(many)).await {
         assert_eq!(answer.status, 400, "{}", answer.body);
     }
 }

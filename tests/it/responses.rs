@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::client::{Client, Reply, reply};
+use crate::client::{Client, Reply, send_request};
 use crate::cluster::Db;
 use crate::server::Server;
 
@@ -117,7 +117,7 @@ async fn two_upstreams() -> (Db, Server, FakeUpstream, FakeUpstream) {
 
 async fn call(client: &Client, method: Method, path: &str) -> Reply {
     let request = client.request(method, path);
-    reply(request).await.expect("the server answers")
+    send_request(request).await.expect("the server answers")
 }
 
 #[tokio::test]

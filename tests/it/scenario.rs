@@ -1,5 +1,5 @@
-//! What clients do with runs, and what must be true of a run afterwards, whatever befell the
-//! servers meanwhile.
+//! Client scripts for runs, and the invariants of an ended run, whatever happened to the servers
+//! meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,68 +11,67 @@ use crate::cluster::Db;
 use crate::event_stream::{self, TERMINAL, text};
 use crate::fake_worker::PICTURE;
 use crate::usage;
-use crate::{PATIENCE, eventually};
+use crate::{TIMEOUT, eventually};
 
-/// What is on the thread.
+/// The user message on the thread.
 pub const QUESTION: &str = "What is it like outside?";
 
-/// What a client does with a run.
+/// What a client does with one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// One message, streamed.
     Text,
-    /// Text, a call, its output, and text again; followed beside the requests.
+    /// Text, a function call, its output, and text again; the client follows the run's stream.
     Function,
-    /// Code, which writes a file and shows a picture, and text that links to the file.
+    /// Code that writes a file and shows an image, and text that links to the file.
     Code,
-    /// A search, and text that cites what it found.
+    /// A file search, and text that cites its hit.
     Search,
-    /// Cancelled while the message is being streamed.
+    /// A message that is cancelled while it streams.
     Cancel,
 }
 
-/// What the server had said before it died.
+/// What the server has acknowledged so far.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Progress {
     /// The id of the run.
     pub run: Option<String>,
     submitted: bool,
     cancelled: bool,
 }
 
-/// The connection broke, or what was sent before has come in between.
+/// The connection broke, or an earlier request turned out to be executed already.
 #[derive(Debug)]
-pub struct Cut;
+pub struct ConnectionLost;
 
-impl From<reqwest::Error> for Cut {
+impl From<reqwest::Error> for ConnectionLost {
     fn from(_: reqwest::Error) -> Self {
         Self
     }
 }
 
 impl Scenario {
-    /// The status at the end.
-    fn end(self) -> &'static str {
+    fn final_status(self) -> &'static str {
         match self {
             Self::Text | Self::Function | Self::Code | Self::Search => "completed",
             Self::Cancel => "cancelled",
         }
     }
 
-    /// An assistant that plays along; its id.
-    pub async fn assistant(self, client: &Client) -> String {
+    /// Creates an assistant whose model follows the scenario; its id.
+    pub async fn create_assistant(self, client: &Client) -> String {
         match self {
-            Self::Text => client.assistant("hello").await,
+            Self::Text => client.create_assistant("hello").await,
             Self::Function => {
                 let function = json!({"name": "get_weather", "parameters": {}});
                 let tools = json!([{"type": "function", "function": function}]);
                 let body = json!({"model": "scripted/weather", "tools": tools});
-                client.assistant_with(body).await
+                client.create_assistant_with(body).await
             }
             Self::Code => {
                 let tools = json!([{"type": "code_interpreter"}]);
                 let body = json!({"model": "scripted/coder", "tools": tools});
-                client.assistant_with(body).await
+                client.create_assistant_with(body).await
             }
             Self::Search => {
                 let file = id(&client.upload("wreck.txt", "The wreck lies deep.").await);
@@ -80,7 +79,7 @@ impl Scenario {
                 let tools = json!([{"type": "file_search"}]);
                 let body = json!({"model": "scripted/searcher", "tools": tools,
                                   "tool_resources": {"file_search": {"vector_stores": stores}}});
-                let assistant = client.assistant_with(body).await;
+                let assistant = client.create_assistant_with(body).await;
                 eventually("the file is indexed", || async {
                     let stores = client.list("/vector_stores").await;
                     (stores[0]["file_counts"]["completed"] == 1).then_some(())
@@ -88,40 +87,47 @@ impl Scenario {
                 .await;
                 assistant
             }
-            Self::Cancel => client.assistant("slow").await,
+            Self::Cancel => client.create_assistant("slow").await,
         }
     }
 
-    /// Does what a client does, until all is done or the connection breaks.
+    /// Runs the client's script until it ends or the connection breaks.
     pub async fn play(
         self,
         client: &Client,
         thread: &str,
         assistant: &str,
-        heard: &mut Heard,
-    ) -> Result<(), Cut> {
+        progress: &mut Progress,
+    ) -> Result<(), ConnectionLost> {
         let runs = format!("/threads/{thread}/runs");
         if self == Self::Function {
             let run = post(client, &runs, &json!({"assistant_id": assistant})).await?;
             let run = id(&run);
-            heard.run = Some(run.clone());
-            let waiting = last_of(client.try_follow(thread, &run, None).await?).await?;
+            progress.run = Some(run.clone());
+            let waiting = last_event_data(client.try_follow(thread, &run, None).await?).await?;
             let path = format!("{runs}/{run}/submit_tool_outputs");
             post(client, &path, &outputs(&waiting)).await?;
-            heard.submitted = true;
-            last_of(client.try_follow(thread, &run, None).await?).await?;
+            progress.submitted = true;
+            last_event_data(client.try_follow(thread, &run, None).await?).await?;
             return Ok(());
         }
         let body = json!({"assistant_id": assistant, "stream": true});
         let mut stream = client.try_stream(&runs, &body).await?;
         loop {
-            let event = stream.try_next().await.ok_or(Cut)?.map_err(|_| Cut)?;
+            let event = stream
+                .try_next()
+                .await
+                .ok_or(ConnectionLost)?
+                .map_err(|_| ConnectionLost)?;
             match event.name.as_str() {
-                "thread.run.created" => heard.run = Some(id(&event.data)),
-                "thread.message.delta" if self == Self::Cancel && !heard.cancelled => {
-                    let run = heard.run.as_deref().expect("it was created before");
+                "thread.run.created" => progress.run = Some(id(&event.data)),
+                "thread.message.delta" if self == Self::Cancel && !progress.cancelled => {
+                    let run = progress
+                        .run
+                        .as_deref()
+                        .expect("the creation is the first event");
                     post(client, &format!("{runs}/{run}/cancel"), &json!({})).await?;
-                    heard.cancelled = true;
+                    progress.cancelled = true;
                 }
                 "done" => return Ok(()),
                 _ => {}
@@ -130,29 +136,33 @@ impl Scenario {
     }
 }
 
-/// A `POST` that succeeds unless the connection breaks.
-async fn post(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
+/// Sends a `POST` that succeeds unless the connection breaks.
+async fn post(client: &Client, path: &str, body: &Value) -> Result<Value, ConnectionLost> {
     let Reply { status, body, .. } = client.send(Method::POST, path, Some(body)).await?;
     assert_eq!(status, 200, "{path}: {body}");
     Ok(body)
 }
 
-/// A `POST` of what a dead server may have sent to the database already. If it arrives there only
-/// now, it has to be looked for again.
-async fn post_again(client: &Client, path: &str, body: &Value) -> Result<Value, Cut> {
+/// Repeats a `POST` that a killed server may have executed: a 400 means that its transaction
+/// committed after the state was read, so that the state has to be read again.
+async fn repeat_post(client: &Client, path: &str, body: &Value) -> Result<Value, ConnectionLost> {
     let Reply { status, body, .. } = client.send(Method::POST, path, Some(body)).await?;
     if status == 400 {
-        return Err(Cut);
+        return Err(ConnectionLost);
     }
     assert_eq!(status, 200, "{path}: {body}");
     Ok(body)
 }
 
-/// The run as the last event of a stream has it, unless the connection breaks.
-async fn last_of(mut stream: Events) -> Result<Value, Cut> {
+/// Reads a stream to its end; the data of its last event.
+async fn last_event_data(mut stream: Events) -> Result<Value, ConnectionLost> {
     let mut last = Value::Null;
     loop {
-        let event = stream.try_next().await.ok_or(Cut)?.map_err(|_| Cut)?;
+        let event = stream
+            .try_next()
+            .await
+            .ok_or(ConnectionLost)?
+            .map_err(|_| ConnectionLost)?;
         if event.name == "done" {
             return Ok(last);
         }
@@ -162,148 +172,161 @@ async fn last_of(mut stream: Events) -> Result<Value, Cut> {
 
 fn outputs(run: &Value) -> Value {
     let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
-    let calls = calls.as_array().expect("the run waits for outputs");
+    let calls = calls.as_array().expect("the run waits for tool outputs");
     let outputs = calls
         .iter()
         .map(|call| json!({"tool_call_id": call["id"], "output": "sunny"}));
     json!({"tool_outputs": outputs.collect::<Value>()})
 }
 
-/// Goes on where the scenario was cut, until the run is over, with whichever server there is then;
-/// the run's id.
-pub async fn settle(
+/// Resumes an interrupted scenario until the run has ended, each time with a client of the server
+/// that is then available; the run's id.
+pub async fn finish(
     scenario: Scenario,
     client: impl Fn() -> Client,
     thread: &str,
     assistant: &str,
-    heard: &mut Heard,
+    progress: &mut Progress,
 ) -> String {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        if let Ok(run) = go_on(scenario, &client(), thread, assistant, heard).await {
+        if let Ok(run) = resume(scenario, &client(), thread, assistant, progress).await {
             return run;
         }
-        assert!(begun.elapsed() < PATIENCE, "never settled: {heard:?}");
+        assert!(started.elapsed() < TIMEOUT, "never finished: {progress:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn go_on(
+async fn resume(
     scenario: Scenario,
     client: &Client,
     thread: &str,
     assistant: &str,
-    heard: &mut Heard,
-) -> Result<String, Cut> {
+    progress: &mut Progress,
+) -> Result<String, ConnectionLost> {
     let runs = format!("/threads/{thread}/runs");
-    let found = get(client, &runs).await?["data"].clone();
-    let found = found.as_array().expect("a list has data");
-    assert!(found.len() < 2, "the run is there twice: {found:?}");
-    let found = found.first().map(id);
-    if heard.run.is_some() {
-        assert_eq!(found, heard.run, "the run is lost");
+    let stored = get(client, &runs).await?["data"].clone();
+    let stored = stored.as_array().expect("a list has `data`");
+    assert!(stored.len() < 2, "the run was created twice: {stored:?}");
+    let stored = stored.first().map(id);
+    if progress.run.is_some() {
+        assert_eq!(stored, progress.run, "the run is lost");
     }
-    let run = match found {
+    let run = match stored {
         Some(run) => run,
         None => {
             let body = json!({"assistant_id": assistant});
-            id(&post_again(client, &runs, &body).await?)
+            id(&repeat_post(client, &runs, &body).await?)
         }
     };
-    heard.run = Some(run.clone());
+    progress.run = Some(run.clone());
     let path = format!("{runs}/{run}");
     if scenario == Scenario::Cancel {
-        let to = format!("{path}/cancel");
-        let again = client.send(Method::POST, &to, None).await?.status;
-        // Refused if the first time counted.
-        assert!(again == 400 || again == 200 && !heard.cancelled, "{again}");
-        heard.cancelled = true;
+        let cancel = format!("{path}/cancel");
+        // 400 if an earlier cancellation was executed.
+        let status = client.send(Method::POST, &cancel, None).await?.status;
+        assert!(
+            status == 400 || status == 200 && !progress.cancelled,
+            "an acknowledged cancellation is lost: {status}"
+        );
+        progress.cancelled = true;
     }
-    let resting = [TERMINAL.as_slice(), &["requires_action"]].concat();
-    let mut ended = rest(client, &path, &resting).await?;
+    let idle = [TERMINAL.as_slice(), &["requires_action"]].concat();
+    let mut ended = wait_for_status(client, &path, &idle).await?;
     if ended["status"] == "requires_action" {
-        assert!(!heard.submitted, "the outputs are lost");
-        let to = format!("{path}/submit_tool_outputs");
-        post_again(client, &to, &outputs(&ended)).await?;
-        heard.submitted = true;
-        ended = rest(client, &path, &TERMINAL).await?;
+        assert!(!progress.submitted, "the outputs are lost");
+        let submit = format!("{path}/submit_tool_outputs");
+        repeat_post(client, &submit, &outputs(&ended)).await?;
+        progress.submitted = true;
+        ended = wait_for_status(client, &path, &TERMINAL).await?;
     }
-    assert_eq!(ended["status"], scenario.end(), "{ended}");
+    assert_eq!(ended["status"], scenario.final_status(), "{ended}");
     Ok(run)
 }
 
-/// A `GET` that succeeds unless the connection breaks.
-async fn get(client: &Client, path: &str) -> Result<Value, Cut> {
+/// Sends a `GET` that succeeds unless the connection breaks.
+async fn get(client: &Client, path: &str) -> Result<Value, ConnectionLost> {
     let Reply { status, body, .. } = client.send(Method::GET, path, None).await?;
     assert_eq!(status, 200, "{path}: {body}");
     Ok(body)
 }
 
-/// The run once it has one of these statuses, unless the connection breaks.
-async fn rest(client: &Client, path: &str, statuses: &[&str]) -> Result<Value, Cut> {
-    let begun = Instant::now();
+/// Polls the run until it has one of the statuses, unless the connection breaks.
+async fn wait_for_status(
+    client: &Client,
+    path: &str,
+    statuses: &[&str],
+) -> Result<Value, ConnectionLost> {
+    let started = Instant::now();
     loop {
         let run = get(client, path).await?;
         let status = run["status"].as_str().expect("a run has a status");
         if statuses.contains(&status) {
             return Ok(run);
         }
-        assert!(begun.elapsed() < PATIENCE, "never in {statuses:?}: {run}");
+        assert!(started.elapsed() < TIMEOUT, "never in {statuses:?}: {run}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Everything that must hold of an ended run, however it got there.
+/// Checks every invariant of an ended run, however it got there.
 pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, run: &str) {
     let ended = client.get(&format!("/threads/{thread}/runs/{run}")).await;
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
         .await;
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
-    let (asked, answers) = messages.split_first().expect("the question is there");
-    assert_eq!(text(asked), QUESTION);
+    let (question, answers) = messages.split_first().expect("the thread has a question");
+    assert_eq!(text(question), QUESTION);
     let texts: Vec<String> = answers.iter().map(text).collect();
 
-    let (status, spoken) = match scenario {
+    let (status, expected) = match scenario {
         Scenario::Text => ("completed", vec!["Hello! How can I help?"]),
         Scenario::Function => ("completed", vec!["Let me look.", "The weather: sunny."]),
-        Scenario::Code => ("completed", vec![CODED]),
+        Scenario::Code => ("completed", vec![CODER_TEXT]),
         Scenario::Search => ("completed", vec!["At four fathoms【4:0†wreck.txt】."]),
-        // Nothing if the cancellation came before the first word was stored.
+        // There is no message if the cancellation came before the first token was stored.
         Scenario::Cancel => ("incomplete", texts.iter().map(String::as_str).collect()),
     };
-    assert_eq!(ended["status"], scenario.end(), "{ended}");
-    assert_eq!(texts, spoken, "{steps:#?}");
+    assert_eq!(ended["status"], scenario.final_status(), "{ended}");
+    assert_eq!(texts, expected, "{steps:#?}");
     assert!(
         answers.iter().all(|message| message["status"] == status),
         "{answers:#?}"
     );
     assert!(
-        steps.iter().all(|step| step["status"] == scenario.end()),
+        steps
+            .iter()
+            .all(|step| step["status"] == scenario.final_status()),
         "{steps:#?}"
     );
     if scenario == Scenario::Cancel {
         assert!(answers.len() < 2, "{answers:#?}");
-        assert!(texts.iter().all(|text| SLOW.starts_with(text)), "{texts:?}");
+        assert!(
+            texts.iter().all(|text| SLOW_TEXT.starts_with(text)),
+            "{texts:?}"
+        );
     }
     verify_steps(scenario, &ended, &steps, answers);
     if scenario == Scenario::Code {
         verify_code(client, &steps, &answers[0]).await;
     }
 
-    let told = event_stream::check(&client.follow(thread, run, None).await.rest().await);
-    assert_eq!(told.run, ended, "the stream ends with the run as it is");
+    let streamed = event_stream::check(&client.follow(thread, run, None).await.read_to_end().await);
+    assert_eq!(streamed.run, ended, "the last event has the stored run");
     for message in answers {
         assert_eq!(
-            told.messages.get(&id(message)),
+            streamed.messages.get(&id(message)),
             Some(message),
-            "told otherwise"
+            "the stream and the list differ"
         );
     }
     for step in &steps {
-        let told = told.steps.get(&id(step)).expect("every step was told");
+        let event = streamed.steps.get(&id(step));
+        let event = event.expect("the stream reports every step");
         assert_eq!(
-            [&told["status"], &told["usage"]],
+            [&event["status"], &event["usage"]],
             [&step["status"], &step["usage"]]
         );
     }
@@ -322,12 +345,12 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
     client
         .post(&format!("/threads/{thread}/messages"), again)
         .await;
-    let hello = client.assistant("hello").await;
-    let next = client.run(thread, &hello).await;
-    client.run_in(thread, &next, &["completed"]).await;
+    let hello = client.create_assistant("hello").await;
+    let next = client.create_run(thread, &hello).await;
+    client.wait_for_status(thread, &next, &["completed"]).await;
 }
 
-/// What runs and steps say was used is the project's usage: no more, no less, whatever died.
+/// Checks that the project's usage equals that of its runs and steps, whatever was killed.
 async fn verify_usage(db: &Db) {
     let total = usage::total(&db.pool).await;
     let counted: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(
@@ -360,15 +383,15 @@ async fn verify_usage(db: &Db) {
     assert_eq!(used, counted);
 }
 
-/// Steps and messages belong together one to one, and the steps' tokens add up to the run's.
+/// Checks that steps and messages match one to one, and that the steps' tokens add up to the run's.
 fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Value]) {
-    let made: Vec<&Value> = steps
+    let announced: Vec<&Value> = steps
         .iter()
         .filter(|step| step["type"] == "message_creation")
         .map(|step| &step["step_details"]["message_creation"]["message_id"])
         .collect();
-    let written: Vec<&Value> = answers.iter().map(|message| &message["id"]).collect();
-    assert_eq!(made, written, "steps and messages");
+    let stored: Vec<&Value> = answers.iter().map(|message| &message["id"]).collect();
+    assert_eq!(announced, stored, "steps and messages");
     let calls: Vec<&Value> = steps
         .iter()
         .filter(|step| step["type"] == "tool_calls")
@@ -405,10 +428,10 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
     }
 }
 
-/// What the code put out and the message refers to is there, once.
+/// Checks that the code's outputs exist once, with the content that the message refers to.
 async fn verify_code(client: &Client, steps: &[Value], answer: &Value) {
     let call = &steps[0]["step_details"]["tool_calls"][0]["code_interpreter"];
-    let outputs = call["outputs"].as_array().expect("the code has run");
+    let outputs = call["outputs"].as_array().expect("the call has outputs");
     let [logs, shown] = outputs.as_slice() else {
         panic!("{call}");
     };
@@ -418,7 +441,7 @@ async fn verify_code(client: &Client, steps: &[Value], answer: &Value) {
         panic!("{answer}");
     };
     assert_eq!(image["image_file"]["file_id"], *picture);
-    assert_eq!(client.content(picture).await, PICTURE);
+    assert_eq!(client.file_content(picture).await, PICTURE);
     let [link] = text["text"]["annotations"]
         .as_array()
         .expect("a list")
@@ -426,13 +449,16 @@ async fn verify_code(client: &Client, steps: &[Value], answer: &Value) {
     else {
         panic!("{answer}");
     };
-    assert_eq!(client.content(&link["file_path"]["file_id"]).await, b"a,b");
+    assert_eq!(
+        client.file_content(&link["file_path"]["file_id"]).await,
+        b"a,b"
+    );
 }
 
-/// What the model `coder` says.
-const CODED: &str = "Here: sandbox:/mnt/data/out.csv.";
+/// The text of the model `coder`.
+const CODER_TEXT: &str = "Here: sandbox:/mnt/data/out.csv.";
 
-/// What the model `slow` says.
-const SLOW: &str = "One two three four five six seven eight nine ten eleven twelve thirteen \
+/// The text of the model `slow`.
+const SLOW_TEXT: &str = "One two three four five six seven eight nine ten eleven twelve thirteen \
     fourteen fifteen sixteen seventeen eighteen nineteen twenty twenty-one twenty-two \
     twenty-three twenty-four twenty-five twenty-six twenty-seven twenty-eight twenty-nine thirty.";

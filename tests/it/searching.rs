@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::client::id;
 use crate::eventually;
 use crate::fake_embeddings::Fault;
-use crate::retrieval_fixture::{MODEL, Shelf, names, prose};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, filenames, numbered_sentences};
 
 /// A store with ships that have attributes.
-async fn fleet(shelf: &Shelf) -> (String, Vec<String>) {
+async fn fleet(fixture: &RetrievalFixture) -> (String, Vec<String>) {
     let ships = [
         (
             "ada.txt",
@@ -34,13 +34,13 @@ async fn fleet(shelf: &Shelf) -> (String, Vec<String>) {
     ];
     let mut files = Vec::new();
     for (name, text, attributes) in ships {
-        let file = id(&shelf.client.upload(name, text).await);
+        let file = id(&fixture.client.upload(name, text).await);
         files.push(json!({"file_id": file, "attributes": attributes}));
     }
-    let store = shelf.store(&[]).await;
+    let store = fixture.create_store(&[]).await;
     let path = format!("/vector_stores/{store}/file_batches");
-    shelf.client.post(&path, json!({"files": files})).await;
-    shelf.through(&store).await;
+    fixture.client.post(&path, json!({"files": files})).await;
+    fixture.wait_until_indexed(&store).await;
     let ids = files.iter().map(|file| file["file_id"].as_str());
     let ids = ids.map(|id| id.expect("it is an id").to_owned());
     (store, ids.collect())
@@ -48,8 +48,8 @@ async fn fleet(shelf: &Shelf) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn filters_leave_the_files_whose_attributes_fit() {
-    let shelf = Shelf::set().await;
-    let (store, _) = fleet(&shelf).await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fleet(&fixture).await;
     let by =
         |kind: &str, key: &str, value: Value| json!({"type": kind, "key": key, "value": value});
     let all = |kind: &str, filters: Value| json!({"type": kind, "filters": filters});
@@ -89,24 +89,24 @@ async fn filters_leave_the_files_whose_attributes_fit() {
         ),
     ] {
         let body = json!({"query": "ship", "filters": filter});
-        let mut found = names(&shelf.search(&store, body).await);
+        let mut found = filenames(&fixture.search(&store, body).await);
         found.sort();
         let found: String = found.iter().map(|name| &name[..1]).collect();
         assert_eq!(found, expected, "{filter}");
     }
     // Attributes that change count from then on.
-    let files = shelf
+    let files = fixture
         .client
         .list(&format!("/vector_stores/{store}/files"))
         .await;
     let path = format!("/vector_stores/{store}/files/{}", id(&files[3]));
-    shelf
+    fixture
         .client
         .post(&path, json!({"attributes": {"port": "Bergen"}}))
         .await;
     let body = json!({"query": "ship", "filters": bergen});
-    let found = shelf.search(&store, body).await;
-    assert_eq!(names(&found).len(), 3, "{found:?}");
+    let found = fixture.search(&store, body).await;
+    assert_eq!(filenames(&found).len(), 3, "{found:?}");
     let changed = found
         .iter()
         .find(|result| result["file_id"] == files[3]["id"]);
@@ -116,10 +116,10 @@ async fn filters_leave_the_files_whose_attributes_fit() {
 
 #[tokio::test]
 async fn results_are_as_many_and_as_good_as_is_asked_for() {
-    let shelf = Shelf::set().await;
-    let (store, ids) = fleet(&shelf).await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, ids) = fleet(&fixture).await;
     let path = format!("/vector_stores/{store}/search");
-    let page = shelf
+    let page = fixture
         .client
         .post(&path, json!({"query": "Who carries timber?"}))
         .await;
@@ -141,7 +141,7 @@ async fn results_are_as_many_and_as_good_as_is_asked_for() {
     assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
     assert_eq!(results.len(), 4, "all have something to do with it");
 
-    let some = |body: Value| shelf.search(&store, body);
+    let some = |body: Value| fixture.search(&store, body);
     for limit in [1, 2] {
         let found = some(json!({"query": "Who carries timber?", "max_num_results": limit})).await;
         assert_eq!(found, results[..limit], "the best {limit}");
@@ -155,25 +155,26 @@ async fn results_are_as_many_and_as_good_as_is_asked_for() {
     assert_eq!(some(body).await, Vec::<Value>::new());
 
     let both = json!({"query": ["timber", "salt"], "max_num_results": 2});
-    let mut found = names(&some(both).await);
+    let mut found = filenames(&some(both).await);
     found.sort();
     assert_eq!(found, ["bea.txt", "cia.txt"], "one for each");
 
     let ask = "Please tell me about the timber?";
     let body = json!({"query": ask, "rewrite_query": true});
-    let page = shelf.client.post(&path, body).await;
+    let page = fixture.client.post(&path, body).await;
     assert_eq!(page["search_query"], json!(["the timber"]));
     assert_eq!(page["data"][0]["filename"], "bea.txt");
 }
 
 #[tokio::test]
 async fn a_reranker_has_the_last_word_if_it_has_one() {
-    let shelf = Shelf::set_with(&[MODEL, ("ASSISTD_RERANK_MODEL", "judge")]).await;
-    let (store, _) = fleet(&shelf).await;
+    let fixture =
+        RetrievalFixture::start_with(&[EMBEDDING_MODEL, ("ASSISTD_RERANK_MODEL", "judge")]).await;
+    let (store, _) = fleet(&fixture).await;
     let first = async |query: &str, ranking: Value| {
         let body = json!({"query": query, "max_num_results": 1, "ranking_options": ranking});
-        let found = shelf.search(&store, body).await;
-        (names(&found), found[0]["score"].clone())
+        let found = fixture.search(&store, body).await;
+        (filenames(&found), found[0]["score"].clone())
     };
     // What would not be shown by itself, it may still put first.
     let judged = (vec!["dea.txt".to_owned()], json!(0.9));
@@ -189,91 +190,108 @@ async fn a_reranker_has_the_last_word_if_it_has_one() {
 
 #[tokio::test]
 async fn only_what_is_completely_there_is_found() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("small.txt", "A small text on buoys.").await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture
+        .create_store_with("small.txt", "A small text on buoys.")
+        .await;
     let small = json!({"type": "static", "static": {"max_chunk_size_tokens": 100,
                                                     "chunk_overlap_tokens": 0}});
     let path = format!("/vector_stores/{store}");
     let files = format!("{path}/files");
-    let long = id(&shelf.client.upload("long.txt", prose("buoys", 800)).await);
+    let long = id(&fixture
+        .client
+        .upload("long.txt", numbered_sentences("buoys", 800))
+        .await);
     // Its first batch is stored, a later one is not.
-    shelf.model.embeddings.hold("the number 790.");
+    fixture.model.embeddings.hold("the number 790.");
     let body = json!({"file_id": long, "chunking_strategy": small});
-    shelf.client.post(&files, body.clone()).await;
-    shelf.model.embeddings.waits().await;
-    assert!(shelf.count("select count(*) from chunks").await > 64);
-    assert_eq!(shelf.client.get(&path).await["status"], "in_progress");
-    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
-    shelf.model.embeddings.next([Some(Fault::Status(400))]);
-    shelf.model.embeddings.let_go();
-    let object = shelf.through(&store).await;
+    fixture.client.post(&files, body.clone()).await;
+    fixture.model.embeddings.wait_for_held_request().await;
+    assert!(fixture.count("select count(*) from chunks").await > 64);
+    assert_eq!(fixture.client.get(&path).await["status"], "in_progress");
+    assert_eq!(fixture.matching_files(&store, "buoys").await, ["small.txt"]);
+    fixture
+        .model
+        .embeddings
+        .fail_next([Some(Fault::Status(400))]);
+    fixture.model.embeddings.release();
+    let object = fixture.wait_until_indexed(&store).await;
     assert_eq!(object["file_counts"]["failed"], 1, "{object}");
-    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
+    assert_eq!(fixture.matching_files(&store, "buoys").await, ["small.txt"]);
     eventually("the end of a failed file's chunks", || async {
-        (shelf.count("select count(*) from chunks").await == 1).then_some(())
+        (fixture.count("select count(*) from chunks").await == 1).then_some(())
     })
     .await;
 
-    shelf.client.post(&files, body).await;
-    shelf.through(&store).await;
-    assert_eq!(shelf.names(&store, "buoys").await.len(), 2);
-    let all = shelf
+    fixture.client.post(&files, body).await;
+    fixture.wait_until_indexed(&store).await;
+    assert_eq!(fixture.matching_files(&store, "buoys").await.len(), 2);
+    let all = fixture
         .search(&store, json!({"query": "buoys", "max_num_results": 50}))
         .await;
     assert!(all.len() > 10);
-    shelf.delete(&format!("{files}/{long}")).await;
-    assert_eq!(shelf.names(&store, "buoys").await, ["small.txt"]);
+    fixture.delete(&format!("{files}/{long}")).await;
+    assert_eq!(fixture.matching_files(&store, "buoys").await, ["small.txt"]);
     eventually("the end of a removed file's chunks", || async {
-        (shelf.count("select count(*) from chunks").await == 1).then_some(())
+        (fixture.count("select count(*) from chunks").await == 1).then_some(())
     })
     .await;
-    shelf.verify_chunks(true).await;
+    fixture.verify_chunks(true).await;
 }
 
 #[tokio::test]
 async fn what_is_deleted_is_found_no_more_and_goes() {
-    let shelf = Shelf::set().await;
-    let files = shelf
-        .files(&[
+    let fixture = RetrievalFixture::start().await;
+    let files = fixture
+        .upload_files(&[
             ("one.txt", "A pier of stone."),
             ("two.txt", "A pier of wood."),
         ])
         .await;
-    let first = shelf.store(&files).await;
-    let second = shelf.store(&files).await;
-    shelf.delete(&format!("/files/{}", files[0])).await;
+    let first = fixture.create_store(&files).await;
+    let second = fixture.create_store(&files).await;
+    fixture.delete(&format!("/files/{}", files[0])).await;
     for store in [&first, &second] {
-        assert_eq!(shelf.names(store, "pier of stone").await, ["two.txt"]);
-        let object = shelf.client.get(&format!("/vector_stores/{store}")).await;
+        assert_eq!(
+            fixture.matching_files(store, "pier of stone").await,
+            ["two.txt"]
+        );
+        let object = fixture.client.get(&format!("/vector_stores/{store}")).await;
         assert_eq!(object["file_counts"]["total"], 1);
     }
-    shelf.delete(&format!("/vector_stores/{first}")).await;
+    fixture.delete(&format!("/vector_stores/{first}")).await;
     let path = format!("/vector_stores/{first}/search");
     let query = json!({"query": "pier"});
-    let gone = shelf.client.send(Method::POST, &path, Some(&query)).await;
+    let gone = fixture.client.send(Method::POST, &path, Some(&query)).await;
     assert_eq!(gone.expect("the server answers").status, 404);
-    assert_eq!(shelf.names(&second, "pier of stone").await, ["two.txt"]);
+    assert_eq!(
+        fixture.matching_files(&second, "pier of stone").await,
+        ["two.txt"]
+    );
     eventually("the end of what was deleted", || async {
-        let left = shelf.count(
+        let left = fixture.count(
             "select (select count(*) from chunks) + (select count(*) from chunk_embeddings)",
         );
         (left.await == 2).then_some(())
     })
     .await;
-    shelf.verify_chunks(true).await;
+    fixture.verify_chunks(true).await;
 }
 
 #[tokio::test]
 async fn strangers_search_nothing() {
     let projects = ("ASSISTD_API_KEYS", "acme:key-of-acme,other:key-of-other");
-    let mut shelf = Shelf::set_with(&[MODEL, projects]).await;
-    shelf.client = shelf.server.client_with_key("key-of-acme");
-    let (store, _) = shelf
-        .store_of("secret.txt", "The chart shows a wreck.")
+    let mut fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, projects]).await;
+    fixture.client = fixture.server.client_with_key("key-of-acme");
+    let (store, _) = fixture
+        .create_store_with("secret.txt", "The chart shows a wreck.")
         .await;
-    assert_eq!(shelf.names(&store, "wreck").await, ["secret.txt"]);
-    shelf.model.embeddings.take();
-    let other = shelf.server.client_with_key("key-of-other");
+    assert_eq!(
+        fixture.matching_files(&store, "wreck").await,
+        ["secret.txt"]
+    );
+    fixture.model.embeddings.take_requests();
+    let other = fixture.server.client_with_key("key-of-other");
     let path = format!("/vector_stores/{store}/search");
     let query = json!({"query": "wreck"});
     let reply = other.send(Method::POST, &path, Some(&query)).await;
@@ -281,7 +299,7 @@ async fn strangers_search_nothing() {
     assert_eq!(reply.status, 404, "{reply:?}");
     assert!(!reply.body.to_string().contains("secret"), "{reply:?}");
     assert_eq!(
-        shelf.model.embeddings.asked(),
+        fixture.model.embeddings.take_batches(),
         [],
         "nothing was done for it"
     );
@@ -289,60 +307,67 @@ async fn strangers_search_nothing() {
 
 #[tokio::test]
 async fn a_search_without_a_vector_says_why() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
-    shelf.model.embeddings.next([Some(Fault::Status(400))]);
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture.create_store_with("a.txt", "A lock.").await;
+    fixture
+        .model
+        .embeddings
+        .fail_next([Some(Fault::Status(400))]);
     let path = format!("/vector_stores/{store}/search");
     let query = json!({"query": "lock"});
-    let reply = shelf.client.send(Method::POST, &path, Some(&query)).await;
+    let reply = fixture.client.send(Method::POST, &path, Some(&query)).await;
     let reply = reply.expect("the server answers");
     assert_eq!(reply.status, 502, "{reply:?}");
     let message = reply.body["error"]["message"]
         .as_str()
         .expect("it says why");
     assert!(message.contains("The vectors are out."), "{message}");
-    assert_eq!(shelf.names(&store, "lock").await, ["a.txt"]);
+    assert_eq!(fixture.matching_files(&store, "lock").await, ["a.txt"]);
 }
 
 #[tokio::test]
 async fn queries_that_ask_nothing_are_refused() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("a.txt", "A lock.").await;
-    shelf.model.embeddings.take();
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture.create_store_with("a.txt", "A lock.").await;
+    fixture.model.embeddings.take_requests();
     let path = format!("/vector_stores/{store}/search");
     for query in [json!(""), json!(" \n"), json!(["lock", ""]), json!([])] {
         let body = json!({"query": query});
-        let reply = shelf.client.send(Method::POST, &path, Some(&body)).await;
+        let reply = fixture.client.send(Method::POST, &path, Some(&body)).await;
         let reply = reply.expect("the server answers");
         assert_eq!(reply.status, 400, "{query}: {reply:?}");
         assert_eq!(reply.body["error"]["param"], "query", "{query}: {reply:?}");
     }
-    assert_eq!(shelf.model.embeddings.asked(), [], "no model was asked");
+    assert_eq!(
+        fixture.model.embeddings.take_batches(),
+        [],
+        "no model was asked"
+    );
     // What has no word of its own, or only such that are everywhere, is a query.
     for query in ["?!", "the of and"] {
-        assert_eq!(shelf.names(&store, query).await, ["a.txt"]);
+        assert_eq!(fixture.matching_files(&store, query).await, ["a.txt"]);
     }
 }
 
 #[tokio::test]
 async fn words_that_are_everywhere_still_find_something() {
-    let shelf = Shelf::set().await;
-    let door = id(&shelf.client.upload("door.txt", "A green door.").await);
-    let lock = id(&shelf.client.upload("lock.txt", "A rusty lock.").await);
-    let store = shelf.store(&[door, lock]).await;
+    let fixture = RetrievalFixture::start().await;
+    let door = id(&fixture.client.upload("door.txt", "A green door.").await);
+    let lock = id(&fixture.client.upload("lock.txt", "A rusty lock.").await);
+    let store = fixture.create_store(&[door, lock]).await;
     for (lexeme, chunks) in [("door", 90_000_i64), ("lock", 50_000)] {
         sqlx::query("insert into common_lexemes values ($1, $2, $3)")
             .bind(&store)
             .bind(lexeme)
             .bind(chunks)
-            .execute(&shelf.db.pool)
+            .execute(&fixture.db.pool)
             .await
             .expect("the database answers");
     }
     let words_alone = json!({"hybrid_search": {"embedding_weight": 0, "text_weight": 1}});
     let body = json!({"query": "door lock", "ranking_options": words_alone});
     let path = format!("/vector_stores/{store}/search");
-    let found = shelf.client.post(&path, body).await;
+    let found = fixture.client.post(&path, body).await;
     let names: Vec<&Value> = found["data"]
         .as_array()
         .expect("a list")
@@ -354,17 +379,19 @@ async fn words_that_are_everywhere_still_find_something() {
 
 #[tokio::test]
 async fn a_result_has_the_score_for_the_query_that_it_answers() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     let texts = [
         ("bea.txt", "The ship Bea carries timber."),
         ("keeper.txt", "A keeper lives in the lighthouse."),
     ];
-    let store = shelf.store(&shelf.files(&texts).await).await;
+    let store = fixture
+        .create_store(&fixture.upload_files(&texts).await)
+        .await;
     let queries = ["Who carries timber?", "lighthouse keeper"];
-    let best = async |query: Value| shelf.search(&store, json!({"query": query})).await;
+    let best = async |query: Value| fixture.search(&store, json!({"query": query})).await;
     let (ship, keeper) = (best(json!(queries[0])).await, best(json!(queries[1])).await);
-    assert_eq!(names(&ship)[0], "bea.txt");
-    assert_eq!(names(&keeper)[0], "keeper.txt");
+    assert_eq!(filenames(&ship)[0], "bea.txt");
+    assert_eq!(filenames(&keeper)[0], "keeper.txt");
     let score = |result: &Value| result["score"].as_f64().expect("it is a number");
     let alone = [score(&ship[0]), score(&keeper[0])];
     for queries in [queries, [queries[1], queries[0]]] {
@@ -378,8 +405,8 @@ async fn a_result_has_the_score_for_the_query_that_it_answers() {
 
 #[tokio::test]
 async fn scores_change_nothing_of_the_order_by_fused_ranks() {
-    let shelf = Shelf::set().await;
-    let (store, _) = fleet(&shelf).await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fleet(&fixture).await;
     for query in [
         "Who carries timber?",
         "grain and salt",
@@ -389,7 +416,7 @@ async fn scores_change_nothing_of_the_order_by_fused_ranks() {
             let weights = json!({"embedding_weight": embedding_weight, "text_weight": text_weight});
             let ranking = json!({"hybrid_search": weights});
             let body = json!({"query": query, "ranking_options": ranking});
-            names(&shelf.search(&store, body).await)
+            filenames(&fixture.search(&store, body).await)
         };
         let ways = [way(1, 0).await, way(0, 1).await];
         let rank = |name: &String| {
@@ -423,10 +450,10 @@ const RECORDED_QUESTION: &str = "Using the files you have available, what's Fili
 #[tokio::test]
 async fn the_installed_model_scores_as_the_hosted_service_was_recorded_to() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/models/all-minilm-l6-v2");
-    let shelf = Shelf::set_with(&[("ASSISTD_EMBEDDING_MODEL", model)]).await;
+    let fixture = RetrievalFixture::start_with(&[("ASSISTD_EMBEDDING_MODEL", model)]).await;
     for (text, recorded) in RECORDED {
-        let (store, _) = shelf.store_of("favorite_foods.txt", text).await;
-        let found = shelf
+        let (store, _) = fixture.create_store_with("favorite_foods.txt", text).await;
+        let found = fixture
             .search(&store, json!({"query": RECORDED_QUESTION}))
             .await;
         let score = found[0]["score"].as_f64().expect("it is a number");
@@ -435,9 +462,9 @@ async fn the_installed_model_scores_as_the_hosted_service_was_recorded_to() {
         let strict = json!({"score_threshold": 0.6});
         for (query, results) in [(RECORDED_QUESTION, 1), ("How do I tune a violin?", 0)] {
             let body = json!({"query": query, "ranking_options": strict});
-            assert_eq!(shelf.search(&store, body).await.len(), results, "{query}");
+            assert_eq!(fixture.search(&store, body).await.len(), results, "{query}");
         }
-        let unrelated = shelf
+        let unrelated = fixture
             .search(&store, json!({"query": "How do I tune a violin?"}))
             .await;
         let score = unrelated[0]["score"].as_f64().expect("it is a number");

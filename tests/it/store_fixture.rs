@@ -1,4 +1,4 @@
-//! A database with runs in it, for tests of the store's own functions.
+//! A database with a project that creates runs, for tests of the store's functions.
 
 use std::time::Duration;
 
@@ -8,25 +8,22 @@ use assistd::domain::message::{Content, Message, MessageStatus, Role};
 use assistd::domain::run::{Run, RunConfig, RunState, RunStatus, Truncation};
 use assistd::domain::run_step::{RunStep, StepDetails, StepStatus};
 use assistd::domain::tool::{FunctionCall, ToolCall, ToolCallBody, ToolChoice};
-use assistd::store;
 use assistd::store::run_events::Segment;
 use assistd::store::runs::{Claimant, Claimed, Lease, NewRun};
+use assistd::store::{self, Pool};
 
 use crate::cluster::Db;
-use assistd::store::Pool;
 
-/// The id of the call.
+/// The id of the tool call that [`call`] makes.
 pub const CALL: &str = "call_1";
 
-/// A database with a project that makes runs.
-pub struct Stage {
+pub struct StoreFixture {
     db: Db,
-    /// The project.
     pub project: ProjectId,
     assistant: AssistantId,
 }
 
-/// A worker that loses its runs after a minute.
+/// A worker with a lease of one minute.
 pub fn claimant(owner: &str) -> Claimant {
     Claimant {
         owner: owner.to_owned(),
@@ -34,35 +31,32 @@ pub fn claimant(owner: &str) -> Claimant {
     }
 }
 
-impl Stage {
-    /// A fresh one.
+impl StoreFixture {
     pub async fn new() -> Self {
         let db = Db::new().await;
         let project = store::projects::find_or_create(&db.pool, "it").await;
         Self {
-            project: project.expect("a project can be made"),
+            project: project.expect("the database answers"),
             assistant: AssistantId::generate(),
             db,
         }
     }
 
-    /// Its database.
     pub fn pool(&self) -> &Pool {
         &self.db.pool
     }
 
-    /// The same with its URL, for servers.
     pub fn db(&self) -> &Db {
         &self.db
     }
 
-    /// A new run on a new thread.
-    pub async fn run(&self, claimant: Option<&Claimant>) -> (Run, Option<Lease>) {
+    /// Creates a run on a new thread, at once leased to the claimant if there is one.
+    pub async fn create_run(&self, claimant: Option<&Claimant>) -> (Run, Option<Lease>) {
         let pool = self.pool();
         let resources = Default::default();
         let thread =
             store::threads::insert(pool, &self.project, &Default::default(), &resources).await;
-        let thread = thread.expect("a thread can be made");
+        let thread = thread.expect("the project exists");
         let config = RunConfig {
             model: "scripted/hello".into(),
             instructions: String::new(),
@@ -88,48 +82,47 @@ impl Stage {
         };
         let stored = store::runs::insert(pool, &self.project, &new, claimant).await;
         stored
-            .expect("a run can be made")
-            .expect("the thread is there")
+            .expect("the database answers")
+            .expect("the thread exists")
     }
 
-    /// A new run in a worker's hands.
-    pub async fn leased(&self, claimant: &Claimant) -> (Run, Lease) {
-        let (run, lease) = self.run(Some(claimant)).await;
-        (run, lease.expect("it was asked for"))
+    pub async fn create_leased_run(&self, claimant: &Claimant) -> (Run, Lease) {
+        let (run, lease) = self.create_run(Some(claimant)).await;
+        (run, lease.expect("a run created with a claimant is leased"))
     }
 
-    /// What this worker gets when it asks for more than there is.
+    /// Claims every due run for this worker.
     pub async fn claim(&self, claimant: &Claimant) -> Vec<Claimed> {
         let claimed = store::runs::claim(self.pool(), claimant, 100, false).await;
-        claimed.expect("the queue can be read")
+        claimed.expect("the database answers")
     }
 
-    /// Lets the time of a run's lease, or of its wait for the caller, be over.
+    /// Ends a run's lease, or its wait for the caller.
     pub async fn make_due(&self, run: &RunId) {
         sqlx::query("update runs set due_at = now() where id = $1")
             .bind(run)
             .execute(self.pool())
             .await
-            .expect("the run is there");
+            .expect("the run exists");
     }
 
     /// The run's status, attempt and lease owner.
-    pub async fn row(&self, run: &RunId) -> (RunStatus, i32, Option<String>) {
+    pub async fn run_row(&self, run: &RunId) -> (RunStatus, i32, Option<String>) {
         sqlx::query_as("select status, attempt, lease_owner from runs where id = $1")
             .bind(run)
             .fetch_one(self.pool())
             .await
-            .expect("the run is there")
+            .expect("the run exists")
     }
 
-    /// The one number that a query yields.
-    pub async fn rows(&self, count: &'static str) -> i64 {
-        let rows = sqlx::query_scalar(count).fetch_one(self.pool()).await;
-        rows.expect("rows can be counted")
+    /// The number that a query yields.
+    pub async fn count(&self, query: &'static str) -> i64 {
+        let count = sqlx::query_scalar(query).fetch_one(self.pool()).await;
+        count.expect("the database answers")
     }
 }
 
-/// A step under way.
+/// A step in progress.
 pub fn step(run: &Run, details: StepDetails) -> RunStep {
     RunStep {
         id: StepId::generate(),
@@ -146,7 +139,7 @@ pub fn step(run: &Run, details: StepDetails) -> RunStep {
     }
 }
 
-/// A finished message.
+/// A completed message.
 pub fn message(run: &Run) -> Message {
     Message {
         id: MessageId::generate(),
@@ -173,15 +166,15 @@ pub fn state(run: &Run, status: RunStatus) -> RunState {
     }
 }
 
-/// The first event of an attempt, for the log.
+/// An event log segment with the first event of an attempt.
 pub fn segment(run: &Run, lease: &Lease) -> Segment {
     let first = Seq::before_attempt(lease.attempt()).next();
     let event = RunEvent::RunCreated(Box::new(run.state.clone()));
-    let segment = Segment::new(first, [&event]).expect("an event can be written out");
-    segment.expect("there is an event")
+    let segment = Segment::new(first, [&event]).expect("events serialize");
+    segment.expect("the segment has an event")
 }
 
-/// A call that waits for its output.
+/// A function call without an output.
 pub fn call() -> ToolCall {
     let body = ToolCallBody::Function(FunctionCall {
         name: "get_weather".into(),
@@ -194,7 +187,7 @@ pub fn call() -> ToolCall {
     }
 }
 
-/// A step's details with that call.
+/// Step details with one [`call`].
 pub fn calls() -> StepDetails {
     StepDetails::ToolCalls {
         calls: vec![call()],

@@ -10,7 +10,7 @@ use crate::cluster::Db;
 use crate::event_stream;
 use crate::fake_model::FakeModel;
 use crate::server::Server;
-use crate::two_replicas::Pair;
+use crate::two_replicas::TwoReplicas;
 
 fn deltas(events: &[Event]) -> String {
     let deltas = events
@@ -26,62 +26,62 @@ fn delta(event: &Event) -> &str {
 
 #[tokio::test]
 async fn a_late_follower_sees_what_an_early_one_saw_on_every_replica() {
-    let pair = Pair::start(&[]).await;
-    let (here, there) = (pair.here.client(), pair.there.client());
-    let (thread, run) = pair.run().await;
+    let replicas = TwoReplicas::start(&[]).await;
+    let (here, there) = (replicas.first.client(), replicas.second.client());
+    let (thread, run) = replicas.create_run().await;
     let mut early = here.follow(&thread, &run, None).await;
     let mut far = there.follow(&thread, &run, None).await;
-    let mut speech = pair.model.call().await.speak();
-    speech.say("One").await;
+    let mut answer = replicas.model.next_call().await.start_answer();
+    answer.send_text("One").await;
     let mut seen = early.until("thread.message.delta").await;
     let mut seen_far = far.until("thread.message.delta").await;
     let mut midway = here.follow(&thread, &run, None).await;
     let mut seen_midway = midway.until("thread.message.delta").await;
     for word in [" two", " three", " four"] {
-        speech.say(word).await;
+        answer.send_text(word).await;
         seen.push(early.next().await);
     }
-    speech.finish().await;
-    seen.extend(early.rest().await);
-    seen_far.extend(far.rest().await);
-    seen_midway.extend(midway.rest().await);
+    answer.finish().await;
+    seen.extend(early.read_to_end().await);
+    seen_far.extend(far.read_to_end().await);
+    seen_midway.extend(midway.read_to_end().await);
 
     event_stream::check(&seen);
     assert_eq!(deltas(&seen), "One two three four");
     assert_eq!(seen_midway, seen, "midway");
     assert_eq!(seen_far, seen, "on the other replica");
     for client in [&here, &there] {
-        let late = client.follow(&thread, &run, None).await.rest().await;
+        let late = client.follow(&thread, &run, None).await.read_to_end().await;
         assert_eq!(late, seen, "afterwards");
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_comes_back_gets_exactly_the_rest() {
-    let pair = Pair::start(&[]).await;
-    let (here, there) = (pair.here.client(), pair.there.client());
-    let (thread, run) = pair.run().await;
-    let mut speech = pair.model.call().await.speak();
+    let replicas = TwoReplicas::start(&[]).await;
+    let (here, there) = (replicas.first.client(), replicas.second.client());
+    let (thread, run) = replicas.create_run().await;
+    let mut answer = replicas.model.next_call().await.start_answer();
     let mut first = here.follow(&thread, &run, None).await;
-    speech.say("One").await;
+    answer.send_text("One").await;
     let seen = first.until("thread.message.delta").await;
     drop(first);
-    speech.say(" two").await;
+    answer.send_text(" two").await;
     let last_seen = seen.last().map(|event| event.id.as_str());
     let mut back_here = here.follow(&thread, &run, last_seen).await;
     let mut back_there = there.follow(&thread, &run, last_seen).await;
     assert_eq!(delta(&back_here.next().await), " two");
     assert_eq!(delta(&back_there.next().await), " two");
-    speech.finish().await;
-    back_here.rest().await;
+    answer.finish().await;
+    back_here.read_to_end().await;
 
-    let whole = there.follow(&thread, &run, None).await.rest().await;
+    let whole = there.follow(&thread, &run, None).await.read_to_end().await;
     for client in [&here, &there] {
         for (n, event) in whole[..whole.len() - 1].iter().enumerate() {
             let rest = client
                 .follow(&thread, &run, Some(&event.id))
                 .await
-                .rest()
+                .read_to_end()
                 .await;
             let names = |events: &[Event]| -> Vec<(String, Value)> {
                 let named = |event: &Event| (event.name.clone(), event.data.clone());
@@ -94,37 +94,37 @@ async fn a_reader_that_comes_back_gets_exactly_the_rest() {
 
 #[tokio::test]
 async fn a_socket_that_is_dropped_does_not_end_the_run() {
-    let pair = Pair::start(&[]).await;
-    let client = pair.here.client();
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &pair.assistant).await;
-    let mut speech = pair.model.call().await.speak();
-    speech.say("One").await;
+    let replicas = TwoReplicas::start(&[]).await;
+    let client = replicas.first.client();
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &replicas.assistant).await;
+    let mut answer = replicas.model.next_call().await.start_answer();
+    answer.send_text("One").await;
     let seen = stream.until("thread.message.delta").await;
     drop(stream);
-    speech.say(" two").await;
-    speech.finish().await;
+    answer.send_text(" two").await;
+    answer.finish().await;
     let run = id(&seen[0].data);
-    client.run_in(&thread, &run, &["completed"]).await;
+    client.wait_for_status(&thread, &run, &["completed"]).await;
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(event_stream::text(&messages[1]), "One two");
 }
 
 #[tokio::test]
 async fn a_cancellation_on_one_replica_ends_a_run_on_another() {
-    let pair = Pair::start(&[]).await;
-    let client = pair.here.client();
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &pair.assistant).await;
-    let mut speech = pair.model.call().await.speak();
-    speech.say("One").await;
+    let replicas = TwoReplicas::start(&[]).await;
+    let client = replicas.first.client();
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &replicas.assistant).await;
+    let mut answer = replicas.model.next_call().await.start_answer();
+    answer.send_text("One").await;
     let mut seen = stream.until("thread.message.delta").await;
     let run = id(&seen[0].data);
     let path = format!("/threads/{thread}/runs/{run}/cancel");
-    let cancelled = pair.there.client().post(&path, json!({})).await;
+    let cancelled = replicas.second.client().post(&path, json!({})).await;
     assert_eq!(cancelled["status"], "cancelling");
 
-    seen.extend(stream.rest().await);
+    seen.extend(stream.read_to_end().await);
     let told = event_stream::check(&seen);
     assert_eq!(told.run["status"], "cancelled");
     let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
@@ -132,7 +132,7 @@ async fn a_cancellation_on_one_replica_ends_a_run_on_another() {
     };
     assert_eq!(message["incomplete_details"]["reason"], "run_cancelled");
     assert_eq!(event_stream::text(message), "One");
-    speech.closed().await;
+    answer.wait_until_closed().await;
 }
 
 async fn statuses(calls: Vec<(Client, String, Value)>) -> Vec<u16> {
@@ -151,39 +151,43 @@ async fn statuses(calls: Vec<(Client, String, Value)>) -> Vec<u16> {
 
 #[tokio::test]
 async fn of_many_runs_that_are_created_on_a_thread_at_once_there_is_one() {
-    let pair = Pair::start(&[]).await;
-    let clients = [pair.here.client(), pair.there.client()];
+    let replicas = TwoReplicas::start(&[]).await;
+    let clients = [replicas.first.client(), replicas.second.client()];
     for _ in 0..5 {
-        let thread = clients[0].thread("Hello?").await;
+        let thread = clients[0].create_thread("Hello?").await;
         let path = format!("/threads/{thread}/runs");
-        let body = json!({"assistant_id": pair.assistant});
+        let body = json!({"assistant_id": replicas.assistant});
         let calls = clients.iter().cycle().take(8);
         let calls = calls.map(|client| (client.clone(), path.clone(), body.clone()));
         let statuses = statuses(calls.collect()).await;
         assert_eq!(statuses, [200, 400, 400, 400, 400, 400, 400, 400]);
         assert_eq!(clients[0].list(&path).await.len(), 1);
-        pair.model.call().await.say("Hello!").await;
+        replicas.model.next_call().await.answer_text("Hello!").await;
     }
 }
 
 #[tokio::test]
 async fn of_outputs_that_are_submitted_twice_at_once_one_is_taken() {
-    let pair = Pair::start(&[]).await;
-    let clients = [pair.here.client(), pair.there.client()];
+    let replicas = TwoReplicas::start(&[]).await;
+    let clients = [replicas.first.client(), replicas.second.client()];
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "scripted/weather", "tools": [function]});
-    let assistant = clients[0].assistant_with(body).await;
+    let assistant = clients[0].create_assistant_with(body).await;
     for _ in 0..5 {
-        let thread = clients[0].thread("Hello?").await;
-        let run = clients[0].run(&thread, &assistant).await;
-        let waiting = clients[0].run_in(&thread, &run, &["requires_action"]).await;
+        let thread = clients[0].create_thread("Hello?").await;
+        let run = clients[0].create_run(&thread, &assistant).await;
+        let waiting = clients[0]
+            .wait_for_status(&thread, &run, &["requires_action"])
+            .await;
         let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
         let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
         let body = |output| json!({"tool_outputs": [{"tool_call_id": call, "output": output}]});
         let calls = clients.iter().zip(["sunny", "rainy"]);
         let calls = calls.map(|(client, output)| (client.clone(), path.clone(), body(output)));
         assert_eq!(statuses(calls.collect()).await, [200, 400]);
-        clients[0].run_in(&thread, &run, &["completed"]).await;
+        clients[0]
+            .wait_for_status(&thread, &run, &["completed"])
+            .await;
         let steps = clients[0]
             .list(&format!("/threads/{thread}/runs/{run}/steps"))
             .await;
@@ -204,28 +208,28 @@ async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
     let client = server.client();
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "fake", "tools": [function]});
-    let assistant = client.assistant_with(body).await;
-    let thread = client.thread("What is it like outside?").await;
-    let run = client.run(&thread, &assistant).await;
-    let mut speech = model.call().await.speak();
-    speech.call(0, "get_weather", &["{}"]).await;
-    speech.finish().await;
-    let asked = client.follow(&thread, &run, None).await.rest().await;
+    let assistant = client.create_assistant_with(body).await;
+    let thread = client.create_thread("What is it like outside?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let mut answer = model.next_call().await.start_answer();
+    answer.send_tool_call(0, "get_weather", &["{}"]).await;
+    answer.finish().await;
+    let asked = client.follow(&thread, &run, None).await.read_to_end().await;
     let waiting = event_stream::check(&asked).run;
     assert_eq!(waiting["status"], "requires_action");
 
-    let other = client.thread("Hello?").await;
-    client.run(&other, &assistant).await;
-    let busy = model.call().await;
+    let other = client.create_thread("Hello?").await;
+    client.create_run(&other, &assistant).await;
+    let busy = model.next_call().await;
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
     let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sunny"}]});
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     client.post(&path, outputs).await;
     let mut reader = client.follow(&thread, &run, None).await;
     let mut told = reader.until("thread.run.requires_action").await;
-    busy.say("Hello!").await;
-    model.call().await.say("Sunny.").await;
-    told.extend(reader.rest().await);
+    busy.answer_text("Hello!").await;
+    model.next_call().await.answer_text("Sunny.").await;
+    told.extend(reader.read_to_end().await);
     assert_eq!(event_stream::check(&told).run["status"], "completed");
     assert_eq!(deltas(&told), "Sunny.");
 }
@@ -235,11 +239,11 @@ async fn no_token_waits_for_the_database() {
     let model = FakeModel::start().await;
     let mut server = Server::start_at("", &model.settings()).await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "fake"})).await;
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &assistant).await;
-    let mut speech = model.call().await.speak();
-    speech.say("One").await;
+    let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &assistant).await;
+    let mut answer = model.next_call().await.start_answer();
+    answer.send_text("One").await;
     stream.until("thread.message.delta").await;
 
     let postgres = server.pause_database();
@@ -251,14 +255,14 @@ async fn no_token_waits_for_the_database() {
     let begun = Instant::now();
     let mut word = 0;
     while word < 50 || begun.elapsed() < Duration::from_secs(1) {
-        speech.say(&format!(" {word}")).await;
+        answer.send_text(&format!(" {word}")).await;
         assert_eq!(delta(&stream.next().await), format!(" {word}"));
         word += 1;
     }
     assert!(!waiting.is_finished(), "the database answered meanwhile");
     postgres.resume();
-    speech.finish().await;
-    let rest = stream.rest().await;
+    answer.finish().await;
+    let rest = stream.read_to_end().await;
     let names: Vec<&str> = rest.iter().map(|event| event.name.as_str()).collect();
     assert!(names.contains(&"thread.run.completed"), "{names:?}");
     let answered = waiting.await.expect("it does not panic");

@@ -42,7 +42,7 @@ async fn files_in(client: &Client, store: &str) -> Vec<String> {
 #[tokio::test]
 async fn helpers_make_the_stores_they_describe() {
     let (db, _server, client) = stage(&[]).await;
-    db.index_nothing().await;
+    db.disable_indexing().await;
     let files = [file(&client).await, file(&client).await];
     let sizes = json!({"max_chunk_size_tokens": 1200, "chunk_overlap_tokens": 250});
     let helper = json!({
@@ -126,10 +126,12 @@ async fn attachments_make_the_threads_store_and_then_fill_it() {
     assert_eq!(store_of(&client.get(&path).await), store);
 
     // So do those that a run adds.
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let run = json!({"assistant_id": assistant, "additional_messages": [message(&files[2])]});
     let run = client.post(&format!("{path}/runs"), run).await;
-    client.run_in(&id(&thread), &id(&run), &["completed"]).await;
+    client
+        .wait_for_status(&id(&thread), &id(&run), &["completed"])
+        .await;
     assert_eq!(files_in(&client, &store).await, files[..3]);
 
     // A new thread's go where its resources say, or into a store of its own.

@@ -73,7 +73,7 @@ impl Site {
                     _ => Vec::new(),
                 };
                 if list == "/files" {
-                    let content = client.content(&object["id"]).await;
+                    let content = client.file_content(&object["id"]).await;
                     all.push((format!("{path}/content"), json!(content)));
                 }
                 inside.retain(|name| !name.is_empty());
@@ -173,19 +173,19 @@ async fn furnish(site: &Site) {
                   {"type": "file_search"}],
         "tool_resources": {"file_search": {"vector_store_ids": [store]}},
     });
-    let forecaster = client.assistant_with(assistant).await;
+    let forecaster = client.create_assistant_with(assistant).await;
     let coder = json!({
         "model": "scripted/coder", "tools": [{"type": "code_interpreter"}], "top_p": 0.5,
         "tool_resources": {"code_interpreter": {"file_ids": [data]}},
     });
-    client.assistant_with(coder).await;
+    client.create_assistant_with(coder).await;
     let searcher = json!({
         "model": "scripted/searcher", "tools": [{"type": "file_search"}],
         "tool_resources": {"file_search": {"vector_store_ids": [store]}},
     });
-    let searcher = client.assistant_with(searcher).await;
-    let hello = client.assistant("hello").await;
-    let slow = client.assistant("slow").await;
+    let searcher = client.create_assistant_with(searcher).await;
+    let hello = client.create_assistant("hello").await;
+    let slow = client.create_assistant("slow").await;
 
     let tools = json!([{"type": "code_interpreter"}]);
     let parts = json!([
@@ -196,24 +196,28 @@ async fn furnish(site: &Site) {
                        "attachments": [{"file_id": data, "tools": tools}]});
     let thread = json!({"messages": [first], "metadata": {"customer": "7"}});
     let thread = id(&client.post("/threads", thread).await);
-    let run = client.run(&thread, &hello).await;
-    client.run_in(&thread, &run, &["completed"]).await;
-    let run = client.run(&thread, &forecaster).await;
-    let waiting = client.run_in(&thread, &run, &["requires_action"]).await;
+    let run = client.create_run(&thread, &hello).await;
+    client.wait_for_status(&thread, &run, &["completed"]).await;
+    let run = client.create_run(&thread, &forecaster).await;
+    let waiting = client
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
     let calls = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"];
     let outputs = json!([{"tool_call_id": calls[0]["id"], "output": "rain"}]);
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     client.post(&path, json!({"tool_outputs": outputs})).await;
-    client.run_in(&thread, &run, &["completed"]).await;
-    let run = client.run(&thread, &slow).await;
-    client.run_in(&thread, &run, &["in_progress"]).await;
+    client.wait_for_status(&thread, &run, &["completed"]).await;
+    let run = client.create_run(&thread, &slow).await;
+    client
+        .wait_for_status(&thread, &run, &["in_progress"])
+        .await;
     let path = format!("/threads/{thread}/runs/{run}/cancel");
     client.post(&path, json!({})).await;
-    client.run_in(&thread, &run, &TERMINAL).await;
-    client.thread("Nobody has answered this.").await;
+    client.wait_for_status(&thread, &run, &TERMINAL).await;
+    client.create_thread("Nobody has answered this.").await;
     site.is_indexed().await;
-    let run = client.run(&thread, &searcher).await;
-    client.run_in(&thread, &run, &["completed"]).await;
+    let run = client.create_run(&thread, &searcher).await;
+    client.wait_for_status(&thread, &run, &["completed"]).await;
     // What the API does not show moves too.
     sqlx::query("insert into workspace_files (thread_id, path, file_id) values ($1, $2, $3)")
         .bind(&thread)
@@ -437,7 +441,7 @@ async fn threads_of_the_hosted_api_go_on_here() {
     // The talk goes on where it was.
     let plain = json!({"assistant_id": "asst_Hosted", "tools": []});
     let run = client.post(&format!("{thread}/runs"), plain).await;
-    let call = model.call().await;
+    let call = model.next_call().await;
     let said = call.request["messages"].to_string();
     for text in [
         "Answer from the report.",
@@ -448,9 +452,9 @@ async fn threads_of_the_hosted_api_go_on_here() {
         assert!(said.contains(text), "{text} is not in {said}");
     }
     assert_eq!(call.request["temperature"], 0.2);
-    call.say("There was none.").await;
+    call.answer_text("There was none.").await;
     client
-        .run_in("thread_Hosted", &id(&run), &["completed"])
+        .wait_for_status("thread_Hosted", &id(&run), &["completed"])
         .await;
     let messages = client.list(&format!("{thread}/messages")).await;
     assert_eq!(messages.len(), 4);
@@ -483,7 +487,7 @@ async fn threads_of_the_hosted_api_go_on_here() {
     write("file-HostedPlot.png", "plot");
     let report = site.does(&["import", "--files", text(originals.path())]);
     assert_eq!(row(&report, "contents of files"), [2, 0]);
-    let content = client.content(&json!("file-HostedData")).await;
+    let content = client.file_content(&json!("file-HostedData")).await;
     assert_eq!(content, b"profit,loss\n7,0\n\n");
 }
 
@@ -511,8 +515,10 @@ async fn plain_lists_are_imported_as_far_as_they_go() {
     let other = client.get("/threads/thread_PlainOther").await;
     assert_eq!(other["created_at"], 1_700_000_100);
 
-    let run = client.run("thread_Plain", "asst_Plain").await;
-    client.run_in("thread_Plain", &run, &["completed"]).await;
+    let run = client.create_run("thread_Plain", "asst_Plain").await;
+    client
+        .wait_for_status("thread_Plain", &run, &["completed"])
+        .await;
     let messages = site.ids("/threads/thread_Plain/messages").await;
     assert_eq!(messages.len(), 4);
     assert_eq!(
@@ -546,16 +552,16 @@ async fn idle_threads_are_deleted_where_their_project_wants_it() {
     let shown = site.does(&["projects", "retention", "default"]);
     assert!(shown.contains("are kept"), "{shown}");
     site.does(&["import", text(&sample("hosted"))]);
-    let fresh = site.client.thread("Hello").await;
+    let fresh = site.client.create_thread("Hello").await;
     let (busy, late) = (
-        site.client.thread("Hello").await,
-        site.client.thread("Hello").await,
+        site.client.create_thread("Hello").await,
+        site.client.create_thread("Hello").await,
     );
     let old = "update threads set created_at = '2020-01-01' where id = any ($1)";
     let aged = sqlx::query(old).bind([&busy, &late].map(String::as_str));
     aged.execute(&site.db.pool).await.expect("it answers");
-    let slow = site.client.assistant("slow").await;
-    site.client.run(&busy, &slow).await;
+    let slow = site.client.create_assistant("slow").await;
+    site.client.create_run(&busy, &slow).await;
     // Its run alone keeps this one.
     let old = "update messages set created_at = '2020-01-01' where thread_id = $1";
     let aged = sqlx::query(old).bind(&busy).execute(&site.db.pool).await;

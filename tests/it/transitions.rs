@@ -4,35 +4,35 @@ use assistd::domain::run::{Run, RunOutcome, RunStatus};
 use assistd::store::runs::{Changes, Lease, SubmitError};
 use assistd::store::{self, StoreError};
 
-use crate::store_fixture::{CALL, Stage, call, calls, claimant, state, step};
+use crate::store_fixture::{CALL, StoreFixture, call, calls, claimant, state, step};
 
 #[tokio::test]
 async fn every_transition_obeys_the_table() {
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     for from in RunStatus::ALL {
         for to in RunStatus::ALL {
-            let (run, lease) = stage.place(from).await;
+            let (run, lease) = fixture.create_run_in(from).await;
             let allowed = to.allowed_from().contains(&from);
             assert_eq!(
-                stage.try_to(&run, &lease, to).await,
+                fixture.try_to(&run, &lease, to).await,
                 allowed,
                 "{from:?} -> {to:?}"
             );
-            let now = stage.row(&run.id).await.0;
+            let now = fixture.run_row(&run.id).await.0;
             assert_eq!(now, if allowed { to } else { from }, "{from:?} -> {to:?}");
             sqlx::query("delete from runs")
-                .execute(stage.pool())
+                .execute(fixture.pool())
                 .await
-                .expect("the stage can be cleared");
+                .expect("the fixture can be cleared");
         }
     }
 }
 
-impl Stage {
+impl StoreFixture {
     /// A run in this status, due, with a call that waits, and the lease of its last worker.
-    async fn place(&self, status: RunStatus) -> (Run, Lease) {
+    async fn create_run_in(&self, status: RunStatus) -> (Run, Lease) {
         let worker = claimant("worker");
-        let (run, lease) = self.leased(&worker).await;
+        let (run, lease) = self.create_leased_run(&worker).await;
         let waiting = step(&run, calls());
         let changes = Changes {
             steps: vec![&waiting],

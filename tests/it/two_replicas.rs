@@ -1,4 +1,4 @@
-//! Two replicas, which most promises about streams and ends need.
+//! Two replicas on one database, with a model that the test answers for.
 
 use serde_json::json;
 
@@ -6,40 +6,37 @@ use crate::cluster::Db;
 use crate::fake_model::FakeModel;
 use crate::server::Server;
 
-/// Two replicas on one database, with a model that the test plays.
-pub struct Pair {
-    /// The model.
+pub struct TwoReplicas {
     pub model: FakeModel,
-    /// The replica that the run is created on, which also drives it.
-    pub here: Server,
-    /// The other.
-    pub there: Server,
-    /// An assistant of the model.
+    /// The replica on which runs are created and which therefore executes them.
+    pub first: Server,
+    pub second: Server,
+    /// The id of an assistant that uses the model.
     pub assistant: String,
 }
 
-impl Pair {
-    /// Starts them with these settings.
+impl TwoReplicas {
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
         let settings = [settings, &model.settings()].concat();
-        let here = Server::start(&db, &settings).await;
-        let there = Server::start(&db, &settings).await;
-        let assistant = here.client().assistant_with(json!({"model": "fake"})).await;
+        let first = Server::start(&db, &settings).await;
+        let second = Server::start(&db, &settings).await;
+        let assistant = json!({"model": "fake"});
+        let assistant = first.client().create_assistant_with(assistant).await;
         Self {
             model,
-            here,
-            there,
+            first,
+            second,
             assistant,
         }
     }
 
-    /// A new run on a new thread: ids of both.
-    pub async fn run(&self) -> (String, String) {
-        let client = self.here.client();
-        let thread = client.thread("Hello?").await;
-        let run = client.run(&thread, &self.assistant).await;
+    /// Creates a run on a new thread; the ids of thread and run.
+    pub async fn create_run(&self) -> (String, String) {
+        let client = self.first.client();
+        let thread = client.create_thread("Hello?").await;
+        let run = client.create_run(&thread, &self.assistant).await;
         (thread, run)
     }
 }

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, id};
 use crate::cluster::Db;
-use crate::event_stream::{self, Told};
+use crate::event_stream::{self, StreamedRun};
 use crate::fake_model::FakeModel;
 use crate::fake_worker::FakeWorker;
-use crate::retrieval_fixture::Shelf;
+use crate::retrieval_fixture::RetrievalFixture;
 use crate::server::Server;
 
 /// A server with a model and a sandbox worker that tests play.
@@ -30,7 +30,7 @@ impl Stage {
         let client = server.client();
         let function = json!({"type": "function", "function": {"name": "get_weather"}});
         let tools = json!([{"type": "code_interpreter"}, function]);
-        let assistant = client.assistant_with(json!({"model": "fake", "tools": tools}));
+        let assistant = client.create_assistant_with(json!({"model": "fake", "tools": tools}));
         Self {
             assistant: assistant.await,
             model,
@@ -41,11 +41,16 @@ impl Stage {
     }
 
     /// Checks what was told of a run, here and in the log, and that nobody asks the model again.
-    async fn end(&self, stream: crate::client::Events) -> Told {
-        let told = event_stream::check(&stream.rest().await);
+    async fn end(&self, stream: crate::client::Events) -> StreamedRun {
+        let told = event_stream::check(&stream.read_to_end().await);
         let (thread, run) = (&told.run["thread_id"], &told.run["id"]);
         let (thread, run) = (thread.as_str().expect("text"), run.as_str().expect("text"));
-        let logged = self.client.follow(thread, run, None).await.rest().await;
+        let logged = self
+            .client
+            .follow(thread, run, None)
+            .await
+            .read_to_end()
+            .await;
         assert_eq!(event_stream::check(&logged).run, told.run);
         assert!(self.model.is_idle().await);
         told
@@ -53,7 +58,7 @@ impl Stage {
 }
 
 /// The first tool call of a run's steps.
-fn call_of(told: &Told) -> &Value {
+fn call_of(told: &StreamedRun) -> &Value {
     let step = told
         .steps
         .values()
@@ -64,14 +69,14 @@ fn call_of(told: &Told) -> &Value {
 #[tokio::test]
 async fn what_code_puts_out_may_hold_any_character() {
     let stage = Stage::new().await;
-    let thread = stage.client.thread("Go.").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    stage.model.call().await.code("nul").await;
-    let call = stage.model.call().await;
+    let thread = stage.client.create_thread("Go.").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    stage.model.next_call().await.answer_code("nul").await;
+    let call = stage.model.next_call().await;
     let messages = call.request["messages"].as_array().expect("a list");
     let logs = "a\u{fffd}b\n".repeat(3);
     assert_eq!(messages.last().expect("the output")["content"], logs.trim());
-    call.say("Done.").await;
+    call.answer_text("Done.").await;
     let told = stage.end(stream).await;
     assert_eq!(told.run["status"], "completed", "{}", told.run);
     let outputs = &call_of(&told)["code_interpreter"]["outputs"];
@@ -82,10 +87,10 @@ async fn what_code_puts_out_may_hold_any_character() {
 #[tokio::test]
 async fn code_may_hold_any_character() {
     let stage = Stage::new().await;
-    let thread = stage.client.thread("Go.").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    stage.model.call().await.code("say a\0b").await;
-    stage.model.call().await.say("Done.").await;
+    let thread = stage.client.create_thread("Go.").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    stage.model.next_call().await.answer_code("say a\0b").await;
+    stage.model.next_call().await.answer_text("Done.").await;
     let told = stage.end(stream).await;
     assert_eq!(told.run["status"], "completed", "{}", told.run);
     let code = &call_of(&told)["code_interpreter"];
@@ -97,14 +102,14 @@ async fn code_may_hold_any_character() {
 async fn what_a_model_says_may_hold_any_character() {
     let stage = Stage::new().await;
     for key in ["content", "refusal"] {
-        let thread = stage.client.thread("Hello?").await;
-        let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-        let mut speech = stage.model.call().await.speak();
+        let thread = stage.client.create_thread("Hello?").await;
+        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+        let mut answer = stage.model.next_call().await.start_answer();
         for text in ["Name:", " A\0B"] {
             let choice = json!({"index": 0, "delta": {key: text}, "finish_reason": null});
-            speech.chunk(json!([choice]), Value::Null).await;
+            answer.send_chunk(json!([choice]), Value::Null).await;
         }
-        speech.finish().await;
+        answer.finish().await;
         let told = stage.end(stream).await;
         assert_eq!(told.run["status"], "completed", "{}", told.run);
         let message = told.messages.values().next().expect("a message");
@@ -117,15 +122,15 @@ async fn what_a_model_says_may_hold_any_character() {
 #[tokio::test]
 async fn the_calls_of_a_model_may_hold_any_character() {
     let stage = Stage::new().await;
-    let thread = stage.client.thread("Hello?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let mut speech = stage.model.call().await.speak();
+    let thread = stage.client.create_thread("Hello?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
     let function = json!({"name": "get_weather", "arguments": "{\"city\": \"A\0B\"}"});
     let call = json!({"index": 0, "id": "call_\0", "type": "function", "function": function});
     let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
-    speech.chunk(json!([choice]), Value::Null).await;
-    speech.finish().await;
-    let told = event_stream::check(&stream.rest().await);
+    answer.send_chunk(json!([choice]), Value::Null).await;
+    answer.finish().await;
+    let told = event_stream::check(&stream.read_to_end().await);
     let run = told.run;
     assert_eq!(run["status"], "requires_action", "{run}");
     let call = &run["required_action"]["submit_tool_outputs"]["tool_calls"][0];
@@ -134,15 +139,18 @@ async fn the_calls_of_a_model_may_hold_any_character() {
     let run = id(&run);
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     stage.client.post(&path, outputs).await;
-    stage.model.call().await.say("Done.").await;
-    stage.client.run_in(&thread, &run, &["completed"]).await;
+    stage.model.next_call().await.answer_text("Done.").await;
+    stage
+        .client
+        .wait_for_status(&thread, &run, &["completed"])
+        .await;
 
     // A function that nobody offers is named in an output of the server's.
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
-    let mut speech = stage.model.call().await.speak();
-    speech.call(0, "get\0", &["{}"]).await;
-    speech.finish().await;
-    stage.model.call().await.say("Done.").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
+    answer.send_tool_call(0, "get\0", &["{}"]).await;
+    answer.finish().await;
+    stage.model.next_call().await.answer_text("Done.").await;
     let told = stage.end(stream).await;
     assert_eq!(told.run["status"], "completed", "{}", told.run);
 }
@@ -150,13 +158,13 @@ async fn the_calls_of_a_model_may_hold_any_character() {
 #[tokio::test]
 async fn the_error_of_a_model_server_may_hold_any_character() {
     let stage = Stage::new().await;
-    let thread = stage.client.thread("Hello?").await;
-    let stream = stage.client.run_stream(&thread, &stage.assistant).await;
+    let thread = stage.client.create_thread("Hello?").await;
+    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
     stage
         .model
-        .call()
+        .next_call()
         .await
-        .refuse(400, "bad", "No such\0field.");
+        .answer_error(400, "bad", "No such\0field.");
     let told = stage.end(stream).await;
     assert_eq!(told.run["status"], "failed");
     let message = told.run["last_error"]["message"].as_str().expect("text");
@@ -165,23 +173,28 @@ async fn the_error_of_a_model_server_may_hold_any_character() {
 
 #[tokio::test]
 async fn a_search_may_be_for_any_character() {
-    let shelf = Shelf::set().await;
-    let (store, _) = shelf.store_of("ice.txt", "An iceberg.").await;
+    let fixture = RetrievalFixture::start().await;
+    let (store, _) = fixture.create_store_with("ice.txt", "An iceberg.").await;
     let resources = json!({"file_search": {"vector_store_ids": [store]}});
     let tools = json!([{"type": "file_search"}]);
     let body = json!({"model": "fake", "tools": tools, "tool_resources": resources});
-    let assistant = shelf.client.assistant_with(body).await;
-    let thread = shelf.client.thread("Where?").await;
-    let stream = shelf.client.run_stream(&thread, &assistant).await;
-    shelf.model.call().await.search(&["an ice\0berg"]).await;
-    shelf.model.call().await.say("Here.").await;
-    let told = event_stream::check(&stream.rest().await);
+    let assistant = fixture.client.create_assistant_with(body).await;
+    let thread = fixture.client.create_thread("Where?").await;
+    let stream = fixture.client.stream_run(&thread, &assistant).await;
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_search(&["an ice\0berg"])
+        .await;
+    fixture.model.next_call().await.answer_text("Here.").await;
+    let told = event_stream::check(&stream.read_to_end().await);
     assert_eq!(told.run["status"], "completed", "{}", told.run);
 }
 
 #[tokio::test]
 async fn documents_may_hold_any_character() {
-    let shelf = Shelf::set().await;
+    let fixture = RetrievalFixture::start().await;
     let prose = "The tide rises twice a day, and falls as often. ".repeat(4);
     for (name, text) in [
         ("a.txt", format!("{prose}A\0B")),
@@ -191,10 +204,10 @@ async fn documents_may_hold_any_character() {
             format!("<html><body><h1>T&#0;</h1><p>{prose}A\0B&#0;C"),
         ),
     ] {
-        let (store, file) = shelf.store_of(name, &text).await;
-        let object = shelf.file_in(&store, &file).await;
+        let (store, file) = fixture.create_store_with(name, &text).await;
+        let object = fixture.store_file(&store, &file).await;
         assert_eq!(object["status"], "completed", "{name}: {object}");
-        let text = shelf.text_of(&store, &file).await;
+        let text = fixture.parsed_text(&store, &file).await;
         assert!(
             text.contains("rises twice") && !text.contains('\0'),
             "{text}"

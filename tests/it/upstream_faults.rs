@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::cluster::Db;
-use crate::event_stream::{self, TERMINAL, Told};
-use crate::fake_model::{Call, FakeModel};
+use crate::event_stream::{self, StreamedRun, TERMINAL};
+use crate::fake_model::{FakeModel, ModelCall};
 use crate::server::Server;
-use crate::two_replicas::Pair;
+use crate::two_replicas::TwoReplicas;
 
 /// A server with a model that the test plays.
 struct Stage {
@@ -30,7 +30,7 @@ impl Stage {
         let assistant = json!({"model": "fake", "instructions": "Be brief."});
         Self {
             model,
-            assistant: client.assistant_with(assistant).await,
+            assistant: client.create_assistant_with(assistant).await,
             client,
             _server: server,
             _db: db,
@@ -39,15 +39,20 @@ impl Stage {
 
     /// A run on a new thread: ids of both.
     async fn run(&self) -> (String, String) {
-        let thread = self.client.thread("Hello?").await;
-        let run = self.client.run(&thread, &self.assistant).await;
+        let thread = self.client.create_thread("Hello?").await;
+        let run = self.client.create_run(&thread, &self.assistant).await;
         (thread, run)
     }
 
     /// The run at its end, with its stream checked.
-    async fn end(&self, thread: &str, run: &str) -> (Value, Told) {
-        let ended = self.client.run_in(thread, run, &TERMINAL).await;
-        let events = self.client.follow(thread, run, None).await.rest().await;
+    async fn end(&self, thread: &str, run: &str) -> (Value, StreamedRun) {
+        let ended = self.client.wait_for_status(thread, run, &TERMINAL).await;
+        let events = self
+            .client
+            .follow(thread, run, None)
+            .await
+            .read_to_end()
+            .await;
         let told = event_stream::check(&events);
         assert_eq!(told.run, ended);
         (ended, told)
@@ -91,10 +96,10 @@ async fn a_model_that_cannot_be_reached_fails_the_run() {
     ];
     let server = Server::start(&db, &settings).await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "fake"})).await;
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, &assistant).await;
-    let run = client.run_in(&thread, &run, &TERMINAL).await;
+    let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let run = client.wait_for_status(&thread, &run, &TERMINAL).await;
     assert_failed(&run, "server_error");
     assert!(
         !run.to_string().contains(&url),
@@ -107,14 +112,14 @@ async fn a_model_that_is_busy_for_a_moment_is_asked_again() {
     let stage = Stage::new().await;
     let (thread, run) = stage.run().await;
     let busy = json!({"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}});
-    let call = stage.model.call().await;
+    let call = stage.model.next_call().await;
     call.answer(429, &[("retry-after", "0")], busy.to_string());
     stage
         .model
-        .call()
+        .next_call()
         .await
-        .refuse(503, "overloaded", "Not now.");
-    stage.model.call().await.say("Hello!").await;
+        .answer_error(503, "overloaded", "Not now.");
+    stage.model.next_call().await.answer_text("Hello!").await;
     let (ended, _) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
     assert_eq!(stage.answers(&thread).await.len(), 1);
@@ -134,8 +139,8 @@ async fn a_model_that_stays_broken_fails_the_run_with_the_right_code() {
     for (status, code, tries, last_error) in refusals {
         let (thread, run) = stage.run().await;
         for _ in 0..tries {
-            let call = stage.model.call().await;
-            call.refuse(status, code, "It will not do; your key is sk-model.");
+            let call = stage.model.next_call().await;
+            call.answer_error(status, code, "It will not do; your key is sk-model.");
         }
         let (ended, told) = stage.end(&thread, &run).await;
         assert_failed(&ended, last_error);
@@ -152,12 +157,12 @@ async fn an_answer_that_breaks_off_fails_the_run_and_keeps_what_was_said() {
     let stage = Stage::new().await;
     for garbage in [None, Some("data: {\"choices\": [nonsense\n\n")] {
         let (thread, run) = stage.run().await;
-        let mut speech = stage.model.call().await.speak();
-        speech.say("Half an").await;
+        let mut answer = stage.model.next_call().await.start_answer();
+        answer.send_text("Half an").await;
         if let Some(garbage) = garbage {
-            speech.send(garbage).await;
+            answer.send(garbage).await;
         }
-        drop(speech);
+        drop(answer);
         let (ended, told) = stage.end(&thread, &run).await;
         assert_failed(&ended, "server_error");
         let answers = stage.answers(&thread).await;
@@ -186,13 +191,14 @@ async fn an_answer_that_is_no_completion_at_all_fails_the_run() {
     for (kind, body) in answers {
         let (thread, run) = stage.run().await;
         // It may be asked again while nothing was said.
-        let answer = async |call: Call| call.answer(200, &[("content-type", kind)], body.clone());
-        let ended = stage.client.run_in(&thread, &run, &TERMINAL);
+        let answer =
+            async |call: ModelCall| call.answer(200, &[("content-type", kind)], body.clone());
+        let ended = stage.client.wait_for_status(&thread, &run, &TERMINAL);
         let mut ended = std::pin::pin!(ended);
         let ended = loop {
             tokio::select! {
                 ended = &mut ended => break ended,
-                call = stage.model.call() => answer(call).await,
+                call = stage.model.next_call() => answer(call).await,
             }
         };
         assert_failed(&ended, "server_error");
@@ -204,21 +210,21 @@ async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
     let stage = Stage::new().await;
     let client = &stage.client;
     let old = "old ".repeat(500);
-    let thread = client.thread(&old).await;
+    let thread = client.create_thread(&old).await;
     for text in [&*old, "What is new?"] {
         let message = json!({"role": "user", "content": text});
         client
             .post(&format!("/threads/{thread}/messages"), message)
             .await;
     }
-    let run = client.run(&thread, &stage.assistant).await;
-    let first = stage.model.call().await;
+    let run = client.create_run(&thread, &stage.assistant).await;
+    let first = stage.model.next_call().await;
     let whole = first.request["messages"].as_array().map_or(0, Vec::len);
     assert_eq!(whole, 4, "instructions and three messages");
     let message = "This model's maximum context length is 600 tokens. However, your messages \
                    resulted in 1029 tokens. Please reduce the length of the messages.";
-    first.refuse(400, "context_length_exceeded", message);
-    let second = stage.model.call().await;
+    first.answer_error(400, "context_length_exceeded", message);
+    let second = stage.model.next_call().await;
     let sent = second.request["messages"]
         .as_array()
         .cloned()
@@ -229,7 +235,7 @@ async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
         sent.last().map(|last| &last["content"]),
         Some(&json!("What is new?"))
     );
-    second.say("Nothing.").await;
+    second.answer_text("Nothing.").await;
     let (ended, _) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
 }
@@ -248,16 +254,16 @@ async fn measured(client: &Client) -> u32 {
 async fn added_latency_is_measured_once_a_run_before_the_first_call_of_a_model() {
     let stage = Stage::new().await;
     let old = "Something that was said long ago. ".repeat(40);
-    let thread = stage.client.thread(&old).await;
+    let thread = stage.client.create_thread(&old).await;
     let path = format!("/threads/{thread}/messages");
     let new = json!({"role": "user", "content": "Hello?"});
     stage.client.post(&path, new).await;
-    let run = stage.client.run(&thread, &stage.assistant).await;
-    let call = stage.model.call().await;
+    let run = stage.client.create_run(&thread, &stage.assistant).await;
+    let call = stage.model.next_call().await;
     assert_eq!(measured(&stage.client).await, 1);
     let message = "This model's maximum context length is 300 tokens.";
-    call.refuse(400, "context_length_exceeded", message);
-    stage.model.call().await.say("Hello!").await;
+    call.answer_error(400, "context_length_exceeded", message);
+    stage.model.next_call().await.answer_text("Hello!").await;
     let (ended, _) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
     assert_eq!(
@@ -269,14 +275,14 @@ async fn added_latency_is_measured_once_a_run_before_the_first_call_of_a_model()
 
 #[tokio::test]
 async fn added_latency_is_not_measured_of_a_run_whose_worker_was_lost() {
-    let pair = Pair::start(&[("ASSISTD_LEASE", "1s")]).await;
-    let (thread, run) = pair.run().await;
-    let abandoned = pair.model.call().await;
-    pair.here.kill().await;
-    pair.model.call().await.say("Hello!").await;
+    let replicas = TwoReplicas::start(&[("ASSISTD_LEASE", "1s")]).await;
+    let (thread, run) = replicas.create_run().await;
+    let abandoned = replicas.model.next_call().await;
+    replicas.first.kill().await;
+    replicas.model.next_call().await.answer_text("Hello!").await;
     drop(abandoned);
-    let client = pair.there.client();
-    client.run_in(&thread, &run, &["completed"]).await;
+    let client = replicas.second.client();
+    client.wait_for_status(&thread, &run, &["completed"]).await;
     assert_eq!(measured(&client).await, 0);
 }
 
@@ -284,13 +290,13 @@ async fn added_latency_is_not_measured_of_a_run_whose_worker_was_lost() {
 async fn a_prompt_that_can_be_shortened_no_further_fails_the_run() {
     let stage = Stage::new().await;
     let (thread, run) = stage.run().await;
-    let ended = stage.client.run_in(&thread, &run, &TERMINAL);
+    let ended = stage.client.wait_for_status(&thread, &run, &TERMINAL);
     let mut ended = std::pin::pin!(ended);
     let message = "This model's maximum context length is 4 tokens.";
     let ended = loop {
         tokio::select! {
             ended = &mut ended => break ended,
-            call = stage.model.call() => call.refuse(400, "context_length_exceeded", message),
+            call = stage.model.next_call() => call.answer_error(400, "context_length_exceeded", message),
         }
     };
     assert_failed(&ended, "invalid_prompt");
@@ -300,10 +306,12 @@ async fn a_prompt_that_can_be_shortened_no_further_fails_the_run() {
 async fn tokens_that_the_model_does_not_count_are_counted_here() {
     let stage = Stage::new().await;
     let (thread, run) = stage.run().await;
-    let mut speech = stage.model.call().await.speak();
-    speech.say("Hello there, how can I help you today?").await;
-    speech.stop().await;
-    speech.end().await;
+    let mut answer = stage.model.next_call().await.start_answer();
+    answer
+        .send_text("Hello there, how can I help you today?")
+        .await;
+    answer.send_stop().await;
+    answer.end().await;
     let (ended, told) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
     let usage = &ended["usage"];
@@ -325,7 +333,7 @@ async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
     let stage = Stage::new().await;
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
     let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
-    let assistant = stage.client.assistant_with(assistant).await;
+    let assistant = stage.client.create_assistant_with(assistant).await;
     let bundle = json!({"tool_uses": [
         {"recipient_name": "functions.get", "parameters": {"a": 1}},
         {"recipient_name": "functions.set", "parameters": {"b": 2}},
@@ -345,14 +353,14 @@ async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
         ),
     ];
     for (name, arguments, expected) in cases {
-        let thread = stage.client.thread("Hello?").await;
-        let run = stage.client.run(&thread, &assistant).await;
-        let mut speech = stage.model.call().await.speak();
-        speech.call(0, name, &arguments).await;
-        speech.finish().await;
+        let thread = stage.client.create_thread("Hello?").await;
+        let run = stage.client.create_run(&thread, &assistant).await;
+        let mut answer = stage.model.next_call().await.start_answer();
+        answer.send_tool_call(0, name, &arguments).await;
+        answer.finish().await;
         let run = stage
             .client
-            .run_in(&thread, &run, &["requires_action"])
+            .wait_for_status(&thread, &run, &["requires_action"])
             .await;
         let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
         let calls = calls.as_array().expect("there are calls").iter();
@@ -366,14 +374,14 @@ async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
 async fn half_characters_and_bytes_that_are_no_text_do_not_fail_a_run() {
     let stage = Stage::new().await;
     let (thread, run) = stage.run().await;
-    let mut speech = stage.model.call().await.speak();
+    let mut answer = stage.model.next_call().await.start_answer();
     for content in ["\"a\\ud83d\"", "\"\\ude00\\ud83d\"", "\"b\\u0000\""] {
         let choice = format!("{{\"choices\":[{{\"delta\":{{\"content\":{content}}}}}]}}");
-        speech.send(format!("data: {choice}\n\n")).await;
+        answer.send(format!("data: {choice}\n\n")).await;
     }
     let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}\n\n";
-    speech.send(Bytes::from_static(bytes)).await;
-    speech.finish().await;
+    answer.send(Bytes::from_static(bytes)).await;
+    answer.finish().await;
     let (ended, _) = stage.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let answers = stage.answers(&thread).await;
@@ -386,22 +394,22 @@ async fn a_call_whose_name_comes_late_is_made() {
     let stage = Stage::new().await;
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
     let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
-    let assistant = stage.client.assistant_with(assistant).await;
-    let thread = stage.client.thread("Hello?").await;
-    let run = stage.client.run(&thread, &assistant).await;
-    let mut speech = stage.model.call().await.speak();
+    let assistant = stage.client.create_assistant_with(assistant).await;
+    let thread = stage.client.create_thread("Hello?").await;
+    let run = stage.client.create_run(&thread, &assistant).await;
+    let mut answer = stage.model.next_call().await.start_answer();
     for call in [
         json!({"index": 0, "id": "call_a", "function": {"arguments": "{}"}}),
         json!({"index": 1, "id": "call_b", "function": {"name": "set", "arguments": "{}"}}),
         json!({"index": 0, "function": {"name": "get"}}),
     ] {
         let choice = json!({"index": 0, "delta": {"tool_calls": [call]}});
-        speech.chunk(json!([choice]), Value::Null).await;
+        answer.send_chunk(json!([choice]), Value::Null).await;
     }
-    speech.finish().await;
+    answer.finish().await;
     let run = stage
         .client
-        .run_in(&thread, &run, &["requires_action"])
+        .wait_for_status(&thread, &run, &["requires_action"])
         .await;
     let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
     let names = [&calls[0]["function"]["name"], &calls[1]["function"]["name"]];
@@ -418,16 +426,16 @@ async fn an_answer_that_is_too_large_fails_the_run_and_names_the_setting() {
     ];
     let server = Server::start(&db, &[&model.settings()[..], &bounds].concat()).await;
     let client = server.client();
-    let assistant = client.assistant_with(json!({"model": "fake"})).await;
+    let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
     let lines = [(2_048, 1, bounds[0].0), (1_024, 5, bounds[1].0)];
     for (length, times, setting) in lines {
-        let thread = client.thread("Hello?").await;
-        let run = client.run(&thread, &assistant).await;
-        let mut speech = model.call().await.speak();
+        let thread = client.create_thread("Hello?").await;
+        let run = client.create_run(&thread, &assistant).await;
+        let mut answer = model.next_call().await.start_answer();
         for _ in 0..times {
-            speech.say(&"x".repeat(length)).await;
+            answer.send_text(&"x".repeat(length)).await;
         }
-        let run = client.run_in(&thread, &run, &TERMINAL).await;
+        let run = client.wait_for_status(&thread, &run, &TERMINAL).await;
         assert_failed(&run, "server_error");
         let message = run["last_error"]["message"].to_string();
         assert!(message.contains(setting), "{message}");

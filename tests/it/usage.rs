@@ -12,7 +12,7 @@ use crate::client::id;
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
 use crate::server::Server;
-use crate::store_fixture::{Stage, calls, claimant, state, step};
+use crate::store_fixture::{StoreFixture, calls, claimant, state, step};
 use assistd::store::Pool;
 
 fn day(text: &str) -> NaiveDate {
@@ -61,28 +61,30 @@ async fn usage_is_told_by_project_day_and_model() {
 
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let weather = json!({"model": "scripted/weather", "tools": [function]});
-    let weather = alpha.assistant_with(weather).await;
-    let thread = alpha.thread("What is it like outside?").await;
-    let run = alpha.run(&thread, &weather).await;
-    let waiting = alpha.run_in(&thread, &run, &["requires_action"]).await;
+    let weather = alpha.create_assistant_with(weather).await;
+    let thread = alpha.create_thread("What is it like outside?").await;
+    let run = alpha.create_run(&thread, &weather).await;
+    let waiting = alpha
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0];
     let output = json!({"tool_call_id": call["id"], "output": "sunny"});
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     alpha.post(&path, json!({"tool_outputs": [output]})).await;
-    let weather = alpha.run_in(&thread, &run, &["completed"]).await;
+    let weather = alpha.wait_for_status(&thread, &run, &["completed"]).await;
 
     let tools = json!([{"type": "code_interpreter"}]);
     let coder = json!({"model": "scripted/coder", "tools": tools});
-    let coder = alpha.assistant_with(coder).await;
-    let run = alpha.run(&thread, &coder).await;
-    let coder = alpha.run_in(&thread, &run, &["completed"]).await;
+    let coder = alpha.create_assistant_with(coder).await;
+    let run = alpha.create_run(&thread, &coder).await;
+    let coder = alpha.wait_for_status(&thread, &run, &["completed"]).await;
 
-    let hello = beta.assistant("hello").await;
-    let thread = beta.thread("Hello?").await;
+    let hello = beta.create_assistant("hello").await;
+    let thread = beta.create_thread("Hello?").await;
     let mut greeted = Vec::new();
     for _ in 0..2 {
-        let run = beta.run(&thread, &hello).await;
-        greeted.push(beta.run_in(&thread, &run, &["completed"]).await);
+        let run = beta.create_run(&thread, &hello).await;
+        greeted.push(beta.wait_for_status(&thread, &run, &["completed"]).await);
     }
     let deleted = beta
         .send(reqwest::Method::DELETE, &format!("/threads/{thread}"), None)
@@ -171,14 +173,14 @@ async fn a_run_that_is_cancelled_has_used_what_it_was_told() {
     let db = Db::new().await;
     let server = Server::start(&db, &[]).await;
     let client = server.client();
-    let assistant = client.assistant("slow").await;
-    let thread = client.thread("Hello?").await;
-    let mut stream = client.run_stream(&thread, &assistant).await;
+    let assistant = client.create_assistant("slow").await;
+    let thread = client.create_thread("Hello?").await;
+    let mut stream = client.stream_run(&thread, &assistant).await;
     let run = id(&stream.until("thread.run.created").await[0].data);
     stream.until("thread.message.delta").await;
     let path = format!("/threads/{thread}/runs/{run}/cancel");
     client.post(&path, json!({})).await;
-    let ended = client.run_in(&thread, &run, &["cancelled"]).await;
+    let ended = client.wait_for_status(&thread, &run, &["cancelled"]).await;
     let total = total(&db.pool).await;
     assert_eq!((total.runs, total.model_calls), (1, 1));
     assert_eq!(ended["usage"]["prompt_tokens"], total.prompt_tokens);
@@ -191,9 +193,9 @@ async fn a_run_that_is_cancelled_has_used_what_it_was_told() {
 
 #[tokio::test]
 async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
-    let stage = Stage::new().await;
+    let fixture = StoreFixture::new().await;
     let worker = claimant("worker");
-    let (run, lease) = stage.leased(&worker).await;
+    let (run, lease) = fixture.create_leased_run(&worker).await;
     let step = step(&run, calls());
     let completed = state(&run, RunStatus::Completed);
     let entry = |runs| UsageEntry {
@@ -213,25 +215,25 @@ async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
     };
     // As a worker does that was not told of its first try.
     for _ in 0..2 {
-        let done = store::runs::commit(stage.pool(), &worker, &lease, &changes).await;
+        let done = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
         done.expect("the lease holds");
     }
-    assert_eq!(total(stage.pool()).await.prompt_tokens, 3);
+    assert_eq!(total(fixture.pool()).await.prompt_tokens, 3);
     let ending = Changes {
         state: Some(&completed),
         used: Some(entry(1)),
         ..Changes::default()
     };
-    stage.make_due(&run.id).await;
-    let claimed = stage.claim(&claimant("other")).await;
-    let refused = store::runs::commit(stage.pool(), &worker, &lease, &ending).await;
+    fixture.make_due(&run.id).await;
+    let claimed = fixture.claim(&claimant("other")).await;
+    let refused = store::runs::commit(fixture.pool(), &worker, &lease, &ending).await;
     assert!(refused.is_err(), "the lease is lost");
     let held = &claimed[0].lease;
-    let done = store::runs::commit(stage.pool(), &worker, held, &ending).await;
+    let done = store::runs::commit(fixture.pool(), &worker, held, &ending).await;
     done.expect("whoever holds the lease writes");
-    let total = total(stage.pool()).await;
+    let total = total(fixture.pool()).await;
     assert_eq!((total.runs, total.prompt_tokens), (1, 6));
     // The sweep leaves alone what is young.
-    let summed = store::usage::sum_up(stage.pool(), 100).await;
+    let summed = store::usage::sum_up(fixture.pool(), 100).await;
     assert_eq!(summed.expect("the database answers"), 0);
 }

@@ -11,7 +11,7 @@ use crate::server::Server;
 /// A server whose files wait for ever.
 async fn stage() -> (Db, Server, Client) {
     let db = Db::new().await;
-    db.index_nothing().await;
+    db.disable_indexing().await;
     let server = Server::start(&db, &[]).await;
     let client = server.client();
     (db, server, client)

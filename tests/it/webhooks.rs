@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::client::{Client, id};
 use crate::cluster::Db;
 use crate::eventually;
-use crate::retrieval_fixture::{MODEL, Shelf};
+use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 use crate::server::Server;
-use crate::store_fixture::{Stage, claimant, state};
-use crate::webhook_receiver::{ALLOWED, Receiver};
+use crate::store_fixture::{StoreFixture, claimant, state};
+use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 use assistd::store::Pool;
 
 /// The project of servers without keys.
@@ -73,10 +73,12 @@ async fn waiting_run(client: &Client) -> (String, String) {
     let function = json!({"name": "get_weather", "parameters": {}});
     let tools = json!([{"type": "function", "function": function}]);
     let body = json!({"model": "scripted/weather", "tools": tools, "metadata": {"k": "v"}});
-    let assistant = client.assistant_with(body).await;
-    let thread = client.thread("What is it like outside?").await;
-    let run = client.run(&thread, &assistant).await;
-    client.run_in(&thread, &run, &["requires_action"]).await;
+    let assistant = client.create_assistant_with(body).await;
+    let thread = client.create_thread("What is it like outside?").await;
+    let run = client.create_run(&thread, &assistant).await;
+    client
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
     (thread, run)
 }
 
@@ -89,29 +91,29 @@ async fn answer_call(client: &Client, thread: &str, run: &str) -> Value {
     client
         .post(&format!("{path}/submit_tool_outputs"), outputs)
         .await;
-    client.run_in(thread, run, &["completed"]).await
+    client.wait_for_status(thread, run, &["completed"]).await
 }
 
 /// A run that has said hello; its id.
 async fn finished_run(client: &Client, assistant: &str) -> String {
-    let thread = client.thread("Hello?").await;
-    let run = client.run(&thread, assistant).await;
-    client.run_in(&thread, &run, &["completed"]).await;
+    let thread = client.create_thread("Hello?").await;
+    let run = client.create_run(&thread, assistant).await;
+    client.wait_for_status(&thread, &run, &["completed"]).await;
     run
 }
 
 #[tokio::test]
 async fn a_run_is_told_signed_and_as_the_api_shows_it() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    let (_, secret) = receiver.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    let (_, secret) = receiver.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
 
     let (thread, run) = waiting_run(&client).await;
     let shown = client.get(&format!("/threads/{thread}/runs/{run}")).await;
-    let post = receiver.next().await;
+    let post = receiver.next_delivery().await;
     assert_eq!(post.signatures_by(&secret), 1);
     assert_eq!(post.headers["content-type"], "application/json");
     let event = &post.event;
@@ -129,7 +131,7 @@ async fn a_run_is_told_signed_and_as_the_api_shows_it() {
     post.answer(200);
 
     let shown = answer_call(&client, &thread, &run).await;
-    let post = receiver.next().await;
+    let post = receiver.next_delivery().await;
     assert_eq!(post.signatures_by(&secret), 1);
     assert_eq!(post.event["type"], "thread.run.completed");
     assert_eq!(post.event["data"], shown);
@@ -140,16 +142,19 @@ async fn a_run_is_told_signed_and_as_the_api_shows_it() {
 
 #[tokio::test]
 async fn every_end_of_a_run_is_told_and_nothing_else() {
-    let stage = Stage::new().await;
-    let receiver = Receiver::start().await;
-    receiver.listens(stage.pool(), &stage.project, &[]).await;
+    let fixture = StoreFixture::new().await;
+    let receiver = WebhookReceiver::start().await;
+    receiver
+        .subscribe(fixture.pool(), &fixture.project, &[])
+        .await;
     let worker = claimant("worker");
     let mut expected = Vec::new();
     for status in RunStatus::ALL {
         let told = status.is_terminal() || status == RunStatus::RequiresAction;
-        let (run, lease) = stage.leased(&worker).await;
+        let (run, lease) = fixture.create_leased_run(&worker).await;
         if status == RunStatus::Cancelling || status == RunStatus::Cancelled {
-            let cancel = store::runs::cancel(stage.pool(), &stage.project, &run.thread, &run.id);
+            let cancel =
+                store::runs::cancel(fixture.pool(), &fixture.project, &run.thread, &run.id);
             cancel
                 .await
                 .expect("the database answers")
@@ -161,7 +166,7 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
                 state: Some(&state),
                 ..Changes::default()
             };
-            let written = store::runs::commit(stage.pool(), &worker, &lease, &changes).await;
+            let written = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
             written.expect("the run is the worker's");
             let kind = format!("thread.run.{}", status.as_str());
             assert!(kind.parse::<EventType>().is_ok(), "{kind}");
@@ -170,28 +175,28 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
     }
     let told: Vec<(String, String)> =
         sqlx::query_as("select type, subject from webhook_events order by created_at")
-            .fetch_all(stage.pool())
+            .fetch_all(fixture.pool())
             .await
             .expect("the database answers");
     assert_eq!(told, expected);
-    let waiting = webhook_deliveries::count_pending(stage.pool()).await;
+    let waiting = webhook_deliveries::count_pending(fixture.pool()).await;
     assert_eq!(waiting.expect("the database answers"), 6);
 }
 
 #[tokio::test]
 async fn only_what_an_endpoint_asked_for_is_told_and_only_of_its_project() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let other = store::projects::find_or_create(&db.pool, "other").await;
     let other = other.expect("a project can be made");
-    receiver.listens(&db.pool, &other, &[]).await;
+    receiver.subscribe(&db.pool, &other, &[]).await;
     let project = project(&db.pool).await;
     receiver
-        .listens(&db.pool, &project, &["thread.run.failed"])
+        .subscribe(&db.pool, &project, &["thread.run.failed"])
         .await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
     assert_eq!(
         count(&db.pool, "select count(*) from webhook_events").await,
@@ -202,20 +207,20 @@ async fn only_what_an_endpoint_asked_for_is_told_and_only_of_its_project() {
 #[tokio::test]
 async fn a_runs_later_event_waits_for_the_earlier_one() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    receiver.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    receiver.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
 
     let (thread, run) = waiting_run(&client).await;
-    let first = receiver.next().await;
+    let first = receiver.next_delivery().await;
     answer_call(&client, &thread, &run).await;
     // What happened later to another run is told meanwhile.
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let other = finished_run(&client, &assistant).await;
     assert_eq!(
-        receiver.takes("thread.run.completed").await["data"]["id"],
+        receiver.accept("thread.run.completed").await["data"]["id"],
         other
     );
 
@@ -231,65 +236,67 @@ async fn a_runs_later_event_waits_for_the_earlier_one() {
     );
     let another = finished_run(&client, &assistant).await;
     assert_eq!(
-        receiver.takes("thread.run.completed").await["data"]["id"],
+        receiver.accept("thread.run.completed").await["data"]["id"],
         another
     );
     hurry(&db.pool).await;
-    let again = receiver.next().await;
+    let again = receiver.next_delivery().await;
     assert_eq!(again.id(), event);
     assert_eq!(again.event["type"], "thread.run.requires_action");
     assert!(receiver.is_idle().await);
     again.answer(200);
     assert_eq!(
-        receiver.takes("thread.run.completed").await["data"]["id"],
+        receiver.accept("thread.run.completed").await["data"]["id"],
         run
     );
 }
 
 #[tokio::test]
 async fn what_was_committed_before_a_process_died_is_told_by_the_next() {
-    let stage = Stage::new().await;
-    let receiver = Receiver::start().await;
-    receiver.listens(stage.pool(), &stage.project, &[]).await;
+    let fixture = StoreFixture::new().await;
+    let receiver = WebhookReceiver::start().await;
+    receiver
+        .subscribe(fixture.pool(), &fixture.project, &[])
+        .await;
     // A process that does nothing after this commit.
     let worker = claimant("worker");
-    let (run, lease) = stage.leased(&worker).await;
+    let (run, lease) = fixture.create_leased_run(&worker).await;
     let state = state(&run, RunStatus::Completed);
     let changes = Changes {
         state: Some(&state),
         ..Changes::default()
     };
-    let written = store::runs::commit(stage.pool(), &worker, &lease, &changes).await;
+    let written = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
     written.expect("the run is the worker's");
 
-    let mut server = Server::start(stage.db(), &[ALLOWED]).await;
-    let post = receiver.next().await;
+    let mut server = Server::start(fixture.db(), &[ALLOW_PRIVATE_ADDRESSES]).await;
+    let post = receiver.next_delivery().await;
     assert_eq!(post.event["data"]["id"], run.id.as_str());
     let event = post.id().to_owned();
     // This one dies before it hears that it was told.
     kill(server.pid(), Signal::SIGKILL).expect("it runs");
     server.wait().await;
     drop(post);
-    hurry(stage.pool()).await;
-    let _server = Server::start(stage.db(), &[ALLOWED]).await;
-    let post = receiver.next().await;
+    hurry(fixture.pool()).await;
+    let _server = Server::start(fixture.db(), &[ALLOW_PRIVATE_ADDRESSES]).await;
+    let post = receiver.next_delivery().await;
     assert_eq!(post.id(), event, "receivers can tell that they know it");
     post.answer(200);
-    nothing_waits(stage.pool()).await;
+    nothing_waits(fixture.pool()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_tell_each_event_once() {
     const RUNS: usize = 40;
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    receiver.listens(&db.pool, &project, &[]).await;
+    receiver.subscribe(&db.pool, &project, &[]).await;
     let replicas = [
-        Server::start(&db, &[ALLOWED]).await,
-        Server::start(&db, &[ALLOWED]).await,
+        Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await,
+        Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await,
     ];
-    let assistant = replicas[0].client().assistant("hello").await;
+    let assistant = replicas[0].client().create_assistant("hello").await;
     let runs = (0..RUNS).map(|n| {
         let (client, assistant) = (replicas[n % 2].client(), assistant.clone());
         tokio::spawn(async move { finished_run(&client, &assistant).await })
@@ -297,7 +304,7 @@ async fn two_replicas_tell_each_event_once() {
     let taking = async {
         let mut told = BTreeSet::new();
         for _ in 0..RUNS {
-            let event = receiver.takes("thread.run.completed").await;
+            let event = receiver.accept("thread.run.completed").await;
             assert!(told.insert(id(&event["data"])), "told twice: {event}");
         }
         told
@@ -312,30 +319,30 @@ async fn two_replicas_tell_each_event_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_told_whoever_is_killed_meanwhile() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    receiver.listens(&db.pool, &project, &[]).await;
-    let settings = [ALLOWED, ("ASSISTD_LEASE", "1s")];
+    receiver.subscribe(&db.pool, &project, &[]).await;
+    let settings = [ALLOW_PRIVATE_ADDRESSES, ("ASSISTD_LEASE", "1s")];
     let steady = Server::start(&db, &settings).await;
     let client = steady.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let (mut told, mut runs) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..3 {
         let mut doomed = Server::start(&db, &settings).await;
         for n in 0..10 {
             let client = [&steady, &doomed][n % 2].client();
-            let thread = client.thread("Hello?").await;
-            runs.insert(client.run(&thread, &assistant).await);
+            let thread = client.create_thread("Hello?").await;
+            runs.insert(client.create_run(&thread, &assistant).await);
         }
         // Most deliveries are in the hands of one or the other, some runs maybe as well.
-        let post = receiver.next().await;
+        let post = receiver.next_delivery().await;
         kill(doomed.pid(), Signal::SIGKILL).expect("it runs");
         doomed.wait().await;
         told.insert(id(&post.event["data"]));
         post.answer(200);
         hurry(&db.pool).await;
         while told != runs {
-            let event = receiver.takes("thread.run.completed").await;
+            let event = receiver.accept("thread.run.completed").await;
             told.insert(id(&event["data"]));
         }
     }
@@ -344,14 +351,14 @@ async fn everything_is_told_whoever_is_killed_meanwhile() {
 #[tokio::test]
 async fn an_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    let (endpoint, _) = receiver.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    let (endpoint, _) = receiver.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
-    receiver.next().await.answer(410);
+    receiver.next_delivery().await.answer(410);
     let reason = eventually("an endpoint that is off", || state_of(&db.pool, &endpoint)).await;
     assert!(reason.contains("410"), "{reason}");
 
@@ -363,7 +370,7 @@ async fn an_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on() {
     assert!(enabled.expect("the database answers"));
     let run = finished_run(&client, &assistant).await;
     assert_eq!(
-        receiver.takes("thread.run.completed").await["data"]["id"],
+        receiver.accept("thread.run.completed").await["data"]["id"],
         run
     );
 }
@@ -371,19 +378,19 @@ async fn an_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on() {
 #[tokio::test]
 async fn an_event_is_given_up_in_the_end_and_an_endpoint_that_takes_nothing_is_switched_off() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    let (endpoint, _) = receiver.listens(&db.pool, &project, &[]).await;
+    let (endpoint, _) = receiver.subscribe(&db.pool, &project, &[]).await;
     let settings = [
-        ALLOWED,
+        ALLOW_PRIVATE_ADDRESSES,
         ("ASSISTD_WEBHOOK_RETRY_FOR", "1h"),
         ("ASSISTD_WEBHOOK_DISABLE_AFTER", "2d"),
     ];
     let server = Server::start(&db, &settings).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
-    receiver.next().await.answer(500);
+    receiver.next_delivery().await.answer(500);
     failures(&db.pool, 1).await;
     let pause: f64 = sqlx::query_scalar(
         "select extract(epoch from max(due_at) - now())::double precision from webhook_deliveries",
@@ -400,7 +407,7 @@ async fn an_event_is_given_up_in_the_end_and_an_endpoint_that_takes_nothing_is_s
     let later = "update webhook_events set created_at = created_at - interval '1 hour'";
     sqlx::query(later).execute(&db.pool).await.expect("it does");
     hurry(&db.pool).await;
-    receiver.next().await.answer(500);
+    receiver.next_delivery().await.answer(500);
     nothing_waits(&db.pool).await;
     assert_eq!(state_of(&db.pool, &endpoint).await, None);
 
@@ -408,7 +415,7 @@ async fn an_event_is_given_up_in_the_end_and_an_endpoint_that_takes_nothing_is_s
     let later = "update webhook_endpoints set failing_since = failing_since - interval '2 days'";
     sqlx::query(later).execute(&db.pool).await.expect("they do");
     finished_run(&client, &assistant).await;
-    receiver.next().await.answer(503);
+    receiver.next_delivery().await.answer(503);
     let reason = eventually("an endpoint that is off", || state_of(&db.pool, &endpoint)).await;
     assert!(reason.contains("503"), "{reason}");
     assert!(server.log().contains("an endpoint is switched off"));
@@ -417,21 +424,21 @@ async fn an_event_is_given_up_in_the_end_and_an_endpoint_that_takes_nothing_is_s
 #[tokio::test]
 async fn success_ends_the_time_of_failure() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    receiver.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    receiver.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
-    receiver.next().await.answer(500);
+    receiver.next_delivery().await.answer(500);
     let failing = "select count(*) from webhook_endpoints where failing_since is not null";
     eventually("a failing endpoint", || async {
         (count(&db.pool, failing).await == 1).then_some(())
     })
     .await;
     hurry(&db.pool).await;
-    receiver.takes("thread.run.completed").await;
+    receiver.accept("thread.run.completed").await;
     eventually("an endpoint that does well", || async {
         (count(&db.pool, failing).await == 0).then_some(())
     })
@@ -441,18 +448,18 @@ async fn success_ends_the_time_of_failure() {
 #[tokio::test]
 async fn after_a_rotation_both_secrets_sign_for_a_while() {
     let db = Db::new().await;
-    let receiver = Receiver::start().await;
+    let receiver = WebhookReceiver::start().await;
     let project = project(&db.pool).await;
-    let (endpoint, old) = receiver.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    let (endpoint, old) = receiver.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     let new = SigningSecret::generate().expect("the system has randomness");
     let day = Duration::from_secs(86_400);
     let rotated = webhook_endpoints::rotate(&db.pool, &Actor::Settings, &endpoint, &new, day).await;
     assert!(rotated.expect("the database answers"));
     finished_run(&client, &assistant).await;
-    let post = receiver.next().await;
+    let post = receiver.next_delivery().await;
     assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (1, 1));
     post.answer(200);
 
@@ -462,7 +469,7 @@ async fn after_a_rotation_both_secrets_sign_for_a_while() {
         .await
         .expect("a day goes by");
     finished_run(&client, &assistant).await;
-    let post = receiver.next().await;
+    let post = receiver.next_delivery().await;
     assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (0, 1));
     post.answer(200);
 }
@@ -471,20 +478,23 @@ async fn after_a_rotation_both_secrets_sign_for_a_while() {
 async fn a_slow_endpoint_holds_up_no_other_and_no_run() {
     const RUNS: usize = 10;
     let db = Db::new().await;
-    let (slow, quick) = (Receiver::start().await, Receiver::start().await);
+    let (slow, quick) = (
+        WebhookReceiver::start().await,
+        WebhookReceiver::start().await,
+    );
     let project = project(&db.pool).await;
-    slow.listens(&db.pool, &project, &[]).await;
-    quick.listens(&db.pool, &project, &[]).await;
-    let server = Server::start(&db, &[ALLOWED]).await;
+    slow.subscribe(&db.pool, &project, &[]).await;
+    quick.subscribe(&db.pool, &project, &[]).await;
+    let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
-    let assistant = client.assistant("hello").await;
+    let assistant = client.create_assistant("hello").await;
     // Taken, and not answered.
     let mut held = Vec::new();
     for _ in 0..RUNS {
         finished_run(&client, &assistant).await;
-        quick.takes("thread.run.completed").await;
+        quick.accept("thread.run.completed").await;
         if held.len() < 8 {
-            held.push(slow.next().await);
+            held.push(slow.next_delivery().await);
         }
     }
     assert!(slow.is_idle().await, "no more than eight at a time");
@@ -492,16 +502,19 @@ async fn a_slow_endpoint_holds_up_no_other_and_no_run() {
         post.answer(200);
     }
     for _ in 8..RUNS {
-        slow.takes("thread.run.completed").await;
+        slow.accept("thread.run.completed").await;
     }
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed_and_private_networks_not_posted_to_by_default() {
     let db = Db::new().await;
-    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let (receiver, elsewhere) = (
+        WebhookReceiver::start().await,
+        WebhookReceiver::start().await,
+    );
     let project = project(&db.pool).await;
-    receiver.listens(&db.pool, &project, &[]).await;
+    receiver.subscribe(&db.pool, &project, &[]).await;
     let errors = || async {
         let error: Option<String> =
             sqlx::query_scalar("select max(last_error) from webhook_deliveries")
@@ -511,11 +524,11 @@ async fn redirects_are_not_followed_and_private_networks_not_posted_to_by_defaul
         error
     };
     {
-        let server = Server::start(&db, &[ALLOWED]).await;
+        let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
         let client = server.client();
-        let assistant = client.assistant("hello").await;
+        let assistant = client.create_assistant("hello").await;
         finished_run(&client, &assistant).await;
-        receiver.next().await.redirect(&elsewhere.url);
+        receiver.next_delivery().await.redirect(&elsewhere.url);
         let error = eventually("a failed delivery", errors).await;
         assert!(error.contains("307"), "{error}");
         assert!(elsewhere.is_idle().await);
@@ -535,24 +548,24 @@ async fn redirects_are_not_followed_and_private_networks_not_posted_to_by_defaul
 
 #[tokio::test]
 async fn files_and_batches_are_told_as_the_api_shows_them() {
-    let shelf = Shelf::set_with(&[MODEL, ALLOWED]).await;
-    let receiver = Receiver::start().await;
-    let project = project(&shelf.db.pool).await;
-    receiver.listens(&shelf.db.pool, &project, &[]).await;
+    let fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, ALLOW_PRIVATE_ADDRESSES]).await;
+    let receiver = WebhookReceiver::start().await;
+    let project = project(&fixture.db.pool).await;
+    receiver.subscribe(&fixture.db.pool, &project, &[]).await;
     let files = [
         ("one.txt", "Ships."),
         ("two.txt", "Wrecks."),
         ("bad.pdf", "%PDF-nonsense"),
     ];
-    let files = shelf.files(&files).await;
-    let store = shelf.store(&[]).await;
+    let files = fixture.upload_files(&files).await;
+    let store = fixture.create_store(&[]).await;
     let path = format!("/vector_stores/{store}/file_batches");
-    let batch = shelf.client.post(&path, json!({"file_ids": files})).await;
+    let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     let batch = format!("{path}/{}", id(&batch));
     // Files in any order, and the batch maybe before the last of them.
     let mut told = BTreeMap::new();
     for _ in 0..4 {
-        let post = receiver.next().await;
+        let post = receiver.next_delivery().await;
         let data = post.event["data"].clone();
         let kind = post.event["type"].as_str().expect("it is text").to_owned();
         assert!(
@@ -569,63 +582,63 @@ async fn files_and_batches_are_told_as_the_api_shows_them() {
             .unwrap_or_else(|| panic!("{key:?} in {told:?}"))
     };
     for (kind, n) in [("completed", 0), ("completed", 1), ("failed", 2)] {
-        let shown = shelf
+        let shown = fixture
             .client
             .get(&format!("/vector_stores/{store}/files/{}", files[n]))
             .await;
         assert_eq!(*file(kind, n), shown);
     }
-    let shown = shelf.client.get(&batch).await;
+    let shown = fixture.client.get(&batch).await;
     let key = ("vector_store.file_batch.completed".to_owned(), id(&shown));
     assert_eq!(told[&key], shown);
-    nothing_waits(&shelf.db.pool).await;
+    nothing_waits(&fixture.db.pool).await;
     assert!(receiver.is_idle().await, "a batch is told once");
 }
 
 #[tokio::test]
 async fn batches_are_told_as_cancelled_failed_or_emptied() {
-    let shelf = Shelf::set_with(&[MODEL, ALLOWED]).await;
-    let receiver = Receiver::start().await;
-    let project = project(&shelf.db.pool).await;
+    let fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, ALLOW_PRIVATE_ADDRESSES]).await;
+    let receiver = WebhookReceiver::start().await;
+    let project = project(&fixture.db.pool).await;
     let kinds = EventType::ALL.map(EventType::as_str);
     let of_batches: Vec<&str> = kinds
         .into_iter()
         .filter(|kind| kind.starts_with("vector_store.file_batch."))
         .collect();
     receiver
-        .listens(&shelf.db.pool, &project, &of_batches)
+        .subscribe(&fixture.db.pool, &project, &of_batches)
         .await;
-    let store = shelf.store(&[]).await;
+    let store = fixture.create_store(&[]).await;
     let path = format!("/vector_stores/{store}/file_batches");
-    let bad = shelf.files(&[("bad.pdf", "%PDF-nonsense")]).await;
-    let failed = shelf.client.post(&path, json!({"file_ids": bad})).await;
-    let event = receiver.takes("vector_store.file_batch.failed").await;
+    let bad = fixture.upload_files(&[("bad.pdf", "%PDF-nonsense")]).await;
+    let failed = fixture.client.post(&path, json!({"file_ids": bad})).await;
+    let event = receiver.accept("vector_store.file_batch.failed").await;
     assert_eq!(event["data"]["id"], failed["id"]);
     assert_eq!(event["data"]["status"], "failed");
 
-    shelf.db.index_nothing().await;
-    let files = shelf
-        .files(&[("one.txt", "Ships."), ("two.txt", "Wrecks.")])
+    fixture.db.disable_indexing().await;
+    let files = fixture
+        .upload_files(&[("one.txt", "Ships."), ("two.txt", "Wrecks.")])
         .await;
-    let batch = shelf.client.post(&path, json!({"file_ids": files})).await;
+    let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     let cancel = format!("{path}/{}/cancel", id(&batch));
-    shelf.client.post(&cancel, json!({})).await;
-    let event = receiver.takes("vector_store.file_batch.cancelled").await;
-    let shown = shelf.client.get(&format!("{path}/{}", id(&batch))).await;
+    fixture.client.post(&cancel, json!({})).await;
+    let event = receiver.accept("vector_store.file_batch.cancelled").await;
+    let shown = fixture.client.get(&format!("{path}/{}", id(&batch))).await;
     assert_eq!(event["data"], shown);
 
     // The last file that was waited for is taken out.
-    let files = shelf.files(&[("three.txt", "Masts.")]).await;
-    let batch = shelf.client.post(&path, json!({"file_ids": files})).await;
+    let files = fixture.upload_files(&[("three.txt", "Masts.")]).await;
+    let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     let file = format!("/vector_stores/{store}/files/{}", files[0]);
-    let gone = shelf.client.send(Method::DELETE, &file, None).await;
+    let gone = fixture.client.send(Method::DELETE, &file, None).await;
     assert_eq!(gone.expect("the server answers").status, 200);
-    let event = receiver.takes("vector_store.file_batch.completed").await;
+    let event = receiver.accept("vector_store.file_batch.completed").await;
     assert_eq!(event["data"]["id"], batch["id"]);
     assert_eq!(event["data"]["file_counts"]["total"], 0);
     let files = "select count(*) from webhook_events where type like 'vector_store.file.%'";
     assert_eq!(
-        count(&shelf.db.pool, files).await,
+        count(&fixture.db.pool, files).await,
         0,
         "nobody asked for these"
     );
@@ -633,9 +646,11 @@ async fn batches_are_told_as_cancelled_failed_or_emptied() {
 
 #[tokio::test]
 async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
-    let stage = Stage::new().await;
-    let receiver = Receiver::start().await;
-    let (endpoint, _) = receiver.listens(stage.pool(), &stage.project, &[]).await;
+    let fixture = StoreFixture::new().await;
+    let receiver = WebhookReceiver::start().await;
+    let (endpoint, _) = receiver
+        .subscribe(fixture.pool(), &fixture.project, &[])
+        .await;
     sqlx::query(
         "with v as (
              insert into webhook_events (id, created_at, type, subject, snapshot)
@@ -649,16 +664,16 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
          from v",
     )
     .bind(&endpoint)
-    .execute(stage.pool())
+    .execute(fixture.pool())
     .await
     .expect("they fit");
     let left = || async {
         let (day, four) = (Duration::from_secs(86_400), Duration::from_secs(345_600));
-        let swept = webhook_deliveries::delete_old_events(stage.pool(), day, four).await;
+        let swept = webhook_deliveries::delete_old_events(fixture.pool(), day, four).await;
         swept.expect("the database answers");
         let left: Vec<String> =
             sqlx::query_scalar("select subject from webhook_events order by subject")
-                .fetch_all(stage.pool())
+                .fetch_all(fixture.pool())
                 .await
                 .expect("the database answers");
         left
@@ -666,10 +681,10 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
     assert_eq!(left().await, ["late", "new", "waiting"]);
     // Switched off, it is still to be told what would still be tried: four days here.
     let off = "update webhook_endpoints set disabled_at = now(), disabled_reason = 'gone'";
-    let off = sqlx::query(off).execute(stage.pool()).await;
+    let off = sqlx::query(off).execute(fixture.pool()).await;
     off.expect("the endpoint is there");
     assert_eq!(left().await, ["late", "new"]);
-    let removed = webhook_endpoints::remove(stage.pool(), &Actor::Settings, &endpoint).await;
+    let removed = webhook_endpoints::remove(fixture.pool(), &Actor::Settings, &endpoint).await;
     assert!(removed.expect("the database answers"));
     assert_eq!(left().await, ["new"]);
 }

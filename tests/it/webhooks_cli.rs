@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::cluster::Db;
 use crate::process::{assistd, output, text};
 use crate::server::Server;
-use crate::webhook_receiver::{ALLOWED, Receiver};
+use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 
 /// Runs the command on this database: whether it succeeded, what it answered, and all it said.
 async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {
@@ -38,8 +38,8 @@ fn secret(answer: &str) -> SigningSecret {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
     let db = Db::new().await;
-    let _server = Server::start(&db, &[ALLOWED]).await;
-    let receiver = Receiver::start().await;
+    let _server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
+    let receiver = WebhookReceiver::start().await;
     let add = ["add", "--project", "acme", "--url", &receiver.url];
     let events = ["--events", "thread.run.completed,thread.run.failed"];
     let (done, answer, said) = webhooks(&db, &[&add[..], &events].concat()).await;
@@ -68,7 +68,7 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
 
     let trial = async { webhooks(&db, &["test", endpoint]).await };
     let taken = async {
-        let post = receiver.next().await;
+        let post = receiver.next_delivery().await;
         assert_eq!(post.event["type"], "webhook.test");
         assert_eq!(post.event["data"]["id"], endpoint);
         assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (1, 1));
@@ -76,7 +76,7 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
     };
     let ((done, _, said), ()) = tokio::join!(trial, taken);
     assert!(done && said.contains("accepted the test event"), "{said}");
-    let refused = async { receiver.next().await.answer(500) };
+    let refused = async { receiver.next_delivery().await.answer(500) };
     let trial = async { webhooks(&db, &["test", endpoint]).await };
     let ((done, _, said), ()) = tokio::join!(trial, refused);
     assert!(!done && said.contains("it answered 500"), "{said}");
