@@ -37,16 +37,16 @@ pub(super) struct Database {
 impl Database {
     /// For the server: the embedded database must not be in use by another one.
     pub(super) async fn open(config: &Config) -> Result<Self, CliError> {
-        if config.database_url.is_some() {
-            return Self::remote(config, config.database_connections).await;
+        if config.database.database_url.is_some() {
+            return Self::remote(config, config.database.database_connections).await;
         }
         let embedded = Embedded::start(&options(config)).await?;
-        Self::embedded(config, embedded, config.database_connections).await
+        Self::embedded(config, embedded, config.database.database_connections).await
     }
 
     /// For a short command: joins the server that runs already, or starts the database for itself.
     pub(super) async fn open_beside_server(config: &Config) -> Result<Self, CliError> {
-        if config.database_url.is_some() {
+        if config.database.database_url.is_some() {
             return Self::remote(config, FEW).await;
         }
         let options = options(config);
@@ -79,10 +79,14 @@ impl Database {
     }
 
     async fn remote(config: &Config, connections: u32) -> Result<Self, CliError> {
-        let url = config.database_url.as_ref().map_or("", |url| url.expose());
+        let url = config
+            .database
+            .database_url
+            .as_ref()
+            .map_or("", |url| url.expose());
         // The error would repeat parts of the URL, maybe the password.
         let options = PgConnectOptions::from_str(url).map_err(|_| CliError::DatabaseUrl)?;
-        let options = match &config.database_password {
+        let options = match &config.database.database_password {
             Some(password) => options.password(password.expose()),
             None => options,
         };
@@ -150,15 +154,15 @@ impl Database {
 /// What the embedded database needs to know.
 pub(super) fn options(config: &Config) -> embedded_postgres::Options {
     embedded_postgres::Options {
-        data_dir: config.data_dir.clone(),
-        bin_dir: config.postgres_bin.clone(),
-        user: config.postgres_user.clone(),
-        connections: config.database_connections,
+        data_dir: config.files.data_dir.clone(),
+        bin_dir: config.database.postgres_bin.clone(),
+        user: config.database.postgres_user.clone(),
+        connections: config.database.database_connections,
     }
 }
 
 fn place(config: &Config) -> String {
-    let folder = config.data_dir.join("postgres");
+    let folder = config.files.data_dir.join("postgres");
     format!("embedded PostgreSQL in {}", folder.display())
 }
 

@@ -49,9 +49,13 @@ pub(super) fn free(folder: &Path) -> io::Result<Option<u64>> {
 
 /// The folders that the server of these settings writes to.
 pub(super) fn folders(config: &Config) -> Vec<PathBuf> {
-    let is_in_use = config.database_url.is_none() || config.blobs.is_none();
-    let data_dir = is_in_use.then(|| config.data_dir.clone());
-    let blobs = config.blobs.iter().filter(|blobs| !blobs.contains("://"));
+    let is_in_use = config.database.database_url.is_none() || config.files.blobs.is_none();
+    let data_dir = is_in_use.then(|| config.files.data_dir.clone());
+    let blobs = config
+        .files
+        .blobs
+        .iter()
+        .filter(|blobs| !blobs.contains("://"));
     data_dir
         .into_iter()
         .chain(blobs.map(PathBuf::from))

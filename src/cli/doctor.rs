@@ -181,10 +181,10 @@ fn vector_version(text: &str) -> Option<(u32, u32)> {
 async fn keys(config: &Config, pool: &Pool) -> Finding {
     // A database that has not been served yet has no tables.
     let exist = match store::api_keys::any_exist(pool).await {
-        Ok(exist) => exist || !config.api_keys.is_empty(),
-        Err(_) => !config.api_keys.is_empty(),
+        Ok(exist) => exist || !config.http.api_keys.is_empty(),
+        Err(_) => !config.http.api_keys.is_empty(),
     };
-    let address = config.listen;
+    let address = config.http.listen;
     if exist {
         Finding::Ok("API keys: only keys that exist are accepted".to_owned())
     } else if address.ip().is_loopback() {
@@ -200,7 +200,7 @@ async fn keys(config: &Config, pool: &Pool) -> Finding {
 }
 
 async fn blobs(config: &Config) -> Finding {
-    let place = config.blobs();
+    let place = config.files.blob_location();
     let probe = async { server::blobs(config)?.probe().await };
     match probe.await {
         Ok(()) => Finding::Ok(format!("files: {place} can be written and read")),
@@ -234,12 +234,12 @@ async fn upstreams(config: &Config) -> Vec<Finding> {
 
 /// Whether code can run: asks the workers, or has the embedded one check itself.
 async fn sandbox(config: &Config) -> Vec<Finding> {
-    match &config.sandbox {
-        config::Sandbox::Off => vec![Finding::Ok(
+    match &config.sandbox.sandbox {
+        config::SandboxWorkers::Off => vec![Finding::Ok(
             "code_interpreter: switched off by ASSISTD_SANDBOX".to_owned(),
         )],
-        config::Sandbox::Embedded => vec![embedded_sandbox(config).await],
-        config::Sandbox::Workers(_) => match server::Sandbox::start(config) {
+        config::SandboxWorkers::Embedded => vec![embedded_sandbox(config).await],
+        config::SandboxWorkers::Remote(_) => match server::Sandbox::start(config) {
             Ok(sandbox) => {
                 let reports = sandbox.pool.reports().await;
                 reports.into_iter().map(remote_sandbox).collect()

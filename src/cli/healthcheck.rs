@@ -17,11 +17,11 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Succeeds if the server at the address of the settings is ready.
 pub(super) async fn run(config: &Config) -> ExitCode {
-    let scheme = match config.tls_cert {
+    let scheme = match config.http.tls_cert {
         Some(_) => "https",
         None => "http",
     };
-    let url = format!("{scheme}://{}/readyz", reachable(config.listen));
+    let url = format!("{scheme}://{}/readyz", reachable(config.http.listen));
     let asked = async {
         let client = reqwest::Client::builder()
             .no_proxy()

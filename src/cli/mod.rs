@@ -135,9 +135,9 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let Cli { command, config } = cli;
     let telemetry = telemetry::init(&telemetry::Options {
-        filter: config.log.clone(),
-        json: config.log_format == LogFormat::Json,
-        otlp_endpoint: config.otlp_endpoint.clone(),
+        filter: config.telemetry.log.clone(),
+        json: config.telemetry.log_format == LogFormat::Json,
+        otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
     })?;
     let outcome = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(config).await,

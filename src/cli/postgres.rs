@@ -11,7 +11,7 @@ use crate::config::Config;
 
 /// Runs a program with the database as its default; its exit code is ours.
 pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCode, CliError> {
-    if config.database_url.is_some() {
+    if config.database.database_url.is_some() {
         return Err(CliError::NotEmbedded);
     }
     let (name, arguments) = command.split_first().ok_or(CliError::NoProgram)?;

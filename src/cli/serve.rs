@@ -58,18 +58,20 @@ async fn serve(
     if database.server().is_some() {
         database.take_over().await?;
     }
-    keys::seed(&database.pool, &config.api_keys).await?;
+    keys::seed(&database.pool, &config.http.api_keys).await?;
     let keys_exist = store::api_keys::any_exist(&database.pool).await?;
     // With an admin key the server opens to nobody until its operator has made the first key.
-    if !keys_exist && config.admin_key.is_none() && !config.listen.ip().is_loopback() {
-        return Err(CliError::Exposed(config.listen));
+    if !keys_exist && config.http.admin_key.is_none() && !config.http.listen.ip().is_loopback() {
+        return Err(CliError::Exposed(config.http.listen));
     }
     let models = models(&config)?;
     let unusable = |source| CliError::Listen {
-        address: config.listen,
+        address: config.http.listen,
         source,
     };
-    let listener = TcpListener::bind(config.listen).await.map_err(unusable)?;
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .map_err(unusable)?;
     // It differs from the setting if that leaves the port to the system.
     let address = listener.local_addr().map_err(unusable)?;
     answer(greeting(
@@ -119,7 +121,7 @@ fn greeting(
     } else {
         address
     };
-    let scheme = match config.tls_cert {
+    let scheme = match config.http.tls_cert {
         Some(_) => "https",
         None => "http",
     };
@@ -154,7 +156,7 @@ Try it, after `pip install openai`:
 
 Ctrl-C stops it."#,
         version = env!("CARGO_PKG_VERSION"),
-        blobs = config.blobs(),
+        blobs = config.files.blob_location(),
         code = code(config),
         search = search(config),
     )
@@ -168,7 +170,7 @@ fn search(config: &Config) -> String {
             embedder::MODEL
         )
     };
-    match &config.embedding_model {
+    match &config.retrieval.embedding_model {
         config::EmbeddingModel::Upstream(model) => {
             format!("hybrid (lexical + semantic by {model}, of an upstream)")
         }
@@ -182,10 +184,10 @@ fn search(config: &Config) -> String {
 
 /// Where the code of code_interpreter runs.
 fn code(config: &Config) -> String {
-    match &config.sandbox {
-        config::Sandbox::Off => "off".to_owned(),
-        config::Sandbox::Workers(addresses) => format!("workers at {}", addresses.join(", ")),
-        config::Sandbox::Embedded => match server::sandbox_program(config) {
+    match &config.sandbox.sandbox {
+        config::SandboxWorkers::Off => "off".to_owned(),
+        config::SandboxWorkers::Remote(addresses) => format!("workers at {}", addresses.join(", ")),
+        config::SandboxWorkers::Embedded => match server::sandbox_program(config) {
             Ok(_) => "a sandbox worker of this server".to_owned(),
             Err(reason) => format!("off: {reason}"),
         },
@@ -195,7 +197,7 @@ fn code(config: &Config) -> String {
 /// Which model answers.
 fn models(config: &Config) -> Result<String, CliError> {
     let routes = Upstreams::new(server::upstream_options(config))?.describe();
-    Ok(if config.upstreams.is_empty() {
+    Ok(if config.models.upstreams.is_empty() {
         format!("{routes}\n            (no AI; for one set OPENAI_BASE_URL and OPENAI_API_KEY)")
     } else {
         routes

@@ -1,21 +1,18 @@
-//! Settings in the environment: the value of `NAME`, or the file that `NAME_FILE` names, as those who
-//! run containers hand out secrets.
+//! Settings in the environment: the value of `NAME`, or the contents of the file that `NAME_FILE`
+//! names, which is how containers get their secrets.
 
-use clap::CommandFactory as _;
+use super::setting::Setting;
+use super::setting::SettingError;
+use super::setting::check;
 
-use super::Cli;
-use super::file::FileError;
-use super::file::Setting;
-use super::file::check;
-
-/// The value of an environment variable, in itself or in the file that `NAME_FILE` names. An empty
-/// one counts as not set: compose files and CI systems pass such.
+/// The value of `NAME`, or the contents of the file that `NAME_FILE` names. An empty value counts as
+/// not set: compose files and CI systems pass variables without a value like that.
 pub(super) fn value(
     name: &str,
     variable: &impl Fn(&str) -> Option<String>,
-) -> Result<Option<String>, FileError> {
+) -> Result<Option<String>, SettingError> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let invalid = |reason: String| FileError::Invalid {
+    let invalid = |reason: String| SettingError::Invalid {
         setting: file_of(name),
         reason,
     };
@@ -31,14 +28,16 @@ pub(super) fn value(
     }
 }
 
-/// All settings that are set in the environment. A list in a file of its own has one item a line,
-/// or commas between.
+/// Reads and checks all settings of the environment. `declared` has the names of the variables,
+/// `command` parses the values. A list in a file has its items on lines of their own, or separated by
+/// commas.
 pub(super) fn settings(
+    declared: &clap::Command,
     command: &clap::Command,
     variable: &impl Fn(&str) -> Option<String>,
-) -> Result<Vec<Setting>, FileError> {
+) -> Result<Vec<Setting>, SettingError> {
     let mut settings = Vec::new();
-    for arg in Cli::command().get_arguments() {
+    for arg in declared.get_arguments() {
         let Some(name) = arg.get_env().and_then(|name| name.to_str()) else {
             continue;
         };
@@ -50,17 +49,31 @@ pub(super) fn settings(
             Some(_) if is_in_file => text.lines().map(str::to_owned).collect(),
             _ => vec![text],
         };
-        let set_by = match is_in_file {
+        let source = match is_in_file {
             true => file_of(name),
             false => name.to_owned(),
         };
-        check(command, arg, &set_by, &values)?;
+        check(command, arg, &source, &values)?;
         settings.push((arg.get_id().to_string(), values));
     }
     Ok(settings)
 }
 
-/// The variable that names the file.
+/// The variables `ASSISTD_SANDBOX_…` that `declared` does not have: settings of the sandbox worker.
+pub(super) fn sandbox_variables(declared: &clap::Command) -> Vec<(String, String)> {
+    let is_declared = |variable: &str| {
+        declared
+            .get_arguments()
+            .filter_map(|arg| arg.get_env()?.to_str())
+            .any(|name| variable == name || variable == file_of(name))
+    };
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("ASSISTD_SANDBOX_") && !is_declared(name))
+        .collect()
+}
+
+/// The variable that names the file with the value of `name`.
 pub(super) fn file_of(name: &str) -> String {
     format!("{name}_FILE")
 }

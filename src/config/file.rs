@@ -1,98 +1,27 @@
-//! The configuration file: settings by their flags' names, upstreams and routes.
+//! The configuration file: settings under the names of their flags, upstreams and routes.
 
 use std::path::Path;
 
-use clap::error::ContextKind;
-use clap::error::ContextValue;
-use clap::error::ErrorKind;
-use reqwest::Url;
 use serde::Deserialize;
 
-use super::DEFAULT_UPSTREAM;
-use super::SCRIPTED_UPSTREAM;
-use super::Secret;
 use super::environment;
+use super::models::Route;
+use super::models::Upstream;
+use super::models::UpstreamKind;
+use super::setting::Setting;
+use super::setting::SettingError;
+use super::setting::check;
 use super::values;
+use super::values::Secret;
 
-/// A server that answers Chat Completions requests: an `[[upstream]]` table, or the default one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// What routes call it.
-    pub name: String,
-    /// How it is spoken to.
-    pub kind: UpstreamKind,
-    /// What `/chat/completions` is appended to; for Azure, the resource's address.
-    pub base_url: Url,
-    /// Sent with every request, if there is one.
-    pub api_key: Option<Secret>,
-    /// Azure's `api-version`.
-    pub api_version: Option<String>,
-    /// Request parameters that it does not know and must not be sent.
-    pub unsupported: Vec<String>,
-}
-
-/// How an upstream is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UpstreamKind {
-    /// As OpenAI's own API and its many relatives.
-    #[default]
-    OpenAi,
-    /// As Azure OpenAI: deployments, `api-version`, the header `api-key`.
-    Azure,
-}
-
-/// Says which upstream and model a model name stands for: a `[[route]]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Model names it is for; `*` stands for any text, `?` for one character.
-    #[serde(rename = "match")]
-    pub pattern: String,
-    /// Name of an upstream, or [`SCRIPTED_UPSTREAM`].
-    pub upstream: String,
-    /// The model's name at the upstream; absent: as the client wrote it.
-    pub model: Option<String>,
-    /// Tokens that prompt and answer may have together, where it is known.
-    pub context_window: Option<u32>,
-}
-
-/// The id of an argument and its values, as text.
-pub(super) type Setting = (String, Vec<String>);
-
-/// What a configuration file says.
+/// The contents of a configuration file.
 pub(super) struct File {
     pub(super) settings: Vec<Setting>,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) routes: Vec<Route>,
 }
 
-/// What is wrong with a configuration file. Its text contains no values that may be secret.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("{0}")]
-    Unreadable(#[from] std::io::Error),
-    /// It is not TOML, or a table in it has the wrong shape.
-    #[error("{0}")]
-    Malformed(String),
-    /// A setting that does not exist.
-    #[error("there is no setting `{0}`; `assistd --help` lists them (write `-` as `_`)")]
-    Unknown(String),
-    /// A setting with a value of the wrong kind.
-    #[error("`{0}` must be a string, a number, true or false, or a list of these")]
-    WrongKind(String),
-    /// A setting with a value that cannot be.
-    #[error("`{setting}`: {reason}")]
-    Invalid {
-        /// Its name in the file.
-        setting: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-/// `[[upstream]]` as it is written.
+/// An `[[upstream]]` table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UpstreamTable {
@@ -101,46 +30,47 @@ struct UpstreamTable {
     kind: UpstreamKind,
     base_url: String,
     api_key: Option<String>,
-    /// Name of the environment variable that has the key.
+    /// Name of an environment variable with the key.
     api_key_env: Option<String>,
     api_version: Option<String>,
     #[serde(default)]
     unsupported: Vec<String>,
 }
 
-/// Reads `path`. `command` knows the settings; `variable` looks up environment variables.
+/// Reads and checks the file at `path`. `command` declares the settings, `variable` looks up
+/// environment variables.
 pub(super) fn read(
     path: &Path,
-    command: clap::Command,
+    command: &clap::Command,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<File, FileError> {
+) -> Result<File, SettingError> {
     let text = std::fs::read_to_string(path)?;
     let mut table: toml::Table = text.parse().map_err(|error| malformed(&text, &error))?;
 
-    let upstreams: Vec<UpstreamTable> = take(&mut table, "upstream")?;
+    let upstreams: Vec<UpstreamTable> = take_tables(&mut table, "upstream")?;
     let upstreams = upstreams
         .into_iter()
-        .map(|upstream| self::upstream(upstream, &variable))
+        .map(|table| build_upstream(table, &variable))
         .collect::<Result<_, _>>()?;
-    let routes = take(&mut table, "route")?;
+    let routes = take_tables(&mut table, "route")?;
 
     let mut settings = Vec::new();
     for (id, value) in table {
         let Some(arg) = command.get_arguments().find(|arg| *arg.get_id() == id) else {
-            return Err(FileError::Unknown(id));
+            return Err(SettingError::Unknown(id));
         };
         if id == "config" {
-            return Err(FileError::Invalid {
+            return Err(SettingError::Invalid {
                 setting: id,
                 reason: "a configuration file cannot name another".to_owned(),
             });
         }
         let values = match value {
-            toml::Value::Array(items) => items.iter().map(plain).collect(),
-            value => plain(&value).map(|text| vec![text]),
+            toml::Value::Array(items) => items.iter().map(as_text).collect(),
+            value => as_text(&value).map(|text| vec![text]),
         };
-        let values = values.ok_or_else(|| FileError::WrongKind(id.clone()))?;
-        check(&command, arg, &id, &values)?;
+        let values = values.ok_or_else(|| SettingError::WrongKind(id.clone()))?;
+        check(command, arg, &id, &values)?;
         settings.push((id, values));
     }
     Ok(File {
@@ -150,53 +80,25 @@ pub(super) fn read(
     })
 }
 
-/// Fails if two upstreams have one name, or a route names an upstream that does not exist.
-pub(super) fn check_routes(upstreams: &[Upstream], routes: &[Route]) -> Result<(), FileError> {
-    let invalid = |setting: &str, reason: String| FileError::Invalid {
-        setting: setting.to_owned(),
-        reason,
-    };
-    for (index, upstream) in upstreams.iter().enumerate() {
-        let earlier = &upstreams[..index];
-        if upstream.name == SCRIPTED_UPSTREAM
-            || earlier.iter().any(|other| other.name == upstream.name)
-        {
-            let reason = format!("the name {:?} is taken", upstream.name);
-            return Err(invalid("upstream", reason));
-        }
-    }
-    for route in routes {
-        let name = &route.upstream;
-        if name == SCRIPTED_UPSTREAM || upstreams.iter().any(|upstream| upstream.name == *name) {
-            continue;
-        }
-        let mut reason = format!("{:?} is for {name:?}, which is no upstream", route.pattern);
-        if name == DEFAULT_UPSTREAM {
-            reason += " as long as OPENAI_BASE_URL and OPENAI_API_KEY are not set";
-        }
-        return Err(invalid("route", reason));
-    }
-    Ok(())
-}
-
-fn take<T: serde::de::DeserializeOwned>(
+/// Removes and parses the `[[name]]` tables.
+fn take_tables<T: serde::de::DeserializeOwned>(
     table: &mut toml::Table,
     name: &str,
-) -> Result<Vec<T>, FileError> {
+) -> Result<Vec<T>, SettingError> {
     match table.remove(name) {
         None => Ok(Vec::new()),
         Some(value) => value.try_into().map_err(|error: toml::de::Error| {
-            // `message` leaves out the text around the mistake, which may be a key.
-            FileError::Malformed(format!("in a [[{name}]] table: {}", error.message()))
+            // Not `Display`: that quotes the line, which may contain a key.
+            SettingError::Malformed(format!("in a [[{name}]] table: {}", error.message()))
         }),
     }
 }
 
-fn upstream(
+fn build_upstream(
     table: UpstreamTable,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Upstream, FileError> {
-    let invalid = |reason: String| FileError::Invalid {
+) -> Result<Upstream, SettingError> {
+    let invalid = |reason: String| SettingError::Invalid {
         setting: format!("upstream {:?}", table.name),
         reason,
     };
@@ -234,8 +136,8 @@ fn upstream(
     })
 }
 
-/// A value in the notation of the command line.
-fn plain(value: &toml::Value) -> Option<String> {
+/// A value in the notation of the command line; `None` for kinds that no setting has.
+fn as_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
@@ -247,47 +149,8 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// Parses the values as if they stood on the command line, so that a mistake is reported as the
-/// file's.
-pub(super) fn check(
-    command: &clap::Command,
-    arg: &clap::Arg,
-    id: &str,
-    values: &[String],
-) -> Result<(), FileError> {
-    let long = arg.get_long().expect("every setting has a long flag");
-    let arguments = values.iter().map(|value| format!("--{long}={value}"));
-    let arguments = std::iter::once("assistd".to_owned()).chain(arguments);
-    let Err(error) = command.clone().try_get_matches_from(arguments) else {
-        return Ok(());
-    };
-    let expected = expected(&error);
-    let reason = match arg.is_hide_env_values_set() {
-        true => expected,
-        false => format!("invalid value {:?}: {expected}", values.join(",")),
-    };
-    Err(FileError::Invalid {
-        setting: id.to_owned(),
-        reason,
-    })
-}
-
-/// What a setting can be, from the error about a value that it cannot be.
-fn expected(error: &clap::Error) -> String {
-    if let Some(source) = std::error::Error::source(error) {
-        return source.to_string();
-    }
-    match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(possible)) if !possible.is_empty() => {
-            format!("expected {}", possible.join(" or "))
-        }
-        _ if error.kind() == ErrorKind::ArgumentConflict => "expected one value".to_owned(),
-        _ => "expected a value".to_owned(),
-    }
-}
-
-/// Says where and what, without the line itself, which may have a key in it.
-fn malformed(text: &str, error: &toml::de::Error) -> FileError {
+/// Names the line, but does not quote it: it may contain a key.
+fn malformed(text: &str, error: &toml::de::Error) -> SettingError {
     let start = error.span().map_or(0, |span| span.start);
     let line = text
         .bytes()
@@ -295,5 +158,5 @@ fn malformed(text: &str, error: &toml::de::Error) -> FileError {
         .filter(|byte| *byte == b'\n')
         .count()
         + 1;
-    FileError::Malformed(format!("line {line}: {}", error.message()))
+    SettingError::Malformed(format!("line {line}: {}", error.message()))
 }

@@ -1,5 +1,11 @@
 use std::io::Write as _;
 
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+
+use super::load::{command, with_defaults};
+use super::models::{DEFAULT_UPSTREAM, OPENAI, SCRIPTED_UPSTREAM};
 use super::*;
 
 /// A configuration file with this text.
@@ -55,7 +61,9 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
         (arg.get_id().to_string(), vec![value.to_owned()])
     });
     let helps = [
-        with(command(), &settings).render_long_help().to_string(),
+        with_defaults(command(), &settings)
+            .render_long_help()
+            .to_string(),
         command().render_long_help().to_string(),
         command().render_help().to_string(),
     ];
@@ -75,12 +83,12 @@ fn the_help_names_every_environment_variable_and_shows_no_secret() {
 #[test]
 fn what_is_not_set_has_its_default() {
     let config = load_text("").expect("an empty file is valid");
-    assert_eq!(config.poll_after_ms, 250);
-    assert_eq!(config.lease, Duration::from_secs(30));
-    assert_eq!(config.run_expiry, Duration::from_secs(600));
-    assert_eq!(config.max_file_bytes, Bytes(512 << 20));
-    assert!(!config.require_beta_header);
-    assert!(!config.webhooks.allow_private);
+    assert_eq!(config.http.poll_after_ms, 250);
+    assert_eq!(config.runs.lease, Duration::from_secs(30));
+    assert_eq!(config.runs.run_expiry, Duration::from_secs(600));
+    assert_eq!(config.http.max_file_bytes, Bytes(512 << 20));
+    assert!(!config.http.require_beta_header);
+    assert!(!config.webhooks.webhook_allow_private);
 }
 
 #[test]
@@ -91,19 +99,27 @@ fn a_file_wins_over_defaults_and_a_flag_over_the_file() {
          api_keys = [\"acme:key-of-acme\", \"other:key-of-other\"]\n",
     );
     let config = load(&file, &[]).expect("valid");
-    assert_eq!(config.poll_after_ms, 7);
-    assert_eq!(config.lease, Duration::from_secs(5));
-    assert_eq!(config.max_body_bytes, Bytes(1000));
-    assert!(config.require_beta_header);
-    assert_eq!(config.webhooks.retry_for, Duration::from_secs(7_200));
-    let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
+    assert_eq!(config.http.poll_after_ms, 7);
+    assert_eq!(config.runs.lease, Duration::from_secs(5));
+    assert_eq!(config.http.max_body_bytes, Bytes(1000));
+    assert!(config.http.require_beta_header);
+    assert_eq!(
+        config.webhooks.webhook_retry_for,
+        Duration::from_secs(7_200)
+    );
+    let projects: Vec<_> = config
+        .http
+        .api_keys
+        .iter()
+        .map(|key| &key.project)
+        .collect();
     assert_eq!(projects, ["acme", "other"]);
 
     let flags = ["--poll-after-ms", "9", "--require-beta-header=false"];
     let config = load(&file, &flags).expect("valid");
-    assert_eq!(config.poll_after_ms, 9);
-    assert!(!config.require_beta_header);
-    assert_eq!(config.lease, Duration::from_secs(5));
+    assert_eq!(config.http.poll_after_ms, 9);
+    assert!(!config.http.require_beta_header);
+    assert_eq!(config.runs.lease, Duration::from_secs(5));
 }
 
 #[test]
@@ -113,6 +129,7 @@ fn origins_are_read_as_browsers_write_them() {
     )
     .expect("valid");
     let origins: Vec<_> = config
+        .http
         .cors_origins
         .iter()
         .map(ToString::to_string)
@@ -133,25 +150,28 @@ fn flags_may_follow_the_command() {
     let arguments = ["assistd", "doctor", "--poll-after-ms", "9"];
     let cli = Cli::try_load(arguments, |_| None).expect("valid");
     assert!(matches!(cli.command, Some(Command::Doctor)));
-    assert_eq!(cli.config.poll_after_ms, 9);
+    assert_eq!(cli.config.http.poll_after_ms, 9);
 }
 
 #[test]
 fn without_an_upstream_the_scripted_model_answers() {
     let config = load_text("").expect("valid");
-    assert_eq!(config.upstreams, []);
-    assert_eq!(config.routes, []);
+    assert_eq!(config.models.upstreams, []);
+    assert_eq!(config.models.routes, []);
 
     let config = load_text("default_model = \"scripted/mine\"\n").expect("valid");
-    assert_eq!(config.routes[0].upstream, SCRIPTED_UPSTREAM);
-    assert_eq!(config.routes[0].model.as_deref(), Some("scripted/mine"));
+    assert_eq!(config.models.routes[0].upstream, SCRIPTED_UPSTREAM);
+    assert_eq!(
+        config.models.routes[0].model.as_deref(),
+        Some("scripted/mine")
+    );
 }
 
 #[test]
 fn a_key_alone_means_openai() {
     let config = load_text("openai_api_key = \"sk-something\"\n").expect("valid");
-    assert_eq!(config.upstreams[0].base_url.as_str(), OPENAI);
-    assert_eq!(config.upstreams[0].name, DEFAULT_UPSTREAM);
+    assert_eq!(config.models.upstreams[0].base_url.as_str(), OPENAI);
+    assert_eq!(config.models.upstreams[0].name, DEFAULT_UPSTREAM);
 }
 
 #[test]
@@ -177,14 +197,27 @@ fn upstreams_and_routes_come_in_the_files_order() {
         "#,
     )
     .expect("valid");
-    let names: Vec<_> = config.upstreams.iter().map(|one| &one.name).collect();
+    let names: Vec<_> = config
+        .models
+        .upstreams
+        .iter()
+        .map(|one| &one.name)
+        .collect();
     assert_eq!(names, ["default", "azure"]);
-    let key = config.upstreams[1].api_key.as_ref().map(Secret::expose);
+    let key = config.models.upstreams[1]
+        .api_key
+        .as_ref()
+        .map(Secret::expose);
     assert_eq!(key, Some("azure-secret"));
-    let patterns: Vec<_> = config.routes.iter().map(|route| &route.pattern).collect();
+    let patterns: Vec<_> = config
+        .models
+        .routes
+        .iter()
+        .map(|route| &route.pattern)
+        .collect();
     assert_eq!(patterns, ["gpt-4*", "test-?", "*"]);
-    assert_eq!(config.routes[2].upstream, DEFAULT_UPSTREAM);
-    assert_eq!(config.routes[2].model.as_deref(), Some("small"));
+    assert_eq!(config.models.routes[2].upstream, DEFAULT_UPSTREAM);
+    assert_eq!(config.models.routes[2].model.as_deref(), Some("small"));
 }
 
 #[test]
@@ -358,17 +391,22 @@ fn a_variable_may_be_in_a_file_of_its_own() {
     let config = load_with(&variables, &[]).expect("valid");
     let shown = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
     assert_eq!(
-        shown(&config.openai_api_key).as_deref(),
+        shown(&config.models.openai_api_key).as_deref(),
         Some("sk-of-a-file")
     );
-    let projects: Vec<_> = config.api_keys.iter().map(|key| &key.project).collect();
+    let projects: Vec<_> = config
+        .http
+        .api_keys
+        .iter()
+        .map(|key| &key.project)
+        .collect();
     assert_eq!(projects, ["acme", "other", "third"]);
-    assert_eq!(config.sandbox_token, None);
-    assert_eq!(config.database_password, None);
+    assert_eq!(config.sandbox.sandbox_token, None);
+    assert_eq!(config.database.database_password, None);
 
     let config = load_with(&variables, &["--openai-api-key=sk-of-a-flag"]).expect("valid");
     assert_eq!(
-        shown(&config.openai_api_key).as_deref(),
+        shown(&config.models.openai_api_key).as_deref(),
         Some("sk-of-a-flag")
     );
 }
@@ -385,9 +423,12 @@ fn a_variables_file_wins_over_the_configuration_file_and_may_hold_an_upstreams_k
     let (lease, key, settings) = (path(&lease), path(&key), path(&settings));
     let variables = [("ASSISTD_LEASE_FILE", lease.as_str()), ("A_KEY_FILE", &key)];
     let config = load_with(&variables, &["--config", &settings]).expect("valid");
-    assert_eq!(config.lease, Duration::from_secs(7));
-    assert_eq!(config.run_expiry, Duration::from_secs(540));
-    let key = config.upstreams[0].api_key.as_ref().map(Secret::expose);
+    assert_eq!(config.runs.lease, Duration::from_secs(7));
+    assert_eq!(config.runs.run_expiry, Duration::from_secs(540));
+    let key = config.models.upstreams[0]
+        .api_key
+        .as_ref()
+        .map(Secret::expose);
     assert_eq!(key, Some("sk-of-azure"));
 }
 
@@ -556,8 +597,8 @@ fn a_variable_wins_over_the_configuration_file_and_a_flag_over_the_variable() {
     let path = settings.path().display().to_string();
     let variables = [("ASSISTD_LEASE", "7s"), ("ASSISTD_RUN_EXPIRY", "")];
     let config = load_with(&variables, &["--config", &path]).expect("valid");
-    assert_eq!(config.lease, Duration::from_secs(7));
-    assert_eq!(config.run_expiry, Duration::from_secs(600));
+    assert_eq!(config.runs.lease, Duration::from_secs(7));
+    assert_eq!(config.runs.run_expiry, Duration::from_secs(600));
     let config = load_with(&variables, &["--config", &path, "--lease=5s"]).expect("valid");
-    assert_eq!(config.lease, Duration::from_secs(5));
+    assert_eq!(config.runs.lease, Duration::from_secs(5));
 }

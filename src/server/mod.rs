@@ -123,9 +123,9 @@ pub async fn serve(
     };
     let claimant = Claimant {
         owner: ids::hex32(),
-        lease: config.lease,
+        lease: config.runs.lease,
     };
-    let slots = usize::try_from(config.max_concurrent_runs).unwrap_or(usize::MAX);
+    let slots = usize::try_from(config.runs.max_concurrent_runs).unwrap_or(usize::MAX);
     let (dispatcher, inbox) = dispatch::channel(slots, claimant);
     let (notifier, outbox) = notifications::channel();
     let feed = Feed::new(pool.clone(), notifier.clone());
@@ -135,6 +135,7 @@ pub async fn serve(
         pool.clone(),
         embeddings.clone(),
         config
+            .retrieval
             .rerank_model
             .clone()
             .map(|model| Reranker::new(model, upstreams.clone())),
@@ -149,14 +150,15 @@ pub async fn serve(
         reader: Reader {
             program: std::env::current_exe()?,
             arguments: vec![EXTRACT.to_owned()],
-            pdfium: config.pdfium.clone(),
+            pdfium: config.retrieval.pdfium.clone(),
         },
         owner: ids::hex32(),
-        lease: config.lease,
+        lease: config.runs.lease,
         processors: Arc::new(Semaphore::new(
             std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         )),
         build_memory: config
+            .database
             .database_url
             .is_none()
             .then(embedded_postgres::memory)
@@ -172,19 +174,19 @@ pub async fn serve(
         upstreams: upstreams.clone(),
         retrieval: retrieval.clone(),
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
-        prompt_picture_bytes: config.max_prompt_picture_bytes.0,
-        event_retention: config.event_retention,
+        prompt_picture_bytes: config.models.max_prompt_picture_bytes.0,
+        event_retention: config.maintenance.event_retention,
     };
     let webhooks = webhooks::Deps {
         pool: pool.clone(),
-        sender: webhooks::Sender::new(config.webhooks.allow_private)
+        sender: webhooks::Sender::new(config.webhooks.webhook_allow_private)
             .map_err(ServeError::Webhooks)?,
         owner: ids::hex32(),
-        retry_for: config.webhooks.retry_for,
-        disable_after: config.webhooks.disable_after,
+        retry_for: config.webhooks.webhook_retry_for,
+        disable_after: config.webhooks.webhook_disable_after,
     };
     let prometheus = telemetry::prometheus();
-    let admin_key = config.admin_key.as_ref();
+    let admin_key = config.http.admin_key.as_ref();
     let admin_key = admin_key.map(|key| AdminKey::new(key.expose()));
     let pool_of_sandboxes = sandbox.pool.clone();
     let handlers = TaskTracker::new();
@@ -199,7 +201,7 @@ pub async fn serve(
         upstreams,
         keys: Keys::new(pool.clone(), open_to, admin_key.clone()),
         admin_key,
-        cors_origins: CorsOrigins::new(config.cors_origins.iter().map(ToString::to_string)),
+        cors_origins: CorsOrigins::new(config.http.cors_origins.iter().map(ToString::to_string)),
         rates: Rates::new(pool),
         body_memory: BodyMemory::new(body_memory(&config)),
         limits: Arc::new(limits(&config)),
@@ -234,7 +236,7 @@ pub async fn serve(
         tracing::info!("shutdown: some requests take longer; draining the engine meanwhile");
     }
     engine
-        .drain(config.shutdown_grace, closed.cancelled())
+        .drain(config.http.shutdown_grace, closed.cancelled())
         .await;
     indexer.drain().await;
     webhooks.drain().await;
@@ -267,7 +269,7 @@ pub async fn serve(
 /// # Errors
 /// If it cannot be used.
 pub fn certificate(config: &Config) -> Result<Option<Certificate>, TlsError> {
-    match (&config.tls_cert, &config.tls_key) {
+    match (&config.http.tls_cert, &config.http.tls_key) {
         (None, None) => Ok(None),
         (Some(chain), Some(key)) => {
             let (chain, key) = (chain.clone(), key.clone());
@@ -283,7 +285,7 @@ pub fn certificate(config: &Config) -> Result<Option<Certificate>, TlsError> {
 /// If not: most clients would wait for ever for a connection.
 pub fn check_open_files(config: &Config) -> Result<u64, ServeError> {
     let allowed = connections::open_file_limit();
-    let needed = OTHER_FILES as u64 + LEAST_CONNECTIONS.min(config.max_connections.into());
+    let needed = OTHER_FILES as u64 + LEAST_CONNECTIONS.min(config.http.max_connections.into());
     match allowed < needed {
         true => Err(ServeError::OpenFiles { allowed, needed }),
         false => Ok(allowed),
@@ -291,7 +293,7 @@ pub fn check_open_files(config: &Config) -> Result<u64, ServeError> {
 }
 
 fn connection_limits(config: &Config) -> connections::Limits {
-    let wanted = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
+    let wanted = usize::try_from(config.http.max_connections).unwrap_or(usize::MAX);
     let files = usize::try_from(connections::allow_open_files()).unwrap_or(usize::MAX);
     let connections = wanted.min(files.saturating_sub(OTHER_FILES).max(1));
     if connections < wanted {
@@ -302,8 +304,8 @@ fn connection_limits(config: &Config) -> connections::Limits {
     }
     connections::Limits {
         connections,
-        idle: config.idle_timeout,
-        stalled: config.reader_timeout,
+        idle: config.http.idle_timeout,
+        stalled: config.http.reader_timeout,
     }
 }
 
@@ -311,10 +313,10 @@ fn connection_limits(config: &Config) -> connections::Limits {
 pub fn blobs(config: &Config) -> Result<Blobs, BlobError> {
     let text = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
     let key = BucketKey {
-        id: text(&config.aws_access_key_id),
-        secret: text(&config.aws_secret_access_key),
+        id: text(&config.files.aws_access_key_id),
+        secret: text(&config.files.aws_secret_access_key),
     };
-    Blobs::open(&config.blobs(), key)
+    Blobs::open(&config.files.blob_location(), key)
 }
 
 /// Where code runs, with the worker that is ours.
@@ -330,16 +332,18 @@ impl Sandbox {
     /// # Errors
     /// If an address is none.
     pub fn start(config: &Config) -> Result<Self, ServeError> {
-        let pool = match &config.sandbox {
-            config::Sandbox::Off => SandboxPool::off("it is switched off by ASSISTD_SANDBOX"),
-            config::Sandbox::Workers(addresses) => {
+        let pool = match &config.sandbox.sandbox {
+            config::SandboxWorkers::Off => {
+                SandboxPool::off("it is switched off by ASSISTD_SANDBOX")
+            }
+            config::SandboxWorkers::Remote(addresses) => {
                 let addresses: Result<Vec<Address>, _> =
                     addresses.iter().map(|address| address.parse()).collect();
                 let addresses = addresses.map_err(ServeError::Sandbox)?;
-                let token = config.sandbox_token.as_ref();
+                let token = config.sandbox.sandbox_token.as_ref();
                 SandboxPool::remote(addresses, token.map(|token| token.expose().to_owned()))
             }
-            config::Sandbox::Embedded => match sandbox_program(config) {
+            config::SandboxWorkers::Embedded => match sandbox_program(config) {
                 Ok(program) => {
                     let embedded = Embedded::start(program);
                     return Ok(Self {
@@ -368,15 +372,15 @@ impl Sandbox {
 pub fn sandbox_program(config: &Config) -> Result<Program, String> {
     let here = std::env::current_exe().ok();
     let beside = || here.as_deref().and_then(Program::beside);
-    let path = config.sandbox_program.clone().or_else(beside);
+    let path = config.sandbox.sandbox_program.clone().or_else(beside);
     let path = path.ok_or(
         "the program assistd-sandbox is not beside assistd; `make setup` says what it needs, and \
          `make run` builds it",
     )?;
     Ok(Program {
         path,
-        environment: config.sandbox_environment.clone(),
-        socket: sandbox_socket(&config.data_dir),
+        environment: config.sandbox.sandbox_environment.clone(),
+        socket: sandbox_socket(&config.files.data_dir),
     })
 }
 
@@ -401,7 +405,7 @@ pub fn embeddings(config: &Config, upstreams: Upstreams) -> Result<Embeddings, S
     let here = Some(embedder::MODEL.to_owned());
     // Stores that have the installed model keep it under any other default.
     let installed = installed_model();
-    let (default, local) = match &config.embedding_model {
+    let (default, local) = match &config.retrieval.embedding_model {
         config::EmbeddingModel::Off => (None, installed),
         config::EmbeddingModel::Folder(folder) => {
             Embedder::open(folder).map_err(ServeError::Embedder)?;
@@ -440,7 +444,7 @@ fn background(pool: &Pool) -> Pool {
 /// The memory of request bodies: what is set, or else an eighth of what there is.
 fn body_memory(config: &Config) -> u64 {
     const UNKNOWN: u64 = 4 << 30;
-    match config.max_body_memory {
+    match config.http.max_body_memory {
         Some(Bytes(bytes)) => bytes,
         None => embedded_postgres::memory().unwrap_or(UNKNOWN) / 8,
     }
@@ -448,47 +452,59 @@ fn body_memory(config: &Config) -> u64 {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        body_bytes: usize::try_from(config.max_body_bytes.0).unwrap_or(usize::MAX),
-        file_bytes: config.max_file_bytes.0,
-        body_patience: config.body_timeout,
-        handler_patience: config.request_timeout,
-        run_expiry: config.run_expiry,
-        thread_store_days: config.thread_store_expiry.days(),
-        poll_after: Duration::from_millis(config.poll_after_ms.into()),
-        has_tls: config.tls_cert.is_some(),
-        require_beta_header: config.require_beta_header,
+        body_bytes: usize::try_from(config.http.max_body_bytes.0).unwrap_or(usize::MAX),
+        file_bytes: config.http.max_file_bytes.0,
+        body_patience: config.http.body_timeout,
+        handler_patience: config.http.request_timeout,
+        run_expiry: config.runs.run_expiry,
+        thread_store_days: config.maintenance.thread_store_expiry.days(),
+        poll_after: Duration::from_millis(config.http.poll_after_ms.into()),
+        has_tls: config.http.tls_cert.is_some(),
+        require_beta_header: config.http.require_beta_header,
     }
 }
 
 /// The settings that concern models, in the form that [`upstream::Upstreams::new`] takes.
 pub fn upstream_options(config: &Config) -> models::Options {
-    let upstreams = config.upstreams.iter().map(|one| models::UpstreamOptions {
-        name: one.name.clone(),
-        kind: match (one.kind, &one.api_version) {
-            (config::UpstreamKind::Azure, Some(version)) => models::Kind::Azure {
-                api_version: version.clone(),
+    let upstreams = config
+        .models
+        .upstreams
+        .iter()
+        .map(|one| models::UpstreamOptions {
+            name: one.name.clone(),
+            kind: match (one.kind, &one.api_version) {
+                (config::UpstreamKind::Azure, Some(version)) => models::Kind::Azure {
+                    api_version: version.clone(),
+                },
+                (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => {
+                    models::Kind::OpenAi
+                }
             },
-            (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => models::Kind::OpenAi,
-        },
-        base_url: one.base_url.to_string(),
-        api_key: one.api_key.as_ref().map(|key| key.expose().to_owned()),
-        unsupported: one.unsupported.clone(),
-    });
-    let routes = config.routes.iter().map(|route| models::RouteOptions {
-        pattern: route.pattern.clone(),
-        upstream: route.upstream.clone(),
-        model: route.model.clone(),
-        context_window: route.context_window,
-    });
+            base_url: one.base_url.to_string(),
+            api_key: one.api_key.as_ref().map(|key| key.expose().to_owned()),
+            unsupported: one.unsupported.clone(),
+        });
+    let routes = config
+        .models
+        .routes
+        .iter()
+        .map(|route| models::RouteOptions {
+            pattern: route.pattern.clone(),
+            upstream: route.upstream.clone(),
+            model: route.model.clone(),
+            context_window: route.context_window,
+        });
     models::Options {
         upstreams: upstreams.collect(),
         routes: routes.collect(),
-        default_model: config.default_model.clone(),
-        script: config.script.clone(),
-        idle_timeout: config.upstream_timeout,
-        max_line_bytes: usize::try_from(config.max_upstream_line_bytes.0).unwrap_or(usize::MAX),
-        max_answer_bytes: usize::try_from(config.max_upstream_answer_bytes.0).unwrap_or(usize::MAX),
-        retries: config.upstream_retries,
+        default_model: config.models.default_model.clone(),
+        script: config.models.script.clone(),
+        idle_timeout: config.models.upstream_timeout,
+        max_line_bytes: usize::try_from(config.models.max_upstream_line_bytes.0)
+            .unwrap_or(usize::MAX),
+        max_answer_bytes: usize::try_from(config.models.max_upstream_answer_bytes.0)
+            .unwrap_or(usize::MAX),
+        retries: config.models.upstream_retries,
         ..models::Options::default()
     }
 }

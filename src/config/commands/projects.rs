@@ -1,22 +1,19 @@
-//! The command lines of `assistd projects` and `assistd usage`.
+//! Arguments of `assistd projects`.
 
-use chrono::NaiveDate;
 use clap::Args;
 use clap::Subcommand;
-use clap::ValueEnum;
 
-use crate::config::Limit;
 use crate::config::values;
+use crate::config::values::Bytes;
 
-/// `assistd projects …`
+/// Subcommands of `assistd projects`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ProjectsCommand {
     /// Create a project and print its id
     Create {
-        /// What people call it
+        /// Display name
         #[arg(value_parser = values::name)]
         name: String,
-        /// What it may use.
         #[command(flatten)]
         limits: LimitArgs,
     },
@@ -29,7 +26,6 @@ pub enum ProjectsCommand {
         /// New name
         #[arg(long, value_parser = values::name)]
         rename: Option<String>,
-        /// What it may use from now on.
         #[command(flatten)]
         limits: LimitArgs,
     },
@@ -37,7 +33,7 @@ pub enum ProjectsCommand {
     Retention {
         /// Id or name of the project
         project: String,
-        /// Delete threads on which nothing has happened for this many days
+        /// Delete threads after this many idle days
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
         days: Option<i32>,
         /// Keep all threads
@@ -49,46 +45,39 @@ pub enum ProjectsCommand {
 /// Limits of a project.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct LimitArgs {
-    /// Runs that may be queued or at work at a time, or none for no limit
+    /// Maximum queued and executing runs, or none for no limit
     #[arg(long, value_name = "N", value_parser = |text: &str| Limit::parse(text, 1_000_000))]
     pub runs: Option<Limit>,
-    /// Requests of any kind per minute, or none
+    /// Maximum requests of any kind per minute, or none
     #[arg(long, value_name = "N", value_parser = |text: &str| Limit::parse(text, 1_000_000))]
     pub requests_per_minute: Option<Limit>,
-    /// Tokens per minute after which no run begins, or none
+    /// Tokens per minute after which no further run starts, or none
     #[arg(
         long,
         value_name = "N",
         value_parser = |text: &str| Limit::parse(text, 1_000_000_000_000)
     )]
     pub tokens_per_minute: Option<Limit>,
-    /// Bytes of files, such as 500MiB, or none
+    /// Maximum bytes of stored files, such as 500MiB, or none
     #[arg(long, value_name = "BYTES", value_parser = |text: &str| Limit::parse(text, 1 << 60))]
     pub storage: Option<Limit>,
 }
 
-/// `assistd usage`
-#[derive(Debug, Clone, Args)]
-pub struct UsageArgs {
-    /// Id or name of the only project to show
-    #[arg(long)]
-    pub project: Option<String>,
-    /// First day (UTC), such as 2026-11-01 [default: 29 days before the last]
-    #[arg(long, value_name = "DAY")]
-    pub from: Option<NaiveDate>,
-    /// Last day (UTC) [default: today]
-    #[arg(long, value_name = "DAY")]
-    pub to: Option<NaiveDate>,
-    /// A line for each day, each model, or both
-    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_enum)]
-    pub by: Vec<UsageBy>,
-}
+/// A limit; `None` lifts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<i64>);
 
-/// What usage is told by, besides projects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UsageBy {
-    /// Days of UTC.
-    Day,
-    /// Names of models, as clients have them.
-    Model,
+impl Limit {
+    /// Parses `none`, or a number from 1 to `max`, which may have a unit of bytes.
+    fn parse(text: &str, max: i64) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let number = text.parse::<Bytes>().ok();
+        number
+            .and_then(|Bytes(number)| i64::try_from(number).ok())
+            .filter(|number| *number <= max)
+            .map(|number| Self(Some(number)))
+            .ok_or_else(|| format!("expected none, or a whole number from 1 to {max}"))
+    }
 }
