@@ -17,8 +17,8 @@ use crate::domain::ids::{FileId, RunId};
 use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{ToolCall, ToolCallBody};
-use crate::engine::tools::code_interpreter;
-use crate::engine::tools::file_search;
+use crate::engine::tools::code_interpreter::definition as code_interpreter;
+use crate::engine::tools::file_search::definition as file_search;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store::messages::Said;
 

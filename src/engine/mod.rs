@@ -6,20 +6,18 @@
 mod active_runs;
 mod annotate;
 mod claim;
-mod code;
-mod drive;
-mod end;
+mod event_log;
+mod finish;
 mod history;
 mod housekeeping;
 mod prompt;
-mod record;
 mod release;
-mod search;
+mod run_loop;
+mod session;
 mod shared;
 mod stop;
 mod tools;
 mod turn;
-mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,8 +98,11 @@ impl Engine {
             receive,
             stop_background.clone(),
         ));
-        tasks.spawn(record::run(shared.clone(), stop_background.clone()));
-        tasks.spawn(record::keep_leases(shared.clone(), stop_background.clone()));
+        tasks.spawn(event_log::run(shared.clone(), stop_background.clone()));
+        tasks.spawn(event_log::keep_leases(
+            shared.clone(),
+            stop_background.clone(),
+        ));
         tasks.spawn(housekeeping::run(shared.clone(), stop_background.clone()));
         Self {
             shared,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::engine::record;
+use crate::engine::event_log;
 use crate::engine::shared::Shared;
 use crate::engine::stop::StopSignal;
 use crate::events::feed::Unlogged;
@@ -48,7 +48,7 @@ pub(super) async fn when_available(
 ) {
     let pool = &engine.deps.pool;
     for failures in 0.. {
-        record::write_now(engine, unlogged()).await;
+        event_log::write_now(engine, unlogged()).await;
         let Err(error) = run_queue::suspend(pool, lease, RESUME_AFTER).await else {
             return;
         };

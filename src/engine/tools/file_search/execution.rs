@@ -10,9 +10,9 @@ use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{SearchCall, SearchResult, ToolCall, ToolCallBody};
 use crate::domain::vector_store::{SearchableStore, Weights};
 use crate::engine::annotate::Passages;
-use crate::engine::drive::{Driver, Halt};
-use crate::engine::tools::file_search::{self, Settings};
-use crate::engine::write::calls_of;
+use crate::engine::run_loop::{Driver, Halt};
+use crate::engine::session::calls_of;
+use crate::engine::tools::file_search::definition::{self as file_search, Settings};
 use crate::retrieval::{SearchError, SearchHit, SearchQuery};
 use crate::store;
 
@@ -28,7 +28,7 @@ const FIRST: usize = 4;
 
 /// What a run may search and cite.
 #[derive(Debug, Default)]
-pub(super) struct Library {
+pub(in crate::engine) struct Library {
     stores: Vec<VectorStoreId>,
     passages: Passages,
     /// Searches of the thread so far.
@@ -37,7 +37,7 @@ pub(super) struct Library {
 
 impl Library {
     /// What may be cited.
-    pub(super) fn passages(&self) -> Passages {
+    pub(in crate::engine) fn passages(&self) -> Passages {
         self.passages.clone()
     }
 
@@ -63,7 +63,7 @@ impl From<SearchError> for Halt {
 
 impl Driver {
     /// Loads what may be searched and cited. A run that begins waits for its stores to be indexed.
-    pub(super) async fn open_library(&mut self) -> Result<(), Halt> {
+    pub(in crate::engine) async fn open_library(&mut self) -> Result<(), Halt> {
         if Settings::of(&self.run.config).is_none() {
             return Ok(());
         }
@@ -118,20 +118,24 @@ impl Driver {
     }
 
     /// How searches are done, if a call of this name is one.
-    pub(super) fn search_settings(&self, name: &str) -> Option<Settings> {
+    pub(in crate::engine) fn search_settings(&self, name: &str) -> Option<Settings> {
         let config = &self.run.config;
         file_search::is_meant(config, name).then(|| Settings::of(config))?
     }
 
     /// The number of the next search.
-    pub(super) fn next_search(&mut self) -> usize {
+    pub(in crate::engine) fn next_search(&mut self) -> usize {
         let library = self.library.get_or_insert_default();
         library.searches += 1;
         FIRST + library.searches - 1
     }
 
     /// Does one call.
-    pub(super) async fn search(&mut self, step: &mut RunStep, index: usize) -> Result<(), Halt> {
+    pub(in crate::engine) async fn search(
+        &mut self,
+        step: &mut RunStep,
+        index: usize,
+    ) -> Result<(), Halt> {
         let Some(ToolCall {
             body: ToolCallBody::FileSearch(call),
             ..

@@ -18,15 +18,15 @@ use crate::domain::tool::ToolCall;
 use crate::domain::usage::Amounts;
 use crate::engine::active_runs::Registration;
 use crate::engine::annotate::Annotator;
+use crate::engine::event_log;
 use crate::engine::history::PictureError;
 use crate::engine::prompt::{self, Asked, Prompt, PromptError};
-use crate::engine::record;
 use crate::engine::release;
-use crate::engine::search::Library;
 use crate::engine::shared::Shared;
 use crate::engine::stop::StopSignal;
-use crate::engine::tools::code_interpreter;
-use crate::engine::tools::workspace::Workspace;
+use crate::engine::tools::code_interpreter::definition as code_interpreter;
+use crate::engine::tools::code_interpreter::workspace::Workspace;
+use crate::engine::tools::file_search::execution::Library;
 use crate::engine::turn::{Turn, TurnEnd};
 use crate::events::dispatch::Assignment;
 use crate::events::feed::Publisher;
@@ -220,7 +220,7 @@ impl Driver {
                 tracing::warn!("run {}: lease lost or run deleted; stopping", self.run.id);
             }
             Halt::Interrupted(StopSignal::Drain) => {
-                record::write_now(engine, self.publisher.unlogged()).await;
+                event_log::write_now(engine, self.publisher.unlogged()).await;
                 release::now(engine, lease).await;
             }
             Halt::Unavailable => {
@@ -230,7 +230,7 @@ impl Driver {
             Halt::Interrupted(StopSignal::Cancel | StopSignal::Expire)
             | Halt::Failed(_)
             | Halt::Incomplete(_) => {
-                record::write_now(engine, self.publisher.unlogged()).await;
+                event_log::write_now(engine, self.publisher.unlogged()).await;
                 release::exhausted(engine, lease, MAX_RECOVERIES).await;
             }
         }

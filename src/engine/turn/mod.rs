@@ -11,10 +11,10 @@ use crate::domain::run::Usage;
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{CodeCall, FunctionCall, SearchCall, ToolCall, ToolCallBody};
 use crate::engine::annotate::Annotator;
-use crate::engine::drive::{Driver, Halt};
-use crate::engine::tools::code_argument::CodeArgument;
-use crate::engine::tools::code_interpreter;
-use crate::engine::tools::file_search::{self, Settings};
+use crate::engine::run_loop::{Driver, Halt};
+use crate::engine::tools::code_interpreter::argument::CodeArgument;
+use crate::engine::tools::code_interpreter::definition as code_interpreter;
+use crate::engine::tools::file_search::definition::{self as file_search, Settings};
 use crate::models::{self, FinishReason, TurnEvent, TurnStream, UpstreamError, tokens};
 
 /// What has come of a turn so far.

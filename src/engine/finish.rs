@@ -8,11 +8,11 @@ use crate::domain::message::{IncompleteReason, Message};
 use crate::domain::run::{RunIncompleteReason, RunOutcome, RunState, RunStatus, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::{CodeCall, CodeOutput, FunctionCall, SearchCall, ToolCall, ToolCallBody};
-use crate::engine::drive::{Driver, Halt, internal_error};
-use crate::engine::record;
+use crate::engine::event_log;
+use crate::engine::run_loop::{Driver, Halt, internal_error};
+use crate::engine::session::{Extent, count_end};
 use crate::engine::stop::StopSignal;
 use crate::engine::turn::{Turn, append, end_message};
-use crate::engine::write::{Extent, count_end};
 use crate::store;
 use crate::store::runs::Changes;
 
@@ -101,7 +101,7 @@ impl Driver {
             _ => Ending::of(Halt::Failed(internal_error()))?,
         };
         // What the log does take of the run's beginning is not to be lost with its end.
-        record::write_now(&self.engine, self.publisher.unlogged()).await;
+        event_log::write_now(&self.engine, self.publisher.unlogged()).await;
         // Whoever follows the run here has seen these begin.
         let mut events = Vec::new();
         if let Some((step, message)) = &turn.message {

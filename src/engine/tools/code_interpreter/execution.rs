@@ -10,9 +10,9 @@ use crate::domain::ids::{FileId, StepId};
 use crate::domain::run::{RunError, RunErrorCode};
 use crate::domain::run_step::RunStep;
 use crate::domain::tool::{CodeCall, CodeOutput, ToolCallBody};
-use crate::engine::drive::{Driver, Halt};
-use crate::engine::tools::workspace::{FOLDER, Item, Workspace};
-use crate::engine::write::calls_of;
+use crate::engine::run_loop::{Driver, Halt};
+use crate::engine::session::calls_of;
+use crate::engine::tools::code_interpreter::workspace::{FOLDER, Item, Workspace};
 use crate::files::blobs::BlobError;
 use crate::files::{Draft, FileError};
 use crate::sandbox_client::{CellEvent, SandboxError, Session};
@@ -53,7 +53,7 @@ impl From<FileError> for Halt {
 }
 
 /// A session that a step's cells run in, one after the other.
-pub(super) struct Cells {
+pub(in crate::engine) struct Cells {
     session: Session,
     /// Whether the thread had a session before this one.
     restarted: bool,
@@ -63,7 +63,7 @@ pub(super) struct Cells {
 
 impl Driver {
     /// Runs one call.
-    pub(super) async fn run_code(
+    pub(in crate::engine) async fn run_code(
         &mut self,
         step: &mut RunStep,
         index: usize,

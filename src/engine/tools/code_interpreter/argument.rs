@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::code_fence::CodeFence;
+use super::fence::CodeFence;
 
 /// Keys that models use for the code: the one they are told, and those they were trained with.
 const KEYS: [&str; 4] = ["code", "input", "python", "source"];
