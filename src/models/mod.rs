@@ -55,7 +55,7 @@ use error::Detail;
 use event_stream::Limits;
 use http::HttpUpstream;
 use routes::Routes;
-use scripted::Scripted;
+use scripted::ScriptedUpstream;
 
 use crate::domain::text::without_nul;
 
@@ -94,7 +94,7 @@ pub struct Upstreams {
 
 struct Inner {
     servers: Vec<HttpUpstream>,
-    scripted: Scripted,
+    scripted: ScriptedUpstream,
     routes: Routes,
     default_model: DefaultModel,
     /// What the default server lists.
@@ -193,7 +193,7 @@ impl Upstreams {
             .collect();
         let routes = Routes::new(routes, &names)?;
         let default_model = default_model.map(|model| routes.to_default(&model));
-        let scripted = Scripted::load(script.as_deref())?;
+        let scripted = ScriptedUpstream::load(script.as_deref())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 servers,

@@ -1,274 +1,203 @@
-//! Which rule of a script applies to a request, and what it makes the model do.
+//! Selects the rule of a script that applies to a request, and makes its answer.
 
 use regex::Regex;
-use serde_json::Value;
 use serde_json::json;
 
-use super::file::FinishFile;
-use super::file::FormatFile;
-use super::file::HttpErrorFile;
-use super::file::UsageFile;
-use super::generate;
-use super::mention;
-use super::prompt::Format;
-use super::prompt::Prompt;
-use super::prompt::ToolChoice;
-use super::script::AnswerRule;
-use super::script::Arguments;
-use super::script::Break;
-use super::script::Calls;
-use super::script::Content;
-use super::script::Fault;
-use super::script::FaultKind;
-use super::script::Pace;
-use super::script::Rule;
-use super::script::ScriptedModel;
-use super::script::When;
-use super::template::Captured;
-use super::template::Found;
+use crate::answer::{Answer, ToolCall};
+use crate::generate;
+use crate::http_error::HttpError;
+use crate::mentioned;
+use crate::message_values::MessageValues;
+use crate::prompt::{Format, Prompt, ToolChoice};
+use crate::script::{
+    AnswerRule, Arguments, Calls, Content, Cutoff, Fault, FaultKind, Model, Pace, Rule, When,
+};
+use crate::template::{Groups, Matches, Source};
+use crate::yaml::FormatYaml;
 
-/// What the model does with a request.
+/// The answer to a request, and how it is sent.
 #[derive(Debug)]
-pub(super) enum Decision {
-    Answer {
-        answer: Answer,
-        pace: Pace,
-        broken: Option<Break>,
-    },
-    Error(HttpErrorFile),
+pub(crate) struct Decision {
+    pub(crate) answer: Answer,
+    pub(crate) pace: Pace,
+    /// A fault in the middle of the answer.
+    pub(crate) cutoff: Option<Cutoff>,
 }
 
-/// An answer before limits are applied to it.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Answer {
-    pub(super) reasoning: String,
-    pub(super) text: String,
-    pub(super) refusal: String,
-    pub(super) calls: Vec<ToolCall>,
-    /// `None`: what the answer itself implies.
-    pub(super) finish: Option<FinishFile>,
-    pub(super) usage: UsageFile,
-}
+/// Counts an occurrence of a fault by the rule's index and the key, and returns whether it is among
+/// the first `u32`.
+type IsFaultDue<'a> = dyn Fn(usize, String, u32) -> bool + 'a;
 
-#[derive(Debug, PartialEq)]
-pub(super) struct ToolCall {
-    pub(super) name: String,
-    pub(super) arguments: String,
-}
-
-/// Goes through the rules. `fires` counts a fault: it gets the rule's number, the key, and how
-/// often it is to happen, and says whether it happens now.
-pub(super) fn decide(
-    model: &ScriptedModel,
+/// Goes through the rules in order.
+///
+/// # Errors
+/// When a rule's fault is an error answer, the prompt exceeds the context window, or no rule fits.
+pub(crate) fn decide(
+    model: &Model,
     prompt: &Prompt,
     prompt_tokens: u32,
-    fires: &dyn Fn(usize, String, u32) -> bool,
-) -> Decision {
-    if let Some(window) = model
-        .context_window
-        .filter(|window| prompt_tokens > *window)
-    {
-        return Decision::Error(context_length(window, prompt_tokens));
+    is_fault_due: &IsFaultDue<'_>,
+) -> Result<Decision, HttpError> {
+    let window = model.context_window.unwrap_or(u32::MAX);
+    if prompt_tokens > window {
+        return Err(HttpError::context_length(window, prompt_tokens));
     }
     for (index, rule) in model.rules.iter().enumerate() {
-        let Some(found) = matches(&rule.when, prompt) else {
+        let Some(matches) = matches(&rule.when, prompt) else {
             continue;
         };
         let answer = match &rule.answer {
-            Some(answer) => match answer_of(answer, rule, prompt, &found) {
+            Some(answer) => match answer_of(answer, rule, prompt, &matches) {
                 Some(answer) => Some(answer),
                 None => continue,
             },
             None => None,
         };
         let fault = rule.fault.as_ref().filter(|fault| {
-            applies(fault, prompt_tokens)
+            is_applicable(fault, prompt_tokens)
                 && fault.times.is_none_or(|times| {
-                    let key = fault.key.as_ref().map(|key| key.fill(prompt, &found));
-                    fires(index, key.unwrap_or_default(), times)
+                    let key = fault.key.as_ref().map(|key| key.fill(prompt, &matches));
+                    is_fault_due(index, key.unwrap_or_default(), times)
                 })
         });
-        let broken = match fault.map(|fault| &fault.kind) {
-            Some(FaultKind::HttpError(error)) => return Decision::Error(error.clone()),
+        let cutoff = match fault.map(|fault| &fault.kind) {
+            Some(FaultKind::HttpError(error)) => return Err(error.clone()),
             Some(FaultKind::ContextLength(limit)) => {
-                return Decision::Error(context_length(*limit, prompt_tokens));
+                return Err(HttpError::context_length(*limit, prompt_tokens));
             }
-            Some(FaultKind::Break(broken)) => Some(*broken),
+            Some(FaultKind::Cutoff(cutoff)) => Some(*cutoff),
             None => None,
         };
-        // A rule that is only a fault, and did not happen, is passed over.
+        // A rule that is only a fault is passed over when the fault does not occur.
         if let Some(answer) = answer {
-            return Decision::Answer {
+            return Ok(Decision {
                 answer,
                 pace: rule.pace,
-                broken,
-            };
+                cutoff,
+            });
         }
     }
-    match without_rules(prompt) {
-        Some(answer) => Decision::Answer {
-            answer,
-            pace: Pace::default(),
-            broken: None,
-        },
-        None => Decision::Error(no_rule(&prompt.model)),
-    }
-}
-
-fn applies(fault: &Fault, prompt_tokens: u32) -> bool {
-    match fault.kind {
-        FaultKind::ContextLength(limit) => prompt_tokens > limit,
-        FaultKind::HttpError(_) | FaultKind::Break(_) => true,
-    }
-}
-
-fn matches(when: &When, prompt: &Prompt) -> Option<Found> {
-    let When {
-        user,
-        history,
-        instructions,
-        file,
-        offers,
-        result,
-        turn,
-        step,
-        format,
-    } = when;
-    let asked = match prompt.format {
-        Format::Text => FormatFile::Text,
-        Format::JsonObject => FormatFile::JsonObject,
-        Format::JsonSchema(_) => FormatFile::JsonSchema,
-    };
-    let fits = turn.contains(prompt.turn)
-        && step.contains(prompt.step)
-        && format.is_none_or(|format| format == asked)
-        && offers.iter().all(|name| prompt.function(name).is_some())
-        // A rule about the question must not apply again to the question's tool result.
-        && result.is_some() != prompt.results.is_empty();
-    if !fits {
-        return None;
-    }
-    let result = match result {
-        None => None,
-        Some(condition) => {
-            let mut candidates = prompt.results.iter().enumerate();
-            Some(candidates.find_map(|(index, result)| {
-                let named = condition
-                    .name
-                    .as_ref()
-                    .is_none_or(|name| *name == result.name);
-                named
-                    .then(|| first_match(condition.output.as_ref(), [result.output.as_str()]))
-                    .flatten()
-                    .map(|found| (index, found))
-            })?)
-        }
-    };
-    let file = match file {
-        None => None,
-        Some(regex) => {
-            let mut paths = prompt.files.iter();
-            Some(paths.find_map(|path| Some((path.clone(), captured(regex, path)?)))?)
-        }
-    };
-    Some(Found {
-        user: first_match(user.as_ref(), [prompt.user.as_str()])?,
-        history: first_match(history.as_ref(), prompt.history.iter().map(String::as_str))?,
-        instructions: first_match(instructions.as_ref(), [prompt.instructions.as_str()])?,
-        file,
-        result,
+    let answer = demanded(prompt).ok_or_else(|| HttpError::no_rule(&prompt.model))?;
+    Ok(Decision {
+        answer,
+        pace: Pace::default(),
+        cutoff: None,
     })
 }
 
-/// The captures in the first text that fits; nothing asked for is always found.
-fn first_match<'a>(
-    regex: Option<&Regex>,
-    texts: impl IntoIterator<Item = &'a str>,
-) -> Option<Captured> {
-    match regex {
-        None => Some(Captured::new()),
-        Some(regex) => texts.into_iter().find_map(|text| captured(regex, text)),
+fn is_applicable(fault: &Fault, prompt_tokens: u32) -> bool {
+    match fault.kind {
+        FaultKind::ContextLength(limit) => prompt_tokens > limit,
+        FaultKind::HttpError(_) | FaultKind::Cutoff(_) => true,
     }
 }
 
-fn captured(regex: &Regex, text: &str) -> Option<Captured> {
-    let captures = regex.captures(text)?;
-    let groups = regex
-        .capture_names()
-        .enumerate()
-        .flat_map(|(number, name)| {
-            let value = captures
-                .get(number)
-                .map_or_else(String::new, |group| group.as_str().to_owned());
-            let by_name = name.map(|name| (name.to_owned(), value.clone()));
-            [(number.to_string(), value)].into_iter().chain(by_name)
-        });
-    Some(groups.collect())
-}
-
-/// The answer of a rule, or none when the request does not allow it.
-fn answer_of(answer: &AnswerRule, rule: &Rule, prompt: &Prompt, found: &Found) -> Option<Answer> {
-    let AnswerRule {
-        reasoning,
-        content,
-        calls,
-        finish,
-        usage,
-    } = answer;
-    let mut calls = match calls {
-        Calls::None => Vec::new(),
-        Calls::Listed(calls) => calls
-            .iter()
-            .map(|call| ToolCall {
-                name: call.name.clone(),
-                arguments: match &call.arguments {
-                    Arguments::Generated => generated_arguments(prompt, &call.name),
-                    Arguments::Raw(text) => text.fill(prompt, found),
-                    Arguments::Json(value) => value.fill(prompt, found).to_string(),
-                },
-            })
-            .collect(),
-        Calls::Mentioned => {
-            let calls = mention::calls(prompt);
-            if calls.is_empty() {
-                return None;
-            }
-            calls
-        }
+/// What the conditions match in the request; `None` unless all of them hold.
+fn matches(when: &When, prompt: &Prompt) -> Option<Matches> {
+    let format = match prompt.format {
+        Format::Text => FormatYaml::Text,
+        Format::JsonObject => FormatYaml::JsonObject,
+        Format::JsonSchema(_) => FormatYaml::JsonSchema,
     };
-    if !prompt.parallel {
-        calls.truncate(1);
-    }
-    let refuses = matches!(content, Content::Refusal(_));
-    let allowed = match &prompt.tool_choice {
-        ToolChoice::Auto => true,
-        ToolChoice::None => calls.is_empty(),
-        ToolChoice::Required => refuses || !calls.is_empty(),
-        ToolChoice::Function(name) => {
-            refuses || (!calls.is_empty() && calls.iter().all(|call| call.name == *name))
-        }
-    };
-    if !allowed {
+    let holds = when.turn.contains(prompt.turn)
+        && when.step.contains(prompt.step)
+        && when.format.is_none_or(|wanted| wanted == format)
+        && when.offers.iter().all(|name| prompt.function(name).is_some())
+        // A rule for a message must not apply again to the results of its own calls.
+        && when.result.is_some() != prompt.results.is_empty();
+    if !holds {
         return None;
     }
+    let mut matches = Matches::default();
+    if let Some(condition) = &when.result {
+        let mut results = prompt.results.iter().enumerate();
+        let (index, groups) = results.find_map(|(index, result)| {
+            let is_named = condition
+                .name
+                .as_ref()
+                .is_none_or(|name| *name == result.name);
+            let groups = match &condition.output {
+                Some(expression) => groups(expression, &result.output)?,
+                None => Groups::new(),
+            };
+            is_named.then_some((index, groups))
+        })?;
+        matches.result = Some(index);
+        matches.groups.insert(Source::Result, groups);
+    }
+    if let Some(expression) = &when.file {
+        let mut files = prompt.files.iter();
+        let (path, groups) = files.find_map(|path| Some((path, groups(expression, path)?)))?;
+        matches.file = Some(path.clone());
+        matches.groups.insert(Source::File, groups);
+    }
+    let texts = [
+        (Source::User, &when.user, std::slice::from_ref(&prompt.user)),
+        (Source::History, &when.history, &prompt.history),
+        (
+            Source::Instructions,
+            &when.instructions,
+            std::slice::from_ref(&prompt.instructions),
+        ),
+    ];
+    for (source, expression, texts) in texts {
+        if let Some(expression) = expression {
+            let groups = texts.iter().find_map(|text| groups(expression, text))?;
+            matches.groups.insert(source, groups);
+        }
+    }
+    Some(matches)
+}
+
+fn groups(expression: &Regex, text: &str) -> Option<Groups> {
+    let captures = expression.captures(text)?;
+    let mut groups = Groups::new();
+    for (number, name) in expression.capture_names().enumerate() {
+        let value = captures.get(number).map_or("", |group| group.as_str());
+        groups.insert(number.to_string(), value.to_owned());
+        groups.extend(name.map(|name| (name.to_owned(), value.to_owned())));
+    }
+    Some(groups)
+}
+
+/// The answer of a rule; `None` if the request does not allow it.
+fn answer_of(
+    answer: &AnswerRule,
+    rule: &Rule,
+    prompt: &Prompt,
+    matches: &Matches,
+) -> Option<Answer> {
+    let calls = calls_of(&answer.calls, prompt, matches)?;
+    let is_refusal = matches!(answer.content, Content::Refusal(_));
+    let is_allowed = match &prompt.tool_choice {
+        ToolChoice::Auto => true,
+        ToolChoice::None => calls.is_empty(),
+        ToolChoice::Required => is_refusal || !calls.is_empty(),
+        ToolChoice::Function(name) => {
+            is_refusal || (!calls.is_empty() && calls.iter().all(|call| call.name == *name))
+        }
+    };
+    if !is_allowed {
+        return None;
+    }
+    let reasoning = answer.reasoning.as_ref();
     let mut made = Answer {
         reasoning: reasoning
-            .as_ref()
-            .map(|text| text.fill(prompt, found))
+            .map(|text| text.fill(prompt, matches))
             .unwrap_or_default(),
         calls,
-        finish: *finish,
-        usage: *usage,
+        finish: answer.finish,
+        usage: answer.usage,
         ..Answer::default()
     };
-    match content {
+    match &answer.content {
         Content::Nothing => {}
-        Content::Refusal(text) => made.refusal = text.fill(prompt, found),
+        Content::Refusal(text) => made.refusal = text.fill(prompt, matches),
         Content::GeneratedJson => made.text = generated_json(prompt)?,
         Content::Text(text) => {
-            made.text = text.fill(prompt, found);
-            let json_wanted = prompt.format != Format::Text && rule.when.format.is_none();
-            if json_wanted && made.calls.is_empty() && !is_json(&made.text) {
+            made.text = text.fill(prompt, matches);
+            let is_json_demanded = prompt.format != Format::Text && rule.when.format.is_none();
+            if is_json_demanded && made.calls.is_empty() && !is_json(&made.text) {
                 return None;
             }
         }
@@ -276,94 +205,69 @@ fn answer_of(answer: &AnswerRule, rule: &Rule, prompt: &Prompt, found: &Found) -
     Some(made)
 }
 
+/// The calls of a rule; `None` if it calls what the message speaks of and that is nothing.
+fn calls_of(calls: &Calls, prompt: &Prompt, matches: &Matches) -> Option<Vec<ToolCall>> {
+    let mut calls: Vec<ToolCall> = match calls {
+        Calls::None => return Some(Vec::new()),
+        Calls::Listed(calls) => calls
+            .iter()
+            .map(|call| ToolCall {
+                name: call.name.clone(),
+                arguments: match &call.arguments {
+                    Arguments::Generated => generated_arguments(prompt, &call.name),
+                    Arguments::Raw(text) => text.fill(prompt, matches),
+                    Arguments::Json(value) => value.fill(prompt, matches).to_string(),
+                },
+            })
+            .collect(),
+        Calls::Mentioned => mentioned::calls(prompt),
+    };
+    if !prompt.allows_parallel_calls {
+        calls.truncate(1);
+    }
+    (!calls.is_empty()).then_some(calls)
+}
+
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// What a request demands whatever the script says: a forced tool call, or JSON.
-fn without_rules(prompt: &Prompt) -> Option<Answer> {
+/// What a request demands when no rule fits: a forced tool call, or JSON.
+fn demanded(prompt: &Prompt) -> Option<Answer> {
     let forced = match &prompt.tool_choice {
-        ToolChoice::Required => prompt
-            .functions
-            .first()
-            .map(|function| function.name.clone()),
-        ToolChoice::Function(name) => Some(name.clone()),
+        ToolChoice::Required => prompt.functions.first().map(|function| &function.name),
+        ToolChoice::Function(name) => Some(name),
         ToolChoice::Auto | ToolChoice::None => None,
     };
-    match forced {
-        Some(name) => {
-            let arguments = generated_arguments(prompt, &name);
-            Some(Answer {
-                calls: vec![ToolCall { name, arguments }],
-                ..Answer::default()
-            })
-        }
-        None => generated_json(prompt).map(|text| Answer {
+    let Some(name) = forced else {
+        let text = generated_json(prompt)?;
+        return Some(Answer {
             text,
             ..Answer::default()
-        }),
-    }
+        });
+    };
+    let call = ToolCall {
+        name: name.clone(),
+        arguments: generated_arguments(prompt, name),
+    };
+    Some(Answer {
+        calls: vec![call],
+        ..Answer::default()
+    })
 }
 
 fn generated_arguments(prompt: &Prompt, name: &str) -> String {
-    match prompt.function(name) {
-        Some(function) => generate::arguments(&function.parameters, &prompt.user).to_string(),
-        None => "{}".to_owned(),
-    }
+    let Some(function) = prompt.function(name) else {
+        return "{}".to_owned();
+    };
+    generate::arguments(&function.parameters, MessageValues::of(&prompt.user)).to_string()
 }
 
 fn generated_json(prompt: &Prompt) -> Option<String> {
-    match &prompt.format {
-        Format::Text => None,
-        Format::JsonObject => Some(json!({ "answer": prompt.user }).to_string()),
-        Format::JsonSchema(schema) => Some(generate::document(schema, &prompt.user).to_string()),
-    }
-}
-
-fn context_length(limit: u32, tokens: u32) -> HttpErrorFile {
-    HttpErrorFile {
-        status: 400,
-        message: Some(format!(
-            "This model's maximum context length is {limit} tokens. However, your messages \
-             resulted in {tokens} tokens. Please reduce the length of the messages."
-        )),
-        kind: Some("invalid_request_error".into()),
-        code: Some("context_length_exceeded".into()),
-        retry_after: None,
-    }
-}
-
-fn no_rule(model: &str) -> HttpErrorFile {
-    HttpErrorFile {
-        status: 400,
-        message: Some(format!(
-            "No rule of the scripted model `{model}` fits this request."
-        )),
-        kind: Some("invalid_request_error".into()),
-        code: Some("no_rule".into()),
-        retry_after: None,
-    }
-}
-
-/// The body of an error answer.
-pub(super) fn error_body(error: &HttpErrorFile) -> Value {
-    let kind = error.kind.clone().unwrap_or_else(|| {
-        let kind = match error.status {
-            429 => "requests",
-            500.. => "server_error",
-            _ => "invalid_request_error",
-        };
-        kind.to_owned()
-    });
-    let code = error
-        .code
-        .clone()
-        .or_else(|| (error.status == 429).then(|| "rate_limit_exceeded".to_owned()));
-    let message = error.message.clone().unwrap_or_else(|| {
-        format!(
-            "The scripted model answers with status {} here.",
-            error.status
-        )
-    });
-    json!({ "error": { "message": message, "type": kind, "param": null, "code": code } })
+    let document = match &prompt.format {
+        Format::Text => return None,
+        Format::JsonObject => json!({ "answer": prompt.user }),
+        Format::JsonSchema(schema) => generate::document(schema, MessageValues::of(&prompt.user)),
+    };
+    Some(document.to_string())
 }

@@ -1,35 +1,30 @@
-//! Embeddings without a model: every word adds to a few directions of the vector, so that texts
-//! with words in common are near each other, and the same text always has the same vector.
+//! Embeddings without a model: every word adds to a few dimensions of the vector, so that texts with
+//! words in common are near each other, and the same text always has the same vector.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::models::tokens;
+use crate::tokens;
 
-/// Length of a vector when the request does not say.
-const DIMENSIONS: usize = 1_536;
-/// Longest vector that is made.
-const DIMENSIONS_LIMIT: usize = 4_096;
-/// In how many directions a word points.
-const DIRECTIONS: u64 = 4;
+const DEFAULT_DIMENSIONS: usize = 1_536;
+const MAX_DIMENSIONS: usize = 4_096;
+/// Dimensions that a word adds to.
+const DIMENSIONS_PER_WORD: u64 = 4;
 
 /// The body of the answer to an embeddings request.
 ///
 /// # Errors
-/// The message of a 400.
-pub(super) fn answer(request: &Value) -> Result<Value, String> {
+/// When a parameter is not valid; the text is for the client.
+pub(crate) fn answer(request: &Value) -> Result<Value, String> {
     let inputs = inputs(&request["input"])?;
     let dimensions = match &request["dimensions"] {
-        Value::Null => DIMENSIONS,
+        Value::Null => DEFAULT_DIMENSIONS,
         dimensions => dimensions
             .as_u64()
             .and_then(|number| usize::try_from(number).ok())
-            .filter(|number| (1..=DIMENSIONS_LIMIT).contains(number))
-            .ok_or_else(|| {
-                format!("'dimensions' must be a number from 1 to {DIMENSIONS_LIMIT}.")
-            })?,
+            .filter(|number| (1..=MAX_DIMENSIONS).contains(number))
+            .ok_or_else(|| format!("'dimensions' must be a number from 1 to {MAX_DIMENSIONS}."))?,
     };
     let base64 = match request["encoding_format"].as_str() {
         None | Some("float") => false,
@@ -42,7 +37,7 @@ pub(super) fn answer(request: &Value) -> Result<Value, String> {
         .iter()
         .enumerate()
         .map(|(index, text)| {
-            count = count.saturating_add(tokens::count_text(model, text));
+            count = count.saturating_add(tokens::count(text));
             let vector = embed(text, dimensions);
             let embedding = if base64 {
                 let bytes: Vec<u8> = vector
@@ -64,7 +59,7 @@ pub(super) fn answer(request: &Value) -> Result<Value, String> {
     }))
 }
 
-/// A text, a list of texts, a list of tokens or a list of those.
+/// The input may be a text, a list of texts, a list of token ids or a list of such lists.
 fn inputs(input: &Value) -> Result<Vec<String>, String> {
     let wrong = || "'input' must be a text or a list of texts or tokens, and not empty.".to_owned();
     let texts = match input {
@@ -86,7 +81,7 @@ fn inputs(input: &Value) -> Result<Vec<String>, String> {
     Ok(texts)
 }
 
-/// Tokens stand for themselves: what matters is which of them texts have in common.
+/// Token ids are compared like words.
 fn token_text(tokens: &[Value]) -> String {
     tokens.iter().map(|token| format!("{token} ")).collect()
 }
@@ -98,13 +93,13 @@ fn embed(text: &str, dimensions: usize) -> Vec<f32> {
     let words = lower
         .split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty());
-    // A text without words is its own word.
+    // A text without letters and digits counts as one word.
     let whole = lower
         .split(char::is_alphanumeric)
         .filter(|_| !lower.contains(char::is_alphanumeric));
     for word in words.chain(whole) {
-        for direction in 0..DIRECTIONS {
-            let hash = fnv1a(word.as_bytes(), direction);
+        for seed in 0..DIMENSIONS_PER_WORD {
+            let hash = fnv1a(word.as_bytes(), seed);
             let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
             vector[(hash % dimensions as u64) as usize] += sign;
         }

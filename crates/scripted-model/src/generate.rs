@@ -1,28 +1,20 @@
-//! JSON for a JSON Schema, always the same for the same schema and message. Obvious values are
-//! taken from the message: words of an enumeration, numbers, names, quotations.
+//! JSON for a JSON Schema, from the values that a message states and from the schema.
 
-use serde_json::Map;
-use serde_json::Number;
-use serde_json::Value;
+use serde_json::{Map, Number, Value};
 
-use super::hints::Hints;
+use crate::message_values::{MessageValues, takes_whole_message};
 
-/// Objects nested deeper than this keep only what they must have, so that recursive schemas end.
-const DEPTH_LIMIT: u32 = 6;
-/// Longest array that is made because the message has so many values for it.
-const ARRAY_LIMIT: usize = 10;
+/// Objects nested deeper than this have their required properties only, so that recursive schemas
+/// end.
+const MAX_DEPTH: u32 = 6;
+const MAX_ARRAY: usize = 10;
 
-/// Arguments for a function: what its schema requires, and what the message clearly gives.
-pub(super) fn arguments(parameters: &Value, message: &str) -> Value {
-    arguments_with(parameters, Hints::of(message))
-}
-
-/// As [`arguments`], with the message already read.
-pub(super) fn arguments_with(parameters: &Value, hints: Hints) -> Value {
+/// Arguments for a function: the required properties, and optional ones that the message states.
+pub(crate) fn arguments(parameters: &Value, values: MessageValues) -> Value {
     let mut generator = Generator {
         root: parameters,
-        hints,
-        every_property: false,
+        values,
+        has_every_property: false,
     };
     match generator.value(parameters, "", 0) {
         object @ Value::Object(_) => object,
@@ -30,35 +22,38 @@ pub(super) fn arguments_with(parameters: &Value, hints: Hints) -> Value {
     }
 }
 
-/// A document for a response format: every property of the schema.
-pub(super) fn document(schema: &Value, message: &str) -> Value {
-    Generator {
+/// A document for a response format, with every property of the schema.
+pub(crate) fn document(schema: &Value, values: MessageValues) -> Value {
+    let mut generator = Generator {
         root: schema,
-        hints: Hints::of(message),
-        every_property: true,
-    }
-    .value(schema, "", 0)
+        values,
+        has_every_property: true,
+    };
+    generator.value(schema, "", 0)
 }
 
-/// The only required property that takes a name from the message, where there is just one.
-pub(super) fn name_property(parameters: &Value) -> Option<&str> {
-    let required = parameters["required"].as_array()?;
-    let mut names = required.iter().filter_map(Value::as_str).filter(|name| {
+/// Whether exactly one required property takes a name from the message.
+pub(crate) fn takes_one_name(parameters: &Value) -> bool {
+    let required = parameters["required"].as_array().into_iter().flatten();
+    let takes_name = |name: &&str| {
         let schema = &parameters["properties"][name];
         schema["type"] == "string"
             && schema.get("enum").is_none()
             && schema.get("format").is_none()
-            && !Hints::takes_whole_message(name)
-    });
-    let only = names.next()?;
-    names.next().is_none().then_some(only)
+            && !takes_whole_message(name)
+    };
+    required
+        .filter_map(Value::as_str)
+        .filter(takes_name)
+        .count()
+        == 1
 }
 
 struct Generator<'a> {
-    /// Where `$ref` begins.
+    /// The schema that `$ref` refers to.
     root: &'a Value,
-    hints: Hints,
-    every_property: bool,
+    values: MessageValues,
+    has_every_property: bool,
 }
 
 impl<'a> Generator<'a> {
@@ -68,7 +63,7 @@ impl<'a> Generator<'a> {
         }
         if let Some(options) = schema["enum"].as_array() {
             return self
-                .hints
+                .values
                 .option(options)
                 .or_else(|| options.first().cloned())
                 .unwrap_or(Value::Null);
@@ -78,14 +73,14 @@ impl<'a> Generator<'a> {
                 .strip_prefix('#')
                 .and_then(|pointer| self.root.pointer(pointer));
             return match target {
-                Some(target) if depth <= 2 * DEPTH_LIMIT => self.value(target, name, depth + 1),
+                Some(target) if depth <= 2 * MAX_DEPTH => self.value(target, name, depth + 1),
                 Some(_) | None => Value::Null,
             };
         }
         for union in ["anyOf", "oneOf"] {
             if let Some(options) = schema[union].as_array() {
                 let is_null = |option: &&Value| option["type"] == "null";
-                if depth > DEPTH_LIMIT && options.iter().any(|option| is_null(&option)) {
+                if depth > MAX_DEPTH && options.iter().any(|option| is_null(&option)) {
                     return Value::Null;
                 }
                 let first = options.iter().find(|option| !is_null(option));
@@ -124,26 +119,26 @@ impl<'a> Generator<'a> {
             .collect();
         let mut fields = Map::new();
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            let must = required.contains(&name.as_str());
-            let wanted = must
-                || (self.every_property && depth <= DEPTH_LIMIT)
-                || (!self.every_property && self.given(property, required.is_empty()));
-            if wanted {
+            let is_required = required.contains(&name.as_str());
+            let is_included = is_required
+                || (self.has_every_property && depth <= MAX_DEPTH)
+                || (!self.has_every_property && self.is_stated(property, required.is_empty()));
+            if is_included {
                 fields.insert(name.clone(), self.value(property, name, depth + 1));
             }
         }
         fields
     }
 
-    /// Whether the message clearly has a value for an optional argument.
-    fn given(&self, property: &Value, nothing_required: bool) -> bool {
+    /// Whether the message states a value for an optional argument.
+    fn is_stated(&self, property: &Value, nothing_required: bool) -> bool {
         if let Some(options) = property["enum"].as_array() {
-            return self.hints.option(options).is_some();
+            return self.values.option(options).is_some();
         }
         nothing_required
             && match kind(property) {
-                "integer" | "number" => self.hints.has_number(),
-                "string" => self.hints.has_name(),
+                "integer" | "number" => self.values.number_count() > 0,
+                "string" => self.values.names().len() > 0,
                 _ => false,
             }
     }
@@ -151,18 +146,18 @@ impl<'a> Generator<'a> {
     fn array(&mut self, schema: &'a Value, name: &str, depth: u32) -> Value {
         static ANYTHING: Value = Value::Bool(true);
         let limit = |field: &str| schema[field].as_u64().and_then(|n| usize::try_from(n).ok());
-        let min = limit("minItems").unwrap_or(0).min(ARRAY_LIMIT);
-        let max = limit("maxItems").unwrap_or(ARRAY_LIMIT).max(min);
-        if depth > DEPTH_LIMIT && min == 0 {
+        let min = limit("minItems").unwrap_or(0).min(MAX_ARRAY);
+        let max = limit("maxItems").unwrap_or(MAX_ARRAY).max(min);
+        if depth > MAX_DEPTH && min == 0 {
             return Value::Array(Vec::new());
         }
         let items = schema.get("items").unwrap_or(&ANYTHING);
-        let given = match kind(items) {
-            "string" if items.get("enum").is_none() => self.hints.name_count(),
-            "integer" | "number" => self.hints.number_count(),
+        let stated = match kind(items) {
+            "string" if items.get("enum").is_none() => self.values.names().len(),
+            "integer" | "number" => self.values.number_count(),
             _ => 0,
         };
-        let length = given.max(1).clamp(min, max);
+        let length = stated.max(1).clamp(min, max);
         Value::Array(
             (0..length)
                 .map(|_| self.value(items, name, depth + 1))
@@ -183,7 +178,7 @@ impl<'a> Generator<'a> {
                 && max.is_none_or(|max| number <= max)
                 && (!whole || number.fract() == 0.0)
         };
-        let number = self.hints.take_number(&fits).unwrap_or_else(|| {
+        let number = self.values.take_number(fits).unwrap_or_else(|| {
             let default = schema["default"].as_f64().unwrap_or(1.0);
             let number = default.max(min.unwrap_or(default));
             number.min(max.unwrap_or(number))
@@ -197,11 +192,11 @@ impl<'a> Generator<'a> {
 
     fn string(&mut self, schema: &Value, name: &str) -> String {
         let text = match schema["format"].as_str() {
-            Some(format) => self.hints.formatted(format),
+            Some(format) => self.values.formatted(format),
             None => None,
         };
         let text = text
-            .or_else(|| self.hints.take_text(name))
+            .or_else(|| self.values.take_text(name))
             .or_else(|| schema["default"].as_str().map(str::to_owned))
             .or_else(|| schema["examples"][0].as_str().map(str::to_owned))
             .unwrap_or_else(|| {
@@ -221,7 +216,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// The type of a schema: the first one that is not null, or what its other words imply.
+/// The type of a schema: the first that is not null, or the one that its keywords imply.
 fn kind(schema: &Value) -> &str {
     let stated = match &schema["type"] {
         Value::String(kind) => Some(kind.as_str()),
@@ -250,6 +245,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn arguments(parameters: &Value, message: &str) -> Value {
+        super::arguments(parameters, MessageValues::of(message))
+    }
+
+    fn document(schema: &Value, message: &str) -> Value {
+        super::document(schema, MessageValues::of(message))
+    }
 
     #[test]
     fn arguments_take_what_the_message_gives() {

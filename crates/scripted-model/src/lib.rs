@@ -1,256 +1,219 @@
-//! The scripted model: answers by rules instead of weights, inside the process.
+//! A Chat Completions model that answers by rules instead of weights: for tests, and for a start
+//! without an API key.
 //!
-//! It speaks the wire protocol of a model server, so that its answers and its faults take the same
-//! way through this crate as those of a real one. `docs/scripted-model.md` tells how to write a
-//! script.
+//! [`ScriptedModels`] reads a YAML script. It takes the JSON of a chat completion or embeddings
+//! request and returns a [`Response`]: the status, headers and body that a model server would send
+//! over HTTP, with the faults that the script asks for. `docs/scripted-model.md` describes scripts.
+//!
+//! The same request gets the same answer, apart from ids, times and counted faults.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream;
+use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
-use reqwest::StatusCode;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderName;
-use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use super::Answer;
-use super::Endpoint;
-use super::error::SetupError;
-use super::tokens;
-
+mod answer;
 mod decide;
+mod duration;
 mod embeddings;
-mod file;
 mod generate;
-mod hints;
-mod mention;
+mod http_error;
+mod mentioned;
+mod message_values;
 mod prompt;
 mod quotes;
 mod reply;
 mod script;
 mod template;
+mod tokens;
+mod words;
+mod yaml;
 
-use decide::Decision;
-use file::HttpErrorFile;
+pub use reply::ConnectionLost;
+
+use decide::decide;
+use http_error::HttpError;
 use prompt::Prompt;
 use reply::Reply;
-use script::Script;
+use script::{Model, Script};
 
-/// The name of the scripted model among the upstreams.
-pub(super) const UPSTREAM: &str = "scripted";
-/// What the names of scripted models begin with.
-pub(super) const PREFIX: &str = "scripted/";
-/// The model that answers when no upstream is configured.
-pub(super) const DEFAULT_MODEL: &str = "scripted/default";
+/// The prefix of model names in requests: the model `weather` of a script is `scripted/weather`.
+pub const PREFIX: &str = "scripted/";
+/// The model that the bundled script defines.
+pub const DEFAULT_MODEL: &str = "scripted/default";
+/// The script that defines [`DEFAULT_MODEL`].
+pub const BUNDLED_SCRIPT: &str = include_str!("default.yaml");
 
-const BUNDLED_SCRIPT: &str = include_str!("default.yaml");
-/// How many counted faults are remembered; beyond it all counts begin anew.
-const FAULT_COUNTS_LIMIT: usize = 10_000;
+/// Maximum number of fault counters, whose keys come from requests; beyond it all are reset.
+const MAX_FAULT_COUNTERS: usize = 10_000;
 
+/// A script that cannot be used; the text names the place and the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ScriptError(String);
+
+/// The models of a script. Cheap to clone; clones count faults together.
 #[derive(Clone)]
-pub(super) struct Scripted {
+pub struct ScriptedModels {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     script: Script,
-    faults: Mutex<HashMap<FaultKey, u32>>,
     source: String,
+    fault_counters: Mutex<HashMap<FaultCounter, u32>>,
 }
 
-/// What a fault is counted by.
+/// What a fault with a limited number of occurrences is counted by.
 #[derive(PartialEq, Eq, Hash)]
-struct FaultKey {
+struct FaultCounter {
     model: String,
     rule: usize,
     key: String,
 }
 
-impl Scripted {
-    /// Reads the script at `path` on top of the bundled one, whose models it may replace.
-    pub(super) fn load(path: Option<&Path>) -> Result<Self, SetupError> {
+/// What a model server would send over HTTP.
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `content-type` header.
+    pub content_type: &'static str,
+    /// The pause that the `retry-after` and `retry-after-ms` headers ask for.
+    pub retry_after: Option<Duration>,
+    /// The body. An error stands for a connection that is lost.
+    pub body: BoxStream<'static, Result<Bytes, ConnectionLost>>,
+}
+
+impl ScriptedModels {
+    /// Reads the script at `path` in addition to the bundled one, whose models it may replace.
+    ///
+    /// # Errors
+    /// When the file cannot be read or its script is not valid.
+    pub fn load(path: Option<&Path>) -> Result<Self, ScriptError> {
         let Some(path) = path else {
-            return Self::parse("", "the bundled script");
+            return Self::parse("models: {}", "the bundled script");
         };
         let source = format!("the script {}", path.display());
         let yaml = std::fs::read_to_string(path)
-            .map_err(|error| SetupError(format!("{source} cannot be read: {error}")))?;
+            .map_err(|error| ScriptError(format!("{source} cannot be read: {error}")))?;
         Self::parse(&yaml, &source)
     }
 
-    fn parse(yaml: &str, source: &str) -> Result<Self, SetupError> {
-        let wrong = |reason| SetupError(format!("{source}: {reason}"));
-        let mut script = script::parse(BUNDLED_SCRIPT).map_err(wrong)?;
-        if !yaml.is_empty() {
-            script.extend(script::parse(yaml).map_err(wrong)?);
-        }
-        let source = source.to_owned();
+    /// As [`Self::load`], with the text of the script; `source` names it in errors.
+    ///
+    /// # Errors
+    /// When the script is not valid.
+    pub fn parse(yaml: &str, source: &str) -> Result<Self, ScriptError> {
+        let invalid = |reason| ScriptError(format!("{source}: {reason}"));
+        let mut script = script::parse(BUNDLED_SCRIPT).map_err(invalid)?;
+        script.extend(script::parse(yaml).map_err(invalid)?);
         Ok(Self {
             inner: Arc::new(Inner {
                 script,
-                faults: Mutex::default(),
-                source,
+                source: source.to_owned(),
+                fault_counters: Mutex::default(),
             }),
         })
     }
 
-    pub(super) fn model_names(&self) -> impl Iterator<Item = String> {
-        self.inner
-            .script
-            .keys()
-            .map(|name| format!("{PREFIX}{name}"))
+    /// The names of all models, with [`PREFIX`].
+    pub fn model_names(&self) -> impl Iterator<Item = String> {
+        let names = self.inner.script.keys();
+        names.map(|name| format!("{PREFIX}{name}"))
     }
 
-    pub(super) fn context_window(&self, model: &str) -> Option<u32> {
+    /// The context window that the script gives to a model, in tokens.
+    pub fn context_window(&self, model: &str) -> Option<u32> {
         self.inner.model(model)?.context_window
     }
 
-    pub(super) fn describe(&self) -> String {
+    /// The source of the script and the number of models in one line.
+    pub fn describe(&self) -> String {
         format!("{}; models: {}", self.inner.source, self.inner.script.len())
     }
 
-    /// Answers a request as a server would.
-    pub(super) async fn send(&self, endpoint: Endpoint, request: Arc<Value>) -> Answer {
-        let inner = Arc::clone(&self.inner);
-        // Counting tokens takes a while, the first time above all.
-        let work = tokio::task::spawn_blocking(move || inner.answer(endpoint, &request));
-        work.await.unwrap_or_else(|_| {
-            error(&HttpErrorFile {
-                status: 500,
-                message: Some("The scripted model failed.".into()),
-                kind: None,
-                code: None,
-                retry_after: None,
-            })
-        })
+    /// Answers a chat completion request, streamed or not.
+    ///
+    /// `prompt_tokens` is reported as usage and compared with context windows. This counts the
+    /// tokens of the answer, which takes 0.2 s the first time: call it on a blocking thread.
+    pub fn chat(&self, request: &Value, prompt_tokens: u32) -> Response {
+        let reply = match self.inner.reply(request, prompt_tokens) {
+            Ok(reply) => reply,
+            Err(error) => return error_response(&error),
+        };
+        let (content_type, body) = if reply.is_streamed() {
+            ("text/event-stream", reply.into_event_stream())
+        } else {
+            ("application/json", reply.into_document())
+        };
+        Response {
+            status: 200,
+            content_type,
+            retry_after: None,
+            body,
+        }
+    }
+
+    /// Answers an embeddings request. Counts tokens, as [`Self::chat`] does.
+    pub fn embeddings(&self, request: &Value) -> Response {
+        match embeddings::answer(request) {
+            Ok(body) => json_response(200, &body),
+            Err(message) => error_response(&HttpError::bad_request(message)),
+        }
     }
 }
 
 impl Inner {
-    fn model(&self, name: &str) -> Option<&script::ScriptedModel> {
+    fn model(&self, name: &str) -> Option<&Model> {
         self.script.get(name.strip_prefix(PREFIX).unwrap_or(name))
     }
 
-    fn answer(&self, endpoint: Endpoint, request: &Value) -> Answer {
-        let answer = match endpoint {
-            Endpoint::Chat => self.chat(request),
-            Endpoint::Embeddings => embeddings::answer(request)
-                .map(json_answer)
-                .map_err(bad_request),
-            Endpoint::Rerank => Err(not_served("The scripted model does not rerank.")),
-            Endpoint::Responses => Err(not_served(
-                "The scripted model does not serve the Responses API. Name a model of an upstream \
-                 that does.",
-            )),
+    fn reply(&self, request: &Value, prompt_tokens: u32) -> Result<Reply, HttpError> {
+        let prompt = Prompt::read(request).map_err(HttpError::bad_request)?;
+        let model = self
+            .model(&prompt.model)
+            .ok_or_else(|| HttpError::model_not_found(&prompt.model))?;
+        let counter = |rule, key| FaultCounter {
+            model: prompt.model.clone(),
+            rule,
+            key,
         };
-        answer.unwrap_or_else(|refused| error(&refused))
+        let is_fault_due = |rule, key, times| self.count_fault(counter(rule, key)) < times;
+        let decision = decide(model, &prompt, prompt_tokens, &is_fault_due)?;
+        Ok(Reply::new(decision, &prompt, prompt_tokens))
     }
 
-    fn chat(&self, request: &Value) -> Result<Answer, HttpErrorFile> {
-        let prompt = Prompt::read(request).map_err(bad_request)?;
-        let model = self.model(&prompt.model).ok_or_else(|| HttpErrorFile {
-            status: 404,
-            message: Some(format!("The model '{}' does not exist", prompt.model)),
-            kind: Some("invalid_request_error".into()),
-            code: Some("model_not_found".into()),
-            retry_after: None,
-        })?;
-        let prompt_tokens = tokens::count_request(&prompt.model, request);
-        let fires = |rule: usize, key: String, times: u32| {
-            self.fires(
-                FaultKey {
-                    model: prompt.model.clone(),
-                    rule,
-                    key,
-                },
-                times,
-            )
-        };
-        match decide::decide(model, &prompt, prompt_tokens, &fires) {
-            Decision::Error(refused) => Err(refused),
-            Decision::Answer {
-                answer,
-                pace,
-                broken,
-            } => {
-                let reply = Reply::new(answer, &prompt, prompt_tokens, pace, broken);
-                let (kind, body) = if prompt.stream {
-                    ("text/event-stream", reply.stream())
-                } else {
-                    ("application/json", reply.document())
-                };
-                Ok(Answer {
-                    status: StatusCode::OK,
-                    headers: content_type(kind),
-                    body,
-                })
-            }
+    /// Counts one more occurrence; returns the number of those before it.
+    fn count_fault(&self, counter: FaultCounter) -> u32 {
+        let mut counters = self.fault_counters.lock();
+        if counters.len() >= MAX_FAULT_COUNTERS && !counters.contains_key(&counter) {
+            counters.clear();
         }
-    }
-
-    /// Counts a fault that is to happen so many times, and says whether this is one of them.
-    fn fires(&self, key: FaultKey, times: u32) -> bool {
-        let mut counts = self.faults.lock();
-        if counts.len() >= FAULT_COUNTS_LIMIT && !counts.contains_key(&key) {
-            counts.clear();
-        }
-        let count = counts.entry(key).or_default();
-        let fires = *count < times;
-        *count = count.saturating_add(1);
-        fires
+        let count = counters.entry(counter).or_default();
+        let before = *count;
+        *count = before.saturating_add(1);
+        before
     }
 }
 
-fn not_served(message: &str) -> HttpErrorFile {
-    HttpErrorFile {
-        status: 404,
-        message: Some(message.to_owned()),
-        kind: Some("invalid_request_error".into()),
-        code: None,
+fn json_response(status: u16, body: &Value) -> Response {
+    Response {
+        status,
+        content_type: "application/json",
         retry_after: None,
-    }
-}
-
-fn bad_request(message: String) -> HttpErrorFile {
-    HttpErrorFile {
-        status: 400,
-        message: Some(message),
-        kind: Some("invalid_request_error".into()),
-        code: None,
-        retry_after: None,
-    }
-}
-
-fn json_answer(body: Value) -> Answer {
-    Answer {
-        status: StatusCode::OK,
-        headers: content_type("application/json"),
         body: stream::iter([Ok(body.to_string().into())]).boxed(),
     }
 }
 
-fn error(error: &HttpErrorFile) -> Answer {
-    let mut answer = json_answer(decide::error_body(error));
-    answer.status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Some(pause) = error.retry_after {
-        let milliseconds = HeaderValue::from(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        answer
-            .headers
-            .insert(HeaderName::from_static("retry-after-ms"), milliseconds);
-        let seconds = HeaderValue::from(pause.as_secs_f64().ceil() as u64);
-        answer.headers.insert(reqwest::header::RETRY_AFTER, seconds);
+fn error_response(error: &HttpError) -> Response {
+    Response {
+        retry_after: error.retry_after,
+        ..json_response(error.status, &error.body())
     }
-    answer
 }
-
-fn content_type(kind: &'static str) -> HeaderMap {
-    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
-}
-
-#[cfg(test)]
-mod tests;

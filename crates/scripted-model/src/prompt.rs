@@ -1,69 +1,64 @@
-//! What the scripted model sees of a chat completion request.
+//! The parts of a chat completion request that rules refer to.
 
 use serde_json::Value;
 
-/// The line of the system message that the files for code_interpreter follow, one a line:
+/// The line of the system message before the list of files for code_interpreter, whose lines read
 /// `- /mnt/data/sales.csv (also /mnt/data/file-abc)`.
 const FILES_HEADING: &str = "Files available to code_interpreter:";
 
-/// A request, taken apart.
 #[derive(Debug)]
-pub(super) struct Prompt {
-    pub(super) model: String,
+pub(crate) struct Prompt {
+    pub(crate) model: String,
     /// The text of the last user message.
-    pub(super) user: String,
-    /// The texts of the user messages before it, latest first.
-    pub(super) history: Vec<String>,
-    /// System and developer messages.
-    pub(super) instructions: String,
-    /// The paths of the files for code_interpreter by their own names: first those that the user's
-    /// message names, each kind latest first.
-    pub(super) files: Vec<String>,
-    /// The tool results at the very end of the conversation.
-    pub(super) results: Vec<ToolResult>,
-    /// How many user messages there are: 1 in the first turn of a conversation.
-    pub(super) turn: u32,
-    /// How many answers the model has given since the last user message.
-    pub(super) step: u32,
-    pub(super) functions: Vec<Function>,
-    pub(super) tool_choice: ToolChoice,
-    pub(super) parallel: bool,
-    pub(super) format: Format,
-    /// Longest answer in tokens.
-    pub(super) max_tokens: Option<u32>,
-    pub(super) stop: Vec<String>,
-    pub(super) stream: bool,
-    pub(super) include_usage: bool,
+    pub(crate) user: String,
+    /// The texts of the earlier user messages, latest first.
+    pub(crate) history: Vec<String>,
+    /// The texts of system and developer messages.
+    pub(crate) instructions: String,
+    /// The paths of the files for code_interpreter: first those that the last user message names,
+    /// then the others, both latest first.
+    pub(crate) files: Vec<String>,
+    /// The tool results at the end of the conversation.
+    pub(crate) results: Vec<ToolResult>,
+    /// The number of user messages.
+    pub(crate) turn: u32,
+    /// The number of assistant messages since the last user message.
+    pub(crate) step: u32,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) tool_choice: ToolChoice,
+    pub(crate) allows_parallel_calls: bool,
+    pub(crate) format: Format,
+    /// Maximum length of the answer in tokens.
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) stop: Vec<String>,
+    pub(crate) is_streamed: bool,
+    pub(crate) includes_usage: bool,
 }
 
-/// An offered function.
 #[derive(Debug)]
-pub(super) struct Function {
-    pub(super) name: String,
-    pub(super) description: String,
-    pub(super) parameters: Value,
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) parameters: Value,
 }
 
-/// What a tool returned.
 #[derive(Debug, PartialEq)]
-pub(super) struct ToolResult {
-    pub(super) name: String,
-    pub(super) arguments: String,
-    pub(super) output: String,
+pub(crate) struct ToolResult {
+    pub(crate) name: String,
+    pub(crate) arguments: String,
+    pub(crate) output: String,
 }
 
-/// Whether the model must, may or must not call tools.
 #[derive(Debug, PartialEq)]
-pub(super) enum ToolChoice {
+pub(crate) enum ToolChoice {
     Auto,
     None,
     Required,
     Function(String),
 }
 
-/// The form of the answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Text,
     JsonObject,
     JsonSchema(Value),
@@ -73,8 +68,8 @@ impl Prompt {
     /// Reads a request.
     ///
     /// # Errors
-    /// The message of a 400 when there are no messages.
-    pub(super) fn read(request: &Value) -> Result<Self, String> {
+    /// When there are no messages; the text is for the client.
+    pub(crate) fn read(request: &Value) -> Result<Self, String> {
         let messages = request["messages"]
             .as_array()
             .filter(|messages| !messages.is_empty())
@@ -112,7 +107,7 @@ impl Prompt {
                 .count() as u32,
             functions: functions(&request["tools"]),
             tool_choice: tool_choice(&request["tool_choice"]),
-            parallel: request["parallel_tool_calls"].as_bool().unwrap_or(true),
+            allows_parallel_calls: request["parallel_tool_calls"].as_bool().unwrap_or(true),
             format: format(&request["response_format"]),
             max_tokens: ["max_completion_tokens", "max_tokens"]
                 .iter()
@@ -122,19 +117,19 @@ impl Prompt {
                 Value::String(stop) => vec![stop.clone()],
                 list => strings(list),
             },
-            stream: request["stream"].as_bool().unwrap_or(false),
-            include_usage: request["stream_options"]["include_usage"]
+            is_streamed: request["stream"].as_bool().unwrap_or(false),
+            includes_usage: request["stream_options"]["include_usage"]
                 .as_bool()
                 .unwrap_or(false),
         })
     }
 
-    pub(super) fn function(&self, name: &str) -> Option<&Function> {
+    pub(crate) fn function(&self, name: &str) -> Option<&Function> {
         self.functions.iter().find(|function| function.name == name)
     }
 
-    /// The tool results as a sentence can hold them: one as it is, several with their names.
-    pub(super) fn results_in_words(&self) -> String {
+    /// The outputs of the tools: one as it is, several as `name: output; name: output`.
+    pub(crate) fn results_as_text(&self) -> String {
         match self.results.as_slice() {
             [only] => only.output.clone(),
             several => {
@@ -190,11 +185,11 @@ fn files(instructions: &str, user: &str) -> Vec<String> {
         .map(str::to_owned)
         .collect();
     files.reverse();
-    let named = |path: &String| {
+    let is_named = |path: &String| {
         let name = path.rsplit('/').next().unwrap_or(path);
         user.contains(&name.to_lowercase())
     };
-    files.sort_by_key(|path| !named(path));
+    files.sort_by_key(|path| !is_named(path));
     files
 }
 

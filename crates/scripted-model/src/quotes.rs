@@ -1,140 +1,99 @@
-//! What a search result says about a question: its sentences that have most words in common.
+//! Quotations from what `file_search` returned.
 
 use std::collections::BTreeSet;
 
-use super::mention;
+use crate::words::words;
 
-/// About how long a quotation is, in characters.
-const LENGTH: usize = 300;
+/// About the longest quotation, in characters.
+const MAX_LENGTH: usize = 300;
+const MAX_QUOTATIONS: usize = 2;
 
-/// Most quotations.
-const QUOTES_MAX: usize = 2;
-
-/// A piece of a passage that is quoted as a whole.
-struct Piece {
+struct Quotation {
     /// The marker that cites its passage.
     marker: String,
     text: String,
-    /// Its telling words.
     words: BTreeSet<String>,
-    /// The words of what stands above it.
-    heading: BTreeSet<String>,
 }
 
-/// The pieces of `result`, which file_search returned, that are nearest to the question, each in
-/// quotation marks and with its marker, one a line. Without a word in common: how the first
-/// passage, which fits best by meaning, begins.
-pub(super) fn quotes(result: &str, question: &str) -> String {
-    let asked: BTreeSet<String> = mention::words(question).into_iter().collect();
-    let pieces = pieces(result);
-    // A word that few pieces have tells more than one that all have.
-    let weight = |word: &String| {
-        let having = pieces.iter().filter(|piece| piece.has(word)).count();
-        1.0 / having.max(1) as f64
-    };
-    let mut open = asked;
-    let mut chosen: Vec<&Piece> = Vec::new();
-    while chosen.len() < QUOTES_MAX {
-        let scores = pieces.iter().map(|piece| {
-            let shared =
-                |words: &BTreeSet<String>| -> f64 { words.intersection(&open).map(weight).sum() };
-            shared(&piece.words) + shared(&piece.heading) / 2.0
-        });
-        let best = scores.zip(&pieces).reduce(|best, next| {
-            // The first of equals: passages come best first.
-            if next.0 > best.0 { next } else { best }
-        });
-        let Some((score, best)) = best.filter(|(score, _)| *score > 0.0 || chosen.is_empty())
-        else {
+/// The sentences of `result` that share most words with the question, in quotation marks and with
+/// their markers, one per line; a second one only if it shares words that the first does not. If
+/// none shares a word, the beginning of the first passage: passages come best first.
+pub(crate) fn quotes(result: &str, question: &str) -> String {
+    let quotations = quotations(result);
+    let mut wanted: BTreeSet<String> = words(question).collect();
+    let mut lines = Vec::new();
+    while lines.len() < MAX_QUOTATIONS {
+        let shared = |quotation: &Quotation| quotation.words.intersection(&wanted).count();
+        // In reverse, since `max_by_key` returns the last of equals.
+        let best = quotations.iter().rev().max_by_key(|it| shared(it));
+        let Some(best) = best.filter(|best| lines.is_empty() || shared(best) > 0) else {
             break;
         };
-        chosen.push(best);
-        if score == 0.0 {
-            break;
-        }
-        open.retain(|word| !best.has(word));
+        lines.push(format!("\u{201c}{}\u{201d}{}", best.text, best.marker));
+        wanted.retain(|word| !best.words.contains(word));
     }
-    let quotes = chosen
-        .iter()
-        .map(|piece| format!("\u{201c}{}\u{201d}{}", piece.text, piece.marker));
-    quotes.collect::<Vec<_>>().join("\n")
+    lines.join("\n")
 }
 
-impl Piece {
-    fn has(&self, word: &String) -> bool {
-        self.words.contains(word) || self.heading.contains(word)
-    }
-}
-
-/// The passages of a result, cut into paragraphs, items of lists and long paragraphs' sentences.
-fn pieces(result: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut marker = String::new();
-    let mut heading = BTreeSet::new();
+/// The paragraphs and list items of the passages, split where they are long. Headings are left out.
+fn quotations(result: &str) -> Vec<Quotation> {
+    let mut quotations = Vec::new();
+    let mut marker = "";
     let mut paragraph = String::new();
     // The empty line at the end closes the last paragraph.
     for line in result.lines().chain([""]).map(str::trim) {
-        let passage = end_of_marker(line);
-        let title = line.strip_prefix('#').map(|rest| rest.trim_matches('#'));
-        let is_item = line.starts_with(['-', '*', '|']);
-        if line.is_empty() || passage.is_some() || title.is_some() || is_item {
-            let texts = cut(&std::mem::take(&mut paragraph));
-            pieces.extend(texts.into_iter().map(|text| Piece {
-                marker: marker.clone(),
-                words: mention::words(&text).into_iter().collect(),
+        let marker_length = marker_length(line);
+        if line.is_empty() || marker_length.is_some() || line.starts_with(['#', '-', '*', '|']) {
+            let texts = split(&std::mem::take(&mut paragraph));
+            quotations.extend(texts.into_iter().map(|text| Quotation {
+                marker: marker.to_owned(),
+                words: words(&text).collect(),
                 text,
-                heading: heading.clone(),
             }));
         }
-        if let Some(end) = passage {
-            let (before, after) = line.split_at(end);
-            marker = before.to_owned();
-            heading = mention::words(after).into_iter().collect();
-        } else if let Some(title) = title {
-            heading = mention::words(title).into_iter().collect();
-        } else if !line.starts_with('[') {
-            // Brackets hold what the server says to the model.
+        if let Some(length) = marker_length {
+            marker = &line[..length];
+        } else if !line.starts_with(['#', '[']) {
+            // Lines in brackets are notes of the server to the model.
             if !paragraph.is_empty() {
                 paragraph.push(' ');
             }
             paragraph.push_str(line.trim_start_matches(['-', '*']).trim_start());
         }
     }
-    pieces.retain(|piece| !piece.text.is_empty());
-    pieces
+    quotations
 }
 
-/// Where the marker ends that this line begins with, if it is the first of a passage. Names of files
-/// may contain brackets, too.
-fn end_of_marker(line: &str) -> Option<usize> {
+/// The length of the marker at the start of a line, if a passage begins there. The file name in it
+/// may hold brackets, and so may the heading behind it.
+fn marker_length(line: &str) -> Option<usize> {
     let numbers = line.strip_prefix('\u{3010}')?;
-    let is_number = numbers.starts_with(|char: char| char.is_ascii_digit());
-    let before_heading = line.split(" under \"").next().filter(|_| is_number)?;
+    let is_marker = numbers.starts_with(|char: char| char.is_ascii_digit());
+    let before_heading = line.split(" under \"").next().filter(|_| is_marker)?;
     let end = before_heading.rfind('\u{3011}')?;
     Some(end + '\u{3011}'.len_utf8())
 }
 
-/// A paragraph in pieces of whole sentences, each about as long as a quotation may be.
-fn cut(paragraph: &str) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    for sentence in paragraph.split_inclusive(['.', '!', '?', ';']) {
-        let piece = pieces.last_mut().expect("there is always a last piece");
-        let ended = piece.ends_with(['.', '!', '?', ';']) && sentence.starts_with(' ');
-        if ended && piece.chars().count() + sentence.chars().count() > LENGTH {
-            pieces.push(sentence.trim_start().to_owned());
-        } else {
-            piece.push_str(sentence);
+/// Splits a paragraph between sentences, so that no piece is much longer than a quotation may be.
+fn split(paragraph: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for sentence in paragraph.split_inclusive(". ") {
+        match pieces.last_mut() {
+            Some(piece) if piece.chars().count() + sentence.chars().count() <= MAX_LENGTH => {
+                piece.push_str(sentence);
+            }
+            Some(_) | None => pieces.push(sentence.to_owned()),
         }
     }
     for piece in &mut pieces {
-        if let Some((end, _)) = piece.char_indices().nth(2 * LENGTH) {
+        piece.truncate(piece.trim_end().len());
+        if let Some((end, _)) = piece.char_indices().nth(2 * MAX_LENGTH) {
             piece.truncate(end);
             piece.push('\u{2026}');
         }
     }
     pieces
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,9 +158,9 @@ Parcels leave at 17:00. Delivery to other countries takes nine days.
     fn long_paragraphs_are_quoted_in_part() {
         let filler = "Nothing of interest is said here, at some length. ".repeat(20);
         let result = format!("【5:3†a.txt】\n{filler}The answer is 42. {filler}");
-        let said = quotes(&result, "What is the answer?");
-        assert!(said.contains("The answer is 42."), "{said}");
-        assert!(said.chars().count() < LENGTH + 20, "{said}");
+        let quoted = quotes(&result, "What is the answer?");
+        assert!(quoted.contains("The answer is 42."), "{quoted}");
+        assert!(quoted.chars().count() < MAX_LENGTH + 20, "{quoted}");
         let endless = quotes(&format!("【5:3†a.txt】\n{}", "x".repeat(5000)), "x");
         assert!(endless.ends_with("…”【5:3†a.txt】") && endless.chars().count() < 700);
         assert_eq!(quotes("[Nothing was found.]", "What is the answer?"), "");

@@ -1,45 +1,49 @@
-//! An answer on the wire: cut into tokens, within its limits, at its pace, with its faults.
+//! An answer as it is sent: token by token, within the limits of the request, at its pace and with
+//! its faults.
 
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::decide::Answer;
-use super::file::FinishFile;
-use super::prompt::Prompt;
-use super::script::Break;
-use super::script::BreakKind;
-use super::script::Pace;
-use crate::models::error::UpstreamError;
-use crate::models::tokens;
+use crate::answer::Answer;
+use crate::decide::Decision;
+use crate::prompt::Prompt;
+use crate::script::{Cutoff, CutoffKind, Pace};
+use crate::tokens::{self, TextPiece};
+use crate::yaml::{FinishYaml, UsageYaml};
 
-/// What a broken server sends: neither UTF-8 nor JSON.
+/// Bytes that are neither UTF-8 nor JSON.
 const GARBAGE: &[u8] = b"data: {\"choices\": [\xff\xfe\n\n";
 
-/// Longest time that an answer takes, whatever its script says.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// Maximum time that an answer takes, whatever its script says.
+const MAX_WAIT: Duration = Duration::from_hours(24);
 
-/// An answer ready to be sent.
-pub(super) struct Reply {
+/// The connection is lost in the middle of the answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection was lost")]
+pub struct ConnectionLost;
+
+type Body = BoxStream<'static, Result<Bytes, ConnectionLost>>;
+
+/// An answer that is ready to be sent.
+pub(crate) struct Reply {
     model: String,
     pieces: Vec<Piece>,
     calls: Vec<StartedCall>,
-    finish: &'static str,
+    finish_reason: &'static str,
     usage: Value,
-    include_usage: bool,
+    is_streamed: bool,
+    includes_usage: bool,
     pace: Pace,
-    broken: Option<Break>,
+    cutoff: Option<Cutoff>,
 }
 
-/// Some tokens of an answer, as many as it takes for whole characters.
+/// The smallest part of an answer that is sent.
 struct Piece {
     delta: Delta,
     tokens: u32,
@@ -49,7 +53,7 @@ enum Delta {
     Reasoning(String),
     Text(String),
     Refusal(String),
-    /// The call of this number begins.
+    /// The start of the call with this index.
     Call(usize),
     Arguments(usize, String),
 }
@@ -60,118 +64,87 @@ struct StartedCall {
 }
 
 impl Reply {
-    /// Applies the request's limits to an answer. Counts tokens, so not for an async thread.
-    pub(super) fn new(
-        mut answer: Answer,
-        prompt: &Prompt,
-        prompt_tokens: u32,
-        pace: Pace,
-        broken: Option<Break>,
-    ) -> Self {
-        let end = prompt
-            .stop
-            .iter()
-            .filter(|stop| !stop.is_empty())
-            .filter_map(|stop| answer.text.find(stop.as_str()));
-        if let Some(end) = end.min() {
+    /// Applies the limits of the request to an answer. Counts its tokens.
+    pub(crate) fn new(decision: Decision, prompt: &Prompt, prompt_tokens: u32) -> Self {
+        let Decision {
+            mut answer,
+            pace,
+            cutoff,
+        } = decision;
+        let stops = prompt.stop.iter().filter(|stop| !stop.is_empty());
+        if let Some(end) = stops.filter_map(|stop| answer.text.find(stop)).min() {
             answer.text.truncate(end);
         }
-        let mut pieces = Vec::new();
-        pieces.extend(cut(&prompt.model, &answer.reasoning, Delta::Reasoning));
-        pieces.extend(cut(&prompt.model, &answer.text, Delta::Text));
-        pieces.extend(cut(&prompt.model, &answer.refusal, Delta::Refusal));
-        let mut calls = Vec::with_capacity(answer.calls.len());
-        for (index, call) in answer.calls.into_iter().enumerate() {
-            let name_tokens = tokens::count_text(&prompt.model, &call.name);
-            pieces.push(Piece {
-                delta: Delta::Call(index),
-                tokens: name_tokens,
-            });
-            pieces.extend(cut(&prompt.model, &call.arguments, |text| {
-                Delta::Arguments(index, text)
-            }));
-            calls.push(StartedCall {
-                id: id("call_", 24),
-                name: call.name,
-            });
-        }
+        let (finish, usage) = (answer.finish, answer.usage);
+        let (mut pieces, calls) = split(answer);
         let limit = prompt.max_tokens.unwrap_or(u32::MAX);
-        let mut completion = 0_u32;
+        let mut total = 0_u32;
         let fitting = pieces.iter().take_while(|piece| {
-            completion = completion.saturating_add(piece.tokens);
-            completion <= limit
+            total = total.saturating_add(piece.tokens);
+            total <= limit
         });
         let kept = fitting.count();
-        let truncated = kept < pieces.len();
+        let is_truncated = kept < pieces.len();
         pieces.truncate(kept);
-        let finish = match (truncated, answer.finish) {
-            (true, _) | (false, Some(FinishFile::Length)) => "length",
-            (false, Some(FinishFile::ContentFilter)) => "content_filter",
-            (false, Some(FinishFile::ToolCalls)) => "tool_calls",
-            (false, Some(FinishFile::Stop)) => "stop",
-            (false, None) if calls.is_empty() => "stop",
-            (false, None) => "tool_calls",
+        let finish_reason = match finish {
+            _ if is_truncated => "length",
+            Some(FinishYaml::Length) => "length",
+            Some(FinishYaml::ContentFilter) => "content_filter",
+            Some(FinishYaml::ToolCalls) => "tool_calls",
+            Some(FinishYaml::Stop) => "stop",
+            None if calls.is_empty() => "stop",
+            None => "tool_calls",
         };
-        let counted = pieces.iter().map(|piece| piece.tokens).sum();
-        let prompt_tokens = answer.usage.prompt_tokens.unwrap_or(prompt_tokens);
-        let completion_tokens = answer.usage.completion_tokens.unwrap_or(counted);
-        let usage = json!({
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens.saturating_add(completion_tokens),
-            "prompt_tokens_details": { "cached_tokens": answer.usage.cached_tokens, "audio_tokens": 0 },
-            "completion_tokens_details": {
-                "reasoning_tokens": answer.usage.reasoning_tokens,
-                "audio_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
-            },
-        });
         Self {
             model: prompt.model.clone(),
+            usage: usage_object(usage, prompt_tokens, count(&pieces)),
             pieces,
             calls,
-            finish,
-            usage,
-            include_usage: prompt.include_usage,
+            finish_reason,
+            is_streamed: prompt.is_streamed,
+            includes_usage: prompt.includes_usage,
             pace,
-            broken,
+            cutoff,
         }
     }
 
-    /// The answer as a stream of chat completion chunks.
-    pub(super) fn stream(self) -> BoxStream<'static, Result<Bytes, UpstreamError>> {
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.is_streamed
+    }
+
+    /// The answer as server-sent events with chat completion chunks.
+    pub(crate) fn into_event_stream(self) -> Body {
         let start = Instant::now();
         async_stream::stream! {
             let envelope = Envelope::new("chat.completion.chunk", &self);
-            let mut sent = 0_u32;
-            wait_until(start + self.pace.due(0)).await;
+            let mut sent_tokens = 0_u32;
+            wait_until(start + self.pace.delay(0)).await;
             yield Ok(envelope.chunk(json!({ "role": "assistant", "content": "" }), None));
             for piece in &self.pieces {
-                if self.broken.is_some_and(|broken| sent >= broken.after) {
+                if self.cutoff.is_some_and(|cutoff| sent_tokens >= cutoff.after) {
                     break;
                 }
-                wait_until(start + self.pace.due(sent)).await;
+                wait_until(start + self.pace.delay(sent_tokens)).await;
                 yield Ok(envelope.chunk(self.delta(&piece.delta), None));
-                sent = sent.saturating_add(piece.tokens);
+                sent_tokens = sent_tokens.saturating_add(piece.tokens);
             }
-            match self.broken.map(|broken| broken.how) {
-                Some(BreakKind::Disconnect) => {
-                    yield Err(UpstreamError::disconnected());
+            match self.cutoff.map(|cutoff| cutoff.kind) {
+                Some(CutoffKind::Disconnect) => {
+                    yield Err(ConnectionLost);
                     return;
                 }
-                Some(BreakKind::Garbage) => {
+                Some(CutoffKind::Garbage) => {
                     yield Ok(Bytes::from_static(GARBAGE));
                     return;
                 }
-                Some(BreakKind::ErrorEvent) => {
+                Some(CutoffKind::ErrorEvent) => {
                     yield Ok(event(&error_object()));
                     return;
                 }
                 None => {}
             }
-            yield Ok(envelope.chunk(json!({}), Some(self.finish)));
-            if self.include_usage {
+            yield Ok(envelope.chunk(json!({}), Some(self.finish_reason)));
+            if self.includes_usage {
                 yield Ok(envelope.usage(&self.usage));
             }
             yield Ok(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -180,19 +153,18 @@ impl Reply {
     }
 
     /// The answer as one chat completion.
-    pub(super) fn document(self) -> BoxStream<'static, Result<Bytes, UpstreamError>> {
+    pub(crate) fn into_document(self) -> Body {
         let start = Instant::now();
         async_stream::stream! {
-            let tokens = self.pieces.iter().map(|piece| piece.tokens).sum();
-            wait_until(start + self.pace.due(tokens)).await;
+            wait_until(start + self.pace.delay(count(&self.pieces))).await;
             let mut text = Bytes::from(self.completion().to_string());
-            match self.broken.map(|broken| broken.how) {
-                Some(BreakKind::Disconnect) => {
+            match self.cutoff.map(|cutoff| cutoff.kind) {
+                Some(CutoffKind::Disconnect) => {
                     yield Ok(text.split_to(text.len() / 2));
-                    yield Err(UpstreamError::disconnected());
+                    yield Err(ConnectionLost);
                 }
-                Some(BreakKind::Garbage) => yield Ok(Bytes::from_static(GARBAGE)),
-                Some(BreakKind::ErrorEvent) => yield Ok(error_object().to_string().into()),
+                Some(CutoffKind::Garbage) => yield Ok(Bytes::from_static(GARBAGE)),
+                Some(CutoffKind::ErrorEvent) => yield Ok(error_object().to_string().into()),
                 None => yield Ok(text),
             }
         }
@@ -217,17 +189,14 @@ impl Reply {
                 }
             }
         }
-        let or_null = |text: String| {
-            if text.is_empty() {
-                Value::Null
-            } else {
-                Value::String(text)
-            }
+        let or_null = |text: String| match text.is_empty() {
+            true => Value::Null,
+            false => Value::String(text),
         };
-        let empty_answer = refusal.is_empty() && calls.is_empty();
+        let is_text_answer = refusal.is_empty() && calls.is_empty();
         let mut message = json!({
             "role": "assistant",
-            "content": if empty_answer { Value::String(text) } else { or_null(text) },
+            "content": if is_text_answer { Value::String(text) } else { or_null(text) },
             "refusal": or_null(refusal),
         });
         if !calls.is_empty() {
@@ -240,7 +209,7 @@ impl Reply {
         if !reasoning.is_empty() {
             message["reasoning_content"] = Value::String(reasoning);
         }
-        let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": self.finish });
+        let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": self.finish_reason });
         let mut completion = Envelope::new("chat.completion", self).0;
         completion["choices"] = json!([choice]);
         completion["usage"] = self.usage.clone();
@@ -265,18 +234,18 @@ impl Reply {
 }
 
 impl Pace {
-    /// When what follows so many tokens is due, from the request on.
-    fn due(self, tokens: u32) -> Duration {
+    /// The time from the request until so many tokens have been sent.
+    fn delay(self, tokens: u32) -> Duration {
         let time = self
             .tokens_per_second
             .map(|rate| f64::from(tokens) / rate)
             .unwrap_or_default();
-        let time = Duration::try_from_secs_f64(time).unwrap_or(LONGEST_WAIT);
-        self.latency.saturating_add(time).min(LONGEST_WAIT)
+        let time = Duration::try_from_secs_f64(time).unwrap_or(MAX_WAIT);
+        self.latency.saturating_add(time).min(MAX_WAIT)
     }
 }
 
-/// The fields that every chunk of an answer repeats.
+/// The fields that are the same in every chunk of an answer.
 struct Envelope(Value);
 
 impl Envelope {
@@ -328,25 +297,54 @@ async fn wait_until(moment: Instant) {
     }
 }
 
-/// Cuts a text at its tokens. Tokens that hold parts of a character stay together.
-fn cut(model: &str, text: &str, delta: impl Fn(String) -> Delta) -> Vec<Piece> {
-    let tokenizer = tokens::tokenizer(model);
-    let mut pieces = Vec::new();
-    let mut bytes = Vec::new();
-    let mut tokens = 0;
-    for token in tokenizer.encode(text) {
-        bytes.extend_from_slice(tokenizer.bpe.token_bytes(token));
-        tokens += 1;
-        if let Ok(text) = std::str::from_utf8(&bytes) {
-            pieces.push(Piece {
-                delta: delta(text.to_owned()),
-                tokens,
-            });
-            bytes.clear();
-            tokens = 0;
-        }
+/// The pieces of an answer in the order in which they are sent, and its calls.
+fn split(answer: Answer) -> (Vec<Piece>, Vec<StartedCall>) {
+    let text_pieces = |text: &str, delta: &dyn Fn(String) -> Delta| -> Vec<Piece> {
+        let piece = |TextPiece { text, tokens }| Piece {
+            delta: delta(text),
+            tokens,
+        };
+        tokens::split(text).into_iter().map(piece).collect()
+    };
+    let mut pieces = text_pieces(&answer.reasoning, &Delta::Reasoning);
+    pieces.extend(text_pieces(&answer.text, &Delta::Text));
+    pieces.extend(text_pieces(&answer.refusal, &Delta::Refusal));
+    let mut calls = Vec::with_capacity(answer.calls.len());
+    for (index, call) in answer.calls.into_iter().enumerate() {
+        pieces.push(Piece {
+            delta: Delta::Call(index),
+            tokens: tokens::count(&call.name),
+        });
+        let arguments = |text| Delta::Arguments(index, text);
+        pieces.extend(text_pieces(&call.arguments, &arguments));
+        calls.push(StartedCall {
+            id: id("call_", 24),
+            name: call.name,
+        });
     }
-    pieces
+    (pieces, calls)
+}
+
+fn count(pieces: &[Piece]) -> u32 {
+    pieces.iter().map(|piece| piece.tokens).sum()
+}
+
+/// The `usage` of an answer: what its rule states, else what was counted.
+fn usage_object(stated: UsageYaml, prompt_tokens: u32, completion_tokens: u32) -> Value {
+    let prompt_tokens = stated.prompt_tokens.unwrap_or(prompt_tokens);
+    let completion_tokens = stated.completion_tokens.unwrap_or(completion_tokens);
+    json!({
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens.saturating_add(completion_tokens),
+        "prompt_tokens_details": { "cached_tokens": stated.cached_tokens, "audio_tokens": 0 },
+        "completion_tokens_details": {
+            "reasoning_tokens": stated.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    })
 }
 
 fn id(prefix: &str, length: usize) -> String {

@@ -1,77 +1,67 @@
-//! A script that was checked: its rules with compiled expressions and texts.
+//! A script after validation: its rules with compiled regular expressions and templates.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regex::Regex;
-use serde_json::Map;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::file::CallFile;
-use super::file::Count;
-use super::file::FaultFile;
-use super::file::FinishFile;
-use super::file::FormatFile;
-use super::file::HttpErrorFile;
-use super::file::ModelFile;
-use super::file::RuleFile;
-use super::file::ScriptFile;
-use super::file::ThenFile;
-use super::file::UsageFile;
-use super::file::WhenFile;
-use super::prompt::Prompt;
-use super::template::Found;
-use super::template::Source;
-use super::template::Template;
+use crate::http_error::HttpError;
+use crate::prompt::Prompt;
+use crate::template::{Matches, Source, Template};
+use crate::yaml::{
+    CallYaml, Count, FaultYaml, FinishYaml, FormatYaml, ModelYaml, RuleYaml, ScriptYaml, ThenYaml,
+    UsageYaml, WhenYaml,
+};
 
-/// The models of a script by name, without the `scripted/`.
-pub(super) type Script = BTreeMap<String, ScriptedModel>;
+/// The models of a script by name, without [`PREFIX`](crate::PREFIX).
+pub(crate) type Script = BTreeMap<String, Model>;
 
 #[derive(Debug)]
-pub(super) struct ScriptedModel {
-    pub(super) context_window: Option<u32>,
-    pub(super) rules: Vec<Rule>,
+pub(crate) struct Model {
+    pub(crate) context_window: Option<u32>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) when: When,
-    /// What the rule answers; a rule that is only a fault has none.
-    pub(super) answer: Option<AnswerRule>,
-    pub(super) fault: Option<Fault>,
-    pub(super) pace: Pace,
+pub(crate) struct Rule {
+    pub(crate) when: When,
+    /// `None` for a rule that is only a fault.
+    pub(crate) answer: Option<AnswerRule>,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) pace: Pace,
 }
 
 #[derive(Debug)]
-pub(super) struct When {
-    pub(super) user: Option<Regex>,
-    pub(super) history: Option<Regex>,
-    pub(super) instructions: Option<Regex>,
-    pub(super) file: Option<Regex>,
-    pub(super) offers: Vec<String>,
-    pub(super) result: Option<ResultCondition>,
-    pub(super) turn: Count,
-    pub(super) step: Count,
-    pub(super) format: Option<FormatFile>,
+pub(crate) struct When {
+    pub(crate) user: Option<Regex>,
+    pub(crate) history: Option<Regex>,
+    pub(crate) instructions: Option<Regex>,
+    pub(crate) file: Option<Regex>,
+    pub(crate) offers: Vec<String>,
+    pub(crate) result: Option<ResultCondition>,
+    pub(crate) turn: Count,
+    pub(crate) step: Count,
+    pub(crate) format: Option<FormatYaml>,
 }
 
 #[derive(Debug)]
-pub(super) struct ResultCondition {
-    pub(super) name: Option<String>,
-    pub(super) output: Option<Regex>,
+pub(crate) struct ResultCondition {
+    pub(crate) name: Option<String>,
+    pub(crate) output: Option<Regex>,
 }
 
 #[derive(Debug)]
-pub(super) struct AnswerRule {
-    pub(super) reasoning: Option<Template>,
-    pub(super) content: Content,
-    pub(super) calls: Calls,
-    pub(super) finish: Option<FinishFile>,
-    pub(super) usage: UsageFile,
+pub(crate) struct AnswerRule {
+    pub(crate) reasoning: Option<Template>,
+    pub(crate) content: Content,
+    pub(crate) calls: Calls,
+    pub(crate) finish: Option<FinishYaml>,
+    pub(crate) usage: UsageYaml,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Nothing,
     Text(Template),
     Refusal(Template),
@@ -80,99 +70,102 @@ pub(super) enum Content {
 }
 
 #[derive(Debug)]
-pub(super) enum Calls {
+pub(crate) enum Calls {
     None,
     Listed(Vec<CallRule>),
-    /// The offered functions that the user's message speaks of.
+    /// Of the offered functions that the user's message speaks of.
     Mentioned,
 }
 
 #[derive(Debug)]
-pub(super) struct CallRule {
-    pub(super) name: String,
-    pub(super) arguments: Arguments,
+pub(crate) struct CallRule {
+    pub(crate) name: String,
+    pub(crate) arguments: Arguments,
 }
 
 #[derive(Debug)]
-pub(super) enum Arguments {
-    /// From the function's schema and the user's message.
+pub(crate) enum Arguments {
+    /// Made from the function's schema and the user's message.
     Generated,
-    /// Exactly this text, JSON or not.
+    /// This text, JSON or not.
     Raw(Template),
     Json(ValueTemplate),
 }
 
 /// A JSON value whose strings are templates.
 #[derive(Debug)]
-pub(super) enum ValueTemplate {
+pub(crate) enum ValueTemplate {
     Plain(Value),
     Text(Template),
     List(Vec<ValueTemplate>),
     Object(Vec<(String, ValueTemplate)>),
 }
 
-/// How fast an answer comes.
+/// The speed of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Time to the first token.
-    pub(super) latency: Duration,
-    /// `None`: all at once.
-    pub(super) tokens_per_second: Option<f64>,
+    pub(crate) latency: Duration,
+    /// `None`: all tokens at once.
+    pub(crate) tokens_per_second: Option<f64>,
 }
 
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) kind: FaultKind,
-    /// How often it happens; always when absent.
-    pub(super) times: Option<u32>,
-    /// What it is counted by.
-    pub(super) key: Option<Template>,
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    /// The number of occurrences; `None`: always.
+    pub(crate) times: Option<u32>,
+    /// Occurrences are counted per value of this key.
+    pub(crate) key: Option<Template>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum FaultKind {
-    HttpError(HttpErrorFile),
-    /// The prompt has more tokens than this.
+pub(crate) enum FaultKind {
+    HttpError(HttpError),
+    /// Occurs if the prompt has more tokens than this.
     ContextLength(u32),
-    Break(Break),
+    Cutoff(Cutoff),
 }
 
-/// An answer that goes wrong after some tokens.
+/// An answer that breaks off after some tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Break {
-    pub(super) after: u32,
-    pub(super) how: BreakKind,
+pub(crate) struct Cutoff {
+    pub(crate) after: u32,
+    pub(crate) kind: CutoffKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BreakKind {
+pub(crate) enum CutoffKind {
     Disconnect,
     Garbage,
     ErrorEvent,
 }
 
 impl ValueTemplate {
-    pub(super) fn fill(&self, prompt: &Prompt, found: &Found) -> Value {
+    pub(crate) fn fill(&self, prompt: &Prompt, matches: &Matches) -> Value {
         match self {
             Self::Plain(value) => value.clone(),
-            Self::Text(template) => template.fill_value(prompt, found),
-            Self::List(items) => items.iter().map(|item| item.fill(prompt, found)).collect(),
+            Self::Text(template) => template.fill_value(prompt, matches),
+            Self::List(items) => items
+                .iter()
+                .map(|item| item.fill(prompt, matches))
+                .collect(),
             Self::Object(fields) => {
                 let fields = fields
                     .iter()
-                    .map(|(name, value)| (name.clone(), value.fill(prompt, found)));
+                    .map(|(name, value)| (name.clone(), value.fill(prompt, matches)));
                 Value::Object(fields.collect::<Map<_, _>>())
             }
         }
     }
 }
 
-/// Reads and checks a script.
+/// Parses and validates a script.
 ///
 /// # Errors
-/// Names the model, the rule and the field that is wrong, and why.
-pub(super) fn parse(yaml: &str) -> Result<Script, String> {
-    let file: ScriptFile = serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())?;
+/// The text names the model, the rule and the field, and gives the reason.
+pub(crate) fn parse(yaml: &str) -> Result<Script, String> {
+    let file: ScriptYaml = serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())?;
     file.models
         .into_iter()
         .map(|(name, model)| {
@@ -183,8 +176,8 @@ pub(super) fn parse(yaml: &str) -> Result<Script, String> {
         .collect()
 }
 
-fn compile_model(file: ModelFile) -> Result<ScriptedModel, String> {
-    let ModelFile {
+fn compile_model(file: ModelYaml) -> Result<Model, String> {
+    let ModelYaml {
         context_window,
         latency,
         tokens_per_second,
@@ -201,20 +194,20 @@ fn compile_model(file: ModelFile) -> Result<ScriptedModel, String> {
         };
         compile_rule(rule, pace).map_err(|reason| format!("{label}: {reason}"))
     });
-    Ok(ScriptedModel {
+    Ok(Model {
         context_window,
         rules: rules.collect::<Result<_, _>>()?,
     })
 }
 
-fn compile_rule(file: RuleFile, model_pace: Pace) -> Result<Rule, String> {
-    let RuleFile {
+fn compile_rule(file: RuleYaml, model_pace: Pace) -> Result<Rule, String> {
+    let RuleYaml {
         name: _,
         when,
         then,
     } = file;
     let when = compile_when(when)?;
-    let ThenFile {
+    let ThenYaml {
         reasoning,
         text,
         refusal,
@@ -227,7 +220,7 @@ fn compile_rule(file: RuleFile, model_pace: Pace) -> Result<Rule, String> {
         tokens_per_second,
         fault,
     } = then;
-    let has_group = |source: Source, group: &str| when.captures(source, group);
+    let has_group = |source: Source, group: &str| when.has_group(source, group);
     let template = |field: &str, text: Option<String>| {
         text.map(|text| {
             Template::parse(&text, &has_group).map_err(|why| format!("then.{field}: {why}"))
@@ -298,7 +291,8 @@ fn compile_rule(file: RuleFile, model_pace: Pace) -> Result<Rule, String> {
 }
 
 impl When {
-    fn captures(&self, source: Source, group: &str) -> bool {
+    /// Whether the expression for `source` has this capture group, by number or name.
+    fn has_group(&self, source: Source, group: &str) -> bool {
         let regex = match source {
             Source::User => self.user.as_ref(),
             Source::History => self.history.as_ref(),
@@ -319,8 +313,8 @@ impl When {
     }
 }
 
-fn compile_when(file: WhenFile) -> Result<When, String> {
-    let WhenFile {
+fn compile_when(file: WhenYaml) -> Result<When, String> {
+    let WhenYaml {
         user,
         history,
         instructions,
@@ -356,7 +350,7 @@ fn compile_when(file: WhenFile) -> Result<When, String> {
 }
 
 fn compile_call(
-    file: CallFile,
+    file: CallYaml,
     has_group: &dyn Fn(Source, &str) -> bool,
 ) -> Result<CallRule, String> {
     if file.name.is_empty() {
@@ -397,8 +391,8 @@ fn compile_value(
     })
 }
 
-fn compile_fault(file: FaultFile, key: Option<Template>, no_answer: bool) -> Result<Fault, String> {
-    let FaultFile {
+fn compile_fault(file: FaultYaml, key: Option<Template>, no_answer: bool) -> Result<Fault, String> {
+    let FaultYaml {
         http_error,
         context_length,
         disconnect_after,
@@ -407,10 +401,10 @@ fn compile_fault(file: FaultFile, key: Option<Template>, no_answer: bool) -> Res
         times,
         key: _,
     } = file;
-    let breaks = [
-        (disconnect_after, BreakKind::Disconnect),
-        (garbage_after, BreakKind::Garbage),
-        (error_after, BreakKind::ErrorEvent),
+    let cutoffs = [
+        (disconnect_after, CutoffKind::Disconnect),
+        (garbage_after, CutoffKind::Garbage),
+        (error_after, CutoffKind::ErrorEvent),
     ];
     if let Some(error) = http_error
         .as_ref()
@@ -425,11 +419,12 @@ fn compile_fault(file: FaultFile, key: Option<Template>, no_answer: bool) -> Res
         .map(FaultKind::HttpError)
         .into_iter()
         .chain(context_length.map(FaultKind::ContextLength))
-        .chain(
-            breaks
-                .into_iter()
-                .filter_map(|(after, how)| Some(FaultKind::Break(Break { after: after?, how }))),
-        )
+        .chain(cutoffs.into_iter().filter_map(|(after, kind)| {
+            Some(FaultKind::Cutoff(Cutoff {
+                after: after?,
+                kind,
+            }))
+        }))
         .collect();
     let Ok([kind]) = <[FaultKind; 1]>::try_from(kinds) else {
         return Err(
@@ -438,7 +433,7 @@ fn compile_fault(file: FaultFile, key: Option<Template>, no_answer: bool) -> Res
                 .into(),
         );
     };
-    if no_answer && matches!(kind, FaultKind::Break(_)) {
+    if no_answer && matches!(kind, FaultKind::Cutoff(_)) {
         return Err("there is no answer to break off; add `text` or `tool_calls`".into());
     }
     Ok(Fault { kind, times, key })

@@ -1,30 +1,29 @@
-//! Texts with `{{placeholders}}`: what the rules of a script say, filled from the request.
+//! Texts with `{{placeholders}}`, filled from the request.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::prompt::Prompt;
-use super::quotes::quotes;
+use crate::prompt::Prompt;
+use crate::quotes::quotes;
 
-/// What the regular expressions of a rule captured, by group name and by number.
-pub(super) type Captured = BTreeMap<String, String>;
+/// The capture groups of a regular expression, by number and by name.
+pub(crate) type Groups = BTreeMap<String, String>;
 
-/// What a rule's conditions found in a request.
+/// What the conditions of a rule matched in a request.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) user: Captured,
-    pub(super) history: Captured,
-    pub(super) instructions: Captured,
-    /// The path of the file that matched, and its captures.
-    pub(super) file: Option<(String, Captured)>,
-    /// Which of the prompt's tool results matched, and its captures.
-    pub(super) result: Option<(usize, Captured)>,
+pub(crate) struct Matches {
+    /// The groups of each expression.
+    pub(crate) groups: BTreeMap<Source, Groups>,
+    /// The path of the matching file.
+    pub(crate) file: Option<String>,
+    /// The index of the matching tool result in [`Prompt::results`].
+    pub(crate) result: Option<usize>,
 }
 
-/// A text whose placeholders are known to be good.
+/// A text whose placeholders are valid.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Template {
+pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
@@ -40,16 +39,16 @@ enum Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filter {
-    /// The value is JSON text that stands for itself where it stands alone.
+    /// JSON text, which becomes a JSON value where the placeholder stands alone.
     Json,
-    /// The value becomes a string literal, in double quotes and escaped as in JSON.
+    /// A string literal in double quotes, with the escapes of JSON.
     Quoted,
-    /// The value is what file_search returned; its sentences nearest to the user's message remain.
+    /// Of a result of `file_search`: the sentences nearest to the user's message.
     Quotes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
     User,
     History,
     Instructions,
@@ -62,21 +61,23 @@ pub(super) enum Source {
     Step,
 }
 
+/// The part of a source that a placeholder names.
 #[derive(Clone, Debug, PartialEq)]
 enum Pick {
     Whole,
-    Capture(String),
+    Group(String),
+    /// A JSON Pointer.
     Pointer(String),
 }
 
 impl Template {
-    /// Reads a text. `captures` tells whether a source captures a group.
+    /// Parses a text. `has_group` tells whether the expression for a source has a capture group.
     ///
     /// # Errors
-    /// Says which placeholder is wrong and why.
-    pub(super) fn parse(
+    /// When a placeholder is not valid; the text names it and gives the reason.
+    pub(crate) fn parse(
         text: &str,
-        captures: &dyn Fn(Source, &str) -> bool,
+        has_group: &dyn Fn(Source, &str) -> bool,
     ) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -87,7 +88,7 @@ impl Template {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            let part = placeholder(inside, captures)
+            let part = placeholder(inside, has_group)
                 .map_err(|reason| format!("`{{{{{inside}}}}}`: {reason}"))?;
             parts.push(part);
             rest = after;
@@ -98,31 +99,29 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The text, filled. What the request does not have is left empty.
-    pub(super) fn fill(&self, prompt: &Prompt, found: &Found) -> String {
-        self.parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.clone(),
-                Part::Placeholder {
-                    source,
-                    pick,
-                    filter,
-                } => {
-                    let value = value(*source, pick, prompt, found);
-                    match filter {
-                        Some(Filter::Quoted) => Value::String(value).to_string(),
-                        Some(Filter::Quotes) => quotes(&value, &prompt.user),
-                        Some(Filter::Json) | None => value,
-                    }
+    /// The filled text. What the request does not have is left empty.
+    pub(crate) fn fill(&self, prompt: &Prompt, matches: &Matches) -> String {
+        let fill = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Placeholder {
+                source,
+                pick,
+                filter,
+            } => {
+                let value = value(*source, pick, prompt, matches);
+                match filter {
+                    Some(Filter::Quoted) => Value::String(value).to_string(),
+                    Some(Filter::Quotes) => quotes(&value, &prompt.user),
+                    Some(Filter::Json) | None => value,
                 }
-            })
-            .collect()
+            }
+        };
+        self.parts.iter().map(fill).collect()
     }
 
-    /// The text as a JSON value: a string, or what a lone `{{… | json}}` stands for.
-    pub(super) fn fill_value(&self, prompt: &Prompt, found: &Found) -> Value {
-        let text = self.fill(prompt, found);
+    /// The filled text as a JSON value: a string, or the value of a lone `{{… | json}}`.
+    pub(crate) fn fill_value(&self, prompt: &Prompt, matches: &Matches) -> Value {
+        let text = self.fill(prompt, matches);
         match self.parts.as_slice() {
             [
                 Part::Placeholder {
@@ -135,7 +134,7 @@ impl Template {
     }
 }
 
-fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<Part, String> {
+fn placeholder(inside: &str, has_group: &dyn Fn(Source, &str) -> bool) -> Result<Part, String> {
     let (reference, filter) = match inside.split_once('|') {
         None => (inside, None),
         Some((reference, filter)) => match filter.trim() {
@@ -156,7 +155,7 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
         }
         (name, Pick::Pointer(pointer.to_owned()))
     } else if let Some((name, group)) = reference.split_once('.') {
-        (name, Pick::Capture(group.to_owned()))
+        (name, Pick::Group(group.to_owned()))
     } else {
         (reference, Pick::Whole)
     };
@@ -175,19 +174,18 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
     };
     match (&pick, source) {
         (
-            Pick::Capture(group),
+            Pick::Group(group),
             Source::User | Source::History | Source::Instructions | Source::File | Source::Result,
         ) => {
-            if !captures(source, group) {
-                let field = if source == Source::Result {
-                    "tool_result.output"
-                } else {
-                    name
+            if !has_group(source, group) {
+                let field = match source {
+                    Source::Result => "tool_result.output",
+                    _ => name,
                 };
                 return Err(format!("`when.{field}` has no group `{group}`"));
             }
         }
-        (Pick::Capture(_), _) => return Err(format!("`{name}` has no groups")),
+        (Pick::Group(_), _) => return Err(format!("`{name}` has no groups")),
         (Pick::Pointer(_), Source::Result | Source::Arguments) | (Pick::Whole, _) => {}
         (Pick::Pointer(_), _) => return Err(format!("`{name}` is not JSON")),
     }
@@ -198,57 +196,41 @@ fn placeholder(inside: &str, captures: &dyn Fn(Source, &str) -> bool) -> Result<
     })
 }
 
-fn value(source: Source, pick: &Pick, prompt: &Prompt, found: &Found) -> String {
-    let result = found
-        .result
-        .as_ref()
-        .and_then(|(index, _)| prompt.results.get(*index));
-    let captured = match source {
-        Source::User => &found.user,
-        Source::History => &found.history,
-        Source::Instructions => &found.instructions,
-        Source::File => match &found.file {
-            Some((_, captured)) => captured,
-            None => return String::new(),
-        },
-        Source::Result => match &found.result {
-            Some((_, captured)) => captured,
-            None => return String::new(),
-        },
-        Source::Arguments | Source::Results | Source::Model | Source::Turn | Source::Step => {
-            &Captured::new()
-        }
-    };
-    let whole = || match source {
-        Source::User => prompt.user.clone(),
-        Source::History => captured.get("0").cloned().unwrap_or_default(),
-        Source::Instructions => prompt.instructions.clone(),
-        Source::File => found
-            .file
-            .as_ref()
-            .map(|(path, _)| path.clone())
-            .unwrap_or_default(),
-        Source::Result => result
-            .map(|result| result.output.clone())
-            .unwrap_or_default(),
-        Source::Arguments => result
-            .map(|result| result.arguments.clone())
-            .unwrap_or_default(),
-        Source::Results => prompt.results_in_words(),
-        Source::Model => prompt.model.clone(),
-        Source::Turn => prompt.turn.to_string(),
-        Source::Step => prompt.step.to_string(),
-    };
+fn value(source: Source, pick: &Pick, prompt: &Prompt, matches: &Matches) -> String {
     match pick {
-        Pick::Whole => whole(),
-        Pick::Capture(group) => captured.get(group).cloned().unwrap_or_default(),
+        Pick::Whole => whole(source, prompt, matches),
+        Pick::Group(name) => group(source, name, matches),
         Pick::Pointer(pointer) => {
-            let json = serde_json::from_str::<Value>(&whole()).unwrap_or(Value::Null);
-            match json.pointer(pointer) {
+            let json = serde_json::from_str(&whole(source, prompt, matches));
+            match json.unwrap_or(Value::Null).pointer(pointer) {
                 Some(Value::String(text)) => text.clone(),
                 Some(other) => other.to_string(),
                 None => String::new(),
             }
         }
+    }
+}
+
+fn group(source: Source, name: &str, matches: &Matches) -> String {
+    let group = matches
+        .groups
+        .get(&source)
+        .and_then(|groups| groups.get(name));
+    group.cloned().unwrap_or_default()
+}
+
+fn whole(source: Source, prompt: &Prompt, matches: &Matches) -> String {
+    let result = matches.result.and_then(|index| prompt.results.get(index));
+    match source {
+        Source::User => prompt.user.clone(),
+        Source::History => group(source, "0", matches),
+        Source::Instructions => prompt.instructions.clone(),
+        Source::File => matches.file.clone().unwrap_or_default(),
+        Source::Result => result.map(|it| it.output.clone()).unwrap_or_default(),
+        Source::Arguments => result.map(|it| it.arguments.clone()).unwrap_or_default(),
+        Source::Results => prompt.results_as_text(),
+        Source::Model => prompt.model.clone(),
+        Source::Turn => prompt.turn.to_string(),
+        Source::Step => prompt.step.to_string(),
     }
 }

@@ -1,67 +1,67 @@
-//! A script file as it is written: YAML. Meanings and defaults are in `docs/scripted-model.md`.
+//! The YAML of a script. `docs/scripted-model.md` gives the meaning of every field.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::Error;
-use serde::de::Visitor;
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::http_error::HttpError;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ScriptFile {
-    pub(super) models: BTreeMap<String, ModelFile>,
+pub(crate) struct ScriptYaml {
+    pub(crate) models: BTreeMap<String, ModelYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ModelFile {
-    pub(super) context_window: Option<u32>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) latency: Option<Duration>,
-    pub(super) tokens_per_second: Option<f64>,
-    pub(super) rules: Vec<RuleFile>,
+pub(crate) struct ModelYaml {
+    pub(crate) context_window: Option<u32>,
+    #[serde(default, deserialize_with = "crate::duration::optional")]
+    pub(crate) latency: Option<Duration>,
+    pub(crate) tokens_per_second: Option<f64>,
+    pub(crate) rules: Vec<RuleYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RuleFile {
-    pub(super) name: Option<String>,
+pub(crate) struct RuleYaml {
+    pub(crate) name: Option<String>,
     #[serde(default)]
-    pub(super) when: WhenFile,
-    pub(super) then: ThenFile,
+    pub(crate) when: WhenYaml,
+    pub(crate) then: ThenYaml,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WhenFile {
-    pub(super) user: Option<String>,
-    pub(super) history: Option<String>,
-    pub(super) instructions: Option<String>,
-    pub(super) file: Option<String>,
+pub(crate) struct WhenYaml {
+    pub(crate) user: Option<String>,
+    pub(crate) history: Option<String>,
+    pub(crate) instructions: Option<String>,
+    pub(crate) file: Option<String>,
     #[serde(default)]
-    pub(super) offers: Vec<String>,
-    pub(super) tool_result: Option<ToolResultFile>,
+    pub(crate) offers: Vec<String>,
+    pub(crate) tool_result: Option<ToolResultYaml>,
     #[serde(default)]
-    pub(super) turn: Count,
+    pub(crate) turn: Count,
     #[serde(default)]
-    pub(super) step: Count,
-    pub(super) response_format: Option<FormatFile>,
+    pub(crate) step: Count,
+    pub(crate) response_format: Option<FormatYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ToolResultFile {
-    pub(super) name: Option<String>,
-    pub(super) output: Option<String>,
+pub(crate) struct ToolResultYaml {
+    pub(crate) name: Option<String>,
+    pub(crate) output: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FormatFile {
+pub(crate) enum FormatYaml {
     Text,
     JsonObject,
     JsonSchema,
@@ -69,34 +69,34 @@ pub(super) enum FormatFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ThenFile {
-    pub(super) reasoning: Option<String>,
-    pub(super) text: Option<String>,
-    pub(super) refusal: Option<String>,
+pub(crate) struct ThenYaml {
+    pub(crate) reasoning: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) refusal: Option<String>,
     #[serde(default)]
-    pub(super) tool_calls: Vec<CallFile>,
+    pub(crate) tool_calls: Vec<CallYaml>,
     #[serde(default)]
-    pub(super) call_mentioned: bool,
+    pub(crate) call_mentioned: bool,
     #[serde(default)]
-    pub(super) generate_json: bool,
-    pub(super) finish: Option<FinishFile>,
-    pub(super) usage: Option<UsageFile>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) latency: Option<Duration>,
-    pub(super) tokens_per_second: Option<f64>,
-    pub(super) fault: Option<FaultFile>,
+    pub(crate) generate_json: bool,
+    pub(crate) finish: Option<FinishYaml>,
+    pub(crate) usage: Option<UsageYaml>,
+    #[serde(default, deserialize_with = "crate::duration::optional")]
+    pub(crate) latency: Option<Duration>,
+    pub(crate) tokens_per_second: Option<f64>,
+    pub(crate) fault: Option<FaultYaml>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CallFile {
-    pub(super) name: String,
-    pub(super) arguments: Option<Value>,
+pub(crate) struct CallYaml {
+    pub(crate) name: String,
+    pub(crate) arguments: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FinishFile {
+pub(crate) enum FinishYaml {
     Stop,
     Length,
     ToolCalls,
@@ -105,48 +105,36 @@ pub(super) enum FinishFile {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UsageFile {
-    pub(super) prompt_tokens: Option<u32>,
-    pub(super) completion_tokens: Option<u32>,
+pub(crate) struct UsageYaml {
+    pub(crate) prompt_tokens: Option<u32>,
+    pub(crate) completion_tokens: Option<u32>,
     #[serde(default)]
-    pub(super) cached_tokens: u32,
+    pub(crate) cached_tokens: u32,
     #[serde(default)]
-    pub(super) reasoning_tokens: u32,
+    pub(crate) reasoning_tokens: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FaultFile {
-    pub(super) http_error: Option<HttpErrorFile>,
-    pub(super) context_length: Option<u32>,
-    pub(super) disconnect_after: Option<u32>,
-    pub(super) garbage_after: Option<u32>,
-    pub(super) error_after: Option<u32>,
-    pub(super) times: Option<u32>,
-    pub(super) key: Option<String>,
+pub(crate) struct FaultYaml {
+    pub(crate) http_error: Option<HttpError>,
+    pub(crate) context_length: Option<u32>,
+    pub(crate) disconnect_after: Option<u32>,
+    pub(crate) garbage_after: Option<u32>,
+    pub(crate) error_after: Option<u32>,
+    pub(crate) times: Option<u32>,
+    pub(crate) key: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HttpErrorFile {
-    pub(super) status: u16,
-    pub(super) message: Option<String>,
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
-    pub(super) code: Option<String>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) retry_after: Option<Duration>,
-}
-
-/// How often something happened: `2`, `2+` or `1-3`. Any number when absent.
+/// A range of numbers: `2`, `2+` or `1-3`; any number when absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Count {
+pub(crate) struct Count {
     min: u32,
     max: u32,
 }
 
 impl Count {
-    pub(super) fn contains(self, number: u32) -> bool {
+    pub(crate) fn contains(self, number: u32) -> bool {
         (self.min..=self.max).contains(&number)
     }
 
@@ -190,20 +178,9 @@ impl<'de> Deserialize<'de> for Count {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Count, E> {
-                Count::parse(text)
-                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                Count::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(CountVisitor)
     }
-}
-
-/// A duration with its unit, such as `200ms`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    humantime::parse_duration(&text)
-        .map(Some)
-        .map_err(D::Error::custom)
 }

@@ -24,15 +24,8 @@ fn tool(name: &str) -> Value {
     function(name, parameters)
 }
 
-fn bundled() -> Scripted {
-    let hurried = BUNDLED_SCRIPT
-        .lines()
-        .filter(|line| !line.contains("latency: ") && !line.contains("tokens_per_second: "));
-    scripted(&hurried.collect::<Vec<_>>().join("\n"))
-}
-
 /// The first turn of a conversation in which these tools are offered.
-async fn first(tools: &[&str], message: &str, more: Value) -> Turn {
+async fn first(tools: &[&str], message: &str, more: Value) -> Answer {
     let tools: Vec<Value> = tools.iter().map(|name| tool(name)).collect();
     let mut request = json!({ "model": DEFAULT_MODEL, "messages": user(message), "tools": tools });
     let fields = request.as_object_mut().expect("an object");
@@ -91,8 +84,6 @@ async fn chat_needs_no_search() {
             "I am assistd's scripted model: a set",
         ),
         ("What can you do?", "I am assistd's scripted model: a set"),
-        ("Thanks!", "You are welcome."),
-        ("My name is Ada.", "Nice to meet you, Ada!"),
         (
             "I like turtles.",
             "I am assistd's scripted model, so I answer by rules",
