@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::domain::ids::RunId;
 use crate::engine::stop::StopSignal;
-use crate::store::runs::Lease;
+use crate::store::lease::Lease;
 
 /// The active runs. Their leases are renewed as long as they are registered here.
 #[derive(Default)]

@@ -133,9 +133,9 @@ async fn claim(shared: &Shared, slots: &Arc<Semaphore>) -> Result<Vec<Assignment
     let limit = if only_ending { BATCH } else { permits.len() };
     let limit = i64::try_from(limit).unwrap_or(1);
     let pool = &shared.deps.pool;
-    let claimed = store::runs::claim(pool, &shared.claimant, limit, only_ending).await?;
+    let claimed = store::run_queue::claim(pool, &shared.claimant, limit, only_ending).await?;
     let mut permits = permits.into_iter();
-    let assignment = |claimed: store::runs::Claimed| {
+    let assignment = |claimed: store::run_queue::Claimed| {
         let publisher = shared.deps.feed.open(&claimed.lease);
         Assignment {
             claimed,

@@ -101,7 +101,7 @@ pub(super) async fn keep_leases(engine: Arc<Shared>, stop: CancellationToken) {
             continue;
         }
         let pool = &engine.deps.background;
-        match store::runs::cancelling_of(pool, &engine.claimant).await {
+        match store::run_queue::cancelling_of(pool, &engine.claimant).await {
             Ok(runs) => runs
                 .iter()
                 .for_each(|run| engine.active.stop(run, StopSignal::Cancel)),
@@ -110,7 +110,7 @@ pub(super) async fn keep_leases(engine: Arc<Shared>, stop: CancellationToken) {
         if renewed.elapsed() < renew_every {
             continue;
         }
-        match store::runs::renew(pool, &engine.claimant, &leases).await {
+        match store::run_queue::renew(pool, &engine.claimant, &leases).await {
             Ok(held) => {
                 renewed = Instant::now();
                 let held: HashSet<_> = held.into_iter().collect();

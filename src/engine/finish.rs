@@ -14,7 +14,7 @@ use crate::engine::session::{Extent, count_end};
 use crate::engine::stop::StopSignal;
 use crate::engine::turn::{Turn, append, end_message};
 use crate::store;
-use crate::store::runs::Changes;
+use crate::store::run_queue::Changes;
 
 /// How an ending run's open parts end.
 struct Ending {

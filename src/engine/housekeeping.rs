@@ -37,7 +37,7 @@ pub(super) async fn run(engine: Arc<Shared>, stop: CancellationToken) {
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
         metrics::gauge!("assistd_runs_in_progress").set(engine.active.len() as f64);
-        match store::runs::backlog(pool).await {
+        match store::run_queue::backlog(pool).await {
             Ok(depth) => metrics::gauge!("assistd_queue_depth").set(depth as f64),
             Err(error) => tracing::debug!(%error, "the queue was not measured: {error}"),
         }

@@ -10,8 +10,8 @@ use crate::engine::stop::StopSignal;
 use crate::events::feed::Unlogged;
 use crate::events::notifications::Notification;
 use crate::store;
+use crate::store::lease::Lease;
 use crate::store::run_queue::{self, Backoff};
-use crate::store::runs::Lease;
 
 /// Pause before another attempt at a run that was interrupted because the database was away.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) fn pause(failures: u32) -> Duration {
 /// Releases a run at once for other processes to continue.
 pub(super) async fn now(engine: &Shared, lease: &Lease) {
     let pool = &engine.deps.pool;
-    if let Err(error) = store::runs::release(pool, std::slice::from_ref(lease)).await {
+    if let Err(error) = store::run_queue::release(pool, std::slice::from_ref(lease)).await {
         log_kept(lease, &error);
     }
     engine.deps.notifier.notify(Notification::Due);

@@ -31,7 +31,8 @@ use crate::engine::turn::{Turn, TurnEnd};
 use crate::events::dispatch::Assignment;
 use crate::events::feed::Publisher;
 use crate::models::{FailureCode, UpstreamError, tokens};
-use crate::store::runs::{Claimed, Lease, Origin};
+use crate::store::lease::Lease;
+use crate::store::run_queue::{Claimed, Origin};
 use crate::store::{self, StoreError};
 
 /// How often a run is taken up again after its worker was lost, before it is given up.
@@ -163,7 +164,7 @@ pub(super) async fn drive(
         .filter(|_| run.state.status == RunStatus::InProgress);
     let begun = match begun {
         Some(at) => Ok(at),
-        None => store::runs::now(&deps.pool).await,
+        None => store::database_time(&deps.pool).await,
     };
     match begun {
         Ok(at) => {

@@ -12,7 +12,7 @@ use crate::engine::release;
 use crate::engine::run_loop::{Driver, Halt};
 use crate::engine::stop::StopSignal;
 use crate::engine::turn::{Turn, end_message};
-use crate::store::runs::Changes;
+use crate::store::run_queue::Changes;
 use crate::store::{self, StoreError};
 
 /// What a write is about.
@@ -61,7 +61,9 @@ impl Driver {
         let mut failures = 0;
         loop {
             let written = match extent {
-                Extent::Changes => store::runs::commit(pool, claimant, &self.lease, changes).await,
+                Extent::Changes => {
+                    store::run_queue::commit(pool, claimant, &self.lease, changes).await
+                }
                 Extent::OpenSteps => {
                     store::run_queue::abort(pool, claimant, &self.lease, changes).await
                 }
@@ -122,7 +124,8 @@ impl Driver {
 
     /// Whether what could not be written again is written already.
     async fn has_committed(&self, changes: &Changes<'_>) -> Result<bool, Halt> {
-        let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
+        let standing =
+            store::run_queue::status_under_lease(&self.engine.deps.pool, &self.lease).await?;
         Ok(match changes.state {
             Some(state) => standing == Some(state.status),
             None => matches!(
@@ -134,7 +137,8 @@ impl Driver {
 
     /// Why a write was refused: a client cancelled just now, or the lease is lost.
     async fn why_refused(&self) -> Result<Halt, Halt> {
-        let standing = store::runs::standing(&self.engine.deps.pool, &self.lease).await?;
+        let standing =
+            store::run_queue::status_under_lease(&self.engine.deps.pool, &self.lease).await?;
         Ok(Halt::Interrupted(match standing {
             Some(RunStatus::Cancelling) => StopSignal::Cancel,
             _ => StopSignal::LeaseLost,

@@ -12,7 +12,7 @@ use crate::models::Upstreams;
 use crate::retrieval::Retrieval;
 use crate::sandbox_client::SandboxPool;
 use crate::store::Pool;
-use crate::store::runs::Claimant;
+use crate::store::lease::Claimant;
 
 /// What the engine works with.
 #[derive(Clone)]

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::domain::ids::RunId;
 use crate::events::feed::Publisher;
-use crate::store::runs::{Claimant, Claimed};
+use crate::store::lease::Claimant;
+use crate::store::run_queue::Claimed;
 
 /// A claimed run for a worker to execute.
 #[derive(Debug)]

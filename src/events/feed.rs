@@ -19,8 +19,8 @@ use crate::domain::ids::RunId;
 use crate::domain::run::RunStatus;
 use crate::events::notifications::{Notification, Notifier};
 use crate::store::Pool;
+use crate::store::lease::Lease;
 use crate::store::run_events::Segment;
-use crate::store::runs::Lease;
 use crate::store::{self, StoreError};
 
 /// How long a reader of the log waits for a notification before it reads the log again.
@@ -186,7 +186,7 @@ impl Feed {
                 }
                 // The status of an idle run and its last events are committed together, so one
                 // more read of the log after this one is complete.
-                is_idle = match store::runs::rests(&inner.pool, &run).await? {
+                is_idle = match store::runs::is_idle(&inner.pool, &run).await? {
                     Some(is_idle) => is_idle,
                     None => Err(FollowError::Gone)?,
                 };

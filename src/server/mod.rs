@@ -35,7 +35,7 @@ use crate::models::{SetupError, Upstreams};
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::sandbox_client::{Address, Embedded, Program, SandboxPool};
 use crate::store::Pool;
-use crate::store::runs::Claimant;
+use crate::store::lease::Claimant;
 use crate::store::{self, StoreError};
 use crate::telemetry;
 use crate::webhooks::{self, Webhooks};

@@ -11,6 +11,7 @@ pub mod audit_log;
 pub mod chunks;
 pub mod files;
 pub mod imports;
+pub mod lease;
 pub mod loose_blobs;
 pub mod messages;
 pub mod notifications;
@@ -38,11 +39,13 @@ pub mod workspace_files;
 
 pub use pool::{Pool, Transaction};
 
+use sqlx::PgExecutor;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
+use crate::domain::Timestamp;
 use crate::domain::ids::VectorStoreId;
 
 /// The SQLSTATE of a statement that found no space on a disk.
@@ -146,6 +149,13 @@ fn is_transient(code: &str) -> bool {
     /// failure and deadlock. No such database: it is being restored. Lock not available.
     const CODES: [&str; 6] = ["25006", "25P03", "40001", "40P01", "3D000", "55P03"];
     CLASSES.iter().any(|class| code.starts_with(class)) || CODES.contains(&code)
+}
+
+/// The database's time, which alone dates what workers write.
+pub async fn database_time(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
+    Ok(sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(db)
+        .await?)
 }
 
 /// A JSON column as the type it holds.

@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, Row};
 use crate::domain::event::{RunEvent, Seq};
 use crate::domain::ids::RunId;
 use crate::store::StoreError;
-use crate::store::runs::Lease;
+use crate::store::lease::Lease;
 
 /// A stretch of consecutive events of one run, written out.
 #[derive(Debug, Clone)]

@@ -1,12 +1,335 @@
-//! Table `runs` as a queue: leases that nobody works under, and attempts that reached no end.
+//! Table `runs` as a queue: who executes which run, and until when.
+//!
+//! A run row is the job. `due_at` is when a worker must look at it next: it was queued, the lease of
+//! its worker ran out, or it expired while it waited for the caller. So one query, [`claim`], is
+//! scheduler, reaper and expiry at once.
+//!
+//! A worker writes through [`commit`] and [`abort`] only, and shows its [`Lease`] to do so.
 
 use std::time::Duration;
 
-use sqlx::PgExecutor;
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, Row};
 
+use crate::domain::Timestamp;
 use crate::domain::ids::RunId;
-use crate::store::runs::{self, Changes, Claimant, Lease};
+use crate::domain::message::Message;
+use crate::domain::run::{Run, RunState, RunStatus};
+use crate::domain::run_step::RunStep;
+use crate::domain::usage::UsageEntry;
+use crate::store::lease::{Claimant, Lease};
+use crate::store::run_events::Segment;
+use crate::store::runs::status_names;
 use crate::store::{Pool, StoreError, run_steps};
+
+/// A run in a worker's hands.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The right to write it.
+    pub lease: Lease,
+    /// As it is now.
+    pub run: Run,
+    /// How it got here.
+    pub origin: Origin,
+}
+
+/// How a run came into a worker's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is new.
+    Created,
+    /// The caller submitted tool outputs.
+    Submitted {
+        /// When the run was taken up before.
+        started_at: Option<Timestamp>,
+    },
+    /// Its worker was lost; this is the how-manieth time.
+    Recovered(i32),
+}
+
+/// Takes up to `limit` due runs, the longest due first.
+///
+/// Queued ones become `in_progress`; those that are to be cancelled or are past their time keep
+/// their status for the worker to end. With `only_ending`, takes only these last. A lease that was
+/// never released counts as a recovery.
+pub async fn claim(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+    limit: i64,
+    only_ending: bool,
+) -> Result<Vec<Claimed>, StoreError> {
+    let rows = sqlx::query(
+        "with due as (
+             select id, status as was, started_at as was_started_at, lease_owner as lost_by,
+                    status = any($4) and expires_at > now() as startable
+             from runs where due_at <= now()
+                 and (not $5 or status = 'cancelling' or expires_at <= now())
+             order by due_at limit $3 for update skip locked
+         )
+         update runs set attempt = attempt + 1, lease_owner = $1, due_at = now() + $2,
+             recoveries = recoveries + (due.lost_by is not null)::int,
+             status = case when startable then 'in_progress' else status end,
+             started_at = case when startable then now() else started_at end
+         from due where runs.id = due.id
+         returning runs.id, project_id, thread_id, assistant_id, created_at, config, metadata,
+                   status, started_at, expires_at, ended_at, outcome, attempt, recoveries,
+                   due.was, due.was_started_at",
+    )
+    .bind(&claimant.owner)
+    .bind(claimant.lease)
+    .bind(limit)
+    .bind(status_names(RunStatus::InProgress.allowed_from()))
+    .bind(only_ending)
+    .fetch_all(db)
+    .await?;
+    // A run that this version cannot read must not keep the others from being driven.
+    let readable = |row: &PgRow| match claimed(row) {
+        Ok(claimed) => Some(claimed),
+        Err(error) => {
+            tracing::error!(error.cause = %error, "a claimed run cannot be read: {error}");
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(readable).collect())
+}
+
+fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
+    let run = Run::from_row(row)?;
+    let attempt: i32 = row.try_get("attempt")?;
+    let recoveries: i32 = row.try_get("recoveries")?;
+    // Past its time, a run keeps this status when it is claimed, and may have been claimed before.
+    let is_new = run.state.status == RunStatus::InProgress || recoveries == 0;
+    let origin = match row.try_get("was")? {
+        RunStatus::Queued if is_new => match row.try_get("was_started_at")? {
+            None => Origin::Created,
+            started_at @ Some(_) => Origin::Submitted { started_at },
+        },
+        RunStatus::Queued
+        | RunStatus::InProgress
+        | RunStatus::RequiresAction
+        | RunStatus::Cancelling
+        | RunStatus::Cancelled
+        | RunStatus::Failed
+        | RunStatus::Completed
+        | RunStatus::Incomplete
+        | RunStatus::Expired => Origin::Recovered(recoveries),
+    };
+    Ok(Claimed {
+        lease: Lease {
+            run: run.id.clone(),
+            attempt,
+        },
+        run,
+        origin,
+    })
+}
+
+/// What a worker writes in one go: all of it or, when the lease is lost, nothing.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// New steps, and new versions of steps written before.
+    pub steps: Vec<&'a RunStep>,
+    /// New messages.
+    pub messages: Vec<&'a Message>,
+    /// The status the run takes; without one it stays in the worker's hands.
+    pub state: Option<&'a RunState>,
+    /// The events that tell of all this, so that the log never lags behind the objects.
+    pub events: Option<Segment>,
+    /// What all this took.
+    pub used: Option<UsageEntry>,
+}
+
+#[derive(Serialize)]
+struct MessageRow<'a> {
+    id: &'a str,
+    created_at: Timestamp,
+    status: crate::domain::message::MessageStatus,
+    incomplete_reason: Option<crate::domain::message::IncompleteReason>,
+    ended_at: Option<Timestamp>,
+    content: &'a [crate::domain::message::Content],
+    attachments: &'a [crate::domain::message::Attachment],
+}
+
+/// Writes what a worker did. This is the only way a worker writes.
+pub async fn commit(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+    lease: &Lease,
+    changes: &Changes<'_>,
+) -> Result<(), StoreError> {
+    let from = match changes.state {
+        Some(state) => state.status.allowed_from(),
+        None => &[RunStatus::InProgress, RunStatus::Cancelling],
+    };
+    let messages: Vec<MessageRow<'_>> = changes
+        .messages
+        .iter()
+        .map(|message| MessageRow {
+            id: message.id.as_str(),
+            created_at: message.created_at,
+            status: message.status,
+            incomplete_reason: message.incomplete_reason,
+            ended_at: message.ended_at,
+            content: &message.content,
+            attachments: &message.attachments,
+        })
+        .collect();
+    let held = sqlx::query(
+        "with held as (
+             update runs set
+                 status = coalesce($4, status),
+                 outcome = coalesce($5, outcome),
+                 ended_at = $6,
+                 lease_owner = case when $4 is null then lease_owner end,
+                 due_at = case when $6 is not null then null
+                               when $4 is null then now() + $3
+                               else expires_at end
+             where id = $1 and attempt = $2 and status = any($7)
+             returning id, project_id, thread_id, assistant_id
+         ), steps as (
+             insert into run_steps (id, project_id, run_id, thread_id, assistant_id, created_at,
+                                    status, expires_at, ended_at, last_error, details, usage)
+             select step.id, held.project_id, held.id, held.thread_id, held.assistant_id,
+                    step.created_at, step.status, step.expires_at, step.ended_at,
+                    step.last_error, step.details, step.usage
+             from held, jsonb_to_recordset($8) as step (id text, created_at timestamptz,
+                 status text, expires_at timestamptz, ended_at timestamptz, last_error jsonb,
+                 details jsonb, usage jsonb)
+             on conflict (id) do update set status = excluded.status,
+                 ended_at = excluded.ended_at, last_error = excluded.last_error,
+                 details = excluded.details, usage = excluded.usage
+         ), messages as (
+             insert into messages (id, project_id, thread_id, created_at, status,
+                                   incomplete_reason, ended_at, role, content, attachments,
+                                   assistant_id, run_id)
+             select message.id, held.project_id, held.thread_id, message.created_at,
+                    message.status, message.incomplete_reason, message.ended_at, 'assistant',
+                    message.content, message.attachments, held.assistant_id, held.id
+             from held, jsonb_to_recordset($9) as message (id text, created_at timestamptz,
+                 status text, incomplete_reason text, ended_at timestamptz, content jsonb,
+                 attachments jsonb)
+         ), events as (
+             insert into run_events (run_id, first_seq, last_seq, events)
+             select held.id, $10, $11, $12 from held where $12::text is not null
+             on conflict (run_id, first_seq) do update
+                 set last_seq = excluded.last_seq, events = excluded.events
+         ), used as (
+             insert into usage_entries (project_id, at, id, model, runs, model_calls,
+                                        prompt_tokens, completion_tokens, code_calls,
+                                        search_calls, function_calls, sandbox_ms)
+             select held.project_id, used.*
+             from held, jsonb_to_recordset($13) as used (at timestamptz, id uuid, model text,
+                 runs integer, model_calls integer, prompt_tokens bigint,
+                 completion_tokens bigint, code_calls integer, search_calls integer,
+                 function_calls integer, sandbox_ms bigint)
+             on conflict (project_id, at, id) do nothing
+         )
+         select from held",
+    )
+    .bind(&lease.run)
+    .bind(lease.attempt)
+    .bind(claimant.lease)
+    .bind(changes.state.map(|state| state.status.as_str()))
+    .bind(changes.state.map(|state| Json(&state.outcome)))
+    .bind(changes.state.and_then(|state| state.ended_at))
+    .bind(status_names(from))
+    .bind(Json(&changes.steps))
+    .bind(Json(&messages))
+    .bind(changes.events.as_ref().map(|events| events.first))
+    .bind(changes.events.as_ref().map(|events| events.last))
+    .bind(changes.events.as_ref().map(|events| events.json.as_str()))
+    .bind(Json(changes.used.as_slice()))
+    .fetch_optional(db)
+    .await?;
+    held.map(drop).ok_or(StoreError::LeaseLost)
+}
+
+/// Ends a run together with the steps that were left in progress: all of it or, when the lease is
+/// lost, nothing. For changes that hold nothing of what the run produced.
+pub async fn abort(
+    pool: &Pool,
+    claimant: &Claimant,
+    lease: &Lease,
+    changes: &Changes<'_>,
+) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    commit(&mut *tx, claimant, lease, changes).await?;
+    if let Some(state) = changes.state {
+        run_steps::end_open(&mut *tx, lease.run(), state).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The run's status as long as the lease holds; `None` when it is lost. Tells a worker whose
+/// write was refused why.
+pub async fn status_under_lease(
+    db: impl PgExecutor<'_>,
+    lease: &Lease,
+) -> Result<Option<RunStatus>, StoreError> {
+    let status = sqlx::query_scalar("select status from runs where id = $1 and attempt = $2")
+        .bind(&lease.run)
+        .bind(lease.attempt)
+        .fetch_optional(db)
+        .await?;
+    Ok(status)
+}
+
+/// Renews all leases of a process in one statement; answers with those that still hold.
+pub async fn renew(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+    leases: &[Lease],
+) -> Result<Vec<RunId>, StoreError> {
+    let runs: Vec<&str> = leases.iter().map(|lease| lease.run.as_str()).collect();
+    let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
+    let held = sqlx::query_scalar(
+        "update runs set due_at = now() + $3
+         from unnest($1::text[], $2::int[]) as lease (run_id, attempt)
+         where runs.id = lease.run_id and runs.attempt = lease.attempt and runs.ended_at is null
+             and lease_owner is not null
+         returning runs.id",
+    )
+    .bind(runs)
+    .bind(attempts)
+    .bind(claimant.lease)
+    .fetch_all(db)
+    .await?;
+    Ok(held)
+}
+
+/// Releases runs at once: a worker that stops in an orderly way lets others go on with them. That
+/// is no recovery.
+pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), StoreError> {
+    let runs: Vec<&str> = leases.iter().map(|lease| lease.run.as_str()).collect();
+    let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
+    sqlx::query(
+        "update runs set due_at = now(), lease_owner = null
+         from unnest($1::text[], $2::int[]) as lease (run_id, attempt)
+         where runs.id = lease.run_id and runs.attempt = lease.attempt
+             and lease_owner is not null",
+    )
+    .bind(runs)
+    .bind(attempts)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The runs of this process that were asked to stop.
+pub async fn cancelling_of(
+    db: impl PgExecutor<'_>,
+    claimant: &Claimant,
+) -> Result<Vec<RunId>, StoreError> {
+    let runs =
+        sqlx::query_scalar("select id from runs where status = 'cancelling' and lease_owner = $1")
+            .bind(&claimant.owner)
+            .fetch_all(db)
+            .await?;
+    Ok(runs)
+}
 
 /// The leases that the process holds by the database's account.
 pub async fn leased_to(
@@ -117,19 +440,10 @@ pub async fn exhaust(
     Ok(())
 }
 
-/// Ends a run together with the steps that were left in progress: all of it or, when the lease is
-/// lost, nothing. For changes that hold nothing of what the run produced.
-pub async fn abort(
-    pool: &Pool,
-    claimant: &Claimant,
-    lease: &Lease,
-    changes: &Changes<'_>,
-) -> Result<(), StoreError> {
-    let mut tx = pool.begin().await?;
-    runs::commit(&mut *tx, claimant, lease, changes).await?;
-    if let Some(state) = changes.state {
-        run_steps::end_open(&mut *tx, lease.run(), state).await?;
-    }
-    tx.commit().await?;
-    Ok(())
+/// How many runs are due: the queue's depth.
+pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
+    let depth = sqlx::query_scalar("select count(*) from runs where due_at <= now()")
+        .fetch_one(db)
+        .await?;
+    Ok(depth)
 }

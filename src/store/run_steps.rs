@@ -1,4 +1,4 @@
-//! Table `run_steps`. Only a lease writes it (`runs::commit`, `run_queue::abort`), a caller's
+//! Table `run_steps`. Only a lease writes it (`run_queue::commit`, `run_queue::abort`), a caller's
 //! tool outputs (`runs::submit`), and an import of runs that are over.
 
 use sqlx::postgres::PgRow;

@@ -1,6 +1,6 @@
 //! Tables `usage_entries` and `usage_days`: what projects have used.
 //!
-//! Entries are written by [`runs::commit`](crate::store::runs::commit), together with what was made
+//! Entries are written by [`run_queue::commit`](crate::store::run_queue::commit), together with what was made
 //! of what was used. So usage is neither lost nor counted twice, whatever dies when. No row is
 //! written by two runs: entries become sums by day later, out of the way of runs.
 

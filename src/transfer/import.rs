@@ -77,7 +77,7 @@ pub async fn import(
 ) -> Result<Report, TransferError> {
     let mut tx = import.pool.begin().await?;
     let project = store::projects::find_or_create(&mut *tx, import.project).await?;
-    let now = store::runs::now(&mut *tx).await?;
+    let now = store::database_time(&mut *tx).await?;
     let mut importer = Importer {
         project: &project,
         now,

@@ -192,17 +192,50 @@ fn all_sql_is_in_the_store() {
     );
 }
 
+/// The statements in a text that write the table `runs`: each from its verb to the end of its string
+/// literal.
+fn statements_on_runs(code: &str) -> Vec<String> {
+    static WRITE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?i)\b(update|insert into|delete from) runs\b[^"]*"#)
+            .expect("a valid pattern")
+    });
+    let statements = WRITE.find_iter(code);
+    statements.map(|found| found.as_str().to_owned()).collect()
+}
+
 #[test]
-fn two_files_write_runs_and_one_of_them_their_status() {
-    let writes = "(?i)(update|insert into|delete from) runs\\b";
-    let both = ["store/run_queue.rs", "store/runs.rs"];
-    assert_eq!(elsewhere(writes, &both), [""; 0]);
-    let queue = sources().into_iter().find(|source| source.path == both[0]);
-    let queue = queue.expect("it is there").code;
+fn two_files_write_runs_and_the_queue_changes_a_status_only_when_it_claims_or_commits() {
+    let (api, queue) = ("store/runs.rs", "store/run_queue.rs");
+    let mut in_queue = Vec::new();
+    for source in sources() {
+        let statements = statements_on_runs(&source.code);
+        if source.path == queue {
+            in_queue = statements;
+        } else if source.path != api {
+            assert_eq!(statements, [""; 0], "{} writes runs", source.path);
+        }
+    }
+    // A claim begins a run; a commit ends it or hands it to the caller. Renewal, release and
+    // suspension move leases and due times alone.
+    let set_status = Regex::new(r"\bstatus =\s+(case|coalesce)").expect("a valid pattern");
+    let (writes, others): (Vec<_>, Vec<_>) = in_queue
+        .into_iter()
+        .partition(|statement| set_status.is_match(statement));
+    assert_eq!(writes.len(), 2, "{writes:#?}");
     assert!(
-        !queue.contains("status ="),
-        "the queue leaves statuses alone"
+        writes
+            .iter()
+            .any(|claim| claim.contains("attempt = attempt + 1"))
     );
+    assert!(
+        writes
+            .iter()
+            .any(|commit| commit.contains("status = any($7)"))
+    );
+    assert!(others.len() >= 6, "{others:#?}");
+    for statement in others {
+        assert!(!statement.contains("status ="), "{statement}");
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use assistd::domain::ids::RunId;
 use assistd::domain::run::RunStatus;
+use assistd::store::lease::Claimant;
 use assistd::store::run_queue::{self, Backoff};
-use assistd::store::runs::{Changes, Claimant, Claimed, Origin};
+use assistd::store::run_queue::{Changes, Claimed, Origin};
 use assistd::store::{self, StoreError};
 
 use crate::store_fixture::{StoreFixture, calls, claimant, message, segment, state, step};
@@ -24,7 +25,7 @@ async fn eight_claimers_take_every_run_exactly_once() {
             let claimant = claimant(&format!("claimer {n}"));
             let mut taken = Vec::new();
             loop {
-                let claimed = store::runs::claim(&pool, &claimant, 3, false).await;
+                let claimed = store::run_queue::claim(&pool, &claimant, 3, false).await;
                 let claimed = claimed.expect("the queue can be read");
                 if claimed.is_empty() {
                     return taken;
@@ -76,7 +77,7 @@ async fn a_renewed_lease_lasts() {
     let first = claimant("first");
     let (run, lease) = fixture.create_leased_run(&first).await;
     fixture.make_due(&run.id).await;
-    let held = store::runs::renew(fixture.pool(), &first, std::slice::from_ref(&lease)).await;
+    let held = store::run_queue::renew(fixture.pool(), &first, std::slice::from_ref(&lease)).await;
     assert_eq!(held.expect("leases can be renewed"), [run.id]);
     assert!(fixture.claim(&claimant("second")).await.is_empty());
 }
@@ -85,7 +86,7 @@ async fn a_renewed_lease_lasts() {
 async fn a_run_that_is_given_back_is_there_for_others_at_once() {
     let fixture = StoreFixture::new().await;
     let (_, lease) = fixture.create_leased_run(&claimant("first")).await;
-    let released = store::runs::release(fixture.pool(), &[lease]).await;
+    let released = store::run_queue::release(fixture.pool(), &[lease]).await;
     released.expect("it can be given back");
     let claimed = fixture.claim(&claimant("second")).await;
     let [Claimed { lease, origin, .. }] = claimed.as_slice() else {
@@ -114,15 +115,15 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
             events: Some(segment(&run, &lost)),
             used: None,
         };
-        let refused = store::runs::commit(pool, &loser, &lost, &changes).await;
+        let refused = store::run_queue::commit(pool, &loser, &lost, &changes).await;
         assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
     }
     let events = [(lost.clone(), segment(&run, &lost))];
     let appended = store::run_events::append(pool, &events).await;
     appended.expect("events of others may be in the batch");
-    let renewed = store::runs::renew(pool, &loser, std::slice::from_ref(&lost)).await;
+    let renewed = store::run_queue::renew(pool, &loser, std::slice::from_ref(&lost)).await;
     assert!(renewed.expect("leases can be renewed").is_empty());
-    let released = store::runs::release(pool, std::slice::from_ref(&lost)).await;
+    let released = store::run_queue::release(pool, std::slice::from_ref(&lost)).await;
     released.expect("others may be in the batch");
 
     for count in [
@@ -142,7 +143,7 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
         events: Some(segment(&run, held)),
         used: None,
     };
-    let done = store::runs::commit(pool, &winner, held, &changes).await;
+    let done = store::run_queue::commit(pool, &winner, held, &changes).await;
     done.expect("whoever holds the lease writes");
     assert_eq!(fixture.run_row(&run.id).await.0, RunStatus::Completed);
 }
@@ -160,7 +161,7 @@ async fn without_a_free_slot_only_runs_that_must_end_are_taken() {
     )
     .await;
     asked.expect("it can be cancelled");
-    let claimed = store::runs::claim(fixture.pool(), &claimant("full"), 100, true).await;
+    let claimed = store::run_queue::claim(fixture.pool(), &claimant("full"), 100, true).await;
     let claimed = claimed.expect("the queue can be read");
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&cancelled.id]);

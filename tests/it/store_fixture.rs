@@ -8,8 +8,10 @@ use assistd::domain::message::{Content, Message, MessageStatus, Role};
 use assistd::domain::run::{Run, RunConfig, RunState, RunStatus, Truncation};
 use assistd::domain::run_step::{RunStep, StepDetails, StepStatus};
 use assistd::domain::tool::{FunctionCall, ToolCall, ToolCallBody, ToolChoice};
+use assistd::store::lease::{Claimant, Lease};
 use assistd::store::run_events::Segment;
-use assistd::store::runs::{Claimant, Claimed, Lease, NewRun};
+use assistd::store::run_queue::Claimed;
+use assistd::store::runs::NewRun;
 use assistd::store::{self, Pool};
 
 use crate::cluster::Db;
@@ -93,7 +95,7 @@ impl StoreFixture {
 
     /// Claims every due run for this worker.
     pub async fn claim(&self, claimant: &Claimant) -> Vec<Claimed> {
-        let claimed = store::runs::claim(self.pool(), claimant, 100, false).await;
+        let claimed = store::run_queue::claim(self.pool(), claimant, 100, false).await;
         claimed.expect("the database answers")
     }
 

@@ -1,7 +1,9 @@
 //! The table of transitions is the law; this proves that the SQL obeys it, pair by pair.
 
 use assistd::domain::run::{Run, RunOutcome, RunStatus};
-use assistd::store::runs::{Changes, Lease, SubmitError};
+use assistd::store::lease::Lease;
+use assistd::store::run_queue::Changes;
+use assistd::store::runs::SubmitError;
 use assistd::store::{self, StoreError};
 
 use crate::store_fixture::{CALL, StoreFixture, call, calls, claimant, state, step};
@@ -38,7 +40,7 @@ impl StoreFixture {
             steps: vec![&waiting],
             ..Changes::default()
         };
-        let stored = store::runs::commit(self.pool(), &worker, &lease, &changes).await;
+        let stored = store::run_queue::commit(self.pool(), &worker, &lease, &changes).await;
         stored.expect("a worker can write");
         let outcome = RunOutcome {
             required_calls: vec![call()],
@@ -104,7 +106,7 @@ impl StoreFixture {
                     state: Some(&state),
                     ..Changes::default()
                 };
-                match store::runs::commit(pool, &claimant("worker"), lease, &changes).await {
+                match store::run_queue::commit(pool, &claimant("worker"), lease, &changes).await {
                     Ok(()) => true,
                     Err(StoreError::LeaseLost) => false,
                     Err(error) => panic!("{error}"),

@@ -4,7 +4,7 @@ use assistd::domain::ids;
 use assistd::domain::run::RunStatus;
 use assistd::domain::usage::{Amounts, UsageEntry, UsageQuery, UsageSum};
 use assistd::store;
-use assistd::store::runs::Changes;
+use assistd::store::run_queue::Changes;
 use chrono::NaiveDate;
 use serde_json::json;
 
@@ -215,7 +215,7 @@ async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
     };
     // As a worker does that was not told of its first try.
     for _ in 0..2 {
-        let done = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
+        let done = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
         done.expect("the lease holds");
     }
     assert_eq!(total(fixture.pool()).await.prompt_tokens, 3);
@@ -226,10 +226,10 @@ async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
     };
     fixture.make_due(&run.id).await;
     let claimed = fixture.claim(&claimant("other")).await;
-    let refused = store::runs::commit(fixture.pool(), &worker, &lease, &ending).await;
+    let refused = store::run_queue::commit(fixture.pool(), &worker, &lease, &ending).await;
     assert!(refused.is_err(), "the lease is lost");
     let held = &claimed[0].lease;
-    let done = store::runs::commit(fixture.pool(), &worker, held, &ending).await;
+    let done = store::run_queue::commit(fixture.pool(), &worker, held, &ending).await;
     done.expect("whoever holds the lease writes");
     let total = total(fixture.pool()).await;
     assert_eq!((total.runs, total.prompt_tokens), (1, 6));

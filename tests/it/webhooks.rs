@@ -7,7 +7,7 @@ use assistd::domain::audit::Actor;
 use assistd::domain::ids::{EndpointId, ProjectId};
 use assistd::domain::run::RunStatus;
 use assistd::domain::webhook::{EventType, SigningSecret};
-use assistd::store::runs::Changes;
+use assistd::store::run_queue::Changes;
 use assistd::store::{self, webhook_deliveries, webhook_endpoints};
 use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
@@ -166,7 +166,7 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
                 state: Some(&state),
                 ..Changes::default()
             };
-            let written = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
+            let written = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
             written.expect("the run is the worker's");
             let kind = format!("thread.run.{}", status.as_str());
             assert!(kind.parse::<EventType>().is_ok(), "{kind}");
@@ -266,7 +266,7 @@ async fn what_was_committed_before_a_process_died_is_told_by_the_next() {
         state: Some(&state),
         ..Changes::default()
     };
-    let written = store::runs::commit(fixture.pool(), &worker, &lease, &changes).await;
+    let written = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
     written.expect("the run is the worker's");
 
     let mut server = Server::start(fixture.db(), &[ALLOW_PRIVATE_ADDRESSES]).await;

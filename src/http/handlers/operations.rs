@@ -17,7 +17,7 @@ pub async fn healthz() -> Response {
 
 /// `GET /readyz`: the database answers too, so requests make sense.
 pub async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError> {
-    store::runs::now(&state.pool).await?;
+    store::database_time(&state.pool).await?;
     Ok(Json(json!({"status": "ready"})).into_response())
 }
 
