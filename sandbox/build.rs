@@ -1,5 +1,5 @@
-//! Lets the binary find the very libpython it was linked with: without a run path the loader
-//! takes whichever library of that name the system has.
+//! Adds a run path to the libpython that the program is linked with. Without it, the loader would
+//! use any library of that name on the system.
 
 fn main() {
     pyo3_build_config::add_libpython_rpath_link_args();

@@ -1,8 +1,8 @@
-//! Messages that carry file descriptors, and processes held by descriptor.
+//! Messages that carry file descriptors (`SCM_RIGHTS`), and processes as descriptors (pidfd).
 
 #![expect(
     unsafe_code,
-    reason = "received descriptors have to be given an owner, and libc has no safe pidfd calls"
+    reason = "received descriptors need an owner, and libc has no safe pidfd calls"
 )]
 
 use std::io;
@@ -28,14 +28,13 @@ use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Largest message; they are short.
+/// Maximum length of a message in bytes.
 const MESSAGE_BYTES: usize = 64 << 10;
 
-/// Most descriptors that one message carries.
+/// Maximum number of descriptors in one message.
 const DESCRIPTORS: usize = 8;
 
-/// Sends `message` as JSON, and duplicates of `descriptors`, over a socket that keeps messages
-/// apart.
+/// Sends `message` as JSON with duplicates of `descriptors` over a SEQPACKET socket.
 pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[RawFd]) -> io::Result<()> {
     let body = serde_json::to_vec(message)?;
     let rights = [ControlMessage::ScmRights(descriptors)];
@@ -50,7 +49,7 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[RawFd]) 
     Ok(())
 }
 
-/// Receives what [`send`] sent. `UnexpectedEof` when the other side has closed.
+/// Receives a message of [`send`]. The error is `UnexpectedEof` if the peer has closed the socket.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Vec<OwnedFd>)> {
     let mut body = vec![0; MESSAGE_BYTES];
     let mut space = cmsg_space!([RawFd; DESCRIPTORS]);
@@ -64,7 +63,7 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Vec<Own
     let mut descriptors = Vec::new();
     for control in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {
-            // SAFETY: the kernel has just made these descriptors for us; nobody else knows them.
+            // SAFETY: the kernel has just created these descriptors; they have no other owner.
             descriptors.extend(
                 raw.into_iter()
                     .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
@@ -78,25 +77,25 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<(T, Vec<Own
     Ok((serde_json::from_slice(&body[..length])?, descriptors))
 }
 
-/// Lets the runtime tell when there is something to read, or the process held has ended.
+/// Registers a socket or pidfd with the runtime. A pidfd is readable once its process has ended.
 pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor stays open as long as it is watched, since the watcher owns it.
+    // SAFETY: the `AsyncFd` owns the descriptor, so it stays open while it is registered.
     unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(Into::into)
 }
 
-/// A descriptor of the process with the id `pid`, as this process's namespace counts.
+/// Opens a pidfd of the process with the id `pid` in this process's namespace.
 pub fn open_process(pid: libc::pid_t) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    // SAFETY: pidfd_open takes two integers and accesses no memory.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the descriptor was made just now.
+    // SAFETY: the call has just created the descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sends a signal to the process that `process` holds.
+/// Sends a signal to the process of a pidfd.
 pub fn signal_process(process: impl AsFd, signal: Signal) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();
-    // SAFETY: a null pointer is how the call is told that there is no siginfo.
+    // SAFETY: a null siginfo is valid; the other arguments are integers.
     Errno::result(unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -109,13 +108,13 @@ pub fn signal_process(process: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on, whoever believes to own it.
+/// Closes every descriptor from `first` on, whatever owns it.
 ///
 /// # Safety
 ///
-/// Nothing that owns one of them may be used or dropped afterwards.
+/// No owner of one of them may be used or dropped afterwards.
 pub unsafe fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: as promised by the caller; the call itself touches no memory.
+    // SAFETY: the caller guarantees it; the call itself accesses no memory.
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
 }

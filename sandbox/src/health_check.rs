@@ -1,4 +1,5 @@
-//! `assistd-sandbox ping`: greets a running worker, for container engines that ask whether it serves.
+//! `assistd-sandbox ping`: checks that a worker is serving. Container engines use it as a health
+//! check.
 
 use std::io;
 use std::time::Duration;
@@ -20,44 +21,44 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::settings::Address;
-use crate::settings::Door;
+use crate::settings::ListenSettings;
 
-/// A worker that takes longer is still starting, or hangs.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// A worker that takes longer to answer is still starting, or hangs.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why there was no proper answer.
+/// Why a health check failed.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
-    /// Nobody listens, or the connection ended.
+pub enum HealthCheckError {
     #[error("no worker answers: {0}")]
-    Silence(#[from] io::Error),
-    /// What came is not understood.
-    #[error("what answers is no worker of this version: {0}")]
-    Nonsense(#[from] FrameError),
-    /// The worker will not have this client.
+    NoAnswer(#[from] io::Error),
+    #[error("the peer is no worker of this version: {0}")]
+    Protocol(#[from] FrameError),
     #[error("the worker refuses: {0}")]
     Refused(String),
 }
 
-/// What the worker behind this door says of itself.
-pub async fn ping(door: &Door) -> Result<Report, NoAnswer> {
-    let greeted = async {
-        match &door.listen {
-            Address::Unix(path) => greet(UnixStream::connect(path).await?, door).await,
-            Address::Tcp(address) => greet(TcpStream::connect(address).await?, door).await,
+/// Connects to the worker with these settings and returns its report.
+pub async fn run(listen: &ListenSettings) -> Result<Report, HealthCheckError> {
+    let report = async {
+        match &listen.address {
+            Address::Unix(path) => request_report(UnixStream::connect(path).await?, listen).await,
+            Address::Tcp(address) => {
+                request_report(TcpStream::connect(address).await?, listen).await
+            }
         }
     };
-    let in_time = timeout(ANSWERS_WITHIN, greeted).await;
-    in_time.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    timeout(TIMEOUT, report)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
-async fn greet(
+async fn request_report(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    door: &Door,
-) -> Result<Report, NoAnswer> {
+    listen: &ListenSettings,
+) -> Result<Report, HealthCheckError> {
     let hello = Request::Hello {
         version: VERSION,
-        token: door.token.clone(),
+        token: listen.token.clone(),
     };
     stream.write_all(&Frame::message(&hello)?.encode()?).await?;
     let mut header = [0; HEADER_BYTES];
@@ -67,7 +68,7 @@ async fn greet(
     stream.read_exact(&mut body).await?;
     match Frame::new(kind, body)?.read()? {
         Response::Hello(report) => Ok(report),
-        Response::Refused { message } => Err(NoAnswer::Refused(message)),
-        _ => Err(FrameError::OutOfTurn.into()),
+        Response::Refused { message } => Err(HealthCheckError::Refused(message)),
+        _ => Err(FrameError::Unexpected.into()),
     }
 }

@@ -1,8 +1,8 @@
-//! The Python interpreter. The only file that knows of pyo3.
+//! The embedded Python interpreter. No other file uses pyo3.
 
 #![expect(
     unsafe_code,
-    reason = "an isolated start and forking are only to be had through CPython's C interface"
+    reason = "only CPython's C interface offers isolated initialization and fork hooks"
 )]
 
 use std::ffi::CStr;
@@ -18,10 +18,10 @@ use pyo3::ffi::c_str;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 
-/// What runs inside a session.
+/// Source of the module that runs cells.
 const KERNEL: &CStr = c_str!(include_str!("../python/kernel.py"));
 
-/// What went wrong with Python, in Python's words.
+/// An error of the interpreter, with Python's own message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PythonError(String);
@@ -32,19 +32,20 @@ impl From<PyErr> for PythonError {
     }
 }
 
-/// The interpreter of this process, with the kernel loaded. There can be one, on one thread.
+/// The interpreter of this process, with the kernel module loaded. A process has at most one, which
+/// belongs to one thread.
 pub struct Interpreter {
     kernel: Py<PyModule>,
 }
 
 impl Interpreter {
-    /// Starts Python as `executable` would, but without regard to the environment, the user's
-    /// packages or the folder it is started in, and imports what sessions want to find imported.
+    /// Starts Python as `executable` would, but ignores the environment variables, the user's
+    /// packages and the current folder; then imports the packages of the sessions.
     ///
-    /// The calling thread stays attached to the interpreter for good.
+    /// The calling thread stays attached to the interpreter.
     pub fn start(executable: &Path) -> Result<Self, PythonError> {
         initialize(executable)?;
-        // SAFETY: initializing has attached this thread, and it is never detached.
+        // SAFETY: initialization has attached this thread, and nothing detaches it.
         let python = unsafe { Python::assume_attached() };
         let kernel = PyModule::from_code(
             python,
@@ -60,28 +61,28 @@ impl Interpreter {
 
     /// The running version, such as `3.11.2`.
     pub fn version() -> String {
-        // SAFETY: the version is a constant string of the library.
+        // SAFETY: the function returns a constant string.
         let version = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) };
         let version = version.to_string_lossy();
         version.split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// To be called before a fork.
+    /// Must be called before a fork.
     pub fn before_fork(&self) {
         // SAFETY: this thread is attached, and the only one.
         unsafe { ffi::PyOS_BeforeFork() }
     }
 
-    /// To be called after a fork in the process that forked.
+    /// Must be called in the parent after a fork.
     pub fn after_fork_in_parent(&self) {
-        // SAFETY: follows `before_fork` on the same thread.
+        // SAFETY: `before_fork` was called on the same thread.
         unsafe { ffi::PyOS_AfterFork_Parent() }
     }
 
-    /// Serves cells on `socket` until its other end closes. Only in a forked process.
+    /// Serves cells on `socket` until the peer closes it. Must be called in a forked child.
     pub fn serve(&self, socket: BorrowedFd) -> Result<(), PythonError> {
-        // SAFETY: follows `before_fork` in the only thread of a forked process, which is
-        // attached because the forking thread was.
+        // SAFETY: this is the only thread of a forked child, `before_fork` was called, and the
+        // thread is attached because the forking thread was.
         let python = unsafe {
             ffi::PyOS_AfterFork_Child();
             Python::assume_attached()
@@ -98,11 +99,11 @@ fn initialize(executable: &Path) -> Result<(), PythonError> {
         .map_err(|_| PythonError("the path of Python's executable has a zero byte".into()))?;
     let mut early = MaybeUninit::<ffi::PyPreConfig>::uninit();
     let mut config = MaybeUninit::<ffi::PyConfig>::uninit();
-    // SAFETY: each struct is initialized by the call made for that before anything is written
-    // to it, and neither outlives this function; the string outlives the call that copies it.
+    // SAFETY: each struct is initialized by its init function before it is written to, and neither
+    // outlives this function; the string outlives the call that copies it.
     unsafe {
         ffi::PyPreConfig_InitIsolatedConfig(early.as_mut_ptr());
-        // An isolated interpreter has the C locale, and with it ASCII for file names.
+        // An isolated interpreter uses the C locale, whose file names would be ASCII.
         (*early.as_mut_ptr()).utf8_mode = 1;
         check(ffi::Py_PreInitialize(early.as_ptr()))?;
 
@@ -110,7 +111,7 @@ fn initialize(executable: &Path) -> Result<(), PythonError> {
         ffi::PyConfig_InitIsolatedConfig(config);
         (*config).install_signal_handlers = 1;
         (*config).write_bytecode = 0;
-        // This is how Python finds pyvenv.cfg, and through it everything else.
+        // Python finds pyvenv.cfg, and with it all packages, beside this executable.
         let set = ffi::PyConfig_SetBytesString(
             config,
             &raw mut (*config).executable,
@@ -127,12 +128,12 @@ fn check(status: ffi::PyStatus) -> Result<(), PythonError> {
         if text.is_null() {
             return "no reason given".into();
         }
-        // SAFETY: a status that has a message points to a constant string.
+        // SAFETY: the message of a status is a constant string.
         unsafe { CStr::from_ptr(text) }
             .to_string_lossy()
             .into_owned()
     };
-    // SAFETY: the status is a plain value that the interpreter gave.
+    // SAFETY: the status is a plain value returned by the interpreter.
     match unsafe { ffi::PyStatus_Exception(status) } {
         0 => Ok(()),
         _ => Err(PythonError(format!(

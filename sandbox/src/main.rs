@@ -1,8 +1,8 @@
-//! The program `assistd-sandbox`: runs Python for assistd in confined sessions.
+//! `assistd-sandbox`, the sandbox worker of assistd: runs Python code in confined sessions.
 //!
-//! One program, three roles. The *supervisor* ([`supervisor`]) takes connections and watches over
-//! sessions; it knows no Python. The *zygote* ([`zygote`]) is a warm interpreter that never runs
-//! anybody's code. A *session* ([`zygote::session_process`]) is a fork of it, confined by [`confine`].
+//! The program has three roles. The *supervisor* ([`supervisor`]) accepts connections and manages
+//! sessions; it runs no Python. The *zygote* ([`zygote`]) is a process with a loaded interpreter that
+//! never runs the code of a cell. A *session* is a fork of the zygote, confined by [`confine`].
 
 mod confine;
 mod descriptors;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever started the worker waits for a line, this one or the one that it is ready.
+            // The process that started the worker waits for this line or for "ready".
             println!("error: {error}");
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -56,20 +56,23 @@ fn run(command: Command) -> Result<(), WorkerError> {
         .build()?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Serve { door, settings } => supervisor::serve(*door, *settings).await,
-            Command::Check { settings } => supervisor::check(*settings).await.map(|it| show(&it)),
-            Command::Ping { door } => {
-                show(&health_check::ping(&door).await?);
+            Command::Serve { listen, settings } => supervisor::serve(*listen, *settings).await,
+            Command::Check { settings } => {
+                print_report(&supervisor::check(*settings).await?);
+                Ok(())
+            }
+            Command::Ping { listen } => {
+                print_report(&health_check::run(&listen).await?);
                 Ok(())
             }
         }
     });
-    // A thread that reads standard input would be waited for.
+    // Dropping the runtime would wait for the blocking read of standard input.
     runtime.shutdown_background();
     outcome
 }
 
-fn show(report: &Report) {
+fn print_report(report: &Report) {
     println!("tier    {:?}", report.tier);
     println!("python  {}", report.python);
     println!("kernel  {}", report.kernel);

@@ -1,7 +1,7 @@
-//! Every setting of the worker, parsed once. Nobody else reads the environment.
+//! All settings of the worker. No other module reads the environment.
 //!
-//! A setting is looked for on the command line, then in the environment, and has a default
-//! otherwise. `assistd-sandbox serve --help` is the reference.
+//! A command-line flag overrides its environment variable, which overrides the default.
+//! `assistd-sandbox serve --help` is the reference.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,53 +15,50 @@ use clap::ValueEnum;
 
 use crate::confine::limits::Limits;
 
-/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "assistd-sandbox",
     version,
-    about = "Runs Python for assistd in confined sessions"
+    about = "Runs Python code for assistd in confined sessions"
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the worker can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve sessions
     Serve {
-        /// Where to listen, and for whom.
         #[command(flatten)]
-        door: Box<Door>,
-        /// How sessions are made.
+        listen: Box<ListenSettings>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Build one session, look whether it is confined, and say so
+    /// Create one session, verify its confinement, and print the result
     Check {
-        /// How sessions are made.
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Ask the worker that serves with these settings whether it does
+    /// Check that the worker with these settings is serving
     Ping {
-        /// Where it listens.
         #[command(flatten)]
-        door: Box<Door>,
+        listen: Box<ListenSettings>,
     },
 }
 
-/// Where the worker listens, and for whom.
+/// Where the worker listens, and which clients it accepts.
 #[derive(Debug, Clone, Args)]
-pub struct Door {
-    /// Where to listen: unix:PATH or tcp:ADDRESS:PORT. A path that ends in / is a folder, where
-    /// the socket is named for this host: containers scaled out share one
-    #[arg(long, env = "ASSISTD_SANDBOX_LISTEN", value_name = "ADDRESS")]
-    pub listen: Address,
-    /// Secret that clients must know; TCP requires one
+pub struct ListenSettings {
+    /// Address to listen on: unix:PATH or tcp:ADDRESS:PORT. A path that ends in / is a folder, in
+    /// which the socket is named after this host, so that scaled-out containers can share it
+    #[arg(
+        long = "listen",
+        env = "ASSISTD_SANDBOX_LISTEN",
+        value_name = "ADDRESS"
+    )]
+    pub address: Address,
+    /// Secret that clients must send; required on TCP
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_TOKEN",
@@ -69,7 +66,7 @@ pub struct Door {
         value_name = "SECRET"
     )]
     pub token: Option<String>,
-    /// User id that may connect to the Unix socket, besides the worker's own and root; repeatable
+    /// User id that may connect to the Unix socket, besides root and the worker's own; repeatable
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_PEER_UID",
@@ -77,20 +74,20 @@ pub struct Door {
         value_delimiter = ','
     )]
     pub peer_uid: Vec<u32>,
-    /// End when standard input closes, which happens when the parent process ends. SIGTERM and
-    /// SIGINT are then left to that process, which may still have use for the worker
+    /// Stop when standard input closes, that is, when the parent process ends. SIGTERM and SIGINT
+    /// are then ignored, because the parent may still need the worker
     #[arg(long, env = "ASSISTD_SANDBOX_DIE_WITH_PARENT")]
     pub die_with_parent: bool,
 }
 
-/// How sessions are made, and what each may use.
+/// How sessions are created, and their limits.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Python of the virtual environment that sessions run [default: the .venv beside the
-    /// program's project, or in the current folder]
+    /// Python executable of the sessions' virtual environment [default: .venv beside the program's
+    /// project, or in the current folder]
     #[arg(long, env = "ASSISTD_SANDBOX_PYTHON", value_name = "PATH")]
     pub python: Option<PathBuf>,
-    /// How sessions are confined: "auto" takes namespaces, or else the container's confinement
+    /// Isolation of sessions: "auto" uses namespaces, or else the container around the worker
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_TIER",
@@ -98,11 +95,11 @@ pub struct Settings {
         default_value = "auto"
     )]
     pub tier: TierChoice,
-    /// Sessions at a time; the container tier has one, ever
+    /// Maximum number of sessions; the container tier has one, ever
     #[arg(long, env = "ASSISTD_SANDBOX_SESSIONS", value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub sessions: u32,
-    /// Sessions of one project at a time; 0 sets no limit
+    /// Maximum number of sessions of one project; 0 sets no limit
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_PROJECT_SESSIONS",
@@ -110,11 +107,11 @@ pub struct Settings {
         default_value_t = 0
     )]
     pub project_sessions: u32,
-    /// Sessions kept warm for new threads
+    /// Number of pre-forked sessions
     #[arg(long, env = "ASSISTD_SANDBOX_SPARES", value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub spares: u32,
-    /// Seconds after which an unused session ends
+    /// Seconds of idle time after which a session ends
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_IDLE_SECONDS",
@@ -122,7 +119,7 @@ pub struct Settings {
         default_value_t = 3600
     )]
     pub idle_seconds: u64,
-    /// Seconds after which a session ends, used or not
+    /// Seconds after which a session ends, idle or not
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_LIFE_SECONDS",
@@ -130,7 +127,7 @@ pub struct Settings {
         default_value_t = 86_400
     )]
     pub life_seconds: u64,
-    /// Seconds a cell may take; then it is interrupted
+    /// Time limit of a cell in seconds; then it is interrupted
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_CELL_SECONDS",
@@ -138,7 +135,7 @@ pub struct Settings {
         default_value_t = 120
     )]
     pub cell_seconds: u64,
-    /// Processor seconds a cell may use, all its processes together; then it is interrupted
+    /// CPU time limit of a cell in seconds, over all its processes; then it is interrupted
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_CPU_SECONDS",
@@ -146,12 +143,12 @@ pub struct Settings {
         default_value_t = 240
     )]
     pub cpu_seconds: u64,
-    /// Processor seconds that what cells left behind may use until the next cell; then its
-    /// processes are stopped, and the session if that does not help
+    /// CPU time limit in seconds for what cells leave running, until the next cell; then these
+    /// processes are killed, and the session too if that does not help
     #[arg(long, env = "ASSISTD_SANDBOX_BACKGROUND_CPU_SECONDS", value_name = "SECONDS",
           default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub background_cpu_seconds: u64,
-    /// Seconds an interrupted cell has before its session is killed
+    /// Seconds that an interrupted cell has to end before its session is killed
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_GRACE_SECONDS",
@@ -159,7 +156,7 @@ pub struct Settings {
         default_value_t = 5
     )]
     pub grace_seconds: u64,
-    /// Memory of a session in MiB, beyond the warm interpreter's
+    /// Memory limit of a session in MiB, in addition to the memory of the zygote
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_MEMORY_MIB",
@@ -167,7 +164,7 @@ pub struct Settings {
         default_value_t = 1024
     )]
     pub memory_mib: u64,
-    /// Processes and threads of a session
+    /// Maximum number of processes and threads of a session
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_PROCESSES",
@@ -175,7 +172,7 @@ pub struct Settings {
         default_value_t = 64
     )]
     pub processes: u64,
-    /// Open files of one process
+    /// Maximum number of open files per process
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_OPEN_FILES",
@@ -183,7 +180,7 @@ pub struct Settings {
         default_value_t = 256
     )]
     pub open_files: u64,
-    /// Size of one file in MiB
+    /// Maximum size of a file in MiB
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_FILE_MIB",
@@ -191,7 +188,7 @@ pub struct Settings {
         default_value_t = 512
     )]
     pub file_mib: u64,
-    /// Size of /mnt/data in MiB; counts as memory of the machine
+    /// Size of /mnt/data in MiB; held in memory
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_DATA_MIB",
@@ -199,7 +196,7 @@ pub struct Settings {
         default_value_t = 512
     )]
     pub data_mib: u64,
-    /// Files, folders and links in /mnt/data, and in /tmp
+    /// Maximum number of files, folders and links in /mnt/data, and in /tmp
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_DATA_INODES",
@@ -207,7 +204,7 @@ pub struct Settings {
         default_value_t = 4096
     )]
     pub data_inodes: u64,
-    /// Size of /tmp in MiB; counts as memory of the machine
+    /// Size of /tmp in MiB; held in memory
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_TMP_MIB",
@@ -215,7 +212,7 @@ pub struct Settings {
         default_value_t = 256
     )]
     pub tmp_mib: u64,
-    /// Size of /dev/shm in MiB; counts as memory of the machine
+    /// Size of /dev/shm in MiB; held in memory
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_SHM_MIB",
@@ -223,7 +220,7 @@ pub struct Settings {
         default_value_t = 64
     )]
     pub shm_mib: u64,
-    /// Text that a cell may write, in KiB; the rest is dropped
+    /// Maximum output of a cell in KiB; the rest is dropped
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_OUTPUT_KIB",
@@ -231,7 +228,7 @@ pub struct Settings {
         default_value_t = 1024
     )]
     pub output_kib: u64,
-    /// Tracebacks of a cell, in KiB; the rest is dropped
+    /// Maximum size of a cell's tracebacks in KiB; the rest is dropped
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_TRACEBACK_KIB",
@@ -239,7 +236,7 @@ pub struct Settings {
         default_value_t = 64
     )]
     pub traceback_kib: u64,
-    /// Pictures that a cell may show; the rest is dropped
+    /// Maximum number of images that a cell may show; the rest is dropped
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_IMAGES",
@@ -247,11 +244,11 @@ pub struct Settings {
         default_value_t = 20
     )]
     pub images: u32,
-    /// Size of one picture in MiB; a larger one is dropped
+    /// Maximum size of an image in MiB; a larger one is dropped
     #[arg(long, env = "ASSISTD_SANDBOX_IMAGE_MIB", value_name = "MIB", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=10))]
     pub image_mib: u64,
-    /// Files that a cell may hand over; the rest is not told of
+    /// Maximum number of changed files that a cell reports; the rest is left out
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_FILES",
@@ -259,7 +256,7 @@ pub struct Settings {
         default_value_t = 100
     )]
     pub files: u32,
-    /// Size of the files that a cell may hand over, together, in MiB
+    /// Maximum total size of the files that a cell reports, in MiB
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_FILES_MIB",
@@ -267,15 +264,15 @@ pub struct Settings {
         default_value_t = 512
     )]
     pub files_mib: u64,
-    /// User and group id of the first session, when the worker runs as root; each has its own
+    /// User and group id of the first session if the worker runs as root; each session has its own
     #[arg(long, env = "ASSISTD_SANDBOX_FIRST_UID", value_name = "UID", default_value_t = 200_000,
           value_parser = clap::value_parser!(u32).range(1_000..2_000_000_000))]
     pub first_uid: u32,
-    /// Sessions after which the warm interpreter is started anew
+    /// Number of sessions after which the zygote is restarted
     #[arg(long, env = "ASSISTD_SANDBOX_ZYGOTE_SESSIONS", value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub zygote_sessions: u32,
-    /// Seconds after which the warm interpreter is started anew
+    /// Seconds after which the zygote is restarted
     #[arg(
         long,
         env = "ASSISTD_SANDBOX_ZYGOTE_SECONDS",
@@ -285,25 +282,20 @@ pub struct Settings {
     pub zygote_seconds: u64,
 }
 
-/// How sessions are to be confined.
+/// The setting for [`sandbox_protocol::Tier`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TierChoice {
-    /// The strongest of `namespaces` and `container` that holds.
+    /// The strongest of `namespaces` and `container` that works here.
     Auto,
-    /// Namespaces for each session, or nothing.
     Namespaces,
-    /// The worker's container is the wall: one session, ever.
     Container,
-    /// Whatever holds, be it nothing. For development only.
+    /// No isolation is guaranteed. For development only.
     Unsafe,
 }
 
-/// Where the worker listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket.
     Unix(PathBuf),
-    /// A TCP port.
     Tcp(SocketAddr),
 }
 
@@ -328,34 +320,32 @@ impl FromStr for Address {
 }
 
 impl Settings {
-    /// The limits that the kernel enforces.
+    /// Limits that the kernel enforces.
     pub fn limits(&self) -> Limits {
         Limits {
-            memory_bytes: mib(self.memory_mib),
+            memory_bytes: mib_to_bytes(self.memory_mib),
             processes: self.processes,
             open_files: self.open_files,
-            file_bytes: mib(self.file_mib),
-            data_bytes: mib(self.data_mib),
+            file_bytes: mib_to_bytes(self.file_mib),
+            data_bytes: mib_to_bytes(self.data_mib),
             data_inodes: self.data_inodes,
-            tmp_bytes: mib(self.tmp_mib),
-            shm_bytes: mib(self.shm_mib),
+            tmp_bytes: mib_to_bytes(self.tmp_mib),
+            shm_bytes: mib_to_bytes(self.shm_mib),
         }
     }
 
-    /// How long a cell may take.
-    pub fn cell_time(&self) -> Duration {
+    pub fn cell_timeout(&self) -> Duration {
         Duration::from_secs(self.cell_seconds)
     }
 
-    /// How long an interrupted cell has.
+    /// How long an interrupted cell may take to end.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }
 }
 
-/// Mebibytes in bytes.
-pub fn mib(number: u64) -> u64 {
-    number.saturating_mul(1 << 20)
+pub fn mib_to_bytes(mib: u64) -> u64 {
+    mib.saturating_mul(1 << 20)
 }
 
 #[cfg(test)]
@@ -365,7 +355,7 @@ mod tests {
     #[test]
     fn addresses_name_their_kind() {
         assert_eq!("unix:/run/a".parse(), Ok(Address::Unix("/run/a".into())));
-        let host = nix::unistd::gethostname().expect("every machine has a name");
+        let host = nix::unistd::gethostname().expect("every Linux host has a name");
         let socket = format!("/run/{}.sock", host.to_string_lossy());
         assert_eq!("unix:/run/".parse(), Ok(Address::Unix(socket.into())));
         assert_eq!(

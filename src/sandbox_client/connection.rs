@@ -141,7 +141,7 @@ impl Connection {
     pub(super) async fn receive_data(&mut self) -> Result<Vec<u8>, SandboxError> {
         match self.frame().await? {
             Frame::Data(data) => Ok(data),
-            Frame::Message(_) => Err(self.lost(&FrameError::OutOfTurn)),
+            Frame::Message(_) => Err(self.lost(&FrameError::Unexpected)),
         }
     }
 
@@ -160,7 +160,7 @@ impl Connection {
     pub(super) fn unexpected(&self, response: Response) -> SandboxError {
         match response {
             Response::Refused { message } => SandboxError::Refused(message),
-            _ => self.lost(&FrameError::OutOfTurn),
+            _ => self.lost(&FrameError::Unexpected),
         }
     }
 

@@ -1,44 +1,42 @@
-//! Frames: a kind byte, the body's length in four bytes, most significant first, and the body.
+//! Framing: one kind byte, the length of the body as a big-endian `u32`, then the body.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Length of a frame's header.
+/// Length of a frame header in bytes.
 pub const HEADER_BYTES: usize = 5;
 
-/// Largest body of a frame.
+/// Maximum length of a frame body in bytes.
 pub const MAX_FRAME_BYTES: usize = 8 << 20;
 
 const MESSAGE: u8 = b'M';
 const DATA: u8 = b'D';
 
-/// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// A request or response, as JSON.
+    /// A request or a response as JSON.
     Message(Vec<u8>),
-    /// A piece of a file's or picture's content.
+    /// Part of the content of a file or an image.
     Data(Vec<u8>),
 }
 
-/// What is wrong with a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The first byte is neither kind.
+    /// The first byte is no known kind.
     #[error("a frame of unknown kind {0:#04x}")]
     Kind(u8),
     /// It would be larger than [`MAX_FRAME_BYTES`].
     #[error("a frame of {0} bytes is too large")]
     TooLarge(usize),
-    /// A message does not read as what was expected.
-    #[error("a message that cannot be read: {0}")]
+    /// The JSON does not match the expected type.
+    #[error("a message that cannot be parsed: {0}")]
     Message(#[from] serde_json::Error),
-    /// Data where a message was expected, or the other way round.
-    #[error("a frame out of turn")]
-    OutOfTurn,
+    /// Data where a message was expected, or the reverse.
+    #[error("an unexpected frame")]
+    Unexpected,
 }
 
-/// A frame's kind and the length of its body, before anything is allocated for it.
+/// Parses the kind and the body length, before a buffer is allocated for the body.
 pub fn parse_header(header: [u8; HEADER_BYTES]) -> Result<(u8, usize), FrameError> {
     let [kind, a, b, c, d] = header;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -52,7 +50,7 @@ pub fn parse_header(header: [u8; HEADER_BYTES]) -> Result<(u8, usize), FrameErro
 }
 
 impl Frame {
-    /// The frame of a kind that [`parse_header`] gave, and its body.
+    /// Makes a frame of a kind that [`parse_header`] returned.
     pub fn new(kind: u8, body: Vec<u8>) -> Result<Self, FrameError> {
         match kind {
             MESSAGE => Ok(Self::Message(body)),
@@ -61,20 +59,19 @@ impl Frame {
         }
     }
 
-    /// A frame that says `message`.
     pub fn message(message: &impl Serialize) -> Result<Self, FrameError> {
         Ok(Self::Message(serde_json::to_vec(message)?))
     }
 
-    /// What the frame says.
+    /// Parses the JSON of a message frame.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
         match self {
             Self::Message(body) => Ok(serde_json::from_slice(body)?),
-            Self::Data(_) => Err(FrameError::OutOfTurn),
+            Self::Data(_) => Err(FrameError::Unexpected),
         }
     }
 
-    /// The frame's bytes, header first.
+    /// Header and body as bytes.
     pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
         let (kind, body) = match self {
             Self::Message(body) => (MESSAGE, body),
@@ -104,12 +101,17 @@ mod tests {
         };
         let bytes = Frame::message(&request)
             .and_then(|frame| frame.encode())
-            .expect("it is small");
-        let header = bytes[..HEADER_BYTES].try_into().expect("five bytes");
-        let (kind, length) = parse_header(header).expect("it was just made");
+            .expect("the frame is below the maximum");
+        let header = bytes[..HEADER_BYTES]
+            .try_into()
+            .expect("the header has five bytes");
+        let (kind, length) = parse_header(header).expect("the header was just encoded");
         assert_eq!(length, bytes.len() - HEADER_BYTES);
-        let frame = Frame::new(kind, bytes[HEADER_BYTES..].to_vec()).expect("a known kind");
-        assert_eq!(frame.read::<Request>().expect("what was written"), request);
+        let frame = Frame::new(kind, bytes[HEADER_BYTES..].to_vec()).expect("the kind is known");
+        assert_eq!(
+            frame.read::<Request>().expect("the JSON was just encoded"),
+            request
+        );
     }
 
     #[test]

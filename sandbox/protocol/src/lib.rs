@@ -1,23 +1,23 @@
-//! What assistd and its sandbox workers say to each other, and where both find what they run with.
+//! The protocol between assistd and its sandbox workers.
 //!
-//! The worker listens, assistd dials, over a Unix socket or TCP. One connection is one
-//! conversation: [`Request::Hello`] first, then [`Request::Open`], which takes a session for the
-//! connection alone; others that open the same session wait. When the connection ends the session
-//! stays, but a cell that still runs is interrupted. Requests are answered in order, one at a
-//! time; only [`Request::Interrupt`] may be sent while a cell runs, and has no answer of its own.
+//! The worker listens and assistd connects, over a Unix socket or TCP. A connection starts with
+//! [`Request::Hello`]. [`Request::Open`] then gives the connection exclusive use of a session; other
+//! connections that open the same session wait. When the connection ends the session stays, but a
+//! running cell is interrupted. Requests are answered in order, one at a time; only
+//! [`Request::Interrupt`] may be sent while a cell runs, and it has no answer of its own.
 //!
 //! | request     | answers                                                                    |
 //! |-------------|----------------------------------------------------------------------------|
 //! | `Hello`     | `Hello`, or `Refused` and the end of the connection                        |
 //! | `Open`      | `Opened`, `Absent`, `Busy` or `Refused`                                    |
-//! | `Put` + data| `Stored` or `Refused`; the data is read to its end either way              |
-//! | `Remove`    | `Removed`, or `Closed` if the session had to end for it                    |
+//! | `Put` + data| `Stored` or `Refused`; the worker reads all data in either case            |
+//! | `Remove`    | `Removed`, or `Closed` if the session had to end                           |
 //! | `Exec`      | any number of `Text` and `Image` + data, then `Executed`                   |
 //! | `Get`       | `File` + data, or `Refused`                                                |
 //! | `Close`     | `Closed`                                                                   |
 //!
-//! "+ data" stands for [`Frame::Data`] frames that add up to exactly the size announced. A peer
-//! that breaks these rules is cut off.
+//! "+ data" stands for [`Frame::Data`] frames whose lengths add up to exactly the announced size. A
+//! peer that violates the protocol is disconnected.
 
 mod frame;
 
@@ -25,11 +25,11 @@ use serde::{Deserialize, Serialize};
 
 pub use frame::{Frame, FrameError, HEADER_BYTES, MAX_FRAME_BYTES, parse_header};
 
-/// Both sides must speak the same version. [`Request::Hello`] and [`Response::Refused`] never change,
-/// so that sides of different versions can say that they are.
+/// Client and worker must use the same version. [`Request::Hello`] and [`Response::Refused`] never
+/// change, so that a version mismatch can be reported.
 pub const VERSION: u32 = 2;
 
-/// What assistd asks of a worker.
+/// A request of assistd to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Request {
@@ -37,102 +37,93 @@ pub enum Request {
     Hello {
         /// [`VERSION`].
         version: u32,
-        /// The secret that a worker on TCP asks for.
+        /// The shared secret; required by workers on TCP.
         token: Option<String>,
     },
-    /// Takes a session.
+    /// Opens a session for this connection.
     Open {
-        /// Its name, chosen by assistd: 1 to 128 of `[A-Za-z0-9_-]`.
+        /// Name of the session, chosen by assistd: 1 to 128 of `[A-Za-z0-9_-]`.
         session: String,
-        /// Whose session it is, as an opaque label of at most 128 bytes: the sessions of a worker
-        /// are shared out between projects. Cells never see it.
+        /// Opaque label of the owning project, at most 128 bytes. The worker balances its sessions
+        /// between projects. Cells cannot read it.
         project: String,
-        /// Whether a session that does not exist is to be made.
+        /// Whether to create the session if it does not exist.
         create: bool,
     },
     /// Writes a file into the session's `/mnt/data`. Data frames follow.
     Put {
-        /// Path below `/mnt/data`; folders on the way are made. An existing file is replaced.
+        /// Path below `/mnt/data`. Missing folders are created; an existing file is replaced.
         path: String,
-        /// Another name for the same file: the two are hard links.
+        /// A second name (hard link) of the same file.
         alias: Option<String>,
-        /// What this content is; [`Response::Opened`] lists the tags of a session.
+        /// Identifies this content; [`Response::Opened`] lists the tags of a session.
         tag: String,
-        /// Size in bytes.
         size: u64,
     },
-    /// Removes files that were put, by both names. A file that a cell has changed or replaced since
-    /// keeps its path, and loses its alias.
-    Remove {
-        /// Tags of the files.
-        tags: Vec<String>,
-    },
+    /// Removes files that were put, under both names. A file that a cell has changed or replaced
+    /// since then keeps its path and loses its alias.
+    Remove { tags: Vec<String> },
     /// Runs a cell.
     Exec {
-        /// Python, as in a notebook cell.
+        /// Python code, as in a notebook cell.
         code: String,
     },
-    /// Interrupts the running cell, as ^C does; where that does not help, the session is killed.
-    /// Without a running cell it does nothing.
+    /// Interrupts the running cell like Ctrl-C, and kills the session if that has no effect. Without
+    /// a running cell it does nothing.
     Interrupt,
-    /// Reads a file that the last [`Response::Executed`] named.
+    /// Reads a file that the last [`Response::Executed`] listed.
     Get {
-        /// Its path below `/mnt/data`, as named there.
+        /// Path below `/mnt/data`, as listed.
         path: String,
     },
-    /// Ends the session for good.
+    /// Ends the session.
     Close,
 }
 
-/// What a worker says.
+/// A response of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Response {
-    /// The conversation may go on.
+    /// The client is accepted.
     Hello(Report),
-    /// The session is there and belongs to this connection.
+    /// The connection now holds the session.
     Opened {
-        /// Whether it was made just now: no variables, no files.
+        /// Whether the session is new: it has no variables and no files.
         fresh: bool,
-        /// Files that were put into it and not removed.
+        /// Files that were put and not removed.
         files: Vec<PlacedFile>,
-        /// What happened since the last cell under this name, if it has not been reported yet.
+        /// What the worker did to the session of this name since its last cell; reported once.
         notice: Option<Notice>,
     },
-    /// There is no such session, and none was to be made.
+    /// The session does not exist, and `create` was false.
     Absent,
-    /// There are as many sessions as this worker may have, and all are at work.
+    /// The session limit is reached, and all sessions are in use.
     Busy,
-    /// The file is there.
+    /// The file was written.
     Stored,
-    /// The files are gone.
+    /// The files were removed.
     Removed,
     /// The cell wrote text.
     Text {
-        /// Where it came from.
         source: TextSource,
-        /// The text; whatever bytes were not UTF-8 are replaced.
+        /// Bytes that are not UTF-8 are replaced by U+FFFD.
         text: String,
     },
-    /// The cell showed a picture. Data frames follow.
+    /// The cell displayed an image. Data frames follow.
     Image {
-        /// `image/png` or `image/jpeg`, by its first bytes.
+        /// `image/png` or `image/jpeg`, detected from the first bytes.
         mime: String,
-        /// Size in bytes.
         size: u64,
     },
     /// The cell has ended.
     Executed(Executed),
     /// Data frames follow.
-    File {
-        /// Size in bytes.
-        size: u64,
-    },
-    /// The session is gone.
+    File { size: u64 },
+    /// The session has ended.
     Closed,
-    /// It was not done.
+    /// The request was refused.
     Refused {
-        /// For whoever operates or calls this: what is wrong, and what would help.
+        /// The reason, and a remedy where there is one.
         message: String,
     },
 }
@@ -140,121 +131,116 @@ pub enum Response {
 /// A file that was put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedFile {
-    /// The tag of [`Request::Put`].
+    /// The tag of its [`Request::Put`].
     pub tag: String,
-    /// The path of [`Request::Put`].
+    /// The path of its [`Request::Put`].
     pub path: String,
 }
 
-/// What a worker did to a session between cells.
+/// What a worker did to a session between two cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// It killed the processes that cells had left behind: they used too much processor time. The
-    /// variables are there.
+    /// It killed programs that cells had started, because the session exceeded its CPU limit between
+    /// cells. The variables are kept.
     ProcessesKilled,
-    /// It ended the session, which used too much processor time.
+    /// It ended the session because it exceeded its CPU limit between cells.
     EndedForCpu,
-    /// It ended the session, which used too much memory.
+    /// It ended the session because it exceeded its memory limit.
     EndedForMemory,
 }
 
-/// Where a cell's text came from.
+/// Origin of a cell's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextSource {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
-    /// The value of the cell's last expression, or what `display` was given.
+    /// The value of the cell's last expression, or an object passed to `display`.
     Result,
-    /// A traceback.
     Traceback,
 }
 
-/// How a cell ended. Facts of the supervisor; what a session says about itself is only in
-/// [`ExecStatus::Ok`] against [`ExecStatus::Error`].
+/// How a cell ended, as measured by the supervisor. Only the difference between [`ExecStatus::Ok`]
+/// and [`ExecStatus::Error`] is reported by the session itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
-    /// How it ended.
     pub status: ExecStatus,
-    /// Whether the session is gone with it: its variables and files are lost.
+    /// Whether the session ended too; its variables and files are then lost.
     pub session_lost: bool,
-    /// Wall time in milliseconds.
+    /// Wall-clock time in milliseconds.
     pub wall_ms: u64,
-    /// Processor time of the session's processes in milliseconds, as far as it was seen.
+    /// CPU time of all processes of the session in milliseconds, measured by sampling.
     pub cpu_ms: u64,
-    /// Whether output was dropped because there was too much of it.
+    /// Whether output was dropped because it exceeded a limit.
     pub truncated: bool,
-    /// Files in `/mnt/data` that are new or changed since they were last told of or put there.
+    /// Files in `/mnt/data` that are new or changed since the last report or put.
     pub files: Vec<ChangedFile>,
-    /// Whether there were more changed files than are told.
+    /// Whether changed files were left out because they exceeded a limit.
     pub files_dropped: bool,
 }
 
-/// How a cell ended.
+/// The result of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecStatus {
-    /// To its end.
+    /// It completed.
     Ok,
-    /// With an exception.
+    /// It raised an exception.
     Error,
-    /// It ran out of time.
+    /// It exceeded its time limit.
     Timeout,
     /// It was interrupted by request.
     Interrupted,
-    /// It used more memory than a session may have, and was killed.
+    /// It exceeded the memory limit; the session was killed.
     OutOfMemory,
-    /// Its session died: a crash, or `os._exit`.
+    /// The session's process ended: a crash, or `os._exit`.
     Died,
-    /// Its session was ended just before, as [`Notice::EndedForCpu`] says.
+    /// The session was ended just before; see [`Notice::EndedForCpu`].
     EndedForCpu,
 }
 
-/// A file that a cell wrote.
+/// A file that a cell created or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
     /// Path below `/mnt/data`.
     pub path: String,
-    /// Size in bytes when it was looked at; [`Request::Get`] sends no more.
+    /// Size in bytes when the cell ended.
     pub size: u64,
 }
 
-/// What a worker says of itself.
+/// Description of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`VERSION`].
+    /// [`VERSION`] of the worker.
     pub version: u32,
-    /// How sessions are kept apart and in.
     pub tier: Tier,
-    /// Layers of confinement that hold, by their short names.
+    /// Confinement layers in force, by their short names.
     pub layers: Vec<String>,
-    /// Layers that do not, each with what would help.
+    /// Confinement layers that are missing, each with a remedy where there is one.
     pub missing: Vec<String>,
-    /// Version of the Python that runs cells, such as `3.11.2`.
+    /// Version of the Python interpreter, such as `3.11.2`.
     pub python: String,
-    /// Version of the kernel.
+    /// Version of the Linux kernel.
     pub kernel: String,
-    /// How many sessions it may have.
+    /// Maximum number of sessions.
     pub sessions_max: u32,
-    /// How many it has.
+    /// Current number of sessions.
     pub sessions: u32,
-    /// Seconds after which an unused session ends.
+    /// Idle time in seconds after which a session ends.
     pub idle_seconds: u64,
-    /// Seconds a cell may take.
+    /// Time limit of a cell in seconds.
     pub cell_seconds: u64,
 }
 
-/// How sessions are kept apart and in, strongest first.
+/// How sessions are isolated, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
-    /// Each session has namespaces of its own; many share a worker.
+    /// Each session has namespaces of its own; one worker runs many sessions.
     Namespaces,
-    /// The worker's container is the wall; it has one session, ever.
+    /// The worker's container isolates its single session.
     Container,
-    /// Nothing holds. For development only.
+    /// No isolation is guaranteed. For development only.
     Unsafe,
 }

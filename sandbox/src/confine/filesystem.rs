@@ -1,8 +1,7 @@
-//! What a session sees of the file system.
+//! The file system of a session.
 //!
-//! The zygote makes a small root of its own and leaves the host's behind; what it sees is what
-//! every session sees. A session adds nothing but a process list and three writable folders of
-//! its own.
+//! The zygote builds a small root and leaves the host's. Every session shares that root and adds a
+//! `/proc` and three writable folders of its own.
 
 #![expect(unsafe_code, reason = "libc has no safe mount_setattr")]
 
@@ -28,17 +27,17 @@ use nix::sys::stat::Mode;
 use nix::unistd::chdir;
 use nix::unistd::pivot_root;
 
-use super::Failure;
-use super::Trying;
+use super::ConfineError;
+use super::Context;
 use super::limits::Limits;
 
-/// Where the virtual environment is inside.
+/// Path of the virtual environment inside the sandbox.
 pub const VENV: &str = "/opt/venv";
 
-/// A session's workspace.
+/// Path of a session's workspace.
 pub const DATA: &str = "/mnt/data";
 
-/// What a session may read besides [`VENV`], as far as it exists. Folders.
+/// Folders that a session may read besides [`VENV`], if they exist.
 pub const READABLE: &[&str] = &[
     "/usr",
     "/bin",
@@ -51,7 +50,7 @@ pub const READABLE: &[&str] = &[
     "/etc/fonts",
 ];
 
-/// Files of `/etc` that programs need and that tell nothing of the host's secrets.
+/// Files of `/etc` that programs need and that contain no secrets of the host.
 pub const READABLE_FILES: &[&str] = &[
     "/etc/ld.so.cache",
     "/etc/localtime",
@@ -63,7 +62,7 @@ pub const READABLE_FILES: &[&str] = &[
     "/etc/hosts",
 ];
 
-/// Of the files above, those that are copied from the host; the others are written anew.
+/// Those of [`READABLE_FILES`] that are copied from the host; [`GENERATED`] has the others.
 const COPIED: &[&str] = &[
     "/etc/ld.so.cache",
     "/etc/localtime",
@@ -71,20 +70,21 @@ const COPIED: &[&str] = &[
     "/etc/mime.types",
 ];
 
-/// Devices that every program may expect. `/dev/zero` is a link to `/dev/full`, which reads the
-/// same: mapped, the real one is memory that no limit counts.
+/// Device files of a session. `/dev/zero` is a link to `/dev/full`, which reads the same: a mapping
+/// of the real `/dev/zero` is memory that no limit counts.
 pub const DEVICES: &[&str] = &["/dev/null", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Folders of a session that are its own and writable.
+/// Writable folders of a session.
 pub const WRITABLE: &[&str] = &[DATA, "/tmp", "/dev/shm"];
 
-/// Where the new root is put together before it becomes the root.
-const BUILDING_SITE: &str = "/tmp";
+/// Where the new root is assembled before `pivot_root`.
+const NEW_ROOT: &str = "/tmp";
 
-/// Largest file copied from `/etc`.
+/// Maximum size of a file copied from `/etc`, in bytes.
 const COPY_BYTES: u64 = 4 << 20;
 
-const WRITTEN: &[(&str, &str)] = &[
+/// Files that are written instead of copied: path and content.
+const GENERATED: &[(&str, &str)] = &[
     (
         "etc/passwd",
         "root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/tmp:/bin/bash\n",
@@ -97,77 +97,128 @@ const WRITTEN: &[(&str, &str)] = &[
     ("etc/hosts", "127.0.0.1 localhost sandbox\n"),
 ];
 
-/// Replaces the zygote's root: read-only, with nothing of the host but programs and libraries,
-/// the virtual environment, and the installation `base` that it belongs to.
+/// What the new root takes over from the host, opened before the host's root is hidden.
+struct RootSources {
+    /// Folders to bind read-only: source and path in the new root.
+    folders: Vec<(OwnedFd, PathBuf)>,
+    /// Symbolic links to create: path and target.
+    links: Vec<(&'static Path, PathBuf)>,
+    devices: Vec<(OwnedFd, &'static str)>,
+    /// Files to copy: path and content.
+    copies: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Replaces the zygote's root by a read-only one that contains only programs, libraries, the virtual
+/// environment, and the Python installation `base`.
 ///
 /// The zygote must have a mount namespace, and be the first process of its process namespace.
-pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
+pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), ConfineError> {
     mount_on(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
-        .trying("keeping mounts to oneself")?;
-
-    let mut sources = Vec::new();
-    let mut links = Vec::new();
-    for path in READABLE.iter().map(Path::new) {
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.is_symlink() => {
-                links.push((path, fs::read_link(path).trying("reading a link")?));
-            }
-            Ok(_) => sources.push((open_source(path)?, path.to_owned())),
-            Err(_) => {}
-        }
-    }
-    if base != Path::new("/") && !base.starts_with("/usr") {
-        sources.push((open_source(base)?, base.to_owned()));
-    }
-    sources.push((open_source(venv)?, PathBuf::from(VENV)));
-    let devices = DEVICES
-        .iter()
-        .map(|path| Ok((open_source(Path::new(path))?, *path)))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let copies: Vec<(&str, Vec<u8>)> = COPIED
-        .iter()
-        .filter_map(|path| Some((*path, read_some(path).ok()?)))
-        .collect();
-
-    let site = Path::new(BUILDING_SITE);
+        .context("making mounts private")?;
+    let sources = RootSources::open(venv, base)?;
+    let root = Path::new(NEW_ROOT);
     mount_on(
         Some("tmpfs"),
-        BUILDING_SITE,
+        NEW_ROOT,
         Some("tmpfs"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
         Some("mode=0755,size=16m,nr_inodes=4096"),
     )
-    .trying("mounting a new root")?;
+    .context("mounting a new root")?;
+    populate_root(root, &sources)?;
+    populate_devices(root, &sources.devices)?;
+    // Fails where the container hides parts of the host's /proc. Sessions then have no /proc.
+    let _ = mount_proc(&root.join("proc"));
+    mount_on(
+        Some("tmpfs"),
+        &format!("{NEW_ROOT}/tmp"),
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700,size=64m"),
+    )
+    .context("mounting the zygote's /tmp")?;
 
-    for (source, path) in &sources {
-        let target = below(site, path);
-        fs::create_dir_all(&target).trying("making a folder")?;
+    chdir(root).context("entering the new root")?;
+    pivot_root(".", ".").context("changing the root")?;
+    umount2(".", MntFlags::MNT_DETACH).context("unmounting the old root")?;
+    chdir("/").context("entering the new root")?;
+    set_attributes(
+        Path::new("/"),
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID,
+        false,
+    )
+    .context("making the root read-only")
+}
+
+impl RootSources {
+    fn open(venv: &Path, base: &Path) -> Result<Self, ConfineError> {
+        let mut folders = Vec::new();
+        let mut links = Vec::new();
+        for path in READABLE.iter().map(Path::new) {
+            match fs::symlink_metadata(path) {
+                Ok(metadata) if metadata.is_symlink() => {
+                    links.push((path, fs::read_link(path).context("reading a link")?));
+                }
+                Ok(_) => folders.push((open_source(path)?, path.to_owned())),
+                Err(_) => {}
+            }
+        }
+        if base != Path::new("/") && !base.starts_with("/usr") {
+            folders.push((open_source(base)?, base.to_owned()));
+        }
+        folders.push((open_source(venv)?, PathBuf::from(VENV)));
+        let devices = DEVICES
+            .iter()
+            .map(|path| Ok((open_source(Path::new(path))?, *path)))
+            .collect::<Result<Vec<_>, ConfineError>>()?;
+        let copies = COPIED
+            .iter()
+            .filter_map(|path| Some((*path, read_bounded(path).ok()?)))
+            .collect();
+        Ok(Self {
+            folders,
+            links,
+            devices,
+            copies,
+        })
+    }
+}
+
+fn populate_root(root: &Path, sources: &RootSources) -> Result<(), ConfineError> {
+    for (source, path) in &sources.folders {
+        let target = below(root, path);
+        fs::create_dir_all(&target).context("creating a folder")?;
         bind(
             source,
             &target,
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         )?;
     }
-    for (path, target) in links {
-        symlink(target, below(site, path)).trying("making a link")?;
+    for (path, target) in &sources.links {
+        symlink(target, below(root, path)).context("creating a link")?;
     }
     for folder in ["etc", "proc", "tmp", "dev/shm", "mnt/data", "var"] {
-        fs::create_dir_all(site.join(folder)).trying("making a folder")?;
+        fs::create_dir_all(root.join(folder)).context("creating a folder")?;
     }
-    // Unless the environment is below it.
-    if !site.join("var/tmp").exists() {
-        symlink("/tmp", site.join("var/tmp")).trying("making a link")?;
+    // It exists already if the virtual environment is below it.
+    if !root.join("var/tmp").exists() {
+        symlink("/tmp", root.join("var/tmp")).context("creating a link")?;
     }
-    for (path, content) in copies {
-        fs::write(below(site, Path::new(path)), content).trying("copying a file of /etc")?;
+    for (path, content) in &sources.copies {
+        fs::write(below(root, Path::new(path)), content).context("copying a file of /etc")?;
     }
-    for (path, content) in WRITTEN {
-        fs::write(site.join(path), content).trying("writing a file of /etc")?;
+    for (path, content) in GENERATED {
+        fs::write(root.join(path), content).context("writing a file of /etc")?;
     }
-    for (source, path) in &devices {
-        let target = below(site, Path::new(path));
-        fs::write(&target, "").trying("making a device's place")?;
-        // Read-only means the device's times and permissions; it may be written to all the same.
+    Ok(())
+}
+
+fn populate_devices(root: &Path, devices: &[(OwnedFd, &str)]) -> Result<(), ConfineError> {
+    for (source, path) in devices {
+        let target = below(root, Path::new(path));
+        fs::write(&target, "").context("creating a mount point of a device")?;
+        // Read-only protects the times and permissions of the device file; the device itself can
+        // still be written to.
         let attributes =
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
         bind(source, &target, attributes)?;
@@ -179,39 +230,18 @@ pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), Failure> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        symlink(target, site.join("dev").join(name)).trying("making a link")?;
+        symlink(target, root.join("dev").join(name)).context("creating a link")?;
     }
-    // Where the host hides parts of its own, no process list may be mounted: then there is none.
-    let _ = mount_processes(&site.join("proc"));
-    mount_on(
-        Some("tmpfs"),
-        &format!("{BUILDING_SITE}/tmp"),
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        Some("mode=0700,size=64m"),
-    )
-    .trying("mounting the zygote's /tmp")?;
-
-    chdir(site).trying("entering the new root")?;
-    pivot_root(".", ".").trying("changing the root")?;
-    umount2(".", MntFlags::MNT_DETACH).trying("leaving the old root")?;
-    chdir("/").trying("entering the new root")?;
-    set_attributes(
-        Path::new("/"),
-        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID,
-        false,
-    )
-    .trying("making the root read-only")
+    Ok(())
 }
 
-/// Gives a session its process list and its writable folders, owned by `user` and `group`, as the
-/// mounting process counts. Returns a descriptor of its workspace, and whether it has a process
-/// list.
+/// Mounts a session's `/proc` and its writable folders, owned by `user` and `group` in the ids of
+/// the calling process. Returns a descriptor of the workspace, and whether there is a `/proc`.
 ///
 /// The session must have a mount namespace, and be the first process of its process namespace.
-pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, bool), Failure> {
-    let processes = mount_processes(Path::new("/proc")).is_ok();
-    if !processes {
+pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, bool), ConfineError> {
+    let has_process_list = mount_proc(Path::new("/proc")).is_ok();
+    if !has_process_list {
         mount_on(
             Some("tmpfs"),
             "/proc",
@@ -219,7 +249,7 @@ pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, boo
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY,
             Some("mode=0555,size=4k"),
         )
-        .trying("hiding /proc")?;
+        .context("hiding /proc")?;
     }
     let folders = [
         (DATA, limits.data_bytes, limits.data_inodes),
@@ -235,23 +265,23 @@ pub fn mount_own(limits: &Limits, user: u32, group: u32) -> Result<(OwnedFd, boo
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
             Some(&options),
         )
-        .trying(&format!("mounting {path}"))?;
+        .context(&format!("mounting {path}"))?;
     }
-    Ok((open_workspace()?, processes))
+    Ok((open_workspace()?, has_process_list))
 }
 
-/// A descriptor of the workspace of this process.
-pub fn open_workspace() -> Result<OwnedFd, Failure> {
+/// Opens the workspace of this process.
+pub fn open_workspace() -> Result<OwnedFd, ConfineError> {
     open(
         DATA,
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /mnt/data, which has to be an empty writable folder")
+    .context("opening /mnt/data, which has to be an empty writable folder")
 }
 
-/// Mounts the process list of this process's namespace, without what tells of the host.
-fn mount_processes(target: &Path) -> Result<(), Errno> {
+/// Mounts the `/proc` of this process's namespace, without the files about the host.
+fn mount_proc(target: &Path) -> Result<(), Errno> {
     mount(
         Some("proc"),
         target,
@@ -265,7 +295,7 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn read_some(path: &str) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &str) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     fs::File::open(path)?
         .take(COPY_BYTES)
@@ -273,14 +303,14 @@ fn read_some(path: &str) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn open_source(path: &Path) -> Result<OwnedFd, Failure> {
+fn open_source(path: &Path) -> Result<OwnedFd, ConfineError> {
     open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .trying(&format!("opening {}", path.display()))
+        .context(&format!("opening {}", path.display()))
 }
 
-/// Mounts what `source` holds at `target` too. By descriptor, because the new root's place may
-/// hide the path.
-fn bind(source: &OwnedFd, target: &Path, attributes: u64) -> Result<(), Failure> {
+/// Bind-mounts `source` at `target`. The source is a descriptor because the new root may hide its
+/// path.
+fn bind(source: &OwnedFd, target: &Path, attributes: u64) -> Result<(), ConfineError> {
     let from = format!("/proc/self/fd/{}", source.as_raw_fd());
     mount(
         Some(from.as_str()),
@@ -290,7 +320,7 @@ fn bind(source: &OwnedFd, target: &Path, attributes: u64) -> Result<(), Failure>
         None::<&str>,
     )
     .and_then(|()| set_attributes(target, attributes, true))
-    .trying(&format!("mounting {}", target.display()))
+    .context(&format!("mounting {}", target.display()))
 }
 
 fn mount_on(
@@ -303,7 +333,7 @@ fn mount_on(
     mount(source, target, kind, flags, options)
 }
 
-/// Adds mount attributes, with `recursive` also to what is mounted below.
+/// Adds mount attributes to `target`, and with `recursive` to all mounts below it.
 fn set_attributes(target: &Path, attributes: u64, recursive: bool) -> Result<(), Errno> {
     let path = CString::new(target.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
     let attributes = libc::mount_attr {
@@ -313,8 +343,8 @@ fn set_attributes(target: &Path, attributes: u64, recursive: bool) -> Result<(),
         userns_fd: 0,
     };
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a C string and the attributes a struct of the size told, both alive
-    // until the call returns.
+    // SAFETY: the path is a C string and the attributes a struct of the given size; both outlive the
+    // call.
     Errno::result(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

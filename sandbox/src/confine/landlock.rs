@@ -1,4 +1,4 @@
-//! Landlock: which files may be read and written, whatever else goes wrong.
+//! Landlock: restricts the files that a session may access, independently of the mounts.
 
 use std::path::Path;
 
@@ -16,19 +16,19 @@ use landlock::RulesetStatus;
 use landlock::Scope;
 use landlock::path_beneath_rules;
 
-use super::Failure;
-use super::Trying;
+use super::ConfineError;
+use super::Context;
 
-/// The newest version whose rights are asked for; an older kernel enforces what it knows.
+/// The newest ABI version whose rights are requested; an older kernel enforces those it knows.
 const ABI_WANTED: ABI = ABI::V6;
 
-/// The first version that keeps signals and abstract sockets within the session.
+/// The first ABI version that confines signals and abstract Unix sockets to the session.
 pub const ABI_WITH_SCOPES: i32 = 6;
 
-/// Confines this process and what it starts: `read` may be read and executed, `write` may be
-/// read and written, `devices` too but are single files. Paths that do not exist are left out.
-/// Returns the version of Landlock that this kernel has.
-pub fn apply(read: &[&Path], write: &[&str], devices: &[&str]) -> Result<i32, Failure> {
+/// Restricts this process and its children: paths in `read` may be read and executed, those in
+/// `write` read and written, `devices` (single files) read and written. Missing paths are skipped.
+/// Returns the ABI version of this kernel.
+pub fn apply(read: &[&Path], write: &[&str], devices: &[&str]) -> Result<i32, ConfineError> {
     let writing = (AccessFs::from_read(ABI_WANTED) | AccessFs::from_write(ABI_WANTED))
         & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeFifo | AccessFs::IoctlDev);
     let status = Ruleset::default()
@@ -48,16 +48,16 @@ pub fn apply(read: &[&Path], write: &[&str], devices: &[&str]) -> Result<i32, Fa
             ))
         })
         .and_then(landlock::RulesetCreated::restrict_self)
-        .trying("confining the file system by Landlock")?;
+        .context("restricting the file system by Landlock")?;
     match status.landlock {
         LandlockStatus::Available { effective_abi, .. }
             if status.ruleset != RulesetStatus::NotEnforced =>
         {
             Ok(effective_abi as i32)
         }
-        _ => Err(Failure::new(
-            "confining the file system by Landlock",
-            "this kernel has no Landlock, or it is not enabled",
+        _ => Err(ConfineError::new(
+            "restricting the file system by Landlock",
+            "this kernel has no Landlock, or it is disabled",
         )),
     }
 }

@@ -1,8 +1,8 @@
-//! Limits on what one session's processes may use.
+//! Resource limits of a session's processes.
 //!
-//! Not counted by any of them: what the kernel keeps for a session's sockets, pipes and file locks.
-//! Files in its folders count apart, by the size of the folder. For both, the memory limit of the
-//! worker's container or machine is the backstop, and sessions are what it ends first.
+//! They do not count kernel memory of sockets, pipes and file locks. Files in the writable folders
+//! are limited by the size of the folder instead. For both, the memory limit of the container or the
+//! machine is the backstop, and the kernel kills sessions first when it is reached.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -15,23 +15,23 @@ use nix::sys::stat::Mode;
 use serde::Deserialize;
 use serde::Serialize;
 
-use super::Failure;
-use super::Trying;
+use super::ConfineError;
+use super::Context;
 
-/// The limits that the kernel enforces.
+/// Limits that the kernel enforces.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Limits {
-    /// Address space of one process in bytes, beyond what the warm interpreter takes.
+    /// Address space of a process in bytes, in addition to that of the zygote.
     pub memory_bytes: u64,
-    /// Processes and threads together.
+    /// Maximum number of processes and threads together.
     pub processes: u64,
-    /// Open files of one process.
+    /// Maximum number of open files per process.
     pub open_files: u64,
-    /// Apparent size of a file in bytes.
+    /// Maximum apparent size of a file in bytes.
     pub file_bytes: u64,
     /// Size of `/mnt/data` in bytes.
     pub data_bytes: u64,
-    /// Files, folders and links in `/mnt/data`.
+    /// Maximum number of files, folders and links in `/mnt/data`.
     pub data_inodes: u64,
     /// Size of `/tmp` in bytes.
     pub tmp_bytes: u64,
@@ -39,19 +39,20 @@ pub struct Limits {
     pub shm_bytes: u64,
 }
 
-/// Large enough for deep recursion; it is also every thread's stack, and counts as memory.
+/// Stack size: large enough for deep recursion. It is also the stack of every thread, which counts
+/// toward the address space.
 const STACK_BYTES: u64 = 8 << 20;
 
-/// Too small for any core file. Unlike 0 it also keeps cores from a program that the host may have
-/// told the kernel to start for them.
+/// Too small for any core file. Unlike 0, it also disables a core-dump handler of the host
+/// (`core_pattern` with a pipe).
 pub const NO_CORE_BYTES: u64 = 1;
 
-/// How likely the kernel is to end a session before others when memory runs out.
+/// Added to the badness of a session: the kernel's OOM killer picks sessions first (0 to 1000).
 const OUT_OF_MEMORY_SCORE: &str = "500";
 
-/// Limits this process and what it starts, but for open files. `base` is the address space of the warm interpreter
-/// in bytes.
-pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
+/// Limits this process and its children, except for open files. `base` is the address space of the
+/// zygote in bytes.
+pub fn apply(limits: &Limits, base: u64) -> Result<(), ConfineError> {
     let table = [
         (
             Resource::RLIMIT_AS,
@@ -65,35 +66,35 @@ pub fn apply(limits: &Limits, base: u64) -> Result<(), Failure> {
         (Resource::RLIMIT_MSGQUEUE, 0),
     ];
     for (resource, value) in table {
-        setrlimit(resource, value, value).trying(&format!("setting {resource:?}"))?;
+        setrlimit(resource, value, value).context(&format!("setting {resource:?}"))?;
     }
     Ok(())
 }
 
-/// Limits how many files this process and what it starts may have open.
+/// Limits the open files of this process and its children.
 ///
-/// Apart from the other limits, because it also limits how many descriptors may be on their way
-/// between processes of one user, and sessions of an ordinary user share theirs: one that parks
-/// many would keep others from being born.
-pub fn apply_to_open_files(limits: &Limits) -> Result<(), Failure> {
+/// This limit comes last because it also bounds the descriptors in flight between processes of one
+/// user, and the sessions of an unprivileged worker share a user: a session that keeps many in
+/// flight would prevent others from starting.
+pub fn apply_to_open_files(limits: &Limits) -> Result<(), ConfineError> {
     setrlimit(
         Resource::RLIMIT_NOFILE,
         limits.open_files,
         limits.open_files,
     )
-    .trying("setting RLIMIT_NOFILE")
+    .context("setting RLIMIT_NOFILE")
 }
 
-/// Lets the kernel end this process rather than the worker when memory runs out.
-pub fn volunteer_for_out_of_memory(proc: impl AsFd) -> Result<(), Failure> {
+/// Makes the kernel's OOM killer prefer this process to the worker.
+pub fn raise_oom_score(proc: impl AsFd) -> Result<(), ConfineError> {
     let file = openat(
         proc,
         "self/oom_score_adj",
         OFlag::O_WRONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /proc/self/oom_score_adj")?;
+    .context("opening /proc/self/oom_score_adj")?;
     std::fs::File::from(file)
         .write_all(OUT_OF_MEMORY_SCORE.as_bytes())
-        .trying("writing /proc/self/oom_score_adj")
+        .context("writing /proc/self/oom_score_adj")
 }

@@ -1,7 +1,6 @@
-//! What keeps a session in: one file for each mechanism.
+//! The confinement of a session: one file for each mechanism.
 //!
-//! The order matters, see [`crate::zygote::session_process`]. What fails here fails the session: nothing is
-//! skipped in silence.
+//! `zygote::session_process` applies them in an order that matters. Any error fails the session.
 
 pub mod filesystem;
 pub mod landlock;
@@ -11,32 +10,31 @@ pub mod syscalls;
 
 use std::fmt::Display;
 
-/// A layer of confinement that could not be put up.
+/// A confinement step that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {cause}")]
-pub struct Failure {
-    what: String,
+#[error("{step}: {cause}")]
+pub struct ConfineError {
+    step: String,
     cause: String,
 }
 
-impl Failure {
+impl ConfineError {
     /// `what` was tried, and `cause` came of it.
-    pub fn new(what: impl Into<String>, cause: impl Display) -> Self {
+    pub fn new(step: impl Into<String>, cause: impl Display) -> Self {
         Self {
-            what: what.into(),
+            step: step.into(),
             cause: cause.to_string(),
         }
     }
 }
 
-/// Says what was tried, beside the error that came of it.
-pub trait Trying<T> {
-    /// Turns the error into a [`Failure`] of `what`.
-    fn trying(self, what: &str) -> Result<T, Failure>;
+/// Adds the name of the failed step to an error.
+pub trait Context<T> {
+    fn context(self, step: &str) -> Result<T, ConfineError>;
 }
 
-impl<T, E: Display> Trying<T> for Result<T, E> {
-    fn trying(self, what: &str) -> Result<T, Failure> {
-        self.map_err(|error| Failure::new(what, error))
+impl<T, E: Display> Context<T> for Result<T, E> {
+    fn context(self, step: &str) -> Result<T, ConfineError> {
+        self.map_err(|error| ConfineError::new(step, error))
     }
 }

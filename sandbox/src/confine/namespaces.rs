@@ -1,4 +1,4 @@
-//! Namespaces, and who a session is inside and outside of them.
+//! Namespaces, user ids and capabilities of a session.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -17,14 +17,15 @@ use nix::unistd::sethostname;
 use nix::unistd::setresgid;
 use nix::unistd::setresuid;
 
-use super::Failure;
-use super::Trying;
+use super::ConfineError;
+use super::Context;
 
-/// The user that a session is, as itself sees it.
+/// User and group id of a session, as seen from inside.
 pub const INNER_ID: u32 = 1000;
 
-/// Whether this process may make namespaces and take other users' ids, as root may.
-pub fn may_become_others() -> bool {
+/// Whether this process has the capabilities to create namespaces and to change user ids, as root
+/// has.
+pub fn is_privileged() -> bool {
     [
         Capability::CAP_SYS_ADMIN,
         Capability::CAP_SETUID,
@@ -38,12 +39,12 @@ pub fn may_become_others() -> bool {
     .all(|capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false))
 }
 
-/// Puts the zygote into namespaces of its own, a process namespace for its children among them.
-/// Without privileges that takes a user namespace, in which the zygote keeps its own id.
-pub fn enclose_zygote(proc: impl AsFd, privileged: bool) -> Result<(), Failure> {
+/// Moves the zygote into namespaces of its own; its children get a process namespace. Without
+/// privileges this takes a user namespace, in which the zygote keeps its id.
+pub fn enclose_zygote(proc: impl AsFd, privileged: bool) -> Result<(), ConfineError> {
     if !privileged {
         let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
-        unshare(CloneFlags::CLONE_NEWUSER).trying("making a user namespace")?;
+        unshare(CloneFlags::CLONE_NEWUSER).context("creating a user namespace")?;
         map_ids(&proc, (uid, uid), (gid, gid))?;
     }
     unshare(
@@ -52,12 +53,12 @@ pub fn enclose_zygote(proc: impl AsFd, privileged: bool) -> Result<(), Failure> 
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWIPC,
     )
-    .trying("making mount, process, network and IPC namespaces")
+    .context("creating mount, process, network and IPC namespaces")
 }
 
-/// Gives a session namespaces of its own, but for mounts and processes, which it has by now.
-/// `outer` is the id that the session has outside.
-pub fn enclose_session(proc: impl AsFd, outer: (u32, u32)) -> Result<(), Failure> {
+/// Moves a session into its remaining namespaces; it already has those for mounts and processes.
+/// `outer` is the session's user and group id outside.
+pub fn enclose_session(proc: impl AsFd, outer: (u32, u32)) -> Result<(), ConfineError> {
     unshare(
         CloneFlags::CLONE_NEWUSER
             | CloneFlags::CLONE_NEWNET
@@ -65,32 +66,32 @@ pub fn enclose_session(proc: impl AsFd, outer: (u32, u32)) -> Result<(), Failure
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWCGROUP,
     )
-    .trying("making user, network, IPC, host name and cgroup namespaces")?;
+    .context("creating user, network, IPC, UTS and cgroup namespaces")?;
     map_ids(proc, (INNER_ID, outer.0), (INNER_ID, outer.1))?;
-    sethostname("sandbox").trying("setting the host name")
+    sethostname("sandbox").context("setting the host name")
 }
 
-/// Takes another user's id for good.
-pub fn become_user(uid: u32, gid: u32) -> Result<(), Failure> {
+/// Changes the user and group id permanently.
+pub fn become_user(uid: u32, gid: u32) -> Result<(), ConfineError> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    setgroups(&[]).trying("leaving all groups")?;
-    setresgid(gid, gid, gid).trying("taking the session's group")?;
-    setresuid(uid, uid, uid).trying("taking the session's user")?;
-    // The change made /proc/self another user's.
-    nix::sys::prctl::set_dumpable(true).trying("staying readable to oneself")
+    setgroups(&[]).context("clearing the supplementary groups")?;
+    setresgid(gid, gid, gid).context("changing the group id")?;
+    setresuid(uid, uid, uid).context("changing the user id")?;
+    // The change made this process undumpable, and its /proc entries root's.
+    nix::sys::prctl::set_dumpable(true).context("making the process dumpable")
 }
 
-/// Gives up the capabilities that programs could gain, as far as this process may. Where it may
-/// not, no_new_privs keeps programs from gaining any.
-pub fn empty_bounding_set() -> Result<(), Failure> {
+/// Empties the capability bounding set if this process may. If it may not, no_new_privs keeps
+/// programs from gaining capabilities.
+pub fn empty_bounding_set() -> Result<(), ConfineError> {
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
-        caps::clear(None, CapSet::Bounding).trying("emptying the capability bounding set")?;
+        caps::clear(None, CapSet::Bounding).context("emptying the capability bounding set")?;
     }
     Ok(())
 }
 
-/// Gives up every capability, for good.
-pub fn drop_capabilities() -> Result<(), Failure> {
+/// Drops all capabilities permanently.
+pub fn drop_capabilities() -> Result<(), ConfineError> {
     empty_bounding_set()?;
     for set in [
         CapSet::Ambient,
@@ -98,27 +99,27 @@ pub fn drop_capabilities() -> Result<(), Failure> {
         CapSet::Permitted,
         CapSet::Inheritable,
     ] {
-        caps::clear(None, set).trying("dropping capabilities")?;
+        caps::clear(None, set).context("dropping capabilities")?;
     }
-    nix::sys::prctl::set_no_new_privs().trying("setting no_new_privs")
+    nix::sys::prctl::set_no_new_privs().context("setting no_new_privs")
 }
 
-/// Maps one user and one group, each given as (inside, outside).
-fn map_ids(proc: impl AsFd, user: (u32, u32), group: (u32, u32)) -> Result<(), Failure> {
+/// Maps one user and one group id, each given as (inside, outside).
+fn map_ids(proc: impl AsFd, user: (u32, u32), group: (u32, u32)) -> Result<(), ConfineError> {
     write(&proc, "self/setgroups", "deny")?;
     write(&proc, "self/uid_map", &format!("{} {} 1", user.0, user.1))?;
     write(&proc, "self/gid_map", &format!("{} {} 1", group.0, group.1))
 }
 
-fn write(proc: impl AsFd, name: &str, text: &str) -> Result<(), Failure> {
+fn write(proc: impl AsFd, name: &str, text: &str) -> Result<(), ConfineError> {
     let file = openat(
         proc,
         name,
         OFlag::O_WRONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying(&format!("opening /proc/{name}"))?;
+    .context(&format!("opening /proc/{name}"))?;
     std::fs::File::from(file)
         .write_all(text.as_bytes())
-        .trying(&format!("writing /proc/{name}"))
+        .context(&format!("writing /proc/{name}"))
 }

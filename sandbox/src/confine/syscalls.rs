@@ -1,9 +1,8 @@
-//! The system calls that a session may make.
+//! The system call filter (seccomp) of a session.
 //!
-//! An allow list, after Docker's default without what a notebook has no use for: identity
-//! changes, namespaces, mounts, devices, tracing, keys, message queues, asynchronous I/O
-//! interfaces and every other address family than Unix sockets. What is not listed fails with
-//! EPERM.
+//! An allow list, derived from Docker's default profile without the calls that a notebook does not
+//! need: identity changes, namespaces, mounts, devices, tracing, keys, message queues, asynchronous
+//! I/O interfaces, and all address families except Unix sockets. Any other call fails with EPERM.
 
 use std::collections::BTreeMap;
 
@@ -18,40 +17,41 @@ use seccompiler::SeccompFilter;
 use seccompiler::SeccompRule;
 use seccompiler::TargetArch;
 
-use super::Failure;
-use super::Trying;
+use super::ConfineError;
+use super::Context;
 
-/// Which sockets a session may have.
+/// Which sockets a session may create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// Unix sockets: a network namespace of its own keeps them within the session.
+    /// Unix sockets; the session's network namespace isolates the abstract ones.
     Unix,
-    /// Connected pairs only: a path or an abstract name might be somebody else's.
+    /// Connected pairs only, because a path or an abstract name might belong to another process.
     Pairs,
 }
 
-/// The compiled filters, in the order in which they have to be installed.
+/// Compiled filters, in the order of their installation.
 pub struct Filters(Vec<BpfProgram>);
 
-/// Compiles the filters. That takes a millisecond, so it is done once, before any fork.
-pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH).trying("choosing a syscall table")?;
+/// Compiles the filters. It takes about a millisecond, so the zygote does it once for all sessions.
+pub fn compile(sockets: Sockets) -> Result<Filters, ConfineError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).context("choosing a syscall table")?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
         .iter()
         .chain(ALLOWED_ON_ARCH)
         .map(|&call| (call, Vec::new()))
         .collect();
-    rules.extend(conditional(sockets).trying("writing syscall rules")?);
+    rules.extend(argument_rules().context("building syscall rules")?);
+    rules.extend(socket_rules(sockets).context("building syscall rules")?);
     let allow_list = SeccompFilter::new(
         rules,
         SeccompAction::Errno(libc::EPERM as u32),
         SeccompAction::Allow,
         arch,
     );
-    // Programs do without these only when they do not exist: libc falls back to clone, and files
-    // in memory, which no limit would count, become files in a folder that has one. Of two
-    // filters that refuse with an error the one installed last names it, so this one comes last;
-    // the first has to let it be installed, and it lets no other be.
+    // These calls must fail with ENOSYS: libc then falls back to clone, and programs use files in a
+    // limited folder instead of memfds, which no limit counts. If two filters return an error, the
+    // one installed last wins, so this filter is the second. The first therefore allows `seccomp`,
+    // and this one refuses further filters.
     let absent = SeccompFilter::new(
         [libc::SYS_clone3, libc::SYS_memfd_create, libc::SYS_seccomp]
             .map(|call| (call, Vec::new()))
@@ -65,27 +65,26 @@ pub fn compile(sockets: Sockets) -> Result<Filters, Failure> {
         .map(|filter| {
             filter
                 .and_then(BpfProgram::try_from)
-                .trying("compiling syscall rules")
+                .context("compiling syscall rules")
         })
         .collect::<Result<_, _>>()
         .map(Filters)
 }
 
-/// Installs the filters for this thread and what it starts. Takes no_new_privs.
-pub fn install(filters: &Filters) -> Result<(), Failure> {
+/// Installs the filters for this thread and its children; also sets no_new_privs.
+pub fn install(filters: &Filters) -> Result<(), ConfineError> {
     filters
         .0
         .iter()
         .try_for_each(|filter| seccompiler::apply_filter(filter))
-        .trying("installing the syscall filter")
+        .context("installing the syscall filter")
 }
 
-/// Rules on arguments. Those in one rule must all hold; of several rules one must.
-fn conditional(
-    sockets: Sockets,
-) -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
-    let is =
-        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
+/// Conditional rules by system call number. All conditions of a rule must hold; one of the rules of
+/// a call must match.
+type Rules = Vec<(i64, Vec<SeccompRule>)>;
+
+fn argument_rules() -> Result<Rules, seccompiler::BackendError> {
     let is_not = |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Ne, value);
     let without = |argument, bits: i32| {
         SeccompCondition::new(
@@ -114,10 +113,10 @@ fn conditional(
             .map(|condition| SeccompRule::new(vec![condition]));
         rules.collect::<Result<Vec<_>, _>>()
     };
-    let mut rules = vec![
+    Ok(vec![
         (
-            // Memory that is shared and has no file outlives its mapping in part, where no limit
-            // counts it: private, or a file's.
+            // Only private or file-backed: after a partial unmapping, no limit counts shared
+            // anonymous memory.
             libc::SYS_mmap,
             any_of(vec![
                 without(3, libc::MAP_SHARED)?,
@@ -125,7 +124,7 @@ fn conditional(
             ])?,
         ),
         (
-            // The limit on core files keeps them from programs of the host only as it is.
+            // The core-file limit must stay as it is to disable a core-dump handler of the host.
             libc::SYS_prlimit64,
             any_of(vec![
                 is_not(1, libc::RLIMIT_CORE.into())?,
@@ -137,7 +136,7 @@ fn conditional(
             any_of(vec![is_not(0, libc::RLIMIT_CORE.into())?])?,
         ),
         (
-            // Nobody needs to bring programs of their own into the kernel.
+            // Socket filters would load BPF programs into the kernel.
             libc::SYS_setsockopt,
             vec![SeccompRule::new(
                 socket_filters
@@ -151,14 +150,20 @@ fn conditional(
             vec![SeccompRule::new(vec![without(0, namespaces)?])?],
         ),
         (
-            // Neither puts characters into a terminal's input.
+            // Both requests insert characters into a terminal's input.
             libc::SYS_ioctl,
             vec![SeccompRule::new(vec![
                 is_not(1, libc::TIOCSTI)?,
                 is_not(1, libc::TIOCLINUX)?,
             ])?],
         ),
-    ];
+    ])
+}
+
+fn socket_rules(sockets: Sockets) -> Result<Rules, seccompiler::BackendError> {
+    let is =
+        |argument, value| SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value as u64);
+    let mut rules = Vec::new();
     match sockets {
         Sockets::Unix => {
             let unix = || SeccompRule::new(vec![is(0, libc::AF_UNIX)?]);
@@ -176,7 +181,7 @@ fn conditional(
             rules.push((libc::SYS_accept, Vec::new()));
         }
         Sockets::Pairs => {
-            // Datagrams may be sent to any path, also from one half of a pair: no such pairs.
+            // No datagram pairs: half of such a pair can send to any socket path.
             let kind = |kind: i32| {
                 let of_kind =
                     SeccompCondition::new(1, Dword, SeccompCmpOp::MaskedEq(0xf), kind as u64)?;
@@ -191,7 +196,7 @@ fn conditional(
     Ok(rules)
 }
 
-/// Allowed whatever the arguments.
+/// Calls that are allowed with any arguments.
 const ALLOWED: &[i64] = &[
     // Files by descriptor.
     libc::SYS_read,
@@ -276,7 +281,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_msync,
     libc::SYS_mincore,
     libc::SYS_membarrier,
-    // Processes and threads; clone has a rule on its flags.
+    // Processes and threads; `argument_rules` restricts the flags of clone.
     libc::SYS_execve,
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -324,7 +329,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_futex_waitv,
     libc::SYS_restart_syscall,
     libc::SYS_getrandom,
-    // For the second filter, which takes it away again.
+    // Needed to install the second filter, which then refuses it.
     libc::SYS_seccomp,
     // Signals.
     libc::SYS_rt_sigaction,
@@ -349,7 +354,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_timer_gettime,
     libc::SYS_timer_getoverrun,
     libc::SYS_timer_delete,
-    // Sockets that one has; making them has rules of its own.
+    // Existing sockets; `socket_rules` restricts the creation of sockets.
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
@@ -362,7 +367,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
-/// What only this architecture has: the older forms of calls above.
+/// Older variants of the calls above that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_ON_ARCH: &[i64] = &[
     libc::SYS_open,
@@ -399,7 +404,6 @@ const ALLOWED_ON_ARCH: &[i64] = &[
     libc::SYS_time,
 ];
 
-/// What only this architecture has.
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_ON_ARCH: &[i64] = &[];
 
@@ -410,7 +414,7 @@ mod tests {
     #[test]
     fn the_filters_compile_for_both_kinds_of_sockets() {
         for sockets in [Sockets::Unix, Sockets::Pairs] {
-            let filters = compile(sockets).expect("the table is constant");
+            let filters = compile(sockets).expect("the rules are constant");
             assert_eq!(filters.0.len(), 2);
         }
     }

@@ -1,4 +1,4 @@
-//! One connection's frames, read and written.
+//! One connection of a client: reads requests and writes responses as frames.
 
 use std::io;
 use std::time::Duration;
@@ -18,41 +18,35 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-/// How much is read at once.
+/// Read buffer size in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// Size of the pieces in which data is sent.
-pub const PIECE_BYTES: usize = 1 << 20;
+/// Maximum length of a data frame that the worker sends, in bytes.
+pub const DATA_FRAME_BYTES: usize = 1 << 20;
 
-/// A client that takes nothing for this long is gone.
-const WRITE_TIME: Duration = Duration::from_secs(30);
+/// A client that reads nothing for this long is disconnected.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The end of a conversation.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    /// The client has closed the connection.
-    #[error("the client has gone")]
+pub enum ConnectionError {
+    #[error("the client has closed the connection")]
     Closed,
-    /// The connection is broken.
     #[error("the connection is broken: {0}")]
     Broken(#[from] io::Error),
-    /// The client does not keep to the protocol.
     #[error("the client sent {0}")]
-    Unheard(#[from] FrameError),
-    /// A request where none may be.
-    #[error("the client sent a request out of turn")]
-    OutOfTurn,
+    Protocol(#[from] FrameError),
+    #[error("the client sent an unexpected request")]
+    UnexpectedRequest,
 }
 
-/// One connection.
-pub struct Conversation {
+pub struct Connection {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     buffer: BytesMut,
 }
 
-impl Conversation {
-    /// A conversation over these two directions.
+impl Connection {
     pub fn new(
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
@@ -64,20 +58,20 @@ impl Conversation {
         }
     }
 
-    /// The next request. May be cancelled and called again.
-    pub async fn request(&mut self) -> Result<Request, Ended> {
-        Ok(self.frame().await?.read()?)
+    /// Receives the next request. Cancel safe.
+    pub async fn receive_request(&mut self) -> Result<Request, ConnectionError> {
+        Ok(self.receive_frame().await?.read()?)
     }
 
-    /// The next piece of a file. May be cancelled and called again.
-    pub async fn data(&mut self) -> Result<Vec<u8>, Ended> {
-        match self.frame().await? {
-            Frame::Data(piece) => Ok(piece),
-            Frame::Message(_) => Err(FrameError::OutOfTurn.into()),
+    /// Receives the next data frame. Cancel safe.
+    pub async fn receive_data(&mut self) -> Result<Vec<u8>, ConnectionError> {
+        match self.receive_frame().await? {
+            Frame::Data(data) => Ok(data),
+            Frame::Message(_) => Err(FrameError::Unexpected.into()),
         }
     }
 
-    /// Waits until the client is gone, while nothing is expected of it.
+    /// Waits until the client has closed the connection. Keeps what it sends meanwhile.
     pub async fn closed(&mut self) {
         while self.buffer.len() < MAX_FRAME_BYTES {
             if self.fill().await.is_err() {
@@ -87,33 +81,32 @@ impl Conversation {
         std::future::pending().await
     }
 
-    /// Says something.
-    pub async fn say(&mut self, response: &Response) -> Result<(), Ended> {
+    pub async fn send(&mut self, response: &Response) -> Result<(), ConnectionError> {
         self.write(&Frame::message(response)?).await
     }
 
-    /// Sends a piece of at most [`PIECE_BYTES`].
-    pub async fn send_piece(&mut self, piece: Vec<u8>) -> Result<(), Ended> {
-        self.write(&Frame::Data(piece)).await
+    /// Sends one data frame, of at most [`DATA_FRAME_BYTES`].
+    pub async fn send_data_frame(&mut self, data: Vec<u8>) -> Result<(), ConnectionError> {
+        self.write(&Frame::Data(data)).await
     }
 
-    /// Sends all of this in pieces.
-    pub async fn send_all(&mut self, bytes: &[u8]) -> Result<(), Ended> {
-        for piece in bytes.chunks(PIECE_BYTES) {
-            self.send_piece(piece.to_vec()).await?;
+    /// Sends `bytes` as data frames.
+    pub async fn send_data(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        for data in bytes.chunks(DATA_FRAME_BYTES) {
+            self.send_data_frame(data.to_vec()).await?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, frame: &Frame) -> Result<(), Ended> {
+    async fn write(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
         let bytes = frame.encode()?;
-        timeout(WRITE_TIME, self.writer.write_all(&bytes))
+        timeout(WRITE_TIMEOUT, self.writer.write_all(&bytes))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         Ok(())
     }
 
-    async fn frame(&mut self) -> Result<Frame, Ended> {
+    async fn receive_frame(&mut self) -> Result<Frame, ConnectionError> {
         loop {
             if let Some(frame) = self.take_frame()? {
                 return Ok(frame);
@@ -122,7 +115,7 @@ impl Conversation {
         }
     }
 
-    fn take_frame(&mut self) -> Result<Option<Frame>, Ended> {
+    fn take_frame(&mut self) -> Result<Option<Frame>, ConnectionError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
@@ -135,10 +128,10 @@ impl Conversation {
         Ok(Some(Frame::new(kind, body)?))
     }
 
-    async fn fill(&mut self) -> Result<(), Ended> {
+    async fn fill(&mut self) -> Result<(), ConnectionError> {
         self.buffer.reserve(READ_BYTES);
         match self.reader.read_buf(&mut self.buffer).await? {
-            0 => Err(Ended::Closed),
+            0 => Err(ConnectionError::Closed),
             _ => Ok(()),
         }
     }

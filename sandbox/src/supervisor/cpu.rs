@@ -1,46 +1,48 @@
-//! Processor time of a session, measured by samples, and the bound on what it uses between cells.
+//! CPU time of a session, measured by samples, and its limit between cells.
 
 use std::collections::HashMap;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use std::time::Instant;
 
-/// The longest time that a process is charged for having been seen running once.
-const GUESS_MAX: Duration = Duration::from_secs(1);
+/// Maximum CPU time charged to a process that was seen running in a single sample.
+const ESTIMATE_MAX: Duration = Duration::from_secs(1);
 
-/// What a session may still use between cells after its processes were killed. If it uses more, the
-/// notebook's own process is at work, or starts others again and again.
-const LAST_ALLOWANCE: Duration = Duration::from_secs(1);
+/// CPU time that a session may use between cells after its programs were killed. If it uses more, the
+/// Python process itself is busy, or it keeps starting programs.
+const FINAL_ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// What one sample says of one process.
+/// Resource use of one process at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessSample {
-    /// Its number and the time of its start, which no other process shares.
+    /// Process id and start time, which together are unique.
     pub id: (i32, u64),
-    /// Processor time of its own threads.
+    /// CPU time of its own threads.
     pub own: Duration,
-    /// Processor time of the children that it has waited for.
+    /// CPU time of the children that it has waited for.
     pub children: Duration,
-    /// Whether it was on a processor or ready for one.
+    /// Whether it was runnable.
     pub running: bool,
-    /// Memory in bytes, resident or swapped out; pages that processes share count for each.
+    /// Resident and swapped memory in bytes; shared pages count fully.
     pub memory: u64,
 }
 
-/// Adds up the processor time of a session from samples of its processes.
+/// Adds up the CPU time of a session from samples of its processes.
 ///
-/// The kernel keeps no sum: where a parent ignores the ends of its children, their time is lost
-/// with them. So a process that the last sample did not have and that is running in this one
-/// stands for a chain of short-lived ones, and is charged the time between the two samples.
+/// The kernel keeps no total: the time of children whose parent ignores SIGCHLD is lost. Therefore a
+/// new process that is running in a sample counts as a chain of short-lived ones, and is charged the
+/// time since the previous sample.
 #[derive(Debug)]
 pub struct CpuMeter {
-    taken: Instant,
+    sampled_at: Instant,
+    /// Sum over all processes of the last sample, waited-for children included.
     total: Duration,
+    /// Own CPU time of each process of the last sample.
     own: HashMap<(i32, u64), Duration>,
     used: Duration,
 }
 
-/// Watches a session between two cells.
+/// Measures a session between two cells against its CPU limit.
 #[derive(Debug)]
 pub struct BackgroundWatch {
     meter: CpuMeter,
@@ -48,56 +50,56 @@ pub struct BackgroundWatch {
     processes_killed: bool,
 }
 
-/// What is to be done about a session between cells.
+/// What to do about a session that exceeds its CPU limit between cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sanction {
-    /// End the processes that cells have left behind.
+pub enum CpuAction {
+    /// Kill the programs that cells have started.
     KillProcesses,
     /// End the session.
     EndSession,
 }
 
 impl CpuMeter {
-    /// Counts from this sample on.
+    /// Starts counting at this sample.
     pub fn new(sample: &[ProcessSample], now: Instant) -> Self {
         Self {
-            taken: now,
+            sampled_at: now,
             total: total(sample),
             own: own_times(sample),
             used: Duration::ZERO,
         }
     }
 
-    /// Adds what was used since the last sample.
+    /// Adds the CPU time since the previous sample.
     pub fn add(&mut self, sample: &[ProcessSample], now: Instant) {
-        let elapsed = now.duration_since(self.taken);
-        let (mut seen, mut guessed) = (Duration::ZERO, Duration::ZERO);
+        let elapsed = now.duration_since(self.sampled_at);
+        let (mut measured, mut estimated) = (Duration::ZERO, Duration::ZERO);
         for process in sample {
             match self.own.get(&process.id) {
-                Some(&before) => seen += process.own.saturating_sub(before),
-                None if process.running => guessed += process.own.max(elapsed.min(GUESS_MAX)),
-                None => seen += process.own,
+                Some(&before) => measured += process.own.saturating_sub(before),
+                None if process.running => estimated += process.own.max(elapsed.min(ESTIMATE_MAX)),
+                None => measured += process.own,
             }
         }
         let processors = available_parallelism().map_or(1, |number| number.get() as u32);
-        seen += guessed.min(elapsed.saturating_mul(processors));
-        // Each of the two misses something: this one processes that have ended, that one those
-        // whose parents ignored it.
+        measured += estimated.min(elapsed.saturating_mul(processors));
+        // Both are lower bounds: `measured` misses processes that have ended, `total` those whose
+        // parent ignores SIGCHLD.
         let total = total(sample);
-        self.used += seen.max(total.saturating_sub(self.total));
+        self.used += measured.max(total.saturating_sub(self.total));
         self.total = total;
         self.own = own_times(sample);
-        self.taken = now;
+        self.sampled_at = now;
     }
 
-    /// Processor time since the first sample.
+    /// CPU time since the first sample.
     pub fn used(&self) -> Duration {
         self.used
     }
 }
 
 impl BackgroundWatch {
-    /// Watches a session that may use `budget` until its next cell.
+    /// Starts measuring a session that may use `budget` of CPU time until its next cell.
     pub fn new(sample: &[ProcessSample], now: Instant, budget: Duration) -> Self {
         Self {
             meter: CpuMeter::new(sample, now),
@@ -106,19 +108,19 @@ impl BackgroundWatch {
         }
     }
 
-    /// Adds a sample, and decides.
-    pub fn check(&mut self, sample: &[ProcessSample], now: Instant) -> Option<Sanction> {
+    /// Adds a sample, and returns the action if the limit is exceeded.
+    pub fn check(&mut self, sample: &[ProcessSample], now: Instant) -> Option<CpuAction> {
         self.meter.add(sample, now);
         let used = self.meter.used();
         if used <= self.allowance {
             return None;
         }
         if self.processes_killed {
-            return Some(Sanction::EndSession);
+            return Some(CpuAction::EndSession);
         }
         self.processes_killed = true;
-        self.allowance = used + LAST_ALLOWANCE;
-        Some(Sanction::KillProcesses)
+        self.allowance = used + FINAL_ALLOWANCE;
+        Some(CpuAction::KillProcesses)
     }
 }
 
@@ -148,7 +150,7 @@ mod tests {
         }
     }
 
-    /// What a meter counts over these samples, one second apart.
+    /// The CPU time in milliseconds that a meter counts over these samples, one second apart.
     fn measure(samples: &[&[ProcessSample]]) -> u128 {
         let start = Instant::now();
         let mut meter = CpuMeter::new(samples[0], start);
@@ -200,8 +202,8 @@ mod tests {
         let mut check =
             |used: u64| watch.check(&sample(50 + used), start + Duration::from_secs(used));
         assert_eq!(check(3), None);
-        assert_eq!(check(5), Some(Sanction::KillProcesses));
+        assert_eq!(check(5), Some(CpuAction::KillProcesses));
         assert_eq!(check(6), None);
-        assert_eq!(check(7), Some(Sanction::EndSession));
+        assert_eq!(check(7), Some(CpuAction::EndSession));
     }
 }

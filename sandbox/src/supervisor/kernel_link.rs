@@ -1,7 +1,7 @@
-//! The socket between the supervisor and a session's kernel.
+//! The socket between the supervisor and the kernel of a session.
 //!
-//! Whatever comes out of a session may have been written by the code in its cells, so nothing is
-//! allocated on its word, and what cannot be read is dropped.
+//! Code in the cells can write to this socket, so nothing is allocated for a length that it claims,
+//! and messages that cannot be parsed are dropped.
 
 use std::io;
 
@@ -15,132 +15,126 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
 
-/// Room for the largest picture, in base64.
+/// Maximum length of a message in bytes: room for the largest image in base64.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// How much is read at once.
+/// Read buffer size in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// What the supervisor asks of a kernel.
+/// A request of the supervisor to a kernel.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Order<'a> {
+pub enum KernelRequest<'a> {
     /// Run a cell.
     Run {
-        /// Number of the cell, for the answers.
+        /// Number of the cell, which the messages about it repeat.
         id: u64,
-        /// What to run.
         code: &'a str,
     },
-    /// Run something trivial in silence, so that the first cell is quick.
+    /// Run a trivial cell without output, so that the first real cell is fast.
     Warm,
 }
 
-/// What a kernel says.
+/// A message of a kernel.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Said {
-    /// It waits for orders.
+pub enum KernelMessage {
+    /// The kernel accepts requests.
     Ready,
-    /// It has done something trivial.
+    /// The trivial cell has ended.
     Warm,
     /// A cell wrote text.
     Text {
-        /// Which cell.
+        /// Number of the cell.
         id: u64,
-        /// Where it came from.
         source: TextSource,
-        /// The text.
         text: String,
     },
-    /// A cell showed a picture.
+    /// A cell displayed an image.
     Image {
-        /// Which cell.
+        /// Number of the cell.
         id: u64,
-        /// The picture in base64.
+        /// The image in base64.
         data: String,
     },
     /// A cell has ended.
     Done {
-        /// Which cell.
+        /// Number of the cell.
         id: u64,
-        /// How.
         status: DoneStatus,
     },
 }
 
-/// How a cell ended, as its kernel says.
+/// How a cell ended, as reported by its kernel.
 #[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum DoneStatus {
-    /// To its end.
+    /// It completed.
     Ok,
-    /// With an exception.
+    /// It raised an exception.
     Error,
 }
 
-/// The supervisor's end of the socket: what the kernel says, and where orders go.
+/// The supervisor's end of the socket.
 pub struct KernelLink {
-    /// What the kernel says.
-    pub ear: Ear,
-    /// Where orders go.
-    pub mouth: OwnedWriteHalf,
+    pub messages: MessageReader,
+    /// Where requests are written.
+    pub requests: OwnedWriteHalf,
 }
 
-/// Reads what a kernel says.
-pub struct Ear {
+/// Reads the messages of a kernel.
+pub struct MessageReader {
     socket: OwnedReadHalf,
     buffer: BytesMut,
 }
 
 impl KernelLink {
-    /// The link over this socket.
     pub fn new(socket: UnixStream) -> Self {
-        let (socket, mouth) = socket.into_split();
+        let (socket, requests) = socket.into_split();
         Self {
-            ear: Ear {
+            messages: MessageReader {
                 socket,
                 buffer: BytesMut::new(),
             },
-            mouth,
+            requests,
         }
     }
 
-    /// Sends an order. The session may be slow to take it.
-    pub async fn send(&mut self, order: &Order<'_>) -> io::Result<()> {
-        self.mouth.write_all(&encode(order)?).await
+    /// Sends a request. The kernel may read slowly.
+    pub async fn send(&mut self, request: &KernelRequest<'_>) -> io::Result<()> {
+        self.requests.write_all(&encode(request)?).await
     }
 }
 
-/// An order as it goes over the socket.
-pub fn encode(order: &Order) -> io::Result<Vec<u8>> {
-    let body = serde_json::to_vec(order)?;
+/// A request as a frame: its length as a big-endian `u32`, then JSON.
+pub fn encode(request: &KernelRequest) -> io::Result<Vec<u8>> {
+    let body = serde_json::to_vec(request)?;
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     let mut frame = length.to_be_bytes().to_vec();
     frame.extend(body);
     Ok(frame)
 }
 
-impl Ear {
-    /// Gives back memory that something large has taken.
+impl MessageReader {
+    /// Frees the memory of a large message.
     pub fn shrink(&mut self) {
         if self.buffer.capacity() > 4 * READ_BYTES {
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
     }
 
-    /// The next thing that the kernel says and that can be read. `UnexpectedEof` when the other
-    /// end is closed, `InvalidData` when what comes are not frames. May be cancelled and called again.
-    pub async fn next(&mut self) -> io::Result<Said> {
+    /// Returns the next message that can be parsed. The error is `UnexpectedEof` if the kernel has
+    /// closed the socket, and `InvalidData` for a frame that is too long. Cancel safe.
+    pub async fn next(&mut self) -> io::Result<KernelMessage> {
         loop {
             while let Some(body) = take_frame(&mut self.buffer)? {
-                if let Ok(said) = serde_json::from_slice(&body) {
-                    return Ok(said);
+                if let Ok(message) = serde_json::from_slice(&body) {
+                    return Ok(message);
                 }
             }
             self.buffer.reserve(READ_BYTES);
-            // Not `read_buf`: that takes a short read for an empty socket and waits for more to
-            // come, but a session can cut reads short by sending descriptors along.
+            // `read_buf` would take a short read for an empty socket and wait for the next event.
+            // A session can cause short reads by sending descriptors along.
             self.socket.readable().await?;
             match self.socket.try_read_buf(&mut self.buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -148,13 +142,13 @@ impl Ear {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            // Whatever else this task waits for has its turn, however much comes.
+            // A session that floods the socket must not starve the other branches of this task.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Takes a whole frame off the front, if there is one.
+/// Removes the first frame from the buffer if it is complete.
 fn take_frame(buffer: &mut BytesMut) -> io::Result<Option<BytesMut>> {
     let Some(header) = buffer.first_chunk::<4>() else {
         return Ok(None);
@@ -174,24 +168,24 @@ fn take_frame(buffer: &mut BytesMut) -> io::Result<Option<BytesMut>> {
 mod tests {
     use super::*;
 
-    async fn hear(bytes: &[u8]) -> Vec<io::Result<Said>> {
-        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let mut link = KernelLink::new(ours);
+    async fn receive_all(bytes: &[u8]) -> Vec<io::Result<KernelMessage>> {
+        let (own_end, kernel_end) = UnixStream::pair().expect("a socket pair");
+        let mut link = KernelLink::new(own_end);
         let bytes = bytes.to_vec();
         let writing = async move {
-            let mut theirs = theirs;
-            // A reader that gave up is what some of the tests are about.
-            let _ = theirs.write_all(&bytes).await;
+            let mut kernel_end = kernel_end;
+            // Writing fails if the reader gives up, as it does in some of the tests.
+            let _ = kernel_end.write_all(&bytes).await;
         };
         let reading = async {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             loop {
-                let said = link.ear.next().await;
-                let ended = said.is_err();
-                heard.push(said);
+                let message = link.messages.next().await;
+                let ended = message.is_err();
+                received.push(message);
                 if ended {
                     drop(link);
-                    return heard;
+                    return received;
                 }
             }
         };
@@ -205,29 +199,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_dropped_and_the_rest_heard() {
+    async fn messages_that_cannot_be_parsed_are_dropped_and_the_rest_received() {
         let mut bytes = frame("no JSON");
         bytes.extend(frame(r#"{"type":"unheard_of"}"#));
         bytes.extend(frame(r#"{"type":"done","id":-1,"status":"ok"}"#));
         bytes.extend(frame(r#"{"type":"done","id":7,"status":"ok","more":[{}]}"#));
-        let heard = hear(&bytes).await;
+        let received = receive_all(&bytes).await;
         assert!(
             matches!(
-                heard[0],
-                Ok(Said::Done {
+                received[0],
+                Ok(KernelMessage::Done {
                     id: 7,
                     status: DoneStatus::Ok
                 })
             ),
-            "{heard:?}"
+            "{received:?}"
         );
-        assert_eq!(heard.len(), 2);
+        assert_eq!(received.len(), 2);
     }
 
     #[tokio::test]
     async fn a_length_beyond_all_measure_ends_the_link_before_anything_is_allocated() {
-        let heard = hear(&[0xff; 64]).await;
-        let error = heard[0].as_ref().expect_err("it is too large");
+        let received = receive_all(&[0xff; 64]).await;
+        let error = received[0].as_ref().expect_err("the length is too large");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
@@ -235,8 +229,8 @@ mod tests {
     async fn a_frame_cut_short_is_an_end() {
         let mut bytes = frame(r#"{"type":"ready"}"#);
         bytes.truncate(bytes.len() - 1);
-        let heard = hear(&bytes).await;
-        let error = heard[0].as_ref().expect_err("it is not whole");
+        let received = receive_all(&bytes).await;
+        let error = received[0].as_ref().expect_err("the frame is incomplete");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -244,6 +238,9 @@ mod tests {
     async fn nesting_without_end_is_dropped() {
         let mut bytes = frame(&"[".repeat(1 << 20));
         bytes.extend(frame(r#"{"type":"ready"}"#));
-        assert!(matches!(hear(&bytes).await[0], Ok(Said::Ready)));
+        assert!(matches!(
+            receive_all(&bytes).await[0],
+            Ok(KernelMessage::Ready)
+        ));
     }
 }

@@ -1,25 +1,24 @@
-//! What programs write to a session's standard output and error, as text.
+//! Reads the pipes of a session's standard output and standard error as text.
 
 use nix::errno::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// How much is read at once: what a pipe holds.
+/// Read buffer size in bytes: the default capacity of a pipe.
 const READ_BYTES: usize = 64 << 10;
 
-/// How much is read without waiting: a pipe may be made to hold this.
-const REST_BYTES: usize = 1 << 20;
+/// Maximum number of bytes read without waiting: the largest capacity that a session can set.
+const AVAILABLE_BYTES: usize = 1 << 20;
 
-/// One of the two pipes.
-pub struct PipeText {
+/// The read end of one pipe.
+pub struct PipeReader {
     pipe: pipe::Receiver,
-    /// Bytes of a character of which more is to come.
+    /// Bytes of a UTF-8 character that is not complete yet.
     partial: Vec<u8>,
     closed: bool,
 }
 
-impl PipeText {
-    /// Reads from this pipe.
+impl PipeReader {
     pub fn new(pipe: pipe::Receiver) -> Self {
         Self {
             pipe,
@@ -28,8 +27,7 @@ impl PipeText {
         }
     }
 
-    /// The next text. Waits forever once nobody can write any more. May be cancelled and called
-    /// again.
+    /// Returns the next text. Waits forever once all writers are gone. Cancel safe.
     pub async fn next(&mut self) -> String {
         while !self.closed {
             let mut bytes = Vec::with_capacity(READ_BYTES);
@@ -46,12 +44,12 @@ impl PipeText {
         std::future::pending().await
     }
 
-    /// What is there now, up to a measure; without waiting.
-    pub fn held(&mut self) -> String {
+    /// Returns what the pipe holds now, without waiting, up to [`AVAILABLE_BYTES`].
+    pub fn read_available(&mut self) -> String {
         let mut text = String::new();
         let mut bytes = vec![0; READ_BYTES];
-        while !self.closed && text.len() < REST_BYTES {
-            // Past the runtime, which may not know yet of what was written just now.
+        while !self.closed && text.len() < AVAILABLE_BYTES {
+            // A direct system call: the runtime may not have seen the latest write yet.
             match nix::unistd::read(&self.pipe, &mut bytes) {
                 Ok(0) => self.closed = true,
                 Ok(length) => text.push_str(&self.decode(&bytes[..length])),
@@ -62,9 +60,9 @@ impl PipeText {
         text
     }
 
-    /// What is there now, of which no more is to come.
-    pub fn rest(&mut self) -> String {
-        let mut text = self.held();
+    /// Returns what the pipe holds now, including an incomplete character at the end.
+    pub fn read_rest(&mut self) -> String {
+        let mut text = self.read_available();
         text.push_str(&String::from_utf8_lossy(&std::mem::take(&mut self.partial)));
         text
     }
@@ -72,14 +70,14 @@ impl PipeText {
     fn decode(&mut self, bytes: &[u8]) -> String {
         let mut all = std::mem::take(&mut self.partial);
         all.extend_from_slice(bytes);
-        let whole = all.len() - unfinished(&all);
+        let whole = all.len() - incomplete_suffix(&all);
         self.partial = all.split_off(whole);
         String::from_utf8_lossy(&all).into_owned()
     }
 }
 
-/// How many bytes at the end begin a character that is not complete.
-fn unfinished(bytes: &[u8]) -> usize {
+/// The number of bytes at the end that start an incomplete UTF-8 character.
+fn incomplete_suffix(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let byte = bytes[bytes.len() - back];
         let length = match byte {
@@ -104,25 +102,26 @@ mod tests {
         let text = "aä€😀";
         for cut in 0..=text.len() {
             let head = &text.as_bytes()[..cut];
-            let whole = head.len() - unfinished(head);
+            let whole = head.len() - incomplete_suffix(head);
             assert!(std::str::from_utf8(&head[..whole]).is_ok(), "cut at {cut}");
             assert!(cut - whole < 4);
         }
-        assert_eq!(unfinished(&[0xff]), 0);
-        assert_eq!(unfinished(&[0x80, 0x80, 0x80, 0x80]), 0);
+        assert_eq!(incomplete_suffix(&[0xff]), 0);
+        assert_eq!(incomplete_suffix(&[0x80, 0x80, 0x80, 0x80]), 0);
     }
 
     #[tokio::test]
     async fn the_rest_is_read_without_waiting() {
         let (read, write) = nix::unistd::pipe2(OFlag::O_NONBLOCK).expect("a pipe");
-        let receiver = pipe::Receiver::from_owned_fd(read).expect("a pipe's end");
-        let mut text = PipeText::new(receiver);
-        assert_eq!(text.rest(), "");
-        let write_bytes = |bytes: &[u8]| nix::unistd::write(&write, bytes).expect("room");
+        let receiver = pipe::Receiver::from_owned_fd(read).expect("the read end of a pipe");
+        let mut reader = PipeReader::new(receiver);
+        assert_eq!(reader.read_rest(), "");
+        let write_bytes =
+            |bytes: &[u8]| nix::unistd::write(&write, bytes).expect("the pipe has room");
         assert_eq!(write_bytes("x\u{e4}".as_bytes()), 3);
-        assert_eq!(text.rest(), "x\u{e4}");
+        assert_eq!(reader.read_rest(), "x\u{e4}");
         assert_eq!(write_bytes(b"\xc3"), 1);
         drop(write);
-        assert_eq!(text.rest(), "\u{fffd}");
+        assert_eq!(reader.read_rest(), "\u{fffd}");
     }
 }

@@ -1,5 +1,5 @@
-//! Finds out how sessions can be confined here: builds one, and looks at it from outside and from
-//! inside. Nothing is believed that was not seen.
+//! Finds the strongest tier that works here: creates a session, and verifies its confinement from
+//! outside (`/proc`) and from inside (attempts that must fail).
 
 use std::fs;
 use std::io;
@@ -16,28 +16,28 @@ use tokio::time::timeout;
 use crate::confine::landlock::ABI_WITH_SCOPES;
 use crate::confine::limits::NO_CORE_BYTES;
 use crate::python::Venv;
+use crate::python::VenvError;
 use crate::settings::Settings;
 use crate::settings::TierChoice;
-use crate::supervisor::WorkerError;
-use crate::supervisor::kernel_link::Order;
-use crate::supervisor::kernel_link::Said;
-use crate::supervisor::session_factory::Newborn;
-use crate::supervisor::session_factory::NoSession;
-use crate::supervisor::session_factory::Nursery;
+use crate::supervisor::kernel_link::KernelMessage;
+use crate::supervisor::kernel_link::KernelRequest;
+use crate::supervisor::session_factory::ForkedSession;
+use crate::supervisor::session_factory::SessionFactory;
+use crate::supervisor::zygote_process::SessionError;
 
-/// How long the look from inside may take.
+/// Time limit of the attempts from inside.
 const PROBE_TIME: Duration = Duration::from_secs(30);
 
-/// Namespaces that a session of the strongest tier has of its own, as `/proc/PID/ns` names them.
+/// Namespaces of a session in the namespaces tier, by their names in `/proc/PID/ns`.
 const NAMESPACES: &[&str] = &["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
-/// What would help where a session gets no namespaces.
-const ALLOW_NAMESPACES: &str = "in a container, allow clone, unshare, setns, mount, umount2, \
+/// Remedy if a session gets no namespaces.
+const NAMESPACES_REMEDY: &str = "in a container, allow clone, unshare, setns, mount, umount2, \
     pivot_root and mount_setattr by its seccomp profile, and by AppArmor where that is enabled; \
     on the host, allow unprivileged user namespaces";
 
-/// Tries what a session must not be able to do, and prints which attempts were refused.
-const PROBE: &str = r#"
+/// Attempts what a session must not be able to do, and prints which attempts were refused.
+const PROBE_CODE: &str = r#"
 import ctypes, json, os, socket
 def refused(attempt):
     try:
@@ -63,9 +63,9 @@ print(json.dumps({
 }))
 "#;
 
-/// What [`PROBE`] prints.
+/// The output of [`PROBE_CODE`].
 #[derive(Debug, Deserialize)]
-struct Inside {
+struct ProbeResult {
     network: bool,
     secrets: bool,
     home: bool,
@@ -75,25 +75,36 @@ struct Inside {
     workspace: bool,
 }
 
-/// Where sessions come from, and how they are confined.
-pub struct Built {
-    /// Makes sessions of the tier that the report names.
-    pub nursery: Nursery,
-    /// What is told of the worker.
+/// Why no session can be created here; the message is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error(transparent)]
+    Venv(#[from] VenvError),
+    #[error(transparent)]
+    Python(SessionError),
+    /// Sessions cannot be confined as required.
+    #[error("{0}")]
+    Unconfined(String),
+}
+
+/// A session factory whose sessions were verified.
+pub struct VerifiedFactory {
+    pub factory: SessionFactory,
+    /// Its `sessions` and `sessions_max` are still 0.
     pub report: Report,
 }
 
-/// What was seen.
+/// The confinement of a session.
 #[derive(Default)]
 struct Findings {
     layers: Vec<String>,
     missing: Vec<String>,
-    /// What a worker must not do without.
+    /// Missing layers without which the worker must not serve.
     fatal: Vec<String>,
 }
 
-/// Builds a session in the strongest tier that holds and is allowed.
-pub async fn build(settings: Arc<Settings>) -> Result<Built, WorkerError> {
+/// Creates a session factory of the strongest tier that works and that the settings allow.
+pub async fn create_factory(settings: Arc<Settings>) -> Result<VerifiedFactory, ProbeError> {
     let venv = Venv::find(settings.python.as_deref())?;
     let tiers: &[Tier] = match settings.tier {
         TierChoice::Auto => &[Tier::Namespaces, Tier::Container],
@@ -104,12 +115,12 @@ pub async fn build(settings: Arc<Settings>) -> Result<Built, WorkerError> {
     let mut refused = Vec::new();
     for &tier in tiers {
         match try_tier(&settings, &venv, tier, &refused).await {
-            Ok(built) => return Ok(built),
-            Err(WorkerError::Unconfined(why)) => refused.push(why),
+            Ok(verified) => return Ok(verified),
+            Err(ProbeError::Unconfined(reason)) => refused.push(reason),
             Err(error) => return Err(error),
         }
     }
-    Err(WorkerError::Unconfined(format!(
+    Err(ProbeError::Unconfined(format!(
         "sessions cannot be confined here: {}",
         refused.join("; ")
     )))
@@ -120,37 +131,40 @@ async fn try_tier(
     venv: &Venv,
     tier: Tier,
     refused: &[String],
-) -> Result<Built, WorkerError> {
-    let unconfined = |why: &dyn std::fmt::Display| {
-        let help = match tier {
-            Tier::Namespaces => format!(" ({ALLOW_NAMESPACES})"),
+) -> Result<VerifiedFactory, ProbeError> {
+    let unconfined = |reason: &dyn std::fmt::Display| {
+        let remedy = match tier {
+            Tier::Namespaces => format!(" ({NAMESPACES_REMEDY})"),
             Tier::Container | Tier::Unsafe => String::new(),
         };
-        WorkerError::Unconfined(format!("{}: {why}{help}", name(tier)))
+        ProbeError::Unconfined(format!("{}: {reason}{remedy}", tier_name(tier)))
     };
-    let nursery = Nursery::new(settings.clone(), venv, tier);
-    let python = nursery.python().await.map_err(|error| match error {
-        NoSession::Python(_) => WorkerError::Warmth(error),
-        NoSession::Other(_) => unconfined(&error),
-    })?;
+    let factory = SessionFactory::new(settings.clone(), venv, tier);
+    let python = factory
+        .python_version()
+        .await
+        .map_err(|error| match error {
+            SessionError::Python(_) => ProbeError::Python(error),
+            SessionError::Other(_) => unconfined(&error),
+        })?;
     venv.check_version(&python)?;
-    let mut newborn = nursery.make().await.map_err(|error| unconfined(&error))?;
+    let mut session = factory.fork().await.map_err(|error| unconfined(&error))?;
     let mut findings = Findings::default();
-    findings.look_from_outside(&newborn, tier, settings);
-    match look_from_inside(&mut newborn, venv).await {
-        Ok(inside) => findings.look_from_inside(&inside, tier),
+    findings.inspect_process(&session, tier, settings);
+    match run_probe(&mut session, venv).await {
+        Ok(result) => findings.evaluate_probe(&result, tier),
         Err(error) => return Err(unconfined(&error)),
     }
     if tier == Tier::Unsafe {
         findings.missing.append(&mut findings.fatal);
-        tracing::warn!("sessions are not kept in: for development only");
+        tracing::warn!("sessions are NOT isolated; development only");
     }
     if !findings.fatal.is_empty() {
         return Err(unconfined(&findings.fatal.join(", ")));
     }
     findings.missing.extend_from_slice(refused);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Ok(Built {
+    Ok(VerifiedFactory {
         report: Report {
             version: VERSION,
             tier,
@@ -163,28 +177,28 @@ async fn try_tier(
             idle_seconds: settings.idle_seconds,
             cell_seconds: settings.cell_seconds,
         },
-        nursery,
+        factory,
     })
 }
 
 impl Findings {
-    fn look_from_outside(&mut self, newborn: &Newborn, tier: Tier, settings: &Settings) {
-        let pid = newborn.vitals.python_pid().unwrap_or_default();
+    fn inspect_process(&mut self, session: &ForkedSession, tier: Tier, settings: &Settings) {
+        let pid = session.processes.python_pid().unwrap_or_default();
         let of = |what: &str| format!("/proc/{pid}/{what}");
-        let own = tier == Tier::Namespaces;
+        let has_namespaces = tier == Tier::Namespaces;
         for kind in NAMESPACES {
-            let theirs = fs::read_link(of(&format!("ns/{kind}"))).ok();
-            let ours = fs::read_link(format!("/proc/self/ns/{kind}")).ok();
-            let differ = theirs.is_some() && theirs != ours;
-            self.note(&format!("{kind} namespace"), differ, own);
+            let session_namespace = fs::read_link(of(&format!("ns/{kind}"))).ok();
+            let own_namespace = fs::read_link(format!("/proc/self/ns/{kind}")).ok();
+            let differ = session_namespace.is_some() && session_namespace != own_namespace;
+            self.record(&format!("{kind} namespace"), differ, has_namespaces);
         }
         let root = |path: &str| fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
-        let own_root = root(&of("root/")).is_some_and(|theirs| Some(theirs) != root("/"));
-        self.note("root of its own", own_root, own);
-        if newborn.processes && own {
+        let has_own_root = root(&of("root/")).is_some_and(|it| Some(it) != root("/"));
+        self.record("root of its own", has_own_root, has_namespaces);
+        if session.has_process_list && has_namespaces {
             self.layers.push("process list of its own".into());
         }
-        if newborn.user.is_some() {
+        if session.user.is_some() {
             self.layers.push("user of its own".into());
         }
 
@@ -193,16 +207,16 @@ impl Findings {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.strip_prefix(':')?.trim())
         };
-        self.note("syscall filter", field("Seccomp") == Some("2"), true);
-        self.note("no new privileges", field("NoNewPrivs") == Some("1"), true);
+        self.record("syscall filter", field("Seccomp") == Some("2"), true);
+        self.record("no new privileges", field("NoNewPrivs") == Some("1"), true);
         let none = |set| field(set).is_some_and(|bits| bits.trim_matches('0').is_empty());
-        let powerless = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+        let has_no_capabilities = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
             .into_iter()
             .all(none);
-        self.note("no capabilities", powerless, true);
+        self.record("no capabilities", has_no_capabilities, true);
         let environment = fs::read(of("environ"));
         let empty = environment.is_ok_and(|bytes| bytes.is_empty());
-        self.note("empty environment", empty, true);
+        self.record("empty environment", empty, true);
         let limits = fs::read_to_string(of("limits")).unwrap_or_default();
         let limited = |name: &str, value: u64| {
             limits.lines().any(|line| {
@@ -214,50 +228,50 @@ impl Findings {
         let holds = limited("Max processes", settings.processes)
             && limited("Max open files", settings.open_files)
             && limited("Max core file size", NO_CORE_BYTES);
-        self.note("resource limits", holds, true);
+        self.record("resource limits", holds, true);
 
-        match newborn.landlock {
-            0 => self.note(
+        match session.landlock {
+            0 => self.record(
                 "Landlock (Linux 5.13 or newer, enabled by lsm=)",
                 false,
-                !own,
+                !has_namespaces,
             ),
             version => self.layers.push(format!("Landlock {version}")),
         }
-        if (1..ABI_WITH_SCOPES).contains(&newborn.landlock) {
+        if (1..ABI_WITH_SCOPES).contains(&session.landlock) {
             self.missing
-                .push("scopes of Landlock: they need Linux 6.12".into());
+                .push("Landlock scopes (Linux 6.12 or newer)".into());
         }
-        if !own {
-            let alone = only_loopback();
-            self.note(
+        if !has_namespaces {
+            self.record(
                 "no network interface but lo (run the container without a network)",
-                alone,
+                has_only_loopback(),
                 true,
             );
         }
     }
 
-    fn look_from_inside(&mut self, inside: &Inside, tier: Tier) {
-        let own = tier == Tier::Namespaces;
-        self.note("no network", inside.network, true);
-        self.note("no secrets of the system", inside.secrets, true);
-        self.note("no home folders", inside.home, true);
-        self.note("read-only programs", inside.programs, true);
-        self.note("no further namespaces", inside.namespaces, true);
-        // The number of a worker that is its container's first process names, in a process namespace,
-        // the session's own first process: there is no name for the worker at all.
-        let nameless = own && std::process::id() == 1;
-        // Without a process namespace it takes Landlock's scopes or a user of its own.
-        self.note("no signals to the worker", inside.signals || nameless, own);
-        if !inside.workspace {
+    fn evaluate_probe(&mut self, result: &ProbeResult, tier: Tier) {
+        let has_namespaces = tier == Tier::Namespaces;
+        self.record("no network", result.network, true);
+        self.record("no secrets of the system", result.secrets, true);
+        self.record("no home folders", result.home, true);
+        self.record("read-only programs", result.programs, true);
+        self.record("no further namespaces", result.namespaces, true);
+        // If the worker has process id 1, that number means the session's own init inside its
+        // process namespace, and no number names the worker.
+        let is_unnameable = has_namespaces && std::process::id() == 1;
+        // Without a process namespace it takes Landlock scopes or a user of its own.
+        let no_signals = result.signals || is_unnameable;
+        self.record("no signals to the worker", no_signals, has_namespaces);
+        if !result.workspace {
             self.fatal.push("a writable /mnt/data is missing".into());
         }
     }
 
-    /// Notes a layer that holds or does not; `needed` ones must.
-    fn note(&mut self, layer: &str, holds: bool, needed: bool) {
-        match (holds, needed) {
+    /// Records whether a layer holds; a missing one is fatal if it is `required`.
+    fn record(&mut self, layer: &str, holds: bool, required: bool) {
+        match (holds, required) {
             (true, _) => self.layers.push(layer.into()),
             (false, true) => self.fatal.push(format!("missing: {layer}")),
             (false, false) => self.missing.push(layer.into()),
@@ -265,37 +279,37 @@ impl Findings {
     }
 }
 
-/// Runs [`PROBE`] in the session.
-async fn look_from_inside(newborn: &mut Newborn, venv: &Venv) -> Result<Inside, NoSession> {
-    // Python may be installed below a home folder.
+/// Runs [`PROBE_CODE`] in the session.
+async fn run_probe(session: &mut ForkedSession, venv: &Venv) -> Result<ProbeResult, SessionError> {
+    // Python may be installed below a home folder, which is then visible.
     let own = serde_json::json!([venv.base, venv.path]).to_string();
-    let code = PROBE
+    let code = PROBE_CODE
         .replace("SUPERVISOR", &std::process::id().to_string())
         .replace("OWN", &own);
-    let look = async {
-        newborn
-            .link
-            .send(&Order::Run { id: 1, code: &code })
-            .await?;
+    let exchange = async {
+        let request = KernelRequest::Run { id: 1, code: &code };
+        session.link.send(&request).await?;
         let mut printed = String::new();
         loop {
-            match newborn.link.ear.next().await? {
-                Said::Text { text, .. } => printed.push_str(&text),
-                Said::Done { .. } => return Ok(printed),
-                Said::Ready | Said::Warm | Said::Image { .. } => {}
+            match session.link.messages.next().await? {
+                KernelMessage::Text { text, .. } => printed.push_str(&text),
+                KernelMessage::Done { .. } => return Ok(printed),
+                KernelMessage::Ready | KernelMessage::Warm | KernelMessage::Image { .. } => {}
             }
         }
     };
-    let printed = timeout(PROBE_TIME, look)
+    let printed = timeout(PROBE_TIME, exchange)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|error: io::Error| NoSession::new(format!("a probe did not end: {error}")))?;
+        .map_err(|error: io::Error| {
+            SessionError::new(format!("the probe did not complete: {error}"))
+        })?;
     serde_json::from_str(printed.trim())
-        .map_err(|_| NoSession::new(format!("a probe failed: {}", printed.trim())))
+        .map_err(|_| SessionError::new(format!("the probe failed: {}", printed.trim())))
 }
 
-/// Whether this process can reach no network interface but its own loopback.
-fn only_loopback() -> bool {
+/// Whether this process sees no network interface except loopback.
+fn has_only_loopback() -> bool {
     let Ok(table) = fs::read_to_string("/proc/self/net/dev") else {
         return false;
     };
@@ -305,7 +319,7 @@ fn only_loopback() -> bool {
         .all(|(name, _)| name.trim() == "lo")
 }
 
-fn name(tier: Tier) -> &'static str {
+fn tier_name(tier: Tier) -> &'static str {
     match tier {
         Tier::Namespaces => "namespaces",
         Tier::Container => "container",

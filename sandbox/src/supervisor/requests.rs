@@ -1,4 +1,4 @@
-//! One client's conversation, from its greeting to its end.
+//! Handles the requests of one connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,71 +9,70 @@ use sandbox_protocol::Response;
 use sandbox_protocol::VERSION;
 use tokio::time::timeout;
 
-use crate::supervisor::connection::Conversation;
-use crate::supervisor::connection::Ended;
-use crate::supervisor::connection::PIECE_BYTES;
-use crate::supervisor::session_registry::Attached;
-use crate::supervisor::session_registry::Opening;
-use crate::supervisor::session_registry::Sessions;
+use crate::supervisor::connection::Connection;
+use crate::supervisor::connection::ConnectionError;
+use crate::supervisor::connection::DATA_FRAME_BYTES;
+use crate::supervisor::session_registry::HeldSession;
+use crate::supervisor::session_registry::OpenOutcome;
+use crate::supervisor::session_registry::SessionRegistry;
 use crate::supervisor::workspace::Workspace;
-use crate::supervisor::workspace::read_piece;
+use crate::supervisor::workspace::read_full;
 
-/// How long a client may take to greet.
-const GREETING_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to send its hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest code of a cell in bytes.
+/// Maximum length of a cell's code in bytes.
 const CODE_BYTES: usize = 1 << 20;
 
-/// Longest name of a session.
+/// Maximum length of a session's name in bytes.
 const NAME_BYTES: usize = 128;
 
-/// Longest label of a project.
+/// Maximum length of a project's label in bytes.
 const PROJECT_BYTES: usize = 128;
 
-/// What all connections share.
+/// State shared by all connections.
 pub struct Shared {
-    /// The sessions.
-    pub sessions: Arc<Sessions>,
-    /// What is told of the worker.
+    pub sessions: Arc<SessionRegistry>,
+    /// The report for clients; the current number of sessions is filled in.
     pub report: Report,
-    /// What clients have to know.
+    /// The secret that clients must send, if any.
     pub token: Option<String>,
 }
 
-/// Converses until the client has gone, or breaks the rules.
-pub async fn serve(mut client: Conversation, shared: &Shared) {
-    match converse(&mut client, shared).await {
-        Ok(()) | Err(Ended::Closed) => {}
-        Err(ended) => tracing::warn!("a connection ended: {ended}"),
+/// Serves a client until it disconnects or violates the protocol.
+pub async fn serve(mut client: Connection, shared: &Shared) {
+    match handle_requests(&mut client, shared).await {
+        Ok(()) | Err(ConnectionError::Closed) => {}
+        Err(error) => tracing::warn!("closing a connection: {error}"),
     }
 }
 
-async fn converse(client: &mut Conversation, shared: &Shared) -> Result<(), Ended> {
-    if !greet(client, shared).await? {
+async fn handle_requests(client: &mut Connection, shared: &Shared) -> Result<(), ConnectionError> {
+    if !accept_hello(client, shared).await? {
         return Ok(());
     }
-    let mut attached: Option<Box<Attached>> = None;
+    let mut current: Option<Box<HeldSession>> = None;
     loop {
-        let request = client.request().await?;
+        let request = client.receive_request().await?;
         if let Request::Open {
             session,
             project,
             create,
         } = request
         {
-            drop(attached.take());
-            attached = open(client, shared, &session, &project, create).await?;
+            drop(current.take());
+            current = open(client, shared, &session, &project, create).await?;
             continue;
         }
-        match (request, attached.take()) {
-            (Request::Interrupt, held) => attached = held,
+        match (request, current.take()) {
+            (Request::Interrupt, held) => current = held,
             (Request::Close, Some(held)) => {
                 held.close();
-                client.say(&Response::Closed).await?;
+                client.send(&Response::Closed).await?;
             }
-            (request, Some(held)) => attached = act(client, held, request).await?,
+            (request, Some(held)) => current = handle(client, held, request).await?,
             (Request::Put { size, .. }, None) => {
-                skip(client, size).await?;
+                discard_data(client, size).await?;
                 refuse(client, "no session is open").await?;
             }
             (_, None) => refuse(client, "no session is open").await?,
@@ -81,25 +80,25 @@ async fn converse(client: &mut Conversation, shared: &Shared) -> Result<(), Ende
     }
 }
 
-/// What is asked of an open session. Gives it back if it is still there.
-async fn act(
-    client: &mut Conversation,
-    mut held: Box<Attached>,
+/// Handles a request to the held session. Returns the session unless it has ended.
+async fn handle(
+    client: &mut Connection,
+    mut held: Box<HeldSession>,
     request: Request,
-) -> Result<Option<Box<Attached>>, Ended> {
+) -> Result<Option<Box<HeldSession>>, ConnectionError> {
     match request {
         Request::Exec { code } if code.len() > CODE_BYTES => {
             refuse(client, "a cell may have 1 MiB of code").await?;
         }
         Request::Exec { code } => {
             let executed = held.session().exec(&code, client).await;
-            let lost = !held.session().vitals().alive();
+            let lost = !held.session().processes().is_alive();
             if lost {
                 held.close();
-                client.say(&Response::Executed(executed?)).await?;
+                client.send(&Response::Executed(executed?)).await?;
                 return Ok(None);
             }
-            client.say(&Response::Executed(executed?)).await?;
+            client.send(&Response::Executed(executed?)).await?;
         }
         Request::Put {
             path,
@@ -112,28 +111,28 @@ async fn act(
         }
         Request::Remove { tags } => {
             if let Err(error) = held.session().workspace().remove(&tags) {
-                // What the client has taken away must not stay within reach of code.
-                tracing::warn!("a session ends, as a file cannot be removed from it: {error}");
+                // Code must not keep access to a file that the client has withdrawn.
+                tracing::warn!("could not remove a file from a session, ending it: {error}");
                 held.close();
-                client.say(&Response::Closed).await?;
+                client.send(&Response::Closed).await?;
                 return Ok(None);
             }
-            client.say(&Response::Removed).await?;
+            client.send(&Response::Removed).await?;
         }
         Request::Get { path } => get(client, held.session().workspace(), &path).await?,
-        Request::Hello { .. } => return Err(Ended::OutOfTurn),
+        Request::Hello { .. } => return Err(ConnectionError::UnexpectedRequest),
         Request::Open { .. } | Request::Interrupt | Request::Close => {}
     }
     Ok(Some(held))
 }
 
-/// Whether the client may go on.
-async fn greet(client: &mut Conversation, shared: &Shared) -> Result<bool, Ended> {
-    let Ok(request) = timeout(GREETING_TIME, client.request()).await else {
+/// Checks the client's version and token. Returns whether it is accepted.
+async fn accept_hello(client: &mut Connection, shared: &Shared) -> Result<bool, ConnectionError> {
+    let Ok(request) = timeout(HELLO_TIMEOUT, client.receive_request()).await else {
         return Ok(false);
     };
     let Request::Hello { version, token } = request? else {
-        return Err(Ended::OutOfTurn);
+        return Err(ConnectionError::UnexpectedRequest);
     };
     if version != VERSION {
         let message = format!(
@@ -143,8 +142,8 @@ async fn greet(client: &mut Conversation, shared: &Shared) -> Result<bool, Ended
         refuse(client, &message).await?;
         return Ok(false);
     }
-    if let Some(wanted) = &shared.token
-        && !same(wanted.as_bytes(), token.unwrap_or_default().as_bytes())
+    if let Some(expected) = &shared.token
+        && !equals_in_constant_time(expected.as_bytes(), token.unwrap_or_default().as_bytes())
     {
         refuse(client, "the token is wrong").await?;
         return Ok(false);
@@ -153,19 +152,19 @@ async fn greet(client: &mut Conversation, shared: &Shared) -> Result<bool, Ended
         sessions: u32::try_from(shared.sessions.count()).unwrap_or(u32::MAX),
         ..shared.report.clone()
     };
-    client.say(&Response::Hello(report)).await?;
+    client.send(&Response::Hello(report)).await?;
     Ok(true)
 }
 
 async fn open(
-    client: &mut Conversation,
+    client: &mut Connection,
     shared: &Shared,
     name: &str,
     project: &str,
     create: bool,
-) -> Result<Option<Box<Attached>>, Ended> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > NAME_BYTES || !name.chars().all(good) {
+) -> Result<Option<Box<HeldSession>>, ConnectionError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > NAME_BYTES || !name.chars().all(is_allowed) {
         refuse(client, "a session's name is 1 to 128 of A-Z a-z 0-9 _ -").await?;
         return Ok(None);
     }
@@ -173,102 +172,106 @@ async fn open(
         refuse(client, "a project's label has at most 128 bytes").await?;
         return Ok(None);
     }
-    let opening = tokio::select! {
-        opening = shared.sessions.open(name, project, create) => opening,
-        () = client.closed() => return Err(Ended::Closed),
+    let outcome = tokio::select! {
+        outcome = shared.sessions.open(name, project, create) => outcome,
+        () = client.closed() => return Err(ConnectionError::Closed),
     };
-    let (response, attached) = match opening {
-        Ok(Opening::Opened {
-            mut attached,
+    let (response, held) = match outcome {
+        Ok(OpenOutcome::Opened {
+            mut held,
             fresh,
             notice,
         }) => {
             let opened = Response::Opened {
                 fresh,
-                files: attached.session().workspace().placed(),
+                files: held.session().workspace().placed_files(),
                 notice,
             };
-            (opened, Some(attached))
+            (opened, Some(held))
         }
-        Ok(Opening::Absent) => (Response::Absent, None),
-        Ok(Opening::Busy) => (Response::Busy, None),
+        Ok(OpenOutcome::Absent) => (Response::Absent, None),
+        Ok(OpenOutcome::Busy) => (Response::Busy, None),
         Err(error) => {
-            tracing::error!("no session: {error}");
+            tracing::error!(session = name, "could not create session {name}: {error}");
             let message = error.to_string();
             (Response::Refused { message }, None)
         }
     };
-    client.say(&response).await?;
-    Ok(attached)
+    client.send(&response).await?;
+    Ok(held)
 }
 
 async fn put(
-    client: &mut Conversation,
+    client: &mut Connection,
     workspace: &mut Workspace,
     path: &str,
     alias: Option<&str>,
     tag: &str,
     size: u64,
-) -> Result<(), Ended> {
-    let mut put = workspace.put(path, alias, tag, size);
+) -> Result<(), ConnectionError> {
+    let mut file = workspace.create(path, alias, tag, size);
     let mut left = size;
     while left > 0 {
-        let piece = client.data().await?;
+        let data = client.receive_data().await?;
         left = left
-            .checked_sub(piece.len() as u64)
-            .ok_or(Ended::OutOfTurn)?;
-        if let Ok(writing) = &mut put
-            && let Err(refused) = writing.write(&piece)
+            .checked_sub(data.len() as u64)
+            .ok_or(ConnectionError::UnexpectedRequest)?;
+        if let Ok(writing) = &mut file
+            && let Err(error) = writing.write(&data)
         {
-            put = Err(refused);
+            file = Err(error);
         }
     }
-    match put.and_then(|put| workspace.finish(put)) {
-        Ok(()) => client.say(&Response::Stored).await,
-        Err(refused) => refuse(client, &refused.to_string()).await,
+    match file.and_then(|file| workspace.finish(file)) {
+        Ok(()) => client.send(&Response::Stored).await,
+        Err(error) => refuse(client, &error.to_string()).await,
     }
 }
 
-async fn get(client: &mut Conversation, workspace: &Workspace, path: &str) -> Result<(), Ended> {
-    let (mut file, size) = match workspace.read(path) {
-        Ok(found) => found,
-        Err(refused) => return refuse(client, &refused.to_string()).await,
+async fn get(
+    client: &mut Connection,
+    workspace: &Workspace,
+    path: &str,
+) -> Result<(), ConnectionError> {
+    let (mut file, size) = match workspace.open(path) {
+        Ok(opened) => opened,
+        Err(error) => return refuse(client, &error.to_string()).await,
     };
-    client.say(&Response::File { size }).await?;
+    client.send(&Response::File { size }).await?;
     let mut left = size;
     while left > 0 {
-        let wanted = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-        let mut piece = vec![0; wanted];
-        let read = read_piece(&mut file, &mut piece)?;
-        if read < wanted {
-            // The size is told; there is no other way to take it back.
+        let length = usize::try_from(left).map_or(DATA_FRAME_BYTES, |it| it.min(DATA_FRAME_BYTES));
+        let mut data = vec![0; length];
+        let read = read_full(&mut file, &mut data)?;
+        if read < length {
+            // The size was announced, so the protocol is only kept by closing the connection.
             return Err(std::io::Error::other("a file shrank while it was read").into());
         }
         left -= read as u64;
-        client.send_piece(piece).await?;
+        client.send_data_frame(data).await?;
     }
     Ok(())
 }
 
-/// Reads data that nobody wants.
-async fn skip(client: &mut Conversation, size: u64) -> Result<(), Ended> {
+/// Reads the data of a refused request.
+async fn discard_data(client: &mut Connection, size: u64) -> Result<(), ConnectionError> {
     let mut left = size;
     while left > 0 {
-        let piece = client.data().await?;
+        let data = client.receive_data().await?;
         left = left
-            .checked_sub(piece.len() as u64)
-            .ok_or(Ended::OutOfTurn)?;
+            .checked_sub(data.len() as u64)
+            .ok_or(ConnectionError::UnexpectedRequest)?;
     }
     Ok(())
 }
 
-async fn refuse(client: &mut Conversation, message: &str) -> Result<(), Ended> {
+async fn refuse(client: &mut Connection, message: &str) -> Result<(), ConnectionError> {
     let message = message.to_owned();
-    client.say(&Response::Refused { message }).await
+    client.send(&Response::Refused { message }).await
 }
 
-/// Compares without telling by the time it takes where the two differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
+/// Compares in a time that does not depend on where the two differ.
+fn equals_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     let differ = a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b));
     a.len() == b.len() && differ == 0
 }

@@ -1,4 +1,4 @@
-//! One session at work: runs its cells, and ends those that do not end themselves.
+//! A session that runs cells, and enforces their limits.
 
 use std::io;
 use std::sync::Arc;
@@ -18,116 +18,119 @@ use tokio::time::sleep_until;
 use tokio::time::timeout;
 
 use crate::settings::Settings;
-use crate::supervisor::connection::Conversation;
-use crate::supervisor::connection::Ended;
+use crate::supervisor::connection::Connection;
+use crate::supervisor::connection::ConnectionError;
 use crate::supervisor::cpu::CpuMeter;
 use crate::supervisor::kernel_link::DoneStatus;
-use crate::supervisor::kernel_link::Order;
-use crate::supervisor::kernel_link::Said;
+use crate::supervisor::kernel_link::KernelMessage;
+use crate::supervisor::kernel_link::KernelRequest;
 use crate::supervisor::kernel_link::encode;
-use crate::supervisor::output_limits::Output;
-use crate::supervisor::session_factory::Newborn;
-use crate::supervisor::session_processes::Vitals;
+use crate::supervisor::output_limits::OutputLimits;
+use crate::supervisor::session_factory::ForkedSession;
+use crate::supervisor::session_processes::SessionProcesses;
 use crate::supervisor::workspace::Workspace;
 
-/// How often the use of memory and processors is looked at while a cell runs.
-const SAMPLING: Duration = Duration::from_millis(250);
+/// Interval at which memory and CPU time are sampled while a cell runs.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long an interrupt has to work before it is repeated.
-const INTERRUPTS: Duration = Duration::from_secs(1);
+/// Interval at which an interrupt is repeated.
+const INTERRUPT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a killed session may take to be gone.
-const DEATH: Duration = Duration::from_secs(5);
+/// How long to wait for the processes of a killed session to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest piece of text. As JSON it may be six times as large, and has to fit into a frame.
+/// Maximum length of a text response in bytes. JSON escapes may make it six times as long, which
+/// must still fit into a frame.
 const TEXT_BYTES: usize = 1 << 20;
 
-/// A session, as long as it lives.
+/// A live session.
 pub struct Session {
-    newborn: Newborn,
+    forked: ForkedSession,
     settings: Arc<Settings>,
-    /// Number of the last cell.
+    /// Number of the last cell, from 1.
     cell: u64,
 }
 
-/// Why a cell is being ended.
+/// Why a running cell is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Time,
+enum InterruptCause {
+    TimeLimit,
     Request,
 }
 
-/// A cell that runs.
+/// A running cell.
 struct Cell {
     started: Instant,
     cpu: CpuMeter,
-    output: Output,
-    /// Why it is being interrupted, if it is.
-    ending: Option<Cause>,
-    /// When patience ends: first it is interrupted, then killed.
+    output: OutputLimits,
+    /// Why the cell was interrupted, if it was.
+    interrupt_cause: Option<InterruptCause>,
+    /// When the cell is interrupted, or, once interrupted, killed.
     deadline: Instant,
     next_interrupt: Instant,
     killed: bool,
-    /// Whether its client is still there.
-    client: Result<(), Ended>,
+    /// An error if the client is gone.
+    client: Result<(), ConnectionError>,
 }
 
-/// How the kernel's answers ended.
+/// How the kernel's messages about a cell ended.
 enum Outcome {
     Done(DoneStatus),
-    /// Nothing more can come.
+    /// The session has ended.
     Dead,
 }
 
 impl Session {
-    /// A session of these processes.
-    pub fn new(newborn: Newborn, settings: Arc<Settings>) -> Self {
+    pub fn new(forked: ForkedSession, settings: Arc<Settings>) -> Self {
         Self {
-            newborn,
+            forked,
             settings,
             cell: 0,
         }
     }
 
-    /// Its processes.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        &self.newborn.vitals
+    pub fn processes(&self) -> &Arc<SessionProcesses> {
+        &self.forked.processes
     }
 
-    /// Its `/mnt/data`.
     pub fn workspace(&mut self) -> &mut Workspace {
-        &mut self.newborn.workspace
+        &mut self.forked.workspace
     }
 
-    /// Runs a cell, and tells the client what it shows as it comes. When the client goes, the
-    /// cell is interrupted and brought to its end all the same.
-    pub async fn exec(&mut self, code: &str, client: &mut Conversation) -> Result<Executed, Ended> {
+    /// Runs a cell and streams its output to the client. If the connection ends, the cell is
+    /// interrupted, and this waits for its end before it returns the error.
+    pub async fn exec(
+        &mut self,
+        code: &str,
+        client: &mut Connection,
+    ) -> Result<Executed, ConnectionError> {
         self.cell += 1;
-        self.newborn.vitals.begin_cell();
-        let sample = self.newborn.vitals.sample();
+        self.forked.processes.begin_cell();
+        let sample = self.forked.processes.sample();
         let started = Instant::now();
         let mut cell = Cell {
             started,
             cpu: CpuMeter::new(&sample, started.into_std()),
-            output: Output::new(&self.settings),
-            ending: None,
-            deadline: started + self.settings.cell_time(),
+            output: OutputLimits::new(&self.settings),
+            interrupt_cause: None,
+            deadline: started + self.settings.cell_timeout(),
             next_interrupt: started,
             killed: false,
             client: Ok(()),
         };
-        let outcome = self.attend(code, &mut cell, client).await;
-        self.tell_rest(&mut cell, client).await;
+        let outcome = self.run_to_end(code, &mut cell, client).await;
+        self.send_remaining_text(&mut cell, client).await;
         let wall = cell.started.elapsed();
         let lost = matches!(outcome, Outcome::Dead);
-        let ended_before = match lost {
-            true => self.newborn.vitals.take_notice(),
-            false => None,
+        let ended_before = if lost {
+            self.forked.processes.take_notice()
+        } else {
+            None
         };
-        let status = match (outcome, cell.ending) {
-            (_, Some(Cause::Time)) => ExecStatus::Timeout,
-            (_, Some(Cause::Request)) => ExecStatus::Interrupted,
-            (Outcome::Dead, None) if self.newborn.vitals.was_out_of_memory() => {
+        let status = match (outcome, cell.interrupt_cause) {
+            (_, Some(InterruptCause::TimeLimit)) => ExecStatus::Timeout,
+            (_, Some(InterruptCause::Request)) => ExecStatus::Interrupted,
+            (Outcome::Dead, None) if self.forked.processes.was_out_of_memory() => {
                 ExecStatus::OutOfMemory
             }
             (Outcome::Dead, None) if ended_before == Some(Notice::EndedForCpu) => {
@@ -138,21 +141,22 @@ impl Session {
             (Outcome::Done(DoneStatus::Error), None) => ExecStatus::Error,
         };
         if status == ExecStatus::Timeout && !lost {
-            // Or else what a cell has started would go on where the cell may not.
-            self.newborn.vitals.kill_descendants_of_python();
+            // Programs that the cell has started would otherwise run on.
+            self.forked.processes.kill_descendants_of_python();
         }
         if !lost {
-            let sample = self.newborn.vitals.sample();
+            let sample = self.forked.processes.sample();
             cell.cpu.add(&sample, std::time::Instant::now());
             let budget = Duration::from_secs(self.settings.background_cpu_seconds);
-            self.newborn.vitals.end_cell(&sample, budget);
+            self.forked.processes.end_cell(&sample, budget);
         }
-        self.newborn.link.ear.shrink();
-        // Asked only for a client that hears it, or else nobody would ever be told.
+        self.forked.link.messages.shrink();
+        // After this the changes are reported once; without a client the report would be lost.
         cell.client?;
-        let (files, files_dropped) = match lost {
-            true => (Vec::new(), false),
-            false => self.newborn.workspace.changes().await,
+        let (files, files_dropped) = if lost {
+            (Vec::new(), false)
+        } else {
+            self.forked.workspace.changes().await
         };
         Ok(Executed {
             status,
@@ -165,158 +169,169 @@ impl Session {
         })
     }
 
-    /// Waits for the cell's end, whatever comes first: the session's word, its death, the
-    /// client's wish, or the end of patience.
-    async fn attend(&mut self, code: &str, cell: &mut Cell, client: &mut Conversation) -> Outcome {
+    /// Sends the code to the kernel and handles every event until the cell or the session has
+    /// ended: messages, output, requests of the client, and limits.
+    async fn run_to_end(
+        &mut self,
+        code: &str,
+        cell: &mut Cell,
+        client: &mut Connection,
+    ) -> Outcome {
         let id = self.cell;
-        let Newborn {
+        let ForkedSession {
             link,
             stdout,
             stderr,
-            vitals,
+            processes,
             ..
-        } = &mut self.newborn;
+        } = &mut self.forked;
         let settings = &self.settings;
-        let Ok(order) = encode(&Order::Run { id, code }) else {
+        let Ok(request) = encode(&KernelRequest::Run { id, code }) else {
             return Outcome::Dead;
         };
-        // The session may take its order slowly, and speak meanwhile.
-        let mut ordering = Box::pin(link.mouth.write_all(&order));
-        let mut ordered = false;
+        // The kernel may read slowly and send output meanwhile, so this is one of the events.
+        let mut sending = Box::pin(link.requests.write_all(&request));
+        let mut sent = false;
         let mut dead = false;
-        let mut sampling = interval(SAMPLING);
+        let mut sampling = interval(SAMPLE_INTERVAL);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sampling.reset();
         loop {
             if cell.client.is_err() {
-                cell.interrupt(vitals, settings, Cause::Request);
+                cell.interrupt(processes, settings, InterruptCause::Request);
             }
             tokio::select! {
-                written = &mut ordering, if !ordered => {
-                    ordered = true;
+                written = &mut sending, if !sent => {
+                    sent = true;
                     if written.is_err() {
-                        vitals.kill();
+                        processes.kill();
                     }
                 }
-                said = link.ear.next() => {
-                    // The kernel speaks after the programs that it has waited for.
-                    cell.tell_text(client, TextSource::Stdout, stdout.held()).await;
-                    cell.tell_text(client, TextSource::Stderr, stderr.held()).await;
-                    match said {
-                        // Text of cells before comes late, from threads that have outlived them.
-                        Ok(Said::Text { id: of, source, text }) if of <= id => {
-                            cell.tell_text(client, source, text).await;
+                message = link.messages.next() => {
+                    // Programs that the kernel has waited for wrote to the pipes before.
+                    cell.send_text(client, TextSource::Stdout, stdout.read_available()).await;
+                    cell.send_text(client, TextSource::Stderr, stderr.read_available()).await;
+                    match message {
+                        // Threads of earlier cells may still print under the old number.
+                        Ok(KernelMessage::Text { id: of, source, text }) if of <= id => {
+                            cell.send_text(client, source, text).await;
                         }
-                        Ok(Said::Image { id: of, data }) if of == id => {
-                            cell.tell_image(client, &data).await;
+                        Ok(KernelMessage::Image { id: of, data }) if of == id => {
+                            cell.send_image(client, &data).await;
                         }
-                        Ok(Said::Done { id: of, status }) if of == id => {
+                        Ok(KernelMessage::Done { id: of, status }) if of == id => {
                             return Outcome::Done(status);
                         }
                         Ok(_) => {}
                         Err(error) => {
                             if error.kind() != io::ErrorKind::UnexpectedEof {
-                                tracing::warn!("a session broke its link: {error}");
+                                tracing::warn!("invalid data from a kernel, killing its session: {error}");
                             }
-                            vitals.kill();
-                            // Whoever asks next is to find it dead.
-                            let _ = timeout(DEATH, vitals.ended()).await;
+                            processes.kill();
+                            // The next request must find the session dead.
+                            let _ = timeout(KILL_TIMEOUT, processes.ended()).await;
                             return Outcome::Dead;
                         }
                     }
                 }
-                text = stdout.next() => cell.tell_text(client, TextSource::Stdout, text).await,
-                text = stderr.next() => cell.tell_text(client, TextSource::Stderr, text).await,
-                () = vitals.ended(), if !dead => {
+                text = stdout.next() => cell.send_text(client, TextSource::Stdout, text).await,
+                text = stderr.next() => cell.send_text(client, TextSource::Stderr, text).await,
+                () = processes.ended(), if !dead => {
                     dead = true;
-                    // What it started may outlive it where it has no namespace of its own, and
-                    // hold the link open.
-                    vitals.kill();
+                    // Without a process namespace, programs that the session has started may
+                    // outlive the init and hold the link open.
+                    processes.kill();
                 }
-                request = client.request(), if cell.client.is_ok() => match request {
-                    Ok(Request::Interrupt) => cell.interrupt(vitals, settings, Cause::Request),
-                    Ok(_) => cell.client = Err(Ended::OutOfTurn),
-                    Err(ended) => cell.client = Err(ended),
+                request = client.receive_request(), if cell.client.is_ok() => match request {
+                    Ok(Request::Interrupt) => cell.interrupt(processes, settings, InterruptCause::Request),
+                    Ok(_) => cell.client = Err(ConnectionError::UnexpectedRequest),
+                    Err(error) => cell.client = Err(error),
                 },
-                () = sleep_until(cell.next_interrupt), if cell.ending.is_some() && !cell.killed => {
-                    // One may have been swallowed.
-                    cell.next_interrupt += INTERRUPTS;
-                    vitals.interrupt();
+                () = sleep_until(cell.next_interrupt), if cell.interrupt_cause.is_some() && !cell.killed => {
+                    // The code may have caught the previous KeyboardInterrupt.
+                    cell.next_interrupt += INTERRUPT_INTERVAL;
+                    processes.interrupt();
                 }
                 () = sleep_until(cell.deadline), if !cell.killed => {
-                    if cell.ending.is_none() {
-                        cell.interrupt(vitals, settings, Cause::Time);
+                    if cell.interrupt_cause.is_none() {
+                        cell.interrupt(processes, settings, InterruptCause::TimeLimit);
                     } else {
                         cell.killed = true;
-                        vitals.kill();
+                        processes.kill();
                     }
                 }
                 _ = sampling.tick(), if !cell.killed && !dead => {
-                    let sample = vitals.sample();
+                    let sample = processes.sample();
                     cell.cpu.add(&sample, std::time::Instant::now());
-                    if vitals.exceeds_memory(&sample) {
+                    if processes.exceeds_memory(&sample) {
                         cell.killed = true;
-                        vitals.kill_for_memory();
+                        processes.kill_for_memory();
                     } else if cell.cpu.used() > Duration::from_secs(settings.cpu_seconds) {
-                        cell.interrupt(vitals, settings, Cause::Time);
+                        cell.interrupt(processes, settings, InterruptCause::TimeLimit);
                     }
                 }
             }
         }
     }
 
-    /// What programs wrote before the cell ended and nobody has read yet.
-    async fn tell_rest(&mut self, cell: &mut Cell, client: &mut Conversation) {
-        let (stdout, stderr) = (self.newborn.stdout.rest(), self.newborn.stderr.rest());
-        cell.tell_text(client, TextSource::Stdout, stdout).await;
-        cell.tell_text(client, TextSource::Stderr, stderr).await;
+    /// Sends what programs wrote to the pipes before the cell ended.
+    async fn send_remaining_text(&mut self, cell: &mut Cell, client: &mut Connection) {
+        let stdout = self.forked.stdout.read_rest();
+        let stderr = self.forked.stderr.read_rest();
+        cell.send_text(client, TextSource::Stdout, stdout).await;
+        cell.send_text(client, TextSource::Stderr, stderr).await;
     }
 }
 
 impl Cell {
-    /// Interrupts the cell, once, and gives it a while to end.
-    fn interrupt(&mut self, vitals: &Vitals, settings: &Settings, cause: Cause) {
-        if self.ending.is_none() {
-            self.ending = Some(cause);
+    /// Interrupts the cell unless it was interrupted before, and starts its grace period.
+    fn interrupt(
+        &mut self,
+        processes: &SessionProcesses,
+        settings: &Settings,
+        cause: InterruptCause,
+    ) {
+        if self.interrupt_cause.is_none() {
+            self.interrupt_cause = Some(cause);
             let now = Instant::now();
             self.deadline = now + settings.grace();
-            self.next_interrupt = now + INTERRUPTS;
-            vitals.interrupt();
+            self.next_interrupt = now + INTERRUPT_INTERVAL;
+            processes.interrupt();
         }
     }
 
-    async fn tell_text(&mut self, client: &mut Conversation, source: TextSource, text: String) {
+    async fn send_text(&mut self, client: &mut Connection, source: TextSource, text: String) {
         if text.is_empty() {
             return;
         }
-        let Some(mut text) = self.output.text(source, text) else {
+        let Some(mut text) = self.output.limit_text(source, text) else {
             return;
         };
         while !text.is_empty() {
             let rest = text.split_off(text.floor_char_boundary(TEXT_BYTES));
-            self.tell(client, &Response::Text { source, text }).await;
+            self.send(client, &Response::Text { source, text }).await;
             text = rest;
         }
     }
 
-    async fn tell_image(&mut self, client: &mut Conversation, base64: &str) {
-        let Some(image) = self.output.image(base64) else {
+    async fn send_image(&mut self, client: &mut Connection, base64: &str) {
+        let Some(image) = self.output.limit_image(base64) else {
             return;
         };
         let response = Response::Image {
             mime: image.mime.into(),
             size: image.bytes.len() as u64,
         };
-        self.tell(client, &response).await;
+        self.send(client, &response).await;
         if self.client.is_ok() {
-            self.client = client.send_all(&image.bytes).await;
+            self.client = client.send_data(&image.bytes).await;
         }
     }
 
-    /// Without a client there is nobody to tell.
-    async fn tell(&mut self, client: &mut Conversation, response: &Response) {
+    /// Sends a response unless the client is gone.
+    async fn send(&mut self, client: &mut Connection, response: &Response) {
         if self.client.is_ok() {
-            self.client = client.say(response).await;
+            self.client = client.send(response).await;
         }
     }
 }

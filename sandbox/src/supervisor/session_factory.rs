@@ -1,134 +1,87 @@
-//! Where sessions come from: the zygote, and sessions kept warm for whoever comes next.
+//! Creates sessions by forking a zygote, and keeps pre-forked sessions in reserve.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::MutexGuard;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 
 use nix::fcntl::FcntlArg;
 use nix::fcntl::OFlag;
 use nix::fcntl::fcntl;
-use nix::sys::socket::AddressFamily;
-use nix::sys::socket::SockFlag;
-use nix::sys::socket::SockType;
-use nix::sys::socket::socketpair;
 use sandbox_protocol::Tier;
-use serde::de::DeserializeOwned;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::process::Child;
-use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::descriptors;
 use crate::python::Venv;
 use crate::settings::Settings;
 use crate::supervisor::kernel_link::KernelLink;
-use crate::supervisor::kernel_link::Order;
-use crate::supervisor::kernel_link::Said;
-use crate::supervisor::pipe_reader::PipeText;
-use crate::supervisor::session_processes::Vitals;
+use crate::supervisor::kernel_link::KernelMessage;
+use crate::supervisor::kernel_link::KernelRequest;
+use crate::supervisor::pipe_reader::PipeReader;
+use crate::supervisor::session_processes::SessionProcesses;
 use crate::supervisor::workspace::Workspace;
-use crate::zygote;
-use crate::zygote::Fork;
-use crate::zygote::News;
-use crate::zygote::Setup;
-use crate::zygote::session_process::Birth;
+use crate::supervisor::zygote_process::SessionError;
+use crate::supervisor::zygote_process::ZygoteProcess;
+use crate::supervisor::zygote_process::message_socket_pair;
+use crate::supervisor::zygote_process::receive;
+use crate::zygote::messages::SessionReport;
+use crate::zygote::messages::ZygoteSetup;
 
-/// How long warming up may take; on a loaded machine it has taken 16 seconds.
-const WARM_UP: Duration = Duration::from_secs(120);
+/// Time limit for forking and confining a session, and for its warm-up.
+const FORK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the birth of a session may take.
-const BIRTH: Duration = Duration::from_secs(30);
-
-/// How long a zygote may take to end when its worker does.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Spares are made a moment after one was taken, so that its first cell has the processors.
+/// Pause between the use of a pre-forked session and its replacement, so that the first cell does
+/// not compete with a fork for the CPU.
 const REFILL_DELAY: Duration = Duration::from_millis(60);
 
-/// How long to wait after a failure before spares are tried again.
+/// Pause before another attempt after a failure to pre-fork a session.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// Numbers of sessions start again after this many. Far more than live at a time.
-const NUMBERS: u32 = 100_000;
+/// Session numbers wrap around after this many, far more than are alive at a time.
+const SESSION_NUMBERS: u32 = 100_000;
 
-/// Why there is no session; a sentence for whoever operates the worker.
-#[derive(Debug, thiserror::Error)]
-pub enum NoSession {
-    /// Python does not start, however sessions are confined.
-    #[error("Python does not start: {0}; run scripts/setup")]
-    Python(String),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl NoSession {
-    /// This is why.
-    pub fn new(why: impl Into<String>) -> Self {
-        Self::Other(why.into())
-    }
-}
-
-/// A session's processes and what connects them with the supervisor.
-pub struct Newborn {
-    /// What the kernel says and is told.
+/// A session that has run no cell: its processes and their connections with the supervisor.
+pub struct ForkedSession {
     pub link: KernelLink,
-    /// What programs write to their standard output.
-    pub stdout: PipeText,
-    /// What programs write to their standard error.
-    pub stderr: PipeText,
-    /// Its processes.
-    pub vitals: Arc<Vitals>,
-    /// Its `/mnt/data`.
+    /// Standard output of the session's programs.
+    pub stdout: PipeReader,
+    /// Standard error of the session's programs.
+    pub stderr: PipeReader,
+    pub processes: Arc<SessionProcesses>,
     pub workspace: Workspace,
-    /// The Landlock version that holds, or 0.
+    /// The Landlock ABI version in force; 0 if there is none.
     pub landlock: i32,
-    /// Whether it has a process list of its own.
-    pub processes: bool,
-    /// Its user outside, if it has one of its own.
+    /// Whether the session has a `/proc` of its own.
+    pub has_process_list: bool,
+    /// User id outside the session, if it differs from the worker's.
     pub user: Option<u32>,
-    /// Sessions end with their zygote, so it has to stay.
-    _zygote: Arc<Zygote>,
+    /// Sessions end with their zygote, so each keeps it alive.
+    _zygote: Arc<ZygoteProcess>,
 }
 
-/// A zygote process. It ends when this is dropped.
-struct Zygote {
-    control: tokio::sync::Mutex<AsyncFd<OwnedFd>>,
-    python: String,
-    forks: AtomicU32,
-    broken: AtomicBool,
-    born: Instant,
-    process: Child,
-}
-
-/// Makes sessions.
-pub struct Nursery {
+/// Creates sessions of one tier.
+pub struct SessionFactory {
     settings: Arc<Settings>,
-    setup: Setup,
-    /// Held while a zygote is started, so that only one is.
-    zygote: tokio::sync::Mutex<Option<Arc<Zygote>>>,
-    spares: Mutex<VecDeque<Newborn>>,
-    taken: Notify,
-    number: AtomicU32,
+    setup: ZygoteSetup,
+    /// Locked while a zygote starts, so that only one is started.
+    zygote: tokio::sync::Mutex<Option<Arc<ZygoteProcess>>>,
+    preforked: Mutex<VecDeque<ForkedSession>>,
+    /// Notified when a pre-forked session was requested.
+    requested: Notify,
+    next_number: AtomicU32,
 }
 
-impl Nursery {
-    /// A nursery of sessions in this tier. Nothing is started yet.
+impl SessionFactory {
+    /// A factory that has started no process yet.
     pub fn new(settings: Arc<Settings>, venv: &Venv, tier: Tier) -> Self {
-        let setup = Setup {
+        let setup = ZygoteSetup {
             tier,
             venv: venv.path.clone(),
             base: venv.base.clone(),
@@ -139,298 +92,211 @@ impl Nursery {
             settings,
             setup,
             zygote: tokio::sync::Mutex::new(None),
-            spares: Mutex::new(VecDeque::new()),
-            taken: Notify::new(),
-            number: AtomicU32::new(0),
+            preforked: Mutex::new(VecDeque::new()),
+            requested: Notify::new(),
+            next_number: AtomicU32::new(0),
         }
     }
 
-    /// The version of Python that the zygote has started.
-    pub async fn python(&self) -> Result<String, NoSession> {
-        Ok(self.zygote().await?.python.clone())
+    /// The version of Python, as reported by the zygote.
+    pub async fn python_version(&self) -> Result<String, SessionError> {
+        Ok(self.zygote().await?.python().to_owned())
     }
 
-    /// A session that has run nothing.
-    pub async fn take(&self) -> Result<Newborn, NoSession> {
+    /// Returns a pre-forked session, or forks one if there is none.
+    pub async fn take(&self) -> Result<ForkedSession, SessionError> {
         loop {
-            let spare = self.lock_spares().pop_front();
-            self.taken.notify_one();
-            match spare {
-                Some(spare) if spare.vitals.alive() => return Ok(spare),
+            let preforked = self.lock_preforked().pop_front();
+            self.requested.notify_one();
+            match preforked {
+                Some(session) if session.processes.is_alive() => return Ok(session),
                 Some(_) => {}
-                None => return self.make().await,
+                None => return self.fork().await,
             }
         }
     }
 
     /// Forks a session.
-    pub async fn make(&self) -> Result<Newborn, NoSession> {
+    pub async fn fork(&self) -> Result<ForkedSession, SessionError> {
         loop {
             let zygote = self.zygote().await?;
-            let number = self.number.fetch_add(1, Ordering::Relaxed) % NUMBERS;
-            let newborn = match timeout(BIRTH, self.bear(&zygote, number)).await {
-                Ok(newborn) => newborn,
+            let number = self.next_number.fetch_add(1, Ordering::Relaxed) % SESSION_NUMBERS;
+            let forked = match timeout(FORK_TIMEOUT, self.fork_from(&zygote, number)).await {
+                Ok(forked) => forked,
                 Err(_) => {
-                    zygote.broken.store(true, Ordering::Relaxed);
-                    return Err(NoSession::new("a new session took too long to start"));
+                    zygote.mark_broken();
+                    return Err(SessionError::new("a new session took too long to start"));
                 }
             };
-            // One that has ended while nobody looked is replaced; one that ends at its first fork
-            // would end again.
-            let served = zygote.forks.load(Ordering::Relaxed) > 1;
-            if newborn.is_ok() || !served || !zygote.broken.load(Ordering::Relaxed) {
-                return newborn;
+            // A zygote that has ended since its last fork is replaced. One that ends at its first
+            // fork would end again.
+            let has_served = zygote.forks() > 1;
+            if forked.is_ok() || !has_served || !zygote.is_broken() {
+                return forked;
             }
-            tracing::warn!("the warm interpreter has ended; another is started");
+            tracing::warn!("the zygote has ended unexpectedly; starting another");
         }
     }
 
-    /// Keeps spares in stock, and the zygote young. Never returns.
-    pub async fn keep(&self) {
-        let single = self.setup.tier != Tier::Namespaces;
-        let wanted = if single {
+    /// Replaces used pre-forked sessions and renews the zygote. Never returns.
+    pub async fn maintain(&self) {
+        // In these tiers the worker has one session, ever.
+        let is_single = self.setup.tier != Tier::Namespaces;
+        let wanted = if is_single {
             1
         } else {
             self.settings.spares as usize
         };
         loop {
             if let Err(error) = self.refill(wanted).await {
-                tracing::warn!(error = %error, "no spare session: {error}");
+                tracing::warn!(
+                    error = %error,
+                    "could not pre-fork a session: {error}; retrying in {} s",
+                    RETRY_DELAY.as_secs()
+                );
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             }
-            if single {
-                // The worker has one session, ever.
+            if is_single {
                 return std::future::pending().await;
             }
-            self.taken.notified().await;
+            self.requested.notified().await;
             tokio::time::sleep(REFILL_DELAY).await;
         }
     }
 
-    /// Ends the spares, and the zygote if no session is left that needs it.
-    pub async fn end(&self) {
-        self.lock_spares().clear();
+    /// Ends the pre-forked sessions, and the zygote unless other sessions still use it.
+    pub async fn shut_down(&self) {
+        self.lock_preforked().clear();
         let zygote = self.zygote.lock().await.take();
         if let Some(zygote) = zygote.and_then(Arc::into_inner) {
-            zygote.end().await;
+            zygote.shut_down().await;
         }
     }
 
-    async fn refill(&self, wanted: usize) -> Result<(), NoSession> {
+    async fn refill(&self, wanted: usize) -> Result<(), SessionError> {
         self.renew_zygote().await?;
         loop {
             {
-                let mut spares = self.lock_spares();
-                spares.retain(|spare| spare.vitals.alive());
-                if spares.len() >= wanted {
+                let mut preforked = self.lock_preforked();
+                preforked.retain(|session| session.processes.is_alive());
+                if preforked.len() >= wanted {
                     return Ok(());
                 }
             }
-            let mut spare = self.make().await?;
-            warm(&mut spare.link).await.map_err(|error| {
-                NoSession::new(format!("a new session does not answer: {error}"))
+            let mut session = self.fork().await?;
+            warm_up(&mut session.link).await.map_err(|error| {
+                SessionError::new(format!("a new session does not answer: {error}"))
             })?;
-            self.lock_spares().push_back(spare);
+            self.lock_preforked().push_back(session);
         }
     }
 
-    /// Starts another zygote when the one there is has served its time. Sessions of the old one
-    /// keep it until they end; its spares end now.
-    async fn renew_zygote(&self) -> Result<(), NoSession> {
-        let old = self.zygote().await?;
-        let age = Duration::from_secs(self.settings.zygote_seconds);
-        if old.forks.load(Ordering::Relaxed) < self.settings.zygote_sessions
-            && old.born.elapsed() < age
-        {
+    /// Starts another zygote if the current one has reached its age or session limit. Sessions of
+    /// the old zygote keep it alive until they end; its pre-forked sessions end now.
+    async fn renew_zygote(&self) -> Result<(), SessionError> {
+        let current = self.zygote().await?;
+        let max_age = Duration::from_secs(self.settings.zygote_seconds);
+        if current.forks() < self.settings.zygote_sessions && current.age() < max_age {
             return Ok(());
         }
-        let new = Arc::new(self.start_zygote().await?);
+        let new = Arc::new(ZygoteProcess::start(&self.setup).await?);
         *self.zygote.lock().await = Some(new);
-        self.lock_spares().clear();
-        tracing::info!("the warm interpreter was started anew");
+        self.lock_preforked().clear();
+        tracing::info!("renewed the zygote");
         Ok(())
     }
 
-    async fn zygote(&self) -> Result<Arc<Zygote>, NoSession> {
-        let mut place = self.zygote.lock().await;
-        if let Some(zygote) = place.as_ref()
-            && !zygote.broken.load(Ordering::Relaxed)
+    async fn zygote(&self) -> Result<Arc<ZygoteProcess>, SessionError> {
+        let mut current = self.zygote.lock().await;
+        if let Some(zygote) = current.as_ref()
+            && !zygote.is_broken()
         {
             return Ok(zygote.clone());
         }
-        let zygote = Arc::new(self.start_zygote().await?);
-        *place = Some(zygote.clone());
+        let zygote = Arc::new(ZygoteProcess::start(&self.setup).await?);
+        *current = Some(zygote.clone());
         Ok(zygote)
     }
 
-    async fn start_zygote(&self) -> Result<Zygote, NoSession> {
-        let cannot = |error: io::Error| NoSession::new(format!("cannot start a zygote: {error}"));
-        let (ours, theirs) = message_pair().map_err(cannot)?;
-        let mut process = Command::new("/proc/self/exe")
-            .arg0(zygote::NAME)
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(cannot)?;
-        descriptors::send(ours.get_ref(), &self.setup, &[]).map_err(cannot)?;
-        let Ok(news) = timeout(WARM_UP, receive(&ours)).await else {
-            // It may have ended by itself meanwhile.
-            let _ = process.start_kill();
-            return Err(NoSession::new("Python took too long to warm up"));
-        };
-        match news {
-            Ok((News::Ready { python }, _)) => Ok(Zygote {
-                control: tokio::sync::Mutex::new(ours),
-                python,
-                forks: AtomicU32::new(0),
-                broken: AtomicBool::new(false),
-                born: Instant::now(),
-                process,
-            }),
-            Ok((News::NoPython { message }, _)) => Err(NoSession::Python(message)),
-            Ok((News::Failed { message } | News::NotForked { message, .. }, _)) => {
-                Err(NoSession::new(message))
-            }
-            Ok((News::Forked { .. }, _)) => Err(NoSession::new("the zygote speaks out of turn")),
-            Err(error) => Err(cannot(error)),
-        }
-    }
-
-    async fn bear(&self, zygote: &Arc<Zygote>, number: u32) -> Result<Newborn, NoSession> {
-        let cannot = |error: io::Error| NoSession::new(format!("cannot start a session: {error}"));
-        let (kernel, kernel_end) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
-        kernel.set_nonblocking(true).map_err(cannot)?;
-        let link = KernelLink::new(UnixStream::from_std(kernel).map_err(cannot)?);
-        let (stdout, stdout_end) = output_pipe().map_err(cannot)?;
-        let (stderr, stderr_end) = output_pipe().map_err(cannot)?;
-        let (report, report_end) = message_pair().map_err(cannot)?;
+    async fn fork_from(
+        &self,
+        zygote: &Arc<ZygoteProcess>,
+        number: u32,
+    ) -> Result<ForkedSession, SessionError> {
+        let failed =
+            |error: io::Error| SessionError::new(format!("could not start a session: {error}"));
+        let (kernel, kernel_end) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        kernel.set_nonblocking(true).map_err(failed)?;
+        let link = KernelLink::new(UnixStream::from_std(kernel).map_err(failed)?);
+        let (stdout, stdout_end) = output_pipe().map_err(failed)?;
+        let (stderr, stderr_end) = output_pipe().map_err(failed)?;
+        let (report, report_end) = message_socket_pair().map_err(failed)?;
         let kernel_end = OwnedFd::from(kernel_end);
         zygote
             .fork(number, [kernel_end, stdout_end, stderr_end, report_end])
             .await?;
-        let (birth, held) = receive::<Birth>(&report)
+        let (report, descriptors) = receive::<SessionReport>(&report)
             .await
-            .map_err(|_| NoSession::new("a new session ended before it was confined"))?;
-        let (landlock, processes, user) = match birth {
-            Birth::Born {
+            .map_err(|_| SessionError::new("a new session ended before it was confined"))?;
+        let (landlock, has_process_list, user) = match report {
+            SessionReport::Confined {
                 landlock,
-                processes,
+                has_process_list,
                 user,
-            } => (landlock, processes, user),
-            Birth::Failed { message } => return Err(NoSession::new(message)),
+            } => (landlock, has_process_list, user),
+            SessionReport::Failed { message } => return Err(SessionError::new(message)),
         };
-        let [init, python, data] = <[OwnedFd; 3]>::try_from(held)
-            .map_err(|_| NoSession::new("a new session did not tell of its processes"))?;
+        let [init, python, data] = <[OwnedFd; 3]>::try_from(descriptors)
+            .map_err(|_| SessionError::new("a new session did not send its descriptors"))?;
         let own_namespace = self.setup.tier == Tier::Namespaces;
-        let vitals = Vitals::new(init, python, own_namespace, self.setup.limits.memory_bytes)
-            .map_err(cannot)?;
-        let mut newborn = Newborn {
+        let memory_bytes = self.setup.limits.memory_bytes;
+        let processes =
+            SessionProcesses::new(init, python, own_namespace, memory_bytes).map_err(failed)?;
+        let mut session = ForkedSession {
             link,
             stdout,
             stderr,
-            vitals: Arc::new(vitals),
+            processes: Arc::new(processes),
             workspace: Workspace::new(data, user, &self.settings),
             landlock,
-            processes,
+            has_process_list,
             user,
             _zygote: zygote.clone(),
         };
-        match newborn.link.ear.next().await {
-            Ok(Said::Ready) => Ok(newborn),
+        match session.link.messages.next().await {
+            Ok(KernelMessage::Ready) => Ok(session),
             _ => {
-                let words = newborn.stderr.rest();
-                Err(NoSession::new(format!(
+                let stderr = session.stderr.read_rest();
+                Err(SessionError::new(format!(
                     "a new session ended: {}",
-                    words.trim()
+                    stderr.trim()
                 )))
             }
         }
     }
 
-    fn lock_spares(&self) -> std::sync::MutexGuard<'_, VecDeque<Newborn>> {
-        self.spares
+    fn lock_preforked(&self) -> MutexGuard<'_, VecDeque<ForkedSession>> {
+        self.preforked
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 }
 
-impl Zygote {
-    async fn fork(&self, number: u32, ends: [OwnedFd; 4]) -> Result<(), NoSession> {
-        let control = self.control.lock().await;
-        self.forks.fetch_add(1, Ordering::Relaxed);
-        let raw = ends.each_ref().map(AsRawFd::as_raw_fd);
-        let mut sent = descriptors::send(control.get_ref(), &Fork { number }, &raw);
-        while sent.is_ok() {
-            match receive::<News>(&control).await {
-                Ok((News::Forked { number: of }, _)) if of == number => return Ok(()),
-                Ok((
-                    News::NotForked {
-                        number: of,
-                        message,
-                    },
-                    _,
-                )) if of == number => {
-                    return Err(NoSession::new(message));
-                }
-                // An answer that somebody has not waited for.
-                Ok((News::Forked { .. } | News::NotForked { .. }, _)) => {}
-                Ok((News::Ready { .. } | News::NoPython { .. } | News::Failed { .. }, _)) => {
-                    sent = Err(io::ErrorKind::InvalidData.into());
-                }
-                Err(error) => sent = Err(error),
-            }
-        }
-        self.broken.store(true, Ordering::Relaxed);
-        Err(NoSession::new("the warm interpreter has ended"))
-    }
-
-    /// Waits until the process has ended, having told it to.
-    async fn end(self) {
-        let Self {
-            control,
-            mut process,
-            ..
-        } = self;
-        drop(control);
-        // If it does not end by itself, it ends with this process.
-        let _ = timeout(FAREWELL, process.wait()).await;
-    }
-}
-
-/// Lets a kernel run something trivial, which makes its first cell quicker.
-async fn warm(link: &mut KernelLink) -> io::Result<()> {
-    let warming = async {
-        link.send(&Order::Warm).await?;
-        while link.ear.next().await? != Said::Warm {}
+/// Runs a trivial cell, which makes the first real one faster.
+async fn warm_up(link: &mut KernelLink) -> io::Result<()> {
+    let exchange = async {
+        link.send(&KernelRequest::Warm).await?;
+        while link.messages.next().await? != KernelMessage::Warm {}
         Ok(())
     };
-    timeout(BIRTH, warming)
+    timeout(FORK_TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Two ends of a socket that keeps messages apart; the first does not block.
-fn message_pair() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?;
-    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((descriptors::watch(ours)?, theirs))
-}
-
-fn output_pipe() -> io::Result<(PipeText, OwnedFd)> {
+fn output_pipe() -> io::Result<(PipeReader, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((PipeText::new(pipe::Receiver::from_owned_fd(read)?), write))
-}
-
-async fn receive<T: DeserializeOwned>(socket: &AsyncFd<OwnedFd>) -> io::Result<(T, Vec<OwnedFd>)> {
-    socket
-        .async_io(Interest::READABLE, |socket| descriptors::receive(socket))
-        .await
+    Ok((PipeReader::new(pipe::Receiver::from_owned_fd(read)?), write))
 }

@@ -1,4 +1,4 @@
-//! The processes of a session: whether they live, what they use, and their end.
+//! The processes of a session: liveness, resource use and termination.
 
 use std::fs;
 use std::io;
@@ -26,33 +26,33 @@ use tokio::io::unix::AsyncFd;
 
 use crate::descriptors;
 use crate::supervisor::cpu::BackgroundWatch;
+use crate::supervisor::cpu::CpuAction;
 use crate::supervisor::cpu::ProcessSample;
-use crate::supervisor::cpu::Sanction;
 
-/// What the shared pages of the warm interpreter may count beyond a session's own memory.
-const WARM_BYTES: u64 = 128 << 20;
+/// Allowance for shared pages of the zygote, which count in addition to a session's own memory.
+const SHARED_BYTES: u64 = 128 << 20;
 
-/// A session has fewer processes than this, or it is not worth counting on.
+/// Maximum number of processes that are examined; sessions are limited to fewer.
 const PROCESSES_MAX: usize = 4096;
 
-/// The processes of a session. They are killed when this is dropped.
-pub struct Vitals {
+/// The processes of a session. Dropping this kills them.
+pub struct SessionProcesses {
     init: AsyncFd<OwnedFd>,
     python: OwnedFd,
     init_pid: i32,
-    /// Whether the end of the init is the end of all.
+    /// Whether the kernel kills all processes when the init ends.
     own_namespace: bool,
     memory_max: u64,
     killed: AtomicBool,
     out_of_memory: AtomicBool,
-    /// Watches the processes between cells; `None` while a cell runs, and before the first.
+    /// Measures CPU use between cells; `None` while a cell runs and before the first one.
     background: Mutex<Option<BackgroundWatch>>,
-    /// What was done between cells and has not been reported yet.
+    /// What was done between cells and is not reported yet.
     notice: Mutex<Option<Notice>>,
 }
 
-impl Vitals {
-    /// The processes of the session with these two, which may use `memory` bytes.
+impl SessionProcesses {
+    /// The processes below the pidfds `init` and `python`, which may use `memory` bytes.
     pub fn new(
         init: OwnedFd,
         python: OwnedFd,
@@ -65,7 +65,7 @@ impl Vitals {
             python,
             init_pid,
             own_namespace,
-            memory_max: memory.saturating_add(WARM_BYTES),
+            memory_max: memory.saturating_add(SHARED_BYTES),
             killed: AtomicBool::new(false),
             out_of_memory: AtomicBool::new(false),
             background: Mutex::new(None),
@@ -73,19 +73,19 @@ impl Vitals {
         })
     }
 
-    /// The id of the process that runs Python, as this process's namespace counts.
+    /// The id of the Python process in this process's namespace.
     pub fn python_pid(&self) -> io::Result<i32> {
         pid_of(&self.python)
     }
 
-    /// Waits until the session has ended.
+    /// Waits until the init has ended.
     pub async fn ended(&self) {
-        // An error means that the runtime is shutting down, and everything ends.
+        // An error means that the runtime is shutting down.
         let _ = self.init.readable().await;
     }
 
-    /// Whether it has neither ended nor been killed.
-    pub fn alive(&self) -> bool {
+    /// Whether the session has neither ended nor been killed.
+    pub fn is_alive(&self) -> bool {
         if self.killed.load(Ordering::Relaxed) {
             return false;
         }
@@ -93,147 +93,151 @@ impl Vitals {
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
     }
 
-    /// Interrupts what Python does.
+    /// Sends SIGINT to the Python process.
     pub fn interrupt(&self) {
-        // If it has ended, there is nothing to interrupt.
+        // Fails only if the process has ended.
         let _ = descriptors::signal_process(&self.python, Signal::SIGINT);
     }
 
-    /// Ends all processes at once.
+    /// Kills all processes.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
         if !self.own_namespace {
             self.kill_all_but(&[self.init_pid]);
         }
-        // If it has ended, there is nothing to kill.
+        // Fails only if the init has ended.
         let _ = descriptors::signal_process(self.init.get_ref(), Signal::SIGKILL);
     }
 
-    /// Ends whatever Python has started.
+    /// Kills the programs that the Python process has started.
     pub fn kill_descendants_of_python(&self) {
         let python = self.python_pid().unwrap_or(self.init_pid);
         self.kill_all_but(&[self.init_pid, python]);
     }
 
-    /// Ends all processes because they use too much memory.
+    /// Kills all processes because they exceed the memory limit.
     pub fn kill_for_memory(&self) {
         self.out_of_memory.store(true, Ordering::Relaxed);
         self.kill();
     }
 
-    /// Whether the session was killed for its use of memory.
+    /// Whether the session was killed because of the memory limit.
     pub fn was_out_of_memory(&self) -> bool {
         self.out_of_memory.load(Ordering::Relaxed)
     }
 
-    /// What the processes use now.
+    /// Measures the current resource use of each process.
     pub fn sample(&self) -> Vec<ProcessSample> {
-        self.processes().into_iter().filter_map(sample_of).collect()
+        self.pids().into_iter().filter_map(sample_of).collect()
     }
 
-    /// Whether `sample`, taken just now, is more memory than the session may have. Pages that
+    /// Whether the session uses more memory than it may. `sample` must be a current one. Pages that
     /// processes share count once.
     pub fn exceeds_memory(&self, sample: &[ProcessSample]) -> bool {
-        // This is cheap to read, and never less than the fair share.
+        // The resident size is cheap to read, and never less than the proportional one.
         sample.iter().map(|process| process.memory).sum::<u64>() > self.memory_max
-            && self.processes().into_iter().map(fair_share).sum::<u64>() > self.memory_max
+            && self
+                .pids()
+                .into_iter()
+                .map(proportional_memory)
+                .sum::<u64>()
+                > self.memory_max
     }
 
-    /// A cell begins: its own limits hold from now on.
+    /// Stops measuring: a running cell has limits of its own.
     pub fn begin_cell(&self) {
-        *self.watch() = None;
+        *self.lock_background() = None;
     }
 
-    /// A cell has ended, with this sample: until the next one begins, the processes may use
-    /// `budget` of processor time.
+    /// Starts measuring from `sample`: until the next cell, the processes may use `budget` of CPU
+    /// time.
     pub fn end_cell(&self, sample: &[ProcessSample], budget: Duration) {
-        *self.watch() = Some(BackgroundWatch::new(sample, Instant::now(), budget));
+        *self.lock_background() = Some(BackgroundWatch::new(sample, Instant::now(), budget));
     }
 
-    /// Ends what uses too much: memory at any time, processors between cells. Gives back what was
-    /// done.
+    /// Enforces the memory limit, and between cells the CPU limit. Returns what was done.
     pub fn enforce_limits(&self) -> Option<Notice> {
-        if !self.alive() {
+        if !self.is_alive() {
             return None;
         }
-        // Held to the end, so that no cell begins meanwhile and suffers for those before it.
-        let mut watch = self.watch();
+        // Held to the end, so that no cell starts meanwhile and is killed for its predecessors.
+        let mut watch = self.lock_background();
         let sample = self.sample();
         let between_cells = watch.is_some();
-        let checked = watch.as_mut().map(|it| it.check(&sample, Instant::now()));
-        let done = if self.exceeds_memory(&sample) {
+        let exceeded = watch.as_mut().map(|it| it.check(&sample, Instant::now()));
+        let notice = if self.exceeds_memory(&sample) {
             self.kill_for_memory();
             Notice::EndedForMemory
         } else {
-            match checked.flatten()? {
-                Sanction::KillProcesses => {
+            match exceeded.flatten()? {
+                CpuAction::KillProcesses => {
                     self.kill_descendants_of_python();
                     Notice::ProcessesKilled
                 }
-                Sanction::EndSession => {
+                CpuAction::EndSession => {
                     self.kill();
                     Notice::EndedForCpu
                 }
             }
         };
         if between_cells {
-            *self.untold() = Some(done);
+            *self.lock_notice() = Some(notice);
         }
-        Some(done)
+        Some(notice)
     }
 
-    /// What was done between cells and not taken yet.
+    /// Takes the notice that is not reported yet.
     pub fn take_notice(&self) -> Option<Notice> {
-        self.untold().take()
+        self.lock_notice().take()
     }
 
-    fn watch(&self) -> MutexGuard<'_, Option<BackgroundWatch>> {
+    fn lock_background(&self) -> MutexGuard<'_, Option<BackgroundWatch>> {
         self.background
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 
-    fn untold(&self) -> MutexGuard<'_, Option<Notice>> {
+    fn lock_notice(&self) -> MutexGuard<'_, Option<Notice>> {
         self.notice
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 
-    /// The init and everything below it, as this process's namespace counts.
-    fn processes(&self) -> Vec<i32> {
-        let mut found = vec![self.init_pid];
+    /// The ids of the init and all its descendants in this process's namespace.
+    fn pids(&self) -> Vec<i32> {
+        let mut pids = vec![self.init_pid];
         let mut next = 0;
-        while next < found.len() && found.len() < PROCESSES_MAX {
-            found.extend(children(found[next]));
+        while next < pids.len() && pids.len() < PROCESSES_MAX {
+            pids.extend(children(pids[next]));
             next += 1;
         }
-        found
+        pids
     }
 
-    /// Orphans become children of the init, so what is below it is everything. What grows while
-    /// it is killed is killed again, for a while.
+    /// Kills all descendants of the init except `spared`. Orphans become children of the init, so
+    /// none is missed. Repeats up to 100 times, because processes may fork meanwhile.
     fn kill_all_but(&self, spared: &[i32]) {
         for _ in 0..100 {
-            let mut below = self.processes();
-            below.retain(|pid| !spared.contains(pid) && !is_zombie(*pid));
-            if below.is_empty() {
+            let mut targets = self.pids();
+            targets.retain(|pid| !spared.contains(pid) && !is_zombie(*pid));
+            if targets.is_empty() {
                 return;
             }
-            for pid in below {
-                // It may have ended in between.
+            for pid in targets {
+                // Fails only if the process has ended.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
     }
 }
 
-impl Drop for Vitals {
+impl Drop for SessionProcesses {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-/// The id of a process that is held by descriptor.
+/// The id of the process of a pidfd.
 fn pid_of(process: &OwnedFd) -> io::Result<i32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()))?;
     info.lines()
@@ -257,7 +261,7 @@ fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Whether a process has ended and only waits to be buried.
+/// Whether a process has ended but was not reaped yet.
 fn is_zombie(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(')')
@@ -267,34 +271,34 @@ fn is_zombie(pid: i32) -> bool {
 
 fn sample_of(pid: i32) -> Option<ProcessSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the program's name, may hold anything; it ends in the last parenthesis.
+    // The second field, the program name, may contain anything; it ends at the last parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |field: usize| fields.get(field)?.parse::<u64>().ok();
-    let ticks_per_second = setting(SysconfVar::CLK_TCK, 100);
+    let ticks_per_second = sysconf_or(SysconfVar::CLK_TCK, 100);
     let time =
         |ticks: Option<u64>| Duration::from_millis(ticks.unwrap_or(0) * 1000 / ticks_per_second);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(ProcessSample {
-        // The first field here is the third of proc(5), the state; times are in clock ticks.
+        // Field 0 here is field 3 (state) of proc(5); times are in clock ticks.
         id: (pid, number(19)?),
         own: time(number(11)) + time(number(12)),
         children: time(number(13)) + time(number(14)),
         running: fields.first() == Some(&"R"),
-        memory: kibibytes(&status, &["VmRSS:", "VmSwap:"]),
+        memory: sum_kibibytes(&status, &["VmRSS:", "VmSwap:"]),
     })
 }
 
-/// Memory of a process in bytes, of which pages shared by several count in part.
-fn fair_share(pid: i32) -> u64 {
+/// Memory of a process in bytes, in which shared pages count proportionally (PSS).
+fn proportional_memory(pid: i32) -> u64 {
     match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
-        Ok(text) => kibibytes(&text, &["Pss:", "SwapPss:"]),
-        // It has ended, or keeps its maps to itself: then all of it counts.
+        Ok(text) => sum_kibibytes(&text, &["Pss:", "SwapPss:"]),
+        // The process has ended or is not readable; then its resident size counts.
         Err(_) => sample_of(pid).map_or(0, |process| process.memory),
     }
 }
 
-/// The sum of these fields in bytes; each is a line of its own, in KiB.
-fn kibibytes(text: &str, fields: &[&str]) -> u64 {
+/// Sums these fields of a `/proc` file, which are in KiB, and returns bytes.
+fn sum_kibibytes(text: &str, fields: &[&str]) -> u64 {
     text.lines()
         .filter(|line| fields.iter().any(|field| line.starts_with(field)))
         .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
@@ -302,10 +306,10 @@ fn kibibytes(text: &str, fields: &[&str]) -> u64 {
         .sum()
 }
 
-fn setting(variable: SysconfVar, usual: u64) -> u64 {
+fn sysconf_or(variable: SysconfVar, default: u64) -> u64 {
     sysconf(variable)
         .ok()
         .flatten()
         .and_then(|value| u64::try_from(value).ok())
-        .unwrap_or(usual)
+        .unwrap_or(default)
 }

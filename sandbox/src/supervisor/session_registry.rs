@@ -1,4 +1,4 @@
-//! Which sessions there are, and who has them.
+//! The sessions of a worker by name, and which connection holds each.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,329 +17,338 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::settings::Settings;
 use crate::supervisor::session::Session;
-use crate::supervisor::session_factory::NoSession;
-use crate::supervisor::session_factory::Nursery;
-use crate::supervisor::session_processes::Vitals;
+use crate::supervisor::session_factory::SessionFactory;
+use crate::supervisor::session_processes::SessionProcesses;
+use crate::supervisor::zygote_process::SessionError;
 
-/// How often sessions are looked at that nobody uses.
-const ROUND: Duration = Duration::from_secs(1);
+/// Interval at which the limits of all sessions are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how many ended sessions the reason is remembered until somebody opens them again.
+/// For how many ended sessions the reason is kept until their name is opened again.
 const ENDED_MAX: usize = 1_000;
 
 /// Every session of this worker, by name.
-pub struct Sessions {
+pub struct SessionRegistry {
     settings: Arc<Settings>,
-    nursery: Arc<Nursery>,
-    /// Most sessions at a time.
+    factory: Arc<SessionFactory>,
+    /// Maximum number of sessions.
     limit: usize,
-    /// Whether there is one session, ever.
-    single: bool,
+    /// Whether the worker has one session, ever.
+    is_single: bool,
     table: Mutex<Table>,
-    spent: Notify,
+    single_session_ended: Notify,
 }
 
 #[derive(Default)]
 struct Table {
-    rooms: HashMap<String, Arc<Room>>,
-    /// Why sessions were ended between cells, by name, the oldest first.
+    entries: HashMap<String, Arc<Entry>>,
+    /// Why sessions were ended between cells, by name, oldest first.
     ended: VecDeque<(String, Notice)>,
-    /// How many there have been.
-    ever: u64,
+    /// Number of sessions created so far.
+    created: u64,
 }
 
-/// Has a session, as long as there is one.
+/// Exclusive access to a session; `None` before it is created and after it has ended.
 type Guard = OwnedMutexGuard<Option<Session>>;
 
-/// The place of a session. Whoever holds its lock has the session.
-struct Room {
+/// A named session.
+struct Entry {
     name: String,
-    /// Whose session it is.
     project: String,
     session: Arc<tokio::sync::Mutex<Option<Session>>>,
-    vitals: OnceLock<Arc<Vitals>>,
-    born: Instant,
-    /// Guarded by the table's lock, like every use of a room.
-    usage: Mutex<RoomUsage>,
+    /// Set once the session exists. Not guarded by the session's lock, so that a session can be
+    /// killed while a cell runs.
+    processes: OnceLock<Arc<SessionProcesses>>,
+    created: Instant,
+    /// Only accessed while the table is locked.
+    usage: Mutex<Usage>,
 }
 
-struct RoomUsage {
-    /// How many connections have the session or wait for it.
-    claims: usize,
+struct Usage {
+    /// Number of connections that hold the session or wait for it.
+    references: usize,
     last_used: Instant,
 }
 
-/// What came of opening a session.
-pub enum Opening {
-    /// It is there.
+/// The result of opening a session.
+pub enum OpenOutcome {
     Opened {
-        /// The session.
-        attached: Box<Attached>,
-        /// Whether it was made just now.
+        held: Box<HeldSession>,
+        /// Whether the session is new.
         fresh: bool,
-        /// What the output of the next cell begins with.
+        /// What the worker did to the session of this name since its last cell.
         notice: Option<Notice>,
     },
-    /// It is not there, and was not to be made.
+    /// The session does not exist and was not to be created.
     Absent,
-    /// There can be no more sessions, and all are in use.
+    /// The session limit is reached, and all sessions are in use.
     Busy,
 }
 
-/// A session that one connection has for itself, until this is dropped.
-pub struct Attached {
+/// A session held by one connection until this is dropped.
+pub struct HeldSession {
     guard: Guard,
-    claim: Claim,
+    reference: Reference,
 }
 
-/// Keeps a room from being cleared.
-struct Claim {
-    sessions: Arc<Sessions>,
-    room: Arc<Room>,
+/// A counted use of an entry, which protects it from eviction and expiry.
+struct Reference {
+    sessions: Arc<SessionRegistry>,
+    entry: Arc<Entry>,
 }
 
-impl Sessions {
-    /// No sessions yet; they come from this nursery.
-    pub fn new(settings: Arc<Settings>, nursery: Arc<Nursery>, tier: Tier) -> Arc<Self> {
-        let single = tier != Tier::Namespaces;
+impl SessionRegistry {
+    /// An empty registry.
+    pub fn new(settings: Arc<Settings>, factory: Arc<SessionFactory>, tier: Tier) -> Arc<Self> {
+        let is_single = tier != Tier::Namespaces;
         Arc::new(Self {
-            limit: if single {
+            limit: if is_single {
                 1
             } else {
                 settings.sessions as usize
             },
-            single,
+            is_single,
             settings,
-            nursery,
+            factory,
             table: Mutex::default(),
-            spent: Notify::new(),
+            single_session_ended: Notify::new(),
         })
     }
 
-    /// Most sessions at a time.
+    /// Maximum number of sessions.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many sessions there are.
+    /// Current number of sessions.
     pub fn count(&self) -> usize {
-        self.lock().rooms.len()
+        self.lock().entries.len()
     }
 
-    /// Takes the session of this name. Waits while another connection has it.
+    /// Opens the session of this name. Waits while another connection holds it.
     pub async fn open(
         self: &Arc<Self>,
         name: &str,
         project: &str,
         create: bool,
-    ) -> Result<Opening, NoSession> {
+    ) -> Result<OpenOutcome, SessionError> {
         loop {
-            let (claim, new_guard) = match self.claim(name, project, create) {
-                Ok(claimed) => claimed,
-                Err(opening) => return Ok(opening),
+            let (reference, new_guard) = match self.reference(name, project, create) {
+                Ok(referenced) => referenced,
+                Err(outcome) => return Ok(outcome),
             };
             let is_new = new_guard.is_some();
             let mut guard = match new_guard {
                 Some(guard) => guard,
-                None => claim.room.session.clone().lock_owned().await,
+                None => reference.entry.session.clone().lock_owned().await,
             };
             if is_new {
-                let newborn = match self.nursery.take().await {
-                    Ok(newborn) => newborn,
+                let forked = match self.factory.take().await {
+                    Ok(forked) => forked,
                     Err(error) => {
-                        self.remove(&claim.room);
+                        self.remove(&reference.entry);
                         return Err(error);
                     }
                 };
-                let session = Session::new(newborn, self.settings.clone());
-                // A room gets one session, so the place is empty.
-                let _ = claim.room.vitals.set(session.vitals().clone());
+                let session = Session::new(forked, self.settings.clone());
+                // An entry gets one session, so the cell is empty.
+                let _ = reference.entry.processes.set(session.processes().clone());
                 *guard = Some(session);
-                tracing::info!(session = name, "session {name} began");
+                tracing::info!(session = name, "session {name} started");
             }
             if let Some(session) = guard.as_ref()
-                && session.vitals().alive()
+                && session.processes().is_alive()
             {
-                let notice = match is_new {
-                    true => self.lock().take_ended(name),
-                    false => session.vitals().take_notice(),
+                let notice = if is_new {
+                    self.lock().take_ended(name)
+                } else {
+                    session.processes().take_notice()
                 };
-                return Ok(Opening::Opened {
-                    attached: Box::new(Attached { guard, claim }),
+                return Ok(OpenOutcome::Opened {
+                    held: Box::new(HeldSession { guard, reference }),
                     fresh: is_new,
                     notice,
                 });
             }
-            // It ended while we waited, or while nobody looked.
-            self.remove(&claim.room);
+            // The session ended while this connection waited, or unnoticed before.
+            self.remove(&reference.entry);
         }
     }
 
-    /// Ends sessions that have been unused or alive for too long, that have died, or that use too
-    /// much memory, or too much processor time between cells. Never returns.
-    pub async fn keep(&self) {
+    /// Ends sessions that are idle or alive for too long, that have died, or that exceed a limit.
+    /// Never returns.
+    pub async fn maintain(&self) {
         loop {
-            tokio::time::sleep(ROUND).await;
-            let rooms: Vec<_> = self.lock().rooms.values().cloned().collect();
-            for room in rooms {
-                self.look_after(&room);
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let entries: Vec<_> = self.lock().entries.values().cloned().collect();
+            for entry in entries {
+                self.check_entry(&entry);
             }
         }
     }
 
-    /// Ends all sessions.
-    pub fn clear(&self) {
-        for room in self.lock().rooms.drain().map(|(_, room)| room) {
-            if let Some(vitals) = room.vitals.get() {
-                vitals.kill();
+    pub fn end_all(&self) {
+        for entry in self.lock().entries.drain().map(|(_, entry)| entry) {
+            if let Some(processes) = entry.processes.get() {
+                processes.kill();
             }
         }
     }
 
-    /// Waits until the one session of a worker that has only one has ended.
-    pub async fn spent(&self) {
-        self.spent.notified().await;
+    /// Waits until the session of a worker with a single session has ended.
+    pub async fn single_session_ended(&self) {
+        self.single_session_ended.notified().await;
     }
 
-    fn look_after(&self, room: &Arc<Room>) {
-        let Some(vitals) = room.vitals.get() else {
+    fn check_entry(&self, entry: &Arc<Entry>) {
+        let Some(processes) = entry.processes.get() else {
             return;
         };
-        if let Some(done) = vitals.enforce_limits() {
-            let done = match done {
-                Notice::ProcessesKilled => "killed its processes: too much CPU time between cells",
-                Notice::EndedForCpu => "ended: too much CPU time between cells",
-                Notice::EndedForMemory => "ended: too much memory",
-            };
-            tracing::warn!(session = room.name, "session {} {done}", room.name);
+        if let Some(notice) = processes.enforce_limits() {
+            let name = &entry.name;
+            match notice {
+                Notice::ProcessesKilled => tracing::warn!(
+                    session = name,
+                    "session {name}: CPU limit between cells exceeded, killed its programs"
+                ),
+                Notice::EndedForCpu => tracing::warn!(
+                    session = name,
+                    "session {name}: CPU limit between cells exceeded, ended the session"
+                ),
+                Notice::EndedForMemory => tracing::warn!(
+                    session = name,
+                    "session {name}: memory limit exceeded, ended the session"
+                ),
+            }
         }
-        // Nobody runs a cell while this is held. Where somebody does, the cell is looked after.
-        let Ok(mut session) = room.session.try_lock() else {
+        // If a connection holds the session, it detects its death; and the session is not idle.
+        let Ok(mut session) = entry.session.try_lock() else {
             return;
         };
-        let idle = Duration::from_secs(self.settings.idle_seconds);
-        let life = Duration::from_secs(self.settings.life_seconds);
-        let why = {
+        let idle_limit = Duration::from_secs(self.settings.idle_seconds);
+        let life_limit = Duration::from_secs(self.settings.life_seconds);
+        let reason = {
             let _table = self.lock();
-            let usage = room.usage();
-            if !vitals.alive() {
-                "it has died"
-            } else if usage.claims == 0 && usage.last_used.elapsed() >= idle {
-                "it was not used for too long"
-            } else if usage.claims == 0 && room.born.elapsed() >= life {
-                "it has lived for too long"
+            let usage = entry.usage();
+            if !processes.is_alive() {
+                "its processes have ended"
+            } else if usage.references == 0 && usage.last_used.elapsed() >= idle_limit {
+                "idle limit reached"
+            } else if usage.references == 0 && entry.created.elapsed() >= life_limit {
+                "lifetime limit reached"
             } else {
                 return;
             }
         };
         *session = None;
         drop(session);
-        tracing::info!(session = room.name, "session {} ended: {why}", room.name);
-        self.remove(room);
+        let name = &entry.name;
+        tracing::info!(session = name, "session {name} ended: {reason}");
+        self.remove(entry);
     }
 
-    /// Claims the room of this name, or a new one. A new one comes locked, so that whoever finds
-    /// it finds a session in it.
-    fn claim(
+    /// References the entry of this name, or a new one. A new entry comes with its lock held, so
+    /// that other connections wait until its session exists.
+    fn reference(
         self: &Arc<Self>,
         name: &str,
         project: &str,
         create: bool,
-    ) -> Result<(Claim, Option<Guard>), Opening> {
+    ) -> Result<(Reference, Option<Guard>), OpenOutcome> {
         let mut evicted = None;
-        let claimed = {
+        let referenced = {
             let mut table = self.lock();
-            let found = table.rooms.get(name).cloned();
+            let existing = table.entries.get(name).cloned();
             let mut guard = None;
-            let room = match found {
-                Some(room) => room,
-                None if !create => return Err(Opening::Absent),
-                None if self.single && table.ever > 0 => return Err(Opening::Busy),
+            let entry = match existing {
+                Some(entry) => entry,
+                None if !create => return Err(OpenOutcome::Absent),
+                None if self.is_single && table.created > 0 => return Err(OpenOutcome::Busy),
                 None => {
                     let quota = self.settings.project_sessions as usize;
-                    evicted = table.make_place(project, self.limit, quota)?;
-                    table.ever += 1;
-                    let room = Arc::new(Room::new(name, project));
-                    guard = room.session.clone().try_lock_owned().ok();
-                    table.rooms.insert(name.to_owned(), room.clone());
-                    room
+                    evicted = table.evict_for(project, self.limit, quota)?;
+                    table.created += 1;
+                    let entry = Arc::new(Entry::new(name, project));
+                    guard = entry.session.clone().try_lock_owned().ok();
+                    table.entries.insert(name.to_owned(), entry.clone());
+                    entry
                 }
             };
-            room.usage().claims += 1;
+            entry.usage().references += 1;
             let sessions = self.clone();
-            (Claim { sessions, room }, guard)
+            (Reference { sessions, entry }, guard)
         };
-        if let Some(room) = evicted {
-            tracing::info!(session = room.name, "evicted idle session {}", room.name);
-            room.end();
+        if let Some(entry) = evicted {
+            tracing::info!(session = entry.name, "evicted idle session {}", entry.name);
+            entry.end();
         }
-        Ok(claimed)
+        Ok(referenced)
     }
 
-    /// Forgets a room and ends its session, unless another has its name by now.
-    fn remove(&self, room: &Arc<Room>) {
+    /// Removes an entry and ends its session, unless the name belongs to another entry by now.
+    fn remove(&self, entry: &Arc<Entry>) {
         let mut table = self.lock();
         if table
-            .rooms
-            .get(&room.name)
-            .is_some_and(|other| Arc::ptr_eq(other, room))
+            .entries
+            .get(&entry.name)
+            .is_some_and(|other| Arc::ptr_eq(other, entry))
         {
-            table.rooms.remove(&room.name);
+            table.entries.remove(&entry.name);
         }
-        let notice = room.vitals.get().and_then(|vitals| vitals.take_notice());
+        let notice = entry.processes.get().and_then(|it| it.take_notice());
         if let Some(notice @ (Notice::EndedForCpu | Notice::EndedForMemory)) = notice {
-            table.remember_ended(&room.name, notice);
+            table.remember_ended(&entry.name, notice);
         }
         drop(table);
-        room.end();
-        if self.single {
-            self.spent.notify_one();
+        entry.end();
+        if self.is_single {
+            self.single_session_ended.notify_one();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 }
 
 impl Table {
-    /// Makes place for a session of this project, and takes out the room that has to go for it, if
-    /// one has to. `limit` is the worker's, and `quota` each project's if it is not 0.
+    /// Makes room for a session of this project: removes and returns the entry to evict, if one has
+    /// to go. `limit` is the worker's; `quota` is that of each project, 0 for none.
     ///
-    /// A room goes only if nobody has it. The project that would have the most sessions gives one,
-    /// so that a project that opens many gives its own: of equals the one that asks, and then the
-    /// one whose session was not used for longest. Where all sessions of a project are at work, the
-    /// next smaller one gives.
-    fn make_place(
+    /// Only idle entries are evicted. The victim belongs to the project that would have the most
+    /// sessions, so a project that opens many evicts its own; among equal projects it is the
+    /// requesting one, and then the session that was idle for longest. If all sessions of a project
+    /// are in use, the next smaller project is considered.
+    fn evict_for(
         &mut self,
         project: &str,
         limit: usize,
         quota: usize,
-    ) -> Result<Option<Arc<Room>>, Opening> {
+    ) -> Result<Option<Arc<Entry>>, OpenOutcome> {
         let mut counts: HashMap<&str, usize> = HashMap::from([(project, 1)]);
-        for room in self.rooms.values() {
-            *counts.entry(&room.project).or_default() += 1;
+        for entry in self.entries.values() {
+            *counts.entry(&entry.project).or_default() += 1;
         }
         let over_quota = quota > 0 && counts[project] > quota;
-        if !over_quota && self.rooms.len() < limit {
+        if !over_quota && self.entries.len() < limit {
             return Ok(None);
         }
-        let chosen = self
-            .rooms
+        let victim = self
+            .entries
             .values()
-            .filter(|room| room.usage().claims == 0)
-            .filter(|room| !over_quota || room.project == project)
-            .max_by_key(|room| {
-                let count = counts[room.project.as_str()];
-                let last_used = Reverse(room.usage().last_used);
-                (count, room.project == project, last_used)
+            .filter(|entry| entry.usage().references == 0)
+            .filter(|entry| !over_quota || entry.project == project)
+            .max_by_key(|entry| {
+                let count = counts[entry.project.as_str()];
+                let last_used = Reverse(entry.usage().last_used);
+                (count, entry.project == project, last_used)
             })
-            .map(|room| room.name.clone());
-        match chosen.and_then(|name| self.rooms.remove(&name)) {
-            Some(room) => Ok(Some(room)),
-            None => Err(Opening::Busy),
+            .map(|entry| entry.name.clone());
+        match victim.and_then(|name| self.entries.remove(&name)) {
+            Some(entry) => Ok(Some(entry)),
+            None => Err(OpenOutcome::Busy),
         }
     }
 
@@ -351,39 +360,39 @@ impl Table {
         self.ended.push_back((name.to_owned(), notice));
     }
 
-    /// Why the last session of this name was ended between cells, if it was.
+    /// Takes the reason why the last session of this name was ended between cells.
     fn take_ended(&mut self, name: &str) -> Option<Notice> {
-        let at = self.ended.iter().position(|(ended, _)| ended == name)?;
-        self.ended.remove(at).map(|(_, notice)| notice)
+        let index = self.ended.iter().position(|(ended, _)| ended == name)?;
+        self.ended.remove(index).map(|(_, notice)| notice)
     }
 }
 
-impl Room {
+impl Entry {
     fn new(name: &str, project: &str) -> Self {
         let now = Instant::now();
         Self {
             name: name.to_owned(),
             project: project.to_owned(),
             session: Arc::default(),
-            vitals: OnceLock::new(),
-            born: now,
-            usage: Mutex::new(RoomUsage {
-                claims: 0,
+            processes: OnceLock::new(),
+            created: now,
+            usage: Mutex::new(Usage {
+                references: 0,
                 last_used: now,
             }),
         }
     }
 
-    fn usage(&self) -> MutexGuard<'_, RoomUsage> {
+    fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage
             .lock()
-            .expect("nothing panics while it holds this")
+            .expect("no code panics while it holds this lock")
     }
 
-    /// Ends the session, whoever has it.
+    /// Ends the session, even while a connection holds it.
     fn end(&self) {
-        if let Some(vitals) = self.vitals.get() {
-            vitals.kill();
+        if let Some(processes) = self.processes.get() {
+            processes.kill();
         }
         if let Ok(mut session) = self.session.try_lock() {
             *session = None;
@@ -391,31 +400,27 @@ impl Room {
     }
 }
 
-impl Attached {
-    /// The session.
+impl HeldSession {
     pub fn session(&mut self) -> &mut Session {
         self.guard
             .as_mut()
-            .expect("it is there until this is dropped")
+            .expect("the session is only taken out by `close`, which consumes this")
     }
 
-    /// Ends the session for good.
+    /// Ends the session.
     pub fn close(mut self) {
         *self.guard = None;
-        self.claim.sessions.remove(&self.claim.room);
-        tracing::info!(
-            session = self.claim.room.name,
-            "session {} closed",
-            self.claim.room.name
-        );
+        self.reference.sessions.remove(&self.reference.entry);
+        let name = &self.reference.entry.name;
+        tracing::info!(session = name, "session {name} closed");
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reference {
     fn drop(&mut self) {
         let _table = self.sessions.lock();
-        let mut usage = self.room.usage();
-        usage.claims -= 1;
+        let mut usage = self.entry.usage();
+        usage.references -= 1;
         usage.last_used = Instant::now();
     }
 }
@@ -424,29 +429,29 @@ impl Drop for Claim {
 mod tests {
     use super::*;
 
-    /// A table with these sessions: name, project, and how many connections have it. Each was used
-    /// after those before it.
+    /// A table of these sessions: name, project, number of connections. Each was used later than the
+    /// ones before it.
     fn table(sessions: &[(&str, &str, usize)]) -> Table {
         let mut table = Table::default();
         let start = Instant::now();
-        for ((name, project, claims), number) in sessions.iter().zip(0..) {
-            let room = Room::new(name, project);
-            room.usage().claims = *claims;
-            room.usage().last_used = start + Duration::from_millis(number);
-            table.rooms.insert((*name).to_owned(), Arc::new(room));
+        for ((name, project, references), number) in sessions.iter().zip(0..) {
+            let entry = Entry::new(name, project);
+            entry.usage().references = *references;
+            entry.usage().last_used = start + Duration::from_millis(number);
+            table.entries.insert((*name).to_owned(), Arc::new(entry));
         }
         table
     }
 
-    /// Which session goes when this project opens one; `""` if none has to.
+    /// The session evicted when this project opens one; `""` if none is.
     fn evicted(
         sessions: &[(&str, &str, usize)],
         project: &str,
         limit: usize,
         quota: usize,
     ) -> Result<String, &'static str> {
-        match table(sessions).make_place(project, limit, quota) {
-            Ok(room) => Ok(room.map_or(String::new(), |room| room.name.clone())),
+        match table(sessions).evict_for(project, limit, quota) {
+            Ok(entry) => Ok(entry.map_or(String::new(), |entry| entry.name.clone())),
             Err(_) => Err("busy"),
         }
     }

@@ -1,5 +1,5 @@
-//! A session's `/mnt/data`, from outside: files are put in, found and read, without ever leaving
-//! it.
+//! The supervisor's access to a session's `/mnt/data`: writes, lists and reads files, and never
+//! leaves the folder.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -29,45 +29,46 @@ use sandbox_protocol::ChangedFile;
 use sandbox_protocol::PlacedFile;
 
 use crate::settings::Settings;
-use crate::settings::mib;
+use crate::settings::mib_to_bytes;
 use crate::supervisor::changed_files;
-use crate::supervisor::changed_files::Mark;
-use crate::supervisor::changed_files::Marks;
-use crate::supervisor::changed_files::Measure;
+use crate::supervisor::changed_files::FileVersion;
+use crate::supervisor::changed_files::ReportLimits;
+use crate::supervisor::changed_files::Snapshot;
 use crate::supervisor::changed_files::open_beneath;
 
-/// Longest name of a file or folder, in bytes.
+/// Maximum length of a file or folder name in bytes.
 const NAME_BYTES: usize = 255;
 
-/// Longest path, in bytes.
+/// Maximum length of a path in bytes.
 const PATH_BYTES: usize = 1024;
 
-/// Most folders in a path: a file further down would not be found again.
-const FOLDERS_MAX: usize = 8;
+/// Maximum number of path components: deeper files would not be found by the search for changes.
+const COMPONENTS_MAX: usize = 8;
 
-/// Longest tag of a file, in bytes.
+/// Maximum length of a tag in bytes.
 const TAG_BYTES: usize = 256;
 
-/// Most files that are put at a time: all of them are listed in one frame.
+/// Maximum number of put files: all of them are listed in one frame.
 const PLACED_MAX: usize = 4_000;
 
-/// Why a file was not put or read; a sentence for the caller.
+/// Why a file cannot be written or read; the message is for the client.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Refused(String);
+pub struct WorkspaceError(String);
 
-/// A session's workspace.
 pub struct Workspace {
     folder: Arc<OwnedFd>,
-    /// Who owns what is put there, if not the worker.
+    /// Owner of the files that are put; `None` for the worker's own user.
     user: Option<u32>,
-    /// Files as they were last told of, or put.
-    known: Marks,
-    /// What was put and not removed.
+    /// Files as they were last reported or put.
+    known: Snapshot,
+    /// Files that were put and not removed.
     placed: Vec<Placed>,
-    measure: Measure,
+    report_limits: ReportLimits,
+    /// Maximum size of a file in bytes.
     file_bytes: u64,
-    puts: u64,
+    /// Number of files created so far, for temporary names.
+    created: u64,
 }
 
 /// A file that was put.
@@ -75,12 +76,12 @@ struct Placed {
     tag: String,
     path: String,
     alias: Option<String>,
-    /// The file as it was put.
-    mark: Mark,
+    version: FileVersion,
 }
 
-/// A file that is being put. Gone, if it is dropped before it is finished.
-pub struct Put {
+/// A file that is being written under a temporary name. Dropping it removes the file unless it was
+/// finished.
+pub struct PendingFile {
     folder: Arc<OwnedFd>,
     file: File,
     temporary: String,
@@ -92,24 +93,23 @@ pub struct Put {
 }
 
 impl Workspace {
-    /// The workspace in this folder.
     pub fn new(folder: OwnedFd, user: Option<u32>, settings: &Settings) -> Self {
         Self {
             folder: Arc::new(folder),
             user,
-            known: Marks::new(),
+            known: Snapshot::new(),
             placed: Vec::new(),
-            measure: Measure {
+            report_limits: ReportLimits {
                 files: settings.files as usize,
-                bytes: mib(settings.files_mib),
+                bytes: mib_to_bytes(settings.files_mib),
             },
-            file_bytes: mib(settings.file_mib),
-            puts: 0,
+            file_bytes: mib_to_bytes(settings.file_mib),
+            created: 0,
         }
     }
 
     /// The files that were put and not removed.
-    pub fn placed(&self) -> Vec<PlacedFile> {
+    pub fn placed_files(&self) -> Vec<PlacedFile> {
         let files = self.placed.iter().map(|placed| PlacedFile {
             tag: placed.tag.clone(),
             path: placed.path.clone(),
@@ -117,67 +117,65 @@ impl Workspace {
         files.collect()
     }
 
-    /// Removes the files with these tags. A path whose file is not as it was put has a cell's work,
-    /// and stays; the alias, which names what the client has taken away, goes with any content.
+    /// Removes the files with these tags. A file that a cell has changed keeps its path, since it is
+    /// the cell's work by now; its alias, which is the client's name for it, is always removed.
     pub fn remove(&mut self, tags: &[String]) -> Result<(), Errno> {
-        let gone: Vec<Placed> = self
+        let removed: Vec<Placed> = self
             .placed
             .extract_if(.., |placed| tags.contains(&placed.tag))
             .collect();
-        for placed in gone {
-            self.remove_if(&placed.path, |now| now == placed.mark)?;
+        for placed in removed {
+            self.remove_if(&placed.path, |current| current == placed.version)?;
             if let Some(alias) = &placed.alias {
-                self.remove_if(alias, |now| now.is_same_file(&placed.mark))?;
+                self.remove_if(alias, |current| current.is_same_file(&placed.version))?;
             }
         }
         Ok(())
     }
 
-    fn remove_if(&self, path: &str, wanted: impl Fn(Mark) -> bool) -> Result<(), Errno> {
-        let removed = at(&self.folder, path, |folder, name| {
-            match wanted(Mark::of(&fstatat(
-                folder,
-                name,
-                AtFlags::AT_SYMLINK_NOFOLLOW,
-            )?)) {
-                true => unlinkat(folder, name, UnlinkatFlags::NoRemoveDir),
-                false => Ok(()),
+    fn remove_if(&self, path: &str, condition: impl Fn(FileVersion) -> bool) -> Result<(), Errno> {
+        let removed = with_parent(&self.folder, path, |folder, name| {
+            let stat = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if condition(FileVersion::of(&stat)) {
+                unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)
+            } else {
+                Ok(())
             }
         });
         match removed {
-            // A cell has removed it, or has put something else in its folder's place.
+            // A cell has removed the file, or has replaced its folder.
             Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Begins to put a file.
-    pub fn put(
+    /// Creates a file under a temporary name.
+    pub fn create(
         &mut self,
         path: &str,
         alias: Option<&str>,
         tag: &str,
         size: u64,
-    ) -> Result<Put, Refused> {
+    ) -> Result<PendingFile, WorkspaceError> {
         check_path(path)?;
         alias.map_or(Ok(()), check_path)?;
         if tag.len() > TAG_BYTES || self.placed.len() >= PLACED_MAX {
-            return Err(Refused(
+            return Err(WorkspaceError(
                 "the tag is too long, or there are too many files".into(),
             ));
         }
         if size > self.file_bytes {
-            return Err(Refused(format!(
+            return Err(WorkspaceError(format!(
                 "{path} has {size} bytes, and a file may have {}",
                 self.file_bytes
             )));
         }
         for path in [Some(path), alias].into_iter().flatten() {
-            self.make_folders(path)?;
+            self.create_folders(path)?;
         }
-        self.puts += 1;
-        // In the same folder as the file, hidden, and never a name that is taken.
-        let temporary = format!(".put-{}-{}", std::process::id(), self.puts);
+        self.created += 1;
+        // In the folder of the file, so that a rename moves it to its name.
+        let temporary = format!(".put-{}-{}", std::process::id(), self.created);
         let temporary = match path.rsplit_once('/') {
             Some((folder, _)) => format!("{folder}/{temporary}"),
             None => temporary,
@@ -189,7 +187,7 @@ impl Workspace {
             Mode::from_bits_truncate(0o644),
         )
         .map_err(|error| cannot_write(path, error))?;
-        let put = Put {
+        let pending = PendingFile {
             folder: self.folder.clone(),
             file: File::from(file),
             temporary,
@@ -199,59 +197,66 @@ impl Workspace {
             size,
             written: 0,
         };
-        self.give_away(&put.file)
+        self.set_owner(&pending.file)
             .map_err(|error| cannot_write(path, error))?;
-        Ok(put)
+        Ok(pending)
     }
 
-    /// Puts the file in its place. Its content is not told of as new.
-    pub fn finish(&mut self, put: Put) -> Result<(), Refused> {
-        let mark = put.finish()?;
-        for name in [Some(&put.path), put.alias.as_ref()].into_iter().flatten() {
-            self.known.insert(name.clone(), mark);
+    /// Moves the file to its path and alias. It will not be reported as changed.
+    pub fn finish(&mut self, file: PendingFile) -> Result<(), WorkspaceError> {
+        let version = file.publish()?;
+        for name in [Some(&file.path), file.alias.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            self.known.insert(name.clone(), version);
         }
-        self.placed.retain(|placed| placed.tag != put.tag);
+        self.placed.retain(|placed| placed.tag != file.tag);
         self.placed.push(Placed {
-            tag: put.tag.clone(),
-            path: put.path.clone(),
-            alias: put.alias.clone(),
-            mark,
+            tag: file.tag.clone(),
+            path: file.path.clone(),
+            alias: file.alias.clone(),
+            version,
         });
         Ok(())
     }
 
-    /// What is new or changed since this was last asked, and whether there is more than is told.
+    /// Files that are new or changed since the last call or put. The flag tells whether some were left
+    /// out.
     pub async fn changes(&mut self) -> (Vec<ChangedFile>, bool) {
         let folder = self.folder.clone();
-        let walked = tokio::task::spawn_blocking(move || changed_files::walk(&folder)).await;
-        let Ok((now, cut)) = walked else {
+        let snapshot =
+            tokio::task::spawn_blocking(move || changed_files::take_snapshot(&folder)).await;
+        let Ok((now, incomplete)) = snapshot else {
             return (Vec::new(), true);
         };
         let tags = self.placed.iter().map(|placed| placed.tag.clone());
         let tags: HashSet<String> = tags.collect();
-        let (changed, dropped) = changed_files::changes(&now, &self.known, &tags, self.measure);
+        let (changed, dropped) =
+            changed_files::changed_files(&now, &self.known, &tags, self.report_limits);
         self.known = now;
-        (changed, cut || dropped)
+        (changed, incomplete || dropped)
     }
 
-    /// A regular file, and its size.
-    pub fn read(&self, path: &str) -> Result<(File, u64), Refused> {
+    /// Opens a regular file and returns its size in bytes.
+    pub fn open(&self, path: &str) -> Result<(File, u64), WorkspaceError> {
         check_path(path)?;
-        let gone = |error: Errno| Refused(format!("{path} cannot be read: {}", error.desc()));
+        let failed =
+            |error: Errno| WorkspaceError(format!("{path} cannot be read: {}", error.desc()));
         let file =
-            open_beneath(&self.folder, path, OFlag::O_RDONLY, Mode::empty()).map_err(gone)?;
-        let found = fstat(&file).map_err(gone)?;
-        if SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-            return Err(Refused(format!("{path} is no file")));
+            open_beneath(&self.folder, path, OFlag::O_RDONLY, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&file).map_err(failed)?;
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+            return Err(WorkspaceError(format!("{path} is not a regular file")));
         }
-        let size = u64::try_from(found.st_size).unwrap_or(0);
-        if size > self.measure.bytes {
-            return Err(Refused(format!("{path} is too large to hand over")));
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if size > self.report_limits.bytes {
+            return Err(WorkspaceError(format!("{path} is too large to send")));
         }
         Ok((File::from(file), size))
     }
 
-    fn make_folders(&self, path: &str) -> Result<(), Refused> {
+    fn create_folders(&self, path: &str) -> Result<(), WorkspaceError> {
         let ends = path.match_indices('/').map(|(end, _)| end);
         for folder in ends.map(|end| &path[..end]) {
             let (parent, name) = folder.rsplit_once('/').unwrap_or((".", folder));
@@ -263,45 +268,46 @@ impl Workspace {
                     Mode::empty(),
                 )
             };
-            let made = open(parent).and_then(|parent| {
+            let created = open(parent).and_then(|parent| {
                 match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) => open(folder).and_then(|made| self.give_away(&made)),
+                    Ok(()) => open(folder).and_then(|created| self.set_owner(&created)),
                     Err(Errno::EEXIST) => Ok(()),
                     Err(error) => Err(error),
                 }
             });
-            made.map_err(|error| cannot_write(path, error))?;
+            created.map_err(|error| cannot_write(path, error))?;
         }
         Ok(())
     }
 
-    fn give_away(&self, made: impl AsFd) -> Result<(), Errno> {
+    fn set_owner(&self, file: impl AsFd) -> Result<(), Errno> {
         match self.user {
-            Some(id) => fchown(made, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))),
+            Some(id) => fchown(file, Some(Uid::from_raw(id)), Some(Gid::from_raw(id))),
             None => Ok(()),
         }
     }
 }
 
-impl Put {
-    /// Adds to the file's content.
-    pub fn write(&mut self, piece: &[u8]) -> Result<(), Refused> {
-        self.written += piece.len() as u64;
+impl PendingFile {
+    /// Appends data to the file.
+    pub fn write(&mut self, data: &[u8]) -> Result<(), WorkspaceError> {
+        self.written += data.len() as u64;
         self.file
-            .write_all(piece)
+            .write_all(data)
             .map_err(|error| cannot_write(&self.path, errno(&error)))
     }
 
-    fn finish(&self) -> Result<Mark, Refused> {
+    /// Renames the complete file to its path, and links its alias.
+    fn publish(&self) -> Result<FileVersion, WorkspaceError> {
         let failed = |error| cannot_write(&self.path, error);
         if self.written != self.size {
-            return Err(Refused(format!("{} is not complete", self.path)));
+            return Err(WorkspaceError(format!("{} is incomplete", self.path)));
         }
         if let Some(alias) = &self.alias {
-            // A link cannot replace what is there, and a rename can.
+            // Only a rename can replace an existing file, so the link is created under another name.
             let link = format!("{}-alias", self.temporary);
-            at(&self.folder, &self.temporary, |from, from_name| {
-                at(&self.folder, &link, |to, to_name| {
+            with_parent(&self.folder, &self.temporary, |from, from_name| {
+                with_parent(&self.folder, &link, |to, to_name| {
                     linkat(from, from_name, to, to_name, AtFlags::empty())
                 })
             })
@@ -312,37 +318,37 @@ impl Put {
             })?;
         }
         self.rename(&self.temporary, &self.path).map_err(failed)?;
-        Ok(Mark::of(&fstat(&self.file).map_err(failed)?))
+        Ok(FileVersion::of(&fstat(&self.file).map_err(failed)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
-        at(&self.folder, from, |from, from_name| {
-            at(&self.folder, to, |to, to_name| {
+        with_parent(&self.folder, from, |from, from_name| {
+            with_parent(&self.folder, to, |to, to_name| {
                 renameat(from, from_name, to, to_name)
             })
         })
     }
 
     fn remove(&self, path: &str) -> Result<(), Errno> {
-        at(&self.folder, path, |folder, name| {
+        with_parent(&self.folder, path, |folder, name| {
             unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)
         })
     }
 }
 
-impl Drop for Put {
+impl Drop for PendingFile {
     fn drop(&mut self) {
-        // Once it is finished it has this name no longer.
+        // Fails if the file was finished, since it no longer has this name.
         let _ = self.remove(&self.temporary);
     }
 }
 
-/// Does something with a path's folder, which was reached without following any link, and its last
-/// name, which the calls used here do not follow.
-fn at<T>(
+/// Calls `operation` with the parent folder of `path`, opened without following links, and with the
+/// last component, which the system calls used here do not follow either.
+fn with_parent<T>(
     workspace: &OwnedFd,
     path: &str,
-    act: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
+    operation: impl FnOnce(&OwnedFd, &str) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
     let folder = open_beneath(
@@ -351,14 +357,14 @@ fn at<T>(
         OFlag::O_RDONLY | OFlag::O_DIRECTORY,
         Mode::empty(),
     )?;
-    act(&folder, name)
+    operation(&folder, name)
 }
 
-/// Reads up to the length of `piece`; fewer bytes only at the end.
-pub fn read_piece(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
+/// Fills `buffer`; reads fewer bytes only at the end of the file.
+pub fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < piece.len() {
-        match file.read(&mut piece[filled..])? {
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
             0 => break,
             length => filled += length,
         }
@@ -366,29 +372,30 @@ pub fn read_piece(file: &mut File, piece: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Paths are relative, and name no folder that is not below the workspace.
-fn check_path(path: &str) -> Result<(), Refused> {
-    let good_name =
+/// Checks that a path is relative and stays below the workspace.
+fn check_path(path: &str) -> Result<(), WorkspaceError> {
+    let is_valid_name =
         |name: &str| !name.is_empty() && name != "." && name != ".." && name.len() <= NAME_BYTES;
-    let good = path.len() <= PATH_BYTES
-        && path.split('/').count() <= FOLDERS_MAX
-        && path.split('/').all(good_name)
+    let is_valid = path.len() <= PATH_BYTES
+        && path.split('/').count() <= COMPONENTS_MAX
+        && path.split('/').all(is_valid_name)
         && !path.contains('\0');
-    match good {
-        true => Ok(()),
-        false => Err(Refused("the path is not one below /mnt/data".into())),
+    if is_valid {
+        Ok(())
+    } else {
+        Err(WorkspaceError("the path is not below /mnt/data".into()))
     }
 }
 
-fn cannot_write(path: &str, error: Errno) -> Refused {
-    let why = match error {
+fn cannot_write(path: &str, error: Errno) -> WorkspaceError {
+    let reason = match error {
         Errno::ENOSPC | Errno::EDQUOT => "/mnt/data is full",
-        Errno::ELOOP | Errno::EXDEV => "there is a link on the way",
-        Errno::EISDIR | Errno::ENOTEMPTY => "there is a folder of that name",
-        Errno::ENOTDIR => "there is a file where a folder is to be",
+        Errno::ELOOP | Errno::EXDEV => "the path contains a symbolic link",
+        Errno::EISDIR | Errno::ENOTEMPTY => "a folder has that name",
+        Errno::ENOTDIR => "a component of the path is not a folder",
         other => other.desc(),
     };
-    Refused(format!("{path} cannot be written: {why}"))
+    WorkspaceError(format!("{path} cannot be written: {reason}"))
 }
 
 fn errno(error: &io::Error) -> Errno {

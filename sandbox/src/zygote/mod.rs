@@ -1,19 +1,19 @@
-//! The zygote: a process with one thread and a warm interpreter, which never runs anybody's
-//! code. It forks the sessions.
+//! The zygote: a process with one thread and a loaded Python interpreter, from which sessions are
+//! forked. It never runs the code of a cell.
 //!
-//! It is this program again, started with an empty environment and no arguments, so that neither
-//! its memory nor its sessions' hold anything of the worker's. It talks with the worker over a
-//! socket that it finds as its standard input, and ends when that closes.
+//! The zygote is this program again, started with an empty environment and no arguments, so that
+//! neither its memory nor that of its sessions holds anything of the worker. Its standard input is
+//! the control socket of the supervisor; the zygote ends when that socket closes.
 
 #![expect(unsafe_code, reason = "forking is unsafe where there may be threads")]
 
-pub mod session_process;
+pub mod messages;
+mod session_process;
 
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,137 +32,86 @@ use nix::sys::wait::waitpid;
 use nix::unistd::ForkResult;
 use nix::unistd::fork;
 use sandbox_protocol::Tier;
-use serde::Deserialize;
-use serde::Serialize;
 
-use crate::confine::Failure;
-use crate::confine::Trying;
+use crate::confine::ConfineError;
+use crate::confine::Context;
 use crate::confine::filesystem;
-use crate::confine::limits::Limits;
 use crate::confine::namespaces;
 use crate::confine::syscalls;
 use crate::descriptors;
 use crate::interpreter::Interpreter;
 use crate::interpreter::PythonError;
+use messages::ForkRequest;
+use messages::ZygoteMessage;
+use messages::ZygoteSetup;
+use session_process::SessionTemplate;
 
-/// The name that the zygote is started under, in place of any argument.
+/// The program name (`argv[0]`) that makes this program a zygote.
 pub const NAME: &str = "assistd-zygote";
 
-/// Sessions give way to whatever else the machine does.
+/// Scheduling priority (nice value) of all sessions: other programs of the machine come first.
 const NICENESS: i32 = 5;
 
-/// Heaps that a process's threads share.
-const HEAPS: i32 = 2;
+/// Number of malloc arenas per process. By default each thread reserves address space for an arena
+/// of its own, which would use up the RLIMIT_AS of a session.
+const MALLOC_ARENAS: i32 = 2;
 
-/// What the worker tells its zygote first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Setup {
-    /// How sessions are to be confined.
-    pub tier: Tier,
-    /// The virtual environment.
-    pub venv: PathBuf,
-    /// The installation of Python that the virtual environment belongs to.
-    pub base: PathBuf,
-    /// Limits of each session.
-    pub limits: Limits,
-    /// User and group id of the first session, where the worker may choose.
-    pub first_id: u32,
-}
+/// Field numbers of `/proc/self/stat`, counted from 0 (proc(5) counts from 1).
+const STAT_NUM_THREADS: usize = 19;
+const STAT_VSIZE: usize = 22;
 
-/// What the worker asks of its zygote. Comes with four descriptors: of the session's ends of the
-/// kernel's socket, of standard output, of standard error, and of the socket that tells of its
-/// birth.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Fork {
-    /// Distinguishes this session's user from those of others.
-    pub number: u32,
-}
-
-/// What a zygote tells its worker.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum News {
-    /// It is warm and waits to fork.
-    Ready {
-        /// Version of Python.
-        python: String,
-    },
-    /// It could not get ready, and ends.
-    Failed {
-        /// Why.
-        message: String,
-    },
-    /// Python does not start, and the zygote ends.
-    NoPython {
-        /// Why.
-        message: String,
-    },
-    /// A session was forked.
-    Forked {
-        /// As it was asked for.
-        number: u32,
-    },
-    /// It was not.
-    NotForked {
-        /// As it was asked for.
-        number: u32,
-        /// Why.
-        message: String,
-    },
-}
-
-/// Runs the zygote until its worker is gone.
+/// Runs the zygote until its supervisor is gone.
 pub fn run() -> ExitCode {
-    // For whoever looks at the machine's processes.
+    // The name is only shown in process lists.
     let _ = nix::sys::prctl::set_name(c"assistd-zygote");
     let Ok(control) = take_control_socket() else {
         return ExitCode::FAILURE;
     };
     match serve(&control) {
         Ok(code) => code,
-        Err(stop) => {
-            let news = match stop {
-                Stop::Failure(failure) => News::Failed {
-                    message: failure.to_string(),
+        Err(error) => {
+            let message = match error {
+                ZygoteError::Confine(error) => ZygoteMessage::Failed {
+                    message: error.to_string(),
                 },
-                Stop::Python(error) => News::NoPython {
+                ZygoteError::Python(error) => ZygoteMessage::PythonFailed {
                     message: error.to_string(),
                 },
             };
-            // If the worker is gone as well there is nobody left to tell.
-            let _ = descriptors::send(&control, &news, &[]);
+            // Sending fails only if the supervisor is gone, and then nobody needs the message.
+            let _ = descriptors::send(&control, &message, &[]);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Moves the socket away from standard input, where user code would look first.
+/// Moves the control socket away from standard input, which sessions inherit.
 fn take_control_socket() -> io::Result<OwnedFd> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
-    let nothing = open(
+    let null = open(
         "/dev/null",
         OFlag::O_RDONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
-    nix::unistd::dup2_stdin(nothing)?;
+    nix::unistd::dup2_stdin(null)?;
     Ok(control)
 }
 
-/// Why a zygote does not get ready.
-enum Stop {
-    Failure(Failure),
+/// Why a zygote could not start.
+enum ZygoteError {
+    Confine(ConfineError),
     Python(PythonError),
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
+impl From<ConfineError> for ZygoteError {
+    fn from(error: ConfineError) -> Self {
+        Self::Confine(error)
     }
 }
 
-fn serve(control: &OwnedFd) -> Result<ExitCode, Stop> {
+fn serve(control: &OwnedFd) -> Result<ExitCode, ZygoteError> {
     die_with_parent()?;
-    let Ok((setup, _)) = descriptors::receive::<Setup>(control) else {
+    let Ok((setup, _)) = descriptors::receive::<ZygoteSetup>(control) else {
         return Ok(ExitCode::SUCCESS);
     };
     let proc = open(
@@ -170,14 +119,12 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Stop> {
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /proc")?;
-    // SAFETY: it changes a number of this process.
+    .context("opening /proc")?;
+    // SAFETY: the call takes three integers and changes the priority of this process only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
-    // Every thread would otherwise reserve address space for a heap of its own, of which a session
-    // has not much.
-    // SAFETY: it changes a parameter of the allocator.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
-    let privileged = namespaces::may_become_others();
+    // SAFETY: the call takes two integers and sets a parameter of the allocator.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, MALLOC_ARENAS) };
+    let privileged = namespaces::is_privileged();
     let mut venv = setup.venv.clone();
     if setup.tier == Tier::Namespaces {
         namespaces::enclose_zygote(&proc, privileged)?;
@@ -187,164 +134,152 @@ fn serve(control: &OwnedFd) -> Result<ExitCode, Stop> {
         filesystem::enter_own_root(&setup.venv, &setup.base)?;
         venv = PathBuf::from(filesystem::VENV);
     }
-    let interpreter = Interpreter::start(&venv.join("bin/python3")).map_err(Stop::Python)?;
-    let sockets = match setup.tier {
-        Tier::Namespaces => syscalls::Sockets::Unix,
-        Tier::Container | Tier::Unsafe => syscalls::Sockets::Pairs,
-    };
-    let zygote = Zygote {
-        filters: syscalls::compile(sockets)?,
-        own_pid_namespace: openat(
-            &proc,
-            "self/ns/pid",
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .trying("opening the process namespace")?,
-        address_space: address_space(&proc)?,
-        proc,
-        privileged,
-        venv,
-        setup,
-        interpreter,
-    };
+    let interpreter = Interpreter::start(&venv.join("bin/python3")).map_err(ZygoteError::Python)?;
+    let zygote = Zygote::new(setup, venv, proc, privileged, interpreter)?;
     zygote.check_single_thread()?;
-    // SAFETY: no handler is run. Children are not waited for; the kernel need not keep them.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.trying("ignoring children's ends")?;
-    let ready = News::Ready {
+    // SAFETY: SIG_IGN installs no handler. The kernel then reaps the forked sessions by itself.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.context("ignoring SIGCHLD")?;
+    let ready = ZygoteMessage::Ready {
         python: Interpreter::version(),
     };
-    descriptors::send(control, &ready, &[]).trying("telling that the zygote is ready")?;
-    // Any error means that the worker is gone.
-    while let Ok((Fork { number }, ends)) = descriptors::receive::<Fork>(control) {
-        let news = match zygote.fork(number, ends) {
-            Ok(()) => News::Forked { number },
-            Err(failure) => News::NotForked {
+    descriptors::send(control, &ready, &[]).context("reporting that the zygote is ready")?;
+    // Any error means that the supervisor is gone.
+    while let Ok((ForkRequest { number }, ends)) = descriptors::receive::<ForkRequest>(control) {
+        let answer = match zygote.fork_session(number, ends) {
+            Ok(()) => ZygoteMessage::Forked { number },
+            Err(error) => ZygoteMessage::ForkFailed {
                 number,
-                message: failure.to_string(),
+                message: error.to_string(),
             },
         };
-        if descriptors::send(control, &news, &[]).is_err() {
+        if descriptors::send(control, &answer, &[]).is_err() {
             break;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What sessions are made from.
-pub struct Zygote {
-    /// How they are to be made.
-    pub setup: Setup,
-    /// Where Python is, as a session sees it.
-    pub venv: PathBuf,
-    /// Whether sessions get users of their own.
-    pub privileged: bool,
-    /// `/proc` as it was before the root changed.
-    pub proc: OwnedFd,
-    /// Address space of this process in bytes.
-    pub address_space: u64,
-    /// The compiled filters of system calls.
-    pub filters: syscalls::Filters,
-    /// The warm interpreter.
-    pub interpreter: Interpreter,
+struct Zygote {
+    template: SessionTemplate,
     own_pid_namespace: OwnedFd,
 }
 
 impl Zygote {
-    /// Forks a session. What becomes of it, the session tells itself.
-    fn fork(&self, number: u32, ends: Vec<OwnedFd>) -> Result<(), Failure> {
-        let ends = <[OwnedFd; 4]>::try_from(ends)
-            .map_err(|ends| Failure::new("forking", format!("{} descriptors", ends.len())))?;
+    fn new(
+        setup: ZygoteSetup,
+        venv: PathBuf,
+        proc: OwnedFd,
+        privileged: bool,
+        interpreter: Interpreter,
+    ) -> Result<Self, ConfineError> {
+        let sockets = match setup.tier {
+            Tier::Namespaces => syscalls::Sockets::Unix,
+            Tier::Container | Tier::Unsafe => syscalls::Sockets::Pairs,
+        };
+        let filters = syscalls::compile(sockets)?;
+        let own_pid_namespace = openat(
+            &proc,
+            "self/ns/pid",
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .context("opening the process namespace")?;
+        let address_space = read_stat(&proc, STAT_VSIZE)?;
+        Ok(Self {
+            template: SessionTemplate {
+                setup,
+                venv,
+                privileged,
+                proc,
+                address_space,
+                filters,
+                interpreter,
+            },
+            own_pid_namespace,
+        })
+    }
+
+    /// Forks a session. The session itself reports whether it could be confined.
+    fn fork_session(&self, number: u32, ends: Vec<OwnedFd>) -> Result<(), ConfineError> {
+        let ends = <[OwnedFd; 4]>::try_from(ends).map_err(|ends| {
+            ConfineError::new("forking", format!("got {} descriptors, not 4", ends.len()))
+        })?;
         self.check_single_thread()?;
-        self.interpreter.before_fork();
+        self.template.interpreter.before_fork();
         let forked = self.fork_into_namespace();
         if let Ok(ForkResult::Child) = forked {
-            session_process::be_session(self, number, ends.into());
+            session_process::run(&self.template, number, ends.into());
         }
-        self.interpreter.after_fork_in_parent();
+        self.template.interpreter.after_fork_in_parent();
         forked.map(drop)
     }
 
-    /// Forks, into a new process namespace where sessions have one.
-    fn fork_into_namespace(&self) -> Result<ForkResult, Failure> {
-        let own = self.setup.tier == Tier::Namespaces;
-        if own {
-            unshare(CloneFlags::CLONE_NEWPID).trying("making a process namespace")?;
+    /// Forks; in the namespaces tier the child gets a process namespace of its own.
+    fn fork_into_namespace(&self) -> Result<ForkResult, ConfineError> {
+        let own_namespace = self.template.setup.tier == Tier::Namespaces;
+        if own_namespace {
+            unshare(CloneFlags::CLONE_NEWPID).context("creating a process namespace")?;
         }
-        // SAFETY: this process has one thread, which was checked.
-        let forked = unsafe { fork() }.trying("forking");
-        if own && !matches!(forked, Ok(ForkResult::Child)) {
+        // SAFETY: `check_single_thread` has found that this process has one thread.
+        let forked = unsafe { fork() }.context("forking");
+        if own_namespace && !matches!(forked, Ok(ForkResult::Child)) {
             setns(&self.own_pid_namespace, CloneFlags::CLONE_NEWPID)
-                .trying("returning to the zygote's process namespace")?;
+                .context("returning to the zygote's process namespace")?;
         }
         forked
     }
 
-    /// A fork copies one thread; whatever another holds at that moment is lost.
-    fn check_single_thread(&self) -> Result<(), Failure> {
-        let threads = read_stat(&self.proc, 19)?;
+    /// A fork copies only the calling thread: locks that another thread holds would stay locked.
+    fn check_single_thread(&self) -> Result<(), ConfineError> {
+        let threads = read_stat(&self.template.proc, STAT_NUM_THREADS)?;
         if threads == 1 {
             return Ok(());
         }
-        Err(Failure::new(
+        Err(ConfineError::new(
             "forking",
             format!("the zygote has {threads} threads: a package starts some when it is imported"),
         ))
     }
 }
 
-/// Makes the kernel end this process when the one that started it ends.
-fn die_with_parent() -> Result<(), Failure> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).trying("arranging to end with the worker")
+/// Makes the kernel kill this process when its parent ends.
+fn die_with_parent() -> Result<(), ConfineError> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context("setting the parent-death signal")
 }
 
-/// Forks the first process of the new process namespace, and goes on as that. The process that
-/// was stays behind to pass on the end of either; for it there is an exit code.
-fn become_first_process() -> Result<Option<ExitCode>, Failure> {
-    // Taking a namespace has undone what was arranged before.
+/// Forks the first process of the new process namespace and continues in it. The original process
+/// only waits for that child, so that the supervisor sees its end; it returns an exit code.
+fn become_first_process() -> Result<Option<ExitCode>, ConfineError> {
+    // Creating the user namespace has reset the parent-death signal.
     die_with_parent()?;
-    // SAFETY: this process has one thread: nothing has started any by now.
-    match unsafe { fork() }.trying("forking")? {
+    // SAFETY: this process has started no thread so far.
+    match unsafe { fork() }.context("forking")? {
         ForkResult::Child => die_with_parent().map(|()| None),
         ForkResult::Parent { child } => {
-            // The control socket is the child's now; holding it open would hide the child's end.
+            // The child owns the control socket. A copy here would hide the child's end from the
+            // supervisor.
             // SAFETY: nothing below uses a descriptor.
             let _ = unsafe { descriptors::close_from(0) };
             let _ = waitpid(child, None);
-            // SAFETY: ends this process at once.
+            // SAFETY: the call ends this process at once.
             unsafe { libc::_exit(0) }
         }
     }
 }
 
-fn address_space(proc: &OwnedFd) -> Result<u64, Failure> {
-    read_stat(proc, 22)
-}
-
-/// A number from /proc/self/stat, counted from 0.
-fn read_stat(proc: &OwnedFd, field: usize) -> Result<u64, Failure> {
+/// Reads a number from `/proc/self/stat`; `field` counts from 0.
+fn read_stat(proc: &OwnedFd, field: usize) -> Result<u64, ConfineError> {
     let file = openat(
         proc,
         "self/stat",
         OFlag::O_RDONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
-    .trying("opening /proc/self/stat")?;
-    let text = io::read_to_string(fs::File::from(file)).trying("reading /proc/self/stat")?;
-    // The second field, the program's name, may hold spaces; it ends in the last parenthesis.
+    .context("opening /proc/self/stat")?;
+    let text = io::read_to_string(fs::File::from(file)).context("reading /proc/self/stat")?;
+    // The second field, the program name, may contain spaces; it ends at the last parenthesis.
     text.rsplit_once(')')
         .and_then(|(_, rest)| rest.split_whitespace().nth(field - 2))
         .and_then(|number| number.parse().ok())
-        .ok_or_else(|| Failure::new("reading /proc/self/stat", "it reads unlike any known"))
-}
-
-/// What a session may read, in a tier in which it sees the worker's own root.
-pub fn readable(zygote: &Zygote) -> Vec<&Path> {
-    let everywhere = filesystem::READABLE
-        .iter()
-        .chain(filesystem::READABLE_FILES);
-    everywhere
-        .map(Path::new)
-        .chain([zygote.venv.as_path(), zygote.setup.base.as_path()])
-        .collect()
+        .ok_or_else(|| ConfineError::new("reading /proc/self/stat", "unknown format"))
 }

@@ -1,7 +1,7 @@
-//! The first moments of a session: from a copy of the zygote to a confined process.
+//! A session from its fork to its first cell: confines a copy of the zygote, then runs the kernel.
 //!
-//! Two processes come of it: the *init*, the first of its process namespace, which only buries
-//! the dead and whose end ends all others; and the one that runs Python.
+//! A session consists of two processes. The *init* is the first process of its process namespace:
+//! it reaps children, and when it ends the kernel kills all others. Its child runs Python.
 
 #![expect(unsafe_code, reason = "forking is unsafe where there may be threads")]
 
@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -34,35 +35,48 @@ use nix::unistd::Uid;
 use nix::unistd::fork;
 use nix::unistd::getpid;
 use sandbox_protocol::Tier;
-use serde::Deserialize;
-use serde::Serialize;
 
-use crate::confine::Failure;
-use crate::confine::Trying;
+use crate::confine::ConfineError;
+use crate::confine::Context;
 use crate::confine::filesystem;
 use crate::confine::landlock;
 use crate::confine::limits;
 use crate::confine::namespaces;
 use crate::confine::syscalls;
 use crate::descriptors;
-use crate::zygote;
-use crate::zygote::Zygote;
+use crate::interpreter::Interpreter;
+use crate::zygote::messages::SessionReport;
+use crate::zygote::messages::ZygoteSetup;
 
-/// Where the kernel finds its socket.
+/// The descriptor number of the kernel's socket.
 const KERNEL_SOCKET: libc::c_int = 3;
 
-/// The exit code of a session that could not be confined.
 const NOT_CONFINED: libc::c_int = 3;
 
-/// The session's ends of what connects it with the supervisor.
-pub struct Ends {
+/// What every session is made from.
+pub(super) struct SessionTemplate {
+    pub(super) setup: ZygoteSetup,
+    /// The virtual environment, as a session sees it.
+    pub(super) venv: PathBuf,
+    /// Whether sessions get user ids of their own.
+    pub(super) privileged: bool,
+    /// `/proc` as it was before the root changed.
+    pub(super) proc: OwnedFd,
+    /// Address space of the zygote in bytes.
+    pub(super) address_space: u64,
+    pub(super) filters: syscalls::Filters,
+    pub(super) interpreter: Interpreter,
+}
+
+/// The session's ends of its connections with the supervisor.
+pub(super) struct SessionEnds {
     kernel: OwnedFd,
     stdout: OwnedFd,
     stderr: OwnedFd,
     report: OwnedFd,
 }
 
-impl From<[OwnedFd; 4]> for Ends {
+impl From<[OwnedFd; 4]> for SessionEnds {
     fn from([kernel, stdout, stderr, report]: [OwnedFd; 4]) -> Self {
         Self {
             kernel,
@@ -73,168 +87,168 @@ impl From<[OwnedFd; 4]> for Ends {
     }
 }
 
-/// What a session tells the supervisor of its birth, before it runs anything.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Birth {
-    /// It lives. Comes with three descriptors: of its init, of Python, and of `/mnt/data`.
-    Born {
-        /// The Landlock version that holds, or 0.
-        landlock: i32,
-        /// Whether it has a process list of its own.
-        processes: bool,
-        /// User and group outside, if they are not the worker's.
-        user: Option<u32>,
-    },
-    /// It could not be confined, and ends.
-    Failed {
-        /// Why.
-        message: String,
-    },
-}
-
-/// What holds by the time Python is forked.
-struct Confined {
+/// The result of confining a session.
+struct Confinement {
     workspace: OwnedFd,
     landlock: i32,
-    processes: bool,
+    has_process_list: bool,
     user: Option<u32>,
 }
 
 /// Turns this process, just forked from the zygote, into a session.
-pub fn be_session(zygote: &Zygote, number: u32, ends: Ends) -> ! {
-    let outcome = confine(zygote, number).and_then(|confined| Ok((confined, fork_python()?)));
+pub(super) fn run(template: &SessionTemplate, number: u32, ends: SessionEnds) -> ! {
+    let outcome = confine(template, number).and_then(|confined| Ok((confined, fork_python()?)));
     match outcome {
-        Ok((_, ForkResult::Child)) => run_python(zygote, ends),
-        Ok((confined, ForkResult::Parent { child })) => {
-            let clears_up = zygote.setup.tier != Tier::Namespaces
-                && (confined.user.is_some() || confined.landlock >= landlock::ABI_WITH_SCOPES);
-            match tell_of_birth(&ends.report, confined, child)
-                .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
-                .and_then(|()| syscalls::install(&zygote.filters))
+        Ok((_, ForkResult::Child)) => run_python(template, ends),
+        Ok((confinement, ForkResult::Parent { child })) => {
+            // kill(-1) may only be used where it cannot reach processes of other sessions.
+            let kills_all = template.setup.tier != Tier::Namespaces
+                && (confinement.user.is_some()
+                    || confinement.landlock >= landlock::ABI_WITH_SCOPES);
+            match report_confinement(&ends.report, confinement, child)
+                .and_then(|()| limits::apply_to_open_files(&template.setup.limits))
+                .and_then(|()| syscalls::install(&template.filters))
             {
-                Ok(()) => bury_the_dead(child, clears_up),
-                Err(failure) => fail(&ends.report, failure),
+                Ok(()) => reap_children(child, kills_all),
+                Err(error) => report_failure(&ends.report, error),
             }
         }
-        Err(failure) => fail(&ends.report, failure),
+        Err(error) => report_failure(&ends.report, error),
     }
 }
 
-/// Everything that confines a session, but for the syscall filter, which would refuse what is
-/// still to be done.
-fn confine(zygote: &Zygote, number: u32) -> Result<Confined, Failure> {
-    reset_signals().trying("resetting signals")?;
-    // Fails only for a process that leads a session of the terminal's kind already.
+/// Applies every layer of confinement except the syscall filter, which would refuse the remaining
+/// steps. The order of the steps matters.
+fn confine(template: &SessionTemplate, number: u32) -> Result<Confinement, ConfineError> {
+    reset_signals().context("resetting signals")?;
+    // Fails only if this process already leads a POSIX session.
     let _ = nix::unistd::setsid();
-    let tier = zygote.setup.tier;
-    let limits = &zygote.setup.limits;
-    let user = zygote.privileged.then_some(zygote.setup.first_id + number);
+    let tier = template.setup.tier;
+    let limits = &template.setup.limits;
+    let user = template
+        .privileged
+        .then_some(template.setup.first_id + number);
     let (uid, gid) = match user {
         Some(id) => (id, id),
         None => (Uid::effective().as_raw(), Gid::effective().as_raw()),
     };
-    limits::volunteer_for_out_of_memory(&zygote.proc).or_else(unless_required(tier))?;
+    limits::raise_oom_score(&template.proc).or_else(unless_required(tier))?;
 
-    let (workspace, processes) = if tier == Tier::Namespaces {
-        unshare(CloneFlags::CLONE_NEWNS).trying("making a mount namespace")?;
+    let (workspace, has_process_list) = if tier == Tier::Namespaces {
+        unshare(CloneFlags::CLONE_NEWNS).context("creating a mount namespace")?;
         filesystem::mount_own(limits, uid, gid)?
     } else {
-        prctl::set_child_subreaper(true).trying("adopting orphans")?;
+        prctl::set_child_subreaper(true).context("becoming a child subreaper")?;
         (filesystem::open_workspace()?, true)
     };
     if let Some(id) = user {
         if tier != Tier::Namespaces {
             nix::unistd::fchown(&workspace, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
-                .trying("giving /mnt/data to the session")?;
+                .context("changing the owner of /mnt/data")?;
         }
-        // As another user it may not. A user namespace gives all of them back, and there they are
-        // given up again.
+        // Another user may not empty the bounding set. Creating the user namespace restores all
+        // capabilities; `drop_capabilities` removes them again.
         namespaces::empty_bounding_set()?;
         namespaces::become_user(id, id)?;
     }
     if tier == Tier::Namespaces {
-        namespaces::enclose_session(&zygote.proc, (uid, gid))?;
+        namespaces::enclose_session(&template.proc, (uid, gid))?;
     }
     if tier != Tier::Namespaces {
-        // Elsewhere the process namespace sees to it. Changing the user would have undone it.
-        prctl::set_pdeathsig(Signal::SIGKILL).trying("arranging to end with the zygote")?;
+        // In the namespaces tier the zygote's process namespace does this. It comes after the
+        // change of the user, which resets the parent-death signal.
+        prctl::set_pdeathsig(Signal::SIGKILL).context("setting the parent-death signal")?;
     }
-    // For whoever looks at the machine's processes.
+    // The name is only shown in process lists.
     let _ = prctl::set_name(c"sandbox-init");
-    // Python is to see its own entries in the process list; the init's are nobody's business.
-    prctl::set_dumpable(false).trying("hiding the init")?;
-    nix::unistd::chdir(filesystem::DATA).trying("entering /mnt/data")?;
-    limits::apply(limits, zygote.address_space)?;
+    // Cells may read the /proc entries of the Python process, but not those of the init.
+    prctl::set_dumpable(false).context("making the init undumpable")?;
+    nix::unistd::chdir(filesystem::DATA).context("entering /mnt/data")?;
+    limits::apply(limits, template.address_space)?;
     let landlock = match tier {
         Tier::Namespaces => {
             landlock::apply(&[Path::new("/")], filesystem::WRITABLE, filesystem::DEVICES)
-                // One layer of several here; the worker reports that it is missing.
+                // Landlock is one layer of several in this tier. `check` reports it as missing.
                 .unwrap_or(0)
         }
         Tier::Container | Tier::Unsafe => landlock::apply(
-            &zygote::readable(zygote),
+            &readable_paths(template),
             filesystem::WRITABLE,
             filesystem::DEVICES,
         )
-        .or_else(|failure| unless_required(tier)(failure).map(|()| 0))?,
+        .or_else(|error| unless_required(tier)(error).map(|()| 0))?,
     };
     namespaces::drop_capabilities()?;
-    Ok(Confined {
+    Ok(Confinement {
         workspace,
         landlock,
-        processes,
+        has_process_list,
         user,
     })
 }
 
-/// Forgives what only development may do without.
-fn unless_required(tier: Tier) -> impl Fn(Failure) -> Result<(), Failure> {
-    move |failure| match tier {
+/// Paths that a session may read in a tier where it sees the worker's own root.
+fn readable_paths(template: &SessionTemplate) -> Vec<&Path> {
+    let system = filesystem::READABLE
+        .iter()
+        .chain(filesystem::READABLE_FILES);
+    system
+        .map(Path::new)
+        .chain([template.venv.as_path(), template.setup.base.as_path()])
+        .collect()
+}
+
+/// Ignores an error in the unsafe tier.
+fn unless_required(tier: Tier) -> impl Fn(ConfineError) -> Result<(), ConfineError> {
+    move |error| match tier {
         Tier::Unsafe => Ok(()),
-        Tier::Namespaces | Tier::Container => Err(failure),
+        Tier::Namespaces | Tier::Container => Err(error),
     }
 }
 
-/// Undoes what the zygote or whatever started the worker has set.
+/// Restores the signal mask and the dispositions that were inherited from the zygote or the worker.
 fn reset_signals() -> Result<(), Errno> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     for number in [Signal::SIGCHLD, Signal::SIGINT] {
-        // SAFETY: the default action runs no code of ours.
+        // SAFETY: SIG_DFL installs no handler.
         unsafe { signal(number, SigHandler::SigDfl) }?;
     }
     Ok(())
 }
 
-fn fork_python() -> Result<ForkResult, Failure> {
-    // SAFETY: this process is a fork of one with a single thread, and has started none.
-    unsafe { fork() }.trying("forking")
+fn fork_python() -> Result<ForkResult, ConfineError> {
+    // SAFETY: the zygote had one thread when it forked this process, which has started none.
+    unsafe { fork() }.context("forking")
 }
 
-/// Tells the supervisor that the session lives.
-fn tell_of_birth(report: &OwnedFd, confined: Confined, python: Pid) -> Result<(), Failure> {
-    let init = descriptors::open_process(getpid().as_raw()).trying("opening the init")?;
-    let python = descriptors::open_process(python.as_raw()).trying("opening Python's process")?;
-    let birth = Birth::Born {
-        landlock: confined.landlock,
-        processes: confined.processes,
-        user: confined.user,
+fn report_confinement(
+    report: &OwnedFd,
+    confinement: Confinement,
+    python: Pid,
+) -> Result<(), ConfineError> {
+    let init = descriptors::open_process(getpid().as_raw()).context("opening the init")?;
+    let python =
+        descriptors::open_process(python.as_raw()).context("opening the Python process")?;
+    let message = SessionReport::Confined {
+        landlock: confinement.landlock,
+        has_process_list: confinement.has_process_list,
+        user: confinement.user,
     };
-    let held = [&init, &python, &confined.workspace].map(AsRawFd::as_raw_fd);
-    descriptors::send(report, &birth, &held).trying("telling of the birth")
+    let descriptors = [&init, &python, &confinement.workspace].map(AsRawFd::as_raw_fd);
+    descriptors::send(report, &message, &descriptors).context("reporting to the supervisor")
 }
 
-fn fail(report: &OwnedFd, failure: Failure) -> ! {
-    let message = failure.to_string();
-    // Without a supervisor there is nobody to tell.
-    let _ = descriptors::send(report, &Birth::Failed { message }, &[]);
+fn report_failure(report: &OwnedFd, error: ConfineError) -> ! {
+    let message = error.to_string();
+    // Sending fails only if the supervisor is gone.
+    let _ = descriptors::send(report, &SessionReport::Failed { message }, &[]);
     exit(NOT_CONFINED)
 }
 
-/// Waits for Python to end, and ends. With the init its process namespace ends; where it has none,
-/// and cannot reach any other's processes, `clears_up` makes it end them all itself.
-fn bury_the_dead(python: Pid, clears_up: bool) -> ! {
-    // SAFETY: nothing below uses a descriptor, and what owns one is never dropped.
+/// The init's loop: reaps children until Python ends, then ends itself. The kernel kills the rest of
+/// its process namespace; without one, `kills_all` makes the init kill every process it can signal.
+fn reap_children(python: Pid, kills_all: bool) -> ! {
+    // SAFETY: nothing below uses a descriptor, and no owner of one is dropped.
     let _ = unsafe { descriptors::close_from(0) };
     loop {
         match wait() {
@@ -245,27 +259,26 @@ fn bury_the_dead(python: Pid, clears_up: bool) -> ! {
             _ => {}
         }
     }
-    while clears_up && kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok() && wait().is_ok() {}
+    while kills_all && kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok() && wait().is_ok() {}
     exit(0)
 }
 
-/// Puts the descriptors where programs look for them, takes the last layer of confinement, and
-/// serves cells.
-fn run_python(zygote: &Zygote, ends: Ends) -> ! {
-    let done = arrange_descriptors(ends)
-        .and_then(|()| prctl::set_dumpable(true).trying("staying readable to oneself"))
-        .and_then(|()| limits::apply_to_open_files(&zygote.setup.limits))
-        .and_then(|()| syscalls::install(&zygote.filters));
-    // For whoever looks at the machine's processes.
+/// Arranges the standard descriptors, installs the syscall filter, and serves cells.
+fn run_python(template: &SessionTemplate, ends: SessionEnds) -> ! {
+    let prepared = arrange_descriptors(ends)
+        .and_then(|()| prctl::set_dumpable(true).context("making the process dumpable"))
+        .and_then(|()| limits::apply_to_open_files(&template.setup.limits))
+        .and_then(|()| syscalls::install(&template.filters));
+    // The name is only shown in process lists.
     let _ = prctl::set_name(c"sandbox-python");
-    if let Err(failure) = done {
-        // The supervisor reads this descriptor, and nobody's code runs yet.
-        eprintln!("{failure}");
+    if let Err(error) = prepared {
+        // The supervisor reads this pipe when the kernel does not become ready.
+        eprintln!("{error}");
         exit(NOT_CONFINED)
     }
-    // SAFETY: the descriptor was put there just now and stays.
+    // SAFETY: `arrange_descriptors` has put the socket there, and nothing closes it.
     let socket = unsafe { BorrowedFd::borrow_raw(KERNEL_SOCKET) };
-    match zygote.interpreter.serve(socket) {
+    match template.interpreter.serve(socket) {
         Ok(()) => exit(0),
         Err(error) => {
             eprintln!("{error}");
@@ -274,30 +287,31 @@ fn run_python(zygote: &Zygote, ends: Ends) -> ! {
     }
 }
 
-/// Nothing, the two pipes and the kernel's socket; everything else is closed.
-fn arrange_descriptors(ends: Ends) -> Result<(), Failure> {
-    let nothing = open("/dev/null", OFlag::O_RDWR, Mode::empty()).trying("opening /dev/null")?;
-    let wanted = [&nothing, &ends.stdout, &ends.stderr, &ends.kernel];
-    // Out of the way of the places that are filled below.
-    let aside = wanted
+/// Makes descriptors 0 to 3 `/dev/null`, the two output pipes and the kernel's socket, and closes
+/// all others.
+fn arrange_descriptors(ends: SessionEnds) -> Result<(), ConfineError> {
+    let null = open("/dev/null", OFlag::O_RDWR, Mode::empty()).context("opening /dev/null")?;
+    let wanted = [&null, &ends.stdout, &ends.stderr, &ends.kernel];
+    // Duplicates above the target numbers, so that no dup2 below overwrites a source.
+    let duplicates = wanted
         .map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(KERNEL_SOCKET + 1)));
-    for (place, fd) in aside.into_iter().enumerate() {
-        let fd = fd.trying("arranging descriptors")?;
-        // SAFETY: both are plain numbers; what had the place is not used again.
-        Errno::result(unsafe { libc::dup2(fd, place as libc::c_int) })
-            .trying("arranging descriptors")?;
+    for (target, fd) in duplicates.into_iter().enumerate() {
+        let fd = fd.context("arranging descriptors")?;
+        // SAFETY: both are plain numbers; the previous owner of the target is not used again.
+        Errno::result(unsafe { libc::dup2(fd, target as libc::c_int) })
+            .context("arranging descriptors")?;
     }
-    std::mem::forget((nothing, ends));
-    // The kernel's socket is not for the programs that a cell starts.
-    // SAFETY: it changes a flag of a descriptor.
+    std::mem::forget((null, ends));
+    // Programs that a cell starts must not inherit the kernel's socket.
+    // SAFETY: the call changes a flag of a descriptor.
     unsafe { libc::fcntl(KERNEL_SOCKET, libc::F_SETFD, libc::FD_CLOEXEC) };
-    // SAFETY: whatever owned these descriptors was forgotten, or belongs to the zygote's part of
-    // this process, which is never used again but for the interpreter and the filters.
-    unsafe { descriptors::close_from(KERNEL_SOCKET as u32 + 1) }.trying("closing descriptors")
+    // SAFETY: the owners of these descriptors were forgotten, or belong to the template, of which
+    // only the interpreter and the filters are used again.
+    unsafe { descriptors::close_from(KERNEL_SOCKET as u32 + 1) }.context("closing descriptors")
 }
 
-/// Ends this process without running what the zygote wanted to run at its end.
+/// Ends this process without running exit handlers, which belong to the template.
 fn exit(code: libc::c_int) -> ! {
-    // SAFETY: nothing runs after it.
+    // SAFETY: the call does not return.
     unsafe { libc::_exit(code) }
 }
