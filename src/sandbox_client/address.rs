@@ -7,12 +7,11 @@ use std::str::FromStr;
 
 use crate::sandbox_client::error::SandboxError;
 
-/// Where a worker listens.
+/// Address of a worker, or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket.
     Unix(PathBuf),
-    /// All Unix sockets in a folder, of workers that come and go.
+    /// All Unix sockets in a folder; workers may come and go.
     Folder(PathBuf),
     /// `host:port`.
     Tcp(String),
@@ -21,14 +20,14 @@ pub enum Address {
 impl FromStr for Address {
     type Err = &'static str;
 
-    /// Reads `unix:/path`, `unix:/folder/` or `tcp:host:port`.
+    /// Parses `unix:/path`, `unix:/folder/` or `tcp:host:port`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("unix", path)) if path.starts_with('/') => Ok(match path.ends_with('/') {
                 true => Self::Folder(path.into()),
                 false => Self::Unix(path.into()),
             }),
-            Some(("tcp", place)) if place.contains(':') => Ok(Self::Tcp(place.to_owned())),
+            Some(("tcp", endpoint)) if endpoint.contains(':') => Ok(Self::Tcp(endpoint.to_owned())),
             _ => Err("expected unix:/PATH or tcp:HOST:PORT"),
         }
     }
@@ -38,13 +37,16 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) | Self::Folder(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(place) => write!(f, "tcp:{place}"),
+            Self::Tcp(endpoint) => write!(f, "tcp:{endpoint}"),
         }
     }
 }
 
 impl Address {
-    /// The workers that are there: whose sockets are in a folder, or else this one.
+    /// Lists the sockets in a folder; any other address is returned as it is.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or has no socket.
     pub(super) async fn workers(&self) -> Result<Vec<Self>, SandboxError> {
         let Self::Folder(folder) = self else {
             return Ok(vec![self.clone()]);
@@ -60,9 +62,9 @@ impl Address {
             }
         }
         if workers.is_empty() {
-            let place = folder.display();
             return Err(SandboxError::Unreachable(format!(
-                "no worker listens in {place}"
+                "no worker listens in {}",
+                folder.display()
             )));
         }
         Ok(workers)
@@ -81,7 +83,7 @@ mod tests {
             "tcp:sandbox:7000",
             "tcp:[::1]:7000",
         ] {
-            let address: Address = text.parse().expect("it is one");
+            let address: Address = text.parse().expect("the address is valid");
             assert_eq!(address.to_string(), text);
         }
         for text in [
@@ -101,20 +103,25 @@ mod tests {
         let path = folder.path();
         let address: Address = format!("unix:{}/", path.display())
             .parse()
-            .expect("it is one");
-        let nobody = address.workers().await.expect_err("it is empty");
-        assert!(matches!(nobody, SandboxError::Unreachable(_)), "{nobody}");
+            .expect("the address is valid");
+        let error = address.workers().await.expect_err("the folder is empty");
+        assert!(matches!(error, SandboxError::Unreachable(_)), "{error}");
 
-        std::fs::write(path.join("notes"), "no socket").expect("written");
+        std::fs::write(path.join("notes"), "no socket").expect("the folder is writable");
         let sockets = ["a.sock", "b.sock"].map(|name| path.join(name));
-        let _listeners = sockets
-            .clone()
-            .map(|socket| std::os::unix::net::UnixListener::bind(socket).expect("a new name"));
-        let mut found = address.workers().await.expect("there are two");
-        found.sort_by_key(Address::to_string);
-        assert_eq!(found, sockets.map(Address::Unix));
+        let _listeners = sockets.clone().map(|socket| {
+            std::os::unix::net::UnixListener::bind(socket).expect("the name is free")
+        });
+        let mut workers = address.workers().await.expect("the folder has two sockets");
+        workers.sort_by_key(Address::to_string);
+        assert_eq!(workers, sockets.map(Address::Unix));
 
-        let one: Address = "tcp:sandbox:7000".parse().expect("it is one");
-        assert_eq!(one.workers().await.expect("itself"), [one]);
+        let one: Address = "tcp:sandbox:7000".parse().expect("the address is valid");
+        assert_eq!(
+            one.workers()
+                .await
+                .expect("a single address needs no lookup"),
+            [one]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One connection to a worker.
+//! A connection to a worker: the protocol's requests and responses.
 
 use std::fmt;
 use std::mem;
@@ -18,27 +18,26 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection, and who is at the other end.
 pub(super) struct Connection {
     stream: BufReader<Box<dyn Stream>>,
+    /// The worker's address, for error messages.
     peer: String,
 }
 
-/// What became of the wish for a session.
+/// The result of opening a session.
 #[derive(Debug)]
-pub(super) enum Opening {
-    /// It is there.
+pub(super) enum OpenOutcome {
     Opened {
-        /// Whether it was made just now.
+        /// Whether the session is new.
         fresh: bool,
-        /// Files that were put into it.
+        /// Files that were put and not removed.
         files: Vec<PlacedFile>,
-        /// What happened to it since its last cell.
+        /// What the worker did to the session since its last cell.
         notice: Option<Notice>,
     },
-    /// It is not there, and was not to be made.
+    /// The session does not exist and was not to be created.
     Absent,
-    /// There is no place.
+    /// The worker's session limit is reached, and all sessions are in use.
     Busy,
 }
 
@@ -51,19 +50,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) async fn dial(address: &Address) -> Result<Self, SandboxError> {
+    pub(super) async fn connect(address: &Address) -> Result<Self, SandboxError> {
         let peer = address.to_string();
         let failed = |error: std::io::Error| {
             SandboxError::Unreachable(format!("cannot connect to {peer}: {error}"))
         };
         let stream: Box<dyn Stream> = match address {
-            // A folder stands for workers; connecting to one itself is refused by the system.
+            // `Address::workers` replaces folders; connecting to one fails.
             Address::Unix(path) | Address::Folder(path) => {
                 Box::new(UnixStream::connect(path).await.map_err(failed)?)
             }
-            Address::Tcp(place) => {
-                let stream = TcpStream::connect(place).await.map_err(failed)?;
-                // Requests are small and waited for.
+            Address::Tcp(endpoint) => {
+                let stream = TcpStream::connect(endpoint).await.map_err(failed)?;
+                // Small requests must not wait for more data.
                 stream.set_nodelay(true).map_err(failed)?;
                 Box::new(stream)
             }
@@ -91,7 +90,7 @@ impl Connection {
         name: &str,
         project: &str,
         create: bool,
-    ) -> Result<Opening, SandboxError> {
+    ) -> Result<OpenOutcome, SandboxError> {
         self.send(&Request::Open {
             session: name.to_owned(),
             project: project.to_owned(),
@@ -103,13 +102,13 @@ impl Connection {
                 fresh,
                 files,
                 notice,
-            } => Ok(Opening::Opened {
+            } => Ok(OpenOutcome::Opened {
                 fresh,
                 files,
                 notice,
             }),
-            Response::Absent => Ok(Opening::Absent),
-            Response::Busy => Ok(Opening::Busy),
+            Response::Absent => Ok(OpenOutcome::Absent),
+            Response::Busy => Ok(OpenOutcome::Busy),
             other => Err(self.unexpected(other)),
         }
     }
@@ -119,7 +118,6 @@ impl Connection {
         self.write(frame).await
     }
 
-    /// Sends a piece of a file.
     pub(super) async fn send_data(&mut self, data: &[u8]) -> Result<(), SandboxError> {
         self.write(Ok(Frame::Data(data.to_vec()))).await
     }
@@ -132,20 +130,20 @@ impl Connection {
     }
 
     pub(super) async fn receive(&mut self) -> Result<Response, SandboxError> {
-        let frame = self.frame().await?;
+        let frame = self.receive_frame().await?;
         let response = frame.read().map_err(|error| self.lost(&error))?;
-        Ok(storable(response))
+        Ok(without_nul_characters(response))
     }
 
-    /// A piece of a file or picture.
+    /// Receives a data frame.
     pub(super) async fn receive_data(&mut self) -> Result<Vec<u8>, SandboxError> {
-        match self.frame().await? {
+        match self.receive_frame().await? {
             Frame::Data(data) => Ok(data),
             Frame::Message(_) => Err(self.lost(&FrameError::Unexpected)),
         }
     }
 
-    async fn frame(&mut self) -> Result<Frame, SandboxError> {
+    async fn receive_frame(&mut self) -> Result<Frame, SandboxError> {
         let mut header = [0; HEADER_BYTES];
         let read = self.stream.read_exact(&mut header).await;
         read.map_err(|error| self.lost(&error))?;
@@ -156,7 +154,7 @@ impl Connection {
         Frame::new(kind, body).map_err(|error| self.lost(&error))
     }
 
-    /// What to make of an answer that was not expected.
+    /// The error for a response that does not answer the request.
     pub(super) fn unexpected(&self, response: Response) -> SandboxError {
         match response {
             Response::Refused { message } => SandboxError::Refused(message),
@@ -169,8 +167,8 @@ impl Connection {
     }
 }
 
-/// The response without what cannot be stored: code may print any character.
-fn storable(mut response: Response) -> Response {
+/// Replaces U+0000 in a response, since code may print it and PostgreSQL cannot store it.
+fn without_nul_characters(mut response: Response) -> Response {
     match &mut response {
         Response::Text { text, .. }
         | Response::Image { mime: text, .. }

@@ -1,4 +1,4 @@
-//! A worker that this server starts as a child process, watches, and starts again.
+//! A sandbox worker that this server starts as a child process and restarts when it ends.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,67 +14,65 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_client::address::Address;
 
-/// How long a worker may take to listen. Loading Python and its packages takes seconds, on a busy
-/// machine many.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long a worker may take to become ready. Loading Python and its packages takes seconds, and
+/// longer on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Pauses before a worker that ended is started again, from one failure in a row to the next.
-const RESTART_AFTER: [Duration; 4] = [
+/// Back-off before a restart, by the number of consecutive failures.
+const RESTART_DELAYS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
     Duration::from_secs(5),
     Duration::from_secs(30),
 ];
 
-/// A worker that lived this long was not ended by what is wrong with the machine.
+/// A worker that ran for longer than this resets the number of consecutive failures.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a worker may take to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// How long a worker may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What to start.
+/// How to start the worker.
 #[derive(Debug, Clone)]
-pub struct Program {
-    /// The program `assistd-sandbox`.
+pub struct WorkerProgram {
+    /// Path of `assistd-sandbox`.
     pub path: PathBuf,
-    /// Its settings: nothing else of this process's environment reaches it.
+    /// The complete environment of the worker; nothing is inherited.
     pub environment: Vec<(String, String)>,
-    /// Where it is to listen.
+    /// The Unix socket on which the worker listens.
     pub socket: PathBuf,
 }
 
-/// Whether the worker can be used.
+/// State of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// Not yet.
     Starting,
-    /// It listens.
     Ready,
-    /// It could not be started, and why.
+    /// It does not start, for this reason. Restarts continue.
     Failed(String),
 }
 
-/// A worker that is kept alive.
+/// A supervised worker process.
 #[derive(Debug)]
-pub struct Embedded {
+pub struct EmbeddedWorker {
     address: Address,
     state: watch::Receiver<State>,
     stop: CancellationToken,
-    keeper: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
 }
 
-impl Embedded {
-    /// Starts the worker, in the background.
-    pub fn start(program: Program) -> Self {
+impl EmbeddedWorker {
+    /// Starts the worker in the background.
+    pub fn start(program: WorkerProgram) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let stop = CancellationToken::new();
         let address = Address::Unix(program.socket.clone());
-        let keeper = tokio::spawn(keep(program, sender, stop.clone()));
+        let supervisor = tokio::spawn(supervise(program, sender, stop.clone()));
         Self {
             address,
             state,
             stop,
-            keeper,
+            supervisor,
         }
     }
 
@@ -89,31 +87,36 @@ impl Embedded {
     /// Stops the worker and all its sessions.
     pub async fn stop(self) {
         self.stop.cancel();
-        if self.keeper.await.is_err() {
-            tracing::error!("the task that keeps the sandbox worker has panicked");
+        if self.supervisor.await.is_err() {
+            tracing::error!("the supervisor task of the sandbox worker has panicked");
         }
     }
 }
 
-async fn keep(program: Program, state: watch::Sender<State>, stop: CancellationToken) {
+async fn supervise(program: WorkerProgram, state: watch::Sender<State>, stop: CancellationToken) {
     let mut failures = 0;
     loop {
-        let began = Instant::now();
-        let ended = live(&program, &state, &stop).await;
+        let started = Instant::now();
+        let reason = run_once(&program, &state, &stop).await;
         if stop.is_cancelled() {
             return;
         }
-        failures = match began.elapsed() > HEALTHY_AFTER {
-            true => 1,
-            false => failures + 1,
+        failures = if started.elapsed() > HEALTHY_AFTER {
+            1
+        } else {
+            failures + 1
         };
-        tracing::warn!(error.cause = %ended, "the sandbox worker has ended: {ended}");
-        // Runs wait for a worker that comes back soon, and fail at once otherwise.
+        let pause = RESTART_DELAYS[(failures - 1).min(RESTART_DELAYS.len() - 1)];
+        tracing::warn!(
+            error.cause = %reason,
+            "the sandbox worker has ended: {reason}; restarting in {} s",
+            pause.as_secs_f32()
+        );
+        // While the state is `Starting`, runs wait for the worker; when it is `Failed`, they fail.
         state.send_replace(match failures {
             1 => State::Starting,
-            _ => State::Failed(ended),
+            _ => State::Failed(reason),
         });
-        let pause = RESTART_AFTER[(failures - 1).min(RESTART_AFTER.len() - 1)];
         tokio::select! {
             () = sleep(pause) => {}
             () = stop.cancelled() => return,
@@ -121,16 +124,21 @@ async fn keep(program: Program, state: watch::Sender<State>, stop: CancellationT
     }
 }
 
-/// One life of a worker; how it ended.
-async fn live(program: &Program, state: &watch::Sender<State>, stop: &CancellationToken) -> String {
+/// Starts the worker and waits for its end. Returns the reason.
+async fn run_once(
+    program: &WorkerProgram,
+    state: &watch::Sender<State>,
+    stop: &CancellationToken,
+) -> String {
     let mut child = match spawn(program) {
         Ok(child) => child,
         Err(error) => return format!("{} cannot be started: {error}", program.path.display()),
     };
-    // Its end is the sign that this process has gone. Left with the child, waiting would close it.
-    let lifeline = child.stdin.take();
+    // The worker ends when its standard input closes. It is taken out because `Child::wait` would
+    // close it.
+    let stdin = child.stdin.take();
     let ready = tokio::select! {
-        ready = until_ready(&mut child) => ready,
+        ready = wait_until_ready(&mut child) => ready,
         () = stop.cancelled() => Ok(()),
     };
     match ready {
@@ -140,8 +148,8 @@ async fn live(program: &Program, state: &watch::Sender<State>, stop: &Cancellati
         }
         Ok(()) => {}
         Err(reason) => {
-            drop(lifeline);
-            end(child).await;
+            drop(stdin);
+            terminate(child).await;
             return reason;
         }
     }
@@ -151,18 +159,18 @@ async fn live(program: &Program, state: &watch::Sender<State>, stop: &Cancellati
             Err(error) => error.to_string(),
         },
         () = stop.cancelled() => {
-            drop(lifeline);
-            end(child).await;
+            drop(stdin);
+            terminate(child).await;
             String::new()
         }
     }
 }
 
-fn spawn(program: &Program) -> std::io::Result<Child> {
+fn spawn(program: &WorkerProgram) -> std::io::Result<Child> {
     if let Some(folder) = program.socket.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // What a killed worker left.
+    // A killed worker leaves its socket behind.
     match std::fs::remove_file(&program.socket) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -176,21 +184,21 @@ fn spawn(program: &Program) -> std::io::Result<Child> {
         .envs(program.environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // A terminal sends Ctrl-C to the whole group; this process ends its worker itself.
+        // A terminal sends SIGINT to the whole process group, but only this process stops the worker.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
 }
 
-/// Waits for the line that says that the worker listens, or why it cannot.
-async fn until_ready(child: &mut Child) -> Result<(), String> {
+/// Waits for the line "ready". The error is the reason why the worker cannot serve.
+async fn wait_until_ready(child: &mut Child) -> Result<(), String> {
     let Some(stdout) = child.stdout.take() else {
         return Err("its output cannot be read".into());
     };
     let mut line = String::new();
-    // A line is all that is to come; a program that is not ours may say more.
+    // The worker writes one line; another program might write more.
     let mut lines = BufReader::new(stdout.take(4096));
-    match timeout(READY_WITHIN, lines.read_line(&mut line)).await {
+    match timeout(START_TIMEOUT, lines.read_line(&mut line)).await {
         Err(_) => return Err("it takes too long to start".into()),
         Ok(Err(error)) => return Err(error.to_string()),
         Ok(Ok(_)) => {}
@@ -202,16 +210,17 @@ async fn until_ready(child: &mut Child) -> Result<(), String> {
     }
 }
 
-async fn end(mut child: Child) {
-    if timeout(STOP_WITHIN, child.wait()).await.is_err()
+/// Waits for the worker to end, and kills it after [`STOP_TIMEOUT`].
+async fn terminate(mut child: Child) {
+    if timeout(STOP_TIMEOUT, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
     {
-        tracing::warn!(error.cause = %error, "the sandbox worker cannot be stopped: {error}");
+        tracing::warn!(error.cause = %error, "could not kill the sandbox worker: {error}");
     }
 }
 
-impl Program {
-    /// The program beside this one, if it is there.
+impl WorkerProgram {
+    /// The path of `assistd-sandbox` in the folder of `executable`, if it exists there.
     pub fn beside(executable: &Path) -> Option<PathBuf> {
         let path = executable.with_file_name("assistd-sandbox");
         path.is_file().then_some(path)

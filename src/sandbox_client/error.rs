@@ -1,21 +1,21 @@
 //! Errors of the sandbox client.
 
-/// Why code cannot run.
+/// Why code cannot run. The text is for the log; [`SandboxError::message`] is for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// There is no worker.
+    /// No worker is configured, or the embedded one does not start.
     #[error("The code interpreter is not available: {0}")]
     Unavailable(String),
-    /// There are workers, and none can be reached.
+    /// No worker can be reached.
     #[error("The code interpreter is not available: {0}")]
     Unreachable(String),
-    /// All sessions of all workers are at work.
+    /// All sessions of all workers are in use.
     #[error("The code interpreter is busy: all its sessions are in use. Please try again later.")]
     Busy,
-    /// A worker would not do something.
+    /// A worker refused a request.
     #[error("The code interpreter refused: {0}")]
     Refused(String),
-    /// The connection ended, or what came is not understood.
+    /// The connection ended, or a message violates the protocol.
     #[error("The connection to the code interpreter was lost: {0}")]
     Lost(String),
     /// A file for the session could not be read.
@@ -24,7 +24,7 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
-    /// For clients: like the error itself, which is for the log, but without where workers are.
+    /// The error text for clients, which does not contain addresses of workers.
     pub fn message(&self) -> String {
         match self {
             Self::Unreachable(_) => {

@@ -11,7 +11,7 @@ mod pool;
 mod session;
 
 pub use address::Address;
-pub use embedded::{Embedded, Program};
+pub use embedded::{EmbeddedWorker, WorkerProgram};
 pub use error::SandboxError;
 pub use pool::SandboxPool;
 pub use session::{CellEvent, Session};

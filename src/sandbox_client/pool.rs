@@ -1,7 +1,7 @@
-//! Sandbox workers: found or started, and asked for sessions. The server itself never runs Python.
+//! The pool of sandbox workers: finds the session of a thread, on whichever worker it is.
 //!
-//! A thread's session is on the worker that its name picks, so that every process of the server
-//! finds it without asking the others.
+//! Each session name has its own order of workers (rendezvous hashing), so all processes of the server
+//! find the same session without communicating.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,38 +12,38 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::sandbox_client::address::Address;
-use crate::sandbox_client::connection::{Connection, Opening};
-use crate::sandbox_client::embedded::{self, Embedded};
+use crate::sandbox_client::connection::{Connection, OpenOutcome};
+use crate::sandbox_client::embedded::{self, EmbeddedWorker};
 use crate::sandbox_client::error::SandboxError;
 use crate::sandbox_client::session::Session;
 
-/// How long a run waits for a session while all are at work, or for a worker to be there.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long a run waits for a free session, or for a reachable worker.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pause between two tries.
-const RETRY_EVERY: Duration = Duration::from_millis(250);
+/// Pause between two attempts to open a session.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// How long a worker may take to say hello.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long a worker may take to accept a connection and answer the hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All workers of this server. Cheap to clone.
+/// All workers of this server. Clones share the workers.
 #[derive(Debug, Clone)]
 pub struct SandboxPool {
     workers: Arc<Workers>,
-    /// Whether a worker that confines nothing will do.
-    unsafe_will_do: bool,
+    /// Whether workers of the unsafe tier are accepted.
+    allow_unsafe: bool,
 }
 
 #[derive(Debug)]
 enum Workers {
-    /// There are none, and why.
+    /// There are none, for this reason.
     None(String),
     /// A child process of this server.
     Embedded {
         address: Address,
         state: watch::Receiver<embedded::State>,
     },
-    /// Others', at these addresses.
+    /// Workers that are started separately.
     Remote {
         addresses: Vec<Address>,
         token: Option<String>,
@@ -51,18 +51,18 @@ enum Workers {
 }
 
 impl SandboxPool {
-    /// No workers, for this reason.
+    /// A pool without workers, for this reason.
     pub fn off(reason: impl Into<String>) -> Self {
         Self::of(Workers::None(reason.into()))
     }
 
-    /// Workers that others started.
+    /// A pool of workers that are started separately.
     pub fn remote(addresses: Vec<Address>, token: Option<String>) -> Self {
         Self::of(Workers::Remote { addresses, token })
     }
 
-    /// A worker that this process starts and keeps alive.
-    pub fn embedded(worker: &Embedded) -> Self {
+    /// A pool of the worker that this process runs.
+    pub fn embedded(worker: &EmbeddedWorker) -> Self {
         Self::of(Workers::Embedded {
             address: worker.address(),
             state: worker.state(),
@@ -72,17 +72,17 @@ impl SandboxPool {
     fn of(workers: Workers) -> Self {
         Self {
             workers: Arc::new(workers),
-            unsafe_will_do: false,
+            allow_unsafe: false,
         }
     }
 
-    /// Takes workers that confine nothing too: for development, on a machine of one's own.
-    pub fn with_unsafe(mut self, will_do: bool) -> Self {
-        self.unsafe_will_do = will_do;
+    /// Sets whether workers of the unsafe tier are accepted. For development on a local machine only.
+    pub fn with_unsafe(mut self, allow: bool) -> Self {
+        self.allow_unsafe = allow;
         self
     }
 
-    /// Why no code can run, if that is known without asking a worker.
+    /// The reason why no code can run, as far as it is known without connecting to a worker.
     pub fn unavailable(&self) -> Option<String> {
         match &*self.workers {
             Workers::None(reason) => Some(reason.clone()),
@@ -94,7 +94,7 @@ impl SandboxPool {
         }
     }
 
-    /// What every worker says of itself.
+    /// Asks every worker for its report; by address.
     pub async fn reports(&self) -> Vec<(String, Result<Report, SandboxError>)> {
         let (addresses, token) = match &*self.workers {
             Workers::None(_) => return Vec::new(),
@@ -106,7 +106,7 @@ impl SandboxPool {
             match address.workers().await {
                 Ok(workers) => {
                     for worker in workers {
-                        let report = greet(&worker, token).await.map(|(_, report)| report);
+                        let report = connect(&worker, token).await.map(|(_, report)| report);
                         reports.push((worker.to_string(), report));
                     }
                 }
@@ -116,29 +116,29 @@ impl SandboxPool {
         reports
     }
 
-    /// The session of this name, made if there is none. `project` says with whom workers share it
-    /// out. Waits while another connection has the session, and a minute for a worker or a place to
-    /// be free.
+    /// Opens the session of this name, and creates it if it does not exist. `project` is the label by
+    /// which workers balance their sessions. Waits while another connection holds the session, and up
+    /// to [`OPEN_TIMEOUT`] for a free session or a reachable worker.
     pub async fn open(&self, name: &str, project: &str) -> Result<Session, SandboxError> {
         let (addresses, token) = match &*self.workers {
             Workers::None(reason) => return Err(SandboxError::Unavailable(reason.clone())),
             Workers::Embedded { address, state } => {
-                ready(state.clone()).await?;
+                wait_until_ready(state.clone()).await?;
                 (std::slice::from_ref(address), None)
             }
             Workers::Remote { addresses, token } => (addresses.as_slice(), token.as_deref()),
         };
-        let until = Instant::now() + WAIT;
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         loop {
             let error = match self.try_open(addresses, token, name, project).await {
                 Ok(session) => return Ok(session),
                 Err(error @ (SandboxError::Busy | SandboxError::Unreachable(_))) => error,
                 Err(error) => return Err(error),
             };
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return Err(error);
             }
-            sleep(RETRY_EVERY).await;
+            sleep(RETRY_DELAY).await;
         }
     }
 
@@ -153,35 +153,36 @@ impl SandboxPool {
         let mut unreachable = None;
         for address in addresses {
             match address.workers().await {
-                Ok(found) => workers.extend(found),
+                Ok(listed) => workers.extend(listed),
                 Err(error) => unreachable = Some(error),
             }
         }
         workers.sort_by_cached_key(|worker| rank(worker, name));
-        // A session may be on a worker that was not the first choice when it was made.
-        let rounds: &[bool] = match workers.as_slice() {
+        // With several workers, all are searched before a session is created: it may exist on a worker
+        // that was not the first choice when it was created.
+        let create_rounds: &[bool] = match workers.as_slice() {
             [_] => &[true],
             _ => &[false, true],
         };
         let mut busy = false;
-        for &create in rounds {
+        for &create in create_rounds {
             for worker in &workers {
                 let opened = async {
-                    let (mut connection, report) = greet(worker, token).await?;
-                    self.check(worker, &report)?;
+                    let (mut connection, report) = connect(worker, token).await?;
+                    self.check_tier(worker, &report)?;
                     Ok((connection.open(name, project, create).await?, connection))
                 };
                 match opened.await {
                     Ok((
-                        Opening::Opened {
+                        OpenOutcome::Opened {
                             fresh,
                             files,
                             notice,
                         },
                         connection,
                     )) => return Ok(Session::new(connection, fresh, files, notice)),
-                    Ok((Opening::Absent, _)) => {}
-                    Ok((Opening::Busy, _)) => busy = true,
+                    Ok((OpenOutcome::Absent, _)) => {}
+                    Ok((OpenOutcome::Busy, _)) => busy = true,
                     Err(error @ SandboxError::Refused(_)) => return Err(error),
                     Err(error) => unreachable = Some(error),
                 }
@@ -194,27 +195,27 @@ impl SandboxPool {
         }
     }
 
-    /// Refuses a worker that is not good enough.
-    fn check(&self, address: &Address, report: &Report) -> Result<(), SandboxError> {
+    /// Refuses a worker of the unsafe tier, unless such workers are accepted.
+    fn check_tier(&self, address: &Address, report: &Report) -> Result<(), SandboxError> {
         if report.tier != Tier::Unsafe {
             return Ok(());
         }
-        if !self.unsafe_will_do {
+        if !self.allow_unsafe {
             return Err(SandboxError::Refused(
-                "its worker confines nothing, which will do for a server on this machine's own \
-                 address only"
+                "its worker does not isolate code, which is only accepted by a server on a loopback \
+                 address"
                     .into(),
             ));
         }
-        tracing::warn!("code runs unconfined: the worker at {address} is for development only");
+        tracing::warn!("the sandbox worker at {address} does not isolate code; development only");
         Ok(())
     }
 }
 
 /// Waits until the embedded worker has started.
-async fn ready(mut state: watch::Receiver<embedded::State>) -> Result<(), SandboxError> {
+async fn wait_until_ready(mut state: watch::Receiver<embedded::State>) -> Result<(), SandboxError> {
     let started = state.wait_for(|state| !matches!(state, embedded::State::Starting));
-    match timeout(WAIT, started).await {
+    match timeout(OPEN_TIMEOUT, started).await {
         Ok(Ok(state)) => match &*state {
             embedded::State::Failed(reason) => Err(SandboxError::Unavailable(reason.clone())),
             embedded::State::Starting | embedded::State::Ready => Ok(()),
@@ -226,24 +227,24 @@ async fn ready(mut state: watch::Receiver<embedded::State>) -> Result<(), Sandbo
     }
 }
 
-/// Workers in the order in which a session of this name looks for its place. Each name has an
-/// order of its own, and a worker that is added or lost moves no other's sessions.
+/// Sort key of a worker for a session name (rendezvous hashing): adding or removing a worker does not
+/// change the order of the others.
 fn rank(address: &Address, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (address.to_string(), name).hash(&mut hasher);
     hasher.finish()
 }
 
-async fn greet(
+async fn connect(
     address: &Address,
     token: Option<&str>,
 ) -> Result<(Connection, Report), SandboxError> {
-    let greeted = async {
-        let mut connection = Connection::dial(address).await?;
+    let connected = async {
+        let mut connection = Connection::connect(address).await?;
         let report = connection.hello(token).await?;
         Ok((connection, report))
     };
-    timeout(HELLO_WITHIN, greeted)
+    timeout(HELLO_TIMEOUT, connected)
         .await
         .unwrap_or_else(|_| Err(SandboxError::Lost(format!("{address} does not answer"))))
 }

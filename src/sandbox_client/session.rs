@@ -11,11 +11,11 @@ use sandbox_protocol::{
 use crate::sandbox_client::connection::Connection;
 use crate::sandbox_client::error::SandboxError;
 
-/// Largest picture that is taken from a worker.
+/// Maximum size of an image in bytes.
 const IMAGE_MAX: u64 = 32 << 20;
 
-/// A thread's session, for as long as this is kept. Dropped while a cell runs, the cell is
-/// interrupted; the session itself stays on the worker.
+/// Exclusive use of a thread's session. Dropping it interrupts a running cell; the session stays on
+/// the worker.
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
@@ -24,24 +24,18 @@ pub struct Session {
     notice: Option<Notice>,
 }
 
-/// Something that a running cell does.
+/// An event of a running cell.
 #[derive(Debug)]
 pub enum CellEvent {
-    /// It wrote text.
-    Text {
-        /// Where the text came from.
-        source: TextSource,
-        /// The text.
-        text: String,
-    },
-    /// It showed a picture.
+    /// The cell wrote text.
+    Text { source: TextSource, text: String },
+    /// The cell displayed an image.
     Image {
         /// `image/png` or `image/jpeg`.
         mime: String,
-        /// The picture.
         bytes: Bytes,
     },
-    /// It has ended.
+    /// The cell has ended; the last event.
     Ended(Executed),
 }
 
@@ -60,23 +54,23 @@ impl Session {
         }
     }
 
-    /// Whether it was made just now, without variables and files.
+    /// Whether the session is new: it has no variables and no files.
     pub fn is_fresh(&self) -> bool {
         self.fresh
     }
 
-    /// The files that were put into it and not removed.
+    /// The files that were put and not removed.
     pub fn files(&self) -> &[PlacedFile] {
         &self.files
     }
 
-    /// What its worker did to it since its last cell, once.
+    /// Takes the notice about what the worker did to the session since its last cell.
     pub fn take_notice(&mut self) -> Option<Notice> {
         self.notice.take()
     }
 
-    /// Removes the files with these tags, as far as they are as they were put. `false` if that was
-    /// not possible: then the session has ended.
+    /// Removes the files with these tags; see [`Request::Remove`]. Returns `false` if a file could not
+    /// be removed: the worker has then ended the session.
     pub async fn remove(&mut self, tags: Vec<String>) -> Result<bool, SandboxError> {
         self.files.retain(|file| !tags.contains(&file.tag));
         self.connection.send(&Request::Remove { tags }).await?;
@@ -87,7 +81,8 @@ impl Session {
         }
     }
 
-    /// Writes a file of exactly `size` bytes to a path below `/mnt/data`, and links `alias` to it.
+    /// Writes a file of exactly `size` bytes to a path below `/mnt/data`, with `alias` as a second
+    /// name.
     pub async fn put<E: Display>(
         &mut self,
         path: &str,
@@ -122,19 +117,19 @@ impl Session {
         }
     }
 
-    /// Starts a cell; [`Self::next`] tells what it does.
+    /// Starts a cell; [`Self::next`] returns its events.
     pub async fn start(&mut self, code: &str) -> Result<(), SandboxError> {
         let code = code.to_owned();
         self.connection.send(&Request::Exec { code }).await
     }
 
-    /// What the cell does next. After [`CellEvent::Ended`] there is nothing more.
+    /// Waits for the next event of the cell. Must not be called after [`CellEvent::Ended`].
     pub async fn next(&mut self) -> Result<CellEvent, SandboxError> {
         Ok(match self.connection.receive().await? {
             Response::Text { source, text } => CellEvent::Text { source, text },
             Response::Image { mime, size } => {
                 if size > IMAGE_MAX {
-                    return Err(SandboxError::Lost("a picture that is too large".into()));
+                    return Err(SandboxError::Lost("an image that is too large".into()));
                 }
                 let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
                 while (bytes.len() as u64) < size {
@@ -148,8 +143,8 @@ impl Session {
         })
     }
 
-    /// Reads a file that the last cell wrote: its size and its bytes. They must be read to their
-    /// end before anything else is asked.
+    /// Reads a file that the last cell wrote: its size and its content. The stream must be read to
+    /// its end before the next request.
     pub async fn get(
         &mut self,
         path: &str,

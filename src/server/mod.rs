@@ -33,7 +33,7 @@ use crate::http::state::{ApiState, Limits};
 use crate::models;
 use crate::models::{SetupError, Upstreams};
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
-use crate::sandbox_client::{Address, Embedded, Program, SandboxPool};
+use crate::sandbox_client::{Address, EmbeddedWorker, SandboxPool, WorkerProgram};
 use crate::store::Pool;
 use crate::store::lease::Claimant;
 use crate::store::{self, StoreError};
@@ -323,7 +323,7 @@ pub fn blobs(config: &Config) -> Result<Blobs, BlobError> {
 pub struct Sandbox {
     /// Asked for sessions.
     pub pool: SandboxPool,
-    embedded: Option<Embedded>,
+    embedded: Option<EmbeddedWorker>,
 }
 
 impl Sandbox {
@@ -345,7 +345,7 @@ impl Sandbox {
             }
             config::SandboxWorkers::Embedded => match sandbox_program(config) {
                 Ok(program) => {
-                    let embedded = Embedded::start(program);
+                    let embedded = EmbeddedWorker::start(program);
                     return Ok(Self {
                         pool: SandboxPool::embedded(&embedded),
                         embedded: Some(embedded),
@@ -369,15 +369,15 @@ impl Sandbox {
 }
 
 /// The embedded sandbox worker's program and settings, or why there is none.
-pub fn sandbox_program(config: &Config) -> Result<Program, String> {
+pub fn sandbox_program(config: &Config) -> Result<WorkerProgram, String> {
     let here = std::env::current_exe().ok();
-    let beside = || here.as_deref().and_then(Program::beside);
+    let beside = || here.as_deref().and_then(WorkerProgram::beside);
     let path = config.sandbox.sandbox_program.clone().or_else(beside);
     let path = path.ok_or(
         "the program assistd-sandbox is not beside assistd; `make setup` says what it needs, and \
          `make run` builds it",
     )?;
-    Ok(Program {
+    Ok(WorkerProgram {
         path,
         environment: config.sandbox.sandbox_environment.clone(),
         socket: sandbox_socket(&config.files.data_dir),
