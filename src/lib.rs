@@ -19,6 +19,8 @@ pub mod webhooks;
 pub mod events;
 pub mod retrieval;
 
+pub mod jobs;
+
 pub mod files;
 pub mod models;
 pub mod sandbox_client;

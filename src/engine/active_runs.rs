@@ -35,7 +35,12 @@ impl Drop for Registration {
         {
             runs.remove(self.lease.run());
         }
+        measure(&runs);
     }
+}
+
+fn measure(runs: &HashMap<RunId, ActiveRun>) {
+    metrics::gauge!("assistd_runs_in_progress").set(runs.len() as f64);
 }
 
 impl ActiveRuns {
@@ -49,7 +54,10 @@ impl ActiveRuns {
             lease: lease.clone(),
             stop,
         };
-        self.0.lock().insert(lease.run().clone(), run);
+        let mut runs = self.0.lock();
+        runs.insert(lease.run().clone(), run);
+        measure(&runs);
+        drop(runs);
         let registration = Registration {
             active: self.clone(),
             lease: lease.clone(),

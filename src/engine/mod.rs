@@ -9,7 +9,6 @@ mod claim;
 mod event_log;
 mod finish;
 mod history;
-mod housekeeping;
 mod prompt;
 mod release;
 mod run_loop;
@@ -67,6 +66,8 @@ impl Engine {
             pending_dispatches: pending,
             active: Arc::default(),
         });
+        // So that the metric exists before the first run.
+        metrics::gauge!("assistd_runs_in_progress").set(0.0);
         tasks.spawn(claim::start_dispatched(
             shared.clone(),
             assignments,
@@ -103,7 +104,6 @@ impl Engine {
             shared.clone(),
             stop_background.clone(),
         ));
-        tasks.spawn(housekeeping::run(shared.clone(), stop_background.clone()));
         Self {
             shared,
             tasks,

@@ -1,7 +1,6 @@
 //! What all tasks of the engine share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::engine::active_runs::ActiveRuns;
 use crate::events::dispatch::PendingDispatches;
@@ -29,8 +28,6 @@ pub struct Deps {
     pub sandbox: SandboxPool,
     /// Most bytes that the stored pictures of a prompt may have together.
     pub prompt_picture_bytes: u64,
-    /// Events of ended runs are kept this long.
-    pub event_retention: Duration,
 }
 
 pub(super) struct Shared {

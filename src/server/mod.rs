@@ -30,6 +30,7 @@ use crate::http::request::body_memory::BodyMemory;
 use crate::http::request::cors::CorsOrigins;
 use crate::http::request::rate_limits::Rates;
 use crate::http::state::{ApiState, Limits};
+use crate::jobs::{Maintenance, MaintenanceDeps};
 use crate::models;
 use crate::models::{SetupError, Upstreams};
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
@@ -175,7 +176,12 @@ pub async fn serve(
         retrieval: retrieval.clone(),
         sandbox: sandbox.pool.clone().with_unsafe(open_to.is_some()),
         prompt_picture_bytes: config.models.max_prompt_picture_bytes.0,
+    };
+    let maintenance = MaintenanceDeps {
+        pool: pool.clone(),
+        blobs: blobs.clone(),
         event_retention: config.maintenance.event_retention,
+        webhook_retry_for: config.webhooks.webhook_retry_for,
     };
     let webhooks = webhooks::Deps {
         pool: pool.clone(),
@@ -213,6 +219,7 @@ pub async fn serve(
     let engine = Engine::start(deps, inbox, outbox);
     let indexer = Indexer::start(indexer, indexing);
     let webhooks = Webhooks::start(webhooks);
+    let maintenance = Maintenance::start(maintenance);
     let stopping = CancellationToken::new();
     let fresh = certificate.clone().map(|certificate| {
         let stopping = stopping.clone();
@@ -240,6 +247,7 @@ pub async fn serve(
         .await;
     indexer.drain().await;
     webhooks.drain().await;
+    maintenance.stop().await;
     sandbox.stop().await;
     if let Some(fresh) = fresh {
         fresh.await.map_err(std::io::Error::other)??;

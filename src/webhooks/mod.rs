@@ -10,9 +10,9 @@ mod signature;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use parking_lot::Mutex;
 use reqwest::StatusCode;
 use tokio::sync::Notify;
@@ -62,13 +62,6 @@ const UNRECORDED_MAX: i32 = 20;
 const NOT_STORED: &str = "the result of an attempt could not be stored; see the log";
 const UNREADABLE: &str = "the event cannot be read; see the log";
 
-/// How long events are kept that were delivered or given up.
-const KEEP: Duration = Duration::from_hours(24);
-
-/// How often the queue is measured, and how often what is too old goes.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
 /// How long what is under way may take when the process stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
@@ -108,7 +101,6 @@ impl Webhooks {
     pub fn start(deps: Deps) -> Self {
         let tasks = TaskTracker::new();
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        tasks.spawn(keep_house(deps.clone(), stop.clone()));
         let courier = Arc::new(Courier {
             deps,
             busy: Mutex::default(),
@@ -331,28 +323,6 @@ fn pause(failures: i32) -> Duration {
 fn settle(written: Result<(), StoreError>) {
     if let Err(error) = written {
         tracing::warn!(error.cause = %error, "could not record delivery result: {error}");
-    }
-}
-
-/// Measures the queue and lets old events go, until told to stop.
-async fn keep_house(deps: Deps, stop: CancellationToken) {
-    let mut swept = Instant::now();
-    loop {
-        let pause = tokio::time::sleep(MEASURE_EVERY);
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return;
-        }
-        match deliveries::count_pending(&deps.pool).await {
-            Ok(count) => gauge!("assistd_webhooks_waiting").set(count as f64),
-            Err(error) => tracing::debug!(%error, "webhooks were not counted: {error}"),
-        }
-        if swept.elapsed() < SWEEP_EVERY {
-            continue;
-        }
-        swept = Instant::now();
-        if let Err(error) = deliveries::delete_old_events(&deps.pool, KEEP, deps.retry_for).await {
-            tracing::warn!(error.cause = %error, "old webhooks were not deleted: {error}");
-        }
     }
 }
 

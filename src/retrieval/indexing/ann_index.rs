@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
 use crate::retrieval::embeddings::Embeddings;
@@ -12,7 +11,6 @@ use crate::retrieval::search::NUMBERS_COMPARED;
 use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::vector_store_indexes::{self as indexes, LargeStore};
-use crate::store::vector_store_jobs as jobs;
 
 /// How often it is looked for large stores.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -59,7 +57,6 @@ impl Caretaker {
     }
 
     async fn look(&self, told: &mut HashSet<String>) -> Result<(), StoreError> {
-        gauge!("assistd_files_to_index").set(jobs::count_pending(&self.pool).await? as f64);
         for name in indexes::abandoned(&self.pool).await? {
             if let Some(mut builder) = indexes::Builder::acquire(&self.pool).await? {
                 builder.drop(&name).await?;

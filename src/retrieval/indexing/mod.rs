@@ -57,9 +57,6 @@ const NOT_STORED: &str = "The file could not be indexed: what was read of it can
 /// Most tokens of a file, as the hosted service had it.
 const TOKENS_MAX: usize = 5_000_000;
 
-/// Chunks that the sweep deletes at a time.
-const SWEPT: i64 = 2_000;
-
 /// What indexing needs.
 #[derive(Clone)]
 pub struct IndexerDeps {
@@ -155,8 +152,7 @@ impl Indexer {
             stop.clone(),
         );
         tasks.spawn(taking);
-        tasks.spawn(keep_leases(deps.clone(), held, stop.clone()));
-        tasks.spawn(sweep(deps, stop.clone()));
+        tasks.spawn(keep_leases(deps, held, stop.clone()));
         Self { tasks, stop }
     }
 
@@ -269,23 +265,6 @@ async fn keep_leases(deps: IndexerDeps, held: HeldJobs, stop: CancellationToken)
         }
         if let Err(error) = jobs::renew(&deps.pool, &jobs, deps.lease).await {
             tracing::warn!(error.cause = %error, "leases of files were not renewed: {error}");
-        }
-    }
-}
-
-/// Deletes what was taken out of stores, a little at a time, so that nothing else waits.
-async fn sweep(deps: IndexerDeps, stop: CancellationToken) {
-    loop {
-        let more = match jobs::delete_dropped_chunks(&deps.pool, SWEPT).await {
-            Ok(more) => more,
-            Err(error) => {
-                tracing::warn!(error.cause = %error, "old chunks were not deleted: {error}");
-                false
-            }
-        };
-        let pause = tokio::time::sleep(if more { POLL / 50 } else { POLL * 5 });
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return;
         }
     }
 }
