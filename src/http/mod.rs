@@ -24,7 +24,7 @@ use crate::http::state::ApiState;
 /// an `api-version` that changes nothing here. The key decides the project, not the path. The admin
 /// API has a table of its own.
 pub fn router(state: ApiState) -> Router {
-    let timeout = state.limits.handler_patience;
+    let timeout = state.limits.request_timeout;
     let handlers = &state.handlers;
     let in_time = |routes| middleware::complete_within(routes, handlers.clone(), timeout);
     let api = || {
@@ -41,9 +41,9 @@ pub fn router(state: ApiState) -> Router {
             "/deployments/{model}/embeddings",
             post(passthrough::deployed_embeddings),
         );
-    let admin = match &state.admin_key {
-        Some(_) => Router::new().nest("/admin", in_time(admin::routes())),
-        None => Router::new(),
+    let admin = match state.service.has_admin_key() {
+        true => Router::new().nest("/admin", in_time(admin::routes())),
+        false => Router::new(),
     };
     let router = admin
         .nest("/v1", api())
@@ -56,7 +56,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/openapi.json", get(operations::openapi))
         .fallback(landing::page_or_no_such_route)
         .method_not_allowed_fallback(operations::no_such_method);
-    let router = middleware::around(router, state.limits.body_patience);
+    let router = middleware::around(router, state.limits.body_timeout);
     cors::layer(router, state.cors_origins.clone()).with_state(state)
 }
 

@@ -24,17 +24,15 @@ use crate::files::blobs::{BlobError, Blobs, BucketKey};
 use crate::http;
 use crate::http::connections;
 use crate::http::connections::tls::{self, Certificate, TlsError};
-use crate::http::handlers::admin::AdminKey;
-use crate::http::request::auth::Keys;
 use crate::http::request::body_memory::BodyMemory;
 use crate::http::request::cors::CorsOrigins;
-use crate::http::request::rate_limits::Rates;
 use crate::http::state::{ApiState, Limits};
 use crate::jobs::{Maintenance, MaintenanceDeps};
 use crate::models;
 use crate::models::{SetupError, Upstreams};
 use crate::retrieval::{Embeddings, Indexer, IndexerDeps, Reranker, Retrieval};
 use crate::sandbox_client::{Address, EmbeddedWorker, SandboxPool, WorkerProgram};
+use crate::service::{self, AdminKey, Service};
 use crate::store::Pool;
 use crate::store::lease::Claimant;
 use crate::store::{self, StoreError};
@@ -192,26 +190,36 @@ pub async fn serve(
         disable_after: config.webhooks.webhook_disable_after,
     };
     let prometheus = telemetry::prometheus();
-    let admin_key = config.http.admin_key.as_ref();
-    let admin_key = admin_key.map(|key| AdminKey::new(key.expose()));
     let pool_of_sandboxes = sandbox.pool.clone();
     let handlers = TaskTracker::new();
-    let state = ApiState {
-        pool: pool.clone(),
+    let service = Service::new(service::Deps {
+        pool,
         blobs: blobs.clone(),
-        feed,
+        feed: feed.clone(),
         dispatcher,
         notifier,
         indexing: indexing.clone(),
         retrieval,
+        code_interpreter_unavailable: Box::new(move || pool_of_sandboxes.unavailable()),
+        keyless_project: open_to,
+        admin_key: config
+            .http
+            .admin_key
+            .as_ref()
+            .map(|key| AdminKey::new(key.expose())),
+        settings: service::Settings {
+            max_file_bytes: config.http.max_file_bytes.0,
+            run_expiry: config.runs.run_expiry,
+            thread_store_expiry: config.maintenance.thread_store_expiry.days(),
+        },
+    });
+    let state = ApiState {
+        service,
+        feed,
         upstreams,
-        keys: Keys::new(pool.clone(), open_to, admin_key.clone()),
-        admin_key,
         cors_origins: CorsOrigins::new(config.http.cors_origins.iter().map(ToString::to_string)),
-        rates: Rates::new(pool),
         body_memory: BodyMemory::new(body_memory(&config)),
         limits: Arc::new(limits(&config)),
-        code_interpreter_off: Arc::new(move || pool_of_sandboxes.unavailable()),
         handlers: handlers.clone(),
         metrics: Arc::new(move || prometheus.render()),
     };
@@ -460,12 +468,9 @@ fn body_memory(config: &Config) -> u64 {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        body_bytes: usize::try_from(config.http.max_body_bytes.0).unwrap_or(usize::MAX),
-        file_bytes: config.http.max_file_bytes.0,
-        body_patience: config.http.body_timeout,
-        handler_patience: config.http.request_timeout,
-        run_expiry: config.runs.run_expiry,
-        thread_store_days: config.maintenance.thread_store_expiry.days(),
+        max_body_bytes: usize::try_from(config.http.max_body_bytes.0).unwrap_or(usize::MAX),
+        body_timeout: config.http.body_timeout,
+        request_timeout: config.http.request_timeout,
         poll_after: Duration::from_millis(config.http.poll_after_ms.into()),
         has_tls: config.http.tls_cert.is_some(),
         require_beta_header: config.http.require_beta_header,

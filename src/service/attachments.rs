@@ -1,128 +1,137 @@
-//! Files that messages give to a thread's tools: those for code_interpreter become the thread's,
-//! those for file_search go into its vector store.
+//! Files that messages attach for a thread's tools: those for code_interpreter are added to the
+//! thread's files, those for file_search to its vector store.
+
+use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
 use crate::domain::assistant::{FileSearchResources, ToolResources};
-use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
-use crate::domain::message::AttachmentTool;
-use crate::domain::message::NewMessage;
+use crate::domain::ids::{FileId, ThreadId, VectorStoreId};
+use crate::domain::message::{AttachmentTool, NewMessage};
 use crate::domain::vector_store::{NewStoreFile, NewVectorStore};
-use crate::http::state::ApiState;
+use crate::service::ProjectService;
 use crate::store;
 use crate::store::StoreError;
 
-/// The attachments of some messages, by tool; each file once.
+/// The attachments of some messages by tool, each file once.
 #[derive(Debug)]
-pub struct Attached {
+pub(super) struct Attachments {
     code_interpreter: Vec<FileId>,
     file_search: Vec<FileId>,
 }
 
-impl Attached {
-    /// What these messages bring.
-    pub fn by(messages: &[NewMessage]) -> Self {
+impl Attachments {
+    pub(super) fn of(messages: &[NewMessage]) -> Self {
         Self {
             code_interpreter: files_for(messages, AttachmentTool::CodeInterpreter),
             file_search: files_for(messages, AttachmentTool::FileSearch),
         }
     }
 
-    /// Whether they bring nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.code_interpreter.is_empty() && self.file_search.is_empty()
     }
 
-    /// Gives the files to a thread that exists.
-    pub async fn add_to_thread(
+    pub(super) fn need_indexing(&self) -> bool {
+        !self.file_search.is_empty()
+    }
+}
+
+impl ProjectService {
+    /// Adds attachments to the tools of an existing thread.
+    pub(super) async fn add_attachments(
         &self,
-        conn: &mut PgConnection,
-        state: &ApiState,
-        project: &ProjectId,
+        connection: &mut PgConnection,
         thread: &ThreadId,
+        attachments: &Attachments,
     ) -> Result<(), StoreError> {
-        if !self.code_interpreter.is_empty() {
-            let files = &self.code_interpreter;
-            store::threads::add_code_interpreter_files(&mut *conn, project, thread, files).await?;
+        let project = self.id();
+        if !attachments.code_interpreter.is_empty() {
+            let files = &attachments.code_interpreter;
+            store::threads::add_code_interpreter_files(&mut *connection, project, thread, files)
+                .await?;
         }
-        if !self.file_search.is_empty()
-            && let Some(resources) = store::threads::lock(&mut *conn, project, thread).await?
+        if !attachments.file_search.is_empty()
+            && let Some(resources) = store::threads::lock(&mut *connection, project, thread).await?
         {
-            let now = resources.vector_stores().next();
-            if let Some(made) = self.fill_store(&mut *conn, state, project, now).await? {
-                store::threads::set_vector_store(conn, project, thread, &made).await?;
+            let current = resources.vector_stores().next();
+            let files = &attachments.file_search;
+            let created = self.add_to_store(&mut *connection, files, current).await?;
+            if let Some(created) = created {
+                store::threads::set_vector_store(connection, project, thread, &created).await?;
             }
         }
         Ok(())
     }
 
-    /// Gives the files to a thread that is about to be made with these resources.
-    pub async fn add_to(
-        self,
-        conn: &mut PgConnection,
-        state: &ApiState,
-        project: &ProjectId,
+    /// Adds attachments to the resources of a thread that is about to be created.
+    pub(super) async fn add_attachments_to_resources(
+        &self,
+        connection: &mut PgConnection,
+        attachments: Attachments,
         resources: &mut ToolResources,
     ) -> Result<(), StoreError> {
-        if !self.file_search.is_empty() {
-            let now = resources.vector_stores().next();
-            if let Some(made) = self.fill_store(conn, state, project, now).await? {
+        if !attachments.file_search.is_empty() {
+            let current = resources.vector_stores().next();
+            let files = &attachments.file_search;
+            if let Some(created) = self.add_to_store(connection, files, current).await? {
                 resources.file_search = Some(FileSearchResources {
-                    vector_store_ids: vec![made],
+                    vector_store_ids: vec![created],
                 });
             }
         }
-        if !self.code_interpreter.is_empty() {
+        if !attachments.code_interpreter.is_empty() {
             let files = &mut resources.code_interpreter.get_or_insert_default().file_ids;
-            let new = |file: &FileId| !files.contains(file);
-            let new: Vec<FileId> = self.code_interpreter.into_iter().filter(new).collect();
+            let is_new = |file: &FileId| !files.contains(file);
+            let new: Vec<FileId> = attachments
+                .code_interpreter
+                .into_iter()
+                .filter(is_new)
+                .collect();
             files.extend(new);
         }
         Ok(())
     }
 
-    /// Whether some of them have to be indexed.
-    pub fn are_indexed(&self) -> bool {
-        !self.file_search.is_empty()
-    }
-
-    /// Adds the files to the thread's vector store. If it has none, or one that is no more, a new
-    /// one is made and returned.
-    async fn fill_store(
+    /// Adds files to the thread's current vector store. If there is none, or it was deleted,
+    /// creates one and returns its id.
+    async fn add_to_store(
         &self,
-        conn: &mut PgConnection,
-        state: &ApiState,
-        project: &ProjectId,
-        now: Option<&VectorStoreId>,
+        connection: &mut PgConnection,
+        files: &[FileId],
+        current: Option<&VectorStoreId>,
     ) -> Result<Option<VectorStoreId>, StoreError> {
-        let file = |file: &FileId| NewStoreFile {
-            file: file.clone(),
-            attributes: None,
-            chunking: None,
-        };
-        let files: Vec<NewStoreFile> = self.file_search.iter().map(file).collect();
-        if let Some(now) = now
-            && store::vector_store_files::insert(&mut *conn, project, now, &files).await?
+        let files: Vec<NewStoreFile> = files
+            .iter()
+            .map(|file| NewStoreFile {
+                file: file.clone(),
+                attributes: None,
+                chunking: None,
+            })
+            .collect();
+        if let Some(current) = current
+            && store::vector_store_files::insert(&mut *connection, self.id(), current, &files)
+                .await?
         {
             return Ok(None);
         }
         let new = NewVectorStore {
-            expires_after_days: state.limits.thread_store_days,
+            expires_after_days: self.settings().thread_store_expiry,
             files,
             ..NewVectorStore::default()
         };
-        store::vector_stores::insert(conn, project, &new)
+        store::vector_stores::insert(connection, self.id(), &new)
             .await
             .map(Some)
     }
 }
 
 /// The files that messages attach for a tool, each once.
-pub fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
-    let attached = messages.iter().flat_map(|message| &message.attachments);
-    let wanted = attached
+pub(super) fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
+    let attachments = messages.iter().flat_map(|message| &message.attachments);
+    let files = attachments
         .filter(|attachment| attachment.tools.contains(&tool))
         .filter_map(|attachment| attachment.file_id.clone());
-    let mut seen = std::collections::HashSet::new();
-    wanted.filter(|file| seen.insert(file.clone())).collect()
+    let mut seen = HashSet::new();
+    files.filter(|file| seen.insert(file.clone())).collect()
 }

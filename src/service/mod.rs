@@ -1,4 +1,134 @@
-//! Use cases: what spans several tables, in one transaction.
+//! Use cases: what an application or an operator can do, independent of HTTP.
+//!
+//! A use case owns its transaction, checks what it refers to, admits it by the project's limits,
+//! and dispatches or announces what follows from it. [`Service`] serves all projects;
+//! [`ProjectService`] acts for one of them, so no call can name another project's rows.
 
-pub mod attachments;
-pub mod references;
+mod admin;
+mod api_keys;
+mod assistants;
+mod attachments;
+mod error;
+mod files;
+mod messages;
+mod rate_limits;
+mod references;
+mod runs;
+mod threads;
+mod uploads;
+mod vector_store_files;
+mod vector_stores;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use api_keys::{AdminKey, Authenticated};
+pub use error::ServiceError;
+pub use files::StoredContents;
+pub use rate_limits::{Budget, Budgets};
+pub use runs::StartedRun;
+
+use crate::domain::ids::ProjectId;
+use crate::domain::project::{Account, ProjectLimits};
+use crate::events::dispatch::Dispatcher;
+use crate::events::feed::Feed;
+use crate::events::notifications::Notifier;
+use crate::files::blobs::Blobs;
+use crate::retrieval::Retrieval;
+use crate::service::api_keys::ApiKeys;
+use crate::service::rate_limits::RateLimiter;
+use crate::store::{self, Pool};
+
+/// What use cases work with.
+pub struct Deps {
+    pub pool: Pool,
+    pub blobs: Blobs,
+    pub feed: Feed,
+    pub dispatcher: Dispatcher,
+    pub notifier: Notifier,
+    /// Notified when files were added to vector stores.
+    pub indexing: Arc<Notify>,
+    pub retrieval: Retrieval,
+    /// Why code_interpreter cannot be used now; `None` if it can.
+    pub code_interpreter_unavailable: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// The project that any key opens as long as none exists; for servers that only this machine
+    /// can reach.
+    pub keyless_project: Option<ProjectId>,
+    /// The key of the admin API, if that is enabled.
+    pub admin_key: Option<AdminKey>,
+    pub settings: Settings,
+}
+
+/// Defaults of new objects and bounds of uploads.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Largest file, in bytes.
+    pub max_file_bytes: u64,
+    /// Time after which a run that has not ended expires.
+    pub run_expiry: Duration,
+    /// Idle days after which vector stores expire that are created for a thread's attachments;
+    /// `None` is never.
+    pub thread_store_expiry: Option<i32>,
+}
+
+/// The use cases of all projects. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Shared>);
+
+struct Shared {
+    deps: Deps,
+    api_keys: ApiKeys,
+    rate_limiter: RateLimiter,
+}
+
+impl Service {
+    pub fn new(deps: Deps) -> Self {
+        Self(Arc::new(Shared {
+            deps,
+            api_keys: ApiKeys::default(),
+            rate_limiter: RateLimiter::default(),
+        }))
+    }
+
+    /// Fails unless the database answers.
+    pub async fn check_database(&self) -> Result<(), ServiceError> {
+        store::database_time(&self.0.deps.pool).await?;
+        Ok(())
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.0.deps.pool
+    }
+}
+
+/// The use cases of one project, for one request. Cheap to clone.
+#[derive(Clone)]
+pub struct ProjectService {
+    shared: Arc<Shared>,
+    account: Arc<Account>,
+    budgets: Budgets,
+}
+
+impl ProjectService {
+    fn id(&self) -> &ProjectId {
+        &self.account.project
+    }
+
+    fn limits(&self) -> &ProjectLimits {
+        &self.account.limits
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.shared.deps.pool
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.shared.deps.settings
+    }
+
+    fn notify_indexing(&self) {
+        self.shared.deps.indexing.notify_one();
+    }
+}

@@ -21,6 +21,7 @@ pub mod usage;
 pub mod vector_store;
 pub mod vector_store_batch;
 pub mod vector_store_file;
+pub mod vector_store_search;
 
 pub use error::ParseError;
 

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::domain::project::{Project, ProjectLimits};
-use crate::wire::seconds;
+use crate::domain::project::{LimitChanges, Project, ProjectLimits};
+use crate::wire::object::Object;
+use crate::wire::{ParseError, seconds};
 
 /// A project.
 #[derive(Debug, Serialize)]
@@ -25,4 +26,46 @@ impl<'a> From<&'a Project> for ProjectObject<'a> {
             limits: project.limits,
         }
     }
+}
+
+/// Longest name of a project or key, in characters.
+const MAX_NAME: usize = 200;
+
+/// Takes the `name` of a project or key: one line, not blank.
+pub fn parse_name(body: &mut Object) -> Result<Option<String>, ParseError> {
+    let name = body.string("name", MAX_NAME)?;
+    if name
+        .as_deref()
+        .is_some_and(|name| name.trim().is_empty() || name.chars().any(char::is_control))
+    {
+        return Err(
+            ParseError::new("Invalid 'name': expected some text on one line.")
+                .param("name")
+                .code("invalid_value"),
+        );
+    }
+    Ok(name)
+}
+
+/// Takes `limits`: an absent limit stays as it is, null removes it.
+pub fn parse_limits(body: &mut Object) -> Result<LimitChanges, ParseError> {
+    let Some(mut limits) = body.object("limits")? else {
+        return Ok(LimitChanges::default());
+    };
+    let [runs, requests, tokens, bytes] = ProjectLimits::MAX;
+    let small =
+        |number: Option<i64>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+    let mut take = |name, max| -> Result<Option<Option<i64>>, ParseError> {
+        let is_given = limits.has(name);
+        let number = limits.integer(name, 1, max)?;
+        Ok(is_given.then_some(number))
+    };
+    let changes = LimitChanges {
+        max_concurrent_runs: take("max_concurrent_runs", runs)?.map(small),
+        requests_per_minute: take("requests_per_minute", requests)?.map(small),
+        tokens_per_minute: take("tokens_per_minute", tokens)?,
+        storage_bytes: take("storage_bytes", bytes)?,
+    };
+    limits.finish()?;
+    Ok(changes)
 }

@@ -4,8 +4,12 @@ use serde::Serialize;
 
 use crate::domain::Metadata;
 use crate::domain::assistant::ToolResources;
+use crate::domain::message::NewMessage;
 use crate::domain::thread::Thread;
-use crate::wire::seconds;
+use crate::wire::assistant::{NewToolResources, parse_new_tool_resources};
+use crate::wire::message::parse_all;
+use crate::wire::object::Object;
+use crate::wire::{ParseError, seconds};
 
 /// A thread.
 #[derive(Debug, Serialize)]
@@ -31,6 +35,64 @@ impl<'a> From<&'a Thread> for ThreadObject<'a> {
             created_at: seconds(*created_at),
             metadata,
             tool_resources,
+        }
+    }
+}
+
+/// A request to create a thread.
+#[derive(Debug)]
+pub struct NewThread {
+    pub messages: Vec<NewMessage>,
+    pub tool_resources: NewToolResources,
+    pub metadata: Metadata,
+}
+
+impl NewThread {
+    pub fn parse(mut body: Object) -> Result<Self, ParseError> {
+        let new = Self {
+            messages: parse_all(&mut body, "messages")?,
+            tool_resources: parse_new_tool_resources(&mut body)?,
+            metadata: body.metadata()?.unwrap_or_default(),
+        };
+        body.finish()?;
+        Ok(new)
+    }
+
+    /// Adds the tool resources that `POST /threads/runs` gives outside of `thread`. Those of one
+    /// tool may be given in one of the two places only.
+    pub fn add_tool_resources(&mut self, outer: ToolResources) -> Result<(), ParseError> {
+        let ToolResources {
+            code_interpreter,
+            file_search,
+        } = outer;
+        let named = &mut self.tool_resources.named;
+        merge(
+            &mut named.code_interpreter,
+            code_interpreter,
+            "code_interpreter",
+        )?;
+        merge(&mut named.file_search, file_search, "file_search")
+    }
+}
+
+fn merge<T: PartialEq>(
+    inner: &mut Option<T>,
+    outer: Option<T>,
+    tool: &str,
+) -> Result<(), ParseError> {
+    match (&*inner, outer) {
+        (_, None) => Ok(()),
+        (Some(inner), Some(outer)) if *inner != outer => {
+            let path = format!("tool_resources.{tool}");
+            Err(ParseError::new(format!(
+                "Invalid '{path}': 'thread.{path}' gives resources for the same tool."
+            ))
+            .param(path)
+            .code("invalid_value"))
+        }
+        (_, outer) => {
+            *inner = outer;
+            Ok(())
         }
     }
 }

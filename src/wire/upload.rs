@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-use crate::domain::file::{File, Part, Upload};
-use crate::wire::file::FileObject;
-use crate::wire::seconds;
+use crate::domain::file::{File, NewFile, NewUpload, Part, Upload};
+use crate::domain::ids::PartId;
+use crate::wire::file::{FileObject, MAX_FILENAME, parse_expires_after, parse_purpose};
+use crate::wire::object::{Object, missing};
+use crate::wire::{ParseError, seconds};
 
 /// An upload. The file appears once there is one.
 #[derive(Debug, Serialize)]
@@ -75,4 +77,34 @@ impl<'a> From<&'a Part> for PartObject<'a> {
             upload_id: upload_id.as_str(),
         }
     }
+}
+
+/// Most parts that an upload can be completed with.
+const MAX_PARTS: usize = 10_000;
+
+/// A request to create an upload.
+pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
+    let file = NewFile {
+        filename: body.required_string("filename", MAX_FILENAME)?,
+        purpose: parse_purpose(&mut body)?,
+        expires_after: parse_expires_after(&mut body)?,
+    };
+    let bytes = body.integer("bytes", 1, Upload::MAX_BYTES)?;
+    let bytes = bytes.ok_or_else(|| missing("bytes"))?;
+    let mime_type = body.required_string("mime_type", 256)?;
+    body.finish()?;
+    Ok(NewUpload {
+        file,
+        bytes,
+        mime_type,
+    })
+}
+
+/// The parts that an upload is completed with, in order, and the checksum that the client expects.
+pub fn parse_completion(mut body: Object) -> Result<(Vec<PartId>, Option<String>), ParseError> {
+    let parts: Option<Vec<PartId>> = body.ids("part_ids", MAX_PARTS)?;
+    let parts = parts.ok_or_else(|| missing("part_ids"))?;
+    let md5 = body.string("md5", 32)?;
+    body.finish()?;
+    Ok((parts, md5))
 }

@@ -4,173 +4,101 @@ use std::ops::Range;
 
 use axum::Json;
 use axum::body::Body as Payload;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::domain::file::{File, NewFile, Purpose};
+use crate::domain::file::File;
 use crate::domain::ids::FileId;
-use crate::files;
-use crate::files::Draft;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{NameInPath, Query};
-use crate::http::request::multipart::{FilePart, Form};
+use crate::http::request::multipart::Form;
 use crate::http::response::error::ApiError;
-use crate::http::state::ApiState;
-use crate::store;
 use crate::wire::List;
-use crate::wire::file::{DeletedFile, FileObject};
-use crate::wire::object::{self, Object};
-
-/// Longest name of a file, in characters.
-pub const MAX_FILENAME: usize = 1024;
+use crate::wire::file::{DeletedFile, FileObject, parse_new};
 
 /// `POST /files`
-pub async fn create(
-    State(state): State<ApiState>,
-    Caller(project): Caller,
-    form: Form,
-) -> Result<Response, ApiError> {
-    let id = FileId::generate();
-    let limit = state.limits.file_bytes;
-    let write =
-        async |contents| Ok(Draft::write(&state.pool, &state.blobs, &id, contents, limit).await?);
-    let (
-        mut fields,
-        FilePart {
-            filename,
-            stored: draft,
-        },
-    ) = form.read("file", write).await?;
-    let filename = filename.ok_or_else(|| {
+pub async fn create(Caller(project): Caller, form: Form) -> Result<Response, ApiError> {
+    let store = async |contents| Ok(project.store_contents(contents).await?);
+    let (fields, part) = form.read("file", store).await?;
+    let filename = part.filename.ok_or_else(|| {
         ApiError::invalid("Invalid type for 'file': expected a file, but got a string instead.")
             .param("file")
             .code("invalid_type")
     })?;
-    let new = NewFile {
-        filename: object::string("filename", filename, MAX_FILENAME)?,
-        purpose: purpose(&mut fields)?,
-        expires_after: expires_after(&mut fields)?,
-    };
-    fields.finish()?;
-    let file = draft.keep(&project, &id, &new).await?;
+    let new = parse_new(filename, fields)?;
+    let file = project.create_file(part.stored, &new).await?;
     Ok(Json(FileObject::from(&file)).into_response())
 }
 
 /// `GET /files`
-pub async fn list(
-    State(state): State<ApiState>,
-    Caller(project): Caller,
-    query: Query,
-) -> Result<Response, ApiError> {
+pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
     let request = query.page_of(10_000, 10_000)?;
-    let page = store::files::list(&state.pool, &project, query.get("purpose"), &request).await?;
+    let page = project.list_files(query.get("purpose"), &request).await?;
     let list = List::of(&page, |file| file.id.to_string(), FileObject::from);
     Ok(Json(list).into_response())
 }
 
 /// `GET /files/{file_id}`
 pub async fn retrieve(
-    State(state): State<ApiState>,
     Caller(project): Caller,
     NameInPath(id): NameInPath,
 ) -> Result<Response, ApiError> {
-    let file = store::files::find(&state.pool, &project, &file_id(&id)?)
-        .await?
-        .ok_or_else(|| ApiError::no_such_file(&id))?;
+    let file = project.file(&file_id(&id)?).await?;
     Ok(Json(FileObject::from(&file)).into_response())
 }
 
 /// `DELETE /files/{file_id}`
 pub async fn delete(
-    State(state): State<ApiState>,
     Caller(project): Caller,
     NameInPath(id): NameInPath,
 ) -> Result<Response, ApiError> {
     let id = file_id(&id)?;
-    if !files::delete(&state.pool, &state.blobs, &project, &id).await? {
-        return Err(ApiError::no_such_file(&id));
-    }
+    project.delete_file(&id).await?;
     Ok(Json(DeletedFile::from(&id)).into_response())
 }
 
 /// `GET /files/{file_id}/content`
 pub async fn content(
-    State(state): State<ApiState>,
     Caller(project): Caller,
     NameInPath(id): NameInPath,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let file = store::files::find(&state.pool, &project, &file_id(&id)?)
-        .await?
-        .ok_or_else(|| ApiError::no_such_file(&id))?;
+    let file = project.file(&file_id(&id)?).await?;
     let size = u64::try_from(file.bytes).unwrap_or(0);
     let range = match requested_range(&headers, size) {
-        Wanted::All => None,
-        Wanted::Part(range) => Some(range),
-        Wanted::Beyond => return Ok(beyond(size)),
+        RequestedRange::Whole => None,
+        RequestedRange::Part(range) => Some(range),
+        RequestedRange::Unsatisfiable => return Ok(range_not_satisfiable(size)),
     };
-    let contents = state.blobs.get(file.id.as_str(), range.clone()).await?;
-    Ok(answer(
-        &file,
-        size,
-        range,
-        Payload::from_stream(contents.stream),
-    ))
+    let contents = project.file_contents(&file, range.clone()).await?;
+    let body = Payload::from_stream(contents.stream);
+    Ok(download(&file, size, range, body))
 }
 
-/// A file's id; whatever is none names no file.
+/// Parses a file's id. Text that is no id cannot name a file, so the answer is the same 404.
 fn file_id(text: &str) -> Result<FileId, ApiError> {
     text.parse()
         .map_err(|_| ApiError::no_such_file(text.chars().take(64).collect::<String>()))
 }
 
-/// Takes what a file is for, refusing other words as the hosted service does.
-pub fn purpose(fields: &mut Object) -> Result<Purpose, ApiError> {
-    let text = fields.required_string("purpose", usize::MAX)?;
-    let known = Purpose::UPLOADABLE;
-    let found = known
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, purpose)| *purpose);
-    found.ok_or_else(|| {
-        let words = known.map(|(word, _)| format!("'{word}'")).join(", ");
-        let shown: String = text.chars().take(64).collect();
-        ApiError::invalid(format!("'{shown}' is not one of [{words}] - 'purpose'")).param("purpose")
-    })
-}
-
-/// Takes a file's life in seconds: an hour to thirty days, counted from its creation.
-pub fn expires_after(fields: &mut Object) -> Result<Option<i64>, ApiError> {
-    let Some(mut policy) = fields.object("expires_after")? else {
-        return Ok(None);
-    };
-    let anchor = policy.word("anchor", &[("created_at", ())])?;
-    anchor.ok_or_else(|| object::missing(&policy.path("anchor")))?;
-    let seconds = policy.integer("seconds", 3600, 2_592_000)?;
-    let seconds = seconds.ok_or_else(|| object::missing(&policy.path("seconds")))?;
-    policy.finish()?;
-    Ok(Some(seconds))
-}
-
-/// What part of a file a client wants.
+/// The part of a file that a client asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    All,
+enum RequestedRange {
+    Whole,
     Part(Range<u64>),
-    Beyond,
+    Unsatisfiable,
 }
 
-/// Reads a `Range` header (RFC 9110, 14.2) of one range. Anything else gets the whole, and so does
-/// `If-Range`: there are no validators that it could name.
-fn requested_range(headers: &HeaderMap, size: u64) -> Wanted {
+/// Reads a `Range` header (RFC 9110, 14.2) with one range. Any other value, and `If-Range`, selects
+/// the whole file: there are no validators that `If-Range` could name.
+fn requested_range(headers: &HeaderMap, size: u64) -> RequestedRange {
     let value = headers
         .get(header::RANGE)
         .and_then(|value| value.to_str().ok());
     let Some((from, to)) = value.and_then(|value| value.strip_prefix("bytes=")?.split_once('-'))
     else {
-        return Wanted::All;
+        return RequestedRange::Whole;
     };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let range = match (
@@ -182,16 +110,16 @@ fn requested_range(headers: &HeaderMap, size: u64) -> Wanted {
         (true, _, _, Some(last)) => size.saturating_sub(last)..size,
         (_, Some(from), true, _) => from..size,
         (_, Some(from), _, Some(to)) if from <= to => from..size.min(to.saturating_add(1)),
-        _ => return Wanted::All,
+        _ => return RequestedRange::Whole,
     };
     match range {
-        _ if headers.contains_key(header::IF_RANGE) => Wanted::All,
-        range if range.start < range.end => Wanted::Part(range),
-        _ => Wanted::Beyond,
+        _ if headers.contains_key(header::IF_RANGE) => RequestedRange::Whole,
+        range if range.start < range.end => RequestedRange::Part(range),
+        _ => RequestedRange::Unsatisfiable,
     }
 }
 
-fn beyond(size: u64) -> Response {
+fn range_not_satisfiable(size: u64) -> Response {
     let refusal = ApiError::upstream(
         StatusCode::RANGE_NOT_SATISFIABLE,
         "invalid_request_error",
@@ -201,7 +129,7 @@ fn beyond(size: u64) -> Response {
     (range, refusal).into_response()
 }
 
-fn answer(file: &File, size: u64, range: Option<Range<u64>>, payload: Payload) -> Response {
+fn download(file: &File, size: u64, range: Option<Range<u64>>, body: Payload) -> Response {
     let length = range.as_ref().map_or(size, |range| range.end - range.start);
     let headers = [
         (
@@ -213,21 +141,21 @@ fn answer(file: &File, size: u64, range: Option<Range<u64>>, payload: Payload) -
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
     ];
     match range {
-        None => (headers, payload).into_response(),
+        None => (headers, body).into_response(),
         Some(Range { start, end }) => {
             let range = [(
                 header::CONTENT_RANGE,
                 format!("bytes {start}-{}/{size}", end - 1),
             )];
-            (StatusCode::PARTIAL_CONTENT, headers, range, payload).into_response()
+            (StatusCode::PARTIAL_CONTENT, headers, range, body).into_response()
         }
     }
 }
 
-/// `Content-Disposition` for a download (RFC 6266): the name as far as it is ASCII, and if it is
-/// not, once more with percent signs for clients that understand these.
+/// `Content-Disposition` of a download (RFC 6266): the name with characters outside of ASCII
+/// replaced, and then the whole name percent-encoded in `filename*`.
 fn attachment(filename: &str) -> HeaderValue {
-    /// What RFC 5987 allows beside letters and digits.
+    /// RFC 5987 allows these beside letters and digits.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'!')
         .remove(b'#')
@@ -260,8 +188,6 @@ fn attachment(filename: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -272,25 +198,32 @@ mod tests {
             requested_range(&headers, size)
         };
         let cases = [
-            ("bytes=0-0", 10, Wanted::Part(0..1)),
-            ("bytes=3-", 10, Wanted::Part(3..10)),
-            ("bytes=3-99", 10, Wanted::Part(3..10)),
-            ("bytes=-4", 10, Wanted::Part(6..10)),
-            ("bytes=-40", 10, Wanted::Part(0..10)),
-            ("bytes=10-", 10, Wanted::Beyond),
-            ("bytes=-0", 10, Wanted::Beyond),
-            ("bytes=0-", 0, Wanted::Beyond),
-            ("bytes=0-18446744073709551615", 10, Wanted::Part(0..10)),
-            ("bytes=5-3", 10, Wanted::All),
-            ("bytes=0-1,3-4", 10, Wanted::All),
-            ("bytes=-", 10, Wanted::All),
-            ("bytes=x-y", 10, Wanted::All),
-            ("lines=1-2", 10, Wanted::All),
+            ("bytes=0-0", 10, RequestedRange::Part(0..1)),
+            ("bytes=3-", 10, RequestedRange::Part(3..10)),
+            ("bytes=3-99", 10, RequestedRange::Part(3..10)),
+            ("bytes=-4", 10, RequestedRange::Part(6..10)),
+            ("bytes=-40", 10, RequestedRange::Part(0..10)),
+            ("bytes=10-", 10, RequestedRange::Unsatisfiable),
+            ("bytes=-0", 10, RequestedRange::Unsatisfiable),
+            ("bytes=0-", 0, RequestedRange::Unsatisfiable),
+            (
+                "bytes=0-18446744073709551615",
+                10,
+                RequestedRange::Part(0..10),
+            ),
+            ("bytes=5-3", 10, RequestedRange::Whole),
+            ("bytes=0-1,3-4", 10, RequestedRange::Whole),
+            ("bytes=-", 10, RequestedRange::Whole),
+            ("bytes=x-y", 10, RequestedRange::Whole),
+            ("lines=1-2", 10, RequestedRange::Whole),
         ];
         for (range, size, expected) in cases {
             assert_eq!(wanted(range, size), expected, "{range} of {size}");
         }
-        assert_eq!(requested_range(&HeaderMap::new(), 10), Wanted::All);
+        assert_eq!(
+            requested_range(&HeaderMap::new(), 10),
+            RequestedRange::Whole
+        );
     }
 
     #[test]
@@ -309,52 +242,6 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(attachment(name), expected);
-        }
-    }
-
-    #[test]
-    fn a_wrong_purpose_or_life_is_refused_in_the_known_words() {
-        let fields = |value| Object::at(String::new(), value).expect("tests give objects");
-        let message = |error: ApiError| error.body()["error"]["message"].clone();
-        let refused = purpose(&mut fields(json!({"purpose": "world_domination"})));
-        assert_eq!(
-            refused.map_err(message),
-            Err(json!(
-                "'world_domination' is not one of ['fine-tune', 'assistants', 'batch', \
-                 'user_data', 'vision', 'evals'] - 'purpose'"
-            ))
-        );
-        let life = |policy| expires_after(&mut fields(json!({"expires_after": policy})));
-        assert_eq!(
-            life(json!({"anchor": "created_at", "seconds": 3600})).map_err(message),
-            Ok(Some(3600))
-        );
-        assert_eq!(life(json!(null)).map_err(message), Ok(None));
-        for (policy, param) in [
-            (json!({"seconds": 3600}), "expires_after.anchor"),
-            (json!({"anchor": "created_at"}), "expires_after.seconds"),
-            (
-                json!({"anchor": "last_active_at", "seconds": 3600}),
-                "expires_after.anchor",
-            ),
-            (
-                json!({"anchor": "created_at", "seconds": 3599}),
-                "expires_after.seconds",
-            ),
-            (
-                json!({"anchor": "created_at", "seconds": 2_592_001}),
-                "expires_after.seconds",
-            ),
-            (
-                json!({"anchor": "created_at", "seconds": 3600, "x": 1}),
-                "expires_after.x",
-            ),
-            (json!("never"), "expires_after"),
-        ] {
-            let error = life(policy.clone())
-                .expect_err("it is to be refused")
-                .body();
-            assert_eq!(error["error"]["param"], param, "{policy}");
         }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::store;
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> Response {
@@ -17,7 +16,7 @@ pub async fn healthz() -> Response {
 
 /// `GET /readyz`: the database answers too, so requests make sense.
 pub async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError> {
-    store::database_time(&state.pool).await?;
+    state.service.check_database().await?;
     Ok(Json(json!({"status": "ready"})).into_response())
 }
 

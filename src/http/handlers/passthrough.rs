@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use crate::http::request::auth::{Caller, Spender};
+use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, NameInPath, Query};
 use crate::http::response::error::ApiError;
 use crate::http::state::{ANSWERING_MODEL, ApiState};
@@ -17,33 +17,33 @@ use crate::wire::object::{Object, missing};
 /// `POST /chat/completions`
 pub async fn chat(
     State(state): State<ApiState>,
-    spender: Spender,
+    Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(body, "messages")?;
-    spender.may_use_tokens(&state).await?;
+    project.admit_tokens().await?;
     answer(state.upstreams.chat(body).await)
 }
 
 /// `POST /embeddings`
 pub async fn embeddings(
     State(state): State<ApiState>,
-    spender: Spender,
+    Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(body, "input")?;
-    spender.may_use_tokens(&state).await?;
+    project.admit_tokens().await?;
     answer(state.upstreams.embeddings(body).await)
 }
 
 /// `POST /responses`
 pub async fn create_response(
     State(state): State<ApiState>,
-    spender: Spender,
+    Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(body, "model")?;
-    spender.may_use_tokens(&state).await?;
+    project.admit_tokens().await?;
     answer(state.upstreams.responses(body).await)
 }
 
@@ -103,24 +103,24 @@ async fn stored_response(
 /// `POST /deployments/{model}/chat/completions`, Azure's way to name the model.
 pub async fn deployed_chat(
     State(state): State<ApiState>,
-    spender: Spender,
+    Caller(project): Caller,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(named(body, model)?, "messages")?;
-    spender.may_use_tokens(&state).await?;
+    project.admit_tokens().await?;
     answer(state.upstreams.chat(body).await)
 }
 
 /// `POST /deployments/{model}/embeddings`, likewise.
 pub async fn deployed_embeddings(
     State(state): State<ApiState>,
-    spender: Spender,
+    Caller(project): Caller,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let body = checked(named(body, model)?, "input")?;
-    spender.may_use_tokens(&state).await?;
+    project.admit_tokens().await?;
     answer(state.upstreams.embeddings(body).await)
 }
 

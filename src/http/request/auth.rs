@@ -1,128 +1,20 @@
-//! Who calls: an API key names a project. A handler that takes a [`Caller`] can be called with a
-//! good key only.
-
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//! The caller of a request: its API key names a project. A handler that takes a [`Caller`] runs
+//! for callers with a valid key only.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
-use parking_lot::RwLock;
-use sha2::{Digest, Sha256};
 
-use crate::domain::ids::ProjectId;
-use crate::domain::project::Account;
-use crate::http::handlers::admin::AdminKey;
 use crate::http::request::keyless::{self, Keyless};
-use crate::http::request::rate_limits::Told;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::store;
-use crate::store::Pool;
-
-/// How long an answer about a key is good: a revoked key may work this much longer, and limits that
-/// were changed are noticed this much later.
-const CACHED_FOR: Duration = Duration::from_secs(5);
-
-/// Answers kept at most; somebody who tries keys must not fill the memory.
-const CACHE_SIZE: usize = 10_000;
-
-type Hash = [u8; 32];
-
-/// What a key opens, if anything, and when that was looked up.
-type Answer = (Option<Opened>, Instant);
-
-/// What a key opens.
-#[derive(Debug, Clone)]
-struct Opened {
-    account: Arc<Account>,
-    /// Any key does, because there are none.
-    by_any_key: bool,
-}
-
-/// Looks keys up. Cheap to clone.
-#[derive(Clone)]
-pub struct Keys {
-    pool: Pool,
-    open_to: Option<ProjectId>,
-    admin: Option<AdminKey>,
-    cache: Arc<RwLock<HashMap<Hash, Answer>>>,
-}
-
-impl Keys {
-    /// Keys of this database. With `open_to`, any key opens this project for as long as no key
-    /// exists; for servers that only this machine can reach. The key of the admin API never does.
-    pub fn new(pool: Pool, open_to: Option<ProjectId>, admin: Option<AdminKey>) -> Self {
-        Self {
-            pool,
-            open_to,
-            admin,
-            cache: Arc::default(),
-        }
-    }
-
-    async fn opened(&self, key: &str) -> Result<Option<Opened>, ApiError> {
-        let hash: Hash = Sha256::digest(key.as_bytes()).into();
-        if self.admin.as_ref().is_some_and(|admin| admin.is(&hash)) {
-            return Ok(None);
-        }
-        if let Some((opened, at)) = self.cache.read().get(&hash)
-            && at.elapsed() < CACHED_FOR
-        {
-            return Ok(opened.clone());
-        }
-        let found = store::api_keys::find_by_hash(&self.pool, &hash).await?;
-        let mut opened = found.map(|account| Opened {
-            account: Arc::new(account),
-            by_any_key: false,
-        });
-        if opened.is_none()
-            && let Some(project) = &self.open_to
-            && !store::api_keys::any_exist(&self.pool).await?
-        {
-            let limits = store::projects::limits(&self.pool, project).await?;
-            opened = limits.map(|limits| Opened {
-                account: Arc::new(Account {
-                    project: project.clone(),
-                    limits,
-                }),
-                by_any_key: true,
-            });
-        }
-        let mut cache = self.cache.write();
-        if cache.len() >= CACHE_SIZE {
-            cache.clear();
-        }
-        cache.insert(hash, (opened.clone(), Instant::now()));
-        Ok(opened)
-    }
-}
+use crate::service::{Authenticated, Budgets, ProjectService};
 
 /// The project on whose behalf a request is made.
-#[derive(Debug, Clone)]
-pub struct Caller(pub ProjectId);
+pub struct Caller(pub ProjectService);
 
 impl FromRequestParts<ApiState> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let Spender { account, .. } = Spender::from_request_parts(parts, state).await?;
-        Ok(Self(account.project.clone()))
-    }
-}
-
-/// A [`Caller`] whose limits matter: the request would begin a run, or call a model.
-#[derive(Debug, Clone)]
-pub struct Spender {
-    /// The project, with its limits.
-    pub account: Arc<Account>,
-    /// Where the answer's headers about limits are put together.
-    pub told: Told,
-}
-
-impl FromRequestParts<ApiState> for Spender {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
@@ -135,7 +27,15 @@ impl FromRequestParts<ApiState> for Spender {
                  operator of this server with `assistd keys create`.",
             )
         })?;
-        let opened = state.keys.opened(&key).await?.ok_or_else(|| {
+        let budgets = parts.extensions.get::<Budgets>().cloned();
+        let authenticated = state
+            .service
+            .authenticate(&key, budgets.unwrap_or_default())
+            .await?;
+        let Authenticated {
+            project,
+            is_keyless,
+        } = authenticated.ok_or_else(|| {
             ApiError::unauthorized(format!(
                 "Incorrect API key provided: {}. Keys are made by the operator of this server \
                  with `assistd keys create`.",
@@ -143,27 +43,15 @@ impl FromRequestParts<ApiState> for Spender {
             ))
             .code("invalid_api_key")
         })?;
-        if opened.by_any_key {
+        if is_keyless {
             keyless::check(&parts.headers, &state.cors_origins)?;
             parts.extensions.insert(Keyless);
         }
-        let account = opened.account;
-        let told = parts.extensions.get::<Told>().cloned().unwrap_or_default();
-        if let Some(per_minute) = account.limits.requests_per_minute {
-            let project = &account.project;
-            state.rates.request(project, per_minute, &told).await?;
-        }
+        project.admit_request().await?;
         if state.limits.require_beta_header {
             check_beta(parts)?;
         }
-        Ok(Self { account, told })
-    }
-}
-
-impl Spender {
-    /// Refuses the request if the project has used up its tokens of the last minute.
-    pub async fn may_use_tokens(&self, state: &ApiState) -> Result<(), ApiError> {
-        state.rates.tokens(&self.account, &self.told).await
+        Ok(Self(project))
     }
 }
 

@@ -253,7 +253,7 @@ impl FromRequest<ApiState> for Body {
 
 /// The whole body of a request that is not a file.
 async fn body_bytes(request: Request, state: &ApiState, share: &Share) -> Result<Bytes, ApiError> {
-    let limit = state.limits.body_bytes;
+    let limit = state.limits.max_body_bytes;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
     let mut pieces = request.into_body().into_data_stream();

@@ -17,8 +17,9 @@ use tracing::Instrument;
 use crate::domain::ids;
 use crate::http::request::body_memory;
 use crate::http::request::body_timeout;
-use crate::http::request::rate_limits::Told;
 use crate::http::response::error::ApiError;
+use crate::http::response::rate_limits;
+use crate::service::Budgets;
 
 /// Wraps all routes. Bodies may keep the server waiting for `body_patience`.
 pub fn around<S: Clone + Send + Sync + 'static>(
@@ -121,8 +122,8 @@ async fn observe(mut request: Request, next: Next) -> Response {
         .as_ref()
         .map_or("unmatched", MatchedPath::as_str)
         .to_owned();
-    let told = Told::default();
-    request.extensions_mut().insert(told.clone());
+    let budgets = Budgets::default();
+    request.extensions_mut().insert(budgets.clone());
     let span = tracing::info_span!(
         "request",
         request.id = %id,
@@ -162,7 +163,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
         "openai-processing-ms",
         HeaderValue::from(elapsed.as_millis() as u64),
     );
-    told.write(headers);
+    rate_limits::write_headers(&budgets, headers);
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", id);
     }

@@ -8,4 +8,3 @@ pub mod extract;
 pub mod keyless;
 pub mod middleware;
 pub mod multipart;
-pub mod rate_limits;

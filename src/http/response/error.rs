@@ -12,6 +12,9 @@ use crate::domain::file::Upload;
 use crate::domain::vector_store::MAX_FILES;
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
+use crate::http::response::rate_limits::format_duration;
+use crate::retrieval::SearchError;
+use crate::service::ServiceError;
 use crate::store::StoreError;
 use crate::wire::ParseError;
 
@@ -218,6 +221,119 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NotFound { object, id } => Self::no_such(object, id),
+            ServiceError::FileNotFound(id) => Self::no_such_file(id),
+            ServiceError::VectorStoreFileNotFound { store, file } => Self::not_found(format!(
+                "No file found with id '{file}' in vector store '{store}'."
+            )),
+            ServiceError::ResourceNotFound(id) => Self::no_such("vector store", id)
+                .param("tool_resources.file_search.vector_store_ids"),
+            ServiceError::Invalid(error) => error.into(),
+            ServiceError::ThreadHasActiveRun { thread, run } => {
+                Self::invalid(format!("Thread {thread} already has an active run {run}."))
+            }
+            ServiceError::ThreadLocked { thread, run } => Self::invalid(format!(
+                "Can't add messages to {thread} while a run {run} is active."
+            )),
+            ServiceError::ThreadContended => {
+                Self::unavailable("The thread was busy with other runs. Please retry your request.")
+            }
+            ServiceError::NothingToRun => Self::invalid(
+                "Run creation requires a Thread with a user message or an assistant with \
+                 instructions.",
+            )
+            .code("invalid_thread"),
+            ServiceError::CodeInterpreterUnavailable(reason) => Self::invalid(format!(
+                "The tool 'code_interpreter' is not available on this server: {reason}. Pass \
+                 other `tools` to this run, or take it off the assistant."
+            ))
+            .param("tools")
+            .code("unsupported_tool"),
+            ServiceError::RunNotUpdatable(status) => Self::invalid(format!(
+                "Cannot update run with status '{}'.",
+                status.as_str()
+            )),
+            ServiceError::RunNotCancellable(status) => Self::invalid(format!(
+                "Cannot cancel run with status '{}'.",
+                status.as_str()
+            )),
+            ServiceError::RunTakesNoOutputs(status) => Self::invalid(format!(
+                "Runs in status \"{}\" do not accept tool outputs.",
+                status.as_str()
+            )),
+            ServiceError::WrongToolOutputs { expected, given } => Self::invalid(format!(
+                "Expected tool outputs for call_ids [{}], got [{}]",
+                quoted(&expected),
+                quoted(&given),
+            )),
+            ServiceError::VectorStoreExpired(id) => {
+                Self::invalid(format!("Vector store {id} is expired."))
+            }
+            ServiceError::FileNotSearchable { extension } => Self::invalid(format!(
+                "Files with extensions [{extension}] are not supported for retrieval. See \
+                 https://platform.openai.com/docs/assistants/tools/file-search/supported-files"
+            ))
+            .param("file_ids")
+            .code("unsupported_file"),
+            ServiceError::FileNotPicture { extension } => Self::invalid(format!(
+                "Files with extensions [{extension}] are not supported for image_file. Expected a \
+                 picture: .jpeg, .jpg, .png, .gif or .webp."
+            ))
+            .param("content")
+            .code("unsupported_file"),
+            ServiceError::FileDeletedMeanwhile => {
+                Self::not_found("A file was deleted while it was being added.")
+            }
+            ServiceError::ProjectNameTaken(name) => {
+                Self::invalid(format!("There is a project of the name '{name}' already."))
+                    .param("name")
+                    .code("name_taken")
+            }
+            ServiceError::TooManyRequests { limit, retry_after } => Self::rate_limited(
+                "requests",
+                format!(
+                    "Rate limit reached for requests: this project may make {limit} requests per \
+                     minute. Please try again in {}.",
+                    format_duration(retry_after)
+                ),
+                retry_after,
+            ),
+            ServiceError::TooManyTokens {
+                limit,
+                used,
+                retry_after,
+            } => Self::rate_limited(
+                "tokens",
+                format!(
+                    "Rate limit reached for tokens: this project may use {limit} tokens per \
+                     minute and has used {used}. Please try again in {}.",
+                    format_duration(retry_after)
+                ),
+                retry_after,
+            ),
+            ServiceError::Search(SearchError::Embed(error)) => Self::upstream(
+                StatusCode::BAD_GATEWAY,
+                "server_error",
+                format!("Cannot search: {error}."),
+            ),
+            ServiceError::Search(SearchError::Store(error)) | ServiceError::Store(error) => {
+                error.into()
+            }
+            ServiceError::File(error) => error.into(),
+            ServiceError::Blob(error) => error.into(),
+            error @ ServiceError::Random(_) => Self::internal(&error),
+        }
+    }
+}
+
+fn quoted(ids: &[String]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+    ids.join(", ")
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -244,9 +360,6 @@ impl From<StoreError> for ApiError {
                  bytes of files. Please delete old files or attempt with a smaller file size."
             ))
             .code("storage_limit_exceeded"),
-            StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
-                Self::not_found("A file was deleted while it was being added.")
-            }
             error @ StoreError::DiskFull(_) => Self::storage_full(&error),
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
@@ -260,12 +373,6 @@ impl From<StoreError> for ApiError {
             | StoreError::BadRow(_)
             | StoreError::Database(_)) => Self::internal(&error),
         }
-    }
-}
-
-impl From<sqlx::Error> for ApiError {
-    fn from(error: sqlx::Error) -> Self {
-        StoreError::from(error).into()
     }
 }
 

@@ -28,9 +28,9 @@ pub struct Start {
     /// A thread created along with the run, announced first.
     pub thread: Option<Thread>,
     /// Whether events carry their position as SSE ids, for clients that reconnect.
-    pub ids: bool,
+    pub has_ids: bool,
     /// Whether search results have their text.
-    pub passages: bool,
+    pub includes_passages: bool,
 }
 
 /// Answers with the run's events up to the one that ends the stream. A reader that goes away
@@ -61,8 +61,8 @@ fn frames(
         while let Some(next) = events.next().await {
             match next {
                 Ok((seq, event)) => {
-                    let mut bytes = framed(event::write(&run, &event, start.passages));
-                    if start.ids {
+                    let mut bytes = framed(event::write(&run, &event, start.includes_passages));
+                    if start.has_ids {
                         bytes = [format!("id: {}\n", seq.0).as_bytes(), &bytes].concat().into();
                     }
                     yield Ok(bytes);

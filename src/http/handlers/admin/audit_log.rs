@@ -8,7 +8,6 @@ use crate::http::handlers::admin::Admin;
 use crate::http::request::extract::Query;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::store;
 use crate::wire::List;
 use crate::wire::audit_log::AuditLogEntry;
 
@@ -18,7 +17,7 @@ pub async fn list(
     _: Admin,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let page = store::audit_log::list(&state.pool, &query.page()?).await?;
+    let page = state.service.list_audit_log(&query.page()?).await?;
     let list = List::of(&page, |entry| entry.id.to_string(), AuditLogEntry::from);
     Ok(Json(list).into_response())
 }

@@ -10,7 +10,6 @@ use crate::http::handlers::admin::Admin;
 use crate::http::request::extract::Query;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::store;
 use crate::wire::object::invalid_value;
 use crate::wire::usage::UsageList;
 
@@ -42,7 +41,7 @@ pub async fn sums(
     let project = match query.get("project") {
         None => None,
         Some(text) => {
-            let found = store::projects::find_by_id_or_name(&state.pool, text).await?;
+            let found = state.service.project_named(text).await?;
             let shown: String = text.chars().take(64).collect();
             let found = found.ok_or_else(|| ApiError::no_such("project", shown))?;
             Some(found.id)
@@ -55,7 +54,7 @@ pub async fn sums(
         by_day,
         by_model,
     };
-    let sums = store::usage::sums(&state.pool, &asked).await?;
+    let sums = state.service.usage(&asked).await?;
     Ok(Json(UsageList::new(&asked, &sums)).into_response())
 }
 

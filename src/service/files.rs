@@ -1,0 +1,75 @@
+//! Files.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::Stream;
+
+use crate::domain::file::{File, NewFile};
+use crate::domain::ids::FileId;
+use crate::domain::page::{Page, PageRequest};
+use crate::files::blobs::{BlobError, Contents};
+use crate::files::{self, Draft};
+use crate::service::{ProjectService, ServiceError};
+use crate::store;
+
+/// Contents of a new file that are stored, while its row is not.
+pub struct StoredContents {
+    id: FileId,
+    draft: Draft,
+}
+
+impl ProjectService {
+    /// Stores the contents of a new file. Dropped before [`Self::create_file`], they are deleted.
+    pub async fn store_contents(
+        &self,
+        contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
+    ) -> Result<StoredContents, ServiceError> {
+        let id = FileId::generate();
+        let limit = self.settings().max_file_bytes;
+        let blobs = &self.shared.deps.blobs;
+        let draft = Draft::write(self.pool(), blobs, &id, contents, limit).await?;
+        Ok(StoredContents { id, draft })
+    }
+
+    pub async fn create_file(
+        &self,
+        contents: StoredContents,
+        new: &NewFile,
+    ) -> Result<File, ServiceError> {
+        let StoredContents { id, draft } = contents;
+        Ok(draft.keep(self.id(), &id, new).await?)
+    }
+
+    /// Lists files, only those of one purpose if it is given.
+    pub async fn list_files(
+        &self,
+        purpose: Option<&str>,
+        request: &PageRequest,
+    ) -> Result<Page<File>, ServiceError> {
+        Ok(store::files::list(self.pool(), self.id(), purpose, request).await?)
+    }
+
+    pub async fn file(&self, id: &FileId) -> Result<File, ServiceError> {
+        store::files::find(self.pool(), self.id(), id)
+            .await?
+            .ok_or_else(|| ServiceError::FileNotFound(id.to_string()))
+    }
+
+    /// Reads a range of a file's contents, or all of them.
+    pub async fn file_contents(
+        &self,
+        file: &File,
+        range: Option<Range<u64>>,
+    ) -> Result<Contents, ServiceError> {
+        Ok(self.shared.deps.blobs.get(file.id.as_str(), range).await?)
+    }
+
+    /// Deletes a file, its contents, and the references of code_interpreter resources to it.
+    pub async fn delete_file(&self, id: &FileId) -> Result<(), ServiceError> {
+        match files::delete(self.pool(), &self.shared.deps.blobs, self.id(), id).await? {
+            true => Ok(()),
+            false => Err(ServiceError::FileNotFound(id.to_string())),
+        }
+    }
+}

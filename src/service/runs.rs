@@ -1,0 +1,360 @@
+//! Runs and their steps.
+//!
+//! A use case stores the run, dispatches it to this process's engine or notifies all engines, and
+//! returns. It never waits for a model.
+
+use sqlx::PgConnection;
+
+use crate::domain::Metadata;
+use crate::domain::event::Seq;
+use crate::domain::ids::{RunId, StepId, ThreadId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::run::{Run, RunConfig, RunStatus};
+use crate::domain::run_step::RunStep;
+use crate::domain::thread::Thread;
+use crate::domain::tool::Tool;
+use crate::events::dispatch::Slot;
+use crate::events::notifications::Notification;
+use crate::service::attachments::Attachments;
+use crate::service::threads::{MAX_TRIES_WHEN_BUSY, needs_indexing};
+use crate::service::{ProjectService, ServiceError};
+use crate::store;
+use crate::store::StoreError;
+use crate::store::lease::{Claimant, Lease};
+use crate::store::run_queue::{Claimed, Origin};
+use crate::store::runs::{NewRun, SubmitError};
+use crate::wire::run::CreateRun;
+use crate::wire::thread::NewThread;
+
+/// A run that was just queued, as its client sees it.
+#[derive(Debug)]
+pub struct StartedRun {
+    pub run: Run,
+    /// The event that the run's stream follows.
+    pub after: Seq,
+    /// The thread that was created with the run.
+    pub thread: Option<Thread>,
+}
+
+/// A stored run; with a lease if it was stored for a slot of this process.
+type StoredRun = (Run, Option<Lease>);
+
+impl ProjectService {
+    /// Creates a run on a thread without an active run, after appending its additional messages.
+    pub async fn create_run(
+        &self,
+        thread: &ThreadId,
+        request: &CreateRun,
+    ) -> Result<StartedRun, ServiceError> {
+        self.check_message_files(&request.additional_messages)
+            .await?;
+        let config = self.run_config(request).await?;
+        self.admit_tokens().await?;
+        let new = self.new_run(thread, request, config);
+        let slot = self.shared.deps.dispatcher.reserve(&new.id);
+        let (run, lease) = self.insert_when_idle(&new, request, slot.as_ref()).await?;
+        self.start(slot, &run, lease, Origin::Created);
+        Ok(StartedRun {
+            run: queued(run),
+            after: Seq::START,
+            thread: None,
+        })
+    }
+
+    /// Creates a thread and a run on it, in one transaction.
+    pub async fn create_thread_and_run(
+        &self,
+        thread: NewThread,
+        request: &CreateRun,
+    ) -> Result<StartedRun, ServiceError> {
+        self.check_new_thread(&thread).await?;
+        let config = self.run_config(request).await?;
+        self.admit_tokens().await?;
+        let needs_indexing = needs_indexing(&thread);
+        let mut transaction = self.pool().begin().await?;
+        let thread = self.insert_thread(&mut transaction, thread).await?;
+        let new = self.new_run(&thread.id, request, config);
+        let slot = self.shared.deps.dispatcher.reserve(&new.id);
+        let claimant = slot.as_ref().map(Slot::claimant);
+        let stored = self
+            .insert_run_within_limit(&mut transaction, &new, claimant)
+            .await?;
+        let (run, lease) = stored.ok_or(ServiceError::NothingToRun)?;
+        transaction.commit().await?;
+        if needs_indexing {
+            self.notify_indexing();
+        }
+        self.start(slot, &run, lease, Origin::Created);
+        Ok(StartedRun {
+            run: queued(run),
+            after: Seq::START,
+            thread: Some(thread),
+        })
+    }
+
+    /// The assistant's settings with those of the request.
+    async fn run_config(&self, request: &CreateRun) -> Result<RunConfig, ServiceError> {
+        let assistant = self.assistant(&request.assistant).await?;
+        let config = request.config(assistant.config)?;
+        if config.tools.contains(&Tool::CodeInterpreter)
+            && let Some(reason) = (self.shared.deps.code_interpreter_unavailable)()
+        {
+            return Err(ServiceError::CodeInterpreterUnavailable(reason));
+        }
+        Ok(config)
+    }
+
+    fn new_run<'a>(
+        &self,
+        thread: &'a ThreadId,
+        request: &'a CreateRun,
+        config: RunConfig,
+    ) -> NewRun<'a> {
+        NewRun {
+            id: RunId::generate(),
+            thread,
+            assistant: &request.assistant,
+            needs_message: config.instructions.is_empty(),
+            config: config.into(),
+            metadata: &request.metadata,
+            expires_after: self.settings().run_expiry,
+        }
+    }
+
+    /// Stores a run, and tries again if the run that made the thread busy has just ended.
+    async fn insert_when_idle(
+        &self,
+        new: &NewRun<'_>,
+        request: &CreateRun,
+        slot: Option<&Slot>,
+    ) -> Result<StoredRun, ServiceError> {
+        for _ in 0..MAX_TRIES_WHEN_BUSY {
+            match self.insert_run(new, request, slot).await {
+                Ok(Some(stored)) => return Ok(stored),
+                Ok(None) => {
+                    self.check_thread(new.thread).await?;
+                    return Err(ServiceError::NothingToRun);
+                }
+                Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
+                    let active = store::runs::active_on(self.pool(), self.id(), new.thread).await?;
+                    if let Some(run) = active {
+                        let thread = new.thread.clone();
+                        return Err(ServiceError::ThreadHasActiveRun { thread, run });
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ServiceError::ThreadContended)
+    }
+
+    /// Stores a run after its additional messages. `None` when the thread does not exist, or when
+    /// neither it nor the instructions say what to run on.
+    async fn insert_run(
+        &self,
+        new: &NewRun<'_>,
+        request: &CreateRun,
+        slot: Option<&Slot>,
+    ) -> Result<Option<StoredRun>, StoreError> {
+        let claimant = slot.map(Slot::claimant);
+        let messages = &request.additional_messages;
+        if messages.is_empty() && self.limits().max_concurrent_runs.is_none() {
+            // A single statement needs no transaction.
+            return store::runs::insert(self.pool(), self.id(), new, claimant).await;
+        }
+        let mut transaction = self.pool().begin().await?;
+        let connection: &mut PgConnection = &mut transaction;
+        if !messages.is_empty()
+            && !store::threads::exists(&mut *connection, self.id(), new.thread).await?
+        {
+            return Ok(None);
+        }
+        // Inserted first, so that they are older than the messages that the run writes.
+        store::messages::insert_all(&mut *connection, self.id(), new.thread, messages).await?;
+        let attachments = Attachments::of(messages);
+        self.add_attachments(&mut *connection, new.thread, &attachments)
+            .await?;
+        let stored = self
+            .insert_run_within_limit(&mut *connection, new, claimant)
+            .await?;
+        transaction.commit().await?;
+        if attachments.need_indexing() {
+            self.notify_indexing();
+        }
+        Ok(stored)
+    }
+
+    async fn insert_run_within_limit(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewRun<'_>,
+        claimant: Option<&Claimant>,
+    ) -> Result<Option<StoredRun>, StoreError> {
+        match self.limits().max_concurrent_runs {
+            None => store::runs::insert(connection, self.id(), new, claimant).await,
+            Some(max) => {
+                store::runs::insert_within(connection, self.id(), new, claimant, max).await
+            }
+        }
+    }
+
+    /// Dispatches the run to this process's engine if a slot was free, or notifies all engines.
+    fn start(&self, slot: Option<Slot>, run: &Run, lease: Option<Lease>, origin: Origin) {
+        let deps = &self.shared.deps;
+        match (slot, lease) {
+            (Some(slot), Some(lease)) => {
+                let publisher = deps.feed.open(&lease);
+                let claimed = Claimed {
+                    lease,
+                    run: run.clone(),
+                    origin,
+                };
+                slot.start(claimed, publisher);
+            }
+            (_, _) => {
+                deps.dispatcher.notify_due();
+                deps.notifier.notify(Notification::Due);
+            }
+        }
+    }
+
+    pub async fn list_runs(
+        &self,
+        thread: &ThreadId,
+        request: &PageRequest,
+    ) -> Result<Page<Run>, ServiceError> {
+        let page = store::runs::list(self.pool(), self.id(), thread, request).await?;
+        if page.data.is_empty() {
+            self.check_thread(thread).await?;
+        }
+        Ok(page)
+    }
+
+    pub async fn run(&self, thread: &ThreadId, id: &RunId) -> Result<Run, ServiceError> {
+        if let Some(run) = store::runs::find(self.pool(), self.id(), thread, id).await? {
+            return Ok(run);
+        }
+        self.check_thread(thread).await?;
+        Err(ServiceError::not_found("run", id))
+    }
+
+    pub async fn update_run(
+        &self,
+        thread: &ThreadId,
+        id: &RunId,
+        metadata: Option<&Metadata>,
+    ) -> Result<Run, ServiceError> {
+        match store::runs::update(self.pool(), self.id(), thread, id, metadata).await? {
+            Some(run) => Ok(run),
+            None => {
+                let run = self.run(thread, id).await?;
+                Err(ServiceError::RunNotUpdatable(run.state.status))
+            }
+        }
+    }
+
+    /// Asks the run's worker to cancel it; a run without a worker is cancelled by whoever claims
+    /// it.
+    pub async fn cancel_run(&self, thread: &ThreadId, id: &RunId) -> Result<Run, ServiceError> {
+        match store::runs::cancel(self.pool(), self.id(), thread, id).await? {
+            Some(run) => {
+                let deps = &self.shared.deps;
+                deps.dispatcher.notify_due();
+                deps.notifier.notify(Notification::Cancel(id.clone()));
+                Ok(run)
+            }
+            None => {
+                let run = self.run(thread, id).await?;
+                Err(ServiceError::RunNotCancellable(run.state.status))
+            }
+        }
+    }
+
+    /// Stores the outputs of all function calls that a run waits for, and queues it again.
+    pub async fn submit_tool_outputs(
+        &self,
+        thread: &ThreadId,
+        id: &RunId,
+        outputs: &[(String, String)],
+    ) -> Result<StartedRun, ServiceError> {
+        let slot = self.shared.deps.dispatcher.reserve(id);
+        let mut transaction = self.pool().begin().await?;
+        let claimant = slot.as_ref().map(Slot::claimant);
+        let connection: &mut PgConnection = &mut transaction;
+        let submitted =
+            store::runs::submit(connection, self.id(), thread, id, outputs, claimant).await;
+        let submitted = match submitted {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                drop(transaction);
+                return Err(self.submit_error(thread, id, outputs, error).await);
+            }
+        };
+        transaction.commit().await?;
+        let origin = Origin::Submitted {
+            started_at: submitted.started_at,
+        };
+        self.start(slot, &submitted.run, submitted.lease, origin);
+        let mut run = queued(submitted.run);
+        run.state.started_at = submitted.started_at;
+        Ok(StartedRun {
+            run,
+            after: submitted.after,
+            thread: None,
+        })
+    }
+
+    async fn submit_error(
+        &self,
+        thread: &ThreadId,
+        id: &RunId,
+        outputs: &[(String, String)],
+        error: SubmitError,
+    ) -> ServiceError {
+        match error {
+            SubmitError::NotFound => match self.check_thread(thread).await {
+                Ok(()) => ServiceError::not_found("run", id),
+                Err(error) => error,
+            },
+            SubmitError::WrongStatus(status) => ServiceError::RunTakesNoOutputs(status),
+            SubmitError::WrongCalls { expected } => ServiceError::WrongToolOutputs {
+                expected,
+                given: outputs.iter().map(|(id, _)| id.clone()).collect(),
+            },
+            SubmitError::Store(error) => error.into(),
+        }
+    }
+
+    pub async fn list_run_steps(
+        &self,
+        thread: &ThreadId,
+        run: &RunId,
+        request: &PageRequest,
+    ) -> Result<Page<RunStep>, ServiceError> {
+        let page = store::run_steps::list(self.pool(), self.id(), thread, run, request).await?;
+        if page.data.is_empty() {
+            self.run(thread, run).await?;
+        }
+        Ok(page)
+    }
+
+    pub async fn run_step(
+        &self,
+        thread: &ThreadId,
+        run: &RunId,
+        id: &StepId,
+    ) -> Result<RunStep, ServiceError> {
+        if let Some(step) = store::run_steps::find(self.pool(), self.id(), thread, run, id).await? {
+            return Ok(step);
+        }
+        self.run(thread, run).await?;
+        Err(ServiceError::not_found("run step", id))
+    }
+}
+
+/// The hosted service answers with a queued run, even if a worker has started it by then.
+fn queued(mut run: Run) -> Run {
+    run.state.status = RunStatus::Queued;
+    run.state.started_at = None;
+    run
+}
