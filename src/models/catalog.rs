@@ -1,38 +1,37 @@
-//! The models that a server itself says it has, asked for now and then.
+//! The models that a server lists.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::error::Detail;
+use super::body::read_body;
 use super::error::UpstreamError;
+use super::error_object::ErrorObject;
 use super::http::HttpUpstream;
-use super::read_body;
 use super::routes::Model;
 use crate::domain::json_escapes;
 
-/// How long a list is good, and how long a server that gave none is left alone.
-const FRESH: Duration = Duration::from_secs(60);
-/// How long to wait for a server's list.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest list that is read, in bytes.
-const LIST_LIMIT: usize = 8 << 20;
+/// Time until the list is requested again, also after a failure.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// Time limit for the response.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum size of a list, in bytes.
+const MAX_LIST: usize = 8 << 20;
 
-/// The last list of one server.
+/// The cached list of one server.
 #[derive(Default)]
 pub(super) struct Catalog {
     last: Mutex<Option<(Instant, Vec<Model>)>>,
 }
 
 impl Catalog {
-    /// The server's models. Those of the last time when it does not answer.
+    /// The server's models; the previous ones if it does not answer.
     pub(super) async fn models(&self, server: &HttpUpstream) -> Vec<Model> {
-        // Held while asking, so that many callers ask once.
+        // Locked during the request, so that concurrent callers send one request.
         let mut last = self.last.lock().await;
-        if let Some((asked, models)) = last.as_ref()
-            && asked.elapsed() < FRESH
+        if let Some((requested_at, models)) = last.as_ref()
+            && requested_at.elapsed() < MAX_AGE
         {
             return models.clone();
         }
@@ -42,8 +41,9 @@ impl Catalog {
                 tracing::warn!(
                     upstream.name = server.name(),
                     upstream.error = error.kind(),
-                    "upstream {} did not list its models",
-                    server.name()
+                    "upstream {} did not list its models: {}; keeping the previous list",
+                    server.name(),
+                    error.kind()
                 );
                 last.take().map(|(_, models)| models).unwrap_or_default()
             }
@@ -53,17 +53,18 @@ impl Catalog {
     }
 }
 
-/// Asks a server for its models.
+/// Requests the list of a server.
 ///
 /// # Errors
-/// When it does not answer in time, or refuses.
+/// When the server does not answer within ten seconds, or with an error.
 pub(super) async fn list(server: &HttpUpstream) -> Result<Vec<Model>, UpstreamError> {
-    let ask = async {
-        let answer = server.list_models().await?;
-        let text = read_body(answer.body, LIST_LIMIT).await;
-        if !answer.status.is_success() {
-            let error = Detail::from_body(&text).into_error(server.name(), answer.status, None);
-            return Err(server.for_clients(error));
+    let request = async {
+        let response = server.list_models().await?;
+        let status = response.status;
+        let text = read_body(response.body, MAX_LIST).await;
+        if !status.is_success() {
+            let error = ErrorObject::from_body(&text).into_error(server.name(), status, None);
+            return Err(server.redacted(error));
         }
         let list = json_escapes::parse(&text).unwrap_or(Value::Null);
         let models = list["data"].as_array().into_iter().flatten();
@@ -75,12 +76,12 @@ pub(super) async fn list(server: &HttpUpstream) -> Result<Vec<Model>, UpstreamEr
             })
             .collect())
     };
-    let late = UpstreamError::Unavailable {
-        message: format!("No answer in {} seconds.", PATIENCE.as_secs()),
+    let timeout = UpstreamError::Unavailable {
+        message: format!("No answer in {} seconds.", TIMEOUT.as_secs()),
         retry_after: None,
-        passing: true,
+        is_transient: true,
     };
-    tokio::time::timeout(PATIENCE, ask)
+    tokio::time::timeout(TIMEOUT, request)
         .await
-        .unwrap_or(Err(late))
+        .unwrap_or(Err(timeout))
 }

@@ -1,7 +1,7 @@
-//! The operator's default model, which answers for retired names.
+//! The operator's default model, which replaces retired models.
 //!
-//! Applications name models that are no longer served anywhere. When an upstream does not know such
-//! a name, the default model answers; the log and a response header say so.
+//! Applications name models that are no longer served anywhere. If an upstream does not know such a
+//! model, the default model answers; the log and a response header name it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use regex::Regex;
 use super::error::UpstreamError;
 use super::routes::{Route, glob};
 
-/// Models that are retired, or will be: the names that applications of the Assistants API use.
-/// gpt-4o, gpt-4o-mini, gpt-4.1 and gpt-4.1-mini retire on 2027-01-14, the others have.
+/// Models of the Assistants API that are retired or will be: gpt-4o, gpt-4o-mini, gpt-4.1 and
+/// gpt-4.1-mini on 2027-01-14, the others before.
 const RETIRED: [&str; 12] = [
     "gpt-3.5-turbo*",
     "gpt-35-turbo*",
@@ -29,13 +29,13 @@ const RETIRED: [&str; 12] = [
     "o1-preview*",
 ];
 
-/// How long an upstream's refusal of a name counts before it is asked again.
-const REFUSAL_AGE: Duration = Duration::from_secs(3_600);
+/// Time until an upstream is asked again for a model that it refused.
+const MAX_REFUSAL_AGE: Duration = Duration::from_secs(3_600);
 
-/// Refused names that are kept at most: clients choose them.
+/// Maximum number of refused models, whose names clients choose; beyond it all are forgotten.
 const MAX_REFUSED: usize = 1_000;
 
-/// How servers say that they do not know a model, besides a 404 that names it; lower case.
+/// Phrases of servers for an unknown model, in lower case, besides a 404 that names the model:
 /// LiteLLM, Mistral, OpenRouter, Ollama, vLLM, OpenAI.
 const UNKNOWN_MODEL_PHRASES: [&str; 7] = [
     "invalid model",
@@ -47,16 +47,15 @@ const UNKNOWN_MODEL_PHRASES: [&str; 7] = [
     "has been deprecated",
 ];
 
-/// The default model, and the names that it answers for.
 pub(super) struct DefaultModel {
     route: Option<Route>,
     retired: Vec<Regex>,
-    /// Upstream and name, and when the upstream last refused it.
+    /// The time of the last refusal by upstream and model.
     refused: Mutex<HashMap<(String, String), Instant>>,
 }
 
 impl DefaultModel {
-    /// `route` leads to the default model, if there is one.
+    /// `route` is the route to the default model, if there is one.
     pub(super) fn new(route: Option<Route>) -> Self {
         Self {
             route,
@@ -65,19 +64,19 @@ impl DefaultModel {
         }
     }
 
-    /// The way to the default model, if the upstream of this route is known to refuse its model.
+    /// The route to the default model, if the upstream of `route` is known to refuse its model.
     pub(super) fn replacement(&self, route: &Route) -> Option<Route> {
         let default = self.route.as_ref()?;
         let refused = self.refused.lock();
         if refused.is_empty() {
             return None;
         }
-        let at = refused.get(&(route.upstream.clone(), route.model.clone()))?;
-        (at.elapsed() < REFUSAL_AGE).then(|| default.clone())
+        let refused_at = refused.get(&(route.upstream.clone(), route.model.clone()))?;
+        (refused_at.elapsed() < MAX_REFUSAL_AGE).then(|| default.clone())
     }
 
-    /// The way to the default model after this failure, if it answers for the route's model. The
-    /// refusal is remembered, and logged once.
+    /// The route to the default model, if `error` means that the upstream does not know the route's
+    /// model and that model is retired. Remembers the refusal and logs it once.
     pub(super) fn replacement_after(&self, route: &Route, error: &UpstreamError) -> Option<Route> {
         let default = self.route.as_ref()?;
         if route == default || !self.is_retired(&route.model) || !is_unknown_model(error, route) {
@@ -94,7 +93,7 @@ impl DefaultModel {
                 upstream.name = route.upstream,
                 model.name = route.model,
                 model.default = default.model,
-                "upstream {} does not know the model {}; the default model {} answers for it",
+                "upstream {} does not know the model {}; using the default model {}",
                 route.upstream,
                 route.model,
                 default.model
@@ -103,7 +102,7 @@ impl DefaultModel {
         Some(default.clone())
     }
 
-    /// The failure, with the setting that would have helped.
+    /// The failure. If a default model would help, the text names the setting.
     pub(super) fn explain(&self, route: &Route, error: UpstreamError) -> UpstreamError {
         if self.route.is_some() || !is_unknown_model(&error, route) {
             return error;
@@ -131,7 +130,7 @@ impl DefaultModel {
     }
 }
 
-/// Whether a server says that it does not know the route's model.
+/// Whether the upstream does not know the route's model.
 pub(super) fn is_unknown_model(error: &UpstreamError, route: &Route) -> bool {
     let UpstreamError::InvalidRequest {
         status: status @ (400 | 404),
@@ -149,22 +148,22 @@ pub(super) fn is_unknown_model(error: &UpstreamError, route: &Route) -> bool {
         return true;
     }
     let message = message.to_lowercase();
-    has_name(&message, &route.model.to_lowercase())
+    contains_name(&message, &route.model.to_lowercase())
         && (*status == 404
             || UNKNOWN_MODEL_PHRASES
                 .iter()
                 .any(|phrase| message.contains(phrase)))
 }
 
-/// Whether a text has this name, not as a part of a longer one.
-fn has_name(text: &str, name: &str) -> bool {
-    let goes_on = |character: Option<char>| {
+/// Whether a text holds a name that is not a part of a longer one.
+fn contains_name(text: &str, name: &str) -> bool {
+    let is_part_of_name = |character: Option<char>| {
         character.is_some_and(|it| it.is_alphanumeric() || matches!(it, '-' | '_'))
     };
     text.match_indices(name).any(|(start, _)| {
         let before = text[..start].chars().next_back();
         let after = text[start + name.len()..].chars().next();
-        !name.is_empty() && !goes_on(before) && !goes_on(after)
+        !name.is_empty() && !is_part_of_name(before) && !is_part_of_name(after)
     })
 }
 
@@ -190,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_model_is_told_from_other_refusals() {
-        let asked = route("default", "gpt-4o");
+    fn an_unknown_model_is_distinguished_from_other_refusals() {
+        let requested = route("default", "gpt-4o");
         let unknown = [
             (404, Some("model_not_found"), "The model does not exist"),
             (400, Some("model_not_found"), "no such thing"),
@@ -213,7 +212,7 @@ mod tests {
         ];
         for (status, code, message) in unknown {
             let error = refusal(status, code, message);
-            assert!(is_unknown_model(&error, &asked), "{message}");
+            assert!(is_unknown_model(&error, &requested), "{message}");
         }
         let other = [
             (404, None, "Not Found"),
@@ -224,7 +223,7 @@ mod tests {
         ];
         for (status, code, message) in other {
             let error = refusal(status, code, message);
-            assert!(!is_unknown_model(&error, &asked), "{message}");
+            assert!(!is_unknown_model(&error, &requested), "{message}");
         }
     }
 
@@ -242,34 +241,38 @@ mod tests {
             "o1-preview",
             "openai/gpt-4o-mini",
         ] {
-            let asked = route("default", name);
-            assert_eq!(models.replacement(&asked), None, "{name}");
+            let requested = route("default", name);
+            assert_eq!(models.replacement(&requested), None, "{name}");
             let error = refusal(404, Some("model_not_found"), "no");
-            let after = models.replacement_after(&asked, &error);
+            let after = models.replacement_after(&requested, &error);
             assert_eq!(after, Some(default.clone()), "{name}");
-            assert_eq!(models.replacement(&asked), Some(default.clone()), "{name}");
+            assert_eq!(
+                models.replacement(&requested),
+                Some(default.clone()),
+                "{name}"
+            );
             assert_eq!(models.replacement(&route("other", name)), None, "{name}");
         }
         let error = refusal(404, Some("model_not_found"), "no");
         for name in ["gpt-5", "gpt-4something", "qwen3", "gpt-5-mini"] {
-            let asked = route("default", name);
-            assert_eq!(models.replacement_after(&asked, &error), None, "{name}");
+            let requested = route("default", name);
+            assert_eq!(models.replacement_after(&requested, &error), None, "{name}");
         }
     }
 
     #[test]
     fn without_a_default_model_the_error_names_the_setting() {
         let models = DefaultModel::new(None);
-        let asked = route("default", "gpt-4o");
+        let requested = route("default", "gpt-4o");
         let error = refusal(404, None, "The model `gpt-4o` does not exist.");
-        assert_eq!(models.replacement_after(&asked, &error), None);
-        let said = models.explain(&asked, error).message();
+        assert_eq!(models.replacement_after(&requested, &error), None);
+        let message = models.explain(&requested, error).message();
         assert!(
-            said.starts_with("The model `gpt-4o` does not exist. "),
-            "{said}"
+            message.starts_with("The model `gpt-4o` does not exist. "),
+            "{message}"
         );
-        assert!(said.contains("ASSISTD_DEFAULT_MODEL"), "{said}");
+        assert!(message.contains("ASSISTD_DEFAULT_MODEL"), "{message}");
         let other = refusal(400, None, "Invalid value");
-        assert_eq!(models.explain(&asked, other.clone()), other);
+        assert_eq!(models.explain(&requested, other.clone()), other);
     }
 }

@@ -1,41 +1,41 @@
-//! Splits the bytes of an event stream into the data of its events. Every byte is looked at once,
-//! however long a line is and however it is cut into chunks.
+//! Parses server-sent events. Every byte is read once, however long a line is and however it is
+//! split into chunks.
 
+use super::body::text_of;
 use super::error::UpstreamError;
-use super::text_of;
 
-/// How much of an answer is read.
+/// Size limits of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Longest line of an event stream, in bytes.
+    /// Maximum line length of an event stream, in bytes.
     pub(super) line: usize,
-    /// Longest answer, in bytes as they are sent.
+    /// Maximum size of the body, in bytes.
     pub(super) answer: usize,
 }
 
-/// Reads one event stream.
+/// The parser of one event stream.
 #[derive(Debug)]
 pub(super) struct EventStream {
-    longest_line: usize,
-    /// The beginning of a line whose end has not come yet.
+    max_line: usize,
+    /// The incomplete last line.
     line: Vec<u8>,
-    /// The data of the event that is being read.
+    /// The data of the incomplete last event.
     data: Vec<u8>,
-    /// Whether the last byte ended a line with a carriage return; a line feed may belong to it.
-    after_return: bool,
+    /// Whether the last byte was a carriage return, to which a line feed may belong.
+    is_after_return: bool,
 }
 
 impl EventStream {
-    pub(super) fn new(longest_line: usize) -> Self {
+    pub(super) fn new(max_line: usize) -> Self {
         Self {
-            longest_line,
+            max_line,
             line: Vec::new(),
             data: Vec::new(),
-            after_return: false,
+            is_after_return: false,
         }
     }
 
-    /// Takes the next bytes, and adds the data of the events that they end.
+    /// Parses the next bytes and appends the data of the events that they complete.
     ///
     /// # Errors
     /// When a line is too long.
@@ -45,8 +45,8 @@ impl EventStream {
         events: &mut Vec<String>,
     ) -> Result<(), UpstreamError> {
         let mut rest = chunk;
-        if self.after_return && !rest.is_empty() {
-            self.after_return = false;
+        if self.is_after_return && !rest.is_empty() {
+            self.is_after_return = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
         while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -55,7 +55,7 @@ impl EventStream {
             self.end_line(events);
             rest = match after {
                 [b'\r'] => {
-                    self.after_return = true;
+                    self.is_after_return = true;
                     &[]
                 }
                 [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
@@ -65,18 +65,18 @@ impl EventStream {
         self.extend_line(rest)
     }
 
-    /// Ends the stream. An event that the server did not close counts all the same.
+    /// Ends the stream. An event without an empty line at its end counts.
     pub(super) fn finish(&mut self, events: &mut Vec<String>) {
         self.end_line(events);
         self.end_line(events);
     }
 
     fn extend_line(&mut self, segment: &[u8]) -> Result<(), UpstreamError> {
-        if self.line.len() + segment.len() > self.longest_line {
+        if self.line.len() + segment.len() > self.max_line {
             return Err(UpstreamError::broken(format!(
                 "The model server sent a line of more than {} bytes \
                  (ASSISTD_MAX_UPSTREAM_LINE_BYTES).",
-                self.longest_line
+                self.max_line
             )));
         }
         self.line.extend_from_slice(segment);
@@ -92,7 +92,7 @@ impl EventStream {
         }
         let value = match self.line.strip_prefix(b"data") {
             Some([b':', b' ', value @ ..] | [b':', value @ ..]) => Some(value),
-            // Comments, other fields, and data that is empty.
+            // Comments, other fields, and empty data.
             Some(_) | None => None,
         };
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -109,13 +109,15 @@ impl EventStream {
 mod tests {
     use super::*;
 
-    fn read(stream: &[u8], size: usize) -> Vec<String> {
-        let mut reader = EventStream::new(1_000);
+    fn parse(stream: &[u8], chunk_size: usize) -> Vec<String> {
+        let mut parser = EventStream::new(1_000);
         let mut events = Vec::new();
-        for chunk in stream.chunks(size) {
-            reader.push(chunk, &mut events).expect("short lines");
+        for chunk in stream.chunks(chunk_size) {
+            parser
+                .push(chunk, &mut events)
+                .expect("the lines are short");
         }
-        reader.finish(&mut events);
+        parser.finish(&mut events);
         events
     }
 
@@ -134,18 +136,18 @@ mod tests {
         ];
         for (stream, expected) in streams {
             for size in 1..=stream.len() {
-                assert_eq!(read(stream, size), expected, "{size} bytes a chunk");
+                assert_eq!(parse(stream, size), expected, "{size} bytes a chunk");
             }
         }
     }
 
     #[test]
     fn a_line_that_is_too_long_names_the_setting() {
-        let mut reader = EventStream::new(10);
+        let mut parser = EventStream::new(10);
         let mut events = Vec::new();
-        assert_eq!(reader.push(b"data: 1234\n\ndata:", &mut events), Ok(()));
-        let refused = reader.push(b" 12345\n", &mut events);
-        let message = refused.expect_err("11 bytes are too many").message();
+        assert_eq!(parser.push(b"data: 1234\n\ndata:", &mut events), Ok(()));
+        let error = parser.push(b" 12345\n", &mut events);
+        let message = error.expect_err("11 bytes are too many").message();
         assert!(
             message.contains("10 bytes") && message.contains("ASSISTD_MAX_UPSTREAM_LINE_BYTES"),
             "{message}"
@@ -157,14 +159,20 @@ mod tests {
     #[test]
     fn a_line_of_64_mib_in_small_chunks_is_read_once() {
         let size = 64 << 20;
-        let mut reader = EventStream::new(size + 6);
+        let mut parser = EventStream::new(size + 6);
         let mut events = Vec::new();
         let chunk = [b'x'; 1 << 10];
-        reader.push(b"data: ", &mut events).expect("in the limit");
+        parser
+            .push(b"data: ", &mut events)
+            .expect("the line is within the limit");
         for _ in 0..size / chunk.len() {
-            reader.push(&chunk, &mut events).expect("in the limit");
+            parser
+                .push(&chunk, &mut events)
+                .expect("the line is within the limit");
         }
-        reader.push(b"\n\n", &mut events).expect("in the limit");
+        parser
+            .push(b"\n\n", &mut events)
+            .expect("the line is within the limit");
         assert_eq!(events.iter().map(String::len).collect::<Vec<_>>(), [size]);
     }
 }

@@ -1,35 +1,27 @@
-//! A model server reached over HTTP: addresses, credentials, and the parameters it does not know.
+//! A model server: its URLs and credentials, and the parameters that it refuses.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use futures::StreamExt;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use reqwest::Client;
-use reqwest::StatusCode;
-use reqwest::Url;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::header::HeaderName;
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 
-use super::Answer;
-use super::Endpoint;
-use super::Kind;
-use super::UpstreamOptions;
-use super::error::SetupError;
-use super::error::UpstreamError;
-use super::responses::StoredResponseCall;
+use super::endpoint::{Endpoint, StoredResponseCall};
+use super::error::{SetupError, UpstreamError};
+use super::options::{UpstreamKind, UpstreamOptions};
+use super::response::UpstreamResponse;
 
-/// Parameters that older servers refuse, and what takes their place.
+/// Parameters that older servers refuse, and their replacements.
 const REPLACEABLE: [(&str, Option<&str>); 3] = [
     ("stream_options", None),
     ("parallel_tool_calls", None),
     ("max_completion_tokens", Some("max_tokens")),
 ];
 
-/// How a 400 says that it is the parameter it minds, and not the value; lower case.
+/// Phrases of servers that refuse a parameter and not just its value, in lower case.
 const UNKNOWN_PARAMETER_PHRASES: [&str; 14] = [
     "unsupported",
     "not supported",
@@ -47,19 +39,20 @@ const UNKNOWN_PARAMETER_PHRASES: [&str; 14] = [
     "no such parameter",
 ];
 
-/// Fewest characters of a key that is hidden. People who need none set words such as `none`.
-const SHORTEST_SECRET: usize = 8;
+/// Minimum length of a key that is redacted, in characters. Where no key is needed, operators set
+/// words such as `none`.
+const MIN_SECRET: usize = 8;
 
 pub(super) struct HttpUpstream {
     name: String,
-    kind: Kind,
+    kind: UpstreamKind,
     base: Url,
     credentials: Option<(HeaderName, HeaderValue)>,
-    /// The key as text, to keep it out of messages that the server sends back. Absent when it is too
-    /// short to be a secret: then it may be a part of any word.
+    /// The key, to redact it in messages of the server. `None` if it is too short for a secret: then
+    /// it may be a part of any word.
     key: Option<String>,
     client: Client,
-    /// The replaceable parameters that this server is known to refuse.
+    /// The replaceable parameters that this server refuses.
     refused: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -72,23 +65,23 @@ impl HttpUpstream {
             api_key,
             unsupported,
         } = options;
-        let wrong = |what: String| SetupError(format!("upstream `{name}`: {what}"));
+        let invalid = |what: String| SetupError(format!("upstream `{name}`: {what}"));
         let base: Url = base_url
             .parse()
-            .map_err(|error| wrong(format!("the base URL is invalid: {error}")))?;
+            .map_err(|error| invalid(format!("the base URL is invalid: {error}")))?;
         if !matches!(base.scheme(), "http" | "https") {
-            return Err(wrong(
+            return Err(invalid(
                 "the base URL must begin with http:// or https://".into(),
             ));
         }
         let credentials = match &api_key {
             Some(key) => {
                 let (header, text) = match &kind {
-                    Kind::OpenAi => (reqwest::header::AUTHORIZATION, format!("Bearer {key}")),
-                    Kind::Azure { .. } => (HeaderName::from_static("api-key"), key.clone()),
+                    UpstreamKind::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
+                    UpstreamKind::Azure { .. } => (HeaderName::from_static("api-key"), key.clone()),
                 };
                 let mut value = HeaderValue::from_str(&text).map_err(|_| {
-                    wrong("the API key has characters that no header may hold".into())
+                    invalid("the API key has characters that no header may hold".into())
                 })?;
                 value.set_sensitive(true);
                 Some((header, value))
@@ -101,14 +94,14 @@ impl HttpUpstream {
                 Some((known, _)) => refused.insert(*known),
                 None => {
                     let known: Vec<&str> = REPLACEABLE.iter().map(|(known, _)| *known).collect();
-                    return Err(wrong(format!(
+                    return Err(invalid(format!(
                         "`{parameter}` cannot be left out; only {} can",
                         known.join(", ")
                     )));
                 }
             };
         }
-        let key = api_key.filter(|key| key.chars().count() >= SHORTEST_SECRET);
+        let key = api_key.filter(|key| key.chars().count() >= MIN_SECRET);
         Ok(Self {
             name,
             kind,
@@ -124,63 +117,54 @@ impl HttpUpstream {
         &self.name
     }
 
-    /// The base URL without any credentials in it.
+    /// The base URL without credentials.
     pub(super) fn address(&self) -> String {
         let mut url = self.base.clone();
-        // Both fail only for URLs that cannot have credentials.
+        // Both fail only for URLs that cannot hold credentials.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.set_query(None);
         url.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Sends a request. A server that refuses a replaceable parameter is asked again without it,
-    /// and not sent it again.
+    /// Sends a request. If the server refuses a replaceable parameter, the request is repeated
+    /// without it, and later requests omit it.
     ///
     /// # Errors
-    /// [`UpstreamError::Unavailable`] when there is no answer at all. An answer with an error
-    /// status is an answer.
+    /// [`UpstreamError::Unavailable`] when there is no response. Responses with error statuses are
+    /// returned as responses.
     pub(super) async fn send(
         &self,
         endpoint: Endpoint,
         body: &Value,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         loop {
             let adapted = self.adapt(body);
-            let answer = self.post(endpoint, &adapted).await?;
+            let mut response = self.post(endpoint, &adapted).await?;
             if !matches!(
-                answer.status,
+                response.status,
                 StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
             ) {
-                return Ok(answer);
+                return Ok(response);
             }
-            let Answer {
-                status,
-                headers,
-                body: stream,
-            } = answer;
-            let text = super::read_error_body(stream).await;
-            if !self.learn(&adapted, &text) {
-                let body = futures::stream::iter([Ok(text.into())]).boxed();
-                return Ok(Answer {
-                    status,
-                    headers,
-                    body,
-                });
-            }
+            let error = response.read_error().await;
+            let Some(parameter) = self.learn_refused_parameter(&adapted, &error) else {
+                return Ok(response);
+            };
             tracing::info!(
                 upstream.name = self.name,
-                "upstream {} refuses a parameter; asking again without it",
+                parameter,
+                "upstream {} refuses the parameter {parameter}; sending requests without it",
                 self.name
             );
         }
     }
 
-    /// The list of models, which every compatible server has, to see whether it answers.
-    pub(super) async fn list_models(&self) -> Result<Answer, UpstreamError> {
+    /// Requests the list of models, which every compatible server has.
+    pub(super) async fn list_models(&self) -> Result<UpstreamResponse, UpstreamError> {
         let url = match self.kind {
-            Kind::OpenAi => self.url(["models"]),
-            Kind::Azure { .. } => self.url(["openai", "models"]),
+            UpstreamKind::OpenAi => self.url(["models"]),
+            UpstreamKind::Azure { .. } => self.url(["openai", "models"]),
         };
         self.execute(self.client.get(url)).await
     }
@@ -191,11 +175,11 @@ impl HttpUpstream {
         call: StoredResponseCall,
         id: &str,
         query: &[(String, String)],
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let path = ["responses", id].into_iter().chain(call.suffix());
         let mut url = match self.kind {
-            Kind::OpenAi => self.url(path),
-            Kind::Azure { .. } => self.url(std::iter::once("openai").chain(path)),
+            UpstreamKind::OpenAi => self.url(path),
+            UpstreamKind::Azure { .. } => self.url(std::iter::once("openai").chain(path)),
         };
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -203,20 +187,24 @@ impl HttpUpstream {
         self.execute(self.client.request(call.method(), url)).await
     }
 
-    /// An error of this server's with a text that may be shown.
-    pub(super) fn for_clients(&self, error: UpstreamError) -> UpstreamError {
-        error.for_clients(self.key.as_deref())
+    /// An error of this server with a text for clients.
+    pub(super) fn redacted(&self, error: UpstreamError) -> UpstreamError {
+        error.redacted(self.key.as_deref())
     }
 
-    async fn post(&self, endpoint: Endpoint, body: &Value) -> Result<Answer, UpstreamError> {
+    async fn post(
+        &self,
+        endpoint: Endpoint,
+        body: &Value,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let model = body["model"].as_str().unwrap_or_default();
         let url = match &self.kind {
-            Kind::OpenAi => self.url(endpoint.path().split('/')),
-            // Azure's Responses API takes the model from the body.
-            Kind::Azure { .. } if endpoint == Endpoint::Responses => {
+            UpstreamKind::OpenAi => self.url(endpoint.path().split('/')),
+            // The model is in the body.
+            UpstreamKind::Azure { .. } if endpoint == Endpoint::Responses => {
                 self.url(["openai", endpoint.path()])
             }
-            Kind::Azure { .. } => {
+            UpstreamKind::Azure { .. } => {
                 let deployment = ["openai", "deployments", model];
                 self.url(deployment.into_iter().chain(endpoint.path().split('/')))
             }
@@ -229,21 +217,23 @@ impl HttpUpstream {
         self.execute(request).await
     }
 
-    /// An address below the base. A client chose the model's name, so what it holds must not make
-    /// another path.
+    /// A URL below the base URL. Its segments are escaped, since clients choose the model's name.
     fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        if let Kind::Azure { api_version } = &self.kind {
+        if let UpstreamKind::Azure { api_version } = &self.kind {
             url.query_pairs_mut()
                 .append_pair("api-version", api_version);
         }
         url
     }
 
-    async fn execute(&self, request: reqwest::RequestBuilder) -> Result<Answer, UpstreamError> {
+    async fn execute(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let request = match &self.credentials {
             Some((header, value)) => request.header(header, value),
             None => request,
@@ -252,14 +242,14 @@ impl HttpUpstream {
             .send()
             .await
             .map_err(|error| self.unreachable(error))?;
-        Ok(Answer {
+        Ok(UpstreamResponse {
             status: response.status(),
             headers: response.headers().clone(),
             body: response
                 .bytes_stream()
                 .map_err(|error| {
                     if error.is_timeout() {
-                        silent()
+                        response_timeout()
                     } else {
                         UpstreamError::disconnected()
                     }
@@ -268,33 +258,33 @@ impl HttpUpstream {
         })
     }
 
-    /// The cause goes to the log only: it may hold internal addresses.
+    /// The cause is logged only: it may hold internal addresses.
     fn unreachable(&self, error: reqwest::Error) -> UpstreamError {
-        let connecting = error.is_connect();
-        let timeout = error.is_timeout();
+        let is_connect = error.is_connect();
+        let is_timeout = error.is_timeout();
         let error = error.without_url();
         tracing::debug!(
             upstream.name = self.name,
             error = &error as &dyn std::error::Error,
-            "no answer from upstream {}",
+            "upstream {} did not respond",
             self.name
         );
-        if timeout && !connecting {
-            return silent();
+        if is_timeout && !is_connect {
+            return response_timeout();
         }
         let name = &self.name;
         UpstreamError::Unavailable {
-            message: match (connecting, timeout) {
+            message: match (is_connect, is_timeout) {
                 (true, true) => format!("The upstream `{name}` could not be reached in time."),
                 (true, false) => format!("The upstream `{name}` could not be reached."),
                 (false, _) => format!("The upstream `{name}` closed the connection."),
             },
             retry_after: None,
-            passing: true,
+            is_transient: true,
         }
     }
 
-    /// The request without what this server refuses.
+    /// The request without the parameters that this server refuses.
     fn adapt<'a>(&self, body: &'a Value) -> Cow<'a, Value> {
         let refused = self.refused.lock();
         let applies = |name: &str| body.get(name).is_some();
@@ -315,28 +305,27 @@ impl HttpUpstream {
         Cow::Owned(body)
     }
 
-    /// Whether an error body names a replaceable parameter of the request as unknown; remembers it.
-    fn learn(&self, sent: &Value, error: &str) -> bool {
+    /// The replaceable parameter of the request that an error body names as unknown. From now on it
+    /// is not sent; `None` if that was known.
+    fn learn_refused_parameter(&self, request: &Value, error: &str) -> Option<&'static str> {
         let lower = error.to_lowercase();
-        if !UNKNOWN_PARAMETER_PHRASES
-            .iter()
-            .any(|phrase| lower.contains(phrase))
-        {
-            return false;
+        let mut phrases = UNKNOWN_PARAMETER_PHRASES.iter();
+        if !phrases.any(|phrase| lower.contains(phrase)) {
+            return None;
         }
-        let named = REPLACEABLE
+        let (name, _) = REPLACEABLE
             .iter()
-            .find(|(name, _)| sent.get(name).is_some() && lower.contains(name));
-        named.is_some_and(|(name, _)| self.refused.lock().insert(*name))
+            .find(|(name, _)| request.get(name).is_some() && lower.contains(name))?;
+        self.refused.lock().insert(*name).then_some(*name)
     }
 }
 
-/// The server accepted the request and then said nothing for too long. Not tried again: the next
-/// silence would last as long.
-fn silent() -> UpstreamError {
+/// The server accepted the request and sent nothing for longer than the idle timeout. Not retried:
+/// the next attempt would take as long.
+fn response_timeout() -> UpstreamError {
     UpstreamError::Unavailable {
         message: "The model server did not answer in time.".into(),
         retry_after: None,
-        passing: false,
+        is_transient: false,
     }
 }

@@ -1,31 +1,30 @@
-//! What an operator says about the model servers.
+//! Settings of the models.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::routes::RouteOptions;
 
-/// What the models behind this server are.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The model servers. The first one gets every name that no route matches; with none at all
-    /// the scripted model does.
+    /// The model servers. The first one gets every name that no route matches; without any, the
+    /// scripted model does.
     pub upstreams: Vec<UpstreamOptions>,
     /// The route table, most specific patterns first.
     pub routes: Vec<RouteOptions>,
-    /// The model of the first upstream that answers for retired names which an upstream does not know.
+    /// The model of the first upstream that replaces retired models which upstreams no longer know.
     pub default_model: Option<String>,
-    /// The script of the scripted model; the bundled one when absent.
+    /// The script of the scripted model; `None`: the bundled one.
     pub script: Option<PathBuf>,
-    /// Longest time to open a connection.
+    /// Time limit for opening a connection.
     pub connect_timeout: Duration,
-    /// Longest silence: before the answer begins, and between any two pieces of it.
+    /// Time limit for the start of a response, and for each pause in it.
     pub idle_timeout: Duration,
-    /// Longest line of a streamed answer, in bytes.
+    /// Maximum line length of a streamed answer, in bytes.
     pub max_line_bytes: usize,
-    /// Longest answer to a turn, in bytes as they are sent.
+    /// Maximum size of the response to a turn, in bytes.
     pub max_answer_bytes: usize,
-    /// How often a turn is repeated after a passing failure.
+    /// Maximum number of retries of a turn after transient failures.
     pub retries: u32,
 }
 
@@ -45,26 +44,25 @@ impl Default for Options {
     }
 }
 
-/// One model server.
+/// A model server.
 #[derive(Clone)]
 pub struct UpstreamOptions {
-    /// What routes, logs and metrics call it.
+    /// Its name in routes, logs and metrics.
     pub name: String,
-    /// Which flavour of the protocol it speaks.
-    pub kind: Kind,
-    /// For [`Kind::OpenAi`] what SDKs call the base URL, `…/v1`; for [`Kind::Azure`] the resource's
+    pub kind: UpstreamKind,
+    /// For [`UpstreamKind::OpenAi`] what SDKs call the base URL, `…/v1`; for [`UpstreamKind::Azure`] the resource's
     /// address.
     pub base_url: String,
-    /// The key to send.
     pub api_key: Option<String>,
-    /// Request parameters never to send it: any of `stream_options`, `parallel_tool_calls` and
-    /// `max_completion_tokens` (then sent as `max_tokens`). Others are found out by themselves.
+    /// Request parameters never to send: any of `stream_options`, `parallel_tool_calls` and
+    /// `max_completion_tokens` (sent as `max_tokens` instead). Parameters that a server refuses are
+    /// detected without this setting.
     pub unsupported: Vec<String>,
 }
 
 impl std::fmt::Debug for UpstreamOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the key nor the address, which may hold credentials.
+        // Without the key and the base URL, which may hold credentials.
         f.debug_struct("UpstreamOptions")
             .field("name", &self.name)
             .field("kind", &self.kind)
@@ -73,9 +71,9 @@ impl std::fmt::Debug for UpstreamOptions {
     }
 }
 
-/// A flavour of the Chat Completions protocol.
+/// A variant of the Chat Completions protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum UpstreamKind {
     /// `Authorization: Bearer`, `/chat/completions`.
     OpenAi,
     /// `api-key`, `/openai/deployments/{model}/chat/completions`.

@@ -1,4 +1,6 @@
-//! The request of a model turn.
+//! Requests for model turns.
+
+use std::sync::Arc;
 
 use async_openai::types::chat::{
     ChatCompletionRequestMessage, ChatCompletionToolChoiceOption, ChatCompletionTools,
@@ -8,48 +10,42 @@ use serde_json::{Value, json};
 
 use super::error::UpstreamError;
 
-/// A chat completion request, which is sent as it stands. The request type of async-openai rounds
-/// numbers to `f32` and knows neither every response format nor every reasoning effort.
+/// A chat completion request as it is sent, apart from `model` and the stream options.
+///
+/// `docs/decisions/0014-chat-request-types.md` says why this is not async-openai's type.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ChatRequest {
-    /// The name that the model has here; it is sent under the name that its route gives it.
+    /// The name that the application uses; the route gives the one that is sent.
     pub model: String,
-    /// The conversation.
     pub messages: Vec<ChatCompletionRequestMessage>,
-    /// The functions that the model may call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ChatCompletionTools>,
-    /// Names by which models call these functions besides their own.
+    /// Other names by which models call these tools.
     #[serde(skip)]
     pub aliases: Vec<&'static str>,
-    /// Which of them it must call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ChatCompletionToolChoiceOption>,
-    /// Whether it may call several at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// 0 to 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// How long a reasoning model may think.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
-    /// The form of the answer: an object with a `type`.
+    /// An object with a `type`, kept as the caller wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_format: Option<Value>,
-    /// Most tokens of the answer.
+    /// Maximum number of tokens of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_completion_tokens: Option<u32>,
 }
 
 impl ChatRequest {
-    /// The body for the model of this name, which asks for a stream that ends with the usage.
+    /// The body for the model with this name. It asks for a stream that ends with the usage.
     ///
     /// # Errors
-    /// When a part of the request has no form in JSON.
+    /// When a part of the request cannot be written as JSON.
     pub(super) fn body(&self, model: &str) -> Result<Value, UpstreamError> {
         let mut body =
             serde_json::to_value(self).map_err(|error| UpstreamError::InvalidRequest {
@@ -63,4 +59,9 @@ impl ChatRequest {
         body["stream_options"] = json!({"include_usage": true});
         Ok(body)
     }
+}
+
+/// Replaces the model that a request names.
+pub(super) fn set_model(body: &mut Arc<Value>, model: &str) {
+    Arc::make_mut(body)["model"] = Value::String(model.to_owned());
 }

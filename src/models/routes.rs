@@ -1,45 +1,39 @@
-//! Which server and which real model answer for a model name.
+//! Routes: the upstream and the model that answer for a model name.
 
 use regex::Regex;
 
 use super::error::SetupError;
 use super::scripted;
 
-/// One line of the route table. The first pattern that matches a name decides.
+/// An entry of the route table. The first pattern that matches a name decides.
 #[derive(Clone, Debug)]
 pub struct RouteOptions {
-    /// A model name; `*` stands for any characters, `?` for one.
+    /// A model name, in which `*` matches any characters and `?` one.
     pub pattern: String,
-    /// The name of the upstream.
     pub upstream: String,
-    /// The name that the upstream knows the model by; the requested name when absent.
+    /// The model's name at the upstream; `None`: the requested name.
     pub model: Option<String>,
-    /// Tokens that prompt and answer may have together, where the built-in table is wrong or silent.
+    /// The context window in tokens, where the built-in table is wrong or has none.
     pub context_window: Option<u32>,
 }
 
-/// Where a model name leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The name of the upstream.
     pub upstream: String,
-    /// The name that the upstream knows the model by.
+    /// The model's name at the upstream.
     pub model: String,
-    /// Tokens that prompt and answer may have together; `None` when unknown, which means no limit
-    /// until the upstream names one.
+    /// The context window in tokens; `None`: unlimited, until the upstream names a limit.
     pub context_window: Option<u32>,
 }
 
-/// A model to list for clients.
+/// A model in lists for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// The name to ask for.
     pub id: String,
-    /// The upstream that answers for it.
+    /// The name of its upstream.
     pub owned_by: String,
 }
 
-/// The route table.
 #[derive(Debug)]
 pub(super) struct Routes {
     table: Vec<(Regex, RouteOptions)>,
@@ -48,7 +42,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// `upstreams` holds the names of the configured servers, the default one first.
+    /// `upstreams` are the names of the configured servers, the default one first.
     pub(super) fn new(routes: Vec<RouteOptions>, upstreams: &[String]) -> Result<Self, SetupError> {
         let mut table = Vec::with_capacity(routes.len());
         for route in routes {
@@ -71,7 +65,7 @@ impl Routes {
         })
     }
 
-    /// Always answers: the default route takes what nothing else matches.
+    /// The route of a model name. Names that match no pattern go to the default upstream.
     pub(super) fn route(&self, model: &str) -> Route {
         if model.starts_with(scripted::PREFIX) {
             return scripted_route(model);
@@ -84,18 +78,18 @@ impl Routes {
             if self.default_upstream == scripted::UPSTREAM {
                 return scripted_route(scripted::DEFAULT_MODEL);
             }
-            return self.to_default(model);
+            return self.default_route(model);
         };
-        let real = route.model.as_deref().unwrap_or(model);
+        let actual = route.model.as_deref().unwrap_or(model);
         Route {
             upstream: route.upstream.clone(),
-            model: real.to_owned(),
-            context_window: route.context_window.or_else(|| context_window(real)),
+            model: actual.to_owned(),
+            context_window: route.context_window.or_else(|| context_window(actual)),
         }
     }
 
-    /// The way to this model of the default upstream.
-    pub(super) fn to_default(&self, model: &str) -> Route {
+    /// The route to a model of the default upstream.
+    pub(super) fn default_route(&self, model: &str) -> Route {
         Route {
             upstream: self.default_upstream.clone(),
             model: model.to_owned(),
@@ -103,7 +97,7 @@ impl Routes {
         }
     }
 
-    /// The names that the table states outright, without repetitions.
+    /// The names in the table that are not patterns, each once.
     pub(super) fn models(&self) -> Vec<Model> {
         let mut models: Vec<Model> = Vec::new();
         for (_, route) in &self.table {
@@ -120,12 +114,12 @@ impl Routes {
         models
     }
 
-    /// Whether a route takes every name, so that none is passed on as it is.
-    pub(super) fn has_default(&self) -> bool {
+    /// Whether a pattern matches every name, so that none goes to the default upstream.
+    pub(super) fn has_catch_all(&self) -> bool {
         self.table.iter().any(|(_, route)| route.pattern == "*")
     }
 
-    /// The table as text: `gpt-* → local (qwen3), others → openai`.
+    /// The table in one line: `gpt-* → local (qwen3), others → openai`.
     pub(super) fn describe(&self) -> String {
         let mut lines: Vec<String> = self
             .table
@@ -135,7 +129,7 @@ impl Routes {
                 None => format!("{} → {}", route.pattern, route.upstream),
             })
             .collect();
-        if !self.has_default() {
+        if !self.has_catch_all() {
             let rest = if lines.is_empty() {
                 "every model"
             } else {
@@ -155,6 +149,7 @@ fn scripted_route(model: &str) -> Route {
     }
 }
 
+/// The expression for a pattern with `*` and `?`.
 pub(super) fn glob(pattern: &str) -> Regex {
     let escaped = regex::escape(pattern)
         .replace(r"\*", ".*")
@@ -162,8 +157,8 @@ pub(super) fn glob(pattern: &str) -> Regex {
     Regex::new(&format!("(?s)^{escaped}$")).expect("an escaped pattern is a valid expression")
 }
 
-/// Context windows of widely used models, in tokens, as their makers state them. The first prefix
-/// of a name (after any `owner/`) decides, so longer prefixes come first.
+/// Context windows of widely used models, in tokens, as published. The first matching prefix of a
+/// name (after any `owner/`) decides, so longer prefixes come first.
 const CONTEXT_WINDOWS: [(&str, u32); 27] = [
     ("gpt-5-chat", 128_000),
     ("gpt-5", 400_000),
@@ -219,7 +214,7 @@ mod tests {
 
     fn routes(table: Vec<RouteOptions>, upstreams: &[&str]) -> Routes {
         let names: Vec<String> = upstreams.iter().map(|name| (*name).to_owned()).collect();
-        Routes::new(table, &names).expect("valid routes")
+        Routes::new(table, &names).expect("the routes are valid")
     }
 
     #[test]
@@ -232,17 +227,23 @@ mod tests {
             ],
             &["openai", "local"],
         );
-        let found = |name: &str| {
+        let destination = |name: &str| {
             let route = routes.route(name);
             (route.upstream, route.model)
         };
         let pair = |upstream: &str, model: &str| (upstream.to_owned(), model.to_owned());
-        assert_eq!(found("gpt-4o-mini"), pair("openai", "gpt-4o-mini"));
-        assert_eq!(found("gpt-4-turbo"), pair("local", "qwen3"));
-        assert_eq!(found("text-embedding-3-small"), pair("local", "minilm"));
-        assert_eq!(found("o3"), pair("openai", "o3"));
-        assert_eq!(found("not-gpt-4"), pair("openai", "not-gpt-4"));
-        assert_eq!(found("scripted/mine"), pair("scripted", "scripted/mine"));
+        assert_eq!(destination("gpt-4o-mini"), pair("openai", "gpt-4o-mini"));
+        assert_eq!(destination("gpt-4-turbo"), pair("local", "qwen3"));
+        assert_eq!(
+            destination("text-embedding-3-small"),
+            pair("local", "minilm")
+        );
+        assert_eq!(destination("o3"), pair("openai", "o3"));
+        assert_eq!(destination("not-gpt-4"), pair("openai", "not-gpt-4"));
+        assert_eq!(
+            destination("scripted/mine"),
+            pair("scripted", "scripted/mine")
+        );
         assert_eq!(
             routes.describe(),
             "gpt-4o-mini → openai, gpt-4* → local (qwen3), text-embedding-?-small → local (minilm), \
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn a_route_to_nowhere_is_refused() {
         let refused = Routes::new(vec![route("*", "nowhere", None)], &["openai".to_owned()]);
-        let message = refused.expect_err("no such upstream").to_string();
+        let message = refused.expect_err("the upstream is unknown").to_string();
         assert_eq!(
             message,
             "the route `*` leads to the upstream `nowhere`, which is not configured"

@@ -10,9 +10,9 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use scripted_model::{ConnectionLost, Response, ScriptedModels};
 use serde_json::{Value, json};
 
-use super::Answer;
-use super::Endpoint;
+use super::endpoint::Endpoint;
 use super::error::{SetupError, UpstreamError};
+use super::response::UpstreamResponse;
 use super::tokens;
 
 pub(super) use scripted_model::{DEFAULT_MODEL, PREFIX};
@@ -44,15 +44,15 @@ impl ScriptedUpstream {
         self.models.describe()
     }
 
-    pub(super) async fn send(&self, endpoint: Endpoint, request: Arc<Value>) -> Answer {
+    pub(super) async fn send(&self, endpoint: Endpoint, request: Arc<Value>) -> UpstreamResponse {
         let models = self.models.clone();
         let respond = move || match endpoint {
             Endpoint::Chat => {
                 let model = request["model"].as_str().unwrap_or_default();
                 let prompt_tokens = tokens::count_request(model, &request);
-                answer(models.chat(&request, prompt_tokens))
+                upstream_response(models.chat(&request, prompt_tokens))
             }
-            Endpoint::Embeddings => answer(models.embeddings(&request)),
+            Endpoint::Embeddings => upstream_response(models.embeddings(&request)),
             Endpoint::Rerank => error(404, "The scripted model does not rerank."),
             Endpoint::Responses => error(
                 404,
@@ -66,7 +66,7 @@ impl ScriptedUpstream {
     }
 }
 
-fn answer(response: Response) -> Answer {
+fn upstream_response(response: Response) -> UpstreamResponse {
     let content_type = HeaderValue::from_static(response.content_type);
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
     if let Some(pause) = response.retry_after {
@@ -79,7 +79,7 @@ fn answer(response: Response) -> Answer {
         headers.insert(RETRY_AFTER, seconds.into());
     }
     let body = response.body;
-    Answer {
+    UpstreamResponse {
         status: StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         headers,
         body: body
@@ -88,14 +88,14 @@ fn answer(response: Response) -> Answer {
     }
 }
 
-fn error(status: u16, message: &str) -> Answer {
+fn error(status: u16, message: &str) -> UpstreamResponse {
     let kind = match status {
         500.. => "server_error",
         _ => "invalid_request_error",
     };
     let body =
         json!({ "error": { "message": message, "type": kind, "param": null, "code": null } });
-    answer(Response {
+    upstream_response(Response {
         status,
         content_type: "application/json",
         retry_after: None,

@@ -1,52 +1,22 @@
-//! Stored responses of the Responses API: read, deleted and cancelled where they are kept.
+//! Stored responses of the Responses API.
 //!
-//! Only the call that creates a response names a model. An id does not tell which upstream has made
+//! Only the call that creates a response names a model. An id does not show which upstream created
 //! it, so the upstreams are asked in the order of the configuration until one knows it.
 
 use std::time::Instant;
 
-use reqwest::Method;
-
-use super::error::{Detail, UpstreamError};
-use super::{Answer, Passthrough, Upstreams, is_about_our_key, record};
-
-/// What is done with a stored response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredResponseCall {
-    /// `GET /responses/{id}`
-    Read,
-    /// `DELETE /responses/{id}`
-    Delete,
-    /// `POST /responses/{id}/cancel`
-    Cancel,
-    /// `GET /responses/{id}/input_items`
-    ListInput,
-}
-
-impl StoredResponseCall {
-    pub(super) fn method(self) -> Method {
-        match self {
-            Self::Read | Self::ListInput => Method::GET,
-            Self::Delete => Method::DELETE,
-            Self::Cancel => Method::POST,
-        }
-    }
-
-    /// What follows the id in the path.
-    pub(super) fn suffix(self) -> Option<&'static str> {
-        match self {
-            Self::Read | Self::Delete => None,
-            Self::Cancel => Some("cancel"),
-            Self::ListInput => Some("input_items"),
-        }
-    }
-}
+use super::endpoint::StoredResponseCall;
+use super::error::UpstreamError;
+use super::error_object::ErrorObject;
+use super::measure;
+use super::passthrough::{Passthrough, is_about_key};
+use super::upstreams::Upstreams;
 
 impl Upstreams {
-    /// Passes a call about a stored response on to the first upstream that knows its id.
+    /// Passes on a call about a stored response to the first upstream that knows its id.
     ///
     /// # Errors
-    /// When no upstream knows it, and one of them could not be asked or refused this server's key.
+    /// When no upstream knows it and one of them failed or refused this server's key.
     pub async fn stored_response(
         &self,
         call: StoredResponseCall,
@@ -55,27 +25,27 @@ impl Upstreams {
     ) -> Result<Passthrough, UpstreamError> {
         let mut failure = None;
         let mut unknown = None;
-        // Nothing else may become part of a path.
+        // Other characters could change the path of the request.
         let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let servers = match id.bytes().all(is_id) {
-            true => &self.inner.servers[..],
+            true => self.servers(),
             false => &[],
         };
         for server in servers {
             let started = Instant::now();
             let outcome = server.stored_response(call, id, query).await;
-            record(server.name(), started, outcome.as_ref().err());
+            measure::record_call(server.name(), started, outcome.as_ref().err());
             match outcome {
-                Ok(answer) if is_about_our_key(answer.status) => {
-                    let refusal = Detail::default();
-                    let refusal = refusal.into_error(server.name(), answer.status, None);
-                    failure.get_or_insert(refusal);
+                Ok(response) if is_about_key(response.status) => {
+                    let error = ErrorObject::default();
+                    let error = error.into_error(server.name(), response.status, None);
+                    failure.get_or_insert(error);
                 }
-                // 405 is the answer of a server that has no such route.
-                Ok(answer) if matches!(answer.status.as_u16(), 404 | 405 | 501) => {
-                    unknown.get_or_insert(answer);
+                // Servers without such a route answer 405.
+                Ok(response) if matches!(response.status.as_u16(), 404 | 405 | 501) => {
+                    unknown.get_or_insert(response);
                 }
-                Ok(answer) => return Ok(passed(answer)),
+                Ok(response) => return Ok(Passthrough::new(response, None)),
                 Err(error) => {
                     failure.get_or_insert(error);
                 }
@@ -83,7 +53,7 @@ impl Upstreams {
         }
         match (failure, unknown) {
             (Some(failure), _) => Err(failure),
-            (None, Some(answer)) => Ok(passed(answer)),
+            (None, Some(response)) => Ok(Passthrough::new(response, None)),
             (None, None) => Err(UpstreamError::InvalidRequest {
                 status: 404,
                 code: None,
@@ -95,8 +65,4 @@ impl Upstreams {
             }),
         }
     }
-}
-
-fn passed(answer: Answer) -> Passthrough {
-    answer.into_passthrough(None)
 }

@@ -1,26 +1,30 @@
-//! Turns and pass-through calls against a real HTTP server.
+//! Turns and passed-on requests against a real HTTP server.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_openai::types::chat::ChatCompletionRequestUserMessage;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::extract::State;
-use axum::http::Request;
-use axum::http::Response;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use serde_json::json;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::body::read_body;
 use super::*;
 
-/// A model server that answers with what it was told to, in order.
-struct Server {
+/// A model server with prepared responses, which it sends in order.
+struct ModelServer {
     address: SocketAddr,
     state: Arc<ServerState>,
     _tasks: JoinSet<()>,
@@ -28,29 +32,31 @@ struct Server {
 
 #[derive(Default)]
 struct ServerState {
-    answers: Mutex<VecDeque<Response<Body>>>,
-    requests: Mutex<Vec<Seen>>,
+    responses: Mutex<VecDeque<Response<Body>>>,
+    requests: Mutex<Vec<ReceivedRequest>>,
 }
 
 #[derive(Clone, Debug)]
-struct Seen {
+struct ReceivedRequest {
     path: String,
     headers: HeaderMap,
     body: Value,
     client: SocketAddr,
 }
 
-impl Server {
-    async fn start(answers: impl IntoIterator<Item = Response<Body>>) -> Self {
+impl ModelServer {
+    async fn start(responses: impl IntoIterator<Item = Response<Body>>) -> Self {
         let state = Arc::new(ServerState {
-            answers: Mutex::new(answers.into_iter().collect()),
+            responses: Mutex::new(responses.into_iter().collect()),
             requests: Mutex::default(),
         });
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&state));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port is free");
+        let address = listener.local_addr().expect("a listener has an address");
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -68,7 +74,7 @@ impl Server {
     fn options(&self) -> UpstreamOptions {
         UpstreamOptions {
             name: "local".into(),
-            kind: Kind::OpenAi,
+            kind: UpstreamKind::OpenAi,
             base_url: format!("http://{}/v1", self.address),
             api_key: Some("sk-secret".into()),
             unsupported: Vec::new(),
@@ -82,7 +88,7 @@ impl Server {
         })
     }
 
-    fn requests(&self) -> Vec<Seen> {
+    fn requests(&self) -> Vec<ReceivedRequest> {
         self.state.requests.lock().clone()
     }
 }
@@ -95,41 +101,41 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX)
         .await
-        .expect("a body");
+        .expect("the client sends the whole body");
     let path = parts
         .uri
         .path_and_query()
         .map(ToString::to_string)
         .unwrap_or_default();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    state.requests.lock().push(Seen {
+    state.requests.lock().push(ReceivedRequest {
         path,
         headers: parts.headers,
         body,
         client,
     });
     state
-        .answers
+        .responses
         .lock()
         .pop_front()
-        .expect("an answer for every request")
+        .expect("there is a response for every request")
 }
 
 fn upstreams(options: Options) -> Upstreams {
-    Upstreams::new(options).expect("valid options")
+    Upstreams::new(options).expect("the options are valid")
 }
 
-fn refusal(status: u16, body: &str) -> Response<Body> {
+fn error_response(status: u16, body: &str) -> Response<Body> {
     Response::builder()
         .status(status)
         .header("retry-after-ms", "1")
         .body(Body::from(body.to_owned()))
-        .expect("a response")
+        .expect("the parts are valid")
 }
 
 fn streamed(body: Body) -> Response<Body> {
     let response = Response::builder().header("content-type", "text/event-stream");
-    response.body(body).expect("a response")
+    response.body(body).expect("the parts are valid")
 }
 
 fn chunk(text: &str) -> String {
@@ -174,14 +180,18 @@ async fn turn(upstreams: &Upstreams, request: ChatRequest) -> Result<String, Ups
     error.map_or(Ok(text), Err)
 }
 
-/// The error of a turn that does not begin.
+/// The error of a turn that fails before its first event.
 async fn failed_turn(upstreams: &Upstreams) -> UpstreamError {
-    upstreams.turn(request("m")).await.err().expect("an error")
+    upstreams
+        .turn(request("m"))
+        .await
+        .err()
+        .expect("the turn fails")
 }
 
 #[tokio::test]
 async fn a_turn_asks_the_routed_model_for_a_stream_with_usage() {
-    let server = Server::start([success()]).await;
+    let server = ModelServer::start([success()]).await;
     let upstreams = upstreams(Options {
         upstreams: vec![server.options()],
         routes: vec![RouteOptions {
@@ -192,16 +202,20 @@ async fn a_turn_asks_the_routed_model_for_a_stream_with_usage() {
         }],
         ..Options::default()
     });
-    let asked = ChatRequest {
+    let chat_request = ChatRequest {
         temperature: Some(0.7),
         ..request("gpt-4-turbo")
     };
-    assert_eq!(turn(&upstreams, asked).await, Ok("hello.".to_owned()));
-    let [seen] = <[Seen; 1]>::try_from(server.requests()).expect("one request");
-    assert_eq!(seen.path, "/v1/chat/completions");
-    assert_eq!(seen.headers["authorization"], "Bearer sk-secret");
     assert_eq!(
-        seen.body,
+        turn(&upstreams, chat_request).await,
+        Ok("hello.".to_owned())
+    );
+    let [received] =
+        <[ReceivedRequest; 1]>::try_from(server.requests()).expect("there was one request");
+    assert_eq!(received.path, "/v1/chat/completions");
+    assert_eq!(received.headers["authorization"], "Bearer sk-secret");
+    assert_eq!(
+        received.body,
         json!({
             "model": "qwen3",
             "messages": [{"role": "user", "content": "hi"}],
@@ -214,8 +228,8 @@ async fn a_turn_asks_the_routed_model_for_a_stream_with_usage() {
 
 #[tokio::test]
 async fn azure_has_its_own_paths_and_header() {
-    let server = Server::start([success(), success()]).await;
-    let kind = Kind::Azure {
+    let server = ModelServer::start([success(), success()]).await;
+    let kind = UpstreamKind::Azure {
         api_version: "2024-10-21".into(),
     };
     let base_url = format!("http://{}", server.address);
@@ -232,13 +246,13 @@ async fn azure_has_its_own_paths_and_header() {
         turn(&upstreams, request("my-gpt")).await,
         Ok("hello.".to_owned())
     );
-    let seen = &server.requests()[0];
+    let received = &server.requests()[0];
     assert_eq!(
-        seen.path,
+        received.path,
         "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"
     );
-    assert_eq!(seen.headers["api-key"], "sk-secret");
-    assert!(!seen.headers.contains_key("authorization"));
+    assert_eq!(received.headers["api-key"], "sk-secret");
+    assert!(!received.headers.contains_key("authorization"));
     assert!(turn(&upstreams, request("../a/b?c")).await.is_ok());
     let path = &server.requests()[1].path;
     assert!(
@@ -248,9 +262,15 @@ async fn azure_has_its_own_paths_and_header() {
 }
 
 #[tokio::test]
-async fn passing_failures_are_repeated() {
+async fn transient_failures_are_retried() {
     let cut_off = streamed(Body::empty());
-    let server = Server::start([cut_off, refusal(429, "{}"), refusal(503, ""), success()]).await;
+    let server = ModelServer::start([
+        cut_off,
+        error_response(429, "{}"),
+        error_response(503, ""),
+        success(),
+    ])
+    .await;
     assert_eq!(
         turn(&server.upstreams(), request("m")).await,
         Ok("hello.".to_owned())
@@ -259,12 +279,12 @@ async fn passing_failures_are_repeated() {
 }
 
 #[tokio::test]
-async fn the_last_failure_stands_when_repeating_does_not_help() {
+async fn the_last_failure_is_returned_when_retrying_does_not_help() {
     let answers = [
-        refusal(500, ""),
-        refusal(429, r#"{"error": {"message": "busy"}}"#),
+        error_response(500, ""),
+        error_response(429, r#"{"error": {"message": "busy"}}"#),
     ];
-    let server = Server::start(answers).await;
+    let server = ModelServer::start(answers).await;
     let options = Options {
         upstreams: vec![server.options()],
         retries: 1,
@@ -279,18 +299,18 @@ async fn the_last_failure_stands_when_repeating_does_not_help() {
 }
 
 #[tokio::test]
-async fn failures_that_stand_are_not_repeated_and_tell_no_secret() {
+async fn permanent_failures_are_not_retried_and_reveal_no_secret() {
     let quota =
         r#"{"error": {"code": "insufficient_quota", "message": "Pay for sk-secret first."}}"#;
     let answers = [
-        refusal(400, r#"{"error": {"message": "no"}}"#),
-        refusal(
+        error_response(400, r#"{"error": {"message": "no"}}"#),
+        error_response(
             401,
             r#"{"error": {"message": "Incorrect API key: sk-secret"}}"#,
         ),
-        refusal(429, quota),
+        error_response(429, quota),
     ];
-    let server = Server::start(answers).await;
+    let server = ModelServer::start(answers).await;
     let upstreams = server.upstreams();
     assert_eq!(failed_turn(&upstreams).await.message(), "no");
     let refused = failed_turn(&upstreams).await.message();
@@ -306,19 +326,19 @@ async fn failures_that_stand_are_not_repeated_and_tell_no_secret() {
 }
 
 #[tokio::test]
-async fn keys_are_hidden_after_an_error_was_classified() {
+async fn keys_are_redacted_after_an_error_was_classified() {
     let too_long = r#"{"error": {"message": "The prompt exceeds the context size.", "code": "context_length_exceeded"}}"#;
     let in_stream =
         r#"{"error": {"message": "Overloaded by context_length_exceeded.", "code": 503}}"#;
     let in_stream = || streamed(Body::from(format!("{}data: {in_stream}\n\n", chunk("hel"))));
     let long = format!("{}context_length_exceeded", "x".repeat(990));
     let long = json!({"error": {"message": long}}).to_string();
-    let server = Server::start([
-        refusal(400, too_long),
+    let server = ModelServer::start([
+        error_response(400, too_long),
         in_stream(),
-        refusal(404, &long),
-        refusal(404, too_long),
-        refusal(400, too_long),
+        error_response(404, &long),
+        error_response(404, too_long),
+        error_response(400, too_long),
     ])
     .await;
     let with_key = |key: &str| {
@@ -337,7 +357,7 @@ async fn keys_are_hidden_after_an_error_was_classified() {
         matches!(error, UpstreamError::ContextLength { .. }),
         "{error:?}"
     );
-    let (text, error) = collect(hiding.turn(request("m")).await.expect("a stream")).await;
+    let (text, error) = collect(hiding.turn(request("m")).await.expect("the turn starts")).await;
     let message = error.map(|error| error.message());
     assert_eq!(
         (text.as_str(), message.as_deref()),
@@ -361,7 +381,7 @@ async fn keys_are_hidden_after_an_error_was_classified() {
 async fn nothing_is_repeated_after_the_first_event() {
     let (sender, receiver) = mpsc::channel(1);
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    let server = Server::start([streamed(body)]).await;
+    let server = ModelServer::start([streamed(body)]).await;
     sender
         .send(Ok(chunk("hel")))
         .await
@@ -370,7 +390,7 @@ async fn nothing_is_repeated_after_the_first_event() {
         .upstreams()
         .turn(request("m"))
         .await
-        .expect("a stream");
+        .expect("the turn starts");
     sender
         .send(Err(std::io::Error::other("gone")))
         .await
@@ -384,12 +404,14 @@ async fn nothing_is_repeated_after_the_first_event() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    let address = listener.local_addr().expect("a listener has an address");
     drop(listener);
     let gone = UpstreamOptions {
         name: "gone".into(),
-        kind: Kind::OpenAi,
+        kind: UpstreamKind::OpenAi,
         base_url: format!("http://user:pass@{address}/v1"),
         api_key: None,
         unsupported: Vec::new(),
@@ -424,7 +446,7 @@ async fn silence_ends_a_call_without_repetition() {
     };
     let hello =
         stream::iter([Ok(chunk("hel"))]).chain(stream::pending::<Result<_, std::io::Error>>());
-    let server = Server::start([silence(), streamed(Body::from_stream(hello))]).await;
+    let server = ModelServer::start([silence(), streamed(Body::from_stream(hello))]).await;
     let options = Options {
         upstreams: vec![server.options()],
         idle_timeout: Duration::from_millis(400),
@@ -433,7 +455,7 @@ async fn silence_ends_a_call_without_repetition() {
     let upstreams = upstreams(options);
     let late = "The model server did not answer in time.";
     assert_eq!(failed_turn(&upstreams).await.message(), late);
-    let stream = upstreams.turn(request("m")).await.expect("a stream");
+    let stream = upstreams.turn(request("m")).await.expect("the turn starts");
     let (text, error) = collect(stream).await;
     assert_eq!(
         (text.as_str(), error.map(|error| error.message())),
@@ -444,30 +466,33 @@ async fn silence_ends_a_call_without_repetition() {
 #[tokio::test]
 async fn parameters_that_a_server_does_not_know_are_left_out_from_then_on() {
     let answers = [
-        refusal(
+        error_response(
             400,
             r#"{"error": {"message": "Unrecognized request argument supplied: stream_options"}}"#,
         ),
-        refusal(
+        error_response(
             422,
             r#"{"detail": [{"type": "extra_forbidden", "loc": ["body", "max_completion_tokens"]}]}"#,
         ),
         success(),
         success(),
     ];
-    let server = Server::start(answers).await;
+    let server = ModelServer::start(answers).await;
     let upstreams = server.upstreams();
-    let asked = || ChatRequest {
+    let chat_request = || ChatRequest {
         max_completion_tokens: Some(9),
         ..request("m")
     };
     for _ in 0..2 {
-        assert_eq!(turn(&upstreams, asked()).await, Ok("hello.".to_owned()));
+        assert_eq!(
+            turn(&upstreams, chat_request()).await,
+            Ok("hello.".to_owned())
+        );
     }
     let bodies: Vec<Value> = server
         .requests()
         .into_iter()
-        .map(|seen| seen.body)
+        .map(|received| received.body)
         .collect();
     assert_eq!(bodies.len(), 4);
     let adapted = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "stream": true});
@@ -477,7 +502,7 @@ async fn parameters_that_a_server_does_not_know_are_left_out_from_then_on() {
 
 #[tokio::test]
 async fn parameters_can_be_left_out_by_setting() {
-    let server = Server::start([success()]).await;
+    let server = ModelServer::start([success()]).await;
     let unsupported = vec![
         "parallel_tool_calls".to_owned(),
         "stream_options".to_owned(),
@@ -490,11 +515,14 @@ async fn parameters_can_be_left_out_by_setting() {
         upstreams: vec![older],
         ..Options::default()
     });
-    let asked = ChatRequest {
+    let chat_request = ChatRequest {
         parallel_tool_calls: Some(true),
         ..request("m")
     };
-    assert_eq!(turn(&upstreams, asked).await, Ok("hello.".to_owned()));
+    assert_eq!(
+        turn(&upstreams, chat_request).await,
+        Ok("hello.".to_owned())
+    );
     let body = &server.requests()[0].body;
     assert!(
         body.get("parallel_tool_calls").is_none() && body.get("stream_options").is_none(),
@@ -506,24 +534,24 @@ async fn parameters_can_be_left_out_by_setting() {
 async fn a_refused_value_is_not_taken_for_an_unknown_parameter() {
     let message = "max_completion_tokens is too large: 90000. This model supports at most 4096.";
     let body = json!({"error": {"message": message, "param": "max_completion_tokens"}}).to_string();
-    let server = Server::start([refusal(400, &body)]).await;
-    let asked = ChatRequest {
+    let server = ModelServer::start([error_response(400, &body)]).await;
+    let chat_request = ChatRequest {
         max_completion_tokens: Some(90_000),
         ..request("m")
     };
     let error = server
         .upstreams()
-        .turn(asked)
+        .turn(chat_request)
         .await
         .err()
-        .expect("an error");
+        .expect("the turn fails");
     assert_eq!(error.message(), message);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_finished_stream_leaves_its_connection_for_the_next() {
-    let server = Server::start([success(), success()]).await;
+    let server = ModelServer::start([success(), success()]).await;
     let upstreams = server.upstreams();
     for _ in 0..2 {
         assert_eq!(
@@ -531,15 +559,15 @@ async fn a_finished_stream_leaves_its_connection_for_the_next() {
             Ok("hello.".to_owned())
         );
     }
-    let seen = server.requests();
-    assert_eq!(seen[0].client, seen[1].client);
+    let received = server.requests();
+    assert_eq!(received[0].client, received[1].client);
 }
 
 #[tokio::test]
 async fn dropping_the_stream_ends_the_call() {
     let (sender, receiver) = mpsc::channel::<Result<String, std::io::Error>>(1);
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    let server = Server::start([streamed(body)]).await;
+    let server = ModelServer::start([streamed(body)]).await;
     sender
         .send(Ok(chunk("hel")))
         .await
@@ -548,9 +576,9 @@ async fn dropping_the_stream_ends_the_call() {
         .upstreams()
         .turn(request("m"))
         .await
-        .expect("a stream");
+        .expect("the turn starts");
     drop(stream);
-    // Ends when the server notices and lets go of the body.
+    // Ends when the server notices the disconnect and drops the body.
     sender.closed().await;
 }
 
@@ -562,52 +590,62 @@ async fn calls_are_passed_on_byte_for_byte() {
         .header("content-type", "application/json")
         .header("retry-after", "7")
         .body(Body::from("{\"error\": 1}"))
-        .expect("a response");
-    let server = Server::start([
+        .expect("the parts are valid");
+    let server = ModelServer::start([
         streamed(Body::from(body.clone())),
         missing,
-        refusal(401, ""),
+        error_response(401, ""),
         success(),
     ])
     .await;
     let upstreams = server.upstreams();
-    let asked = || json!({"model": "m", "messages": [], "stream": true, "extra": 1});
-    let read = async |passed: Passthrough| read_error_body(passed.body).await;
+    let chat_request = || json!({"model": "m", "messages": [], "stream": true, "extra": 1});
+    let read = async |passed: Passthrough| read_body(passed.body, usize::MAX).await;
 
-    let passed = upstreams.chat(asked()).await.expect("an answer");
+    let passed = upstreams
+        .chat(chat_request())
+        .await
+        .expect("the upstream answers");
     assert_eq!(
         (passed.status, passed.content_type.as_deref()),
         (200, Some("text/event-stream"))
     );
     assert_eq!(read(passed).await, body);
-    assert_eq!(server.requests()[0].body, asked());
+    assert_eq!(server.requests()[0].body, chat_request());
 
-    let passed = upstreams.chat(asked()).await.expect("an answer");
+    let passed = upstreams
+        .chat(chat_request())
+        .await
+        .expect("the upstream answers");
     assert_eq!(
         (passed.status, passed.retry_after.as_deref()),
         (404, Some("7"))
     );
     assert_eq!(read(passed).await, "{\"error\": 1}");
 
-    let refused = upstreams.chat(asked()).await.err().expect("an error");
+    let refused = upstreams
+        .chat(chat_request())
+        .await
+        .err()
+        .expect("the turn fails");
     assert!(matches!(refused, UpstreamError::Auth { .. }), "{refused:?}");
 
     upstreams
         .embeddings(json!({"model": "e", "input": "x"}))
         .await
-        .expect("an answer");
+        .expect("the upstream answers");
     assert_eq!(server.requests()[3].path, "/v1/embeddings");
 }
 
 #[tokio::test]
 async fn the_default_server_is_asked_for_its_models_once_in_a_while() {
     let list = || {
-        refusal(
+        error_response(
             200,
             r#"{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}"#,
         )
     };
-    let server = Server::start([list(), list()]).await;
+    let server = ModelServer::start([list(), list()]).await;
     let upstreams = server.upstreams();
     let probes = upstreams.probe().await;
     assert_eq!(probes[0].outcome, Ok("reachable; models: 2".to_owned()));
@@ -623,14 +661,14 @@ async fn the_default_server_is_asked_for_its_models_once_in_a_while() {
     let paths: Vec<String> = server
         .requests()
         .into_iter()
-        .map(|seen| seen.path)
+        .map(|received| received.path)
         .collect();
     assert_eq!(paths, ["/v1/models", "/v1/models"]);
 }
 
 #[tokio::test]
 async fn a_server_without_a_list_is_no_obstacle() {
-    let server = Server::start([refusal(404, "")]).await;
+    let server = ModelServer::start([error_response(404, "")]).await;
     let models = server.upstreams().available_models().await;
     assert_eq!(models.len(), 1, "{models:?}");
     let route = RouteOptions {
@@ -655,7 +693,7 @@ async fn a_server_without_a_list_is_no_obstacle() {
 
 #[tokio::test]
 async fn the_scripted_model_takes_the_way_of_all_others() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("the folder can be made");
     let path = folder.path().join("ci.yaml");
     let script = "
 models:
@@ -664,7 +702,7 @@ models:
     rules:
       - then: { text: fine, fault: { http_error: { status: 429, retry_after: 1ms }, times: 3, key: '{{user}}' } }
 ";
-    std::fs::write(&path, script).expect("written");
+    std::fs::write(&path, script).expect("the file can be written");
     let upstreams = upstreams(Options {
         script: Some(path),
         ..Options::default()
@@ -686,15 +724,21 @@ models:
         "every model → scripted (the built-in scripted model: no upstream is configured)"
     );
 
-    let asked = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]});
-    let passed = upstreams.chat(asked).await.expect("an answer");
+    let chat_request =
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]});
+    let passed = upstreams
+        .chat(chat_request)
+        .await
+        .expect("the upstream answers");
     let completion: Value =
-        serde_json::from_str(&read_error_body(passed.body).await).expect("JSON");
+        serde_json::from_str(&read_body(passed.body, usize::MAX).await).expect("the text is JSON");
     assert_eq!(completion["model"], "scripted/default");
+    let prompt_tokens = tokens::PER_PROMPT + tokens::PER_MESSAGE + tokens::count_text("", "hello");
+    assert_eq!(completion["usage"]["prompt_tokens"], prompt_tokens);
     let passed = upstreams
         .embeddings(json!({"model": "any", "input": "x"}))
         .await
-        .expect("an answer");
+        .expect("the upstream answers");
     assert_eq!(passed.status, 200);
 }
 
@@ -702,7 +746,7 @@ models:
 fn wrong_settings_are_refused_by_name() {
     let options = |base_url: &str, unsupported: &[&str]| UpstreamOptions {
         name: "local".into(),
-        kind: Kind::OpenAi,
+        kind: UpstreamKind::OpenAi,
         base_url: base_url.into(),
         api_key: Some("sk-secret".into()),
         unsupported: unsupported.iter().map(|name| (*name).to_owned()).collect(),
@@ -713,7 +757,7 @@ fn wrong_settings_are_refused_by_name() {
             ..Options::default()
         })
         .err()
-        .expect("refused")
+        .expect("the options are refused")
         .to_string()
     };
     let good = options("http://127.0.0.1/v1", &[]);

@@ -1,10 +1,9 @@
-//! How many tokens a text is.
+//! Token counts.
 //!
 //! Exact for the models whose vocabularies are built in (`cl100k_base`: gpt-4 and gpt-3.5;
-//! `o200k_base`: gpt-4o and all later ones of that maker). For every other model the `o200k_base`
-//! count is an estimate. What a server adds around messages, tools and images is not published:
-//! the constants and [`count_request`] follow what is known of OpenAI's format and are estimates
-//! for all.
+//! `o200k_base`: gpt-4o and later models of OpenAI), an estimate by `o200k_base` for all others.
+//! What servers add around messages, tools and images is not published: the constants and
+//! [`count_request`] are estimates for all models.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -12,38 +11,39 @@ use std::sync::atomic::Ordering;
 use bpe_openai::Tokenizer;
 use serde_json::Value;
 
-/// Tokens that a message costs beyond its text, in OpenAI's chat format.
+/// Tokens of a message besides its text.
 pub const PER_MESSAGE: u32 = 4;
-/// Tokens that every prompt costs once, in OpenAI's chat format: the beginning of the answer.
+/// Tokens of a prompt besides its messages: the start of the answer.
 pub const PER_PROMPT: u32 = 3;
-/// What an image is counted as: the cost of a square one in full detail on gpt-4o.
+/// Tokens of an image: a square one in full detail on gpt-4o.
 pub const PER_IMAGE: u32 = 765;
 
-/// The tokens of a text. Costs about half a microsecond a byte.
+/// The tokens of a text. Takes about half a microsecond per byte.
 ///
 /// The first count loads the vocabulary: see [`ready`].
 pub fn count_text(model: &str, text: &str) -> u32 {
     if text.is_empty() {
         return 0;
     }
-    tokenizer(model).count(text).try_into().unwrap_or(u32::MAX)
+    let tokenizer = vocabulary(model).tokenizer();
+    tokenizer.count(text).try_into().unwrap_or(u32::MAX)
 }
 
-/// A number that the tokens of a text never exceed, without looking at the text: a token is at
-/// least one byte.
+/// An upper bound of the tokens of a text, from its length: a token has at least one byte.
 pub fn bound_text(text: &str) -> u32 {
     text.len().try_into().unwrap_or(u32::MAX)
 }
 
-/// Waits until the vocabulary for `model` is loaded, on a thread of its own.
+/// Loads the vocabulary for `model` on a blocking thread, unless it is loaded.
 ///
-/// That takes some 0.2 s once and 70 MB of memory (`cl100k_base`: 30 MB) from then on, so it is
-/// worth asking [`bound_text`] first. Afterwards this returns at once.
+/// Loading takes about 0.2 s and 70 MB of memory (`cl100k_base`: 30 MB), so try [`bound_text`]
+/// first.
 pub async fn ready(model: &str) {
     let vocabulary = vocabulary(model);
     if !vocabulary.loaded().load(Ordering::Acquire) {
         let load = tokio::task::spawn_blocking(move || vocabulary.tokenizer());
-        load.await.expect("the built-in vocabularies load");
+        load.await
+            .expect("loading a built-in vocabulary does not panic");
     }
 }
 
@@ -74,19 +74,14 @@ impl Vocabulary {
 
 fn vocabulary(model: &str) -> Vocabulary {
     let name = model.rsplit('/').next().unwrap_or(model);
-    let older = (name.starts_with("gpt-4") || name.starts_with("gpt-3.5"))
+    let is_older = (name.starts_with("gpt-4") || name.starts_with("gpt-3.5"))
         && !name.starts_with("gpt-4o")
         && !name.starts_with("gpt-4.");
-    if older || name.starts_with("text-embedding-") {
+    if is_older || name.starts_with("text-embedding-") {
         Vocabulary::Cl100k
     } else {
         Vocabulary::O200k
     }
-}
-
-/// The tokenizer for a model.
-pub(super) fn tokenizer(model: &str) -> &'static Tokenizer {
-    vocabulary(model).tokenizer()
 }
 
 /// The tokens of a chat completion request's prompt: messages, tools and response format.
@@ -134,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_model_is_counted_with_its_own_vocabulary() {
-        // A text that the two vocabularies cut differently.
+        // The two vocabularies split this text differently.
         let text = "Здравствуйте, мир! antidisestablishmentarianism";
         let old = count_text("gpt-4-turbo", text);
         let new = count_text("gpt-4o-mini", text);

@@ -486,11 +486,11 @@ pub fn upstream_options(config: &Config) -> models::Options {
         .map(|one| models::UpstreamOptions {
             name: one.name.clone(),
             kind: match (one.kind, &one.api_version) {
-                (config::UpstreamKind::Azure, Some(version)) => models::Kind::Azure {
+                (config::UpstreamKind::Azure, Some(version)) => models::UpstreamKind::Azure {
                     api_version: version.clone(),
                 },
                 (config::UpstreamKind::OpenAi | config::UpstreamKind::Azure, _) => {
-                    models::Kind::OpenAi
+                    models::UpstreamKind::OpenAi
                 }
             },
             base_url: one.base_url.to_string(),

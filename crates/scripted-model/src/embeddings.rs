@@ -147,19 +147,21 @@ mod tests {
     #[test]
     fn both_encodings_hold_the_same_numbers() {
         let request = json!({"model": "m", "input": ["hello world"], "dimensions": 8});
-        let floats = answer(&request).expect("an answer");
+        let floats = answer(&request).expect("the request is valid");
         let mut request = request;
         request["encoding_format"] = json!("base64");
-        let packed = answer(&request).expect("an answer");
-        let text = packed["data"][0]["embedding"].as_str().expect("text");
-        let bytes = BASE64_STANDARD.decode(text).expect("base64");
+        let packed = answer(&request).expect("the request is valid");
+        let text = packed["data"][0]["embedding"]
+            .as_str()
+            .expect("the vector is text");
+        let bytes = BASE64_STANDARD.decode(text).expect("the text is base64");
         let unpacked: Vec<f32> = bytes
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         assert_eq!(unpacked.len(), 8);
-        let plain: Vec<f32> =
-            serde_json::from_value(floats["data"][0]["embedding"].clone()).expect("numbers");
+        let plain: Vec<f32> = serde_json::from_value(floats["data"][0]["embedding"].clone())
+            .expect("the vector is a list of numbers");
         assert_eq!(plain, unpacked);
         assert_eq!(floats["usage"]["prompt_tokens"], 2);
     }

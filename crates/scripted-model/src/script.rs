@@ -165,8 +165,9 @@ impl ValueTemplate {
 /// # Errors
 /// The text names the model, the rule and the field, and gives the reason.
 pub(crate) fn parse(yaml: &str) -> Result<Script, String> {
-    let file: ScriptYaml = serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())?;
-    file.models
+    let script: ScriptYaml = serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string())?;
+    script
+        .models
         .into_iter()
         .map(|(name, model)| {
             let model =
@@ -176,13 +177,13 @@ pub(crate) fn parse(yaml: &str) -> Result<Script, String> {
         .collect()
 }
 
-fn compile_model(file: ModelYaml) -> Result<Model, String> {
+fn compile_model(yaml: ModelYaml) -> Result<Model, String> {
     let ModelYaml {
         context_window,
         latency,
         tokens_per_second,
         rules,
-    } = file;
+    } = yaml;
     let pace = Pace {
         latency: latency.unwrap_or_default(),
         tokens_per_second: rate(tokens_per_second)?,
@@ -200,12 +201,12 @@ fn compile_model(file: ModelYaml) -> Result<Model, String> {
     })
 }
 
-fn compile_rule(file: RuleYaml, model_pace: Pace) -> Result<Rule, String> {
+fn compile_rule(yaml: RuleYaml, model_pace: Pace) -> Result<Rule, String> {
     let RuleYaml {
         name: _,
         when,
         then,
-    } = file;
+    } = yaml;
     let when = compile_when(when)?;
     let ThenYaml {
         reasoning,
@@ -313,7 +314,7 @@ impl When {
     }
 }
 
-fn compile_when(file: WhenYaml) -> Result<When, String> {
+fn compile_when(yaml: WhenYaml) -> Result<When, String> {
     let WhenYaml {
         user,
         history,
@@ -324,7 +325,7 @@ fn compile_when(file: WhenYaml) -> Result<When, String> {
         turn,
         step,
         response_format,
-    } = file;
+    } = yaml;
     let regex = |field: &str, text: Option<String>| {
         text.map(|text| Regex::new(&text).map_err(|error| format!("when.{field}: {error}")))
             .transpose()
@@ -350,21 +351,21 @@ fn compile_when(file: WhenYaml) -> Result<When, String> {
 }
 
 fn compile_call(
-    file: CallYaml,
+    yaml: CallYaml,
     has_group: &dyn Fn(Source, &str) -> bool,
 ) -> Result<CallRule, String> {
-    if file.name.is_empty() {
+    if yaml.name.is_empty() {
         return Err("name: is empty".into());
     }
     let template =
         |text: &str| Template::parse(text, has_group).map_err(|why| format!("arguments: {why}"));
-    let arguments = match file.arguments {
+    let arguments = match yaml.arguments {
         None => Arguments::Generated,
         Some(Value::String(text)) => Arguments::Raw(template(&text)?),
         Some(value) => Arguments::Json(compile_value(value, &template)?),
     };
     Ok(CallRule {
-        name: file.name,
+        name: yaml.name,
         arguments,
     })
 }
@@ -391,7 +392,7 @@ fn compile_value(
     })
 }
 
-fn compile_fault(file: FaultYaml, key: Option<Template>, no_answer: bool) -> Result<Fault, String> {
+fn compile_fault(yaml: FaultYaml, key: Option<Template>, no_answer: bool) -> Result<Fault, String> {
     let FaultYaml {
         http_error,
         context_length,
@@ -400,7 +401,7 @@ fn compile_fault(file: FaultYaml, key: Option<Template>, no_answer: bool) -> Res
         error_after,
         times,
         key: _,
-    } = file;
+    } = yaml;
     let cutoffs = [
         (disconnect_after, CutoffKind::Disconnect),
         (garbage_after, CutoffKind::Garbage),

@@ -1,49 +1,48 @@
-//! Puts the pieces of an answer's tool calls together.
+//! Assembles the tool calls of an answer from their pieces.
 
 use serde_json::Value;
 
 use super::names::CallNames;
 use crate::domain::json_escapes::HalfPairs;
-use crate::models::TurnEvent;
 use crate::models::error::UpstreamError;
+use crate::models::turn::TurnEvent;
 
 /// The tool calls of one answer.
 #[derive(Default)]
 pub(super) struct Calls {
     names: CallNames,
     calls: Vec<Call>,
-    /// How many calls were announced.
+    /// The number of announced calls.
     announced: usize,
 }
 
-/// A tool call under way.
 #[derive(Default)]
 struct Call {
-    /// The server's own numbering, where it has one.
+    /// The server's index, if it sends one.
     index: Option<i64>,
     id: Option<String>,
     name: Option<String>,
-    /// Its number among the announced calls. A call is announced when its name is known, and a
-    /// bundle of calls not before it is complete.
-    number: Option<usize>,
-    /// The arguments until it is announced.
+    /// Its index among the announced calls. A call is announced when its name is known, a bundle of
+    /// calls when it is complete.
+    announced_as: Option<usize>,
+    /// The arguments that arrived before it was announced.
     arguments: String,
     halves: HalfPairs,
     extent: Extent,
 }
 
-/// One piece of a tool call as it came.
+/// A piece of a tool call as it was received.
 struct Piece {
     index: Option<i64>,
     id: Option<String>,
     name: Option<String>,
-    /// Of [marked](crate::domain::json_escapes::marked) JSON.
+    /// Text of [marked](crate::domain::json_escapes::marked) JSON.
     arguments: String,
 }
 
 impl Piece {
     fn of(call: &Value, function: &Value) -> Self {
-        let word = |value: &Value| {
+        let text = |value: &Value| {
             value
                 .as_str()
                 .filter(|s| !s.is_empty())
@@ -51,8 +50,8 @@ impl Piece {
         };
         Self {
             index: call["index"].as_i64(),
-            id: word(&call["id"]),
-            name: word(&function["name"]),
+            id: text(&call["id"]),
+            name: text(&function["name"]),
             arguments: match &function["arguments"] {
                 Value::String(text) => text.clone(),
                 Value::Null => String::new(),
@@ -62,7 +61,7 @@ impl Piece {
     }
 }
 
-/// A value of marked JSON with the strings that it stands for.
+/// The value of marked JSON with unmarked strings.
 fn with_whole_strings(value: &Value) -> Value {
     match value {
         Value::String(text) => HalfPairs::whole(text).into(),
@@ -83,13 +82,12 @@ impl Calls {
         }
     }
 
-    /// Whether no call was announced.
     pub(super) fn is_empty(&self) -> bool {
         self.announced == 0
     }
 
-    /// Takes a piece: the fields of the call and of its function.
-    pub(super) fn piece(&mut self, call: &Value, function: &Value, out: &mut Vec<TurnEvent>) {
+    /// Adds a piece: the fields of the call and of its function.
+    pub(super) fn push(&mut self, call: &Value, function: &Value, out: &mut Vec<TurnEvent>) {
         let piece = Piece::of(call, function);
         let at = self.find(&piece).unwrap_or_else(|| {
             self.calls.push(Call {
@@ -102,7 +100,7 @@ impl Calls {
         let call = &mut self.calls[at];
         let arguments = call.halves.push(&piece.arguments);
         call.extent.push(&arguments);
-        if let Some(index) = call.number {
+        if let Some(index) = call.announced_as {
             out.extend(continued(index, arguments));
             return;
         }
@@ -119,31 +117,31 @@ impl Calls {
         }
     }
 
-    /// The open call that a piece continues, or none when it starts a new one.
+    /// The index of the call that a piece continues; `None` if it starts a new one.
     fn find(&self, piece: &Piece) -> Option<usize> {
-        let same_index = |call: &Call| piece.index.is_none() || call.index == piece.index;
+        let has_same_index = |call: &Call| piece.index.is_none() || call.index == piece.index;
         if piece.id.is_some() {
-            // The same index with another id is another call.
+            // Another id makes it another call, even with the same index.
             return self
                 .calls
                 .iter()
-                .rposition(|call| same_index(call) && call.id == piece.id);
+                .rposition(|call| has_same_index(call) && call.id == piece.id);
         }
-        let found = self.calls.iter().rposition(same_index)?;
-        let call = &self.calls[found];
-        // A name where the call before already has all its arguments.
-        let starts_anew = piece.name.is_some() && call.name.is_some() && call.extent.is_complete();
-        (!starts_anew).then_some(found)
+        let last = self.calls.iter().rposition(has_same_index)?;
+        let call = &self.calls[last];
+        // A name after complete arguments starts a new call.
+        let starts_call = piece.name.is_some() && call.name.is_some() && call.extent.is_complete();
+        (!starts_call).then_some(last)
     }
 
     fn announce(&mut self, at: usize, name: String) -> TurnEvent {
-        // Two calls of one answer must not share an id.
-        let is_free = |id: &String| {
-            let mut others = self.calls.iter().filter(|call| call.number.is_some());
+        // Ids are unique within an answer, even if the server repeats one.
+        let is_unused = |id: &String| {
+            let mut others = self.calls.iter().filter(|call| call.announced_as.is_some());
             others.all(|other| other.id.as_ref() != Some(id))
         };
-        let id = self.calls[at].id.clone().filter(is_free);
-        self.calls[at].number = Some(self.announced);
+        let id = self.calls[at].id.clone().filter(is_unused);
+        self.calls[at].announced_as = Some(self.announced);
         let arguments = std::mem::take(&mut self.calls[at].arguments);
         self.begin(id, name, arguments)
     }
@@ -159,7 +157,7 @@ impl Calls {
         }
     }
 
-    /// Ends the answer.
+    /// Announces what is still open at the end of the answer.
     ///
     /// # Errors
     /// When a call has arguments and no name.
@@ -167,7 +165,7 @@ impl Calls {
         for at in 0..self.calls.len() {
             let call = &mut self.calls[at];
             let half = call.halves.finish().unwrap_or_default();
-            if let Some(index) = call.number {
+            if let Some(index) = call.announced_as {
                 out.extend(continued(index, half.to_owned()));
                 continue;
             }
@@ -192,7 +190,7 @@ impl Calls {
     }
 }
 
-/// More of an announced call's arguments, if there is more.
+/// The event for more arguments of an announced call, if there are any.
 fn continued(index: usize, arguments: String) -> Option<TurnEvent> {
     (!arguments.is_empty()).then_some(TurnEvent::ToolCall {
         index,
@@ -202,35 +200,35 @@ fn continued(index: usize, arguments: String) -> Option<TurnEvent> {
     })
 }
 
-/// Follows the text of a JSON object, array or string, to see where it ends.
+/// Tracks whether the text of a JSON object, array or string is complete.
 #[derive(Default)]
 struct Extent {
-    begun: bool,
+    is_started: bool,
     depth: usize,
-    in_string: bool,
-    escaped: bool,
-    /// Whether it is something else. Such arguments are never known to be complete.
-    other: bool,
+    is_in_string: bool,
+    is_escaped: bool,
+    /// Whether it is another kind of text, which is never known to be complete.
+    is_other: bool,
 }
 
 impl Extent {
     fn push(&mut self, text: &str) {
         for byte in text.bytes() {
             match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.is_in_string => self.is_escaped = true,
+                b'"' => self.is_in_string = !self.is_in_string,
+                _ if self.is_in_string => {}
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),
                 byte if byte.is_ascii_whitespace() => continue,
-                _ => self.other |= !self.begun,
+                _ => self.is_other |= !self.is_started,
             }
-            self.begun = true;
+            self.is_started = true;
         }
     }
 
     fn is_complete(&self) -> bool {
-        self.begun && !self.other && self.depth == 0 && !self.in_string
+        self.is_started && !self.is_other && self.depth == 0 && !self.is_in_string
     }
 }

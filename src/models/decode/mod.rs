@@ -1,26 +1,20 @@
-//! Turns the bytes of a chat completion, streamed or not, into [`TurnEvent`]s.
+//! Decodes the body of a chat completion, streamed or not, into [`TurnEvent`]s.
 //!
-//! Takes what servers really send, not only what the specification allows. Knows nothing of HTTP.
+//! Accepts what servers send in practice, which is more than the specification allows.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
-use futures::StreamExt;
-use futures::stream;
+use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::FinishReason;
-use super::TurnEvent;
-use super::Usage;
-use super::error::Detail;
+use super::body::{Body, text_of};
 use super::error::UpstreamError;
-use super::event_stream::EventStream;
-use super::event_stream::Limits;
-use super::text_of;
-use crate::domain::json_escapes;
-use crate::domain::json_escapes::HalfPairs;
+use super::error_object::ErrorObject;
+use super::event_stream::{EventStream, Limits};
+use super::turn::{FinishReason, TurnEvent, Usage};
+use crate::domain::json_escapes::{self, HalfPairs};
 
 mod calls;
 mod names;
@@ -28,12 +22,10 @@ mod names;
 use calls::Calls;
 pub(super) use names::CallNames;
 
-/// How long to wait for the end of a body after `[DONE]`, so that its connection can be used again.
-const DRAIN: Duration = Duration::from_millis(50);
+/// Time to wait for the end of a body after `[DONE]`, so that the connection can be reused.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
-type Body = stream::BoxStream<'static, Result<Bytes, UpstreamError>>;
-
-/// Reads an answer's body. [`TurnEvent::Finish`] is the last event of a complete answer.
+/// Decodes a body. [`TurnEvent::Finish`] is the last event of a complete answer.
 pub(super) fn events(
     body: Body,
     names: CallNames,
@@ -45,35 +37,35 @@ pub(super) fn events(
         let mut decoder = Decoder::new(names);
         let mut ready = Vec::new();
         if first.starts_with(b"{") {
-            // Some servers answer with one document although a stream was asked for.
+            // Some servers send one document although a stream was requested.
             let document = document(first, &mut body).await?;
-            decoder.event(&document, &mut ready)?;
+            decoder.decode(&document, &mut ready)?;
         } else {
             let mut stream = EventStream::new(limits.line);
-            let mut arrived = Vec::new();
-            stream.push(&first, &mut arrived)?;
+            let mut received = Vec::new();
+            stream.push(&first, &mut received)?;
             let mut ended = false;
             loop {
-                for data in arrived.drain(..) {
-                    decoder.event(&data, &mut ready)?;
+                for data in received.drain(..) {
+                    decoder.decode(&data, &mut ready)?;
                     for event in ready.drain(..) {
                         yield event;
                     }
                 }
-                if ended || decoder.done {
+                if ended || decoder.is_done {
                     break;
                 }
                 match body.next().await {
-                    Some(chunk) => stream.push(&chunk?, &mut arrived)?,
+                    Some(chunk) => stream.push(&chunk?, &mut received)?,
                     None => {
-                        stream.finish(&mut arrived);
+                        stream.finish(&mut received);
                         ended = true;
                     }
                 }
             }
             if !ended {
                 let rest = async { while body.next().await.is_some() {} };
-                let _ = tokio::time::timeout(DRAIN, rest).await;
+                let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
             }
         }
         decoder.finish(&mut ready)?;
@@ -83,10 +75,10 @@ pub(super) fn events(
     }
 }
 
-/// The body, which ends with an error when it is longer than this many bytes.
+/// The body with an error at the end of `limit` bytes, if it is longer.
 fn limited(body: Body, limit: usize) -> Body {
     let mut left = limit;
-    let within = move |chunk: Result<Bytes, UpstreamError>| {
+    let check = move |chunk: Result<Bytes, UpstreamError>| {
         let chunk = chunk?;
         left = left.checked_sub(chunk.len()).ok_or_else(|| {
             UpstreamError::broken(format!(
@@ -96,11 +88,11 @@ fn limited(body: Body, limit: usize) -> Body {
         })?;
         Ok(chunk)
     };
-    body.map(within).boxed()
+    body.map(check).boxed()
 }
 
-/// The beginning of the body, as far as it takes to see what it is, without white space and byte
-/// order marks.
+/// The start of the body, enough to tell a document from a stream, without white space and byte order
+/// marks.
 async fn beginning(body: &mut Body) -> Result<Vec<u8>, UpstreamError> {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let mut start = Vec::new();
@@ -127,21 +119,21 @@ async fn document(first: Vec<u8>, body: &mut Body) -> Result<String, UpstreamErr
     Ok(text_of(bytes))
 }
 
-/// The state of one answer: what is open, and what the end will report.
+/// The state of one answer.
 #[derive(Default)]
 struct Decoder {
     calls: Calls,
     /// Whether the last text was a refusal.
-    refuses: bool,
-    /// The end of that text.
+    is_refusal: bool,
+    /// An incomplete surrogate pair at the end of that text.
     halves: HalfPairs,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
-    /// Whether the server has said that nothing more comes.
-    done: bool,
+    /// Whether `[DONE]` was received.
+    is_done: bool,
 }
 
-/// The outline of a chunk; leaves stay untyped, so that an odd one does not spoil the rest.
+/// A chunk. The fields stay untyped, so that an unexpected value in one does not lose the others.
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
@@ -162,13 +154,13 @@ impl Decoder {
         }
     }
 
-    /// Takes the data of one event.
-    fn event(&mut self, data: &str, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
+    /// Decodes the data of one event.
+    fn decode(&mut self, data: &str, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         let data = data.trim();
         if data == "[DONE]" {
-            self.done = true;
+            self.is_done = true;
         }
-        if data.is_empty() || self.done {
+        if data.is_empty() || self.is_done {
             return Ok(());
         }
         let chunk: Chunk = serde_json::from_str(&json_escapes::marked(data)).map_err(|_| {
@@ -176,7 +168,7 @@ impl Decoder {
         })?;
         if !chunk.error.is_null() || chunk.object == "error" {
             let whole = json_escapes::parse(data).unwrap_or(Value::Null);
-            return Err(Detail::from_json(&whole).into_stream_error());
+            return Err(ErrorObject::from_json(&whole).into_stream_error());
         }
         if let Some(usage) = usage(&chunk.usage) {
             self.usage = Some(usage);
@@ -187,12 +179,16 @@ impl Decoder {
                 .find(|choice| choice["index"].as_i64().unwrap_or(0) == 0)
         });
         match first {
-            Some(choice) => self.choice(choice, out),
+            Some(choice) => self.decode_choice(choice, out),
             None => Ok(()),
         }
     }
 
-    fn choice(&mut self, choice: &Value, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
+    fn decode_choice(
+        &mut self,
+        choice: &Value,
+        out: &mut Vec<TurnEvent>,
+    ) -> Result<(), UpstreamError> {
         let delta = match &choice["delta"] {
             Value::Null => &choice["message"],
             delta => delta,
@@ -203,77 +199,79 @@ impl Decoder {
                 break;
             }
         }
-        self.content(&delta["content"], out);
+        self.decode_content(&delta["content"], out);
         if let Some(text) = delta["refusal"].as_str() {
-            self.text(true, text, out);
+            self.push_text(true, text, out);
         }
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
             self.end_text(out);
-            self.calls.piece(call, &call["function"], out);
+            self.calls.push(call, &call["function"], out);
         }
         if delta["function_call"].is_object() {
             self.end_text(out);
-            self.calls.piece(&Value::Null, &delta["function_call"], out);
+            self.calls.push(&Value::Null, &delta["function_call"], out);
         }
-        if let Some(word) = choice["finish_reason"]
+        if let Some(reason) = choice["finish_reason"]
             .as_str()
-            .filter(|word| !word.is_empty())
+            .filter(|reason| !reason.is_empty())
         {
-            self.finish = Some(finish_reason(word)?);
+            self.finish = Some(finish_reason(reason)?);
         }
         Ok(())
     }
 
-    /// Takes content: a string, or a list of parts.
-    fn content(&mut self, content: &Value, out: &mut Vec<TurnEvent>) {
+    /// Content is a string or a list of parts.
+    fn decode_content(&mut self, content: &Value, out: &mut Vec<TurnEvent>) {
         match content {
-            Value::String(text) => self.text(false, text, out),
+            Value::String(text) => self.push_text(false, text, out),
             Value::Array(parts) => {
                 for part in parts {
-                    self.part(part, out);
+                    self.decode_part(part, out);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
         }
     }
 
-    fn part(&mut self, part: &Value, out: &mut Vec<TurnEvent>) {
+    fn decode_part(&mut self, part: &Value, out: &mut Vec<TurnEvent>) {
         match part["type"].as_str() {
             Some("thinking") => {
                 let texts = part["thinking"].as_array().into_iter().flatten();
-                let thought: String = texts.filter_map(|t| t["text"].as_str()).collect();
-                out.push(TurnEvent::Reasoning(HalfPairs::whole(&thought)));
+                let reasoning: String = texts.filter_map(|t| t["text"].as_str()).collect();
+                out.push(TurnEvent::Reasoning(HalfPairs::whole(&reasoning)));
             }
-            Some("refusal") => self.text(true, part["refusal"].as_str().unwrap_or_default(), out),
-            Some(_) | None => self.text(false, part["text"].as_str().unwrap_or_default(), out),
+            Some("refusal") => {
+                self.push_text(true, part["refusal"].as_str().unwrap_or_default(), out)
+            }
+            Some(_) | None => self.push_text(false, part["text"].as_str().unwrap_or_default(), out),
         }
     }
 
-    /// Takes more text of the answer, or of a refusal.
-    fn text(&mut self, refuses: bool, marked: &str, out: &mut Vec<TurnEvent>) {
+    /// `marked` is text of [marked](json_escapes::marked) JSON.
+    fn push_text(&mut self, is_refusal: bool, marked: &str, out: &mut Vec<TurnEvent>) {
         if marked.is_empty() {
             return;
         }
-        if refuses != self.refuses {
+        if is_refusal != self.is_refusal {
             self.end_text(out);
-            self.refuses = refuses;
+            self.is_refusal = is_refusal;
         }
         let text = self.halves.push(marked);
-        out.extend(text_event(refuses, text));
+        out.extend(text_event(is_refusal, text));
     }
 
-    /// Gives out what was held back of the text so far.
+    /// Emits the surrogate that was held back at the end of the text.
     fn end_text(&mut self, out: &mut Vec<TurnEvent>) {
         let half = self.halves.finish().unwrap_or_default();
-        out.extend(text_event(self.refuses, half.to_owned()));
+        out.extend(text_event(self.is_refusal, half.to_owned()));
     }
 
-    /// Adds the events that close the answer.
+    /// Emits the events at the end of the answer.
     ///
     /// # Errors
-    /// When the answer stopped half-way.
+    /// When the answer is not complete.
     fn finish(mut self, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
-        if self.finish.is_none() && !self.done {
+        if self.finish.is_none() && !self.is_done {
             return Err(UpstreamError::disconnected());
         }
         self.end_text(out);
@@ -289,42 +287,42 @@ impl Decoder {
     }
 }
 
-fn text_event(refuses: bool, text: String) -> Option<TurnEvent> {
-    let event = match refuses {
+fn text_event(is_refusal: bool, text: String) -> Option<TurnEvent> {
+    let event = match is_refusal {
         true => TurnEvent::Refusal,
         false => TurnEvent::Text,
     };
     (!text.is_empty()).then(|| event(text))
 }
 
-fn finish_reason(word: &str) -> Result<FinishReason, UpstreamError> {
-    match word.to_ascii_lowercase().as_str() {
+fn finish_reason(reason: &str) -> Result<FinishReason, UpstreamError> {
+    match reason.to_ascii_lowercase().as_str() {
         "length" | "max_tokens" | "model_length" => Ok(FinishReason::Length),
         "tool_calls" | "function_call" | "tool_use" => Ok(FinishReason::ToolCalls),
         "content_filter" | "safety" => Ok(FinishReason::ContentFilter),
-        // The server gave up; what came so far is not an answer.
+        // The server stopped generating; the text so far is not an answer.
         "error" | "abort" => Err(UpstreamError::disconnected()),
         _ => Ok(FinishReason::Stop),
     }
 }
 
 fn usage(usage: &Value) -> Option<Usage> {
-    let number = |value: &Value| {
+    let count = |value: &Value| {
         let whole = value
             .as_u64()
             .or_else(|| value.as_f64().map(|f| f as u64))?;
         Some(u32::try_from(whole).unwrap_or(u32::MAX))
     };
-    let prompt = number(&usage["prompt_tokens"])?;
-    let completion = number(&usage["completion_tokens"]).unwrap_or(0);
+    let prompt = count(&usage["prompt_tokens"])?;
+    let completion = count(&usage["completion_tokens"]).unwrap_or(0);
     Some(Usage {
         prompt,
         completion,
-        total: number(&usage["total_tokens"]).unwrap_or(prompt.saturating_add(completion)),
-        cached: number(&usage["prompt_tokens_details"]["cached_tokens"])
-            .or_else(|| number(&usage["prompt_cache_hit_tokens"]))
+        total: count(&usage["total_tokens"]).unwrap_or(prompt.saturating_add(completion)),
+        cached: count(&usage["prompt_tokens_details"]["cached_tokens"])
+            .or_else(|| count(&usage["prompt_cache_hit_tokens"]))
             .unwrap_or(0),
-        reasoning: number(&usage["completion_tokens_details"]["reasoning_tokens"]).unwrap_or(0),
+        reasoning: count(&usage["completion_tokens_details"]["reasoning_tokens"]).unwrap_or(0),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The names by which models call functions.
+//! The names of called functions.
 
 use std::collections::HashSet;
 
@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::json_escapes;
-use crate::models::ChatRequest;
+use crate::models::request::ChatRequest;
 
-/// What models that were trained on OpenAI's own format put before a function's name.
+/// The prefix that models trained on OpenAI's internal format put before function names.
 const NAMESPACE: &str = "functions.";
 
 /// The function by which such models make several calls at once.
@@ -47,7 +47,7 @@ impl CallNames {
         }
     }
 
-    /// The offered function that a name stands for; a name that stands for none stays as it is.
+    /// The offered function that a name means; other names are returned as they are.
     pub(super) fn plain(&self, name: &str) -> String {
         let plain = name
             .strip_prefix(NAMESPACE)
@@ -55,12 +55,12 @@ impl CallNames {
         plain.unwrap_or(name).to_owned()
     }
 
-    /// Whether a call of this name holds several others.
+    /// Whether a call with this name holds several other calls.
     pub(super) fn is_bundle(&self, name: &str) -> bool {
         name == BUNDLE && !self.offered.contains(name)
     }
 
-    /// The calls that a bundle holds, with name and arguments; none if it cannot be understood.
+    /// The names and arguments of the calls in a bundle; empty if it is not valid.
     pub(super) fn unbundle(&self, arguments: &str) -> Vec<(String, String)> {
         let arguments = json_escapes::replaced(arguments);
         let Ok(Bundle { tool_uses }) = serde_json::from_str(&arguments) else {
@@ -68,7 +68,7 @@ impl CallNames {
         };
         let calls = tool_uses.into_iter().map(|call| {
             let parameters = call.parameters.map_or("{}", RawValue::get);
-            // Some models write the object as a string, as in any other call.
+            // Some models write the arguments as a string, as in other calls.
             let arguments = serde_json::from_str(parameters);
             let arguments = arguments.unwrap_or_else(|_| parameters.to_owned());
             (self.plain(&call.recipient_name), arguments)

@@ -1,16 +1,18 @@
-//! What servers really send, and what becomes of it.
+//! What servers send in practice, and the events that are decoded from it.
 
 use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, FunctionObject};
 
+use futures::stream;
+
 use super::*;
-use crate::models::ChatRequest;
+use crate::models::request::ChatRequest;
 
 const LIMITS: Limits = Limits {
     line: 1 << 20,
     answer: 1 << 21,
 };
 
-/// The functions `f`, `g` and `python` are offered.
+/// The names of a request that offers `f`, `g` and `python`.
 fn names() -> CallNames {
     let tool = |name: &str| {
         let function = FunctionObject {
@@ -26,7 +28,7 @@ fn names() -> CallNames {
     })
 }
 
-/// Events in short: `text`, `!refusal`, `~reasoning`, `0+id:name(arguments`, `0(arguments`,
+/// Decodes a body and writes its events in a short form: `text`, `!refusal`, `~reasoning`, `0+id:name(arguments`, `0(arguments`,
 /// `usage 1+2=3`, `<stop>`; an error is `error kind`.
 async fn read(chunks: Vec<Bytes>) -> Vec<String> {
     let body = stream::iter(chunks.into_iter().map(Ok)).boxed();
@@ -68,7 +70,7 @@ async fn read(chunks: Vec<Bytes>) -> Vec<String> {
         .collect()
 }
 
-/// A stream of these events, closed by `[DONE]`.
+/// A body with these events and `[DONE]`.
 fn sse(events: &[&str]) -> Vec<Bytes> {
     let lines = events
         .iter()
@@ -77,7 +79,7 @@ fn sse(events: &[&str]) -> Vec<Bytes> {
     lines.collect()
 }
 
-/// One chunk with this delta.
+/// A chunk with this delta.
 fn delta(delta: &str) -> String {
     format!(r#"{{"id":"c","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#)
 }
@@ -90,7 +92,7 @@ async fn check(name: &str, events: &[&str], expected: &[&str]) {
     assert_eq!(read(sse(events)).await, expected, "{name}");
 }
 
-/// Deltas and how they are read, with nothing else in the answer.
+/// Checks the events of an answer that consists of these deltas.
 async fn check_deltas(name: &str, deltas: &[&str], reason: &str, expected: &[&str]) {
     let chunks: Vec<String> = deltas
         .iter()
@@ -282,12 +284,12 @@ async fn reasons_to_finish() {
         ("error", text, "error unavailable"),
         ("abort", text, "error unavailable"),
     ];
-    for (reason, said, expected) in cases {
-        let events = read(sse(&[&delta(said), &finish(reason)])).await;
+    for (reason, content, expected) in cases {
+        let events = read(sse(&[&delta(content), &finish(reason)])).await;
         assert_eq!(
             events.last().map(String::as_str),
             Some(expected),
-            "{reason} after {said}"
+            "{reason} after {content}"
         );
     }
 }
@@ -319,9 +321,9 @@ async fn content_in_every_shape() {
             &["a"],
         ),
     ];
-    for (said, expected) in cases {
+    for (content, expected) in cases {
         let expected: Vec<&str> = expected.iter().copied().chain(["<Stop>"]).collect();
-        check_deltas(said, &[said], "stop", &expected).await;
+        check_deltas(content, &[content], "stop", &expected).await;
     }
 }
 
@@ -419,7 +421,7 @@ async fn framing_in_every_shape() {
         ),
     ];
     for (name, stream) in cases {
-        // Cut into every size, so that lines and characters are split everywhere.
+        // Chunks of every size split lines and characters everywhere.
         for size in [1, 2, 3, 7, 64, stream.len()] {
             let chunks = stream
                 .as_bytes()
@@ -537,7 +539,7 @@ async fn errors_inside_a_stream_keep_their_meaning() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_told_as_such() {
+async fn a_lost_connection_is_reported_as_such() {
     let chunk = Bytes::from(format!("data: {}\n\n", delta(r#"{"content":"x"}"#)));
     let lost = UpstreamError::disconnected();
     let body = stream::iter([Ok(chunk), Err(lost.clone())]).boxed();
@@ -631,15 +633,15 @@ async fn characters_that_cannot_be_stored_become_replacement_characters() {
             r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":{"\ud83d":["\u0000"]}}}]}"#,
             &["0+a:f({\"\u{fffd}\":[\"\u{fffd}\"]}"],
         ),
-        // Escaped once more, they are the arguments' own matter.
+        // Escaped twice, they are text of the arguments.
         (
             r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"\"\\ud83d\\u0000\""}}]}"#,
             &[r#"0+a:f("\ud83d\u0000""#],
         ),
     ];
-    for (said, expected) in cases {
-        let read = read(sse(&[&delta(said), &finish("stop")])).await;
-        assert_eq!(read[..expected.len()], **expected, "{said}");
+    for (content, expected) in cases {
+        let read = read(sse(&[&delta(content), &finish("stop")])).await;
+        assert_eq!(read[..expected.len()], **expected, "{content}");
     }
     let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\xffb\0\"}}]}\n\ndata: [DONE]\n\n";
     assert_eq!(
@@ -692,7 +694,10 @@ async fn lines_and_answers_are_bounded_by_settings() {
     let message = async |chunks: Vec<Bytes>| {
         let body = stream::iter(chunks.into_iter().map(Ok)).boxed();
         let events: Vec<_> = events(body, names(), LIMITS).collect().await;
-        let error = events.into_iter().find_map(Result::err).expect("an error");
+        let error = events
+            .into_iter()
+            .find_map(Result::err)
+            .expect("one event is an error");
         assert_eq!(error.kind(), "broken");
         error.message()
     };
@@ -700,18 +705,24 @@ async fn lines_and_answers_are_bounded_by_settings() {
         Bytes::from_static(b"data: x"),
         vec![b'x'; LIMITS.line].into(),
     ];
-    let said = message(line).await;
-    assert!(said.contains("ASSISTD_MAX_UPSTREAM_LINE_BYTES"), "{said}");
+    let content = message(line).await;
+    assert!(
+        content.contains("ASSISTD_MAX_UPSTREAM_LINE_BYTES"),
+        "{content}"
+    );
     let comments = vec![Bytes::from_static(b": wait\n"); LIMITS.answer / 7 + 1];
     let document = vec![Bytes::from_static(b"{      "); LIMITS.answer / 7 + 1];
     let blank = vec![Bytes::from_static(b"       "); LIMITS.answer / 7 + 1];
     for answer in [comments, document, blank] {
-        let said = message(answer).await;
-        assert!(said.contains("ASSISTD_MAX_UPSTREAM_ANSWER_BYTES"), "{said}");
+        let content = message(answer).await;
+        assert!(
+            content.contains("ASSISTD_MAX_UPSTREAM_ANSWER_BYTES"),
+            "{content}"
+        );
     }
 }
 
-/// Parsed again with each piece, the arguments would be 80 gigabytes.
+/// Parsing the arguments again with each piece would read 80 gigabytes.
 #[tokio::test]
 async fn arguments_in_many_pieces_are_read_once() {
     let mut decoder = Decoder::new(names());
@@ -721,14 +732,20 @@ async fn arguments_in_many_pieces_are_read_once() {
         let call = serde_json::json!({"index": 0, "function": function});
         serde_json::json!({"choices": [{"delta": {"tool_calls": [call]}}]}).to_string()
     };
-    // The name comes with each piece, as with some servers.
+    // Some servers repeat the name in each piece.
     let (first, more) = (piece("[\""), piece(&"x".repeat(64)));
-    decoder.event(&first, &mut out).expect("a chunk");
+    decoder
+        .decode(&first, &mut out)
+        .expect("the chunk is valid");
     for _ in 0..50_000 {
-        decoder.event(&more, &mut out).expect("a chunk");
+        decoder.decode(&more, &mut out).expect("the chunk is valid");
     }
-    decoder.event(&piece("\"]"), &mut out).expect("a chunk");
-    decoder.event(&piece("{}"), &mut out).expect("a chunk");
+    decoder
+        .decode(&piece("\"]"), &mut out)
+        .expect("the chunk is valid");
+    decoder
+        .decode(&piece("{}"), &mut out)
+        .expect("the chunk is valid");
     assert_eq!(out.len(), 50_003);
     let last = out.last().expect("there are some");
     assert!(

@@ -41,7 +41,8 @@ impl Conversation {
 
     /// Answers the model's only call.
     async fn output(&mut self, output: &str) -> Answer {
-        let id = self.messages.last().expect("a call")["tool_calls"][0]["id"].clone();
+        let id =
+            self.messages.last().expect("the model called a tool")["tool_calls"][0]["id"].clone();
         self.messages
             .push(json!({ "role": "tool", "tool_call_id": id, "content": output }));
         self.turn().await
@@ -78,8 +79,11 @@ fn code(turn: &Answer) -> String {
         panic!("not one call: {turn:?}")
     };
     assert_eq!(name, "code_interpreter");
-    let arguments: Value = serde_json::from_str(arguments).expect("JSON");
-    arguments["code"].as_str().expect("code").to_owned()
+    let arguments: Value = serde_json::from_str(arguments).expect("the text is JSON");
+    arguments["code"]
+        .as_str()
+        .expect("the argument is text")
+        .to_owned()
 }
 
 #[tokio::test]
@@ -93,7 +97,7 @@ async fn a_rule_finds_the_file_that_is_named_or_else_the_latest() {
 ",
         )
     };
-    let said = async |files: &[&str], message: &str| {
+    let answer = async |files: &[&str], message: &str| {
         Conversation::new("scripted/t", model(), files)
             .ask(message)
             .await
@@ -101,15 +105,15 @@ async fn a_rule_finds_the_file_that_is_named_or_else_the_latest() {
     };
     let files = ["Old.csv", "a \"b\" (also c).csv", "notes.txt"];
     assert_eq!(
-        said(&files, "Look at it").await,
+        answer(&files, "Look at it").await,
         r#"/mnt/data/a "b" (also c).csv a "b" (also c) "a \"b\" (also c)""#
     );
     assert_eq!(
-        said(&files, "Look at old.csv and notes.txt").await,
+        answer(&files, "Look at old.csv and notes.txt").await,
         r#"/mnt/data/Old.csv Old "Old""#
     );
-    assert_eq!(said(&["notes.txt"], "Look at it").await, "none");
-    assert_eq!(said(&[], "Look at /mnt/data/x.csv").await, "none");
+    assert_eq!(answer(&["notes.txt"], "Look at it").await, "none");
+    assert_eq!(answer(&[], "Look at /mnt/data/x.csv").await, "none");
 }
 
 #[tokio::test]
@@ -192,7 +196,7 @@ async fn a_written_file_is_linked_by_the_path_that_the_code_printed() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_nothing_is_made_up() {
+async fn a_failure_is_reported_and_nothing_is_made_up() {
     let failures = [
         (
             "---------\nFileNotFoundError                  Traceback (most recent call last)\nCell In[1], line 3\n----> 3 open('x')\n\nFileNotFoundError: [Errno 2] No such file: 'x'\n",
@@ -216,12 +220,12 @@ async fn a_failure_is_told_and_nothing_is_made_up() {
         ),
         ("[The session was lost.]\n", "[The session was lost.]"),
     ];
-    for (output, said) in failures {
+    for (output, expected_text) in failures {
         let mut talk = Conversation::bundled(&["sales.csv"]);
         talk.ask("Which month was best?").await;
         let last = talk.output(output).await;
         assert!(
-            last.text.contains(said) && last.calls.is_empty(),
+            last.text.contains(expected_text) && last.calls.is_empty(),
             "{output}: {last:?}"
         );
     }
@@ -262,11 +266,15 @@ async fn sums_and_code_of_the_users_are_run() {
             "`ZeroDivisionError: division by zero`",
         ),
     ];
-    for (message, expected, output, said) in cases {
+    for (message, expected, output, expected_text) in cases {
         let mut talk = Conversation::bundled(&[]);
         assert_eq!(code(&talk.ask(message).await), expected, "{message}");
         let last = talk.output(output).await;
-        assert!(last.text.contains(said), "{message}: {}", last.text);
+        assert!(
+            last.text.contains(expected_text),
+            "{message}: {}",
+            last.text
+        );
     }
     for message in [
         "Call 555-1234",

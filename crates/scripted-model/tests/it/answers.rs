@@ -127,7 +127,7 @@ async fn a_document_says_what_the_stream_says() {
     let response = send(&model, &request);
     assert_eq!(response.content_type, "application/json");
     let body = read(response).await.expect("the document is complete");
-    let completion: Value = serde_json::from_str(&body).expect("JSON");
+    let completion: Value = serde_json::from_str(&body).expect("the text is JSON");
     assert_eq!(completion["object"], "chat.completion");
     let choice = &completion["choices"][0];
     assert_eq!(choice["finish_reason"], "tool_calls");

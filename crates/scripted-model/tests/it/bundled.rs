@@ -65,7 +65,7 @@ async fn it_calls_what_the_message_speaks_of() {
 }
 
 #[tokio::test]
-async fn it_tells_what_the_tool_returned() {
+async fn it_repeats_what_the_tool_returned() {
     let messages = json!([
         {"role": "user", "content": "Weather in Paris?"},
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "get_current_weather", "arguments": "{\"location\":\"Paris\"}"}}]},
@@ -87,7 +87,7 @@ async fn it_remembers_a_name_and_writes_json() {
     .await;
     assert!(
         serde_json::from_str::<Value>(&turn.text)
-            .expect("JSON")
+            .expect("the text is JSON")
             .is_object()
     );
 }

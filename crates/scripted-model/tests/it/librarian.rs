@@ -28,7 +28,7 @@ fn tool(name: &str) -> Value {
 async fn first(tools: &[&str], message: &str, more: Value) -> Answer {
     let tools: Vec<Value> = tools.iter().map(|name| tool(name)).collect();
     let mut request = json!({ "model": DEFAULT_MODEL, "messages": user(message), "tools": tools });
-    let fields = request.as_object_mut().expect("an object");
+    let fields = request.as_object_mut().expect("the request is an object");
     fields.extend(more.as_object().cloned().unwrap_or_default());
     ask(&bundled(), request).await
 }
@@ -89,8 +89,8 @@ async fn chat_needs_no_search() {
             "I am assistd's scripted model, so I answer by rules",
         ),
     ] {
-        let said = called(&["file_search"], message).await;
-        assert!(said.starts_with(beginning), "{message}: {said}");
+        let text = called(&["file_search"], message).await;
+        assert!(text.starts_with(beginning), "{message}: {text}");
     }
     let unsearched = called(&[], "What is the refund policy?").await;
     assert!(unsearched.contains("do not understand"), "{unsearched}");

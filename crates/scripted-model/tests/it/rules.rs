@@ -20,20 +20,20 @@ async fn the_first_rule_that_fits_answers() {
   then: { text: 'second' }
 ",
     );
-    let said = |messages: Value| json!({ "messages": messages });
+    let request = |messages: Value| json!({ "messages": messages });
     assert_eq!(
-        text(&model, said(user("Weather in Oslo?"))).await,
+        text(&model, request(user("Weather in Oslo?"))).await,
         "It is sunny in Oslo."
     );
     let instructed =
         json!([{"role": "system", "content": "Speak Dutch."}, {"role": "user", "content": "x"}]);
-    assert_eq!(text(&model, said(instructed)).await, "I speak Dutch.");
+    assert_eq!(text(&model, request(instructed)).await, "I speak Dutch.");
     let remembered = json!([{"role": "user", "content": "I am Ann"}, {"role": "assistant", "content": "ok"},
         {"role": "user", "content": [{"type": "text", "text": "my name?"}]}]);
-    assert_eq!(text(&model, said(remembered)).await, "You are Ann.");
+    assert_eq!(text(&model, request(remembered)).await, "You are Ann.");
     let third = json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "user", "content": "c"}]);
-    assert_eq!(text(&model, said(third.clone())).await, "message 3");
-    let second = said(json!([third[0], third[1]]));
+    assert_eq!(text(&model, request(third.clone())).await, "message 3");
+    let second = request(json!([third[0], third[1]]));
     assert_eq!(text(&model, second).await, "second");
     let offered = json!({"messages": user("x"), "tools": [function("look_up", json!({}))]});
     assert_eq!(text(&model, offered).await, "I could look that up.");
@@ -88,7 +88,10 @@ async fn tool_calls_are_filled_from_the_message_and_answered_from_the_result() {
         for (index, (_, output)) in outputs.iter().enumerate() {
             let message =
                 json!({"role": "tool", "tool_call_id": format!("c{index}"), "content": output});
-            messages.as_array_mut().expect("a list").push(message);
+            messages
+                .as_array_mut()
+                .expect("messages are a list")
+                .push(message);
         }
         json!({ "messages": messages })
     };
@@ -193,7 +196,7 @@ async fn json_is_made_for_the_schema_unless_a_rule_says_otherwise() {
     let object = ask_json("hm", &json!({"type": "json_object"})).await;
     assert!(
         serde_json::from_str::<Value>(&object)
-            .expect("JSON")
+            .expect("the text is JSON")
             .is_object()
     );
     assert_eq!(ask_json("hm", &json!({"type": "text"})).await, "words");

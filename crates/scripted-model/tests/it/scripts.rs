@@ -8,7 +8,7 @@ fn refusal(yaml: &str) -> String {
 }
 
 #[test]
-fn a_wrong_script_is_told_what_is_wrong_and_where() {
+fn an_invalid_script_is_refused_with_place_and_reason() {
     let rule = |rule: &str| refusal(&format!("models:\n  ci:\n    rules:\n      - {rule}\n"));
     let cases = [
         (
@@ -96,35 +96,35 @@ async fn the_documentation_shows_scripts_that_work() {
     let [weather, counter, librarian, flaky] = scripts.as_slice() else {
         panic!("four scripts")
     };
-    let asked = json!({ "model": "scripted/weather", "messages": user("Weather in Oslo?") });
+    let request = json!({ "model": "scripted/weather", "messages": user("Weather in Oslo?") });
     let call = ("get_weather".to_owned(), r#"{"city":"Oslo"}"#.to_owned());
-    assert_eq!(ask(weather, asked).await.calls, [call]);
+    assert_eq!(ask(weather, request).await.calls, [call]);
     let files = "Files available to code_interpreter:\n- /mnt/data/a.csv (also /mnt/data/file-1)";
-    let asked = json!({
+    let request = json!({
         "model": "scripted/counter",
         "messages": [{"role": "system", "content": files}, {"role": "user", "content": "Count"}],
         "tools": [function("code_interpreter", json!({}))],
     });
-    let calls = ask(counter, asked).await.calls;
+    let calls = ask(counter, request).await.calls;
     assert!(
         calls[0].1.contains(r#"open(\"/mnt/data/a.csv\").read()"#),
         "{calls:?}"
     );
-    let found = "【4:0†my returns.md】 page 2\nGoods may be returned.\n\n[Put it behind.]";
-    let asked = json!({
+    let passages = "【4:0†my returns.md】 page 2\nGoods may be returned.\n\n[Put it behind.]";
+    let request = json!({
         "model": "scripted/librarian",
         "messages": [
             {"role": "user", "content": "May goods be returned?"},
             {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function",
                 "function": {"name": "file_search", "arguments": "{}"}}]},
-            {"role": "tool", "tool_call_id": "c", "content": found},
+            {"role": "tool", "tool_call_id": "c", "content": passages},
         ],
         "tools": [function("file_search", json!({}))],
     });
     assert_eq!(
-        ask(librarian, asked).await.text,
+        ask(librarian, request).await.text,
         "See 【4:0†my returns.md】. It says: “Goods may be returned.”【4:0†my returns.md】"
     );
-    let asked = json!({ "model": "scripted/flaky", "messages": user("break off") });
-    assert_eq!(ask(flaky, asked).await.text, "This answer is");
+    let request = json!({ "model": "scripted/flaky", "messages": user("break off") });
+    assert_eq!(ask(flaky, request).await.text, "This answer is");
 }

@@ -1,10 +1,11 @@
-//! How the answers of model servers are told apart.
+//! How error responses of model servers are classified.
 
 use super::*;
+use crate::models::FailureCode;
 
 fn error(status: u16, body: &str) -> UpstreamError {
-    let status = StatusCode::from_u16(status).expect("a status");
-    Detail::from_body(body).into_error("local", status, None)
+    let status = StatusCode::from_u16(status).expect("the cases have valid statuses");
+    ErrorObject::from_body(body).into_error("local", status, None)
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn other_refusals_keep_their_meaning_and_code() {
 }
 
 #[test]
-fn only_passing_failures_are_worth_another_try() {
+fn only_transient_failures_are_retried() {
     let cases = [
         (429, "{}", true),
         (429, r#"{"error":{"code":"insufficient_quota"}}"#, false),
@@ -155,10 +156,10 @@ fn only_passing_failures_are_worth_another_try() {
         (401, "", false),
         (404, "", false),
     ];
-    for (status, body, passing) in cases {
+    for (status, body, is_transient) in cases {
         assert_eq!(
-            error(status, body).may_pass().is_some(),
-            passing,
+            error(status, body).retry_after().is_some(),
+            is_transient,
             "{status} {body}"
         );
     }
