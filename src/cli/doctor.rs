@@ -15,7 +15,6 @@ use super::database::OLDEST;
 use super::disk;
 use crate::config;
 use crate::config::Config;
-use crate::models::Upstreams;
 use crate::sandbox_client::SandboxError;
 use crate::server;
 use crate::store;
@@ -56,7 +55,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     for folder in disk::folders(config) {
         report(space(&folder));
     }
-    report(match server::check_open_files(config) {
+    report(match server::check_open_files(&config.http) {
         Ok(allowed) => Finding::Ok(format!("open files: {allowed} allowed")),
         Err(error) => Finding::Fail(format!("open files: {error}")),
     });
@@ -71,7 +70,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
         Err(error) => report(Finding::Fail(format!("database: {error}"))),
     }
     report(blobs(config).await);
-    match server::certificate(config) {
+    match server::certificate(&config.http) {
         Ok(None) => {}
         Ok(Some(_)) => report(Finding::Ok(
             "HTTPS: the certificate fits its key".to_owned(),
@@ -147,8 +146,8 @@ async fn vector(pool: &Pool) -> Finding {
 /// Makes a vector.
 async fn embeddings(config: &Config) -> Finding {
     let made = async {
-        let upstreams = Upstreams::new(server::upstream_options(config)).map_err(text_of)?;
-        let embeddings = server::embeddings(config, upstreams).map_err(text_of)?;
+        let upstreams = server::upstreams(&config.models).map_err(text_of)?;
+        let embeddings = server::embeddings(&config.retrieval, upstreams).map_err(text_of)?;
         let Some(model) = embeddings.default_model() else {
             return Ok(None);
         };
@@ -201,7 +200,7 @@ async fn keys(config: &Config, pool: &Pool) -> Finding {
 
 async fn blobs(config: &Config) -> Finding {
     let place = config.files.blob_location();
-    let probe = async { server::blobs(config)?.probe().await };
+    let probe = async { server::blobs(&config.files)?.probe().await };
     match probe.await {
         Ok(()) => Finding::Ok(format!("files: {place} can be written and read")),
         Err(error) => Finding::Fail(format!(
@@ -211,7 +210,7 @@ async fn blobs(config: &Config) -> Finding {
 }
 
 async fn upstreams(config: &Config) -> Vec<Finding> {
-    let upstreams = match Upstreams::new(server::upstream_options(config)) {
+    let upstreams = match server::upstreams(&config.models) {
         Ok(upstreams) => upstreams,
         Err(error) => return vec![Finding::Fail(format!("models: {error}"))],
     };

@@ -29,7 +29,7 @@ pub(super) async fn run(
         ExportFormat::Objects if is_file => Target::File(target),
         ExportFormat::Objects => Target::Folder(target),
     };
-    let blobs = server::blobs(config)?;
+    let blobs = server::blobs(&config.files)?;
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;

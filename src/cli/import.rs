@@ -26,7 +26,7 @@ pub(super) async fn run(
     source: Option<&Path>,
 ) -> Result<ExitCode, CliError> {
     let source = source.map(Source::open).transpose()?;
-    let blobs = server::blobs(config)?;
+    let blobs = server::blobs(&config.files)?;
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;

@@ -19,7 +19,6 @@ use super::disk;
 use super::keys;
 use crate::config;
 use crate::config::Config;
-use crate::models::Upstreams;
 use crate::server;
 use crate::store;
 use crate::telemetry;
@@ -30,7 +29,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Serves until a signal says to stop.
 pub(super) async fn run(config: Config) -> Result<ExitCode, CliError> {
-    server::check_open_files(&config)?;
+    server::check_open_files(&config.http)?;
     let stop = CancellationToken::new();
     let halter = Arc::new(OnceLock::new());
     tokio::spawn(heed_signals(Signals::new()?, stop.clone(), halter.clone()));
@@ -53,7 +52,7 @@ async fn serve(
     database: &Database,
     stop: CancellationToken,
 ) -> Result<(), CliError> {
-    let certificate = server::certificate(&config)?;
+    let certificate = server::certificate(&config.http)?;
     database.migrate().await?;
     if database.server().is_some() {
         database.take_over().await?;
@@ -85,7 +84,7 @@ async fn serve(
     let shutdown = stop.clone().cancelled_owned();
     let folders = disk::folders(&config);
     let serving = server::serve(
-        config,
+        &config,
         database.pool.clone(),
         listener,
         certificate,
@@ -196,7 +195,7 @@ fn code(config: &Config) -> String {
 
 /// Which model answers.
 fn models(config: &Config) -> Result<String, CliError> {
-    let routes = Upstreams::new(server::upstream_options(config))?.describe();
+    let routes = server::upstreams(&config.models)?.describe();
     Ok(if config.models.upstreams.is_empty() {
         format!("{routes}\n            (no AI; for one set OPENAI_BASE_URL and OPENAI_API_KEY)")
     } else {

@@ -264,7 +264,7 @@ fn nothing_is_spawned_that_shutdown_does_not_wait_for() {
         "cli/serve.rs",
         "http/connections/stall.rs",
         "sandbox_client/embedded.rs",
-        "server/mod.rs",
+        "server/http.rs",
     ];
     assert_eq!(
         elsewhere(r"tokio::spawn\b|untime\.spawn\b", &waits),
