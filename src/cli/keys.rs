@@ -15,6 +15,7 @@ use crate::domain::api_key;
 use crate::domain::audit::Actor;
 use crate::store;
 use crate::store::Pool;
+use crate::store::api_keys::CreateKeyError;
 
 /// Carries out `assistd keys …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: KeysCommand) -> Result<ExitCode, CliError> {
@@ -81,9 +82,10 @@ pub(super) async fn seed(pool: &Pool, seeds: &[SeedKey]) -> Result<(), CliError>
         let hash = api_key::hash(key.expose());
         let hint = api_key::hint(key.expose());
         let (actor, name) = (Actor::Settings, "ASSISTD_API_KEYS");
-        let key = store::api_keys::create_if_new(pool, &actor, &project_id, name, &hash, &hint);
-        if key.await?.is_some() {
-            continue;
+        match store::api_keys::create(pool, &actor, &project_id, name, &hash, &hint).await {
+            Ok(_) => continue,
+            Err(CreateKeyError::Duplicate) => {}
+            Err(error) => return Err(error.into()),
         }
         match store::api_keys::find_by_hash(pool, &hash).await? {
             Some(owner) if owner.project == project_id => {}

@@ -36,7 +36,8 @@ use crate::http::connections::tls::TlsError;
 use crate::models::SetupError;
 use crate::server::ServeError;
 use crate::store::Pool;
-use crate::store::StoreError;
+use crate::store::api_keys::CreateKeyError;
+use crate::store::{ListError, StoreError};
 use crate::telemetry;
 use crate::telemetry::TelemetryError;
 use crate::transfer::TransferError;
@@ -63,6 +64,10 @@ enum CliError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    List(#[from] ListError),
+    #[error(transparent)]
+    CreateKey(#[from] CreateKeyError),
     #[error(
         "the database of DATABASE_URL is not ours to run programs on; give them that URL instead"
     )]

@@ -20,7 +20,7 @@ use crate::domain::project::Project;
 use crate::domain::project::ProjectLimits;
 use crate::store;
 use crate::store::Pool;
-use crate::store::StoreError;
+use crate::store::projects::SaveProjectError;
 
 /// Projects asked for at a time.
 const PAGE: i64 = 1000;
@@ -55,7 +55,7 @@ pub(super) async fn find(pool: &Pool, id_or_name: &str) -> Result<Project, CliEr
 async fn create(pool: &Pool, name: &str, limits: LimitArgs) -> Result<(), CliError> {
     let limits = changes(limits).onto(ProjectLimits::default());
     let project = store::projects::create(pool, &actor(), name, &limits).await;
-    let project = project.map_err(|error| taken(error, name))?;
+    let project = project.map_err(|error| refused(error, name))?;
     remark(format_args!(
         "Project {name:?}. Make a key for it with `assistd keys create --project NAME`."
     ));
@@ -114,7 +114,7 @@ async fn update(
     let found = find(pool, project).await?;
     store::projects::update(pool, &actor(), &found.id, name, &changes(limits))
         .await
-        .map_err(|error| taken(error, name.unwrap_or_default()))?
+        .map_err(|error| refused(error, name.unwrap_or_default()))?
         .ok_or_else(|| CliError::NoSuchProject(project.to_owned()))?;
     remark("A running server notices within seconds.");
     Ok(())
@@ -151,11 +151,9 @@ fn changes(limits: LimitArgs) -> LimitChanges {
     }
 }
 
-fn taken(error: StoreError, name: &str) -> CliError {
+fn refused(error: SaveProjectError, name: &str) -> CliError {
     match error {
-        StoreError::Constraint(constraint) if constraint == store::projects::NAME_UNIQUE => {
-            CliError::NameTaken(name.to_owned())
-        }
-        error => error.into(),
+        SaveProjectError::NameTaken => CliError::NameTaken(name.to_owned()),
+        SaveProjectError::Store(error) => error.into(),
     }
 }

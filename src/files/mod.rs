@@ -18,6 +18,7 @@ use crate::files::blobs::{BlobError, Blobs};
 use crate::store;
 use crate::store::Pool;
 use crate::store::StoreError;
+use crate::store::projects::QuotaError;
 
 pub use uploads::{add_part, cancel, complete};
 
@@ -36,6 +37,12 @@ pub enum FileError {
     /// The row could not be stored or read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The project would store more bytes than its quota.
+    #[error("the project may store {limit} bytes")]
+    QuotaExceeded {
+        /// The quota in bytes.
+        limit: i64,
+    },
     /// Storing the contents took so long that they were taken for garbage.
     #[error("the contents arrived too slowly and were given up")]
     GivenUp,
@@ -78,6 +85,15 @@ pub enum FileError {
         /// What it is.
         md5: String,
     },
+}
+
+impl From<QuotaError> for FileError {
+    fn from(error: QuotaError) -> Self {
+        match error {
+            QuotaError::Exceeded { limit } => Self::QuotaExceeded { limit },
+            QuotaError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<sqlx::Error> for FileError {

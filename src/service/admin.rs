@@ -8,7 +8,8 @@ use crate::domain::project::{LimitChanges, Project, ProjectLimits};
 use crate::domain::usage::{UsageQuery, UsageSum};
 use crate::service::{Service, ServiceError};
 use crate::store;
-use crate::store::StoreError;
+use crate::store::api_keys::CreateKeyError;
+use crate::store::projects::SaveProjectError;
 
 impl Service {
     pub async fn create_project(
@@ -64,10 +65,9 @@ impl Service {
         let (hash, hint) = (api_key::hash(&value), api_key::hint(&value));
         match store::api_keys::create(self.pool(), actor, project, name, &hash, &hint).await {
             Ok(key) => Ok((key, value)),
-            Err(StoreError::Constraint(name)) if name == store::api_keys::PROJECT_EXISTS => {
-                Err(ServiceError::not_found("project", project))
-            }
-            Err(error) => Err(error.into()),
+            Err(CreateKeyError::NoSuchProject) => Err(ServiceError::not_found("project", project)),
+            Err(CreateKeyError::Duplicate) => Err(ServiceError::DuplicateKey),
+            Err(CreateKeyError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -107,11 +107,9 @@ impl Service {
     }
 }
 
-fn name_taken(error: StoreError, name: &str) -> ServiceError {
+fn name_taken(error: SaveProjectError, name: &str) -> ServiceError {
     match error {
-        StoreError::Constraint(constraint) if constraint == store::projects::NAME_UNIQUE => {
-            ServiceError::ProjectNameTaken(name.to_owned())
-        }
-        error => error.into(),
+        SaveProjectError::NameTaken => ServiceError::ProjectNameTaken(name.to_owned()),
+        SaveProjectError::Store(error) => error.into(),
     }
 }

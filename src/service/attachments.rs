@@ -11,7 +11,7 @@ use crate::domain::message::{AttachmentTool, NewMessage};
 use crate::domain::vector_store::{NewStoreFile, NewVectorStore};
 use crate::service::ProjectService;
 use crate::store;
-use crate::store::StoreError;
+use crate::store::vector_stores::AddFilesError;
 
 /// The attachments of some messages by tool, each file once.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ProjectService {
         connection: &mut PgConnection,
         thread: &ThreadId,
         attachments: &Attachments,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), AddFilesError> {
         let project = self.id();
         if !attachments.code_interpreter.is_empty() {
             let files = &attachments.code_interpreter;
@@ -70,7 +70,7 @@ impl ProjectService {
         connection: &mut PgConnection,
         attachments: Attachments,
         resources: &mut ToolResources,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), AddFilesError> {
         if !attachments.file_search.is_empty() {
             let current = resources.vector_stores().next();
             let files = &attachments.file_search;
@@ -100,7 +100,7 @@ impl ProjectService {
         connection: &mut PgConnection,
         files: &[FileId],
         current: Option<&VectorStoreId>,
-    ) -> Result<Option<VectorStoreId>, StoreError> {
+    ) -> Result<Option<VectorStoreId>, AddFilesError> {
         let files: Vec<NewStoreFile> = files
             .iter()
             .map(|file| NewStoreFile {

@@ -7,7 +7,9 @@ use crate::domain::run::RunStatus;
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::retrieval::SearchError;
-use crate::store::StoreError;
+use crate::store::runs::CreateRunError;
+use crate::store::vector_stores::AddFilesError;
+use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 
 /// Why a use case was refused, or failed. HTTP answers with OpenAI's texts for each.
@@ -56,8 +58,13 @@ pub enum ServiceError {
     /// A file that is not a picture in a format that models accept.
     #[error("files with extension {extension} are not pictures")]
     FileNotPicture { extension: String },
-    #[error("a file was deleted while it was being added")]
-    FileDeletedMeanwhile,
+    #[error(transparent)]
+    AddFiles(#[from] AddFilesError),
+    #[error("the project may have {0} runs at a time")]
+    TooManyRuns(i32),
+    /// A key of 32 random bytes was generated twice.
+    #[error("the generated API key exists already")]
+    DuplicateKey,
     #[error("a project named {0} exists")]
     ProjectNameTaken(String),
     #[error("limit of {limit} requests per minute reached")]
@@ -79,7 +86,9 @@ pub enum ServiceError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error(transparent)]
-    Store(StoreError),
+    List(#[from] ListError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl ServiceError {
@@ -91,19 +100,19 @@ impl ServiceError {
     }
 }
 
-impl From<StoreError> for ServiceError {
-    fn from(error: StoreError) -> Self {
+impl From<CreateRunError> for ServiceError {
+    fn from(error: CreateRunError) -> Self {
         match error {
-            StoreError::Constraint(name) if name == "vector_store_files_file_id_fkey" => {
-                Self::FileDeletedMeanwhile
-            }
-            error => Self::Store(error),
+            CreateRunError::NothingToRun => Self::NothingToRun,
+            CreateRunError::ThreadBusy => Self::ThreadContended,
+            CreateRunError::TooManyRuns(max) => Self::TooManyRuns(max),
+            CreateRunError::Store(error) => Self::Store(error),
         }
     }
 }
 
 impl From<sqlx::Error> for ServiceError {
     fn from(error: sqlx::Error) -> Self {
-        StoreError::from(error).into()
+        Self::Store(error.into())
     }
 }

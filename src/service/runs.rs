@@ -19,10 +19,9 @@ use crate::service::attachments::Attachments;
 use crate::service::threads::{MAX_TRIES_WHEN_BUSY, needs_indexing};
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
-use crate::store::StoreError;
 use crate::store::lease::{Claimant, Lease};
 use crate::store::run_queue::{Claimed, Origin};
-use crate::store::runs::{NewRun, SubmitError};
+use crate::store::runs::{CreateRunError, NewRun, SubmitError};
 use crate::wire::run::CreateRun;
 use crate::wire::thread::NewThread;
 
@@ -76,10 +75,9 @@ impl ProjectService {
         let new = self.new_run(&thread.id, request, config);
         let slot = self.shared.deps.dispatcher.reserve(&new.id);
         let claimant = slot.as_ref().map(Slot::claimant);
-        let stored = self
+        let (run, lease) = self
             .insert_run_within_limit(&mut transaction, &new, claimant)
             .await?;
-        let (run, lease) = stored.ok_or(ServiceError::NothingToRun)?;
         transaction.commit().await?;
         if needs_indexing {
             self.notify_indexing();
@@ -130,44 +128,42 @@ impl ProjectService {
     ) -> Result<StoredRun, ServiceError> {
         for _ in 0..MAX_TRIES_WHEN_BUSY {
             match self.insert_run(new, request, slot).await {
-                Ok(Some(stored)) => return Ok(stored),
-                Ok(None) => {
+                Err(ServiceError::NothingToRun) => {
                     self.check_thread(new.thread).await?;
                     return Err(ServiceError::NothingToRun);
                 }
-                Err(StoreError::Constraint(name)) if name == "runs_one_active_per_thread" => {
+                Err(ServiceError::ThreadContended) => {
                     let active = store::runs::active_on(self.pool(), self.id(), new.thread).await?;
                     if let Some(run) = active {
                         let thread = new.thread.clone();
                         return Err(ServiceError::ThreadHasActiveRun { thread, run });
                     }
                 }
-                Err(error) => return Err(error.into()),
+                stored => return stored,
             }
         }
         Err(ServiceError::ThreadContended)
     }
 
-    /// Stores a run after its additional messages. `None` when the thread does not exist, or when
-    /// neither it nor the instructions say what to run on.
+    /// Stores a run after its additional messages.
     async fn insert_run(
         &self,
         new: &NewRun<'_>,
         request: &CreateRun,
         slot: Option<&Slot>,
-    ) -> Result<Option<StoredRun>, StoreError> {
+    ) -> Result<StoredRun, ServiceError> {
         let claimant = slot.map(Slot::claimant);
         let messages = &request.additional_messages;
         if messages.is_empty() && self.limits().max_concurrent_runs.is_none() {
             // A single statement needs no transaction.
-            return store::runs::insert(self.pool(), self.id(), new, claimant).await;
+            return Ok(store::runs::insert(self.pool(), self.id(), new, claimant).await?);
         }
         let mut transaction = self.pool().begin().await?;
         let connection: &mut PgConnection = &mut transaction;
         if !messages.is_empty()
             && !store::threads::exists(&mut *connection, self.id(), new.thread).await?
         {
-            return Ok(None);
+            return Err(ServiceError::NothingToRun);
         }
         // Inserted first, so that they are older than the messages that the run writes.
         store::messages::insert_all(&mut *connection, self.id(), new.thread, messages).await?;
@@ -189,7 +185,7 @@ impl ProjectService {
         connection: &mut PgConnection,
         new: &NewRun<'_>,
         claimant: Option<&Claimant>,
-    ) -> Result<Option<StoredRun>, StoreError> {
+    ) -> Result<StoredRun, CreateRunError> {
         match self.limits().max_concurrent_runs {
             None => store::runs::insert(connection, self.id(), new, claimant).await,
             Some(max) => {

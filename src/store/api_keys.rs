@@ -14,16 +14,35 @@ use crate::domain::ids::ProjectId;
 use crate::domain::page::Page;
 use crate::domain::page::PageRequest;
 use crate::domain::project::Account;
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::audit_log;
+use crate::store::is_refused_by;
 use crate::store::page;
 
-/// Name of the constraint that refuses a key which exists already.
-const HASH_UNIQUE: &str = "api_keys_hash_unique";
+/// Why a key could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateKeyError {
+    /// There is such a key already, of this or of another project.
+    #[error("this key exists already")]
+    Duplicate,
+    /// The project does not exist.
+    #[error("the project does not exist")]
+    NoSuchProject,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
-/// Name of the constraint that refuses a key of a project which does not exist.
-pub const PROJECT_EXISTS: &str = "api_keys_project_id_fkey";
+impl From<sqlx::Error> for CreateKeyError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_refused_by(&error, "api_keys_project_id_fkey") {
+            return Self::NoSuchProject;
+        }
+        Self::Store(error.into())
+    }
+}
 
 impl FromRow<'_, PgRow> for ApiKey {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -38,8 +57,7 @@ impl FromRow<'_, PgRow> for ApiKey {
     }
 }
 
-/// Stores a new key that opens `project`. A project that does not exist is refused by
-/// [`PROJECT_EXISTS`].
+/// Stores a new key of `project`.
 pub async fn create(
     pool: &Pool,
     actor: &Actor,
@@ -47,22 +65,10 @@ pub async fn create(
     name: &str,
     hash: &[u8],
     hint: &str,
-) -> Result<ApiKey, StoreError> {
-    let key = create_if_new(pool, actor, project, name, hash, hint).await?;
-    key.ok_or_else(|| StoreError::Constraint(HASH_UNIQUE.to_owned()))
-}
-
-/// Stores a key as [`create`] does; `None` if there is such a key already, of whatever project. That
-/// is no error to the database, which would log one.
-pub async fn create_if_new(
-    pool: &Pool,
-    actor: &Actor,
-    project: &ProjectId,
-    name: &str,
-    hash: &[u8],
-    hint: &str,
-) -> Result<Option<ApiKey>, StoreError> {
+) -> Result<ApiKey, CreateKeyError> {
     let mut transaction = pool.begin().await?;
+    // A conflict is no error to PostgreSQL, which would log it at every start that repeats the keys
+    // of the settings.
     let key: Option<ApiKey> = sqlx::query_as(
         "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)
          on conflict (hash) do nothing
@@ -76,11 +82,11 @@ pub async fn create_if_new(
     .bind(hint)
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(key) = key else { return Ok(None) };
+    let key = key.ok_or(CreateKeyError::Duplicate)?;
     let details = json!({"project": project, "name": name, "hint": hint});
     let id = key.id.as_str();
     audit_log::commit(transaction, actor, "api_key.created", id, &details).await?;
-    Ok(Some(key))
+    Ok(key)
 }
 
 /// The project that the key with this hash opens, with its limits.
@@ -116,7 +122,7 @@ pub async fn of_project(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
-) -> Result<Page<ApiKey>, StoreError> {
+) -> Result<Page<ApiKey>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, (select projects.name from projects where projects.id = project_id) as project,
                 name, hint, created_at, revoked_at

@@ -9,6 +9,7 @@ use crate::domain::Metadata;
 use crate::domain::assistant::{Assistant, AssistantConfig, ToolResources};
 use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{AsWritten, StoreError, json, page};
 
@@ -69,7 +70,7 @@ pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
-) -> Result<Page<Assistant>, StoreError> {
+) -> Result<Page<Assistant>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, created_at, config, tool_resources, metadata from assistants where project_id = ",
     );

@@ -10,7 +10,7 @@ use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::ids::AuditId;
 use crate::domain::page::{Page, PageRequest};
 use crate::store::page::{self, Cursors};
-use crate::store::{Pool, StoreError, Transaction, json};
+use crate::store::{ListError, Pool, StoreError, Transaction, json};
 
 impl FromRow<'_, PgRow> for AuditEntry {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -54,7 +54,7 @@ pub(super) async fn commit(
 }
 
 /// A page of the log.
-pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<AuditEntry>, StoreError> {
+pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<AuditEntry>, ListError> {
     let query = QueryBuilder::new(
         "select id, created_at, actor, action, object, details from audit_log where true",
     );

@@ -6,8 +6,10 @@ use sqlx::{PgConnection, PgExecutor, QueryBuilder};
 use crate::domain::file::{File, NewFile};
 use crate::domain::ids::{FileId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
+use crate::store::ListError;
 use crate::store::Pool;
-use crate::store::{StoreError, page, projects};
+use crate::store::projects::{self, QuotaError};
+use crate::store::{StoreError, page};
 
 /// Stores a file whose contents of this many bytes lie in the blob store already. In a transaction,
 /// which holds the project's place for them if its storage is limited.
@@ -17,13 +19,13 @@ pub async fn insert(
     id: &FileId,
     new: &NewFile,
     bytes: i64,
-) -> Result<File, StoreError> {
+) -> Result<File, QuotaError> {
     if let Some(file) = insert_if(&mut *conn, project, id, new, bytes, false).await? {
         return Ok(file);
     }
     projects::claim_storage(&mut *conn, project, bytes).await?;
     let file = insert_if(conn, project, id, new, bytes, true).await?;
-    file.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+    Ok(file.ok_or_else(StoreError::missing_row)?)
 }
 
 /// Stores a file if the project's storage has no limit, or there is room.
@@ -101,7 +103,7 @@ pub async fn list(
     project: &ProjectId,
     purpose: Option<&str>,
     request: &PageRequest,
-) -> Result<Page<File>, StoreError> {
+) -> Result<Page<File>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, created_at, expires_at, filename, bytes, purpose from files
          where (expires_at is null or expires_at > now()) and project_id = ",

@@ -8,6 +8,7 @@ use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
 use crate::domain::message::{Content, Message, NewMessage, Role};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::{Metadata, Timestamp};
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
@@ -114,7 +115,7 @@ pub async fn list(
     thread: &ThreadId,
     run: Option<&RunId>,
     request: &PageRequest,
-) -> Result<Page<Message>, StoreError> {
+) -> Result<Page<Message>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
                 attachments, assistant_id, run_id, metadata

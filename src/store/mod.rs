@@ -37,6 +37,7 @@ pub mod webhook_deliveries;
 pub mod webhook_endpoints;
 pub mod workspace_files;
 
+pub use page::ListError;
 pub use pool::{Pool, Transaction};
 
 use sqlx::PgExecutor;
@@ -46,7 +47,6 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
 use crate::domain::Timestamp;
-use crate::domain::ids::VectorStoreId;
 
 /// The SQLSTATE of a statement that found no space on a disk.
 const DISK_FULL: &str = "53100";
@@ -57,26 +57,6 @@ pub enum StoreError {
     /// A constraint of this name refused the row.
     #[error("refused by constraint {0}")]
     Constraint(String),
-    /// A list's cursor names no object of the list.
-    #[error("no object with id {id} to list {param}")]
-    UnknownCursor {
-        /// `after` or `before`.
-        param: &'static str,
-        /// What the client sent.
-        id: String,
-    },
-    /// A vector store that was not used for too long takes nothing more.
-    #[error("vector store {0} has expired")]
-    VectorStoreExpired(VectorStoreId),
-    /// A vector store would have more files than one may have.
-    #[error("vector store {0} would have too many files")]
-    VectorStoreFull(VectorStoreId),
-    /// The project has as many runs at work as it may have.
-    #[error("the project may have {0} runs at a time")]
-    TooManyRuns(i32),
-    /// The project may not store so many bytes more.
-    #[error("the project may store {0} bytes")]
-    StorageFull(i64),
     /// Another worker has the run, or the run is gone, or it was asked to stop.
     #[error("the lease on the run is lost")]
     LeaseLost,
@@ -106,7 +86,18 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Whether the database refused a statement by the constraint of this name.
+fn is_refused_by(error: &sqlx::Error, constraint: &str) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| error.constraint() == Some(constraint))
+}
+
 impl StoreError {
+    /// A statement has returned no row although it must return one.
+    fn missing_row() -> Self {
+        Self::Database(sqlx::Error::RowNotFound)
+    }
+
     /// Whether the same call may succeed later. `false` means that it fails however often it is
     /// repeated, because the database refuses what it was given.
     ///
@@ -125,15 +116,7 @@ impl StoreError {
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| is_transient(&code))
             }
-            Self::Constraint(_)
-            | Self::UnknownCursor { .. }
-            | Self::VectorStoreExpired(_)
-            | Self::VectorStoreFull(_)
-            | Self::TooManyRuns(_)
-            | Self::StorageFull(_)
-            | Self::LeaseLost
-            | Self::BadRow(_)
-            | Self::Database(_) => false,
+            Self::Constraint(_) | Self::LeaseLost | Self::BadRow(_) | Self::Database(_) => false,
         }
     }
 }

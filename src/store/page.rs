@@ -8,6 +8,28 @@ use crate::domain::page::{Order, Page, PageRequest};
 use crate::store::Pool;
 use crate::store::StoreError;
 
+/// Why a page of a list could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// A cursor names no object of the list.
+    #[error("no object with id {id} in the list, but '{param}' names it")]
+    UnknownCursor {
+        /// `after` or `before`.
+        param: &'static str,
+        /// What the client sent.
+        id: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for ListError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// What the cursors of a list name: the value of one column, in rows where others have the given
 /// values.
 pub(super) struct Cursors<'a> {
@@ -26,7 +48,7 @@ pub(super) async fn fetch<T>(
     table: &'static str,
     project: &ProjectId,
     page: &PageRequest,
-) -> Result<Page<T>, StoreError>
+) -> Result<Page<T>, ListError>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
@@ -48,7 +70,7 @@ pub(super) async fn fetch_by<T>(
     mut query: QueryBuilder<Postgres>,
     cursors: &Cursors<'_>,
     page: &PageRequest,
-) -> Result<Page<T>, StoreError>
+) -> Result<Page<T>, ListError>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
@@ -122,7 +144,7 @@ impl Cursors<'_> {
         pool: &Pool,
         param: &'static str,
         id: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ListError> {
         let Some(id) = id else { return Ok(()) };
         let mut query = QueryBuilder::new("select exists (select from ");
         self.row(&mut query, id);
@@ -130,7 +152,7 @@ impl Cursors<'_> {
         if query.build_query_scalar::<bool>().fetch_one(pool).await? {
             Ok(())
         } else {
-            Err(StoreError::UnknownCursor {
+            Err(ListError::UnknownCursor {
                 param,
                 id: id.to_owned(),
             })

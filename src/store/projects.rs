@@ -8,12 +8,50 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::ProjectId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::project::{Account, LimitChanges, Project, ProjectLimits};
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::page::{self, Cursors};
-use crate::store::{StoreError, audit_log};
+use crate::store::{StoreError, audit_log, is_refused_by};
 
-/// Name of the constraint that refuses a name which another project has.
-pub const NAME_UNIQUE: &str = "projects_name_unique";
+/// Why a project could not be created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveProjectError {
+    /// Another project has this name.
+    #[error("another project has this name")]
+    NameTaken,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for SaveProjectError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_refused_by(&error, "projects_name_unique") {
+            return Self::NameTaken;
+        }
+        Self::Store(error.into())
+    }
+}
+
+/// Why a project may not store more bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum QuotaError {
+    /// The project would store more bytes than its quota.
+    #[error("the project may store {limit} bytes")]
+    Exceeded {
+        /// The quota in bytes.
+        limit: i64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for QuotaError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 /// Of the two numbers that name an advisory lock, the first: the project stores something.
 const STORING: i32 = 1;
@@ -51,13 +89,13 @@ impl FromRow<'_, PgRow> for Project {
     }
 }
 
-/// Makes a project. A name that another one has is refused by [`NAME_UNIQUE`].
+/// Creates a project.
 pub async fn create(
     pool: &Pool,
     actor: &Actor,
     name: &str,
     limits: &ProjectLimits,
-) -> Result<Project, StoreError> {
+) -> Result<Project, SaveProjectError> {
     let mut transaction = pool.begin().await?;
     let project: Project = sqlx::query_as(
         "insert into projects (id, name, max_concurrent_runs, requests_per_minute,
@@ -87,7 +125,7 @@ pub async fn update(
     id: &ProjectId,
     name: Option<&str>,
     changes: &LimitChanges,
-) -> Result<Option<Project>, StoreError> {
+) -> Result<Option<Project>, SaveProjectError> {
     let mut transaction = pool.begin().await?;
     let before: Option<Project> = sqlx::query_as(
         "select id, name, created_at, max_concurrent_runs, requests_per_minute,
@@ -159,7 +197,7 @@ pub async fn find_by_id_or_name(
 }
 
 /// A page of all projects.
-pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<Project>, StoreError> {
+pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<Project>, ListError> {
     let query = QueryBuilder::new(
         "select id, name, created_at, max_concurrent_runs, requests_per_minute,
                 tokens_per_minute, storage_bytes
@@ -184,11 +222,10 @@ pub async fn ensure(pool: &Pool, actor: &Actor, name: &str) -> Result<ProjectId,
         return Ok(project);
     }
     match create(pool, actor, name, &ProjectLimits::default()).await {
-        // Somebody else was quicker.
-        Err(StoreError::Constraint(constraint)) if constraint == NAME_UNIQUE => {
-            find().await?.ok_or(StoreError::Constraint(constraint))
-        }
-        created => Ok(created?.id),
+        Ok(created) => Ok(created.id),
+        // Another process has created it in the meantime.
+        Err(SaveProjectError::NameTaken) => find().await?.ok_or_else(StoreError::missing_row),
+        Err(SaveProjectError::Store(error)) => Err(error),
     }
 }
 
@@ -266,7 +303,7 @@ pub(super) async fn claim_storage(
     conn: &mut PgConnection,
     project: &ProjectId,
     bytes: i64,
-) -> Result<(), StoreError> {
+) -> Result<(), QuotaError> {
     lock(&mut *conn, STORING, project).await?;
     // A statement of its own, which sees what others have committed while this one waited.
     let row = sqlx::query(
@@ -284,7 +321,7 @@ pub(super) async fn claim_storage(
     let (limit, stored): (Option<i64>, i64) =
         (row.try_get("storage_bytes")?, row.try_get("stored")?);
     match limit {
-        Some(limit) if stored.saturating_add(bytes) > limit => Err(StoreError::StorageFull(limit)),
+        Some(limit) if stored.saturating_add(bytes) > limit => Err(QuotaError::Exceeded { limit }),
         _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::ids::{ProjectId, RunId, StepId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::run::RunState;
 use crate::domain::run_step::RunStep;
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, json_or_null, page};
 
@@ -60,7 +61,7 @@ pub async fn list(
     thread: &ThreadId,
     run: &RunId,
     request: &PageRequest,
-) -> Result<Page<RunStep>, StoreError> {
+) -> Result<Page<RunStep>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
                 last_error, details, usage

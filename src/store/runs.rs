@@ -18,9 +18,10 @@ use crate::domain::run::{Run, RunConfig, RunState, RunStatus};
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::domain::{Metadata, Timestamp};
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::lease::{Claimant, Lease};
-use crate::store::{AsWritten, StoreError, json, page, projects};
+use crate::store::{AsWritten, StoreError, is_refused_by, json, page, projects};
 
 impl FromRow<'_, PgRow> for Run {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -62,16 +63,39 @@ pub struct NewRun<'a> {
     pub needs_message: bool,
 }
 
-/// Stores a new run, queued; with a claimant, already in that worker's hands.
-///
-/// That saves the commit of a separate claim. `None` when there is no such thread, or it lacks the
-/// message that the run needs; an active run on it breaks `runs_one_active_per_thread`.
+/// Why a run could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateRunError {
+    /// There is no such thread, or it has no message although the run needs one.
+    #[error("there is nothing to run on")]
+    NothingToRun,
+    /// Another run on the thread is active.
+    #[error("another run on the thread is active")]
+    ThreadBusy,
+    /// The project has as many active runs as it may have.
+    #[error("the project may have {0} runs at a time")]
+    TooManyRuns(i32),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for CreateRunError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_refused_by(&error, "runs_one_active_per_thread") {
+            return Self::ThreadBusy;
+        }
+        Self::Store(error.into())
+    }
+}
+
+/// Stores a new run, queued, or leased to the claimant, which saves the commit of a separate claim.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     new: &NewRun<'_>,
     claimant: Option<&Claimant>,
-) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+) -> Result<(Run, Option<Lease>), CreateRunError> {
     let run: Option<Run> = sqlx::query_as(
         "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
                            status, started_at, due_at, attempt, lease_owner)
@@ -97,26 +121,25 @@ pub async fn insert(
     .bind(new.needs_message)
     .fetch_optional(db)
     .await?;
-    Ok(run.map(|run| {
-        let lease = claimant.map(|_| Lease {
-            run: run.id.clone(),
-            attempt: 1,
-        });
-        (run, lease)
-    }))
+    let run = run.ok_or(CreateRunError::NothingToRun)?;
+    let lease = claimant.map(|_| Lease {
+        run: run.id.clone(),
+        attempt: 1,
+    });
+    Ok((run, lease))
 }
 
-/// Stores a new run like [`insert`], unless the project has `max` runs at work.
+/// Stores a new run as [`insert`] does, unless `max` runs of the project are queued or in progress.
 ///
-/// Those are refused as [`StoreError::TooManyRuns`]. Exact, since the runs of one project are let in
-/// one after the other; the next one gets its turn when the transaction ends.
+/// The bound is exact: an advisory lock, held until the transaction ends, admits the runs of a
+/// project one after the other.
 pub async fn insert_within(
     conn: &mut PgConnection,
     project: &ProjectId,
     new: &NewRun<'_>,
     claimant: Option<&Claimant>,
     max: i32,
-) -> Result<Option<(Run, Option<Lease>)>, StoreError> {
+) -> Result<(Run, Option<Lease>), CreateRunError> {
     projects::lock_runs(&mut *conn, project).await?;
     // A statement of its own, which sees what others have committed while this one waited.
     let at_work: i64 = sqlx::query_scalar(
@@ -131,7 +154,7 @@ pub async fn insert_within(
     .await?;
     // That the thread is busy is the better answer, and the insertion gives it.
     if at_work >= i64::from(max) && active_on(&mut *conn, project, new.thread).await?.is_none() {
-        return Err(StoreError::TooManyRuns(max));
+        return Err(CreateRunError::TooManyRuns(max));
     }
     insert(conn, project, new, claimant).await
 }
@@ -162,7 +185,7 @@ pub async fn list(
     project: &ProjectId,
     thread: &ThreadId,
     request: &PageRequest,
-) -> Result<Page<Run>, StoreError> {
+) -> Result<Page<Run>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
                 started_at, expires_at, ended_at, outcome

@@ -10,6 +10,7 @@ use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::thread::Thread;
 use crate::domain::{Metadata, Timestamp};
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
@@ -82,7 +83,7 @@ pub async fn list(
     project: &ProjectId,
     metadata: &Metadata,
     request: &PageRequest,
-) -> Result<Page<Thread>, StoreError> {
+) -> Result<Page<Thread>, ListError> {
     let mut query = QueryBuilder::new(
         "select id, created_at, metadata, tool_resources from threads where project_id = ",
     );

@@ -5,7 +5,8 @@ use sqlx::{PgConnection, PgExecutor};
 use crate::domain::file::{NewFile, NewUpload, Part, Upload};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
 use crate::store::Pool;
-use crate::store::{StoreError, projects};
+use crate::store::StoreError;
+use crate::store::projects::{self, QuotaError};
 
 /// Stores a new upload, which takes parts for an hour.
 pub async fn insert(
@@ -88,13 +89,13 @@ pub async fn insert_part(
     upload: &UploadId,
     id: &PartId,
     bytes: i64,
-) -> Result<Part, StoreError> {
+) -> Result<Part, QuotaError> {
     if let Some(part) = insert_part_if(&mut *conn, project, upload, id, bytes, false).await? {
         return Ok(part);
     }
     projects::claim_storage(&mut *conn, project, bytes).await?;
     let part = insert_part_if(conn, project, upload, id, bytes, true).await?;
-    part.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+    Ok(part.ok_or_else(StoreError::missing_row)?)
 }
 
 /// Stores a part if the project's storage has no limit, or there is room.

@@ -5,7 +5,8 @@ use sqlx::{FromRow, PgConnection, PgExecutor, Row};
 
 use crate::domain::ids::{BatchId, ProjectId, VectorStoreId};
 use crate::domain::vector_store::{Batch, FileCounts, NewStoreFile};
-use crate::store::{StoreError, vector_store_files, vector_stores};
+use crate::store::vector_stores::{self, AddFilesError};
+use crate::store::{StoreError, vector_store_files};
 
 impl FromRow<'_, PgRow> for Batch {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -23,13 +24,13 @@ impl FromRow<'_, PgRow> for Batch {
 /// there is no such store.
 ///
 /// # Errors
-/// [`StoreError::VectorStoreExpired`], [`StoreError::VectorStoreFull`].
+/// [`AddFilesError`] without any file being added.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
     store: &VectorStoreId,
     files: &[NewStoreFile],
-) -> Result<Option<BatchId>, StoreError> {
+) -> Result<Option<BatchId>, AddFilesError> {
     if !vector_stores::lock(conn, project, store).await? {
         return Ok(None);
     }

@@ -11,9 +11,11 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
     Attributes, Chunking, FileStatus, IndexError, MAX_FILES, NewStoreFile, VectorStoreFile,
 };
+use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::page::Cursors;
-use crate::store::{StoreError, json, json_or_null, page, vector_stores};
+use crate::store::vector_stores::{self, AddFilesError};
+use crate::store::{StoreError, json, json_or_null, page};
 
 impl FromRow<'_, PgRow> for VectorStoreFile {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -40,13 +42,13 @@ impl FromRow<'_, PgRow> for VectorStoreFile {
 /// is indexed again if it had failed or was cancelled, or if it is now to be cut in another way.
 ///
 /// # Errors
-/// [`StoreError::VectorStoreExpired`], [`StoreError::VectorStoreFull`].
+/// [`AddFilesError`] without any file being added.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
     store: &VectorStoreId,
     files: &[NewStoreFile],
-) -> Result<bool, StoreError> {
+) -> Result<bool, AddFilesError> {
     if !vector_stores::lock(conn, project, store).await? {
         return Ok(false);
     }
@@ -61,7 +63,7 @@ pub(super) async fn add(
     store: &VectorStoreId,
     batch: Option<&BatchId>,
     files: &[NewStoreFile],
-) -> Result<(), StoreError> {
+) -> Result<(), AddFilesError> {
     let ids: Vec<&str> = files.iter().map(|new| new.file.as_str()).collect();
     let (all, known): (i64, i64) = sqlx::query_as(
         "select count(*), count(*) filter (where file_id = any ($2))
@@ -73,7 +75,7 @@ pub(super) async fn add(
     .await?;
     let after = usize::try_from(all - known).unwrap_or(0) + files.len();
     if after > MAX_FILES {
-        return Err(StoreError::VectorStoreFull(store.clone()));
+        return Err(AddFilesError::Full(store.clone()));
     }
     if known > 0 {
         add_again(conn, store, batch, files).await?;
@@ -106,7 +108,7 @@ pub(super) async fn insert_new(
     store: &VectorStoreId,
     batch: Option<&BatchId>,
     files: &[NewStoreFile],
-) -> Result<(), StoreError> {
+) -> Result<(), AddFilesError> {
     sqlx::query(
         "insert into vector_store_files (vector_store_id, file_id, project_id, batch_id, status,
                                          attributes, chunk_tokens, chunk_overlap, due_at)
@@ -207,7 +209,7 @@ pub async fn list(
     batch: Option<&BatchId>,
     status: Option<FileStatus>,
     request: &PageRequest,
-) -> Result<Page<VectorStoreFile>, StoreError> {
+) -> Result<Page<VectorStoreFile>, ListError> {
     let mut query = QueryBuilder::new(
         "select file_id, vector_store_id, created_at, status, last_error, usage_bytes,
                 chunk_tokens, chunk_overlap, attributes

@@ -7,10 +7,11 @@ use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 use crate::domain::ids::{AssistantId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
-    FileCounts, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
+    FileCounts, MAX_FILES, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
 };
+use crate::store::ListError;
 use crate::store::Pool;
-use crate::store::{StoreError, json, page, vector_store_files};
+use crate::store::{StoreError, is_refused_by, json, page, vector_store_files};
 
 impl FromRow<'_, PgRow> for VectorStore {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -57,12 +58,38 @@ const SELECT: &str = "
         from vector_store_files where vector_store_id = s.id) as f
     where s.project_id = ";
 
+/// Why files could not be added to a vector store.
+#[derive(Debug, thiserror::Error)]
+pub enum AddFilesError {
+    /// The vector store has expired.
+    #[error("vector store {0} has expired")]
+    Expired(VectorStoreId),
+    /// The vector store would have more than [`MAX_FILES`].
+    #[error("vector store {0} would have more than {MAX_FILES} files")]
+    Full(VectorStoreId),
+    /// One of the files was deleted in the meantime.
+    #[error("a file was deleted while it was being added")]
+    FileDeleted,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for AddFilesError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_refused_by(&error, "vector_store_files_file_id_fkey") {
+            return Self::FileDeleted;
+        }
+        Self::Store(error.into())
+    }
+}
+
 /// Stores a new vector store with its files, which are due to be indexed at once.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
     new: &NewVectorStore,
-) -> Result<VectorStoreId, StoreError> {
+) -> Result<VectorStoreId, AddFilesError> {
     let NewVectorStore {
         name,
         description,
@@ -122,7 +149,7 @@ pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
-) -> Result<Page<VectorStore>, StoreError> {
+) -> Result<Page<VectorStore>, ListError> {
     let mut query = QueryBuilder::new(SELECT);
     query.push_bind(project);
     page::fetch(pool, query, "vector_stores", project, request).await
@@ -163,12 +190,12 @@ pub async fn update(
 /// it; whether there is one.
 ///
 /// # Errors
-/// [`StoreError::VectorStoreExpired`] if it takes nothing more.
+/// [`AddFilesError::Expired`] if it takes nothing more.
 pub(super) async fn lock(
     conn: &mut PgConnection,
     project: &ProjectId,
     id: &VectorStoreId,
-) -> Result<bool, StoreError> {
+) -> Result<bool, AddFilesError> {
     let is_expired: Option<bool> = sqlx::query_scalar(
         "select coalesce(last_active_at + expires_after_days * interval '24 hours' <= now(), false)
          from vector_stores where project_id = $1 and id = $2 for no key update",
@@ -180,7 +207,7 @@ pub(super) async fn lock(
     match is_expired {
         None => Ok(false),
         Some(false) => Ok(true),
-        Some(true) => Err(StoreError::VectorStoreExpired(id.clone())),
+        Some(true) => Err(AddFilesError::Expired(id.clone())),
     }
 }
 

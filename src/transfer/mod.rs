@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
-use crate::store::StoreError;
+use crate::store::{ListError, StoreError};
 
 pub use contents::{Attached, Missing};
 pub use export::{Export, Exported, Target, export};
@@ -97,6 +97,9 @@ pub enum TransferError {
         /// What is wrong.
         source: FileError,
     },
+    /// A list changed while it was exported.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use assistd::domain::file::{NewFile, Purpose};
 use assistd::domain::ids::FileId;
-use assistd::store::{self, StoreError};
+use assistd::store;
+use assistd::store::projects::QuotaError;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -346,7 +347,7 @@ async fn whoever_stores_something_waits_for_who_was_first() {
     first.commit().await.expect("the database answers");
     let second = second.await.expect("it does not panic");
     assert!(
-        matches!(second, Err(StoreError::StorageFull(10))),
+        matches!(second, Err(QuotaError::Exceeded { limit: 10 })),
         "{second:?}"
     );
 }

@@ -83,9 +83,7 @@ impl StoreFixture {
             expires_after: Duration::from_secs(600),
         };
         let stored = store::runs::insert(pool, &self.project, &new, claimant).await;
-        stored
-            .expect("the database answers")
-            .expect("the thread exists")
+        stored.expect("the thread exists and is idle")
     }
 
     pub async fn create_leased_run(&self, claimant: &Claimant) -> (Run, Lease) {

@@ -15,7 +15,8 @@ use crate::files::blobs::BlobError;
 use crate::http::response::rate_limits::format_duration;
 use crate::retrieval::SearchError;
 use crate::service::ServiceError;
-use crate::store::StoreError;
+use crate::store::vector_stores::AddFilesError;
+use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 
 /// An answer that is not a success.
@@ -284,9 +285,14 @@ impl From<ServiceError> for ApiError {
             ))
             .param("content")
             .code("unsupported_file"),
-            ServiceError::FileDeletedMeanwhile => {
-                Self::not_found("A file was deleted while it was being added.")
-            }
+            ServiceError::AddFiles(error) => error.into(),
+            ServiceError::TooManyRuns(max) => Self::rate_limited(
+                "requests",
+                format!("Rate limit reached: this project may have {max} runs at a time."),
+                Duration::from_secs(1),
+            ),
+            error @ ServiceError::DuplicateKey => Self::internal(&error),
+            ServiceError::List(error) => error.into(),
             ServiceError::ProjectNameTaken(name) => {
                 Self::invalid(format!("There is a project of the name '{name}' already."))
                     .param("name")
@@ -337,29 +343,6 @@ fn quoted(ids: &[String]) -> String {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::UnknownCursor { param, id } => Self::invalid(format!(
-                "Invalid '{param}': no object with id '{id}' in this list."
-            ))
-            .param(param)
-            .code("invalid_value"),
-            StoreError::VectorStoreExpired(id) => {
-                Self::invalid(format!("Vector store '{id}' has expired."))
-            }
-            StoreError::VectorStoreFull(id) => Self::invalid(format!(
-                "Vector store '{id}' would have too many files: a vector store may have up to \
-                 {MAX_FILES}."
-            ))
-            .code("max_files_exceeded"),
-            StoreError::TooManyRuns(max) => Self::rate_limited(
-                "requests",
-                format!("Rate limit reached: this project may have {max} runs at a time."),
-                Duration::from_secs(1),
-            ),
-            StoreError::StorageFull(limit) => Self::invalid(format!(
-                "You have exceeded your file storage quota. This project is limited to {limit} \
-                 bytes of files. Please delete old files or attempt with a smaller file size."
-            ))
-            .code("storage_limit_exceeded"),
             error @ StoreError::DiskFull(_) => Self::storage_full(&error),
             error if error.is_transient() => {
                 tracing::error!(error.cause = %error, "the database is not available: {error}");
@@ -372,6 +355,38 @@ impl From<StoreError> for ApiError {
             | StoreError::LeaseLost
             | StoreError::BadRow(_)
             | StoreError::Database(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::UnknownCursor { param, id } => Self::invalid(format!(
+                "Invalid '{param}': no object with id '{id}' in this list."
+            ))
+            .param(param)
+            .code("invalid_value"),
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddFilesError> for ApiError {
+    fn from(error: AddFilesError) -> Self {
+        match error {
+            AddFilesError::Expired(id) => {
+                Self::invalid(format!("Vector store '{id}' has expired."))
+            }
+            AddFilesError::Full(id) => Self::invalid(format!(
+                "Vector store '{id}' would have too many files: a vector store may have up to \
+                 {MAX_FILES}."
+            ))
+            .code("max_files_exceeded"),
+            AddFilesError::FileDeleted => {
+                Self::not_found("A file was deleted while it was being added.")
+            }
+            AddFilesError::Store(error) => error.into(),
         }
     }
 }
@@ -404,6 +419,11 @@ impl From<FileError> for ApiError {
         match error {
             FileError::Blob(error) => error.into(),
             FileError::Store(error) => error.into(),
+            FileError::QuotaExceeded { limit } => Self::invalid(format!(
+                "You have exceeded your file storage quota. This project is limited to {limit} \
+                 bytes of files. Please delete old files or attempt with a smaller file size."
+            ))
+            .code("storage_limit_exceeded"),
             FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
             FileError::Gone(id) => Self::no_such_file(id),
             FileError::NoUpload(id) => Self::no_such("upload", id),

@@ -24,7 +24,6 @@ use crate::domain::vector_store::VectorStore;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store;
 use crate::store::Pool;
-use crate::store::StoreError;
 use crate::store::workspace_files::Written;
 use crate::transfer::write::{self, Shown};
 use crate::transfer::{CONTENTS, FORMAT, Kind, OBJECTS, Progress, Stage, TransferError, VERSION};
@@ -326,7 +325,7 @@ impl Exporter<'_> {
     }
 
     /// Reads all that is in a thread. Of what a run writes meanwhile, some may be missing.
-    async fn whole(&self, thread: Thread) -> Result<WholeThread, StoreError> {
+    async fn whole(&self, thread: Thread) -> Result<WholeThread, TransferError> {
         let (pool, project, id) = (self.pool, self.project, &thread.id);
         let mut runs = Vec::new();
         let mut pages = Pages::default();

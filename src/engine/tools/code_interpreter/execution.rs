@@ -17,7 +17,6 @@ use crate::files::blobs::BlobError;
 use crate::files::{Draft, FileError};
 use crate::sandbox_client::{CellEvent, SandboxError, Session};
 use crate::store;
-use crate::store::StoreError;
 
 /// Largest picture that a cell may show; the worker sends none that is larger.
 const IMAGE_MAX: u64 = 32 << 20;
@@ -247,7 +246,7 @@ impl Driver {
         };
         match self.interruptible(store).await? {
             Ok(_) => Ok(true),
-            Err(FileError::Store(StoreError::StorageFull(_))) => Ok(false),
+            Err(FileError::QuotaExceeded { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
