@@ -1,4 +1,4 @@
-//! API keys: how they are made, and the form in which they are kept.
+//! API keys: generation, and the form in which they are stored.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,30 +8,28 @@ use sha2::Sha256;
 use crate::domain::Timestamp;
 use crate::domain::ids::ApiKeyId;
 
-/// What the keys that are made here begin with.
+/// Prefix of generated keys.
 const PREFIX: &str = "sk-assistd-";
 
-/// A key as it is kept: without the key itself.
+/// A stored key, without the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Its id, which is not secret.
     pub id: ApiKeyId,
-    /// Name of the project that it opens.
+    /// Name of the project that it authenticates.
     pub project: String,
-    /// What it is for, in its owner's words.
     pub name: String,
-    /// Its ends, to recognise it by.
+    /// The first and last characters of the key, see [`hint`].
     pub hint: String,
-    /// When it was made or first seen.
+    /// For a key from the settings: when it was first seen.
     pub created_at: Timestamp,
-    /// When it was revoked, if it was.
+    /// `None` while the key is accepted.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A new key: [`PREFIX`] and 32 bytes from the operating system in 43 URL-safe characters.
+/// Generates a key: [`PREFIX`] and 32 random bytes in 43 URL-safe characters.
 ///
 /// # Errors
-/// If the operating system has no randomness to give.
+/// If the system's random source fails.
 pub fn generate() -> Result<String, rand::rand_core::OsError> {
     use rand::TryRngCore as _;
     let mut secret = [0; 32];
@@ -39,15 +37,15 @@ pub fn generate() -> Result<String, rand::rand_core::OsError> {
     Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)))
 }
 
-/// The form in which a key is stored and looked up: its SHA-256.
+/// The SHA-256 of a key, by which it is stored and looked up.
 ///
-/// A fast hash is enough because a key is 256 random bits: there is nothing to guess, whatever a
-/// guess costs. A slow one, as for passwords, would only be paid for by every request.
+/// A fast hash is enough: a key has 256 random bits, so it cannot be guessed. A slow password hash
+/// would only slow down every request.
 pub fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// The ends of a key, or of a short one its length only.
+/// The first 11 and last 4 characters of a key; of one shorter than 20 only its length.
 pub fn hint(key: &str) -> String {
     let characters: Vec<char> = key.chars().collect();
     if characters.len() < 20 {

@@ -1,4 +1,4 @@
-//! Assistants: a model, instructions and tools under a name.
+//! Assistants and the resources of their tools.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,22 +10,17 @@ use crate::domain::{Metadata, Timestamp};
 /// A stored assistant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assistant {
-    /// Its id.
     pub id: AssistantId,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// What a run of it starts from.
     pub config: AssistantConfig,
-    /// Files and vector stores of the built-in tools.
     pub tool_resources: ToolResources,
-    /// What the client attached to it.
     pub metadata: Metadata,
 }
 
-/// What makes an assistant what it is. Stored as one document: nothing of it is searched for.
+/// The settings of an assistant. Stored as one JSON document, since no query filters by them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AssistantConfig {
-    /// Model name as the client gave it; the model routes decide what it means.
+    /// Model name as the client gave it; a model route maps it to an upstream.
     pub model: String,
     /// At most 256 characters.
     pub name: Option<String>,
@@ -39,32 +34,30 @@ pub struct AssistantConfig {
     pub temperature: Option<f64>,
     /// 0 to 1.
     pub top_p: Option<f64>,
-    /// How long a reasoning model may think; passed to the upstream as it is.
+    /// Passed to the upstream unchanged.
     pub reasoning_effort: Option<String>,
-    /// `"auto"` or an object with a `type`, kept word for word.
+    /// `"auto"` or an object with a `type`, unchanged.
     pub response_format: Value,
 }
 
 /// Files and vector stores that the built-in tools of an assistant or thread may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResources {
-    /// Files for code_interpreter, at most 20; `None` when nothing was ever set.
+    /// `None` if it was never set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_interpreter: Option<CodeInterpreterResources>,
-    /// Vector stores for file_search, at most one; `None` when nothing was ever set.
+    /// `None` if it was never set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_search: Option<FileSearchResources>,
 }
 
 impl ToolResources {
-    /// All vector stores named.
     pub fn vector_stores(&self) -> impl Iterator<Item = &VectorStoreId> {
         self.file_search
             .iter()
             .flat_map(|resources| &resources.vector_store_ids)
     }
 
-    /// All files named.
     pub fn files(&self) -> impl Iterator<Item = &FileId> {
         self.code_interpreter
             .iter()
@@ -72,7 +65,6 @@ impl ToolResources {
     }
 }
 
-/// Files that code_interpreter sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeInterpreterResources {
     /// At most 20.
@@ -80,7 +72,6 @@ pub struct CodeInterpreterResources {
     pub file_ids: Vec<FileId>,
 }
 
-/// Vector stores that file_search searches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSearchResources {
     /// At most one.

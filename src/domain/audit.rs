@@ -1,4 +1,4 @@
-//! Administrative acts, and who did them.
+//! Entries of the audit log.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::domain::Timestamp;
 use crate::domain::ids::AuditId;
 
-/// Who acts on the server itself.
+/// Who performed an administrative action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// A user of the operating system, at the command line.
+    /// The operating system's user at the command line.
     Cli(String),
-    /// Whoever called the admin API from this address.
+    /// A caller of the admin API, by network address.
     AdminApi(String),
-    /// The server's settings, at its start.
+    /// The server itself, from its settings at startup.
     Settings,
 }
 
@@ -28,19 +28,18 @@ impl fmt::Display for Actor {
     }
 }
 
-/// One act, as it was written down.
+/// One administrative action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
-    /// Its id.
     pub id: AuditId,
-    /// When it was done.
+    /// When the action was committed.
     pub created_at: Timestamp,
-    /// Who did it: an [`Actor`] as text.
+    /// An [`Actor`] as text.
     pub actor: String,
-    /// What was done, as `project.created`.
+    /// For example `project.created`.
     pub action: String,
-    /// Id of what it was done to.
+    /// Id of the object that was changed.
     pub object: String,
-    /// What else there is to know. Never a secret.
+    /// Further facts about the action. Never holds a secret.
     pub details: Value,
 }

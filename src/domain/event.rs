@@ -1,4 +1,4 @@
-//! What happens in a run, in the order readers see it.
+//! Events of runs, in the order in which readers receive them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ use crate::domain::message::{Annotation, Message};
 use crate::domain::run::{RunState, RunStatus};
 use crate::domain::run_step::RunStep;
 
-/// Position of an event in its run. Each attempt at a run counts from the start of a range of its
-/// own, so that a worker that takes over never reuses a number a reader may have seen.
+/// Sequence number of an event in its run. Each attempt numbers its events in a range of its own,
+/// so that a recovered run never reuses a number that a reader may have received.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, sqlx::Type,
 )]
@@ -17,132 +17,107 @@ use crate::domain::run_step::RunStep;
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// Before every event.
+    /// Precedes every event.
     pub const START: Self = Self(0);
 
     const PER_ATTEMPT: i64 = 1 << 32;
 
-    /// Just before the first event of this attempt.
+    /// Directly precedes the first event of this attempt.
     pub const fn before_attempt(attempt: i32) -> Self {
         Self(attempt as i64 * Self::PER_ATTEMPT)
     }
 
-    /// The position after this one.
+    /// The next sequence number.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The position `count` further on.
+    /// The sequence number `count` events later.
     pub const fn plus(self, count: usize) -> Self {
         Self(self.0 + count as i64)
     }
 }
 
-/// One event of a run. Objects are whole, the run's fixed part excepted, which every reader has.
+/// One event of a run. It holds complete objects; of the run itself only the part that changes,
+/// because every reader has the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RunEvent {
-    /// The run was created; the status is `queued`.
+    /// The run was created with status `queued`.
     RunCreated(Box<RunState>),
-    /// The run changed its status.
+    /// The status of the run changed.
     RunChanged(Box<RunState>),
-    /// A step began.
+    /// A step was created.
     StepCreated(Box<RunStep>),
-    /// A step is under way.
+    /// A step is in progress.
     StepInProgress(Box<RunStep>),
-    /// A tool call of a step began or went on.
+    /// A tool call was created or got more content.
     StepDelta {
-        /// The step.
         step: StepId,
-        /// Position of the call in the step.
         index: usize,
-        /// What came.
         delta: ToolCallDelta,
     },
     /// A step reached a final status.
     StepEnded(Box<RunStep>),
-    /// A message began.
+    /// A message was created.
     MessageCreated(Box<Message>),
-    /// A message is being written.
+    /// A message is in progress.
     MessageInProgress(Box<Message>),
-    /// A message went on.
+    /// Content was appended to a message.
     MessageDelta {
-        /// The message.
         message: MessageId,
-        /// Position of the content part.
         index: usize,
-        /// Whether the part begins with this.
+        /// Whether this delta creates the content part.
         first: bool,
-        /// What came.
         delta: ContentDelta,
     },
-    /// A message is complete or incomplete for good.
+    /// A message reached a final status.
     MessageEnded(Box<Message>),
 }
 
-/// A piece of a tool call.
+/// A delta of a tool call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToolCallDelta {
-    /// A call of a function begins.
-    FunctionBegan {
-        /// `call_…`.
-        id: String,
-        /// The function.
-        name: String,
-    },
-    /// More of its arguments.
+    /// A function call was created.
+    FunctionBegan { id: String, name: String },
+    /// Function arguments to append.
     FunctionArguments(String),
-    /// A call of file_search begins.
+    /// A file_search call was created.
     SearchBegan {
-        /// `call_…`.
         id: String,
-        /// How results are ranked.
+        /// Name of the ranker.
         ranker: String,
-        /// Lowest score of a result.
+        /// Minimum score of a result, 0 to 1.
         score_threshold: f64,
     },
-    /// A call of code_interpreter begins.
-    CodeBegan {
-        /// `call_…`.
-        id: String,
-    },
-    /// More of its code.
+    /// A code_interpreter call was created.
+    CodeBegan { id: String },
+    /// Code to append.
     CodeInput(String),
-    /// More text that the code put out.
-    CodeLogs {
-        /// Position among the call's outputs.
-        output: usize,
-        /// The text.
-        logs: String,
-    },
-    /// A picture that the code put out.
-    CodeImage {
-        /// Position among the call's outputs.
-        output: usize,
-        /// The stored file.
-        file: FileId,
-    },
+    /// Text output to append.
+    CodeLogs { output: usize, logs: String },
+    /// An image that the code produced.
+    CodeImage { output: usize, file: FileId },
 }
 
-/// A piece of a message's content.
+/// A delta of a message's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContentDelta {
-    /// More text.
+    /// Text to append.
     Text(String),
-    /// Text that an annotation is about.
+    /// Annotated text to append.
     Annotated {
-        /// Position among the part's annotations.
+        /// Position among the annotations of the content part.
         index: usize,
-        /// It has the text too.
+        /// Also holds the text.
         annotation: Annotation,
     },
-    /// More of a refusal.
+    /// Refusal text to append.
     Refusal(String),
-    /// A picture.
     Image(FileId),
 }
 
 impl RunEvent {
-    /// The status this event announces, if it is about the run itself.
+    /// The new status, if the event is about the run itself.
     pub fn run_status(&self) -> Option<RunStatus> {
         match self {
             Self::RunCreated(state) | Self::RunChanged(state) => Some(state.status),
@@ -157,8 +132,7 @@ impl RunEvent {
         }
     }
 
-    /// Whether a client's stream ends with this event: nothing more happens to the run, or
-    /// nothing until the caller submits tool outputs.
+    /// Whether a client's stream ends with this event: the run is terminal or waits for tool outputs.
     pub fn ends_stream(&self) -> bool {
         self.run_status()
             .is_some_and(|status| status.is_terminal() || status == RunStatus::RequiresAction)

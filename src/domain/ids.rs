@@ -1,8 +1,7 @@
-//! Every id has a type of its own, and its prefix lives here.
+//! Ids: one type per kind of object, with its prefix.
 //!
-//! Ids made here are a prefix and a UUIDv7 in base 62, so they sort by creation and stay within
-//! `[A-Za-z0-9]` as clients' patterns expect. Ids made elsewhere (imported data) are accepted as
-//! long as they begin with the right prefix.
+//! Generated ids are a prefix and a UUIDv7 in base 62, so they sort by creation and stay within
+//! `[A-Za-z0-9]`, as clients expect. Imported ids are accepted if they begin with the right prefix.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Digits of base 62 in ASCII order, so that encoded values sort like the numbers they stand for.
+/// Digits of base 62 in ASCII order, so that encoded values sort like their numbers.
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Longest id accepted from a client, in bytes; longer ones are no ids of anybody's.
+/// Maximum length of an id from a client, in bytes.
 const MAX_ID_LEN: usize = 128;
 
 /// A UUIDv7 as 22 base-62 digits: 48 bits of milliseconds, then 74 random bits.
@@ -27,7 +26,7 @@ fn sortable_base62() -> String {
     digits.iter().map(|&byte| char::from(byte)).collect()
 }
 
-/// 24 characters: the sortable part and two more random ones.
+/// 24 characters: 22 sortable ones and two more random ones.
 pub fn alphanumeric24() -> String {
     let mut id = sortable_base62();
     let random = Uuid::new_v4().as_u128();
@@ -36,21 +35,21 @@ pub fn alphanumeric24() -> String {
     id
 }
 
-/// 22 characters, as the hosted service's file ids have.
+/// 22 characters, the length of the hosted service's file ids.
 pub fn alphanumeric22() -> String {
     sortable_base62()
 }
 
-/// 32 lower-case hexadecimal digits, the first of them the time.
+/// 32 lower-case hexadecimal digits of a UUIDv7.
 pub fn hex32() -> String {
     Uuid::now_v7().simple().to_string()
 }
 
-/// A string that is not an id of the wanted kind.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an ID that begins with '{prefix}'")]
 pub struct WrongPrefix {
-    /// The prefix that was wanted, without its separator, as error texts name it.
+    /// The expected prefix without its separator, as error texts name it.
     pub prefix: &'static str,
 }
 
@@ -64,7 +63,7 @@ macro_rules! typed_id {
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
-            /// A new id, later in order than those made before it.
+            /// A new id that sorts after all earlier ones.
             pub fn generate() -> Self {
                 Self(format!(concat!($prefix, "{}"), $generate()).into())
             }
@@ -104,11 +103,11 @@ macro_rules! typed_id {
 }
 
 typed_id!(
-    /// A tenant: every row belongs to one.
+    /// A project (tenant).
     ProjectId, "proj_", "proj", alphanumeric24
 );
 typed_id!(
-    /// A key that opens a project.
+    /// An API key.
     ApiKeyId, "key_", "key", alphanumeric24
 );
 typed_id!(
@@ -116,57 +115,57 @@ typed_id!(
     AuditId, "audit_", "audit", alphanumeric24
 );
 typed_id!(
-    /// A model with instructions and tools.
+    /// An assistant.
     AssistantId, "asst_", "asst", alphanumeric24
 );
 typed_id!(
-    /// A conversation.
+    /// A thread.
     ThreadId, "thread_", "thread", alphanumeric24
 );
 typed_id!(
-    /// One message of a thread.
+    /// A message of a thread.
     MessageId, "msg_", "msg", alphanumeric24
 );
 typed_id!(
-    /// One execution of an assistant over a thread.
+    /// A run.
     RunId, "run_", "run", alphanumeric24
 );
 typed_id!(
-    /// One thing a run did: wrote a message, or called tools.
+    /// A step of a run.
     StepId, "step_", "step", alphanumeric24
 );
 typed_id!(
-    /// A stored file. The prefix ends in a hyphen, unlike all others. Azure's files have another
-    /// one, and keep it when they are imported.
+    /// A file. Unlike all others, its prefix ends in a hyphen. Imported files of Azure keep their
+    /// prefix `assistant-`.
     FileId, "file-" | "assistant-", "file", alphanumeric22
 );
 typed_id!(
-    /// A file being uploaded in parts.
+    /// An upload in parts.
     UploadId, "upload_", "upload", hex32
 );
 typed_id!(
-    /// One part of an upload.
+    /// A part of an upload.
     PartId, "part_", "part", hex32
 );
 
 typed_id!(
-    /// A collection of indexed files.
+    /// A vector store.
     VectorStoreId, "vs_", "vs", hex32
 );
 typed_id!(
-    /// Files that were added to a vector store together.
+    /// A batch of files in a vector store.
     BatchId, "vsfb_", "vsfb", hex32
 );
 typed_id!(
-    /// A place that is told of events.
+    /// A webhook endpoint.
     EndpointId, "we_", "we", alphanumeric24
 );
 typed_id!(
-    /// Something that endpoints are told of. The database makes most of them.
+    /// A webhook event. The database generates most of these ids.
     EventId, "evt_", "evt", hex32
 );
 
-/// A new id for a tool call, for upstreams that send none.
+/// Generates an id for a tool call of an upstream that sends none.
 pub fn tool_call_id() -> String {
     format!("call_{}", alphanumeric24())
 }

@@ -1,35 +1,35 @@
-//! Escapes in JSON that name characters which a Rust string or the database cannot hold.
+//! JSON escapes of characters that a Rust string or PostgreSQL cannot hold.
 //!
-//! These are U+0000 and surrogates without their other half. Models write both; serde_json refuses
-//! the second, and with it the whole text.
+//! These are U+0000 and lone surrogates. Models write both; serde_json rejects a text with a lone
+//! surrogate as a whole.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// What stands for a character that cannot be stored.
+/// Replaces a character that cannot be stored.
 const REPLACEMENT: &str = "\u{fffd}";
 
-/// Parses JSON in which such escapes count as U+FFFD.
+/// Parses JSON, reading such escapes as U+FFFD.
 ///
 /// # Errors
-/// When it is no JSON otherwise.
+/// If the text is not JSON otherwise.
 pub fn parse(json: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(&replaced(json))
+    serde_json::from_str(&replace_unstorable(json))
 }
 
-/// JSON text with U+FFFD in place of such escapes.
-pub fn replaced(json: &str) -> Cow<'_, str> {
-    rewritten(json, |_| REPLACEMENT.into())
+/// Replaces such escapes by U+FFFD.
+pub fn replace_unstorable(json: &str) -> Cow<'_, str> {
+    rewrite(json, |_| REPLACEMENT.into())
 }
 
-/// JSON text whose strings, once parsed, [`HalfPairs`] reads: a surrogate without its other half is
-/// written as U+0000 and four hexadecimal digits. U+0000 stands for nothing else in them.
-pub fn marked(json: &str) -> Cow<'_, str> {
-    rewritten(json, |unit| format!("\\u0000{unit:04x}").into())
+/// Encodes lone surrogates for [`SurrogateDecoder`]: as U+0000 and four hexadecimal digits. U+0000 has no
+/// other meaning in the result.
+pub fn mark_surrogates(json: &str) -> Cow<'_, str> {
+    rewrite(json, |unit| format!("\\u0000{unit:04x}").into())
 }
 
-fn rewritten(json: &str, lone: impl Fn(u16) -> Cow<'static, str>) -> Cow<'_, str> {
+fn rewrite(json: &str, lone: impl Fn(u16) -> Cow<'static, str>) -> Cow<'_, str> {
     let mut rewritten = String::new();
     let mut copied = 0;
     let mut at = 0;
@@ -67,61 +67,61 @@ fn unit_at(json: &str, at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
-/// Reads the strings of [`marked`] JSON, one after the other: a pair whose halves are in two of them
-/// is one character, and a half that stays alone is U+FFFD.
+/// Decodes the strings of [`mark_surrogates`] JSON one after the other. A surrogate pair that is split over
+/// two strings becomes one character; a surrogate that stays alone becomes U+FFFD.
 #[derive(Debug, Default)]
-pub struct HalfPairs {
-    /// The first half of a pair, at the end of the last string.
+pub struct SurrogateDecoder {
+    /// A high surrogate at the end of the previous string.
     high: Option<u16>,
 }
 
-impl HalfPairs {
-    /// A string that nothing comes before or after.
-    pub fn whole(marked: &str) -> String {
-        let mut halves = Self::default();
-        let mut text = halves.push(marked);
-        text.extend(halves.finish());
+impl SurrogateDecoder {
+    /// Decodes a single string.
+    pub fn decode(marked: &str) -> String {
+        let mut decoder = Self::default();
+        let mut text = decoder.push(marked);
+        text.extend(decoder.finish());
         text
     }
 
-    /// The text of the next string, without a first half at its end.
+    /// Decodes the next string, without a high surrogate at its end.
     pub fn push(&mut self, marked: &str) -> String {
         if self.high.is_none() && !marked.contains('\0') {
             return marked.to_owned();
         }
         let mut text = String::with_capacity(marked.len());
         let mut pieces = marked.split('\0');
-        self.plain(pieces.next().unwrap_or_default(), &mut text);
+        self.push_plain(pieces.next().unwrap_or_default(), &mut text);
         for piece in pieces {
             let digits = piece.get(..4);
             match digits.and_then(|digits| u16::from_str_radix(digits, 16).ok()) {
                 Some(unit) => {
-                    self.unit(unit, &mut text);
-                    self.plain(&piece[4..], &mut text);
+                    self.push_surrogate(unit, &mut text);
+                    self.push_plain(&piece[4..], &mut text);
                 }
-                // Not marked: U+0000 itself.
+                // U+0000 itself, not a marker.
                 None => {
-                    self.plain(REPLACEMENT, &mut text);
-                    self.plain(piece, &mut text);
+                    self.push_plain(REPLACEMENT, &mut text);
+                    self.push_plain(piece, &mut text);
                 }
             }
         }
         text
     }
 
-    /// What stands for a first half whose second one does not come.
+    /// The replacement of a high surrogate that no other one follows.
     pub fn finish(&mut self) -> Option<&'static str> {
         self.high.take().map(|_| REPLACEMENT)
     }
 
-    fn plain(&mut self, plain: &str, text: &mut String) {
+    fn push_plain(&mut self, plain: &str, text: &mut String) {
         if !plain.is_empty() {
             text.extend(self.finish());
             text.push_str(plain);
         }
     }
 
-    fn unit(&mut self, unit: u16, text: &mut String) {
+    fn push_surrogate(&mut self, unit: u16, text: &mut String) {
         let pair = self
             .high
             .map(|high| char::decode_utf16([high, unit]).next());
@@ -158,8 +158,8 @@ mod tests {
         ];
         for (json, expected) in cases {
             assert_eq!(parse(json).expect("JSON"), expected, "{json}");
-            let marked: String = serde_json::from_str(&marked(json)).expect("JSON");
-            assert_eq!(HalfPairs::whole(&marked), expected, "{json}");
+            let marked: String = serde_json::from_str(&mark_surrogates(json)).expect("JSON");
+            assert_eq!(SurrogateDecoder::decode(&marked), expected, "{json}");
         }
         for broken in [
             r#""\"#,
@@ -175,16 +175,16 @@ mod tests {
 
     #[test]
     fn a_pair_in_two_strings_is_one_character() {
-        let mut halves = HalfPairs::default();
+        let mut decoder = SurrogateDecoder::default();
         let mut read = |json: &str| {
-            let string: String = serde_json::from_str(&marked(json)).expect("JSON");
-            halves.push(&string)
+            let string: String = serde_json::from_str(&mark_surrogates(json)).expect("JSON");
+            decoder.push(&string)
         };
         assert_eq!(read(r#""a\ud83d""#), "a");
         assert_eq!(read(r#""""#), "");
         assert_eq!(read(r#""\ude00b\ud83d""#), "😀b");
         assert_eq!(read(r#""c\ud83d""#), "\u{fffd}c");
         assert_eq!(read(r#""\ud83d\ude00""#), "\u{fffd}😀");
-        assert_eq!(halves.finish(), None);
+        assert_eq!(decoder.finish(), None);
     }
 }

@@ -5,119 +5,93 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{AssistantId, FileId, MessageId, RunId, ThreadId};
 use crate::domain::{Metadata, Timestamp};
 
-/// One message of a thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// Its id.
     pub id: MessageId,
-    /// The thread it belongs to.
     pub thread: ThreadId,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// Whether it is whole.
     pub status: MessageStatus,
-    /// Why it is not whole, if it is not.
+    /// Set if and only if the status is `incomplete`.
     pub incomplete_reason: Option<IncompleteReason>,
-    /// When it was completed or given up; `None` while in progress.
+    /// When it was completed or became incomplete; `None` while in progress.
     pub ended_at: Option<Timestamp>,
-    /// Who speaks.
     pub role: Role,
-    /// Its parts, in order.
     pub content: Vec<Content>,
-    /// Files given along, for tools to use.
+    /// Files for tools.
     pub attachments: Vec<Attachment>,
-    /// The assistant that wrote it, if a run did.
+    /// `None` if a client wrote the message.
     pub assistant: Option<AssistantId>,
-    /// The run that wrote it, if one did.
+    /// `None` if a client wrote the message.
     pub run: Option<RunId>,
-    /// What the client attached to it.
     pub metadata: Metadata,
 }
 
-/// A message as a client writes it.
+/// A message to create.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewMessage {
-    /// Who speaks.
     pub role: Role,
-    /// Its parts.
     pub content: Vec<Content>,
-    /// Files given along.
     pub attachments: Vec<Attachment>,
-    /// What the client attaches to it.
     pub metadata: Metadata,
 }
 
-/// Whether a message is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum MessageStatus {
-    /// A run is writing it.
     InProgress,
-    /// Whole.
     Completed,
-    /// Cut off; the reason says why.
+    /// Cut off; `incomplete_reason` says why.
     Incomplete,
 }
 
-/// Why a message was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum IncompleteReason {
-    /// The upstream's content filter stepped in.
+    /// The upstream's content filter cut the message off.
     ContentFilter,
-    /// A token limit was reached.
+    /// The budget of tokens is used up.
     MaxTokens,
-    /// The run was cancelled.
     RunCancelled,
-    /// The run ran out of time.
+    /// The run expired.
     RunExpired,
-    /// The run failed.
     RunFailed,
 }
 
-/// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Role {
-    /// The person, or the application on their behalf.
+    /// The end user, or the application on their behalf.
     User,
-    /// The model, or an application that puts words into its mouth.
+    /// The model, or an application that supplies its answer.
     Assistant,
 }
 
-/// One part of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Content {
-    /// Text.
     Text {
-        /// The text, with annotation markers in it.
+        /// The text, including the markers of its annotations.
         value: String,
-        /// What stretches of it refer to, in order.
+        /// In the order of the text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         annotations: Vec<Annotation>,
     },
-    /// What the model said instead of answering.
-    Refusal {
-        /// Its words.
-        refusal: String,
-    },
-    /// A stored picture.
+    /// Text with which the model declined to answer.
+    Refusal { refusal: String },
+    /// An image in a stored file.
     ImageFile {
-        /// The stored file.
         file: FileId,
-        /// How closely the model is to look; `None` in what a run wrote.
+        /// `None` in messages of runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<ImageDetail>,
     },
-    /// A picture elsewhere.
+    /// An image at a URL.
     ImageUrl {
         /// `http(s)` or `data:` URL.
         url: String,
-        /// How closely the model is to look.
         detail: ImageDetail,
     },
 }
@@ -131,7 +105,7 @@ impl Content {
         }
     }
 
-    /// Length of its text in bytes; pictures have none.
+    /// Length of the text in bytes; 0 for images.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text { value, .. } => value.len(),
@@ -141,56 +115,47 @@ impl Content {
     }
 }
 
-/// What a stretch of text refers to.
+/// A reference from a range of the text to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotation {
-    /// The stretch itself.
+    /// The text in this range.
     pub text: String,
-    /// Where it begins, in Unicode code points.
+    /// Start of the range in Unicode code points.
     pub start: usize,
-    /// Where it ends.
+    /// End of the range in Unicode code points, exclusive.
     pub end: usize,
-    /// What it refers to.
     pub target: AnnotationTarget,
 }
 
-/// What an annotation refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnnotationTarget {
-    /// A file that code_interpreter made.
+    /// A file that code_interpreter wrote.
     FilePath(FileId),
     /// A file that file_search found.
     FileCitation(FileId),
 }
 
-/// How closely a model looks at a picture.
+/// Resolution at which a model processes an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageDetail {
-    /// As the model likes.
     #[default]
     Auto,
-    /// At little cost.
     Low,
-    /// Closely.
     High,
 }
 
-/// A file given along with a message, and the tools it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// The stored file.
     pub file_id: Option<FileId>,
-    /// `code_interpreter`, `file_search`, or both.
     pub tools: Vec<AttachmentTool>,
 }
 
-/// A tool that an attachment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AttachmentTool {
-    /// The file appears in the sandbox.
+    /// The file is copied into the sandbox session of the thread.
     CodeInterpreter,
     /// The file is indexed in the thread's vector store.
     FileSearch,

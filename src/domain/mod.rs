@@ -1,4 +1,4 @@
-//! The nouns of the Assistants API and their rules. No I/O and no clock in here.
+//! The types of the Assistants API and their rules, without I/O and without a clock.
 
 pub mod api_key;
 pub mod assistant;
@@ -19,8 +19,8 @@ pub mod usage;
 pub mod vector_store;
 pub mod webhook;
 
-/// Up to 16 pairs of short strings that a client attaches to an object.
+/// Up to 16 key-value pairs that a client attaches to an object.
 pub type Metadata = std::collections::BTreeMap<String, String>;
 
-/// A point in time, UTC. The API shows whole seconds; the store keeps microseconds, for order.
+/// The API shows whole seconds; the store keeps microseconds, so that dates give an order.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,6 +1,6 @@
-//! Cursor pagination, the same for every list.
+//! Cursor pagination.
 
-/// Direction by time of creation.
+/// Sort order by time of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// Oldest first.
@@ -10,30 +10,29 @@ pub enum Order {
     Desc,
 }
 
-/// Which part of a list a client wants. Cursors are ids of objects in the list.
+/// The requested page of a list. Cursors are ids of objects in the list.
 #[derive(Debug, Clone)]
 pub struct PageRequest {
-    /// How many objects at most.
+    /// Maximum number of objects.
     pub limit: i64,
-    /// Direction of the whole list, also when paging backwards.
+    /// Sort order of the whole list, also when paging backwards.
     pub order: Order,
-    /// Only what comes after this object in the chosen order.
+    /// Return only objects after this one in the chosen order.
     pub after: Option<String>,
-    /// Only what comes before this object in the chosen order.
+    /// Return only objects before this one in the chosen order.
     pub before: Option<String>,
 }
 
 /// One page of a list, in the requested order.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// The objects.
     pub data: Vec<T>,
-    /// Whether the list goes on in the direction of paging.
+    /// Whether more objects follow in the direction of paging.
     pub has_more: bool,
 }
 
 impl<T> Page<T> {
-    /// The same page of something else.
+    /// Converts each object.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page {
             data: self.data.into_iter().map(convert).collect(),

@@ -1,4 +1,4 @@
-//! Runs: their settings, their states, and the one table of transitions.
+//! Runs: settings, state, and the table of status transitions.
 
 use std::sync::Arc;
 
@@ -12,42 +12,34 @@ use crate::domain::{Metadata, Timestamp};
 /// One execution of an assistant over a thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Its id.
     pub id: RunId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// The thread it reads and writes.
     pub thread: ThreadId,
-    /// The assistant it was started with.
     pub assistant: AssistantId,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// Settings, fixed at creation.
+    /// Fixed at creation.
     pub config: Arc<RunConfig>,
-    /// What the client attached to it.
     pub metadata: Metadata,
-    /// Where it stands.
     pub state: RunState,
 }
 
-/// A run's settings: the assistant's, overridden by the request that created the run.
+/// Settings of a run: those of its assistant, overridden by the request that created it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Model name as the client gave it.
     pub model: String,
-    /// The system prompt, additional instructions appended.
+    /// The system prompt with the additional instructions appended.
     pub instructions: String,
-    /// Tools offered.
     pub tools: Vec<Tool>,
     /// 0 to 2.
     pub temperature: Option<f64>,
     /// 0 to 1.
     pub top_p: Option<f64>,
-    /// Passed to the upstream as it is.
+    /// Passed to the upstream unchanged.
     pub reasoning_effort: Option<String>,
-    /// `"auto"` or an object with a `type`, kept word for word.
+    /// `"auto"` or an object with a `type`, unchanged.
     pub response_format: Value,
-    /// How the model may choose among the tools; a forced choice holds for the first turn only.
+    /// A forced choice applies to the first turn only.
     pub tool_choice: ToolChoice,
     /// Whether one turn may call several tools.
     pub parallel_tool_calls: bool,
@@ -55,36 +47,34 @@ pub struct RunConfig {
     pub max_prompt_tokens: Option<u32>,
     /// Budget of completion tokens over all turns.
     pub max_completion_tokens: Option<u32>,
-    /// How much of the thread the model sees.
+    /// How much of the thread goes into the prompt.
     pub truncation: Truncation,
 }
 
-/// How much of the thread the model sees.
+/// How much of the thread goes into the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncation {
-    /// As much as fits the model and the budget; the oldest goes first.
+    /// As much as fits the model and the token budget; the oldest messages are dropped first.
     Auto,
-    /// This many of the newest messages.
+    /// At most this many of the newest messages.
     LastMessages(u32),
 }
 
-/// Where a run stands: all of it that changes.
+/// The part of a run that changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// Its status.
     pub status: RunStatus,
-    /// When it was last taken up by a worker.
+    /// When a worker last claimed the run.
     pub started_at: Option<Timestamp>,
-    /// When it must be over.
+    /// The run expires at this time if it is not terminal.
     pub expires_at: Timestamp,
     /// When it reached a terminal status.
     pub ended_at: Option<Timestamp>,
-    /// What belongs to the status.
     pub outcome: RunOutcome,
 }
 
-/// What belongs to certain statuses; empty otherwise.
+/// What accompanies certain statuses; empty in all others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// In `requires_action`: the calls whose outputs are awaited.
@@ -101,33 +91,29 @@ pub struct RunOutcome {
     pub usage: Option<Usage>,
 }
 
-/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum RunStatus {
     /// Waits for a worker.
     Queued,
-    /// A worker drives it.
+    /// A worker executes it.
     InProgress,
-    /// Waits for the caller's tool outputs.
+    /// Waits for the client's tool outputs.
     RequiresAction,
-    /// Asked to stop.
+    /// Cancellation was requested.
     Cancelling,
-    /// Stopped.
     Cancelled,
-    /// Gave up; `last_error` says why.
+    /// `last_error` says why.
     Failed,
-    /// Done.
     Completed,
-    /// Ended at a token limit or by the content filter.
+    /// Stopped by a token limit or the content filter; `incomplete_reason` says which.
     Incomplete,
-    /// Ran out of time.
+    /// Not terminal before `expires_at`.
     Expired,
 }
 
 impl RunStatus {
-    /// Every status there is.
     pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::InProgress,
@@ -142,9 +128,9 @@ impl RunStatus {
 
     /// The statuses a run may be in just before it becomes `self`.
     ///
-    /// This is the whole state machine. `in_progress` follows itself when a worker takes over a
-    /// run whose lease ran out. A run that was asked to stop may still end otherwise if it got
-    /// there first.
+    /// This is the whole state machine. `in_progress` follows itself when a run is recovered after a
+    /// lost lease. A run in `cancelling` may still end in another status if its worker commits that
+    /// first.
     pub const fn allowed_from(self) -> &'static [Self] {
         match self {
             Self::Queued => &[Self::RequiresAction],
@@ -164,7 +150,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether nothing follows.
+    /// Whether the status is final.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Queued | Self::InProgress | Self::RequiresAction | Self::Cancelling => false,
@@ -174,7 +160,7 @@ impl RunStatus {
         }
     }
 
-    /// The name on the wire and in the store.
+    /// The name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -190,51 +176,47 @@ impl RunStatus {
     }
 }
 
-/// Why a run ended `incomplete`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunIncompleteReason {
-    /// The budget of prompt tokens is spent.
+    /// The budget of prompt tokens is used up.
     MaxPromptTokens,
-    /// The budget of completion tokens is spent.
+    /// The budget of completion tokens is used up.
     MaxCompletionTokens,
-    /// The upstream's content filter stepped in. Older clients know no such reason, but the
-    /// message's own details say the same.
+    /// The upstream's content filter cut the answer off. The API shows no reason for the run then,
+    /// since older clients know no such one; the message's own details have it.
     ContentFilter,
 }
 
-/// Why a run failed, as the client sees it.
+/// Why a run failed, as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunError {
-    /// The class.
     pub code: RunErrorCode,
-    /// For people; never holds a secret.
+    /// Never holds a secret.
     pub message: String,
 }
 
-/// The classes of failure that the API knows.
+/// The error codes of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunErrorCode {
-    /// We or the upstream broke.
+    /// This server or the upstream failed.
     ServerError,
-    /// The upstream would take no more for now.
+    /// The upstream limits the rate of requests.
     RateLimitExceeded,
-    /// The upstream refused the prompt.
+    /// The upstream rejected the prompt.
     InvalidPrompt,
 }
 
-/// Tokens spent.
+/// Numbers of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens of the prompt.
     pub prompt: u32,
-    /// Tokens of the answer.
     pub completion: u32,
-    /// Of the prompt's, those the upstream had cached.
+    /// Prompt tokens that the upstream had cached, included in `prompt`.
     #[serde(default)]
     pub cached: u32,
-    /// Of the answer's, those spent on reasoning.
+    /// Reasoning tokens, included in `completion`.
     #[serde(default)]
     pub reasoning: u32,
 }

@@ -1,10 +1,10 @@
-//! Text that comes from outside: models, upstreams, code, documents, tool outputs.
+//! Text from models, code, documents and tool outputs.
 
-/// What replaces a character that cannot be stored.
+/// Replaces a character that cannot be stored.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
-/// Replaces every U+0000 by U+FFFD. PostgreSQL stores it neither in `text` nor in `jsonb`, so one
-/// in a model's answer would make every attempt to store that answer fail.
+/// Replaces every U+0000 by U+FFFD. PostgreSQL stores U+0000 neither in `text` nor in `jsonb`, so
+/// one in a model's answer would make every attempt to store the answer fail.
 pub fn without_nul(mut text: String) -> String {
     if text.contains('\0') {
         text = text.replace('\0', REPLACEMENT.encode_utf8(&mut [0; 4]));

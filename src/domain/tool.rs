@@ -1,4 +1,4 @@
-//! Tools an assistant may call, and how a run chooses among them.
+//! Tools, tool choices and tool calls.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,74 +9,65 @@ use crate::domain::ids::FileId;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Tool {
-    /// Python in a sandbox.
+    /// Runs Python in a sandbox.
     CodeInterpreter,
-    /// Search in vector stores.
+    /// Searches vector stores.
     FileSearch {
-        /// Word for word what the client set under `file_search`, defaults filled in.
+        /// The client's settings under `file_search`, with defaults filled in.
         file_search: Map<String, Value>,
     },
-    /// A function that the caller runs.
-    Function {
-        /// Its name and parameters.
-        function: Function,
-    },
+    /// A function that the client executes.
+    Function { function: Function },
 }
 
-/// A function as the model is told of it.
+/// The declaration of a function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
     /// `[A-Za-z0-9_-]`, 1 to 64 characters.
     pub name: String,
-    /// When and how to use it.
+    /// Tells the model when and how to call the function.
     pub description: Option<String>,
-    /// JSON Schema of its arguments.
+    /// JSON Schema of the arguments.
     pub parameters: Value,
-    /// Whether the model must keep to the schema exactly.
+    /// Whether the arguments must match the schema exactly.
     pub strict: bool,
 }
 
-/// How the model may choose among the tools.
+/// Which tools the model may or must call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToolChoice {
-    /// No tool at all.
     None,
-    /// As the model likes.
+    /// The model decides.
     Auto,
-    /// At least one.
+    /// At least one tool.
     Required,
-    /// This built-in tool.
     CodeInterpreter,
-    /// This built-in tool.
     FileSearch,
-    /// The function of this name.
+    /// The function with this name.
     Function(String),
 }
 
-/// A call of a tool, as a run step records it: before it runs without output, afterwards with.
+/// A tool call in a run step. It has no output until it was executed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// `call_…`, from the upstream or made here.
+    /// `call_…`, from the upstream or generated.
     pub id: String,
-    /// What is called.
     #[serde(flatten)]
     pub body: ToolCallBody,
 }
 
-/// What a tool call calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCallBody {
-    /// One of the caller's functions.
+    /// A function of the client.
     Function(FunctionCall),
-    /// Python in the sandbox.
+    /// Python code in the sandbox.
     CodeInterpreter(CodeCall),
-    /// A search in vector stores.
     FileSearch(SearchCall),
 }
 
 impl ToolCall {
-    /// Whether it has its output.
+    /// Whether the call has its output.
     pub fn is_answered(&self) -> bool {
         match &self.body {
             ToolCallBody::Function(call) => call.output.is_some(),
@@ -85,7 +76,7 @@ impl ToolCall {
         }
     }
 
-    /// Whether the server runs it.
+    /// Whether the server executes the call.
     pub fn is_built_in(&self) -> bool {
         match &self.body {
             ToolCallBody::Function(_) => false,
@@ -93,7 +84,7 @@ impl ToolCall {
         }
     }
 
-    /// Pictures among its outputs.
+    /// Files of the images among the outputs.
     pub fn images(&self) -> impl Iterator<Item = &FileId> {
         let outputs = match &self.body {
             ToolCallBody::Function(_) | ToolCallBody::FileSearch(_) => None,
@@ -109,86 +100,81 @@ impl ToolCall {
     }
 }
 
-/// A call of one of the caller's functions.
+/// A call of a client's function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionCall {
-    /// Which function.
     pub name: String,
-    /// JSON text as the model wrote it; not always valid JSON.
+    /// The model's text, which is not always valid JSON.
     pub arguments: String,
-    /// What the caller answered; `None` until then.
+    /// `None` until the client has submitted it.
     pub output: Option<String>,
 }
 
-/// A cell of Python that the model wrote.
+/// A call of code_interpreter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeCall {
-    /// The code.
     pub input: String,
-    /// What came of it; `None` until it has run.
+    /// `None` until the code was executed.
     pub outputs: Option<Vec<CodeOutput>>,
-    /// What the model is told besides, a sentence each. Clients do not see it.
+    /// Additional sentences for the model, which clients do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Whether it ran in a new session although the thread had one before.
+    /// Whether the code ran in a new session although the thread had one before.
     #[serde(default)]
     pub restarted: bool,
 }
 
-/// Something a cell put out.
+/// One output of code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodeOutput {
-    /// Text: standard output, results, tracebacks.
+    /// Standard output, results and tracebacks.
     Logs(String),
-    /// A picture, stored as a file.
+    /// An image, stored as a file.
     Image(FileId),
 }
 
-/// A search that the model asked for.
+/// A call of file_search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchCall {
-    /// JSON text as the model wrote it: the queries.
+    /// The queries as JSON text, as the model wrote it.
     pub arguments: String,
-    /// How results were ranked.
+    /// Name of the ranker.
     pub ranker: String,
-    /// Lowest score of a result.
+    /// Minimum score of a result, 0 to 1.
     pub score_threshold: f64,
-    /// Number of this search in its thread, which citations begin with.
+    /// Number of the search in its thread; citations begin with it.
     pub place: usize,
-    /// What was found, best first; `None` until then.
+    /// Best first; `None` until the search was executed.
     pub results: Option<Vec<SearchResult>>,
 }
 
-/// A passage that a search found.
+/// A chunk that a search returned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchResult {
-    /// The file it is from.
     pub file: FileId,
-    /// The file's name.
     pub file_name: String,
     /// 0 to 1.
     pub score: f64,
-    /// The file's attributes in its store.
+    /// The file's attributes in its vector store.
     pub attributes: Map<String, Value>,
-    /// The page it begins on.
+    /// The page on which the chunk begins.
     pub page: Option<i32>,
-    /// The heading it begins under.
+    /// The heading under which the chunk begins.
     pub heading: Option<String>,
-    /// Its text.
     pub content: String,
 }
 
 impl SearchCall {
-    /// How the model cites result number `n` of this search.
+    /// The marker with which the model cites result `n` of this search.
     pub fn marker(&self, n: usize, file_name: &str) -> String {
         let name = name_in_marker(file_name);
         format!("\u{3010}{}:{n}\u{2020}{name}\u{3011}", self.place)
     }
 }
 
-/// A file's name as markers have it. They stand on one line, so line breaks and other control
-/// characters become blanks.
+/// A file's name in a citation marker. A marker is on one line, so control characters and line
+/// breaks become blanks.
 pub fn name_in_marker(file_name: &str) -> String {
     let is_break = |char: char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}');
     file_name.replace(is_break, " ")

@@ -1,79 +1,71 @@
-//! What projects use.
+//! Usage of projects.
 
 use serde::Serialize;
 
 use crate::domain::Timestamp;
 use crate::domain::ids::ProjectId;
 
-/// An amount of everything that is counted.
+/// Usage by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amounts {
-    /// Runs that have ended, however they did.
+    /// Runs that reached a terminal status.
     pub runs: i64,
-    /// Answers of models that are in a run's steps.
+    /// Model calls whose answers are in run steps.
     pub model_calls: i64,
-    /// Tokens that models have read.
     pub prompt_tokens: i64,
-    /// Tokens that models have written.
     pub completion_tokens: i64,
-    /// Calls of code_interpreter that were carried out.
+    /// Executed calls of code_interpreter.
     pub code_calls: i64,
-    /// Calls of file_search that were carried out.
+    /// Executed calls of file_search.
     pub search_calls: i64,
-    /// Calls of functions that models asked for.
+    /// Function calls that models requested.
     pub function_calls: i64,
-    /// Time that code ran, in milliseconds.
+    /// Execution time of code in milliseconds.
     pub sandbox_ms: i64,
 }
 
 impl Amounts {
-    /// Time that code ran, in seconds.
+    /// Execution time of code in seconds.
     pub fn sandbox_seconds(&self) -> f64 {
         self.sandbox_ms as f64 / 1000.0
     }
 }
 
-/// What a commit adds to the usage of its run's project. It counts once, however often it is
-/// written.
+/// A usage record: what one commit adds to the usage of a project. Its id makes a repeated commit
+/// count once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UsageEntry {
-    /// Its id: 32 hexadecimal digits.
+    /// 32 hexadecimal digits.
     pub id: String,
-    /// When it was used.
+    /// When the commit was first tried.
     pub at: Timestamp,
-    /// The model's name as clients have it.
+    /// Model name as clients use it.
     pub model: String,
-    /// How much.
     #[serde(flatten)]
     pub amounts: Amounts,
 }
 
-/// Which usage to sum up, and by what.
+/// Which usage to sum up, and how to group it.
 #[derive(Debug, Clone)]
 pub struct UsageQuery {
-    /// One project's only.
+    /// `None` means all projects.
     pub project: Option<ProjectId>,
-    /// The first day (UTC).
+    /// First day (UTC), inclusive.
     pub from: chrono::NaiveDate,
-    /// The last day (UTC).
+    /// Last day (UTC), inclusive.
     pub to: chrono::NaiveDate,
-    /// A sum for each day.
     pub by_day: bool,
-    /// A sum for each model.
     pub by_model: bool,
 }
 
-/// A sum of usage.
+/// The usage of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageSum {
-    /// Whose usage it is.
     pub project: ProjectId,
-    /// What people call the project.
     pub project_name: String,
-    /// The day, if there is a sum for each.
+    /// Set if the usage is grouped by day.
     pub day: Option<chrono::NaiveDate>,
-    /// The model, if there is a sum for each.
+    /// Set if the usage is grouped by model.
     pub model: Option<String>,
-    /// How much it is.
     pub amounts: Amounts,
 }

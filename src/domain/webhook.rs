@@ -1,4 +1,4 @@
-//! Webhooks: who is told of what, and by which secret they know that it was us.
+//! Webhook endpoints, events, and the secrets that sign deliveries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,37 +11,34 @@ use crate::domain::ids::EndpointId;
 use crate::domain::run::Run;
 use crate::domain::vector_store::{Batch, VectorStoreFile};
 
-/// A place that is told of a project's events.
+/// A webhook endpoint: a URL to which events of a project are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
     /// Name of the project.
     pub project: String,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// Where events are posted to.
     pub url: String,
-    /// The types of events that it is told of; `None` is all.
+    /// Types of events that it subscribes to; `None` means all.
     pub events: Option<Vec<String>>,
-    /// Since when no attempt has succeeded, if the last one has not.
+    /// Time of the first failure since the last success; `None` if the last attempt succeeded.
     pub failing_since: Option<Timestamp>,
-    /// When it was switched off and why, if it is.
+    /// When and why it was disabled.
     pub disabled: Option<(Timestamp, String)>,
 }
 
-/// A type of event that endpoints can ask for: the name of a stream's event, or an object's kind and
-/// status.
+/// A type of event to which endpoints can subscribe: the name of a stream event, or the type and
+/// status of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventType(&'static str);
 
-/// A text that is no [`EventType`].
+/// The text is not an [`EventType`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there are no events of type {0:?}")]
 pub struct UnknownEventType(String);
 
 impl EventType {
-    /// Every type there is. Migration 7 has the triggers that make them.
+    /// The triggers of migration 7 create events of these types.
     pub const ALL: [Self; 12] = [
         Self("thread.run.requires_action"),
         Self("thread.run.cancelled"),
@@ -57,10 +54,9 @@ impl EventType {
         Self("vector_store.file_batch.cancelled"),
     ];
 
-    /// What a trial delivery is called. Nobody has to ask for it.
+    /// The type of test deliveries, which need no subscription.
     pub const TEST: Self = Self("webhook.test");
 
-    /// Its name.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
@@ -75,30 +71,30 @@ impl FromStr for EventType {
     }
 }
 
-/// What an event tells of, as it was then.
+/// The object of an event, as it was when the event occurred.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
-    /// A run that ended or waits for its caller.
+    /// A run that is terminal or waits for tool outputs.
     Run(Box<Run>),
-    /// A file of a vector store that is through.
+    /// A file of a vector store that is no longer in progress.
     File(Box<VectorStoreFile>),
-    /// A batch whose files are all through.
+    /// A batch of which no file is in progress.
     Batch(Batch),
-    /// Nothing: somebody tries the endpoint.
+    /// A test of this endpoint.
     Test(EndpointId),
 }
 
-/// The secret that an endpoint shares with us. Its `Debug` form does not show it.
+/// The secret that signs the deliveries to an endpoint. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningSecret(Vec<u8>);
 
 impl SigningSecret {
     const PREFIX: &str = "whsec_";
 
-    /// 32 bytes from the operating system.
+    /// Generates a secret of 32 random bytes.
     ///
     /// # Errors
-    /// If the operating system has no randomness to give.
+    /// If the system's random source fails.
     pub fn generate() -> Result<Self, rand::rand_core::OsError> {
         use rand::TryRngCore as _;
         let mut secret = vec![0; 32];
@@ -106,17 +102,16 @@ impl SigningSecret {
         Ok(Self(secret))
     }
 
-    /// The secret of these bytes.
+    /// Reads a stored secret.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The key itself.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The form in which receivers are given it: `whsec_` and the bytes in base 64.
+    /// The form that receivers need: `whsec_` and the bytes in Base64.
     pub fn reveal(&self) -> String {
         format!("{}{}", Self::PREFIX, STANDARD.encode(&self.0))
     }

@@ -12,7 +12,7 @@ use async_openai::types::chat::{
 use base64::Engine as _;
 use bytes::Bytes;
 
-use crate::domain::file::picture_type;
+use crate::domain::file::image_type;
 use crate::domain::ids::{FileId, RunId};
 use crate::domain::message::{Content, ImageDetail, Role};
 use crate::domain::run_step::{RunStep, StepDetails};
@@ -329,7 +329,7 @@ fn image_part(url: String, detail: ImageDetail) -> ChatCompletionRequestUserMess
 
 /// A picture as a data URL, so that the upstream needs no access to us.
 fn data_url(picture: &[u8]) -> String {
-    let kind = picture_type(picture).unwrap_or("application/octet-stream");
+    let kind = image_type(picture).unwrap_or("application/octet-stream");
     let mut url = format!("data:{kind};base64,");
     base64::engine::general_purpose::STANDARD.encode_string(picture, &mut url);
     url

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::domain::project::Account;
+use crate::domain::project::LimitedProject;
 use crate::service::{Budgets, ProjectService, Service, ServiceError};
 use crate::store;
 
@@ -28,7 +28,7 @@ pub(super) struct ApiKeys(RwLock<HashMap<Hash, (Option<Opened>, Instant)>>);
 /// What an API key gives access to.
 #[derive(Clone)]
 struct Opened {
-    account: Arc<Account>,
+    account: Arc<LimitedProject>,
     is_keyless: bool,
 }
 
@@ -93,7 +93,7 @@ impl Service {
         {
             let limits = store::projects::limits(self.pool(), project).await?;
             opened = limits.map(|limits| Opened {
-                account: Arc::new(Account {
+                account: Arc::new(LimitedProject {
                     project: project.clone(),
                     limits,
                 }),

@@ -31,7 +31,7 @@ pub use rate_limits::{Budget, Budgets};
 pub use runs::StartedRun;
 
 use crate::domain::ids::ProjectId;
-use crate::domain::project::{Account, ProjectLimits};
+use crate::domain::project::{LimitedProject, ProjectLimits};
 use crate::events::dispatch::Dispatcher;
 use crate::events::feed::Feed;
 use crate::events::notifications::Notifier;
@@ -107,7 +107,7 @@ impl Service {
 #[derive(Clone)]
 pub struct ProjectService {
     shared: Arc<Shared>,
-    account: Arc<Account>,
+    account: Arc<LimitedProject>,
     budgets: Budgets,
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use crate::domain::assistant::ToolResources;
-use crate::domain::file::{PICTURE_HEAD_BYTES, picture_type};
+use crate::domain::file::{IMAGE_HEAD_BYTES, image_type};
 use crate::domain::ids::{FileId, VectorStoreId};
 use crate::files::blobs::{BlobError, Blobs};
 use crate::service::{ProjectService, ServiceError};
@@ -46,9 +46,9 @@ impl ProjectService {
 
     /// Refuses files that are not pictures in a format that models accept.
     pub(super) async fn check_pictures(&self, files: &[FileId]) -> Result<(), ServiceError> {
-        let is_picture = |_: &str, head: &[u8]| picture_type(head).is_some();
+        let is_picture = |_: &str, head: &[u8]| image_type(head).is_some();
         let refused = self
-            .first_refused(files, PICTURE_HEAD_BYTES, is_picture)
+            .first_refused(files, IMAGE_HEAD_BYTES, is_picture)
             .await?;
         match refused {
             None => Ok(()),

@@ -13,7 +13,7 @@ use crate::domain::ids::ApiKeyId;
 use crate::domain::ids::ProjectId;
 use crate::domain::page::Page;
 use crate::domain::page::PageRequest;
-use crate::domain::project::Account;
+use crate::domain::project::LimitedProject;
 use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::StoreError;
@@ -93,7 +93,7 @@ pub async fn create(
 pub async fn find_by_hash(
     db: impl PgExecutor<'_>,
     hash: &[u8],
-) -> Result<Option<Account>, StoreError> {
+) -> Result<Option<LimitedProject>, StoreError> {
     let account = sqlx::query_as(
         "select p.id, max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes
          from api_keys k join projects p on p.id = k.project_id

@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 use crate::domain::audit::Actor;
 use crate::domain::ids::ProjectId;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::project::{Account, LimitChanges, Project, ProjectLimits};
+use crate::domain::project::{LimitChanges, LimitedProject, Project, ProjectLimits};
 use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::page::{self, Cursors};
@@ -69,7 +69,7 @@ impl FromRow<'_, PgRow> for ProjectLimits {
     }
 }
 
-impl FromRow<'_, PgRow> for Account {
+impl FromRow<'_, PgRow> for LimitedProject {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             project: row.try_get("id")?,

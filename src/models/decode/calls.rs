@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::names::CallNames;
-use crate::domain::json_escapes::HalfPairs;
+use crate::domain::json_escapes::SurrogateDecoder;
 use crate::models::error::UpstreamError;
 use crate::models::turn::TurnEvent;
 
@@ -27,7 +27,7 @@ struct Call {
     announced_as: Option<usize>,
     /// The arguments that arrived before it was announced.
     arguments: String,
-    halves: HalfPairs,
+    halves: SurrogateDecoder,
     extent: Extent,
 }
 
@@ -36,7 +36,7 @@ struct Piece {
     index: Option<i64>,
     id: Option<String>,
     name: Option<String>,
-    /// Text of [marked](crate::domain::json_escapes::marked) JSON.
+    /// Text of [marked](crate::domain::json_escapes::mark_surrogates) JSON.
     arguments: String,
 }
 
@@ -46,7 +46,7 @@ impl Piece {
             value
                 .as_str()
                 .filter(|s| !s.is_empty())
-                .map(HalfPairs::whole)
+                .map(SurrogateDecoder::decode)
         };
         Self {
             index: call["index"].as_i64(),
@@ -64,11 +64,11 @@ impl Piece {
 /// The value of marked JSON with unmarked strings.
 fn with_whole_strings(value: &Value) -> Value {
     match value {
-        Value::String(text) => HalfPairs::whole(text).into(),
+        Value::String(text) => SurrogateDecoder::decode(text).into(),
         Value::Array(items) => items.iter().map(with_whole_strings).collect(),
         Value::Object(fields) => fields
             .iter()
-            .map(|(name, value)| (HalfPairs::whole(name), with_whole_strings(value)))
+            .map(|(name, value)| (SurrogateDecoder::decode(name), with_whole_strings(value)))
             .collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }

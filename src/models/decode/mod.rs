@@ -14,7 +14,7 @@ use super::error::UpstreamError;
 use super::error_object::ErrorObject;
 use super::event_stream::{EventStream, Limits};
 use super::turn::{FinishReason, TurnEvent, Usage};
-use crate::domain::json_escapes::{self, HalfPairs};
+use crate::domain::json_escapes::{self, SurrogateDecoder};
 
 mod calls;
 mod names;
@@ -126,7 +126,7 @@ struct Decoder {
     /// Whether the last text was a refusal.
     is_refusal: bool,
     /// An incomplete surrogate pair at the end of that text.
-    halves: HalfPairs,
+    halves: SurrogateDecoder,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
     /// Whether `[DONE]` was received.
@@ -163,9 +163,12 @@ impl Decoder {
         if data.is_empty() || self.is_done {
             return Ok(());
         }
-        let chunk: Chunk = serde_json::from_str(&json_escapes::marked(data)).map_err(|_| {
-            UpstreamError::broken("The model server sent something that is not a chat completion.")
-        })?;
+        let chunk: Chunk =
+            serde_json::from_str(&json_escapes::mark_surrogates(data)).map_err(|_| {
+                UpstreamError::broken(
+                    "The model server sent something that is not a chat completion.",
+                )
+            })?;
         if !chunk.error.is_null() || chunk.object == "error" {
             let whole = json_escapes::parse(data).unwrap_or(Value::Null);
             return Err(ErrorObject::from_json(&whole).into_stream_error());
@@ -195,7 +198,7 @@ impl Decoder {
         };
         for field in ["reasoning_content", "reasoning"] {
             if let Some(text) = delta[field].as_str().filter(|text| !text.is_empty()) {
-                out.push(TurnEvent::Reasoning(HalfPairs::whole(text)));
+                out.push(TurnEvent::Reasoning(SurrogateDecoder::decode(text)));
                 break;
             }
         }
@@ -238,7 +241,7 @@ impl Decoder {
             Some("thinking") => {
                 let texts = part["thinking"].as_array().into_iter().flatten();
                 let reasoning: String = texts.filter_map(|t| t["text"].as_str()).collect();
-                out.push(TurnEvent::Reasoning(HalfPairs::whole(&reasoning)));
+                out.push(TurnEvent::Reasoning(SurrogateDecoder::decode(&reasoning)));
             }
             Some("refusal") => {
                 self.push_text(true, part["refusal"].as_str().unwrap_or_default(), out)
@@ -247,7 +250,7 @@ impl Decoder {
         }
     }
 
-    /// `marked` is text of [marked](json_escapes::marked) JSON.
+    /// `marked` is text of [marked](json_escapes::mark_surrogates) JSON.
     fn push_text(&mut self, is_refusal: bool, marked: &str, out: &mut Vec<TurnEvent>) {
         if marked.is_empty() {
             return;

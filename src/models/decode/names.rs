@@ -62,7 +62,7 @@ impl CallNames {
 
     /// The names and arguments of the calls in a bundle; empty if it is not valid.
     pub(super) fn unbundle(&self, arguments: &str) -> Vec<(String, String)> {
-        let arguments = json_escapes::replaced(arguments);
+        let arguments = json_escapes::replace_unstorable(arguments);
         let Ok(Bundle { tool_uses }) = serde_json::from_str(&arguments) else {
             return Vec::new();
         };
