@@ -1,4 +1,4 @@
-//! Files that arrive in parts.
+//! Uploads: files that arrive in parts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,41 +10,43 @@ use sqlx::PgConnection;
 use crate::domain::file::{File, Part, Upload, UploadStatus};
 use crate::domain::ids::{FileId, PartId, ProjectId, UploadId};
 use crate::files::blobs::{BlobError, Blobs};
-use crate::files::{Draft, FileError, release};
+use crate::files::deletion::delete_unreferenced;
+use crate::files::error::FileError;
+use crate::files::pending::PendingFile;
 use crate::store;
 use crate::store::Pool;
 
-/// Adds a part to a pending upload. Any number may arrive at the same time.
+/// Adds a part to a pending upload. Parts may arrive concurrently.
 pub async fn add_part<S>(
     pool: &Pool,
     blobs: &Blobs,
     project: &ProjectId,
     id: &UploadId,
-    contents: S,
+    content: S,
 ) -> Result<Part, FileError>
 where
     S: Stream<Item = Result<Bytes, BlobError>> + Send,
 {
-    pending(store::uploads::find(pool, project, id).await?, id)?;
+    require_pending(store::uploads::find(pool, project, id).await?, id)?;
     let part = PartId::generate();
-    let mut draft = Draft::write(pool, blobs, &part, contents, Part::MAX_BYTES).await?;
+    let blob = PendingFile::write(pool, blobs, &part, content, Part::MAX_BYTES).await?;
 
     let mut tx = pool.begin().await?;
     lock(&mut tx, project, id).await?;
-    if store::uploads::size(&mut *tx, id).await? + draft.bytes > Upload::MAX_BYTES {
+    if store::uploads::size(&mut *tx, id).await? + blob.bytes() > Upload::MAX_BYTES {
         return Err(FileError::UploadFull);
     }
-    draft.claim(&mut tx).await?;
-    let part = store::uploads::insert_part(&mut tx, project, id, &part, draft.bytes).await?;
+    blob.claim(&mut tx).await?;
+    let part = store::uploads::insert_part(&mut tx, project, id, &part, blob.bytes()).await?;
     tx.commit().await?;
-    draft.claimed = true;
+    blob.set_claimed();
     Ok(part)
 }
 
-/// Makes the named parts of a pending upload, in this order, its file. With `md5`, only if that is
-/// the contents' checksum (in hexadecimal).
+/// Completes a pending upload: concatenates the given parts in this order into a file. With `md5`,
+/// only if that is the checksum of the content (in hexadecimal).
 ///
-/// Of several calls at once, one succeeds. After a failure the upload is as it was.
+/// Of several concurrent calls one succeeds. A failure leaves the upload unchanged.
 pub async fn complete(
     pool: &Pool,
     blobs: &Blobs,
@@ -53,33 +55,33 @@ pub async fn complete(
     part_ids: &[PartId],
     md5: Option<&str>,
 ) -> Result<(Upload, File), FileError> {
-    let upload = pending(store::uploads::find(pool, project, id).await?, id)?;
+    let upload = require_pending(store::uploads::find(pool, project, id).await?, id)?;
     check_parts(&upload, &store::uploads::parts(pool, id).await?, part_ids)?;
     let file_id = FileId::generate();
-    let mut draft = match join(pool, blobs, &file_id, part_ids, &upload, md5).await {
-        // The parts of an upload that was closed in the meantime are gone.
+    let blob = match join(pool, blobs, &file_id, part_ids, &upload, md5).await {
+        // Another call has completed or cancelled the upload and deleted its parts.
         Err(error @ FileError::Blob(BlobError::Missing { .. })) => {
-            pending(store::uploads::find(pool, project, id).await?, id)?;
+            require_pending(store::uploads::find(pool, project, id).await?, id)?;
             return Err(error);
         }
-        joined => joined?,
+        blob => blob?,
     };
 
     let mut tx = pool.begin().await?;
     lock(&mut tx, project, id).await?;
-    draft.claim(&mut tx).await?;
-    // First, so that the parts do not count beside the file that they become.
+    blob.claim(&mut tx).await?;
+    // Before the file is inserted, so that the quota does not count its parts as well.
     let upload = store::uploads::complete(&mut tx, id, &file_id).await?;
     let file =
-        store::files::insert(&mut tx, project, &file_id, &upload.new_file(), draft.bytes).await?;
+        store::files::insert(&mut tx, project, &file_id, &upload.new_file(), blob.bytes()).await?;
     let parts = store::uploads::delete_parts(&mut *tx, id).await?;
     tx.commit().await?;
-    draft.claimed = true;
-    release_all(pool, blobs, &parts).await;
+    blob.set_claimed();
+    delete_parts(pool, blobs, &parts).await;
     Ok((upload, file))
 }
 
-/// Gives a pending upload up and deletes its parts.
+/// Cancels a pending upload and deletes its parts.
 pub async fn cancel(
     pool: &Pool,
     blobs: &Blobs,
@@ -91,13 +93,13 @@ pub async fn cancel(
     let upload = store::uploads::cancel(&mut tx, id).await?;
     let parts = store::uploads::delete_parts(&mut *tx, id).await?;
     tx.commit().await?;
-    release_all(pool, blobs, &parts).await;
+    delete_parts(pool, blobs, &parts).await;
     Ok(upload)
 }
 
-/// The upload, if there is one and it takes parts.
-fn pending(found: Option<Upload>, id: &UploadId) -> Result<Upload, FileError> {
-    let upload = found.ok_or_else(|| FileError::NoUpload(id.clone()))?;
+/// Returns the upload if it exists and is pending.
+fn require_pending(upload: Option<Upload>, id: &UploadId) -> Result<Upload, FileError> {
+    let upload = upload.ok_or_else(|| FileError::NoUpload(id.clone()))?;
     match upload.status {
         UploadStatus::Pending => Ok(upload),
         status @ (UploadStatus::Completed | UploadStatus::Cancelled | UploadStatus::Expired) => {
@@ -109,21 +111,21 @@ fn pending(found: Option<Upload>, id: &UploadId) -> Result<Upload, FileError> {
     }
 }
 
-/// A pending upload that nobody else can change until the transaction ends.
+/// Locks a pending upload until the transaction ends.
 async fn lock(
     conn: &mut PgConnection,
     project: &ProjectId,
     id: &UploadId,
 ) -> Result<Upload, FileError> {
-    pending(store::uploads::lock(conn, project, id).await?, id)
+    require_pending(store::uploads::lock(conn, project, id).await?, id)
 }
 
-/// Whether these parts exist and are as many bytes as was declared.
-fn check_parts(upload: &Upload, stored: &[Part], wanted: &[PartId]) -> Result<(), FileError> {
-    let sizes: HashMap<&PartId, i64> = stored.iter().map(|part| (&part.id, part.bytes)).collect();
+/// Checks that the parts exist, without duplicates, and have the declared size together.
+fn check_parts(upload: &Upload, parts: &[Part], part_ids: &[PartId]) -> Result<(), FileError> {
+    let sizes: HashMap<&PartId, i64> = parts.iter().map(|part| (&part.id, part.bytes)).collect();
     let mut seen = HashSet::new();
     let mut bytes = 0;
-    for id in wanted {
+    for id in part_ids {
         if !seen.insert(id) {
             return Err(FileError::PartTwice(id.clone()));
         }
@@ -138,7 +140,7 @@ fn check_parts(upload: &Upload, stored: &[Part], wanted: &[PartId]) -> Result<()
     Ok(())
 }
 
-/// Copies parts into one blob.
+/// Concatenates parts into one blob and checks its size and checksum.
 async fn join(
     pool: &Pool,
     blobs: &Blobs,
@@ -146,20 +148,20 @@ async fn join(
     part_ids: &[PartId],
     upload: &Upload,
     md5: Option<&str>,
-) -> Result<Draft, FileError> {
+) -> Result<PendingFile, FileError> {
     let mut hasher = md5.map(|_| Md5::new());
-    let contents = blobs.chain(part_ids.iter().map(PartId::to_string).collect());
-    let contents = contents.inspect_ok(|bytes| {
+    let content = blobs.chain(part_ids.iter().map(PartId::to_string).collect());
+    let content = content.inspect_ok(|bytes| {
         if let Some(hasher) = &mut hasher {
             hasher.update(bytes);
         }
     });
     let limit = u64::try_from(upload.bytes).unwrap_or(0);
-    let draft = Draft::write(pool, blobs, id, contents, limit).await?;
-    if draft.bytes != upload.bytes {
+    let blob = PendingFile::write(pool, blobs, id, content, limit).await?;
+    if blob.bytes() != upload.bytes {
         return Err(FileError::WrongSize {
             declared: upload.bytes,
-            bytes: draft.bytes,
+            bytes: blob.bytes(),
         });
     }
     if let (Some(hasher), Some(expected)) = (hasher, md5) {
@@ -175,11 +177,11 @@ async fn join(
             });
         }
     }
-    Ok(draft)
+    Ok(blob)
 }
 
-async fn release_all(pool: &Pool, blobs: &Blobs, parts: &[PartId]) {
+async fn delete_parts(pool: &Pool, blobs: &Blobs, parts: &[PartId]) {
     for part in parts {
-        release(pool, blobs, part.as_str()).await;
+        delete_unreferenced(pool, blobs, part.as_str()).await;
     }
 }

@@ -9,14 +9,14 @@ use crate::domain::file::{File, NewFile};
 use crate::domain::ids::FileId;
 use crate::domain::page::{Page, PageRequest};
 use crate::files::blobs::{BlobError, Contents};
-use crate::files::{self, Draft};
+use crate::files::{self, PendingFile};
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
 
 /// Contents of a new file that are stored, while its row is not.
 pub struct StoredContents {
     id: FileId,
-    draft: Draft,
+    pending: PendingFile,
 }
 
 impl ProjectService {
@@ -28,8 +28,8 @@ impl ProjectService {
         let id = FileId::generate();
         let limit = self.settings().max_file_bytes;
         let blobs = &self.shared.deps.blobs;
-        let draft = Draft::write(self.pool(), blobs, &id, contents, limit).await?;
-        Ok(StoredContents { id, draft })
+        let pending = PendingFile::write(self.pool(), blobs, &id, contents, limit).await?;
+        Ok(StoredContents { id, pending })
     }
 
     pub async fn create_file(
@@ -37,8 +37,8 @@ impl ProjectService {
         contents: StoredContents,
         new: &NewFile,
     ) -> Result<File, ServiceError> {
-        let StoredContents { id, draft } = contents;
-        Ok(draft.keep(self.id(), &id, new).await?)
+        let StoredContents { id, pending } = contents;
+        Ok(pending.keep(self.id(), &id, new).await?)
     }
 
     /// Lists files, only those of one purpose if it is given.

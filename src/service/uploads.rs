@@ -21,7 +21,7 @@ impl ProjectService {
         contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
     ) -> Result<Part, ServiceError> {
         let blobs = &self.shared.deps.blobs;
-        Ok(files::add_part(self.pool(), blobs, self.id(), id, contents).await?)
+        Ok(files::uploads::add_part(self.pool(), blobs, self.id(), id, contents).await?)
     }
 
     /// Makes a file of the parts, in the order given. `md5` is the checksum that the client expects
@@ -33,10 +33,10 @@ impl ProjectService {
         md5: Option<&str>,
     ) -> Result<(Upload, File), ServiceError> {
         let blobs = &self.shared.deps.blobs;
-        Ok(files::complete(self.pool(), blobs, self.id(), id, parts, md5).await?)
+        Ok(files::uploads::complete(self.pool(), blobs, self.id(), id, parts, md5).await?)
     }
 
     pub async fn cancel_upload(&self, id: &UploadId) -> Result<Upload, ServiceError> {
-        Ok(files::cancel(self.pool(), &self.shared.deps.blobs, self.id(), id).await?)
+        Ok(files::uploads::cancel(self.pool(), &self.shared.deps.blobs, self.id(), id).await?)
     }
 }

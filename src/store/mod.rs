@@ -12,7 +12,6 @@ pub mod chunks;
 pub mod files;
 pub mod imports;
 pub mod lease;
-pub mod loose_blobs;
 pub mod messages;
 pub mod notifications;
 mod page;
@@ -26,6 +25,7 @@ pub mod runs;
 #[cfg(test)]
 mod stored_json;
 pub mod threads;
+pub mod unreferenced_blobs;
 pub mod uploads;
 pub mod usage;
 pub mod vector_store_batches;

@@ -1,15 +1,15 @@
-//! Table `loose_blobs`: names of blobs that no row owns, each to be deleted when it is due.
+//! Table `loose_blobs`: blobs that no row owns, each to be deleted when it is due.
 //!
-//! The names are random ids that no client ever sees before a row owns them, so no project comes
-//! into it.
+//! Functions here take no project: the names are random ids that no client sees before a row owns
+//! them.
 
 use sqlx::PgExecutor;
 
 use crate::store::Pool;
 use crate::store::StoreError;
 
-/// Writes down a blob that is about to be stored, maybe after a try that came to nothing. Whoever
-/// stores it has a day to claim it.
+/// Lists a blob that is about to be stored, maybe again after a failure. It is deleted unless it is
+/// claimed within a day.
 pub async fn insert(db: impl PgExecutor<'_>, name: &str) -> Result<(), StoreError> {
     sqlx::query(
         "insert into loose_blobs (name, due_at) values ($1, now() + interval '1 day')
@@ -21,8 +21,8 @@ pub async fn insert(db: impl PgExecutor<'_>, name: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Takes a name off the list; whether it was on it. In the transaction of the row that owns the
-/// blob from now on, or once the blob is gone.
+/// Takes a blob off the list: in the transaction that inserts the row which owns it, or after it was
+/// deleted. Returns whether it was listed.
 pub async fn remove(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreError> {
     let done = sqlx::query("delete from loose_blobs where name = $1")
         .bind(name)
@@ -31,7 +31,8 @@ pub async fn remove(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreEr
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether the name is on the list. If so, nobody can claim it until the transaction ends.
+/// Locks a listed blob, so that it cannot be claimed until the transaction ends. Returns whether it
+/// was listed.
 pub async fn lock(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreError> {
     let found = sqlx::query("select from loose_blobs where name = $1 for update")
         .bind(name)
@@ -40,7 +41,7 @@ pub async fn lock(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreErro
     Ok(found.is_some())
 }
 
-/// Names whose time has come, at most `limit`.
+/// Blobs that are due to be deleted, at most `limit`.
 pub async fn due(pool: &Pool, limit: i64) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select name from loose_blobs where due_at <= now() order by due_at limit $1",

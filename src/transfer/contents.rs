@@ -200,7 +200,8 @@ pub(super) async fn attach(
                 attached.there += u64::from(known.imported.contains(&file.id));
                 if !import.dry_run {
                     let is_waiting = waiting.contains(&file.id);
-                    let settled = files::settle(import.pool, project, &file.id, is_waiting).await;
+                    let settled =
+                        files::claim_blob(import.pool, project, &file.id, is_waiting).await;
                     settled.map_err(|error| TransferError::contents(&file.id, error))?;
                 }
             } else {

@@ -14,7 +14,7 @@ use crate::engine::run_loop::{Driver, Halt};
 use crate::engine::session::calls_of;
 use crate::engine::tools::code_interpreter::workspace::{FOLDER, Item, Workspace};
 use crate::files::blobs::BlobError;
-use crate::files::{Draft, FileError};
+use crate::files::{FileError, PendingFile};
 use crate::sandbox_client::{CellEvent, SandboxError, Session};
 use crate::store;
 
@@ -236,7 +236,7 @@ impl Driver {
         let deps = self.engine.deps.clone();
         let project = self.run.project.clone();
         let store = async {
-            let draft = Draft::write(&deps.pool, &deps.blobs, &id, contents, limit).await?;
+            let draft = PendingFile::write(&deps.pool, &deps.blobs, &id, contents, limit).await?;
             let new = NewFile {
                 filename,
                 purpose: Purpose::AssistantsOutput,
