@@ -28,11 +28,9 @@ pub enum UpstreamError {
     /// The upstream refuses the request (400, 404, 422 and other client errors).
     #[error("{message}")]
     InvalidRequest {
-        /// The HTTP status.
         status: u16,
         /// The `code` of the error object, such as `model_not_found`.
         code: Option<String>,
-        /// The `param` of the error object.
         param: Option<String>,
         message: String,
     },

@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(events, ["1234"]);
     }
 
-    /// Read again with each chunk, the line would be two terabytes.
+    /// Reading the line again with each chunk would read two terabytes.
     #[test]
     fn a_line_of_64_mib_in_small_chunks_is_read_once() {
         let size = 64 << 20;

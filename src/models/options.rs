@@ -50,8 +50,8 @@ pub struct UpstreamOptions {
     /// Its name in routes, logs and metrics.
     pub name: String,
     pub kind: UpstreamKind,
-    /// For [`UpstreamKind::OpenAi`] what SDKs call the base URL, `…/v1`; for [`UpstreamKind::Azure`] the resource's
-    /// address.
+    /// For [`UpstreamKind::OpenAi`] what SDKs call the base URL, `…/v1`; for
+    /// [`UpstreamKind::Azure`] the address of the resource.
     pub base_url: String,
     pub api_key: Option<String>,
     /// Request parameters never to send: any of `stream_options`, `parallel_tool_calls` and

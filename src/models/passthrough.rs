@@ -17,15 +17,12 @@ use super::upstreams::Upstreams;
 
 /// A response of an upstream, to be passed on.
 pub struct Passthrough {
-    /// The HTTP status.
     pub status: u16,
     /// The model that answers, if its name differs from the requested one.
     pub model: Option<String>,
-    /// The `content-type` header.
     pub content_type: Option<String>,
-    /// The `retry-after` header.
     pub retry_after: Option<String>,
-    /// The body. Dropping it cancels the call.
+    /// Dropping it cancels the call.
     pub body: BoxStream<'static, Result<Bytes, UpstreamError>>,
 }
 

@@ -189,8 +189,8 @@ const CONTEXT_WINDOWS: [(&str, u32); 27] = [
     ("deepseek-reasoner", 131_072),
 ];
 
-/// The context window of a well-known model. Models that people serve themselves are not in the
-/// table: their server decides how much of the window it offers.
+/// The context window of a well-known model. Self-hosted models are not in the table: their server
+/// decides how much of the window it offers.
 fn context_window(model: &str) -> Option<u32> {
     let name = model.rsplit('/').next().unwrap_or(model);
     CONTEXT_WINDOWS

@@ -60,7 +60,7 @@ impl ScriptedUpstream {
                  that does.",
             ),
         };
-        // Counting tokens blocks: the first time it loads a vocabulary (0.2 s).
+        // Counting tokens blocks the thread; the first count loads a vocabulary (0.2 s).
         let response = tokio::task::spawn_blocking(respond).await;
         response.unwrap_or_else(|_| error(500, "The scripted model failed."))
     }

@@ -24,8 +24,8 @@ pub(crate) struct Decision {
     pub(crate) cutoff: Option<Cutoff>,
 }
 
-/// Counts an occurrence of a fault by the rule's index and the key, and returns whether it is among
-/// the first `u32`.
+/// Called as `is_fault_due(rule, key, times)`: counts an occurrence of the rule's fault under this
+/// key, and returns whether it is among the first `times`.
 type IsFaultDue<'a> = dyn Fn(usize, String, u32) -> bool + 'a;
 
 /// Goes through the rules in order.

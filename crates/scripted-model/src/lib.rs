@@ -80,9 +80,7 @@ struct FaultCounter {
 
 /// What a model server would send over HTTP.
 pub struct Response {
-    /// The HTTP status.
     pub status: u16,
-    /// The `content-type` header.
     pub content_type: &'static str,
     /// The pause that the `retry-after` and `retry-after-ms` headers ask for.
     pub retry_after: Option<Duration>,

@@ -75,7 +75,7 @@ pub(super) fn events(
     }
 }
 
-/// The body with an error at the end of `limit` bytes, if it is longer.
+/// The body, which ends with an error if it is longer than `limit` bytes.
 fn limited(body: Body, limit: usize) -> Body {
     let mut left = limit;
     let check = move |chunk: Result<Bytes, UpstreamError>| {
@@ -91,8 +91,8 @@ fn limited(body: Body, limit: usize) -> Body {
     body.map(check).boxed()
 }
 
-/// The start of the body, enough to tell a document from a stream, without white space and byte order
-/// marks.
+/// The start of the body, long enough to tell a document from a stream. Leading white space and byte
+/// order marks are skipped.
 async fn beginning(body: &mut Body) -> Result<Vec<u8>, UpstreamError> {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let mut start = Vec::new();
