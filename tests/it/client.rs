@@ -215,6 +215,10 @@ impl Events {
     async fn open(request: RequestBuilder) -> Result<Self, reqwest::Error> {
         let response = with_timeout("the headers of a stream", request.send()).await?;
         assert_eq!(response.status(), 200);
+        Ok(Self::new(response))
+    }
+
+    pub fn new(response: reqwest::Response) -> Self {
         let events = response.bytes_stream().eventsource().map(|event| {
             let event = event.map_err(|error| error.to_string())?;
             let data = serde_json::from_str(&event.data);
@@ -224,7 +228,7 @@ impl Events {
                 data: data.unwrap_or(Value::String(event.data)),
             })
         });
-        Ok(Self(Box::pin(events)))
+        Self(Box::pin(events))
     }
 
     /// The next event; `None` at the end of the stream, an error if the connection broke.

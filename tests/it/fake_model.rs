@@ -1,6 +1,7 @@
 //! A Chat Completions server whose requests wait until the test answers them.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -83,6 +84,19 @@ impl FakeModel {
         with_timeout("a request to the model", call)
             .await
             .expect("the model holds a sender")
+    }
+
+    /// Answers every further request with `respond`, concurrently.
+    pub fn answer_calls<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        respond: impl Fn(ModelCall) -> F + Send + 'static,
+    ) {
+        let model = self.clone();
+        tokio::spawn(async move {
+            while let Some(call) = model.calls.lock().await.recv().await {
+                tokio::spawn(respond(call));
+            }
+        });
     }
 
     /// Whether no request waits.

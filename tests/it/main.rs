@@ -34,6 +34,7 @@ mod isolation;
 mod lease;
 mod limits;
 mod migrations;
+mod model;
 mod pool;
 mod process;
 mod program;

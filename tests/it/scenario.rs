@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Events, Reply, id};
+use crate::client::{Client, Event, Events, Reply, id};
 use crate::cluster::Db;
 use crate::event_stream::{self, TERMINAL, text};
 use crate::fake_worker::PICTURE;
@@ -170,7 +170,8 @@ async fn last_event_data(mut stream: Events) -> Result<Value, ConnectionLost> {
     }
 }
 
-fn outputs(run: &Value) -> Value {
+/// Outputs for every call that the run requires.
+pub fn outputs(run: &Value) -> Value {
     let calls = &run["required_action"]["submit_tool_outputs"]["tool_calls"];
     let calls = calls.as_array().expect("the run waits for tool outputs");
     let outputs = calls
@@ -308,28 +309,15 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
             "{texts:?}"
         );
     }
-    verify_steps(scenario, &ended, &steps, answers);
+    verify_message_steps(&steps, answers);
+    verify_token_sums(&ended, &steps);
+    verify_calls(scenario, &steps, answers);
     if scenario == Scenario::Code {
         verify_code(client, &steps, &answers[0]).await;
     }
 
-    let streamed = event_stream::check(&client.follow(thread, run, None).await.read_to_end().await);
-    assert_eq!(streamed.run, ended, "the last event has the stored run");
-    for message in answers {
-        assert_eq!(
-            streamed.messages.get(&id(message)),
-            Some(message),
-            "the stream and the list differ"
-        );
-    }
-    for step in &steps {
-        let event = streamed.steps.get(&id(step));
-        let event = event.expect("the stream reports every step");
-        assert_eq!(
-            [&event["status"], &event["usage"]],
-            [&step["status"], &step["usage"]]
-        );
-    }
+    let events = client.follow(thread, run, None).await.read_to_end().await;
+    verify_events(&events, &ended, &steps, answers);
 
     let open: i64 = sqlx::query_scalar(
         "select count(*) from run_steps join runs on runs.id = run_id
@@ -348,6 +336,27 @@ pub async fn verify(scenario: Scenario, client: &Client, db: &Db, thread: &str, 
     let hello = client.create_assistant("hello").await;
     let next = client.create_run(thread, &hello).await;
     client.wait_for_status(thread, &next, &["completed"]).await;
+}
+
+/// Checks that a run's events report the run, its steps and its messages as they are stored.
+pub fn verify_events(events: &[Event], run: &Value, steps: &[Value], answers: &[Value]) {
+    let streamed = event_stream::check(events);
+    assert_eq!(streamed.run, *run, "the last event has the stored run");
+    for message in answers {
+        assert_eq!(
+            streamed.messages.get(&id(message)),
+            Some(message),
+            "the stream and the list differ"
+        );
+    }
+    for step in steps.iter().filter(|step| step["status"] != "in_progress") {
+        let event = streamed.steps.get(&id(step));
+        let event = event.expect("the stream reports every ended step");
+        assert_eq!(
+            [&event["status"], &event["usage"]],
+            [&step["status"], &step["usage"]]
+        );
+    }
 }
 
 /// Checks that the project's usage equals that of its runs and steps, whatever was killed.
@@ -383,8 +392,8 @@ async fn verify_usage(db: &Db) {
     assert_eq!(used, counted);
 }
 
-/// Checks that steps and messages match one to one, and that the steps' tokens add up to the run's.
-fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Value]) {
+/// Checks that steps and messages match one to one.
+pub fn verify_message_steps(steps: &[Value], answers: &[Value]) {
     let announced: Vec<&Value> = steps
         .iter()
         .filter(|step| step["type"] == "message_creation")
@@ -392,6 +401,21 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
         .collect();
     let stored: Vec<&Value> = answers.iter().map(|message| &message["id"]).collect();
     assert_eq!(announced, stored, "steps and messages");
+}
+
+/// Checks that the steps' tokens add up to those of their ended run.
+pub fn verify_token_sums(run: &Value, steps: &[Value]) {
+    for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        let sum: u64 = steps
+            .iter()
+            .filter_map(|step| step["usage"][count].as_u64())
+            .sum();
+        assert_eq!(run["usage"][count].as_u64(), Some(sum), "{count}");
+    }
+}
+
+/// Checks the scenario's tool calls and what its answer refers to.
+fn verify_calls(scenario: Scenario, steps: &[Value], answers: &[Value]) {
     let calls: Vec<&Value> = steps
         .iter()
         .filter(|step| step["type"] == "tool_calls")
@@ -418,13 +442,6 @@ fn verify_steps(scenario: Scenario, run: &Value, steps: &[Value], answers: &[Val
         }
         (Scenario::Text | Scenario::Cancel, []) => {}
         _ => panic!("{calls:#?}"),
-    }
-    for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
-        let sum: u64 = steps
-            .iter()
-            .filter_map(|step| step["usage"][count].as_u64())
-            .sum();
-        assert_eq!(run["usage"][count].as_u64(), Some(sum), "{count}");
     }
 }
 
