@@ -1,5 +1,4 @@
-//! The admin API and the commands that do the same: who is let in, what they do, and what is written
-//! down of it.
+//! The admin API and its commands: authorization, effects and audit log.
 
 use std::process::Command;
 
@@ -25,7 +24,7 @@ async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>)
     sent.expect("the server answers")
 }
 
-/// A new project; its id.
+/// Creates a project; its id.
 async fn project(admin: &Client, name: &str) -> String {
     id(&admin.post("//admin/projects", json!({"name": name})).await)
 }
@@ -34,7 +33,7 @@ async fn project(admin: &Client, name: &str) -> String {
 async fn the_admin_api_opens_to_its_key_alone_and_this_to_nothing_else() {
     let db = Db::new().await;
     let (server, admin) = start(&db).await;
-    // As long as no key exists, any opens the API, but not this one.
+    // While no API key exists, the API accepts any key except the admin key.
     let anybody = server.client();
     assert_eq!(
         send(&anybody, Method::GET, "/assistants", None)
@@ -50,7 +49,7 @@ async fn the_admin_api_opens_to_its_key_alone_and_this_to_nothing_else() {
         .post(&format!("//admin/projects/{acme}/keys"), json!({}))
         .await;
     let key_id = id(&key);
-    let member = server.client_with_key(key["value"].as_str().expect("it is shown once"));
+    let member = server.client_with_key(key["value"].as_str().expect("a new key is shown once"));
     let member = [member, server.client_with_key(""), server.client()];
     for (method, path) in [
         (Method::GET, "//admin/projects".to_owned()),
@@ -116,7 +115,7 @@ async fn projects_are_made_changed_and_listed() {
     });
     assert_eq!(changed["limits"], expected);
     assert_eq!(admin.get(&path).await, changed);
-    // Nothing is nothing, and is not written down.
+    // A change without an effect leaves no audit entry.
     assert_eq!(admin.post(&path, json!({})).await, changed);
     let written = admin.list("//admin/audit_log").await;
     assert_eq!(written.len(), 2, "made and changed once: {written:?}");
@@ -186,7 +185,7 @@ async fn projects_are_made_changed_and_listed() {
         ),
         ("GET", "//admin/projects/acme", json!({}), 400, "project_id"),
     ] {
-        let method: Method = method.parse().expect("a method");
+        let method: Method = method.parse().expect("the method is valid");
         let refused = send(&admin, method.clone(), path, Some(&body)).await;
         assert_eq!(
             refused.status, status,
@@ -196,11 +195,11 @@ async fn projects_are_made_changed_and_listed() {
         assert_eq!(told, param, "{method} {path} {body}: {refused:?}");
     }
 
-    // The first project is that of servers without keys.
+    // The oldest project is the one of servers without API keys.
     let first = admin.get("//admin/projects?order=asc&limit=2").await;
     assert_eq!(first["has_more"], true);
     assert_eq!(first["data"][1], changed);
-    let after = first["last_id"].as_str().expect("it is a cursor");
+    let after = first["last_id"].as_str().expect("a page has a cursor");
     let rest = admin
         .get(&format!("//admin/projects?order=asc&after={after}"))
         .await;
@@ -216,7 +215,7 @@ async fn keys_are_shown_once_and_revoked_for_good() {
     let other = project(&admin, "other").await;
     let keys = format!("//admin/projects/{acme}/keys");
     let made = admin.post(&keys, json!({"name": "web"})).await;
-    let secret = made["value"].as_str().expect("it is shown once");
+    let secret = made["value"].as_str().expect("a new key is shown once");
     let member = server.client_with_key(secret);
     assert_eq!(
         send(&member, Method::GET, "/assistants", None).await.status,
@@ -286,7 +285,7 @@ async fn usage_can_be_asked_for_by_project_day_and_model() {
         let project = project(&admin, name).await;
         let keys = format!("//admin/projects/{project}/keys");
         let key = admin.post(&keys, json!({})).await;
-        let member = server.client_with_key(key["value"].as_str().expect("it is shown"));
+        let member = server.client_with_key(key["value"].as_str().expect("a new key is shown"));
         let assistant = member.create_assistant("hello").await;
         let thread = member.create_thread("Hello?").await;
         let run = member.create_run(&thread, &assistant).await;
@@ -295,7 +294,7 @@ async fn usage_can_be_asked_for_by_project_day_and_model() {
     let all = admin.get("//admin/usage").await;
     assert_eq!(all["data"].as_array().map(Vec::len), Some(2), "{all}");
     assert_eq!(all["data"][1]["project_name"], "other");
-    for (sum, run) in std::iter::zip(all["data"].as_array().expect("a list"), &runs) {
+    for (sum, run) in std::iter::zip(all["data"].as_array().expect("the value is a list"), &runs) {
         for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
             assert_eq!(sum[count], run["usage"][count], "{sum}");
         }
@@ -337,7 +336,7 @@ async fn the_commands_do_the_same_and_are_written_down() {
     let run = |arguments: &[&str]| {
         let done = output(&mut command(arguments));
         assert!(done.status.success(), "{arguments:?}: {}", text(&done));
-        String::from_utf8(done.stdout).expect("answers are text")
+        String::from_utf8(done.stdout).expect("answers are UTF-8")
     };
     let fails = |arguments: &[&str]| {
         let done = output(&mut command(arguments));
@@ -368,7 +367,7 @@ async fn the_commands_do_the_same_and_are_written_down() {
     let row: Vec<&str> = listed
         .lines()
         .find(|line| line.contains("acme"))
-        .expect("it is listed")
+        .expect("the project is listed")
         .split_whitespace()
         .collect();
     assert_eq!(
@@ -384,8 +383,8 @@ async fn the_commands_do_the_same_and_are_written_down() {
     let log = run(&["audit-log"]);
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::current());
     let user = user
-        .expect("it can be looked up")
-        .expect("it has a name")
+        .expect("the database answers")
+        .expect("the project has a name")
         .name;
     let acts: Vec<&str> = log.lines().skip(1).collect();
     assert_eq!(acts.len(), 3, "{log}");
@@ -402,24 +401,24 @@ async fn the_commands_do_the_same_and_are_written_down() {
 #[tokio::test]
 async fn an_admin_key_may_lie_in_a_file_and_must_be_long() {
     let db = Db::new().await;
-    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let file = folder.path().join("admin-key");
-    std::fs::write(&file, format!("{ADMIN_KEY}\n")).expect("it can be written");
-    let path = file.to_str().expect("our names are text");
+    std::fs::write(&file, format!("{ADMIN_KEY}\n")).expect("the temporary folder is writable");
+    let path = file.to_str().expect("temporary paths are UTF-8");
     let server = Server::start(&db, &[("ASSISTD_ADMIN_KEY_FILE", path)]).await;
     server
         .client_with_key(ADMIN_KEY)
         .get("//admin/projects")
         .await;
 
-    std::fs::write(&file, "short").expect("it can be written");
+    std::fs::write(&file, "short").expect("the temporary folder is writable");
     let mut commands = [assistd(&cluster().folder()), assistd(&cluster().folder())];
     commands[0].env("ASSISTD_ADMIN_KEY_FILE", path);
     commands[1].env("ASSISTD_ADMIN_KEY", "short");
     for command in &mut commands {
         let refused = output(command.env("DATABASE_URL", &db.url));
         assert!(!refused.status.success());
-        let said = text(&refused);
-        assert!(said.contains("at least 16 visible"), "{said}");
+        let printed = text(&refused);
+        assert!(printed.contains("at least 16 visible"), "{printed}");
     }
 }

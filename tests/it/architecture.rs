@@ -1,5 +1,5 @@
-//! Who may name whom. Modules of one crate may import each other as they like, so the direction
-//! is kept by this test.
+//! The direction of imports. Rust lets the modules of a crate import each other freely, so this test
+//! enforces it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -91,23 +91,22 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
 ];
 
-/// Where SQL is besides `store`: for servers, not for what is in their tables.
+/// Files besides `store` that may have SQL: they inspect the database server, not its tables.
 const SQL: &[&str] = &["cli/database.rs", "cli/doctor.rs"];
 
-/// A source file.
 struct Source {
-    /// Path below `src`.
+    /// The path below `src`.
     path: String,
     /// The module at the root that it belongs to.
     module: String,
-    /// Its text without comments that have a line of their own.
+    /// The text without comment lines.
     code: String,
 }
 
 fn sources() -> Vec<Source> {
     fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).expect("the folder is there") {
-            let path = entry.expect("it can be read").path();
+        for entry in std::fs::read_dir(folder).expect("the folder exists") {
+            let path = entry.expect("the file is readable").path();
             if path.is_dir() {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -119,12 +118,14 @@ fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     let sources = paths.into_iter().map(|path| {
-        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let text = std::fs::read_to_string(&path).expect("the file is readable");
         let code = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
-        let path = path.strip_prefix(&root).expect("it is below the root");
-        let path = path.to_str().expect("our names are text").to_owned();
+        let path = path
+            .strip_prefix(&root)
+            .expect("the path is below the root");
+        let path = path.to_str().expect("temporary paths are UTF-8").to_owned();
         let module = path.split(['/', '.']).next().unwrap_or_default().to_owned();
         Source {
             module,
@@ -138,11 +139,11 @@ fn sources() -> Vec<Source> {
 #[test]
 fn modules_name_only_those_below_them() {
     static NAMED: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\b(?:crate|assistd)::(\{|\w+)").expect("it is an expression")
+        Regex::new(r"\b(?:crate|assistd)::(\{|\w+)").expect("the pattern is valid")
     });
-    // Test modules at the end of a file name what is above them in it.
+    // Test modules at the end of a file may use `super`.
     static SUPER: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\bsuper::[^*]").expect("it is an expression"));
+        LazyLock::new(|| Regex::new(r"\bsuper::[^*]").expect("the pattern is valid"));
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
     for Source { path, module, code } in sources() {
@@ -157,7 +158,7 @@ fn modules_name_only_those_below_them() {
                 wrong.push(format!("{path} names {named}"));
             }
         }
-        // Above the file's own folder, paths begin with `crate`, so that the expression sees them.
+        // Paths to outside of the file's folder must start with `crate`, so that the pattern finds them.
         let depth = path.matches('/').count() - usize::from(path.ends_with("/mod.rs"));
         if code.contains("super::super") || depth == 0 && SUPER.is_match(&code) {
             wrong.push(format!(
@@ -173,9 +174,9 @@ fn modules_name_only_those_below_them() {
     assert_eq!(seen, known, "the table names modules that are gone");
 }
 
-/// Files that match, outside of the given modules and files.
+/// The files that match, except those of the allowed modules and files.
 fn elsewhere(pattern: &str, allowed: &[&str]) -> Vec<String> {
-    let pattern = Regex::new(pattern).expect("it is an expression");
+    let pattern = Regex::new(pattern).expect("the pattern is valid");
     let found = sources().into_iter().filter(|source| {
         let is_allowed = allowed.contains(&&*source.module) || allowed.contains(&&*source.path);
         pattern.is_match(&source.code) && !is_allowed
@@ -243,7 +244,7 @@ fn two_files_write_runs_and_the_queue_changes_a_status_only_when_it_claims_or_co
 
 #[test]
 fn transactions_are_opened_by_the_pool_alone() {
-    // sqlx's own ways leave a session in a transaction if their future is dropped.
+    // sqlx's own functions leave a connection in a transaction if their future is dropped.
     let own = r"PgPool\b|\bsqlx::Transaction\b|\{.*\bAcquire\b|TransactionManager|\.begin_with\(";
     assert_eq!(
         elsewhere(own, &["store/chunks.rs", "store/pool.rs"]),
@@ -259,7 +260,7 @@ fn transactions_are_opened_by_the_pool_alone() {
 
 #[test]
 fn nothing_is_spawned_that_shutdown_does_not_wait_for() {
-    // Each keeps the handle of its task and waits for it, but for the one that waits for signals.
+    // All of them keep and await the task's handle, except the task that waits for signals.
     let waits = [
         "cli/serve.rs",
         "http/connections/stall.rs",
@@ -282,7 +283,7 @@ fn http_is_served_in_one_place() {
 
 #[test]
 fn the_settings_alone_are_read_from_the_environment() {
-    // What a process that reads documents is told is none of the operator's.
+    // The variables of the process that extracts documents are internal.
     let allowed = ["config", "main.rs"];
     assert_eq!(elsewhere(r"env::(var|args)", &allowed), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! What the operations guide says about backups, done: its own commands, on a server at work.
+//! Executes the backup and restore commands of the operations guide on a server under load.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::server::Server;
 
 const GUIDE: &str = include_str!("../../docs/operations.md");
 
-/// The key that clients have, before and after.
+/// The clients' API key before and after the restore.
 const KEY: &str = "key-of-acme";
 
 /// The commands below a heading of the guide.
@@ -23,14 +23,14 @@ fn commands(heading: &str) -> &'static str {
         .unwrap_or_else(|| panic!("the guide has no section {heading:?}"));
     let (_, block) = section
         .split_once("```sh\n")
-        .expect("it has a block of commands");
+        .expect("the section has a block of commands");
     let (block, _) = block.split_once("```").expect("the block ends");
     block
 }
 
-/// Runs commands as an operator would, with `assistd` on the path.
+/// Runs shell commands with `assistd` on the path.
 fn operate(commands: &str, data_dir: &Path, backup: &Path) {
-    // For its environment only, which has no settings but those of tests.
+    // Used for its environment, which has no settings except those of tests.
     let clean = assistd(data_dir);
     let program = Path::new(clean.get_program());
     let folder = program.parent().expect("a program is in a folder");
@@ -46,18 +46,18 @@ fn operate(commands: &str, data_dir: &Path, backup: &Path) {
     shell
         .env("PATH", format!("{}:{path}", folder.display()))
         .env("BACKUP", backup);
-    let output = shell.output().expect("there is a shell");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{commands}\n{said}");
+    let output = shell.output().expect("the system has a shell");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{commands}\n{printed}");
 }
 
-/// What a client sees of everything that is done.
-async fn seen(client: &Client, paths: &[String]) -> Vec<Value> {
-    let mut seen = Vec::new();
+/// Reads the resources at these paths.
+async fn read_all(client: &Client, paths: &[String]) -> Vec<Value> {
+    let mut bodies = Vec::new();
     for path in paths {
-        seen.push(client.get(path).await);
+        bodies.push(client.get(path).await);
     }
-    seen
+    bodies
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +90,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     let run = client.create_run(&done, &assistant).await;
     client.wait_for_status(&done, &run, &["completed"]).await;
 
-    // One run waits for its caller, another is in the middle of its answer.
+    // One run waits for tool outputs, another one is in progress.
     let (asking, busy) = (
         client.create_thread("Rain?").await,
         client.create_thread("Count.").await,
@@ -122,18 +122,18 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
         paths.push(format!("/threads/{thread}/runs"));
     }
     paths.push(format!("/threads/{done}/runs/{run}/steps"));
-    let before = seen(&client, &paths).await;
+    let before = read_all(&client, &paths).await;
 
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir().expect("the temporary folder is writable");
     let backup = place.path().join("backup");
-    // Files come in meanwhile.
+    // Files are uploaded during the backup.
     for (n, command) in commands("Back up").lines().enumerate() {
         operate(command, &server.folder, &backup);
         client
             .upload(&format!("{n}.txt"), format!("file {n}"))
             .await;
     }
-    // Gone with the rest.
+    // Created after the backup, so not restored.
     client.create_thread("What comes after the backup?").await;
     server.kill().await;
 
@@ -144,11 +144,11 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     let stranger = server.client_with_key("another-key");
     let refused = stranger.send(Method::GET, "/assistants", None).await;
     assert_eq!(
-        refused.expect("it answers").status,
+        refused.expect("the server answers").status,
         401,
         "keys are back too"
     );
-    assert_eq!(seen(&client, &paths).await, before);
+    assert_eq!(read_all(&client, &paths).await, before);
     assert_eq!(client.file_content(&file["id"]).await, text.as_bytes());
     assert_eq!(client.post(&search, question).await, found);
     let files = client.list("/files").await;
@@ -157,11 +157,10 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
         "some came in before the database was copied"
     );
     for file in files {
-        // Which fails if they are not there.
         client.file_content(&file["id"]).await;
     }
 
-    // Runs go on where they were.
+    // The restored runs continue.
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
     let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sun"}]});
     let submit = format!("/threads/{asking}/runs/{asked}/submit_tool_outputs");
@@ -180,12 +179,12 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
 
 #[test]
 fn programs_are_run_on_the_embedded_database_only() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let query = ["postgres", "psql", "-At", "-c", "select current_user"];
     let asked = crate::process::output(assistd(folder.path()).args(query));
-    let said = crate::process::text(&asked);
-    assert!(asked.status.success(), "{said}");
-    assert!(said.contains("assistd"), "{said}");
+    let printed = crate::process::text(&asked);
+    assert!(asked.status.success(), "{printed}");
+    assert!(printed.contains("assistd"), "{printed}");
     let wrong = ["postgres", "psql", "-c", "selec"];
     let failed = crate::process::output(assistd(folder.path()).args(wrong));
     assert_eq!(failed.status.code(), Some(1), "the program's own code");
@@ -194,6 +193,6 @@ fn programs_are_run_on_the_embedded_database_only() {
     elsewhere.env("DATABASE_URL", "postgres://somebody@127.0.0.1:9/somewhere");
     let refused = crate::process::output(elsewhere.args(query));
     assert!(!refused.status.success());
-    let said = crate::process::text(&refused);
-    assert!(said.contains("give them that URL"), "{said}");
+    let printed = crate::process::text(&refused);
+    assert!(printed.contains("give them that URL"), "{printed}");
 }

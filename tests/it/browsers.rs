@@ -1,5 +1,5 @@
-//! What web pages may do: with keys as the operator lists their origins, without keys almost
-//! nothing. `tests/sdk/browser` repeats the important part in a real browser.
+//! Cross-origin requests: listed origins are allowed on servers with API keys, hardly any without.
+//! `tests/sdk/browser` repeats the important cases in a real browser.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -55,19 +55,19 @@ async fn pages_of_listed_origins_may_call_every_path_and_read_every_answer() {
         "//openai/threads",
         "/none",
     ] {
-        let asked = send(preflight(&client, path), PAGE).await;
-        assert_eq!(asked.status, 200, "{path}: {asked:?}");
+        let reply = send(preflight(&client, path), PAGE).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
         assert_eq!(
-            header(&asked, "access-control-allow-origin"),
+            header(&reply, "access-control-allow-origin"),
             PAGE,
             "{path}"
         );
-        let methods = header(&asked, "access-control-allow-methods");
+        let methods = header(&reply, "access-control-allow-methods");
         assert_eq!(methods, "GET,POST,DELETE", "{path}");
-        let headers = header(&asked, "access-control-allow-headers");
+        let headers = header(&reply, "access-control-allow-headers");
         assert!(headers.contains("x-stainless-retry-count"), "{headers}");
         assert!(
-            !asked
+            !reply
                 .headers
                 .contains_key("access-control-allow-credentials")
         );
@@ -95,9 +95,9 @@ async fn pages_of_listed_origins_may_call_every_path_and_read_every_answer() {
 async fn pages_of_other_origins_read_nothing() {
     let (_db, _server, client) = keyed(PAGE).await;
     for origin in ["https://evil.example", "http://app.example", "null"] {
-        let asked = send(preflight(&client, "/assistants"), origin).await;
+        let reply = send(preflight(&client, "/assistants"), origin).await;
         assert!(
-            !asked.headers.contains_key("access-control-allow-origin"),
+            !reply.headers.contains_key("access-control-allow-origin"),
             "{origin}"
         );
         let read = send(client.request(Method::GET, "/assistants"), origin).await;
@@ -111,23 +111,23 @@ async fn pages_of_other_origins_read_nothing() {
 #[tokio::test]
 async fn no_page_may_call_the_admin_api() {
     let (_db, _server, client) = keyed("*").await;
-    let asked = send(preflight(&client, "/assistants"), PAGE).await;
-    assert_eq!(header(&asked, "access-control-allow-origin"), PAGE);
-    let asked = send(preflight(&client, "//admin/projects"), PAGE).await;
-    assert!(!asked.headers.contains_key("access-control-allow-origin"));
+    let reply = send(preflight(&client, "/assistants"), PAGE).await;
+    assert_eq!(header(&reply, "access-control-allow-origin"), PAGE);
+    let reply = send(preflight(&client, "//admin/projects"), PAGE).await;
+    assert!(!reply.headers.contains_key("access-control-allow-origin"));
 }
 
 #[tokio::test]
 async fn without_the_setting_no_page_of_another_origin_may_call() {
     let (_db, _server, client) = keyed("").await;
-    let asked = send(preflight(&client, "/assistants"), PAGE).await;
-    assert_eq!(asked.status, 405);
-    assert!(!asked.headers.contains_key("access-control-allow-origin"));
+    let reply = send(preflight(&client, "/assistants"), PAGE).await;
+    assert_eq!(reply.status, 405);
+    assert!(!reply.headers.contains_key("access-control-allow-origin"));
 }
 
 #[test]
 fn what_is_no_origin_is_refused_at_the_start() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     for origin in [
         "https://app.example/",
         "app.example",
@@ -137,8 +137,8 @@ fn what_is_no_origin_is_refused_at_the_start() {
         let output =
             process::output(process::assistd(folder.path()).env("ASSISTD_CORS_ORIGINS", origin));
         assert!(!output.status.success(), "{origin}");
-        let said = process::text(&output);
-        assert!(said.contains("is not an origin"), "{origin}: {said}");
+        let printed = process::text(&output);
+        assert!(printed.contains("is not an origin"), "{origin}: {printed}");
     }
 }
 
@@ -187,13 +187,13 @@ async fn a_page_of_another_origin_creates_nothing_on_a_server_without_keys() {
     }
     assert_eq!(client.list("/assistants").await, [json!(null); 0]);
 
-    // Pages of this machine, listed ones, and programs.
+    // Local pages, pages of listed origins, and clients that send no origin.
     for origin in ["http://localhost:3000", "http://[::1]:3000", PAGE] {
         let made = send(post("application/json"), origin).await;
         assert_eq!(made.status, 200, "{origin}: {made:?}");
     }
     client.create_assistant("hello").await;
-    // A call without a body needs no media type.
+    // A request without a body needs no media type.
     let thread = client.create_thread("Hello?").await;
     let deleted = client.request(Method::DELETE, &format!("/threads/{thread}"));
     let deleted = send_request(deleted).await.expect("the server answers");
@@ -221,12 +221,12 @@ async fn a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
     assert_eq!(page.status(), 200);
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     let policy = page.headers()["content-security-policy"].to_str();
-    let policy = policy.expect("it is text").to_owned();
+    let policy = policy.expect("the value is a string").to_owned();
     assert!(
         policy.starts_with("default-src 'none'; style-src 'sha256-"),
         "{policy}"
     );
-    let text = page.text().await.expect("it is text");
+    let text = page.text().await.expect("the value is a string");
     assert!(text.contains(&format!("{}/v1", server.origin)), "{text}");
     assert!(text.contains("/openapi.json"), "{text}");
 
@@ -237,7 +237,7 @@ async fn a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
         .expect("the server answers")
         .text()
         .await;
-    assert!(!forged.expect("it is text").contains("a\"b"));
+    assert!(!forged.expect("the value is a string").contains("a\"b"));
     for (path, accept) in [
         ("//", "*/*"),
         ("//", "application/json"),

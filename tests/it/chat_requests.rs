@@ -1,4 +1,4 @@
-//! What reaches a model is what the caller has set, to the last digit.
+//! Settings of runs reach the model unchanged, to the last digit.
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,14 @@ use crate::event_stream::TERMINAL;
 use crate::fake_model::FakeModel;
 use crate::server::Server;
 
-/// A server with a model that the test plays.
-struct Scene {
+struct ModelFixture {
     model: FakeModel,
     client: Client,
     _server: Server,
     _db: Db,
 }
 
-impl Scene {
+impl ModelFixture {
     async fn new(settings: &[(&str, &str)]) -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
@@ -29,12 +28,12 @@ impl Scene {
         }
     }
 
-    /// The request that reaches the model in a run of an assistant with these settings.
+    /// Executes a run with these settings; the request that the model received.
     async fn request(&self, settings: &Value) -> Value {
         let mut body = json!({"model": "fake"});
         let fields = settings.as_object().expect("settings are an object");
         for (name, value) in fields {
-            // Only runs have these.
+            // Assistants do not have these settings.
             if ![
                 "tool_choice",
                 "parallel_tool_calls",
@@ -56,14 +55,14 @@ impl Scene {
         let call = self.model.next_call().await;
         let request = call.request.clone();
         call.answer_text("Hello!").await;
-        let run = run["id"].as_str().expect("it has an id");
+        let run = run["id"].as_str().expect("the first column is the id");
         let ended = self.client.wait_for_status(&thread, run, &TERMINAL).await;
         assert_eq!(ended["status"], "completed", "{settings}: {ended}");
         request
     }
 }
 
-/// Numbers with the same value are the same: 1 and 1.0.
+/// Replaces numbers by floats, so that 1 equals 1.0.
 fn with_equal_numbers(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
@@ -76,7 +75,7 @@ fn with_equal_numbers(value: &Value) -> Value {
     }
 }
 
-/// A function with everything that a definition may have.
+/// A function definition with every field.
 fn function(name: &str) -> Value {
     json!({"type": "function", "function": {
         "name": name,
@@ -92,7 +91,7 @@ fn function(name: &str) -> Value {
 
 #[tokio::test]
 async fn every_setting_reaches_the_model_as_it_was_given() {
-    let scene = Scene::new(&[]).await;
+    let fixture = ModelFixture::new(&[]).await;
     let schema = json!({"type": "object", "properties": {"a": {"type": "number", "minimum": 0.7}}});
     let named = |fields: Value| {
         let mut format = json!({"name": "x"});
@@ -134,20 +133,20 @@ async fn every_setting_reaches_the_model_as_it_was_given() {
         "0.3333333333333333",
         "1e-9",
     ] {
-        let number: Value = serde_json::from_str(number).expect("a number");
+        let number: Value = serde_json::from_str(number).expect("the value is a number");
         cases.push(json!({"temperature": number}));
         if number.as_f64().is_some_and(|number| number <= 1.0) {
             cases.push(json!({"top_p": number}));
         }
     }
     for mut settings in cases {
-        let mut request = scene.request(&settings).await;
+        let mut request = fixture.request(&settings).await;
         settings["model"] = json!("fake");
         settings["stream"] = json!(true);
         settings["stream_options"] = json!({"include_usage": true});
         settings["messages"] = json!([{"role": "user", "content": "Hello?"}]);
         assert_eq!(with_equal_numbers(&request), with_equal_numbers(&settings));
-        // In the order of keys, too: models fill in a schema from its beginning.
+        // The order of keys matters as well: models fill in a schema in this order.
         for name in ["response_format", "tools"] {
             let order = |value: &mut Value| value[name].take().to_string();
             assert_eq!(order(&mut request), order(&mut settings));
@@ -157,44 +156,51 @@ async fn every_setting_reaches_the_model_as_it_was_given() {
 
 #[tokio::test]
 async fn settings_that_say_nothing_are_not_sent() {
-    let scene = Scene::new(&[]).await;
+    let fixture = ModelFixture::new(&[]).await;
     let nothing = json!({
         "response_format": "auto", "temperature": null, "top_p": null, "reasoning_effort": null,
         "tool_choice": "auto", "parallel_tool_calls": false,
     });
-    let request = scene.request(&nothing).await;
-    let names: Vec<&String> = request.as_object().expect("an object").keys().collect();
+    let request = fixture.request(&nothing).await;
+    let names: Vec<&String> = request
+        .as_object()
+        .expect("the request is an object")
+        .keys()
+        .collect();
     assert_eq!(names, ["model", "messages", "stream", "stream_options"]);
 }
 
 #[tokio::test]
 async fn pictures_have_a_bound_together() {
-    let scene = Scene::new(&[("ASSISTD_MAX_PROMPT_PICTURE_BYTES", "1KiB")]).await;
-    let assistant = scene
+    let fixture = ModelFixture::new(&[("ASSISTD_MAX_PROMPT_PICTURE_BYTES", "1KiB")]).await;
+    let assistant = fixture
         .client
         .create_assistant_with(json!({"model": "fake"}))
         .await;
     let picture = [&b"\x89PNG\r\n\x1a\n"[..], &[0; 592]].concat();
-    let picture = scene.client.upload("a.png", picture).await;
+    let picture = fixture.client.upload("a.png", picture).await;
     let image = json!({"type": "image_file", "image_file": {"file_id": picture["id"]}});
     let run = async |content: Value| {
         let messages = json!([{"role": "user", "content": content}]);
         let body = json!({"assistant_id": assistant, "thread": {"messages": messages}});
-        let run = scene.client.post("/threads/runs", body).await;
-        let name = |field: &str| run[field].as_str().expect("it has ids").to_owned();
+        let run = fixture.client.post("/threads/runs", body).await;
+        let name = |field: &str| run[field].as_str().expect("a run has ids").to_owned();
         (name("thread_id"), name("id"))
     };
     let (thread, one) = run(json!([image])).await;
-    let call = scene.model.next_call().await;
+    let call = fixture.model.next_call().await;
     let sent = call.request["messages"][0]["content"][0].to_string();
     assert!(sent.contains("data:image/png;base64,"), "{sent}");
     call.answer_text("One.").await;
-    scene
+    fixture
         .client
         .wait_for_status(&thread, &one, &["completed"])
         .await;
     let (thread, two) = run(json!([image, image])).await;
-    let failed = scene.client.wait_for_status(&thread, &two, &TERMINAL).await;
+    let failed = fixture
+        .client
+        .wait_for_status(&thread, &two, &TERMINAL)
+        .await;
     assert_eq!(failed["last_error"]["code"], "invalid_prompt", "{failed}");
     let message = failed["last_error"]["message"].to_string();
     assert!(

@@ -1,4 +1,4 @@
-//! What the server makes of code_interpreter, with a worker that the test can see into.
+//! The `code_interpreter` tool, with a model and a sandbox worker that the test controls.
 
 use reqwest::Method;
 use sandbox_protocol::Notice;
@@ -11,8 +11,7 @@ use crate::fake_model::FakeModel;
 use crate::fake_worker::{FakeWorker, PICTURE};
 use crate::server::Server;
 
-/// A server with a model and a worker that tests play.
-struct Stage {
+struct CodeFixture {
     model: FakeModel,
     worker: FakeWorker,
     server: Server,
@@ -20,8 +19,8 @@ struct Stage {
     assistant: String,
 }
 
-impl Stage {
-    async fn set() -> Self {
+impl CodeFixture {
+    async fn start() -> Self {
         Self::start_with(json!([{"type": "code_interpreter"}])).await
     }
 
@@ -47,11 +46,11 @@ impl Stage {
         }
     }
 
-    /// A run of its own thread in which the model runs this code and then says this.
-    async fn run_code(&self, thread: &str, code: &str, say: &str) -> Vec<Event> {
+    /// Streams a run in which the model executes code and then answers with a text.
+    async fn run_code(&self, thread: &str, code: &str, text: &str) -> Vec<Event> {
         let stream = self.client.stream_run(thread, &self.assistant).await;
         self.model.next_call().await.answer_code(code).await;
-        self.model.next_call().await.answer_text(say).await;
+        self.model.next_call().await.answer_text(text).await;
         stream.read_to_end().await
     }
 
@@ -72,23 +71,25 @@ fn system(request: &Value) -> &str {
     assert_eq!(request["messages"][0]["role"], "system");
     request["messages"][0]["content"]
         .as_str()
-        .expect("it is text")
+        .expect("the value is a string")
 }
 
-/// What the model was told of its last call.
-fn told(request: &Value) -> &str {
-    let messages = request["messages"].as_array().expect("there are messages");
-    let last = messages.last().expect("there are messages");
+/// The output of the last tool call in a request to the model.
+fn tool_output(request: &Value) -> &str {
+    let messages = request["messages"]
+        .as_array()
+        .expect("a request has messages");
+    let last = messages.last().expect("a request has messages");
     assert_eq!(last["role"], "tool", "{last}");
-    last["content"].as_str().expect("it is text")
+    last["content"].as_str().expect("the value is a string")
 }
 
 #[tokio::test]
 async fn code_and_its_outputs_are_told_as_they_come() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("Draw it.").await;
-    let mut stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let call = stage.model.next_call().await;
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("Draw it.").await;
+    let mut stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let call = fixture.model.next_call().await;
     let offered = &call.request["tools"][0]["function"];
     assert_eq!(offered["name"], "code_interpreter", "{}", call.request);
     let mut answer = call.start_answer();
@@ -99,7 +100,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
         "t\\nshow\\nresult 4\\nwrite out.csv a,b\"}",
     ];
     answer.send_tool_call(0, "code_interpreter", &pieces).await;
-    // All of the code is told before the turn is over.
+    // The whole code is streamed before the model's turn ends.
     let mut seen = Vec::new();
     let mut code = String::new();
     while !code.ends_with("a,b") {
@@ -114,7 +115,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
     }
     assert_eq!(code, "say one\nwait\nshow\nresult 4\nwrite out.csv a,b");
     answer.finish().await;
-    // And what is printed before the cell is over.
+    // Its output is streamed before the cell ends.
     loop {
         let event = stream.next().await;
         let call = &event.data["delta"]["step_details"]["tool_calls"][0];
@@ -124,24 +125,24 @@ async fn code_and_its_outputs_are_told_as_they_come() {
             break;
         }
     }
-    stage.worker.saw("wait").await;
-    stage.worker.go_on();
-    let call = stage.model.next_call().await;
+    fixture.worker.wait_for_log("wait").await;
+    fixture.worker.go_on();
+    let call = fixture.model.next_call().await;
     assert_eq!(
-        told(&call.request),
+        tool_output(&call.request),
         "one\n[The picture was shown to the user.]\n4\n[Files written: /mnt/data/out.csv]"
     );
     let link = "Ä: [it](sandbox:/mnt/data/out.csv), not sandbox:/mnt/data/else.";
     call.answer_text(link).await;
     seen.extend(stream.read_to_end().await);
 
-    let told = event_stream::check(&seen);
-    assert_eq!(told.run["status"], "completed");
-    let step = told
+    let streamed = event_stream::check(&seen);
+    assert_eq!(streamed.run["status"], "completed");
+    let step = streamed
         .steps
         .values()
         .find(|step| step["type"] == "tool_calls");
-    let call = &step.expect("there is one")["step_details"]["tool_calls"][0];
+    let call = &step.expect("the stream has one")["step_details"]["tool_calls"][0];
     let outputs = &call["code_interpreter"]["outputs"];
     let image = &outputs[1]["image"]["file_id"];
     let expected = json!([
@@ -150,7 +151,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
         {"type": "logs", "logs": "4"},
     ]);
     assert_eq!(*outputs, expected);
-    let messages = stage
+    let messages = fixture
         .client
         .list(&format!("/threads/{thread}/messages"))
         .await;
@@ -162,7 +163,7 @@ async fn code_and_its_outputs_are_told_as_they_come() {
     assert_eq!(content[1]["text"]["value"], link);
     let [annotation] = content[1]["text"]["annotations"]
         .as_array()
-        .expect("a list")
+        .expect("the value is a list")
         .as_slice()
     else {
         panic!("{content}");
@@ -173,10 +174,10 @@ async fn code_and_its_outputs_are_told_as_they_come() {
         "start_index": 8, "end_index": 33, "file_path": {"file_id": file},
     });
     assert_eq!(*annotation, expected);
-    assert_eq!(stage.client.file_content(file).await, b"a,b");
-    assert_eq!(stage.client.file_content(image).await, PICTURE);
-    let file = file.as_str().expect("an id is text");
-    let file = stage.client.get(&format!("/files/{file}")).await;
+    assert_eq!(fixture.client.file_content(file).await, b"a,b");
+    assert_eq!(fixture.client.file_content(image).await, PICTURE);
+    let file = file.as_str().expect("an id is a string");
+    let file = fixture.client.get(&format!("/files/{file}")).await;
     assert_eq!(
         [&file["filename"], &file["purpose"]],
         ["out.csv", "assistants_output"]
@@ -185,24 +186,24 @@ async fn code_and_its_outputs_are_told_as_they_come() {
 
 #[tokio::test]
 async fn files_are_put_there_once_under_both_names() {
-    let stage = Stage::set().await;
-    let first = stage.upload("sales.csv", "month,revenue").await;
-    let second = stage.upload("sales.csv", "other").await;
+    let fixture = CodeFixture::start().await;
+    let first = fixture.upload("sales.csv", "month,revenue").await;
+    let second = fixture.upload("sales.csv", "other").await;
     let resources = json!({"code_interpreter": {"file_ids": [first]}});
-    let path = format!("/assistants/{}", stage.assistant);
-    stage
+    let path = format!("/assistants/{}", fixture.assistant);
+    fixture
         .client
         .post(&path, json!({"tool_resources": resources}))
         .await;
     let attachment = json!({"file_id": second, "tools": [{"type": "code_interpreter"}]});
     let message = json!({"role": "user", "content": "Look.", "attachments": [attachment]});
-    let thread = id(&stage
+    let thread = id(&fixture
         .client
         .post("/threads", json!({"messages": [message]}))
         .await);
 
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let call = stage.model.next_call().await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let call = fixture.model.next_call().await;
     let expected = format!(
         "Be brief.\n\nFiles available to code_interpreter:\n\
          - /mnt/data/sales.csv (also /mnt/data/{first})\n\
@@ -211,9 +212,9 @@ async fn files_are_put_there_once_under_both_names() {
     assert_eq!(system(&call.request), expected);
     let code = format!("read sales.csv\nread {first}\nread sales-2.csv\nread {second}");
     call.answer_code(&code).await;
-    let call = stage.model.next_call().await;
+    let call = fixture.model.next_call().await;
     assert_eq!(
-        told(&call.request),
+        tool_output(&call.request),
         "month,revenue\nmonth,revenue\nother\nother"
     );
     call.answer_text("Done.").await;
@@ -222,35 +223,38 @@ async fn files_are_put_there_once_under_both_names() {
         format!("put sales.csv {first}"),
         format!("put sales-2.csv {second}"),
     ];
-    assert_eq!(stage.worker.log()[..2], puts);
+    assert_eq!(fixture.worker.take_log()[..2], puts);
 
-    let third = stage.upload("new.csv", "new").await;
+    let third = fixture.upload("new.csv", "new").await;
     let attachment = json!({"file_id": third, "tools": [{"type": "code_interpreter"}]});
     let message = json!({"role": "user", "content": "And this?", "attachments": [attachment]});
-    stage
+    fixture
         .client
         .post(&format!("/threads/{thread}/messages"), message)
         .await;
-    stage.run_code(&thread, "read new.csv", "Done.").await;
-    let log = stage.worker.log();
+    fixture.run_code(&thread, "read new.csv", "Done.").await;
+    let log = fixture.worker.take_log();
     assert_eq!(
         log,
         [format!("put new.csv {third}"), "read new.csv".to_owned()]
     );
 }
 
-/// Lists what the thread's next step finds under these names, in a run of its own.
-async fn contents(stage: &Stage, thread: &str, names: &[&str]) -> Vec<String> {
+/// Reads files of the thread's session in a new run; their contents.
+async fn contents(fixture: &CodeFixture, thread: &str, names: &[&str]) -> Vec<String> {
     let code: Vec<String> = names.iter().map(|name| format!("read {name}")).collect();
-    let stream = stage.client.stream_run(thread, &stage.assistant).await;
-    stage
+    let stream = fixture.client.stream_run(thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code(&code.join("\n"))
         .await;
-    let call = stage.model.next_call().await;
-    let lines = told(&call.request).lines().map(str::to_owned).collect();
+    let call = fixture.model.next_call().await;
+    let lines = tool_output(&call.request)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     call.answer_text("Done.").await;
     stream.read_to_end().await;
     lines
@@ -258,34 +262,34 @@ async fn contents(stage: &Stage, thread: &str, names: &[&str]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_file_that_is_deleted_or_taken_off_is_gone_from_the_live_session() {
-    let stage = Stage::set().await;
-    let deleted = stage.upload("data.csv", "deleted").await;
-    let taken_off = stage.upload("data.csv", "taken off").await;
-    let kept = stage.upload("data.csv", "kept").await;
+    let fixture = CodeFixture::start().await;
+    let deleted = fixture.upload("data.csv", "deleted").await;
+    let taken_off = fixture.upload("data.csv", "taken off").await;
+    let kept = fixture.upload("data.csv", "kept").await;
     let resources = json!({"code_interpreter": {"file_ids": [deleted, taken_off, kept]}});
     let thread = json!({
         "tool_resources": resources, "messages": [{"role": "user", "content": "?"}],
     });
-    let thread = id(&stage.client.post("/threads", thread).await);
-    stage
+    let thread = id(&fixture.client.post("/threads", thread).await);
+    fixture
         .run_code(&thread, "read data.csv\nwrite own.csv own", "Done.")
         .await;
-    stage.worker.log();
+    fixture.worker.take_log();
 
-    stage.delete(&deleted).await;
+    fixture.delete(&deleted).await;
     let resources = json!({"code_interpreter": {"file_ids": [kept]}});
     let path = format!("/threads/{thread}");
-    stage
+    fixture
         .client
         .post(&path, json!({"tool_resources": resources}))
         .await;
     let names = ["data-2.csv", "data-3.csv", &deleted, &taken_off];
-    let gone = contents(&stage, &thread, &names).await;
+    let gone = contents(&fixture, &thread, &names).await;
     assert_eq!(gone, ["no such file"; 4]);
-    // What is left has the name that the model is told now, and what code wrote is still there.
-    let left = contents(&stage, &thread, &["data.csv", &kept, "own.csv"]).await;
+    // The remaining file has the name in the current prompt; files that code wrote are kept.
+    let left = contents(&fixture, &thread, &["data.csv", &kept, "own.csv"]).await;
     assert_eq!(left, ["kept", "kept", "own"]);
-    let log = stage.worker.log();
+    let log = fixture.worker.take_log();
     let expected = [
         format!("remove {deleted} {taken_off} {kept}"),
         format!("put data.csv {kept}"),
@@ -296,25 +300,25 @@ async fn a_file_that_is_deleted_or_taken_off_is_gone_from_the_live_session() {
 
 #[tokio::test]
 async fn a_file_that_is_deleted_while_a_run_goes_on_is_gone_from_its_next_step() {
-    let stage = Stage::set().await;
-    let file = stage.upload("in.csv", "in").await;
+    let fixture = CodeFixture::start().await;
+    let file = fixture.upload("in.csv", "in").await;
     let resources = json!({"code_interpreter": {"file_ids": [file]}});
     let thread =
         json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
-    let thread = id(&stage.client.post("/threads", thread).await);
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    let thread = id(&fixture.client.post("/threads", thread).await);
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code("read in.csv")
         .await;
-    let call = stage.model.next_call().await;
-    assert_eq!(told(&call.request), "in");
-    stage.delete(&file).await;
+    let call = fixture.model.next_call().await;
+    assert_eq!(tool_output(&call.request), "in");
+    fixture.delete(&file).await;
     call.answer_code(&format!("read in.csv\nread {file}")).await;
-    let call = stage.model.next_call().await;
-    assert_eq!(told(&call.request), "no such file\nno such file");
+    let call = fixture.model.next_call().await;
+    assert_eq!(tool_output(&call.request), "no such file\nno such file");
     assert!(!system(&call.request).contains("in.csv"));
     call.answer_text("Done.").await;
     stream.read_to_end().await;
@@ -322,24 +326,24 @@ async fn a_file_that_is_deleted_while_a_run_goes_on_is_gone_from_its_next_step()
 
 #[tokio::test]
 async fn a_session_that_cannot_give_up_a_deleted_file_is_replaced() {
-    let stage = Stage::set().await;
-    let file = stage.upload("in.csv", "in").await;
+    let fixture = CodeFixture::start().await;
+    let file = fixture.upload("in.csv", "in").await;
     let resources = json!({"code_interpreter": {"file_ids": [file]}});
     let thread =
         json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
-    let thread = id(&stage.client.post("/threads", thread).await);
-    stage.run_code(&thread, "read in.csv", "Done.").await;
-    stage.worker.keep_files();
-    stage.delete(&file).await;
+    let thread = id(&fixture.client.post("/threads", thread).await);
+    fixture.run_code(&thread, "read in.csv", "Done.").await;
+    fixture.worker.refuse_removals();
+    fixture.delete(&file).await;
     let restarted = "[The Python session was restarted: files are there, variables are gone.]";
-    let found = contents(&stage, &thread, &["in.csv"]).await;
+    let found = contents(&fixture, &thread, &["in.csv"]).await;
     assert_eq!(found, [restarted, "no such file"]);
 }
 
 #[tokio::test]
 async fn what_a_worker_did_to_a_session_between_cells_is_told_with_the_next_cell() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("?").await;
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("?").await;
     for (notice, expected) in [
         (Notice::ProcessesKilled, "Processes that earlier cells"),
         (Notice::EndedForCpu, "The Python session was ended: threads"),
@@ -348,59 +352,63 @@ async fn what_a_worker_did_to_a_session_between_cells_is_told_with_the_next_cell
             "The Python session was ended: after",
         ),
     ] {
-        stage.worker.give_notice(notice);
-        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-        stage
+        fixture.worker.set_notice(notice);
+        let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+        fixture
             .model
             .next_call()
             .await
             .answer_code("say one\nsay two")
             .await;
-        let call = stage.model.next_call().await;
-        let told = told(&call.request).to_owned();
-        assert!(told.starts_with(expected), "{told}");
-        assert!(told.ends_with(".\none\ntwo"), "{told}");
+        let call = fixture.model.next_call().await;
+        let output = tool_output(&call.request).to_owned();
+        assert!(output.starts_with(expected), "{output}");
+        assert!(output.ends_with(".\none\ntwo"), "{output}");
         call.answer_text("Done.").await;
         stream.read_to_end().await;
     }
-    let told = contents(&stage, &thread, &["none"]).await;
-    assert_eq!(told, ["no such file"], "a notice is given once");
+    let outputs = contents(&fixture, &thread, &["none"]).await;
+    assert_eq!(outputs, ["no such file"], "a notice is given once");
 }
 
 #[tokio::test]
 async fn a_session_that_is_gone_is_made_again_with_its_files() {
-    let stage = Stage::set().await;
-    let given = stage.upload("in.csv", "in").await;
+    let fixture = CodeFixture::start().await;
+    let given = fixture.upload("in.csv", "in").await;
     let resources = json!({"code_interpreter": {"file_ids": [given]}});
     let thread =
         json!({"tool_resources": resources, "messages": [{"role": "user", "content": "?"}]});
-    let thread = id(&stage.client.post("/threads", thread).await);
-    stage
+    let thread = id(&fixture.client.post("/threads", thread).await);
+    fixture
         .run_code(&thread, "write out.csv one\nwrite in.csv changed", "Done.")
         .await;
-    stage.worker.forget();
-    stage.worker.log();
+    fixture.worker.end_sessions();
+    fixture.worker.take_log();
 
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code(&format!("read out.csv\nread in.csv\nread {given}"))
         .await;
-    let call = stage.model.next_call().await;
+    let call = fixture.model.next_call().await;
     let restarted = "[The Python session was restarted: files are there, variables are gone.]";
     assert_eq!(
-        told(&call.request),
+        tool_output(&call.request),
         format!("{restarted}\none\nchanged\nin")
     );
-    // A link may name what an earlier run wrote.
+    // A link may name a file that an earlier run wrote.
     call.answer_text("sandbox:/mnt/data/out.csv").await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    let message = told.messages.values().next().expect("there is one");
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    let message = streamed
+        .messages
+        .values()
+        .next()
+        .expect("the stream has one");
     let file = &message["content"][0]["text"]["annotations"][0]["file_path"]["file_id"];
-    assert_eq!(stage.client.file_content(file).await, b"one");
-    let log = stage.worker.log();
+    assert_eq!(fixture.client.file_content(file).await, b"one");
+    let log = fixture.worker.take_log();
     let puts = [
         format!("put {given}"),
         "put in.csv".to_owned(),
@@ -408,37 +416,42 @@ async fn a_session_that_is_gone_is_made_again_with_its_files() {
     ];
     assert_eq!(log[..3], puts);
 
-    // Nothing was lost this time.
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage.model.next_call().await.answer_code("say again").await;
-    let call = stage.model.next_call().await;
-    assert_eq!(self::told(&call.request), "again");
+    // The session is not reported as restarted again.
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_code("say again")
+        .await;
+    let call = fixture.model.next_call().await;
+    assert_eq!(tool_output(&call.request), "again");
     call.answer_text("Done.").await;
     stream.read_to_end().await;
 }
 
 #[tokio::test]
 async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer
         .send_tool_call(0, "code_interpreter", &[r#"{"code": "say one\nlose"}"#])
         .await;
     answer.send_tool_call(1, "python", &["say two"]).await;
     answer.finish().await;
-    let call = stage.model.next_call().await;
+    let call = fixture.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
-        .expect("there are messages");
-    let told: Vec<&str> = messages
+        .expect("a request has messages");
+    let outputs: Vec<&str> = messages
         .iter()
         .filter(|message| message["role"] == "tool")
-        .map(|message| message["content"].as_str().expect("it is text"))
+        .map(|message| message["content"].as_str().expect("the value is a string"))
         .collect();
-    let [first, second] = told.as_slice() else {
-        panic!("{told:?}");
+    let [first, second] = outputs.as_slice() else {
+        panic!("{outputs:?}");
     };
     assert!(first.starts_with("one\nThe cell was stopped because it used too much memory."));
     assert!(second.starts_with("[The Python session was restarted") && second.ends_with("\ntwo"));
@@ -451,32 +464,35 @@ async fn a_session_that_ends_in_a_cell_is_made_again_for_the_next() {
 
 #[tokio::test]
 async fn cancelling_a_run_interrupts_its_cell() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code("say one\nwait\nsay two")
         .await;
-    stage.worker.saw("wait").await;
-    let runs = stage.client.list(&format!("/threads/{thread}/runs")).await;
+    fixture.worker.wait_for_log("wait").await;
+    let runs = fixture
+        .client
+        .list(&format!("/threads/{thread}/runs"))
+        .await;
     let path = format!("/threads/{thread}/runs/{}", id(&runs[0]));
-    stage
+    fixture
         .client
         .post(&format!("{path}/cancel"), json!({}))
         .await;
-    stage.worker.saw("interrupted").await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "cancelled");
-    let steps = stage.client.list(&format!("{path}/steps")).await;
+    fixture.worker.wait_for_log("interrupted").await;
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "cancelled");
+    let steps = fixture.client.list(&format!("{path}/steps")).await;
     assert_eq!(steps[0]["status"], "cancelled");
     let outputs = &steps[0]["step_details"]["tool_calls"][0]["code_interpreter"]["outputs"];
     assert_eq!(*outputs, json!([{"type": "logs", "logs": "one\n"}]));
-    // The session is not lost with the cell.
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let call = stage.model.next_call().await;
+    // The session survives the interrupted cell.
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let call = fixture.model.next_call().await;
     let messages = call.request["messages"].to_string();
     assert!(
         messages.contains("say one"),
@@ -489,10 +505,10 @@ async fn cancelling_a_run_interrupts_its_cell() {
 #[tokio::test]
 async fn functions_wait_for_the_caller_after_the_code_has_run() {
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
-    let stage = Stage::start_with(json!([{"type": "code_interpreter"}, function])).await;
-    let thread = stage.client.create_thread("?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = CodeFixture::start_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer.send_tool_call(0, "get_weather", &["{}"]).await;
     answer
         .send_tool_call(1, "code_interpreter", &[r#"{"code": "say one"}"#])
@@ -504,19 +520,19 @@ async fn functions_wait_for_the_caller_after_the_code_has_run() {
     assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
     assert_eq!(calls[0]["function"]["name"], "get_weather");
     let path = format!("/threads/{thread}/runs/{}", id(&waiting));
-    let steps = stage.client.list(&format!("{path}/steps")).await;
+    let steps = fixture.client.list(&format!("{path}/steps")).await;
     let code = &steps[0]["step_details"]["tool_calls"][1]["code_interpreter"];
     assert_eq!(code["outputs"], json!([{"type": "logs", "logs": "one\n"}]));
     let outputs = json!([{"tool_call_id": "call_0", "output": "sunny"}]);
     let submit = json!({"tool_outputs": outputs});
-    stage
+    fixture
         .client
         .post(&format!("{path}/submit_tool_outputs"), submit)
         .await;
-    let call = stage.model.next_call().await;
-    assert_eq!(told(&call.request), "one");
+    let call = fixture.model.next_call().await;
+    assert_eq!(tool_output(&call.request), "one");
     call.answer_text("Done.").await;
-    let run = stage
+    let run = fixture
         .client
         .wait_for_status(&thread, &id(&waiting), &["completed"])
         .await;
@@ -525,65 +541,67 @@ async fn functions_wait_for_the_caller_after_the_code_has_run() {
 
 #[tokio::test]
 async fn a_worker_that_dies_fails_the_run_and_says_so() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code("say one\ndie")
         .await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "failed");
-    let error = &told.run["last_error"];
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "failed");
+    let error = &streamed.run["last_error"];
     assert_eq!(error["code"], "server_error");
-    let message = error["message"].as_str().expect("it is text");
+    let message = error["message"].as_str().expect("the value is a string");
     assert_eq!(message, "The connection to the code interpreter was lost.");
-    let step = told.steps.values().next().expect("there is one");
+    let step = streamed.steps.values().next().expect("the stream has one");
     assert_eq!(step["status"], "failed");
-    // The next run is none the worse for it.
-    stage.run_code(&thread, "say two", "Done.").await;
+    // The next run succeeds.
+    fixture.run_code(&thread, "say two", "Done.").await;
 }
 
 #[tokio::test]
 async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
-    let mut stage = Stage::set().await;
+    let mut fixture = CodeFixture::start().await;
     let other = FakeWorker::start();
-    let addresses = format!("{},{}", stage.worker.address(), other.address());
+    let addresses = format!("{},{}", fixture.worker.address(), other.address());
     let settings = [
-        &stage.model.settings()[..],
+        &fixture.model.settings()[..],
         &[("ASSISTD_SANDBOX", &addresses)],
     ]
     .concat();
     let db = Db::new().await;
-    stage.server = Server::start(&db, &settings).await;
-    stage.client = stage.server.client();
+    fixture.server = Server::start(&db, &settings).await;
+    fixture.client = fixture.server.client();
     let tools = json!([{"type": "code_interpreter"}]);
     let body = json!({"model": "fake", "tools": tools});
-    stage.assistant = stage.client.create_assistant_with(body).await;
-    let workers = [&stage.worker, &other];
+    fixture.assistant = fixture.client.create_assistant_with(body).await;
+    let workers = [&fixture.worker, &other];
     let mut homes = [0, 0];
-    // Each thread has a first choice of its own; never both would be a rare coincidence.
+    // The thread's id picks its worker, so 64 threads use both workers almost surely.
     while homes.contains(&0) && homes.iter().sum::<usize>() < 64 {
-        let thread = stage.client.create_thread("?").await;
-        stage.run_code(&thread, "write a one", "Done.").await;
-        let home = workers.iter().position(|worker| !worker.log().is_empty());
-        let home = home.expect("the code has run");
+        let thread = fixture.client.create_thread("?").await;
+        fixture.run_code(&thread, "write a one", "Done.").await;
+        let home = workers
+            .iter()
+            .position(|worker| !worker.take_log().is_empty());
+        let home = home.expect("a worker ran the code");
         homes[home] += 1;
-        // Even if it is the one that has no place for new ones.
+        // The thread keeps its worker even if that accepts no new sessions.
         workers[home].set_full(true);
-        stage.run_code(&thread, "read a", "Done.").await;
+        fixture.run_code(&thread, "read a", "Done.").await;
         assert_eq!(
-            workers[home].log(),
+            workers[home].take_log(),
             ["read a"],
             "nothing was put there again"
         );
-        assert!(workers[1 - home].log().is_empty());
-        // A new thread goes to the other one then, whichever it would like better.
-        let thread = stage.client.create_thread("?").await;
-        stage.run_code(&thread, "say one", "Done.").await;
-        assert_eq!(workers[1 - home].log(), ["say one"]);
+        assert!(workers[1 - home].take_log().is_empty());
+        // A new thread gets the other worker, whichever its id picks.
+        let thread = fixture.client.create_thread("?").await;
+        fixture.run_code(&thread, "say one", "Done.").await;
+        assert_eq!(workers[1 - home].take_log(), ["say one"]);
         workers[home].set_full(false);
     }
     assert!(!homes.contains(&0), "{homes:?}");
@@ -591,41 +609,41 @@ async fn a_thread_stays_with_its_worker_and_a_full_one_is_passed_over() {
 
 #[tokio::test]
 async fn a_worker_on_tcp_is_shown_the_token() {
-    let mut stage = Stage::set().await;
-    stage.worker = FakeWorker::start_on_tcp("a-secret-token").await;
-    let address = stage.worker.address();
+    let mut fixture = CodeFixture::start().await;
+    fixture.worker = FakeWorker::start_on_tcp("a-secret-token").await;
+    let address = fixture.worker.address();
     for (token, status) in [("a-secret-token", "completed"), ("another-token", "failed")] {
         let more = [
             ("ASSISTD_SANDBOX", &*address),
             ("ASSISTD_SANDBOX_TOKEN", token),
         ];
-        let settings = [&stage.model.settings()[..], &more].concat();
-        stage.server = Server::start(&Db::new().await, &settings).await;
-        stage.client = stage.server.client();
+        let settings = [&fixture.model.settings()[..], &more].concat();
+        fixture.server = Server::start(&Db::new().await, &settings).await;
+        fixture.client = fixture.server.client();
         let tools = json!([{"type": "code_interpreter"}]);
         let body = json!({"model": "fake", "tools": tools});
-        stage.assistant = stage.client.create_assistant_with(body).await;
-        let thread = stage.client.create_thread("?").await;
-        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-        stage.model.next_call().await.answer_code("say one").await;
+        fixture.assistant = fixture.client.create_assistant_with(body).await;
+        let thread = fixture.client.create_thread("?").await;
+        let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+        fixture.model.next_call().await.answer_code("say one").await;
         if status == "completed" {
-            stage.model.next_call().await.answer_text("Done.").await;
+            fixture.model.next_call().await.answer_text("Done.").await;
         }
         let run = event_stream::check(&stream.read_to_end().await).run;
         assert_eq!(run["status"], status, "{run}");
-        let said = format!("{run}{}", stage.server.log());
-        assert!(!said.contains(token), "the token is told: {said}");
+        let visible = format!("{run}{}", fixture.server.log());
+        assert!(!visible.contains(token), "the token is shown: {visible}");
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let function = json!({"type": "function", "function": {"name": "code_interpreter"}});
-    let stage = Stage::start_with(json!([{"type": "code_interpreter"}, function])).await;
-    let thread = stage.client.create_thread("?").await;
+    let fixture = CodeFixture::start_with(json!([{"type": "code_interpreter"}, function])).await;
+    let thread = fixture.client.create_thread("?").await;
     let runs = format!("/threads/{thread}/runs");
-    let body = json!({"assistant_id": stage.assistant});
-    let refused = stage.client.send(Method::POST, &runs, Some(&body)).await;
+    let body = json!({"assistant_id": fixture.assistant});
+    let refused = fixture.client.send(Method::POST, &runs, Some(&body)).await;
     let refused = refused.expect("the server answers");
     assert_eq!(
         (refused.status, &refused.body["error"]["param"]),
@@ -646,7 +664,7 @@ async fn what_cannot_be_done_is_refused() {
     assert_eq!(refused.status, 400);
     let error = &refused.body["error"];
     assert_eq!(error["code"], "unsupported_tool");
-    let message = error["message"].as_str().expect("it is text");
+    let message = error["message"].as_str().expect("the value is a string");
     assert!(
         message.contains("it is switched off by ASSISTD_SANDBOX"),
         "{message}"
@@ -655,35 +673,44 @@ async fn what_cannot_be_done_is_refused() {
 
 #[tokio::test]
 async fn a_call_without_code_is_answered_with_what_is_wrong() {
-    let stage = Stage::set().await;
-    let thread = stage.client.create_thread("?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = CodeFixture::start().await;
+    let thread = fixture.client.create_thread("?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer
         .send_tool_call(0, "code_interpreter", &["{\"cod\": 1}"])
         .await;
     answer.finish().await;
-    let call = stage.model.next_call().await;
-    assert!(told(&call.request).contains("no `code`"));
+    let call = fixture.model.next_call().await;
+    assert!(tool_output(&call.request).contains("no `code`"));
     call.answer_text("Done.").await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(text(told.messages.values().next().expect("one")), "Done.");
-    assert!(stage.worker.log().is_empty());
-    drop(stage.server);
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(
+        text(
+            streamed
+                .messages
+                .values()
+                .next()
+                .expect("there is a message")
+        ),
+        "Done."
+    );
+    assert!(fixture.worker.take_log().is_empty());
+    drop(fixture.server);
 }
 
 #[tokio::test]
 async fn a_fence_around_code_is_not_run() {
-    let stage = Stage::set().await;
+    let fixture = CodeFixture::start().await;
     for fenced in [
         "```python\nresult 42\n```",
         "```python result 42```",
         "```\nresult 42\n```",
     ] {
-        let thread = stage.client.create_thread("Count.").await;
-        let events = stage.run_code(&thread, fenced, "Done.").await;
-        let told = event_stream::check(&events);
-        let mut steps = told.steps.values();
+        let thread = fixture.client.create_thread("Count.").await;
+        let events = fixture.run_code(&thread, fenced, "Done.").await;
+        let streamed = event_stream::check(&events);
+        let mut steps = streamed.steps.values();
         let step = steps.find(|step| step["type"] == "tool_calls");
         let step = step.expect("the code is a step");
         let call = &step["step_details"]["tool_calls"][0]["code_interpreter"];

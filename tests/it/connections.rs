@@ -1,4 +1,4 @@
-//! Clients that are slow on purpose, or too many; and what every answer tells browsers.
+//! Slow clients, connection limits, TLS and security headers.
 
 use std::time::{Duration, Instant};
 
@@ -14,52 +14,56 @@ use crate::process::{assistd, output, text};
 use crate::server::Server;
 use crate::{eventually, with_timeout};
 
-/// A limit that tests wait for.
+/// A timeout that tests wait for.
 const SHORT: &str = "400ms";
-/// One that they do not.
+/// A timeout that no test reaches.
 const LONG: &str = "10m";
 
-/// Opens a connection by hand and says something on it.
-async fn say(server: &Server, words: &str) -> TcpStream {
+/// Opens a connection and sends raw bytes on it.
+async fn send_raw(server: &Server, text: &str) -> TcpStream {
     let address = server.origin.split_once("://");
     let (_, address) = address.expect("an origin has a scheme");
-    let socket = TcpSocket::new_v4().expect("there are sockets");
-    // By itself, the system would hold tens of megabytes for those who do not read.
+    let socket = TcpSocket::new_v4().expect("the system has sockets");
+    // The default receive buffer would hold tens of megabytes for a client that does not read.
     let held = socket.set_recv_buffer_size(64 << 10);
     held.expect("buffers may be small");
-    let address = address.parse().expect("it is an address");
+    let address = address.parse().expect("the address is valid");
     let stream = socket.connect(address).await;
     let mut stream = stream.expect("the server accepts");
     stream
-        .write_all(words.as_bytes())
+        .write_all(text.as_bytes())
         .await
-        .expect("it listens");
+        .expect("the server is listening");
     stream
 }
 
-/// Everything that still comes on a connection until the server closes it.
-async fn hear(mut stream: TcpStream) -> String {
-    let mut heard = Vec::new();
-    // A reset is an end too.
-    let _ = with_timeout("the end of the connection", stream.read_to_end(&mut heard)).await;
-    String::from_utf8_lossy(&heard).into_owned()
+/// Reads until the server closes the connection.
+async fn read_until_closed(mut stream: TcpStream) -> String {
+    let mut received = Vec::new();
+    // A reset closes the connection as well.
+    let _ = with_timeout(
+        "the end of the connection",
+        stream.read_to_end(&mut received),
+    )
+    .await;
+    String::from_utf8_lossy(&received).into_owned()
 }
 
-/// Speaks a letter at a time until the server has closed the connection; what it has said.
-async fn drip(mut stream: TcpStream) -> String {
-    let mut heard = Vec::new();
+/// Sends a byte every 20 ms until the server closes the connection; everything received.
+async fn send_slowly(mut stream: TcpStream) -> String {
+    let mut received = Vec::new();
     let begun = Instant::now();
     loop {
         assert!(
             begun.elapsed() < crate::TIMEOUT,
-            "the server waits for ever"
+            "the server never closes the connection"
         );
         let mut piece = [0; 4096];
         let wait = Duration::from_millis(20);
         match tokio::time::timeout(wait, stream.read(&mut piece)).await {
             Err(_) => drop(stream.write_all(b"x").await),
-            Ok(Ok(0) | Err(_)) => return String::from_utf8_lossy(&heard).into_owned(),
-            Ok(Ok(bytes)) => heard.extend_from_slice(&piece[..bytes]),
+            Ok(Ok(0) | Err(_)) => return String::from_utf8_lossy(&received).into_owned(),
+            Ok(Ok(bytes)) => received.extend_from_slice(&piece[..bytes]),
         }
     }
 }
@@ -67,11 +71,11 @@ async fn drip(mut stream: TcpStream) -> String {
 async fn open_connections(client: &Client) -> usize {
     let request = client.request(Method::GET, "//metrics");
     let metrics = request.send().await.expect("the server answers").text();
-    let metrics = metrics.await.expect("metrics are text");
+    let metrics = metrics.await.expect("metrics are UTF-8");
     let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix("assistd_connections "));
-    let number = line.expect("the metric is there").parse();
+    let number = line.expect("the server exports the metric").parse();
     number.expect("a gauge is a number")
 }
 
@@ -79,14 +83,18 @@ async fn open_connections(client: &Client) -> usize {
 async fn a_head_that_does_not_come_ends_the_connection_and_so_does_silence() {
     let db = Db::new().await;
     let server = Server::start(&db, &[("ASSISTD_IDLE_TIMEOUT", SHORT)]).await;
-    let silent = say(&server, "").await;
-    let slow = say(
+    let silent = send_raw(&server, "").await;
+    let slow = send_raw(
         &server,
         "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ",
     )
     .await;
-    let idle = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    let (silent, slow, idle) = tokio::join!(hear(silent), drip(slow), hear(idle));
+    let idle = send_raw(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let (silent, slow, idle) = tokio::join!(
+        read_until_closed(silent),
+        send_slowly(slow),
+        read_until_closed(idle)
+    );
     assert_eq!(silent, "");
     assert!(!slow.contains("200 OK"), "{slow}");
     assert_eq!(idle.matches("200 OK").count(), 1, "{idle}");
@@ -95,7 +103,7 @@ async fn a_head_that_does_not_come_ends_the_connection_and_so_does_silence() {
         "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}",
         "x".repeat(100_000)
     );
-    let large = hear(say(&server, &large).await).await;
+    let large = read_until_closed(send_raw(&server, &large).await).await;
     assert!(
         large.is_empty() || large.starts_with("HTTP/1.1 431"),
         "{large}"
@@ -126,7 +134,7 @@ async fn a_body_that_only_drips_is_refused_in_the_envelope() {
         ),
     ];
     for (what, request) in requests {
-        let answer = drip(say(&server, &request).await).await;
+        let answer = send_slowly(send_raw(&server, &request).await).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{what}: {answer}");
         assert!(
             answer.contains("\"type\":\"invalid_request_error\""),
@@ -143,27 +151,27 @@ async fn a_reader_that_takes_nothing_is_left() {
     let db = Db::new().await;
     let server = Server::start(&db, &[("ASSISTD_READER_TIMEOUT", SHORT)]).await;
     let client = server.client();
-    // More than the system holds for a connection.
+    // More than the socket buffers hold.
     let size = 32 << 20;
     let file = client.upload("large.bin", vec![b'x'; size]).await;
-    let path = file["id"].as_str().expect("an id is text");
+    let path = file["id"].as_str().expect("an id is a string");
     let request = format!(
         "GET /v1/files/{path}/content HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any-key\r\n\r\n"
     );
-    let lazy = say(&server, &request).await;
-    // It is known of, and gets its answer.
+    let lazy = send_raw(&server, &request).await;
+    // The server has accepted the connection and started its response.
     let answered = with_timeout("the beginning of the answer", lazy.readable()).await;
     answered.expect("the connection is open");
     eventually("only our own connection is left", || async {
         (open_connections(&client).await == 1).then_some(())
     })
     .await;
-    let heard = hear(lazy).await;
-    assert!(heard.starts_with("HTTP/1.1 200"), "{heard:.100}");
+    let received = read_until_closed(lazy).await;
+    assert!(received.starts_with("HTTP/1.1 200"), "{received:.100}");
     assert!(
-        heard.len() < size,
-        "it got {} bytes all the same",
-        heard.len()
+        received.len() < size,
+        "received all {} bytes",
+        received.len()
     );
 }
 
@@ -177,20 +185,23 @@ async fn more_connections_than_there_may_be_wait_for_their_turn() {
     let server = Server::start(&db, &settings).await;
     let mut open = Vec::new();
     for _ in 0..20 {
-        open.push(say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n").await);
+        open.push(send_raw(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n").await);
     }
-    let waiting = say(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    let waiting = tokio::spawn(hear(waiting));
+    let waiting = send_raw(&server, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let waiting = tokio::spawn(read_until_closed(waiting));
     let mut first = open.remove(0);
-    first.write_all(b"\r\n").await.expect("it is still open");
+    first
+        .write_all(b"\r\n")
+        .await
+        .expect("the connection is open");
     let mut piece = [0; 4096];
     let read = with_timeout("an answer", first.read(&mut piece)).await;
     assert!(read.is_ok_and(|bytes| bytes > 0));
-    assert!(!waiting.is_finished(), "there was no room for it");
+    assert!(!waiting.is_finished(), "the limit was exceeded");
     drop(first);
-    // There is room for it and no more, so it is not kept.
+    // At the limit, connections are closed after their response.
     let waiting = with_timeout("the turn of the one that waits", waiting).await;
-    let waiting = waiting.expect("hearing does not fail");
+    let waiting = waiting.expect("the task does not panic");
     assert!(waiting.starts_with("HTTP/1.1 200"), "{waiting}");
     assert!(waiting.contains("connection: close"), "{waiting}");
 }
@@ -200,11 +211,11 @@ async fn a_client_that_ends_its_side_after_the_request_gets_its_answer() {
     let server = Server::start(&Db::new().await, &[]).await;
     let request = "POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key\r\n\
                    Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-    let mut stream = say(&server, request).await;
-    stream.shutdown().await.expect("it is open");
-    let heard = hear(stream).await;
-    assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
-    assert!(heard.contains("\"object\":\"thread\""), "{heard}");
+    let mut stream = send_raw(&server, request).await;
+    stream.shutdown().await.expect("the connection is open");
+    let received = read_until_closed(stream).await;
+    assert!(received.starts_with("HTTP/1.1 200"), "{received}");
+    assert!(received.contains("\"object\":\"thread\""), "{received}");
 }
 
 #[tokio::test]
@@ -216,7 +227,7 @@ async fn every_answer_keeps_browsers_from_harm() {
     let file = client.upload("page.html", page).await;
     let content = format!(
         "/files/{}/content",
-        file["id"].as_str().expect("an id is text")
+        file["id"].as_str().expect("an id is a string")
     );
     let thread = client.create_thread("Hello?").await;
     let assistant = client.create_assistant("default").await;
@@ -249,10 +260,10 @@ async fn every_answer_keeps_browsers_from_harm() {
     for (what, request, cache) in requests {
         let response = with_timeout("an answer", request.send())
             .await
-            .expect("it comes");
+            .expect("the server answers");
         let header = |name: &str| {
             let value = response.headers().get(name);
-            value.map_or("", |value| value.to_str().expect("it is text"))
+            value.map_or("", |value| value.to_str().expect("the value is a string"))
         };
         assert_eq!(header("x-content-type-options"), "nosniff", "{what}");
         assert_eq!(header("referrer-policy"), "no-referrer", "{what}");
@@ -274,7 +285,7 @@ async fn a_web_page_cannot_use_a_server_without_keys() {
         let request = server.client().request(Method::GET, "/assistants");
         let reply = send_request(request.header(name, value))
             .await
-            .expect("it answers");
+            .expect("the server answers");
         (reply.status, reply.body["error"]["type"].clone())
     };
     let refused = (403, Value::from("invalid_request_error"));
@@ -282,25 +293,24 @@ async fn a_web_page_cannot_use_a_server_without_keys() {
     assert_eq!(asked("origin", "https://evil.example").await, refused);
     assert_eq!(asked("host", "localhost:8000").await.0, 200);
 
-    // With a key, whoever has it is welcome.
+    // With API keys, the host does not matter.
     let output = output(assistd(&server.folder).env("DATABASE_URL", &db.url).args([
         "keys",
         "create",
         "--project",
         "acme",
     ]));
-    let key = String::from_utf8(output.stdout).expect("a key is text");
+    let key = String::from_utf8(output.stdout).expect("a key is UTF-8");
     let client = server.client_with_key(key.trim());
     eventually("the key is known", || async {
         let request = client.request(Method::GET, "/assistants");
         let reply = send_request(request.header("host", "api.example")).await;
-        (reply.expect("it answers").status == 200).then_some(())
+        (reply.expect("the server answers").status == 200).then_some(())
     })
     .await;
 }
 
-/// A certificate of the tests, and its key. They are for this machine, are trusted by nobody and
-/// will do until 2126.
+/// A self-signed certificate for localhost, valid until 2126, and its key.
 macro_rules! certificate {
     ($name:literal) => {
         [
@@ -310,28 +320,28 @@ macro_rules! certificate {
     };
 }
 
-/// A client that trusts one certificate, and nobody else.
+/// A client that trusts this certificate only.
 fn trusting(certificate: &str) -> reqwest::Client {
     let certificate = reqwest::Certificate::from_pem(certificate.as_bytes());
     let client = reqwest::Client::builder()
         .no_proxy()
-        .tls_certs_only([certificate.expect("it is a certificate")])
+        .tls_certs_only([certificate.expect("the certificate is valid")])
         .build();
-    client.expect("a client can be made")
+    client.expect("the TLS configuration is valid")
 }
 
 #[tokio::test]
 async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
     let [first, second] = [certificate!("first"), certificate!("second")];
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let (crt, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     let put = |[certificate, private]: [&str; 2]| {
-        std::fs::write(&crt, certificate).expect("it can be written");
-        std::fs::write(&key, private).expect("it can be written");
+        std::fs::write(&crt, certificate).expect("the temporary folder is writable");
+        std::fs::write(&key, private).expect("the temporary folder is writable");
     };
     put(first);
     let db = Db::new().await;
-    let path = |path: &std::path::Path| path.to_str().expect("it is text").to_owned();
+    let path = |path: &std::path::Path| path.to_str().expect("the value is a string").to_owned();
     let (crt_path, key_path) = (path(&crt), path(&key));
     let settings = [
         ("ASSISTD_TLS_CERT", &*crt_path),
@@ -351,10 +361,7 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
         }
     };
     assert_eq!(health(&old).await.ok(), Some(200));
-    assert!(
-        health(&new).await.is_err(),
-        "it is not the one that is trusted"
-    );
+    assert!(health(&new).await.is_err(), "another certificate is in use");
 
     let client = Client::with_http(old.clone(), origin, "any-key");
     let thread = client.create_thread("Hello?").await;
@@ -366,9 +373,9 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
             .any(|event| event.name == "thread.run.completed")
     );
 
-    // Half of the new one, which is no good, then all of it.
-    std::fs::write(&crt, second[0]).expect("it can be written");
-    kill(server.pid(), Signal::SIGHUP).expect("it runs");
+    // First only the new certificate, which does not fit the key, then both.
+    std::fs::write(&crt, second[0]).expect("the temporary folder is writable");
+    kill(server.pid(), Signal::SIGHUP).expect("the server is running");
     eventually("a remark on the certificate", || async {
         server
             .log()
@@ -378,12 +385,12 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
     .await;
     assert_eq!(health(&trusting(first[0])).await.ok(), Some(200));
     put(second);
-    kill(server.pid(), Signal::SIGHUP).expect("it runs");
+    kill(server.pid(), Signal::SIGHUP).expect("the server is running");
     eventually("the new certificate", || async { health(&new).await.ok() }).await;
     assert_eq!(
         health(&old).await.ok(),
         Some(200),
-        "what was open stays open"
+        "open connections are kept"
     );
     assert!(health(&trusting(first[0])).await.is_err());
 
@@ -395,16 +402,16 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
             .await
     }
     .await;
-    assert!(plain.is_err(), "nothing is said in clear");
+    assert!(plain.is_err(), "plain HTTP is refused");
 }
 
 #[tokio::test]
 async fn a_handshake_that_does_not_come_ends_the_connection() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let place = |name: &str, text: &str| {
         let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("it can be written");
-        path.to_str().expect("it is text").to_owned()
+        std::fs::write(&path, text).expect("the temporary folder is writable");
+        path.to_str().expect("the value is a string").to_owned()
     };
     let [certificate, private] = certificate!("first");
     let settings = [
@@ -414,21 +421,21 @@ async fn a_handshake_that_does_not_come_ends_the_connection() {
     ];
     let db = Db::new().await;
     let server = Server::start(&db, &settings).await;
-    let silent = say(&server, "").await;
-    // What begins as a handshake, and goes no further.
-    let slow = say(&server, "\x16\x03\x01").await;
-    let (silent, slow) = tokio::join!(hear(silent), hear(slow));
+    let silent = send_raw(&server, "").await;
+    // A TLS handshake that stops after its first bytes.
+    let slow = send_raw(&server, "\x16\x03\x01").await;
+    let (silent, slow) = tokio::join!(read_until_closed(silent), read_until_closed(slow));
     assert_eq!([silent, slow], ["", ""]);
 }
 
 #[test]
 fn a_certificate_that_cannot_be_used_is_refused_at_once() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let [certificate, _] = certificate!("first");
     let [_, key] = certificate!("second");
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("it can be written");
+        std::fs::write(&path, text).expect("the temporary folder is writable");
         path
     };
     let (crt, other_key) = (write("a.crt", certificate), write("b.key", key));

@@ -1,8 +1,8 @@
-//! A run survives the death of its process at any statement.
+//! Runs survive a kill of their process at any statement.
 //!
-//! For every statement that a scenario makes the server execute, the server is killed once just
-//! after it heard that the statement is done, and once just before. Another one starts on the same
-//! database, and must bring the run to a good end with nothing lost, doubled or half made.
+//! For every statement that a scenario executes, the server is killed once just before and once just
+//! after it receives the result. Another server on the same database must then complete the run,
+//! with nothing lost, duplicated or left half done.
 
 use crate::cluster::Db;
 use crate::fake_worker::FakeWorker;
@@ -10,7 +10,7 @@ use crate::proxy::{KillPoint, Proxy};
 use crate::scenario::{Progress, QUESTION, Scenario, finish, verify};
 use crate::server::Server;
 
-/// Lost runs are to be taken over soon.
+/// A short lease, so that lost runs are soon reassigned.
 const SETTINGS: [(&str, &str); 2] = [
     ("ASSISTD_LEASE", "2s"),
     ("ASSISTD_EMBEDDING_MODEL", "scripted/embeddings"),
@@ -41,33 +41,32 @@ async fn a_cancelled_run_survives_a_kill_at_any_statement() {
     survives(Scenario::Cancel, 6).await;
 }
 
-/// How many kills go on side by side for one moment. Most of the time is spent waiting for leases
-/// to run out.
+/// How many kills run concurrently for one kill point; each mostly waits for a lease to expire.
 const LANES: usize = 2;
 
-/// The scenario must take at least so many statements, or the kills did not happen.
-async fn survives(scenario: Scenario, at_least: usize) {
-    let moments = [KillPoint::AfterReply, KillPoint::BeforeReply].into_iter();
-    let lanes = moments.flat_map(|moment| (1..=LANES).map(move |first| (moment, first)));
-    let lanes = lanes.map(|(moment, first)| {
-        tokio::spawn(async move { kill_at_every_statement(scenario, moment, first).await })
+/// `min_statements` guards against kills that never happen.
+async fn survives(scenario: Scenario, min_statements: usize) {
+    let points = [KillPoint::AfterReply, KillPoint::BeforeReply].into_iter();
+    let lanes = points.flat_map(|point| (1..=LANES).map(move |first| (point, first)));
+    let lanes = lanes.map(|(point, first)| {
+        tokio::spawn(async move { kill_at_every_statement(scenario, point, first).await })
     });
     for lane in futures::future::join_all(lanes).await {
         let statements = lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        assert!(statements >= at_least, "only {statements} were seen");
+        assert!(statements >= min_statements, "only {statements} were seen");
     }
 }
 
-/// Kills at the statements of one lane until the scenario goes through undisturbed; how many
-/// statements it has then.
-async fn kill_at_every_statement(scenario: Scenario, moment: KillPoint, first: usize) -> usize {
+/// Kills at every `LANES`th statement until the scenario ends before the kill; the number of its
+/// statements.
+async fn kill_at_every_statement(scenario: Scenario, point: KillPoint, first: usize) -> usize {
     let db = Db::new().await;
     let proxy = Proxy::start(&db).await;
     let worker = FakeWorker::start();
     let address = worker.address();
-    // One server after the other finds the same files.
-    let blobs = tempfile::tempdir().expect("a folder can be made");
-    let blobs = blobs.path().to_str().expect("our names are text");
+    // All servers share one blob storage.
+    let blobs = tempfile::tempdir().expect("the temporary folder is writable");
+    let blobs = blobs.path().to_str().expect("temporary paths are UTF-8");
     let more = [("ASSISTD_SANDBOX", &*address), ("ASSISTD_BLOBS", blobs)];
     let settings = [&SETTINGS[..], &more].concat();
     let mut server = Server::start_at(&proxy.url, &settings).await;
@@ -76,7 +75,7 @@ async fn kill_at_every_statement(scenario: Scenario, moment: KillPoint, first: u
         let client = server.client();
         let thread = client.create_thread(QUESTION).await;
         let mut progress = Progress::default();
-        proxy.kill_at(statement, moment, server.pid());
+        proxy.kill_at(statement, point, server.pid());
         let played = scenario
             .play(&client, &thread, &assistant, &mut progress)
             .await;
@@ -89,8 +88,8 @@ async fn kill_at_every_statement(scenario: Scenario, moment: KillPoint, first: u
         server.wait().await;
         server = Server::start_at(&proxy.url, &settings).await;
         let client = server.client();
-        let client_of_it = || client.clone();
-        let run = finish(scenario, client_of_it, &thread, &assistant, &mut progress).await;
+        let same_client = || client.clone();
+        let run = finish(scenario, same_client, &thread, &assistant, &mut progress).await;
         verify(scenario, &client, &db, &thread, &run).await;
     }
     unreachable!("there are no more statements than numbers");

@@ -1,4 +1,4 @@
-//! Names of models that are gone: the default model answers, and it is said so.
+//! Names of retired models: the default model answers, and the response names it.
 
 use reqwest::Method;
 use serde_json::json;
@@ -11,16 +11,16 @@ use crate::server::Server;
 
 const UNKNOWN: &str = "The model `gpt-4o` does not exist or you do not have access to it.";
 
-/// A server that passes all names on to the model server, with this default model.
+/// A server that forwards all model names upstream, with this default model.
 async fn passing_on(default_model: &str) -> (Db, FakeModel, Server) {
     let db = Db::new().await;
     let model = FakeModel::start().await;
     let folder = cluster().folder();
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let file = folder.join("assistd.toml");
     let route = "[[route]]\nmatch = \"*\"\nupstream = \"default\"\n";
-    std::fs::write(&file, route).expect("it can be written");
-    let file = file.to_str().expect("our paths are text").to_owned();
+    std::fs::write(&file, route).expect("the temporary folder is writable");
+    let file = file.to_str().expect("temporary paths are UTF-8").to_owned();
     let settings = [
         ("ASSISTD_CONFIG", &*file),
         ("ASSISTD_DEFAULT_MODEL", default_model),
@@ -58,7 +58,7 @@ async fn a_retired_model_is_answered_for_by_the_default_model_and_never_silently
     let read = read.expect("the server answers");
     assert_eq!(read.headers["x-assistd-model"], "qwen3");
 
-    // The name is not tried again, whichever way it comes.
+    // The retired name is not sent upstream again, in runs or in chat completions.
     let (answered, ()) = tokio::join!(chat(&client), async {
         let call = model.next_call().await;
         assert_eq!(call.request["model"], "qwen3");
@@ -86,7 +86,7 @@ async fn a_chat_with_a_retired_model_is_answered_for_too() {
     });
     assert_eq!(answered.status, 200);
     assert_eq!(answered.headers["x-assistd-model"], "qwen3");
-    // Other refusals are handed on as they are.
+    // Other errors are forwarded unchanged.
     let (refused, ()) = tokio::join!(chat(&client), async {
         let error = json!({"error": {"message": "Invalid 'messages'", "own": 1}});
         model.next_call().await.answer(400, &[], error.to_string());
@@ -108,9 +108,9 @@ async fn without_a_default_model_the_error_of_a_retired_one_names_the_setting() 
     call.answer_error(404, "model_not_found", UNKNOWN);
     let ended = client.wait_for_status(&thread, &run, &TERMINAL).await;
     assert_eq!(ended["last_error"]["code"], "server_error", "{ended}");
-    let said = ended["last_error"]["message"].as_str().unwrap_or_default();
-    assert!(said.starts_with(UNKNOWN), "{said}");
-    assert!(said.contains("ASSISTD_DEFAULT_MODEL"), "{said}");
+    let message = ended["last_error"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with(UNKNOWN), "{message}");
+    assert!(message.contains("ASSISTD_DEFAULT_MODEL"), "{message}");
 
     let (refused, ()) = tokio::join!(chat(&client), async {
         let call = model.next_call().await;
@@ -119,6 +119,6 @@ async fn without_a_default_model_the_error_of_a_retired_one_names_the_setting() 
     assert_eq!(refused.status, 404);
     assert_eq!(refused.body["error"]["code"], "model_not_found");
     assert_eq!(refused.body["error"]["param"], "model");
-    let said = refused.body["error"]["message"].as_str();
-    assert!(said.is_some_and(|said| said.contains("ASSISTD_DEFAULT_MODEL")));
+    let message = refused.body["error"]["message"].as_str();
+    assert!(message.is_some_and(|message| message.contains("ASSISTD_DEFAULT_MODEL")));
 }

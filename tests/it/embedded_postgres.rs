@@ -1,4 +1,4 @@
-//! The embedded database keeps what it was given, whoever is killed.
+//! The embedded database keeps committed data, whichever process is killed.
 
 use std::path::Path;
 
@@ -31,27 +31,27 @@ async fn connect(embedded: &Embedded) -> PgConnection {
     connection.expect("the database lets us in")
 }
 
-/// Writes a row, which is committed when this returns.
+/// Commits a row.
 async fn write(connection: &mut PgConnection, value: i32) {
     sqlx::raw_sql("create table if not exists kept (value integer)")
         .execute(&mut *connection)
         .await
-        .expect("created");
+        .expect("the temporary folder is writable");
     sqlx::query("insert into kept values ($1)")
         .bind(value)
         .execute(connection)
         .await
-        .expect("inserted");
+        .expect("the database answers");
 }
 
 async fn written(connection: &mut PgConnection) -> Vec<i32> {
     sqlx::query_scalar("select value from kept order by value")
         .fetch_all(connection)
         .await
-        .expect("selected")
+        .expect("the database answers")
 }
 
-/// The process of the server, as the database's own id file has it.
+/// The postmaster's process id from its lock file.
 fn postmaster(data_dir: &Path) -> Pid {
     let text = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid"));
     let text = text.expect("a running server has an id file");
@@ -65,7 +65,7 @@ fn is_gone(pid: Pid) -> bool {
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let embedded = start(folder.path()).await;
     write(&mut connect(&embedded).await, 1).await;
     let first = postmaster(folder.path());
@@ -79,7 +79,7 @@ async fn what_was_written_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn a_folder_is_served_by_one_process_only() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let embedded = start(folder.path()).await;
     match Embedded::start(&options(folder.path())).await {
         Err(error @ PostgresError::InUse { pid, .. }) => {
@@ -88,7 +88,6 @@ async fn a_folder_is_served_by_one_process_only() {
         }
         other => panic!("expected a refusal, got {other:?}"),
     }
-    // It has disturbed nothing.
     write(&mut connect(&embedded).await, 1).await;
     let running = embedded_postgres::connect_to_running(&options(folder.path()));
     let mut beside = running
@@ -102,11 +101,11 @@ async fn a_folder_is_served_by_one_process_only() {
 
 #[tokio::test]
 async fn a_killed_server_is_started_again_with_everything_that_was_committed() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let embedded = start(folder.path()).await;
     write(&mut connect(&embedded).await, 1).await;
     let killed = postmaster(folder.path());
-    kill(killed, Signal::SIGKILL).expect("it runs");
+    kill(killed, Signal::SIGKILL).expect("the server is running");
 
     let mut connection = loop {
         match embedded.connect_options().connect().await {
@@ -123,12 +122,14 @@ async fn a_killed_server_is_started_again_with_everything_that_was_committed() {
 
 #[tokio::test]
 async fn a_path_too_long_for_a_socket_is_no_obstacle() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let deep = folder.path().join("a-long-name-for-a-folder/".repeat(8));
     let embedded = start(&deep).await;
     write(&mut connect(&embedded).await, 1).await;
     let options = embedded.connect_options();
-    let socket = options.get_socket().expect("it listens on a socket");
+    let socket = options
+        .get_socket()
+        .expect("embedded databases listen on a Unix socket");
     let socket = socket.to_owned();
     embedded.stop().await;
     assert!(
@@ -139,10 +140,10 @@ async fn a_path_too_long_for_a_socket_is_no_obstacle() {
 
 #[tokio::test]
 async fn the_remains_of_an_interrupted_creation_are_cleared_away() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let draft = folder.path().join("postgres.draft-0123");
-    std::fs::create_dir(&draft).expect("created");
-    std::fs::write(draft.join("PG_VERSION"), "18\n").expect("written");
+    std::fs::create_dir(&draft).expect("the temporary folder is writable");
+    std::fs::write(draft.join("PG_VERSION"), "18\n").expect("the temporary folder is writable");
     let embedded = start(folder.path()).await;
     assert!(!draft.exists());
     embedded.stop().await;
@@ -150,9 +151,10 @@ async fn the_remains_of_an_interrupted_creation_are_cleared_away() {
 
 #[tokio::test]
 async fn a_database_of_another_version_is_left_alone() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     start(folder.path()).await.stop().await;
-    std::fs::write(folder.path().join("postgres/PG_VERSION"), "9\n").expect("written");
+    std::fs::write(folder.path().join("postgres/PG_VERSION"), "9\n")
+        .expect("the temporary folder is writable");
     let error = Embedded::start(&options(folder.path()))
         .await
         .expect_err("it was made by another version");

@@ -1,4 +1,4 @@
-//! Files outlive the faults of what makes their vectors.
+//! Indexing survives faults of the embedding model.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::fake_embeddings::Fault;
 use crate::fake_model::FakeModel;
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 
-/// A store with one file of more than two batches of chunks; ids of both.
+/// Creates a store with one file of more than two batches of chunks; the ids of both.
 async fn long_file(fixture: &RetrievalFixture) -> (String, String) {
     let file = id(&fixture
         .client
@@ -31,10 +31,10 @@ async fn texts_are_sent_in_batches_which_are_tried_again() {
     let (store, file) = long_file(&fixture).await;
     let object = fixture.wait_until_indexed(&store).await;
     assert_eq!(object["file_counts"]["completed"], 1, "{object}");
-    let asked = fixture.model.embeddings.take_batches();
-    let sizes: Vec<usize> = asked.iter().map(|(_, size)| *size).collect();
+    let batches = fixture.model.embeddings.take_batches();
+    let sizes: Vec<usize> = batches.iter().map(|(_, size)| *size).collect();
     let chunks = fixture.count("select count(*) from chunks").await;
-    let left = usize::try_from(chunks).expect("it is small") - 128;
+    let left = usize::try_from(chunks).expect("the number is small") - 128;
     assert!((1..64).contains(&left), "three batches: {chunks}");
     assert_eq!(
         sizes,
@@ -73,12 +73,12 @@ async fn vectors_that_are_of_no_use_fail_the_file_and_say_so() {
         assert_eq!(object["usage_bytes"], 0);
         let error = &object["last_error"];
         assert_eq!(error["code"], "server_error");
-        let message = error["message"].as_str().expect("it says why");
+        let message = error["message"].as_str().expect("an error has a message");
         assert!(message.contains(reason), "{fault:?}: {message}");
         assert!(message.contains("embed"), "it names the model: {message}");
         assert_eq!(fixture.parsed_text(&store, &file).await, "");
 
-        // Nothing of that is held against the file.
+        // The failed attempts do not count against the file.
         let path = format!("/vector_stores/{store}/files");
         let again = fixture.client.post(&path, json!({"file_id": file})).await;
         assert_eq!(again["last_error"], Value::Null);

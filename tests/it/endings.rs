@@ -1,4 +1,4 @@
-//! What comes of a run whose time is over, or whose process is.
+//! Runs that expire, and runs whose process stops or is killed.
 
 use reqwest::Method;
 use serde_json::json;
@@ -11,10 +11,10 @@ use crate::proxy::{KillPoint, Proxy};
 use crate::server::Server;
 use crate::two_replicas::TwoReplicas;
 
-/// Nobody may get a run because its lease has run out.
+/// A lease that outlives every test.
 const NEVER: (&str, &str) = ("ASSISTD_LEASE", "1h");
 
-/// Later than what a run does before it is to expire takes on a busy machine.
+/// Longer than a run needs to reach the state in which it is to expire, on a busy machine.
 const EXPIRES_SOON: (&str, &str) = ("ASSISTD_RUN_EXPIRY", "10s");
 
 #[tokio::test]
@@ -25,13 +25,18 @@ async fn a_run_expires_while_its_model_is_silent() {
     let stream = client.stream_run(&thread, &replicas.assistant).await;
     let mut answer = replicas.model.next_call().await.start_answer();
     answer.send_text("One").await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "expired");
-    let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
-        panic!("{told:?}");
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "expired");
+    let [message] = streamed.messages.values().collect::<Vec<_>>()[..] else {
+        panic!("{streamed:?}");
     };
     assert_eq!(message["incomplete_details"]["reason"], "run_expired");
-    assert!(told.steps.values().all(|step| step["status"] == "expired"));
+    assert!(
+        streamed
+            .steps
+            .values()
+            .all(|step| step["status"] == "expired")
+    );
     let stored = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(stored[1], *message);
     answer.wait_until_closed().await;
@@ -40,17 +45,25 @@ async fn a_run_expires_while_its_model_is_silent() {
 #[tokio::test]
 async fn a_run_expires_while_it_waits_for_the_caller() {
     let db = Db::new().await;
-    let server = Server::start(&db, &[NEVER, EXPIRES_SOON]).await;
+    let server = Server::start(&db, &[NEVER]).await;
     let client = server.client();
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "scripted/weather", "tools": [function]});
     let assistant = client.create_assistant_with(body).await;
     let thread = client.create_thread("Hello?").await;
     let run = client.create_run(&thread, &assistant).await;
+    client
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
+    sqlx::query("update runs set expires_at = now(), due_at = now()")
+        .execute(&db.pool)
+        .await
+        .expect("the database answers");
     let expired = client.wait_for_status(&thread, &run, &["expired"]).await;
     assert!(expired["required_action"].is_null(), "{expired}");
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
-    assert_eq!(told.run, expired);
+    let streamed =
+        event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
+    assert_eq!(streamed.run, expired);
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
         .await;
@@ -68,7 +81,7 @@ async fn a_run_expires_while_it_waits_for_a_worker() {
     let hasty = Server::start(&db, &[&settings[..], &[EXPIRES_SOON]].concat()).await;
     let client = patient.client();
     let assistant = client.create_assistant_with(json!({"model": "fake"})).await;
-    // Both have their hands full with runs that do not expire soon.
+    // Both replicas are fully used by runs that do not expire soon.
     let mut silent = Vec::new();
     for _ in 0..2 {
         let thread = client.create_thread("Hello?").await;
@@ -80,9 +93,10 @@ async fn a_run_expires_while_it_waits_for_a_worker() {
     let run = client.create_run(&thread, &assistant).await;
     let expired = client.wait_for_status(&thread, &run, &["expired"]).await;
     assert!(expired["started_at"].is_null(), "{expired}");
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
-    assert_eq!(told.run, expired);
-    assert!(told.steps.is_empty());
+    let streamed =
+        event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
+    assert_eq!(streamed.run, expired);
+    assert!(streamed.steps.is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +109,7 @@ async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
     answer.send_text("One").await;
     let mut seen = stream.until("thread.message.delta").await;
     replicas.first.terminate();
-    // It has heard when it takes no more connections.
+    // A stopping server refuses connections.
     crate::eventually("the end of the listener", || async {
         let client = replicas.first.client();
         let sent = client.send(Method::GET, "//healthz", None).await;
@@ -105,8 +119,8 @@ async fn a_server_that_is_told_to_stop_lets_its_runs_finish() {
     answer.send_text(" two").await;
     answer.finish().await;
     seen.extend(stream.read_to_end().await);
-    let told = event_stream::check(&seen);
-    assert_eq!(told.run["status"], "completed");
+    let streamed = event_stream::check(&seen);
+    assert_eq!(streamed.run["status"], "completed");
     assert!(replicas.first.wait().await.success());
 }
 
@@ -121,8 +135,9 @@ async fn a_server_that_stops_gives_back_what_it_cannot_finish() {
     let client = replicas.second.client();
     let ended = client.wait_for_status(&thread, &run, &["completed"]).await;
     assert!(replicas.first.wait().await.success());
-    let told = event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
-    assert_eq!(told.run, ended);
+    let streamed =
+        event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
+    assert_eq!(streamed.run, ended);
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(messages.len(), 2, "{messages:#?}");
     assert_eq!(event_stream::text(&messages[1]), "Hello!");
@@ -141,9 +156,9 @@ async fn a_replica_takes_over_the_runs_of_one_that_was_killed() {
     replicas.model.next_call().await.answer_text("Hello!").await;
     seen.extend(stream.read_to_end().await);
 
-    // The reader hears how the first message ended, and then the whole second one.
-    let told = event_stream::check(&seen);
-    let mut messages: Vec<_> = told.messages.values().collect();
+    // The stream ends the first message, then has the whole second one.
+    let streamed = event_stream::check(&seen);
+    let mut messages: Vec<_> = streamed.messages.values().collect();
     messages.sort_by_key(|message| message["status"].to_string());
     let [whole, broken] = messages[..] else {
         panic!("{messages:#?}");
@@ -167,8 +182,8 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let body = json!({"model": "scripted/weather", "tools": [function]});
     let assistant = server.client().create_assistant_with(body).await;
-    // Which statement commits the outputs is not for a test to know, and it is not always the
-    // same: a new connection takes more of them. So it is approached from both sides.
+    // The test searches for the statement that commits the outputs. Its number varies: a new
+    // connection needs additional statements.
     let mut statement: usize = 1;
     for _ in 0..40 {
         let client = server.client();
@@ -190,7 +205,7 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
         }
         server = Server::start_at(&proxy.url, &settings).await;
         if sent.is_ok() {
-            // Killed too late: it had answered, and maybe gone on with the run.
+            // Killed too late: the server had responded, and maybe continued the run.
             statement = statement.saturating_sub(1).max(1);
             continue;
         }
@@ -201,10 +216,14 @@ async fn outputs_whose_taker_died_are_told_of_even_when_the_run_is_cancelled() {
         }
         client.post(&format!("{path}/cancel"), json!({})).await;
         let ended = client.wait_for_status(&thread, &run, &["cancelled"]).await;
-        let told =
+        let streamed =
             event_stream::check(&client.follow(&thread, &run, None).await.read_to_end().await);
-        assert_eq!(told.run, ended);
-        let statuses: Vec<_> = told.steps.values().map(|step| &step["status"]).collect();
+        assert_eq!(streamed.run, ended);
+        let statuses: Vec<_> = streamed
+            .steps
+            .values()
+            .map(|step| &step["status"])
+            .collect();
         assert_eq!(statuses, ["completed", "completed"]);
         return;
     }

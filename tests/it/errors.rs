@@ -1,4 +1,4 @@
-//! Whatever is sent, the answer has the envelope that clients know how to read.
+//! Every error response has the envelope that clients can parse.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{event_stream, eventually};
 
 const LIMIT: usize = 100_000;
 
-/// An error as OpenAI writes it, with this status.
+/// Checks that the reply is an error as OpenAI writes it, with this status.
 #[track_caller]
 fn assert_error(reply: &Reply, status: u16, what: &str) {
     assert_eq!(reply.status, status, "{what}: {}", reply.body);
@@ -154,11 +154,11 @@ async fn a_body_too_large_is_refused_whether_its_length_is_told_or_not() {
     let long = json!({"metadata": {"a": "x".repeat(LIMIT)}}).to_string();
     let pieces = long.as_bytes().chunks(1_000).map(<[u8]>::to_vec);
     let pieces: Vec<_> = pieces.map(Ok::<_, std::io::Error>).collect();
-    let untold = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
-    let told = post(&client, "/threads", long);
+    let chunked = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    let known = post(&client, "/threads", long);
     for (what, request) in [
-        ("told", told),
-        ("untold", post(&client, "/threads", untold)),
+        ("content-length", known),
+        ("chunked", post(&client, "/threads", chunked)),
     ] {
         let reply = send_request(request).await.expect("the server answers");
         assert_error(&reply, 413, what);
@@ -223,12 +223,12 @@ async fn a_run_outlives_an_outage_of_the_database() {
     .await;
     proxy.reconnect();
     seen.extend(stream.read_to_end().await);
-    let told = event_stream::check(&seen);
-    assert_eq!(told.run["status"], "completed");
+    let streamed = event_stream::check(&seen);
+    assert_eq!(streamed.run["status"], "completed");
     let run = client
-        .get(&format!("/threads/{thread}/runs/{}", id(&told.run)))
+        .get(&format!("/threads/{thread}/runs/{}", id(&streamed.run)))
         .await;
-    assert_eq!(run, told.run);
+    assert_eq!(run, streamed.run);
     let messages = client.list(&format!("/threads/{thread}/messages")).await;
     assert_eq!(messages.len(), 2);
     assert_eq!(event_stream::text(&messages[1]), "One two");

@@ -1,16 +1,16 @@
-//! A sandbox worker that runs no Python: a cell's code is a list of things to do, one a line.
+//! A sandbox worker without Python: a cell's code is a list of commands, one per line.
 //!
-//! | line            | what the cell does                                            |
+//! | command         | effect                                                        |
 //! |-----------------|---------------------------------------------------------------|
 //! | `say TEXT`      | prints a line                                                 |
-//! | `result TEXT`   | has this value                                                |
-//! | `show`          | shows a picture                                               |
+//! | `result TEXT`   | returns this value                                            |
+//! | `show`          | outputs an image                                              |
 //! | `write A TEXT`  | writes a file                                                 |
 //! | `read A`        | prints a file                                                 |
-//! | `nul`           | puts U+0000 into everything that is text                      |
-//! | `wait`          | does nothing until it is interrupted, or told to go on        |
-//! | `lose`          | uses too much memory, which ends the session                  |
-//! | `die`           | takes the whole worker along                                  |
+//! | `nul`           | puts U+0000 into every text field                             |
+//! | `wait`          | blocks until it is interrupted or [`FakeWorker::go_on`]       |
+//! | `lose`          | exceeds the memory limit, which ends the session              |
+//! | `die`           | drops the connection, as a dying worker does                  |
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,45 +28,44 @@ use tokio::sync::Notify;
 
 use crate::eventually;
 
-/// A picture of one pixel.
+/// The image that `show` outputs.
 pub const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
 
-/// A worker.
 pub struct FakeWorker {
     address: String,
     state: Arc<State>,
-    /// Where its socket is, if it is a Unix socket.
+    /// The folder of the Unix socket.
     _folder: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
 struct State {
     sessions: Mutex<BTreeMap<String, FakeSession>>,
-    /// Everything that happened, a line each.
+    /// The executed requests and commands, one per line.
     log: Mutex<Vec<String>>,
     go_on: Notify,
     is_full: AtomicBool,
-    /// Whether files cannot be removed from sessions.
-    keeps_files: AtomicBool,
-    /// What the next session opened is to be told.
+    /// Whether removing files ends the session instead.
+    cannot_remove_files: AtomicBool,
+    /// The notice for the next opened session.
     notice: Mutex<Option<Notice>>,
-    /// What clients must know.
+    /// The token that clients must present.
     token: Option<String>,
 }
 
 #[derive(Default)]
 struct FakeSession {
     files: BTreeMap<String, Vec<u8>>,
-    /// What was put, each with all its names.
+    /// The files placed by the server, each with all its names.
     placed: Vec<(PlacedFile, Vec<String>)>,
 }
 
 impl FakeWorker {
-    /// Starts one on a Unix socket.
+    /// Starts a worker on a Unix socket.
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let socket = folder.path().join("worker.sock");
-        let listener = UnixListener::bind(&socket).expect("it is a new folder");
+        let listener = UnixListener::bind(&socket).expect("the folder is new");
         let worker = Self {
             address: format!("unix:{}", socket.display()),
             state: Arc::default(),
@@ -75,17 +74,17 @@ impl FakeWorker {
         let state = worker.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                begin(stream, &state);
+                spawn_connection(stream, &state);
             }
         });
         worker
     }
 
-    /// Starts one on TCP, which talks only with those who know the token.
+    /// Starts a worker on TCP that requires the token.
     pub async fn start_on_tcp(token: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("there are free ports");
-        let address = listener.local_addr().expect("it is bound");
+        let listener = listener.expect("a port is free");
+        let address = listener.local_addr().expect("the listener is bound");
         let state = Arc::new(State {
             token: Some(token.to_owned()),
             ..State::default()
@@ -97,24 +96,24 @@ impl FakeWorker {
         };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                begin(stream, &state);
+                spawn_connection(stream, &state);
             }
         });
         worker
     }
 
-    /// For `ASSISTD_SANDBOX`.
+    /// The value for `ASSISTD_SANDBOX`.
     pub fn address(&self) -> String {
         self.address.clone()
     }
 
-    /// What has happened since the last time this was asked.
-    pub fn log(&self) -> Vec<String> {
+    /// Takes the log since the last call.
+    pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.log.lock())
     }
 
-    /// Waits until something has happened.
-    pub async fn saw(&self, line: &str) {
+    /// Waits until the log has this line.
+    pub async fn wait_for_log(&self, line: &str) {
         eventually(line, || async {
             let seen = self.state.log.lock().iter().any(|seen| seen == line);
             seen.then_some(())
@@ -123,26 +122,26 @@ impl FakeWorker {
     }
 
     /// Ends all sessions, as the idle limit does.
-    pub fn forget(&self) {
+    pub fn end_sessions(&self) {
         self.state.sessions.lock().clear();
     }
 
-    /// Has no place for new sessions, or has again.
+    /// Refuses new sessions while `full`.
     pub fn set_full(&self, full: bool) {
         self.state.is_full.store(full, Ordering::SeqCst);
     }
 
-    /// Cannot remove files from sessions any more, and ends them instead.
-    pub fn keep_files(&self) {
-        self.state.keeps_files.store(true, Ordering::SeqCst);
+    /// Ends sessions from which files should be removed.
+    pub fn refuse_removals(&self) {
+        self.state.cannot_remove_files.store(true, Ordering::SeqCst);
     }
 
-    /// Gives this notice with the next session that is opened.
-    pub fn give_notice(&self, notice: Notice) {
+    /// Sends this notice with the next opened session.
+    pub fn set_notice(&self, notice: Notice) {
         *self.state.notice.lock() = Some(notice);
     }
 
-    /// Lets the cell that waits go on.
+    /// Resumes the cell that waits.
     pub fn go_on(&self) {
         self.state.go_on.notify_one();
     }
@@ -173,19 +172,19 @@ impl State {
     }
 }
 
-/// Begins a conversation, which ends when its connection does.
-fn begin(stream: impl Stream + 'static, state: &Arc<State>) {
+/// Serves one connection in the background.
+fn spawn_connection(stream: impl Stream + 'static, state: &Arc<State>) {
     let state = state.clone();
-    tokio::spawn(async move { drop(converse(stream, &state).await) });
+    tokio::spawn(async move { drop(serve_connection(stream, &state).await) });
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
+async fn serve_connection(mut stream: impl Stream, state: &State) -> io::Result<()> {
     let Request::Hello { version, token } = receive(&mut stream).await? else {
-        panic!("hello comes first");
+        panic!("the first request is not hello");
     };
     assert_eq!(version, VERSION);
     if token != state.token {
@@ -211,7 +210,7 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
         create,
     } = receive(&mut stream).await?
     else {
-        panic!("a session is taken next");
+        panic!("the second request is not open");
     };
     assert!(project.starts_with("proj_"), "{project}");
     let fresh = !state.sessions.lock().contains_key(&session);
@@ -244,7 +243,7 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
                 let mut content = Vec::new();
                 while (content.len() as u64) < size {
                     let Frame::Data(data) = frame(&mut stream).await? else {
-                        panic!("data was announced");
+                        panic!("a put is not followed by data");
                     };
                     content.extend(data);
                 }
@@ -253,7 +252,7 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
                 state.store(&session, tag, &names, &content);
                 send(&mut stream, &Response::Stored).await?;
             }
-            Request::Remove { .. } if state.keeps_files.load(Ordering::SeqCst) => {
+            Request::Remove { .. } if state.cannot_remove_files.load(Ordering::SeqCst) => {
                 state.sessions.lock().remove(&session);
                 send(&mut stream, &Response::Closed).await?;
                 return Ok(());
@@ -282,13 +281,15 @@ async fn converse(mut stream: impl Stream, state: &State) -> io::Result<()> {
                 };
                 let size = content.len() as u64;
                 send(&mut stream, &Response::File { size }).await?;
-                // In two pieces, as large files come.
+                // In two frames, as large files are sent.
                 for piece in content.chunks(content.len().div_ceil(2).max(1)) {
-                    let frame = Frame::Data(piece.to_vec()).encode().expect("it is small");
+                    let frame = Frame::Data(piece.to_vec())
+                        .encode()
+                        .expect("the number is small");
                     stream.write_all(&frame).await?;
                 }
             }
-            other => panic!("not asked by this server: {other:?}"),
+            other => panic!("unexpected request: {other:?}"),
         }
     }
 }
@@ -331,7 +332,9 @@ async fn run(
                 let mime = "image/png".to_owned();
                 send(stream, &Response::Image { mime, size }).await?;
                 let frame = Frame::Data(PICTURE.to_vec()).encode();
-                stream.write_all(&frame.expect("it is small")).await?;
+                stream
+                    .write_all(&frame.expect("the number is small"))
+                    .await?;
             }
             "write" => {
                 let (path, content) = rest.split_once(' ').expect("a path and a text");
@@ -354,7 +357,7 @@ async fn run(
                 () = state.go_on.notified() => {}
                 gone = stream.read_u8() => {
                     gone?;
-                    panic!("nothing is asked while a cell runs");
+                    panic!("a request while a cell runs");
                 }
             },
             "lose" => {
@@ -363,7 +366,7 @@ async fn run(
                 break;
             }
             "die" => return Err(io::ErrorKind::ConnectionAborted.into()),
-            other => panic!("no such thing to do: {other}"),
+            other => panic!("unknown command: {other}"),
         }
     }
     Ok(executed)
@@ -385,5 +388,5 @@ async fn frame(stream: &mut impl Stream) -> io::Result<Frame> {
 
 async fn send(stream: &mut impl Stream, response: &Response) -> io::Result<()> {
     let frame = Frame::message(response).and_then(|frame| frame.encode());
-    stream.write_all(&frame.expect("it is small")).await
+    stream.write_all(&frame.expect("the number is small")).await
 }

@@ -1,5 +1,4 @@
-//! What the server makes of file_search: what models are offered and told, what clients see of it,
-//! and how answers cite what was found.
+//! The `file_search` tool: what models receive, what clients see, and citations.
 
 use serde_json::{Value, json};
 
@@ -8,12 +7,11 @@ use crate::event_stream::{self, text};
 use crate::fake_model::ModelCall;
 use crate::retrieval_fixture::RetrievalFixture;
 
-/// Asks for the text of results.
+/// The query parameter that includes the text of search results.
 const INCLUDE: &str = "include[]=step_details.tool_calls[*].file_search.results[*].content";
 
 const FOODS: &str = "Ana likes cake. Ben likes pizza.";
 
-/// A server, a model that the test plays, and an assistant that may search one file.
 struct SearchRunFixture {
     retrieval: RetrievalFixture,
     assistant: String,
@@ -65,18 +63,20 @@ impl SearchRunFixture {
     }
 }
 
-/// The results of a search, as a step has them.
+/// The search results of a step.
 fn results(step: &Value) -> &[Value] {
     let results = &step["step_details"]["tool_calls"][0]["file_search"]["results"];
     results.as_array().expect("a search has results")
 }
 
-/// What the model was told of its last call.
-fn told(request: &Value) -> &str {
-    let messages = request["messages"].as_array().expect("there are messages");
-    let last = messages.last().expect("there are messages");
+/// The output of the last tool call in a request to the model.
+fn tool_output(request: &Value) -> &str {
+    let messages = request["messages"]
+        .as_array()
+        .expect("a request has messages");
+    let last = messages.last().expect("a request has messages");
     assert_eq!(last["role"], "tool", "{last}");
-    last["content"].as_str().expect("it is text")
+    last["content"].as_str().expect("the value is a string")
 }
 
 #[tokio::test]
@@ -103,9 +103,9 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
             assert_eq!(asked["function"]["name"], "file_search");
             let passage = format!("【4:0†foods.txt】\n{FOODS}");
             assert!(
-                told(&call.request).contains(&passage),
+                tool_output(&call.request).contains(&passage),
                 "{}",
-                told(&call.request)
+                tool_output(&call.request)
             );
             let mut answer = call.start_answer();
             for piece in ["Ána", " likes cake【4", ":0†foods", ".txt】", "."] {
@@ -140,7 +140,9 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
                         "file_search": {"ranking_options": ranking, "results": []}}]);
     assert_eq!(*delta, began);
     let step = &events[6].data;
-    let score = results(step)[0]["score"].as_f64().expect("it is a number");
+    let score = results(step)[0]["score"]
+        .as_f64()
+        .expect("the value is a number");
     assert!(score > 0.0 && score <= 1.0);
     let found = json!([{
         "file_id": fixture.file, "file_name": "foods.txt", "score": score, "attributes": {},
@@ -184,7 +186,7 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
     let completed = events
         .iter()
         .find(|event| event.name == "thread.message.completed");
-    assert_eq!(completed.expect("it came").data, *message);
+    assert_eq!(completed.expect("the stream had the event").data, *message);
 }
 
 #[tokio::test]
@@ -213,14 +215,18 @@ async fn the_text_of_results_is_shown_to_those_who_ask_for_it() {
                 .await
         };
         let list = get(path.clone()).await;
-        let [_, listed] = list["data"].as_array().expect("a list").as_slice() else {
+        let [_, listed] = list["data"]
+            .as_array()
+            .expect("the value is a list")
+            .as_slice()
+        else {
             panic!("two steps: {list}");
         };
         let retrieved = get(format!("{path}/{}", id(streamed))).await;
         for step in [listed, &retrieved] {
             let found = &results(step)[0];
             assert_eq!(found["content"], expected, "{step}");
-            let keys = found.as_object().expect("it is an object").keys();
+            let keys = found.as_object().expect("the value is an object").keys();
             let keys: Vec<&str> = keys.map(String::as_str).collect();
             let always = ["file_id", "file_name", "score", "attributes"];
             let content = expected.is_array().then_some("content");
@@ -248,7 +254,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
         "One【4:0†foods.txt】 two three 【so】 four【4:0†】."
     );
     let annotations = &message["content"][0]["text"]["annotations"];
-    let places = annotations.as_array().expect("a list").iter();
+    let places = annotations.as_array().expect("the value is a list").iter();
     let places = places.map(|annotation| {
         assert_eq!(annotation["file_citation"]["file_id"], *fixture.file);
         let place = |key: &str| annotation[key].as_u64();
@@ -264,7 +270,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
     ];
     assert_eq!(places.collect::<Vec<_>>(), expected);
 
-    // Searches are counted over the thread, and earlier ones may still be cited.
+    // Searches are numbered per thread, so earlier results may still be cited.
     let stream = fixture
         .retrieval
         .client
@@ -278,7 +284,7 @@ async fn markers_that_point_at_nothing_are_taken_out() {
     );
     call.answer_search(&["pizza"]).await;
     let call = fixture.next_call().await;
-    assert!(told(&call.request).contains("【5:0†foods.txt】"));
+    assert!(tool_output(&call.request).contains("【5:0†foods.txt】"));
     call.answer_text("Old【4:0†foods.txt】, new【5:0†foods.txt】.")
         .await;
     event_stream::check(&stream.read_to_end().await);
@@ -308,7 +314,7 @@ async fn citations_hold_whatever_files_are_called() {
                     .answer_search(&["What does Cleo like?"])
                     .await;
                 let call = fixture.next_call().await;
-                assert!(told(&call.request).starts_with(&marker), "{name}");
+                assert!(tool_output(&call.request).starts_with(&marker), "{name}");
                 let mut answer = call.start_answer();
                 let text = format!("Figs{marker}.");
                 for piece in text.split_inclusive(['】', '†']) {
@@ -360,7 +366,7 @@ async fn the_tools_settings_say_what_is_found() {
                     .await;
                 let call = fixture.next_call().await;
                 for name in ["1.txt", "2.txt", "3.txt", "foods.txt"] {
-                    let is_told = told(&call.request).contains(&format!("†{name}】"));
+                    let is_told = tool_output(&call.request).contains(&format!("†{name}】"));
                     assert_eq!(is_told, expected.contains(&name), "{name}");
                 }
                 call.answer_text("Cake.").await;
@@ -397,7 +403,7 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
         .retrieval
         .create_store_with("theirs.txt", "Dee likes cake as well.")
         .await;
-    // The same file twice: in the assistant's store and in the thread's.
+    // The same file is in the assistant's store and in the thread's.
     let store = fixture
         .retrieval
         .create_store(&[own, fixture.file.clone()])
@@ -432,7 +438,7 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
     names.sort();
     assert_eq!(names, ["foods.txt", "foods.txt", "own.txt"]);
 
-    // Another one is searched once it is the thread's.
+    // A store is searched once it is attached to the thread.
     let resources = json!({"file_search": {"vector_store_ids": [theirs]}});
     let path = format!("/threads/{}", id(&thread));
     client
@@ -453,7 +459,7 @@ async fn the_stores_of_the_assistant_and_of_the_thread_are_searched() {
     names.sort();
     assert_eq!(names, ["foods.txt", "theirs.txt"]);
 
-    // One that both have is searched once.
+    // A store of both is searched once.
     let resources = json!({"file_search": {"vector_store_ids": [fixture.store]}});
     client
         .post(&path, json!({"tool_resources": resources}))
@@ -478,12 +484,12 @@ async fn calls_without_queries_and_stores_without_answers_find_nothing() {
                 answer.send_tool_call(0, "file_search", &[arguments]).await;
                 answer.finish().await;
                 let call = fixture.next_call().await;
-                assert!(told(&call.request).contains("Nothing was found"));
+                assert!(tool_output(&call.request).contains("Nothing was found"));
                 call.answer_text("I do not know.").await;
             })
             .await;
-        let told = event_stream::check(&events);
-        assert_eq!(told.run["status"], "completed");
+        let streamed = event_stream::check(&events);
+        assert_eq!(streamed.run["status"], "completed");
         assert_eq!(results(&events[6].data), [] as [Value; 0]);
     }
     let path = format!("/vector_stores/{}", fixture.store);

@@ -1,4 +1,4 @@
-//! Runs that search: what they wait for, what ends them, and what they survive.
+//! Runs with `file_search`: waiting for indexing, failures and recovery.
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::fake_embeddings::Fault;
 use crate::fake_worker::FakeWorker;
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 
-/// An assistant with these tools and these stores.
+/// Creates an assistant with these tools and vector stores; its id.
 async fn assistant(fixture: &RetrievalFixture, tools: Value, stores: &[String]) -> String {
     let resources = json!({"file_search": {"vector_store_ids": stores}});
     let body = json!({"model": "fake", "tools": tools, "tool_resources": resources});
@@ -21,7 +21,7 @@ fn file_search() -> Value {
     json!([{"type": "file_search"}])
 }
 
-/// A thread with a file attached for searching; its id.
+/// Creates a thread with a file attached for `file_search`; its id.
 async fn thread_with(fixture: &RetrievalFixture, file: &str) -> String {
     let attachment = json!({"file_id": file, "tools": [{"type": "file_search"}]});
     let message = json!({"role": "user", "content": "?", "attachments": [attachment]});
@@ -32,9 +32,8 @@ async fn thread_with(fixture: &RetrievalFixture, file: &str) -> String {
     id(&thread)
 }
 
-/// Asserts that the model is not asked by any run that waits: one that has nothing to wait for and
-/// begins later is the first to ask.
-async fn only_others_ask(fixture: &RetrievalFixture) {
+/// Checks that no earlier run has called the model: a later run that waits for nothing is the first.
+async fn assert_model_not_called(fixture: &RetrievalFixture) {
     let other = json!({"model": "fake", "instructions": "other"});
     let other = fixture.client.create_assistant_with(other).await;
     let unrelated = fixture.client.create_thread("?").await;
@@ -61,7 +60,7 @@ async fn a_run_waits_for_the_files_of_its_assistant() {
     let mut stream = fixture.client.stream_run(&thread, &assistant).await;
     stream.until("thread.run.in_progress").await;
     fixture.model.embeddings.wait_for_held_request().await;
-    only_others_ask(&fixture).await;
+    assert_model_not_called(&fixture).await;
 
     fixture.model.embeddings.release();
     fixture
@@ -71,8 +70,8 @@ async fn a_run_waits_for_the_files_of_its_assistant() {
         .answer_search(&["fish"])
         .await;
     let call = fixture.model.next_call().await;
-    let told = call.request["messages"].to_string();
-    assert!(told.contains("†slow.txt】"), "{told}");
+    let messages = call.request["messages"].to_string();
+    assert!(messages.contains("†slow.txt】"), "{messages}");
     call.answer_text("It is there.").await;
     stream.until("thread.run.completed").await;
 }
@@ -92,7 +91,10 @@ async fn a_run_waits_for_all_files_of_its_thread() {
         .post("/threads", json!({"messages": [message]}))
         .await;
     let store = &thread["tool_resources"]["file_search"]["vector_store_ids"][0];
-    let path = format!("/vector_stores/{}", store.as_str().expect("it has one"));
+    let path = format!(
+        "/vector_stores/{}",
+        store.as_str().expect("the thread has a store")
+    );
     eventually("the first file is indexed", || async {
         let store = fixture.client.get(&path).await;
         (store["file_counts"]["completed"] == 1).then_some(())
@@ -100,7 +102,7 @@ async fn a_run_waits_for_all_files_of_its_thread() {
     .await;
     let mut stream = fixture.client.stream_run(&id(&thread), &assistant).await;
     stream.until("thread.run.in_progress").await;
-    only_others_ask(&fixture).await;
+    assert_model_not_called(&fixture).await;
 
     fixture.model.embeddings.release();
     fixture
@@ -110,8 +112,8 @@ async fn a_run_waits_for_all_files_of_its_thread() {
         .answer_search(&["fish"])
         .await;
     let call = fixture.model.next_call().await;
-    let told = call.request["messages"].to_string();
-    assert!(told.contains("†slow.txt】"), "{told}");
+    let messages = call.request["messages"].to_string();
+    assert!(messages.contains("†slow.txt】"), "{messages}");
     call.answer_text("It is there.").await;
     stream.until("thread.run.completed").await;
 }
@@ -142,7 +144,7 @@ async fn a_run_that_goes_on_after_outputs_does_not_wait_again() {
         .client
         .post(&format!("{path}/submit_tool_outputs"), outputs)
         .await;
-    // The file is still held: the model is asked all the same.
+    // The file is still not indexed, but the model is called.
     fixture.model.next_call().await.answer_text("Sunny.").await;
     fixture
         .client
@@ -176,7 +178,7 @@ async fn a_run_that_waits_can_be_cancelled() {
         stream.until("thread.run.cancelled").await;
     }
 
-    // Also amid a search.
+    // A run also expires during a search.
     let (store, _) = fixture.create_store_with("quick.txt", "A perch.").await;
     let body = json!({"tool_resources": {"file_search": {"vector_store_ids": [store]}}});
     fixture
@@ -214,8 +216,8 @@ async fn a_run_that_waits_for_its_stores_expires_in_time() {
     let assistant = assistant(&fixture, file_search(), &[store]).await;
     let thread = fixture.client.create_thread("?").await;
     let stream = fixture.client.stream_run(&thread, &assistant).await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "expired");
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "expired");
 }
 
 #[tokio::test]
@@ -255,18 +257,22 @@ async fn an_expired_store_fails_the_run_and_says_which() {
         .execute(&fixture.db.pool)
         .await
         .expect("the database answers");
-    let told = event_stream::check(&search().await.read_to_end().await);
-    assert_eq!(told.run["status"], "failed");
-    let error = &told.run["last_error"];
+    let streamed = event_stream::check(&search().await.read_to_end().await);
+    assert_eq!(streamed.run["status"], "failed");
+    let error = &streamed.run["last_error"];
     assert_eq!(error["code"], "server_error");
     assert_eq!(
         error["message"],
         format!("Vector store {store} is expired.")
     );
-    let steps: Vec<&Value> = told.steps.values().map(|step| &step["status"]).collect();
+    let steps: Vec<&Value> = streamed
+        .steps
+        .values()
+        .map(|step| &step["status"])
+        .collect();
     assert_eq!(steps, ["failed"]);
 
-    // Revived, it is searched again; what failed is not in the way.
+    // An expired store that is used again is searched again, despite the failed file.
     let path = format!("/vector_stores/{store}");
     fixture
         .client
@@ -302,11 +308,11 @@ async fn a_search_that_gets_no_vector_fails_the_run_and_says_why() {
         .await
         .answer_search(&["lock"])
         .await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "failed");
-    let message = told.run["last_error"]["message"]
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "failed");
+    let message = streamed.run["last_error"]["message"]
         .as_str()
-        .expect("it says why");
+        .expect("an error has a message");
     assert!(message.contains("The vectors are out."), "{message}");
 }
 
@@ -368,13 +374,13 @@ async fn one_turn_may_search_and_run_code_and_ask_the_caller() {
     let call = fixture.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
-        .expect("there are messages");
-    let said = messages.iter().filter(|message| message["role"] == "tool");
-    let said: Vec<&str> = said
+        .expect("a request has messages");
+    let outputs = messages.iter().filter(|message| message["role"] == "tool");
+    let outputs: Vec<&str> = outputs
         .filter_map(|message| message["content"].as_str())
         .collect();
-    let [weather, tide, code, noon] = said.as_slice() else {
-        panic!("four calls have answers: {said:?}");
+    let [weather, tide, code, noon] = outputs.as_slice() else {
+        panic!("four calls have outputs: {outputs:?}");
     };
     assert_eq!([*weather, *code], ["sunny", "one"]);
     assert!(tide.starts_with("【4:0†tides.txt】"), "{tide}");
@@ -411,7 +417,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
         .answer_search(&["How deep is it?"])
         .await;
     fixture.model.embeddings.wait_for_held_request().await;
-    kill(fixture.server.pid(), Signal::SIGKILL).expect("it runs");
+    kill(fixture.server.pid(), Signal::SIGKILL).expect("the server is running");
     let url = fixture.db.url.clone();
     fixture
         .start_replacement(&url, &[EMBEDDING_MODEL, lease])
@@ -424,14 +430,14 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
     let call = fixture.model.next_call().await;
     let messages = call.request["messages"]
         .as_array()
-        .expect("there are messages");
+        .expect("a request has messages");
     let tools: Vec<&Value> = messages
         .iter()
         .filter(|message| message["role"] == "tool")
         .collect();
     assert_eq!(tools.len(), 1, "{messages:?}");
-    let told = tools[0]["content"].as_str().expect("it is text");
-    assert!(told.starts_with("【4:0†wreck.txt】"), "{told}");
+    let output = tools[0]["content"].as_str().expect("the value is a string");
+    assert!(output.starts_with("【4:0†wreck.txt】"), "{output}");
     call.answer_text("Four fathoms【4:0†wreck.txt】.").await;
     fixture
         .client
@@ -444,7 +450,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
     assert_eq!(search["id"], begun[0]["id"], "the same step");
     let calls = search["step_details"]["tool_calls"]
         .as_array()
-        .expect("a list");
+        .expect("the value is a list");
     assert_eq!(calls.len(), 1, "{search}");
     assert_eq!(calls[0]["file_search"]["results"][0]["file_id"], *file);
     assert_eq!(
@@ -452,7 +458,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
         Some(1)
     );
     assert_eq!(answer["type"], "message_creation");
-    let told = event_stream::check(
+    let streamed = event_stream::check(
         &fixture
             .client
             .follow(&thread, &run, None)
@@ -461,7 +467,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
             .await,
     );
     assert_eq!(
-        told.run["usage"]["total_tokens"], 30,
+        streamed.run["usage"]["total_tokens"], 30,
         "each turn counts once"
     );
     let messages = fixture

@@ -1,4 +1,4 @@
-//! A full disk is named, to clients and in the log, and the server goes on once there is space.
+//! A full disk is reported to clients and in the log, and the server recovers once there is space.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,8 +16,7 @@ use crate::cluster::Db;
 use crate::process::{self, ServerProcess};
 use crate::{eventually, with_timeout};
 
-/// A server that has a small disk of its own mounted at a folder, which nobody else sees: it goes with
-/// the server.
+/// A server in its own mount namespace, with a small tmpfs that vanishes with it.
 struct OnSmallDisk {
     process: ServerProcess,
     client: Client,
@@ -27,9 +26,9 @@ struct OnSmallDisk {
 }
 
 impl OnSmallDisk {
-    /// Starts a server with a disk of so many bytes, and with settings that may be about its folder.
+    /// Starts a server with a disk of `size` bytes; settings may refer to the disk's folder.
     fn start(size: &str, settings: impl FnOnce(&Path) -> Vec<(&'static str, String)>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let (disk, log) = (folder.path().join("disk"), folder.path().join("log"));
         std::fs::create_dir(&disk).expect("the mount point can be made");
         let mut server = process::assistd(&folder.path().join("data"));
@@ -59,22 +58,22 @@ impl OnSmallDisk {
         }
     }
 
-    /// The disk as it is seen from here.
+    /// The disk's path outside of the mount namespace.
     fn disk(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
-        root.join(self.disk.strip_prefix("/").expect("it is absolute"))
+        root.join(self.disk.strip_prefix("/").expect("the path is absolute"))
     }
 
-    /// Leaves no space on the disk; the file that takes it.
+    /// Fills the disk; the path of the file that fills it.
     fn fill(&self) -> PathBuf {
         let path = self.disk().join("filler");
-        let mut file = File::create(&path).expect("the disk is there");
+        let mut file = File::create(&path).expect("the disk is mounted");
         let block = vec![1; 4096];
         while file.write_all(&block).is_ok() {}
         path
     }
 
-    /// Waits until the log says something.
+    /// Waits until the log has this text.
     async fn logs(&self, text: &str) {
         eventually(text, || async {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -92,7 +91,7 @@ impl OnSmallDisk {
     }
 }
 
-/// Checks that an answer says that the storage is full, in a way that clients retry.
+/// Checks that the reply is a retryable error about full storage.
 fn assert_full(reply: &Reply) {
     assert_eq!(reply.status, 507, "{}", reply.body);
     let error = &reply.body["error"];
@@ -100,7 +99,7 @@ fn assert_full(reply: &Reply) {
         (&error["type"], &error["code"]),
         (&json!("server_error"), &json!("storage_full"))
     );
-    let message = error["message"].as_str().expect("a message");
+    let message = error["message"].as_str().expect("there is a message");
     assert!(
         message.contains("storage of this server is full"),
         "{message}"
@@ -122,7 +121,7 @@ async fn an_upload_onto_a_full_disk_says_so_and_the_log_names_the_folder() {
         .await;
     let small = server.client.upload("small.txt", vec![b'x'; 2 << 20]).await;
 
-    // In one piece, and in several.
+    // As one upload, and as an upload with parts.
     for size in [900 << 10, 6 << 20] {
         let filler = server.fill();
         assert_full(
@@ -131,7 +130,7 @@ async fn an_upload_onto_a_full_disk_says_so_and_the_log_names_the_folder() {
                 .try_upload("large.txt", vec![b'x'; size])
                 .await,
         );
-        std::fs::remove_file(filler).expect("it is there");
+        std::fs::remove_file(filler).expect("the path exists");
     }
     assert_full(
         &server
@@ -149,12 +148,12 @@ async fn an_upload_onto_a_full_disk_says_so_and_the_log_names_the_folder() {
         2 << 20
     );
 
-    // Nothing is left of what failed.
+    // Failed writes leave no files behind.
     let path = format!("/files/{}", id(&small));
     let deleted = server.client.send(Method::DELETE, &path, None).await;
     assert_eq!(deleted.expect("the server answers").status, 200);
     eventually("an empty disk", || async {
-        let mut left = std::fs::read_dir(server.disk()).expect("it is there");
+        let mut left = std::fs::read_dir(server.disk()).expect("the path exists");
         left.next().is_none().then_some(())
     })
     .await;
@@ -172,7 +171,7 @@ async fn a_database_that_a_full_disk_stops_is_named_and_goes_on_once_there_is_sp
     let first = server.new_thread().await;
     assert_eq!(first.status, 200, "{}", first.body);
     let filler = server.fill();
-    // Pages that have space left take a row or two.
+    // Pages with free space still take a few rows.
     let full = eventually("a refusal", || async {
         let reply = server.new_thread().await;
         (reply.status != 200).then_some(reply)
@@ -181,7 +180,7 @@ async fn a_database_that_a_full_disk_stops_is_named_and_goes_on_once_there_is_sp
     assert_full(&full);
     server.logs("the disk of the database is full").await;
 
-    // Its log cannot do without space: it gives up.
+    // PostgreSQL exits when it cannot write its log.
     let connect = PgConnectOptions::new_without_pgpass()
         .socket(server.disk().join("run"))
         .port(5432)
@@ -205,7 +204,7 @@ async fn a_database_that_a_full_disk_stops_is_named_and_goes_on_once_there_is_sp
     let away = server.new_thread().await;
     assert_eq!(away.status, 503, "{}", away.body);
 
-    std::fs::remove_file(filler).expect("it is there");
+    std::fs::remove_file(filler).expect("the path exists");
     let path = format!("/threads/{}", id(&first.body));
     let found: Value = eventually("the database", || async {
         let reply = server.client.send(Method::GET, &path, None).await;

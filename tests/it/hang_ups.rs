@@ -1,5 +1,5 @@
-//! Clients that go away in the middle of a request harm nobody: what others were told is stored, no
-//! session stays in a transaction, and every run that was stored is executed.
+//! Clients that hang up during a request do no harm: acknowledged writes are stored, no connection
+//! stays in a transaction, and every stored run is executed.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ use crate::eventually;
 use crate::proxy::Proxy;
 use crate::server::Server;
 
-/// A lease that outlives every test: nothing here may be healed by its end.
+/// A lease that outlives every test, so that its end repairs nothing.
 const LONG_LEASE: (&str, &str) = ("ASSISTD_LEASE", "1h");
 
-/// A request whose client can go away at any time.
-struct Abandoned(TcpStream);
+/// A request whose client does not wait for the response.
+struct AbandonedRequest(TcpStream);
 
-impl Abandoned {
-    /// Sends a request and waits for nothing.
+impl AbandonedRequest {
     async fn send(origin: &str, path: &str, body: &Value) -> Self {
-        let host = origin.strip_prefix("http://").expect("it is plain HTTP");
+        let host = origin
+            .strip_prefix("http://")
+            .expect("the origin is plain HTTP");
         let mut stream = TcpStream::connect(host).await.expect("the server listens");
         let body = body.to_string();
         let head = format!(
@@ -36,15 +37,15 @@ impl Abandoned {
         stream
             .write_all(request.as_bytes())
             .await
-            .expect("it is short");
+            .expect("the socket buffer is large enough");
         Self(stream)
     }
 
-    /// Sends a request, and hangs up while the server waits for the answer to its `n`th statement
-    /// from now on, counted from one.
+    /// Sends a request, and hangs up while the server waits for the reply to its `n`th statement
+    /// from now, counted from one.
     async fn at_statement(n: usize, proxy: &Proxy, server: &Server, path: &str, body: &Value) {
         let (sender, sent) = std::sync::mpsc::channel::<Self>();
-        // Armed first: the request's statements may be done before this task goes on.
+        // Armed first: the statements may be executed before this task continues.
         proxy.hang_up_at(n, move || {
             if let Ok(request) = sent.recv() {
                 request.hang_up();
@@ -54,13 +55,13 @@ impl Abandoned {
         sender.send(request).expect("the proxy waits for it");
     }
 
-    /// Goes away at once, as a process does that is killed: the server gets a reset.
+    /// Closes the connection with a reset, as the kernel does for a killed process.
     fn hang_up(self) {
         self.0.set_zero_linger().expect("the socket is open");
     }
 }
 
-/// How many sessions are in a transaction without working on a statement.
+/// The number of connections that are idle in a transaction.
 async fn idle_transactions(db: &Db) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity
@@ -78,8 +79,8 @@ async fn no_transaction_is_left_open(db: &Db) {
     .await;
 }
 
-/// Creates a thread and reads it back; whether what was said is so.
-async fn creates_and_reads(client: &Client, n: usize) -> Result<(), String> {
+/// Creates a thread and reads it back.
+async fn create_and_read(client: &Client, n: usize) -> Result<(), String> {
     let thread = client
         .post("/threads", json!({"metadata": {"n": n.to_string()}}))
         .await;
@@ -104,16 +105,16 @@ async fn what_is_acknowledged_is_stored_whoever_hangs_up_meanwhile() {
     let origin = server.origin.clone();
     let abandon = async {
         for n in 0..400 {
-            // Every fourth breaks a constraint or a rule within its transaction.
+            // Every fourth request violates a constraint within its transaction.
             let request = match n % 4 {
                 0 => {
                     let body = json!({"assistant_id": assistant, "additional_messages":
                         [{"role": "user", "content": "More"}]});
-                    Abandoned::send(&origin, &format!("/threads/{thread}/runs"), &body).await
+                    AbandonedRequest::send(&origin, &format!("/threads/{thread}/runs"), &body).await
                 }
                 _ => {
                     let body = json!({"messages": [{"role": "user", "content": "Hello"}]});
-                    Abandoned::send(&origin, "/threads", &body).await
+                    AbandonedRequest::send(&origin, "/threads", &body).await
                 }
             };
             let pause = rand::rng().random_range(0..3_000);
@@ -123,9 +124,9 @@ async fn what_is_acknowledged_is_stored_whoever_hangs_up_meanwhile() {
     };
     let acknowledged = async {
         for n in 0..400 {
-            creates_and_reads(&client, n)
+            create_and_read(&client, n)
                 .await
-                .expect("acknowledged is readable");
+                .expect("an acknowledged thread is readable");
         }
     };
     tokio::join!(abandon, acknowledged);
@@ -146,34 +147,34 @@ async fn a_hang_up_at_any_statement_leaves_a_thread_whole_and_no_transaction_ope
     for statement in 1..=6 {
         let body = json!({"metadata": {"at": statement.to_string()},
                           "messages": [{"role": "user", "content": "Hello"}]});
-        Abandoned::at_statement(statement, &proxy, &server, "/threads", &body).await;
-        // What others do goes on, whatever session they get.
+        AbandonedRequest::at_statement(statement, &proxy, &server, "/threads", &body).await;
+        // Other requests succeed, whichever connection they get.
         for n in 0..8 {
-            creates_and_reads(&client, n)
+            create_and_read(&client, n)
                 .await
-                .expect("acknowledged is readable");
+                .expect("an acknowledged thread is readable");
         }
         proxy.disarm();
     }
     no_transaction_is_left_open(&db).await;
-    let halves: i64 = sqlx::query_scalar(
+    let incomplete: i64 = sqlx::query_scalar(
         "select count(*) from threads where metadata ? 'at'
              and not exists (select from messages where thread_id = threads.id)",
     )
     .fetch_one(&db.pool)
     .await
     .expect("the database answers");
-    assert_eq!(halves, 0, "a thread was stored without its message");
+    assert_eq!(incomplete, 0, "a thread was stored without its message");
 }
 
-/// Waits until no run is left that is not over.
-async fn all_runs_end(db: &Db, how_many: i64) {
+/// Waits until there are `min_runs` runs and all have ended.
+async fn wait_until_all_runs_end(db: &Db, min_runs: i64) {
     eventually("the end of all runs", async || {
         let (all, ended): (i64, i64) = sqlx::query_as("select count(*), count(ended_at) from runs")
             .fetch_one(&db.pool)
             .await
             .expect("the database answers");
-        (all >= how_many && all == ended).then_some(())
+        (all >= min_runs && all == ended).then_some(())
     })
     .await;
 }
@@ -188,11 +189,11 @@ async fn a_run_whose_creator_hangs_up_at_any_statement_is_executed() {
     let create = json!({"assistant_id": assistant,
                         "thread": {"messages": [{"role": "user", "content": "Hello"}]}});
     for statement in 1..=8 {
-        Abandoned::at_statement(statement, &proxy, &server, "/threads/runs", &create).await;
-        all_runs_end(&db, 0).await;
+        AbandonedRequest::at_statement(statement, &proxy, &server, "/threads/runs", &create).await;
+        wait_until_all_runs_end(&db, 0).await;
         proxy.disarm();
     }
-    all_runs_end(&db, 1).await;
+    wait_until_all_runs_end(&db, 1).await;
     no_transaction_is_left_open(&db).await;
 }
 
@@ -219,7 +220,7 @@ async fn outputs_whose_sender_hangs_up_at_any_statement_are_taken_or_not_and_the
         })
         .await;
         let path = format!("{run}/submit_tool_outputs");
-        Abandoned::at_statement(statement, &proxy, &server, &path, &outputs).await;
+        AbandonedRequest::at_statement(statement, &proxy, &server, &path, &outputs).await;
         eventually(
             "the run's end, or its wait for outputs that were not taken",
             async || {
@@ -266,7 +267,7 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
             .expect("the database answers")
     })
     .await;
-    // As if the answer to the statement that stored it had been lost.
+    // Simulates a process that never received the reply to the statement that stored the run.
     let assistant = client.create_assistant("hello").await;
     let thread = client.create_thread("Hello").await;
     let paused = "create function lose() returns trigger language plpgsql as $$
@@ -278,7 +279,7 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
     sqlx::raw_sql(paused)
         .execute(&db.pool)
         .await
-        .expect("it is SQL");
+        .expect("the statement is valid");
     let mut session = db
         .pool
         .options()
@@ -289,14 +290,14 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
         .bind(&owner)
         .execute(&mut session)
         .await
-        .expect("it is SQL");
+        .expect("the statement is valid");
     sqlx::raw_sql(
         "create trigger lose before insert on runs for each row
          when (current_setting('it.owner', true) <> '') execute function lose()",
     )
     .execute(&mut session)
     .await
-    .expect("it is SQL");
+    .expect("the statement is valid");
     sqlx::query(
         "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
                            status, due_at)
@@ -308,7 +309,7 @@ async fn a_run_under_the_lease_of_a_process_that_does_not_execute_it_is_taken_ag
     .bind(&assistant)
     .execute(&mut session)
     .await
-    .expect("it is SQL");
+    .expect("the statement is valid");
     eventually("the orphan's attempt", async || {
         let attempt: i32 = sqlx::query_scalar("select attempt from runs where id = 'run_orphan'")
             .fetch_one(&db.pool)

@@ -1,4 +1,4 @@
-//! Broken and hostile documents cost their senders an error, and others nothing.
+//! Broken and hostile documents fail with an error and affect no other file.
 
 use std::io::{Cursor, Write as _};
 
@@ -15,23 +15,30 @@ macro_rules! document {
     };
 }
 
-/// A Word document of 200 MB, in a small file.
+/// A small Word document that decompresses to 200 MB.
 fn bomb() -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let mut file = |name: &str, content: &[u8], times: usize| {
         let options = SimpleFileOptions::default();
-        archive.start_file(name, options).expect("memory takes it");
+        archive
+            .start_file(name, options)
+            .expect("writing to memory cannot fail");
         for _ in 0..times {
-            archive.write_all(content).expect("memory takes it");
+            archive
+                .write_all(content)
+                .expect("writing to memory cannot fail");
         }
     };
     let types = br#"<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>"#;
     file("[Content_Types].xml", types, 1);
     file("word/document.xml", &[b'a'; 1_000_000], 200);
-    archive.finish().expect("memory takes it").into_inner()
+    archive
+        .finish()
+        .expect("writing to memory cannot fail")
+        .into_inner()
 }
 
-/// A piece of a file's text, or the code of its error and a piece of the message.
+/// A part of the extracted text, or the error code and a part of the message.
 type Ending = Result<&'static str, (&'static str, &'static str)>;
 
 #[tokio::test]
@@ -127,7 +134,7 @@ async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
                 assert_eq!(object["status"], "failed", "{name}: {object} {text}");
                 assert_eq!(object["last_error"]["code"], *code, "{name}: {object}");
                 let message = object["last_error"]["message"].as_str();
-                let message = message.expect("it says why");
+                let message = message.expect("an error has a message");
                 assert!(message.contains(reason), "{name}: {message}");
                 assert_eq!(object["usage_bytes"], 0);
                 assert_eq!(text, "");
@@ -144,7 +151,7 @@ async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
     );
     fixture.verify_chunks(true).await;
 
-    // Whatever it is, it can be taken out again, and others go on.
+    // Every file can be removed again, and others are unaffected.
     for file in &ids {
         let path = format!("/vector_stores/{store}/files/{file}");
         fixture.delete(&path).await;

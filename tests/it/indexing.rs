@@ -1,4 +1,4 @@
-//! Files become text that can be searched.
+//! Indexing: text extraction, chunks and embeddings.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::client::{Client, id};
 use crate::fake_model::FakeModel;
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 
-/// Documents that cannot be written down here.
+/// The folder of binary documents.
 macro_rules! document {
     ($name:literal) => {
         include_bytes!(concat!("../../crates/documents/tests/fixtures/", $name)).as_slice()
@@ -16,7 +16,7 @@ macro_rules! document {
 #[tokio::test]
 async fn files_of_every_kind_become_text() {
     let fixture = RetrievalFixture::start().await;
-    // What its text has; a question that only it answers.
+    // A part of the text, and a query that only this document matches.
     let files: [(&str, &[u8], &[&str], &str); 9] = [
         (
             "log.md",
@@ -87,7 +87,9 @@ async fn files_of_every_kind_become_text() {
         let object = fixture.store_file(&store, file).await;
         assert_eq!(object["status"], "completed", "{name}: {object}");
         assert_eq!(object["last_error"], Value::Null);
-        let bytes = object["usage_bytes"].as_u64().expect("it is a number");
+        let bytes = object["usage_bytes"]
+            .as_u64()
+            .expect("the value is a number");
         let text = fixture.parsed_text(&store, file).await;
         assert_eq!(bytes, text.len() as u64, "{name} holds what it says");
         usage += bytes;
@@ -146,7 +148,9 @@ async fn chunks_are_as_large_as_the_strategy_says() {
         .search(&fitted, json!({"query": "knots and the number 77"}))
         .await;
     assert_eq!(results[0]["attributes"], json!({"deck": 3}));
-    let found = results[0]["content"][0]["text"].as_str().expect("text");
+    let found = results[0]["content"][0]["text"]
+        .as_str()
+        .expect("the value is a string");
     assert!(found.contains("Sentence 77 ") && found.len() < text.len() / 8);
     let auto = json!({"type": "static", "static": {"max_chunk_size_tokens": 800,
                                                    "chunk_overlap_tokens": 400}});
@@ -155,7 +159,6 @@ async fn chunks_are_as_large_as_the_strategy_says() {
     fixture.verify_chunks(true).await;
 }
 
-/// Settings of a server with two projects.
 const PROJECTS: (&str, &str) = ("ASSISTD_API_KEYS", "acme:key-of-acme,other:key-of-other");
 
 #[tokio::test]
@@ -166,8 +169,8 @@ async fn the_same_contents_get_their_vectors_once_in_a_project() {
     fixture.client = acme;
     let text = numbered_sentences("sails", 60);
     let (first, _) = fixture.create_store_with("sails.txt", &text).await;
-    let asked = fixture.model.embeddings.take_batches();
-    assert_eq!(asked.len(), 1, "it is one batch: {asked:?}");
+    let batches = fixture.model.embeddings.take_batches();
+    assert_eq!(batches.len(), 1, "it is one batch: {batches:?}");
 
     let (second, file) = fixture.create_store_with("again.txt", &text).await;
     assert_eq!(fixture.model.embeddings.take_batches(), [], "it is known");
@@ -178,7 +181,7 @@ async fn the_same_contents_get_their_vectors_once_in_a_project() {
     assert_eq!(found[0]["score"], again[0]["score"]);
     fixture.model.embeddings.take_requests();
 
-    // Other chunks are other vectors, and so are those of others.
+    // Other chunk sizes and other projects need their own embeddings.
     for overlap in [0, 100] {
         let halves = json!({"type": "static", "static": {"max_chunk_size_tokens": 200,
                                                          "chunk_overlap_tokens": overlap}});
@@ -197,8 +200,8 @@ async fn the_same_contents_get_their_vectors_once_in_a_project() {
     fixture.verify_chunks(true).await;
 }
 
-/// The lengths of the vectors of a store, each once.
-async fn lengths(fixture: &RetrievalFixture, store: &str) -> Vec<i32> {
+/// The distinct dimensions of a store's embeddings.
+async fn dimensions(fixture: &RetrievalFixture, store: &str) -> Vec<i32> {
     sqlx::query_scalar(
         "select distinct vector_dims(embedding) from chunk_embeddings
          where vector_store_id = $1",
@@ -235,25 +238,25 @@ async fn a_store_keeps_its_model_when_new_ones_get_another() {
         "anchor.txt"
     );
     let of_old = ("embed".to_owned(), 1);
-    let asked = fixture.model.embeddings.take_batches();
-    assert_eq!(asked, [of_old.clone(), of_old], "a file and a query");
+    let batches = fixture.model.embeddings.take_batches();
+    assert_eq!(batches, [of_old.clone(), of_old], "a file and a query");
 
-    // The same contents: their vectors are of no use here.
+    // The same contents, but embeddings of another model cannot be copied.
     let (new, _) = fixture
         .create_store_with("same.txt", "A rope of hemp.")
         .await;
     assert_eq!(fixture.matching_files(&new, "rope").await, ["same.txt"]);
     let of_new = ("embed-small".to_owned(), 1);
-    let asked = fixture.model.embeddings.take_batches();
-    assert_eq!(asked, [of_new.clone(), of_new]);
+    let batches = fixture.model.embeddings.take_batches();
+    assert_eq!(batches, [of_new.clone(), of_new]);
     let (newer, _) = fixture
         .create_store_with("copy.txt", "A rope of hemp.")
         .await;
     assert_eq!(fixture.model.embeddings.take_batches(), [], "it is known");
 
-    assert_eq!(lengths(&fixture, &old).await, [64]);
-    assert_eq!(lengths(&fixture, &new).await, [32]);
-    assert_eq!(lengths(&fixture, &newer).await, [32]);
+    assert_eq!(dimensions(&fixture, &old).await, [64]);
+    assert_eq!(dimensions(&fixture, &new).await, [32]);
+    assert_eq!(dimensions(&fixture, &newer).await, [32]);
     fixture.verify_chunks(true).await;
 }
 
@@ -278,15 +281,15 @@ async fn without_a_model_words_find_what_they_can() {
     assert_eq!(fixture.model.embeddings.take_batches(), []);
     fixture.verify_chunks(false).await;
 
-    // What comes after there is one has vectors, contents that are known without them too.
+    // Files added after a model is set get embeddings, even if their contents are known without.
     fixture.restart(&[EMBEDDING_MODEL]).await;
     let (new, _) = fixture.create_store_with("song.txt", texts[0].1).await;
-    assert_eq!(lengths(&fixture, &new).await, [64]);
+    assert_eq!(dimensions(&fixture, &new).await, [64]);
     assert_eq!(
         fixture.matching_files(&store, "singing whale").await,
         ["whale.txt"]
     );
-    assert_eq!(lengths(&fixture, &store).await, Vec::<i32>::new());
+    assert_eq!(dimensions(&fixture, &store).await, Vec::<i32>::new());
     let (_, fish) = fixture
         .create_store_with("fish.txt", "Herrings shine.")
         .await;
@@ -308,11 +311,11 @@ async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
     let files = fixture.upload_files(&texts).await;
     let store = fixture.create_store(&files).await;
     assert_eq!(
-        lengths(&fixture, &store).await,
+        dimensions(&fixture, &store).await,
         [384],
         "`make setup` installs it"
     );
-    // No word in common: the meaning alone finds it.
+    // The query shares no word with the text, so only semantic search can match.
     let question = "heavy weather with strong wind";
     assert_eq!(
         fixture.matching_files(&store, question).await[0],
@@ -328,7 +331,7 @@ async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
         let path = format!("/vector_stores/{store}/files");
         fixture.client.post(&path, json!({"file_id": dish})).await;
         fixture.wait_until_indexed(&store).await;
-        assert_eq!(lengths(&fixture, &store).await, [384], "{default:?}");
+        assert_eq!(dimensions(&fixture, &store).await, [384], "{default:?}");
         let path = format!("/files/{dish}");
         fixture.delete(&path).await;
     }

@@ -1,4 +1,4 @@
-//! Indexing survives the death of its process: nothing is lost, nothing is there twice.
+//! Indexing survives a kill of its process: nothing is lost or duplicated.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,24 +11,23 @@ use crate::eventually;
 use crate::proxy::{KillPoint, Proxy};
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 
-/// What is lost is to be taken over soon.
+/// A short lease, so that lost files are soon reassigned.
 const SETTINGS: [(&str, &str); 2] = [EMBEDDING_MODEL, ("ASSISTD_LEASE", "1s")];
 
-/// Files of the large batch.
 const FILES: usize = 1_000;
 
-/// Chunks that a server has in hand at most: 16 files at a time, a few of which have several.
-const IN_HAND: usize = 24;
+/// The most chunks in progress on a server: 16 files, a few of which have several chunks.
+const MAX_IN_PROGRESS: usize = 24;
 
-/// How long the large batch may take, on a machine that has other things to do.
-const BATCH_WITHIN: Duration = Duration::from_secs(600);
+/// Time limit for the large batch on a busy machine.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Waits until so many files are indexed.
-async fn indexed(fixture: &RetrievalFixture, files: i64) {
+/// Waits until this many files are indexed.
+async fn wait_until_indexed(fixture: &RetrievalFixture, files: i64) {
     let begun = Instant::now();
     let completed = "select count(*) from vector_store_files where status = 'completed'";
     while fixture.count(completed).await < files {
-        assert!(begun.elapsed() < BATCH_WITHIN, "never indexed: {files}");
+        assert!(begun.elapsed() < BATCH_TIMEOUT, "never indexed: {files}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -50,7 +49,7 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
     let path = format!("/vector_stores/{store}/file_batches");
     let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     for kill_after in [130, 610] {
-        indexed(&fixture, kill_after).await;
+        wait_until_indexed(&fixture, kill_after).await;
         fixture.restart(&SETTINGS).await;
         let path = format!("{path}/{}", id(&batch));
         let batch = fixture.client.get(&path).await;
@@ -58,7 +57,7 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
         assert_eq!(batch["file_counts"]["total"], FILES);
         assert_eq!(batch["file_counts"]["failed"], 0);
     }
-    indexed(&fixture, i64::try_from(FILES).expect("it is small")).await;
+    wait_until_indexed(&fixture, i64::try_from(FILES).expect("the number is small")).await;
 
     let counts = json!({"in_progress": 0, "completed": FILES, "failed": 0, "cancelled": 0,
                         "total": FILES});
@@ -82,14 +81,14 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
     assert_eq!(there, files.into_iter().collect());
     fixture.verify_chunks(true).await;
 
-    // Only what was in hand was done again.
+    // Only the chunks in progress were embedded again.
     let embedded = fixture.model.embeddings.take_batches();
     let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
     let chunks = fixture.count("select count(*) from chunks").await;
-    let chunks = usize::try_from(chunks).expect("it is small");
+    let chunks = usize::try_from(chunks).expect("the number is small");
     assert!(chunks >= FILES + 20, "some files have several");
     assert!(
-        (chunks..=chunks + 2 * IN_HAND).contains(&embedded),
+        (chunks..=chunks + 2 * MAX_IN_PROGRESS).contains(&embedded),
         "{embedded} {chunks}"
     );
     for n in [0, 129, 611, 999] {
@@ -101,9 +100,9 @@ async fn a_thousand_files_are_indexed_once_each_whoever_is_killed_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_indexed_once_when_its_server_is_killed_at_any_statement() {
-    // At every second statement each: those of the two lie between one another.
-    let lanes = [(KillPoint::AfterReply, 1), (KillPoint::BeforeReply, 2)].map(|(moment, first)| {
-        tokio::spawn(async move { kill_at_every_other_statement(moment, first).await })
+    // Each kills at every second statement, one at odd and one at even ones.
+    let lanes = [(KillPoint::AfterReply, 1), (KillPoint::BeforeReply, 2)].map(|(point, first)| {
+        tokio::spawn(async move { kill_at_every_other_statement(point, first).await })
     });
     for lane in futures::future::join_all(lanes).await {
         let statements = lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -111,8 +110,8 @@ async fn a_file_is_indexed_once_when_its_server_is_killed_at_any_statement() {
     }
 }
 
-/// Kills until a file goes through undisturbed; how many statements that took.
-async fn kill_at_every_other_statement(moment: KillPoint, first: usize) -> usize {
+/// Kills until a file is indexed before the kill; the number of statements.
+async fn kill_at_every_other_statement(point: KillPoint, first: usize) -> usize {
     let mut fixture = RetrievalFixture::start_with(&SETTINGS).await;
     let proxy = Proxy::start(&fixture.db).await;
     fixture.restart_at(&proxy.url, &SETTINGS).await;
@@ -120,13 +119,13 @@ async fn kill_at_every_other_statement(moment: KillPoint, first: usize) -> usize
                                                     "chunk_overlap_tokens": 0}});
     let store = fixture.create_store(&[]).await;
     for statement in (first..).step_by(2) {
-        // Of three batches, and unlike all others.
+        // Three batches of chunks that no other file has.
         let text = numbered_sentences(&format!("shoal{statement}"), 800);
         let file = id(&fixture.client.upload("shoals.txt", &text).await);
         let path = format!("/vector_stores/{store}/files");
         let body = json!({"file_id": file, "chunking_strategy": small});
-        proxy.kill_at(statement, moment, fixture.server.pid());
-        // Acknowledged or not, the file is in the store or will be put there below.
+        proxy.kill_at(statement, point, fixture.server.pid());
+        // If the file was not added because of the kill, it is added below.
         let _ = fixture.client.send(Method::POST, &path, Some(&body)).await;
         let pool = fixture.db.pool.clone();
         let spared = eventually("the end of the file or of the server", || async {
@@ -150,10 +149,10 @@ async fn kill_at_every_other_statement(moment: KillPoint, first: usize) -> usize
         assert_eq!(
             fixture.parsed_text(&store, &file).await,
             text,
-            "at {statement} {moment:?}"
+            "at {statement} {point:?}"
         );
         fixture.verify_chunks(true).await;
-        // Only the batch in hand was done again.
+        // Only the batch in progress was embedded again.
         let chunks: i64 = sqlx::query_scalar(
             "select count(*) from chunks join vector_store_files as f on f.seq = store_file
              where file_id = $1",
@@ -162,10 +161,10 @@ async fn kill_at_every_other_statement(moment: KillPoint, first: usize) -> usize
         .fetch_one(&fixture.db.pool)
         .await
         .expect("the database answers");
-        let most = usize::try_from(chunks).expect("it is small") + 64;
+        let most = usize::try_from(chunks).expect("the number is small") + 64;
         let embedded = fixture.model.embeddings.take_batches();
         let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
-        assert!(embedded <= most, "{embedded} at {statement} {moment:?}");
+        assert!(embedded <= most, "{embedded} at {statement} {point:?}");
         if spared {
             return statement - 1;
         }

@@ -1,4 +1,4 @@
-//! Indexing, and what is done to its files meanwhile.
+//! Requests about files while they are being indexed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::eventually;
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, numbered_sentences};
 use crate::server::Server;
 
-/// A store with a file that is half indexed; ids of both, and of the batch that it is in.
+/// Creates a store with a half-indexed file; the ids of both and of the file's batch.
 async fn half_indexed(fixture: &RetrievalFixture) -> (String, String, String) {
     fixture.model.embeddings.hold("the number 790.");
     let file = id(&fixture
@@ -32,8 +32,8 @@ async fn half_indexed(fixture: &RetrievalFixture) -> (String, String, String) {
     (store, file, batch)
 }
 
-/// Lets the rest be embedded, and waits until nothing is left but the chunk of a new file.
-async fn nothing_is_left(fixture: &RetrievalFixture) {
+/// Releases the held embeddings, and checks that the file's chunks are deleted.
+async fn assert_no_chunks_left(fixture: &RetrievalFixture) {
     fixture.model.embeddings.release();
     fixture.create_store_with("next.txt", "A lighthouse.").await;
     eventually("the end of what was half indexed", || async {
@@ -58,7 +58,7 @@ async fn a_cancelled_file_is_left_where_it_is_and_swept() {
         .post(&format!("{path}/cancel"), json!({}))
         .await;
     assert_eq!(cancelled["status"], "cancelled");
-    nothing_is_left(&fixture).await;
+    assert_no_chunks_left(&fixture).await;
     assert_eq!(
         fixture.store_file(&store, &file).await["status"],
         "cancelled"
@@ -68,7 +68,7 @@ async fn a_cancelled_file_is_left_where_it_is_and_swept() {
         1
     );
 
-    // Added again, it is indexed from its beginning.
+    // Added again, the file is indexed from the start.
     let path = format!("/vector_stores/{store}/files");
     fixture.client.post(&path, json!({"file_id": file})).await;
     fixture.wait_until_indexed(&store).await;
@@ -91,7 +91,7 @@ async fn what_is_deleted_amid_its_indexing_leaves_nothing() {
                 _ => format!("/vector_stores/{store}"),
             })
             .await;
-        nothing_is_left(&fixture).await;
+        assert_no_chunks_left(&fixture).await;
         let stores = fixture.client.list("/vector_stores").await;
         for store in stores {
             fixture
@@ -144,13 +144,16 @@ async fn a_file_without_contents_fails() {
     assert_eq!(object["last_error"]["code"], "invalid_file");
     let message = object["last_error"]["message"]
         .as_str()
-        .expect("it says why");
+        .expect("an error has a message");
     assert!(message.contains("not on this server"), "{message}");
 }
 
-/// A second server beside the fixture's.
-async fn second(fixture: &RetrievalFixture) -> Server {
-    let blobs = fixture.blobs_dir().to_str().expect("our names are text");
+/// Starts a second replica.
+async fn start_replica(fixture: &RetrievalFixture) -> Server {
+    let blobs = fixture
+        .blobs_dir()
+        .to_str()
+        .expect("temporary paths are UTF-8");
     let more = [
         EMBEDDING_MODEL,
         ("ASSISTD_LEASE", "1s"),
@@ -163,7 +166,7 @@ async fn second(fixture: &RetrievalFixture) -> Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_share_the_work_and_one_that_stops_gives_its_part_back() {
     let fixture = RetrievalFixture::start().await;
-    let mut other = second(&fixture).await;
+    let mut other = start_replica(&fixture).await;
     let texts = (0..200).map(|n| {
         (
             format!("{n}.txt"),
@@ -187,7 +190,7 @@ async fn replicas_share_the_work_and_one_that_stops_gives_its_part_back() {
     fixture.verify_chunks(true).await;
     let embedded = fixture.model.embeddings.take_batches();
     let embedded: usize = embedded.iter().map(|(_, texts)| texts).sum();
-    // What the one that stopped had in hand, 16 files at most, may have been embedded twice.
+    // The files in progress on the stopped replica, at most 16, may have been embedded twice.
     assert!((200..=216).contains(&embedded), "{embedded}");
 }
 
@@ -201,13 +204,13 @@ async fn a_server_that_was_away_too_long_writes_nothing_more() {
             .await
     };
     assert_eq!(attempt().await, 1);
-    kill(fixture.server.pid(), Signal::SIGSTOP).expect("it runs");
-    let other = second(&fixture).await;
+    kill(fixture.server.pid(), Signal::SIGSTOP).expect("the server is running");
+    let other = start_replica(&fixture).await;
     eventually("another attempt", || async {
         (attempt().await == 2).then_some(())
     })
     .await;
-    kill(fixture.server.pid(), Signal::SIGCONT).expect("it runs");
+    kill(fixture.server.pid(), Signal::SIGCONT).expect("the server is running");
     fixture.model.embeddings.release();
     let path = format!("/vector_stores/{store}");
     let client = other.client();
@@ -238,7 +241,7 @@ async fn whoever_lost_a_file_writes_nothing_to_it() {
         let due = sqlx::query(due).execute(&db.pool).await;
         due.expect("the database answers");
         let claimed = jobs::claim(&db.pool, owner, Duration::from_secs(60), 1).await;
-        let claimed = claimed.expect("the queue can be read").pop();
+        let claimed = claimed.expect("the database answers").pop();
         claimed.expect("the file is due")
     };
     let (lost, held) = (claim("first").await, claim("second").await);
@@ -265,12 +268,12 @@ async fn whoever_lost_a_file_writes_nothing_to_it() {
         sqlx::query_as("select status, lease_owner, failures from vector_store_files")
             .fetch_one(&db.pool)
             .await
-            .expect("the file is there")
+            .expect("the file exists")
     };
     let in_hand = ("in_progress".to_owned(), Some("second".to_owned()), 0);
     assert_eq!(row().await, in_hand);
     let stored = jobs::add_chunks(&db.pool, &held, "english", &chunks).await;
-    stored.expect("whoever holds the lease writes");
+    stored.expect("the lease is held");
     let done = jobs::complete(&db.pool, &held, &[0; 32]).await;
     done.expect("the database answers");
     assert_eq!(row().await.0, "completed");

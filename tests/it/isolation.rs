@@ -1,4 +1,4 @@
-//! What belongs to one project does not exist for another, on any route.
+//! No route shows or changes another project's objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,22 +10,21 @@ use crate::cluster::Db;
 use crate::routes;
 use crate::server::Server;
 
-/// In every text of the first project. No answer to the second may hold it.
+/// In every text of the first project, and in no response to the second.
 const SECRET: &str = "only-for-alpha";
 
-/// What a project has, by the names of path parameters.
-type Things = BTreeMap<&'static str, String>;
+/// A project's object ids by path parameter.
+type ObjectIds = BTreeMap<&'static str, String>;
 
-/// What an operation is tried with.
 enum Body {
     None,
     Json(Value),
-    /// A form with these fields and a file in the last one.
+    /// A form with these fields, and a file in the field of this name.
     Form(&'static [(&'static str, &'static str)], &'static str),
 }
 
 impl Body {
-    fn onto(&self, request: RequestBuilder) -> RequestBuilder {
+    fn add_to(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
             Self::None => request,
             Self::Json(body) => request.json(body),
@@ -53,8 +52,8 @@ fn form(
         .body(text)
 }
 
-/// A project with one of everything, full of `text`.
-async fn furnish(client: &Client, text: &str) -> Things {
+/// Creates one object of every kind, with `text` in every field.
+async fn seed_project(client: &Client, text: &str) -> ObjectIds {
     let metadata = json!({"note": text});
     let function = json!({"type": "function", "function": {"name": "get_weather"}});
     let assistant = id(&client
@@ -96,7 +95,7 @@ async fn furnish(client: &Client, text: &str) -> Things {
     let steps = client
         .list(&format!("/threads/{thread}/runs/{run}/steps"))
         .await;
-    Things::from([
+    ObjectIds::from([
         ("assistant_id", assistant),
         ("file_id", file),
         ("upload_id", upload),
@@ -111,9 +110,8 @@ async fn furnish(client: &Client, text: &str) -> Things {
     ])
 }
 
-/// A body with which the operation would succeed on things of one's own; `None` for an operation
-/// that this test does not know.
-fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body> {
+/// A body with which the operation succeeds on own objects; `None` for an unknown operation.
+fn body(method: &str, path: &str, own: &ObjectIds, foreign: &ObjectIds) -> Option<Body> {
     let stolen = || Body::Json(json!({"metadata": {"note": "stolen"}}));
     let path = path.strip_prefix("/v1").unwrap_or(path);
     Some(match (method, path) {
@@ -169,7 +167,7 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
         ("post", "/chat/completions") => Body::Json(json!({
             "model": "scripted/hello", "messages": [{"role": "user", "content": "Hello?"}],
         })),
-        // The scripted model serves none of these.
+        // The scripted model does not serve these.
         ("post", "/responses") => Body::Json(json!({"model": "scripted/hello", "input": "Hello?"})),
         ("post", "/responses/{response_id}/cancel") => Body::None,
         ("post", "/embeddings") => {
@@ -179,8 +177,8 @@ fn body(method: &str, path: &str, own: &Things, foreign: &Things) -> Option<Body
     })
 }
 
-/// The path with every mixture of foreign and own things but the one that is all one's own.
-fn foreign_paths(path: &str, own: &Things, foreign: &Things) -> Vec<String> {
+/// The path with every combination of own and foreign ids that has a foreign one.
+fn foreign_paths(path: &str, own: &ObjectIds, foreign: &ObjectIds) -> Vec<String> {
     let mut paths = vec![(path.to_owned(), false)];
     for (name, theirs) in foreign {
         let parameter = format!("{{{name}}}");
@@ -199,8 +197,8 @@ fn foreign_paths(path: &str, own: &Things, foreign: &Things) -> Vec<String> {
     foreign.map(|(path, _)| path).collect()
 }
 
-/// All rows of a project that routes can name (not what is kept about its use, nor its webhooks),
-/// and the parts of uploads, which have no column for it.
+/// A project's rows in all tables that routes expose (without usage and webhooks), and the parts of
+/// its uploads, which have no project column.
 async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.columns
@@ -235,7 +233,7 @@ async fn rows(db: &Db, project: &str) -> BTreeMap<String, Value> {
 
 async fn two_projects() -> (Db, Server, Client, Client) {
     let db = Db::new().await;
-    // Rows are compared, so nothing may go on behind the test's back.
+    // Indexing would change the rows that the test compares.
     db.disable_indexing().await;
     let keys = "alpha:sk-of-alpha,beta:sk-of-beta";
     let server = Server::start(&db, &[("ASSISTD_API_KEYS", keys)]).await;
@@ -247,8 +245,8 @@ async fn two_projects() -> (Db, Server, Client, Client) {
 #[tokio::test]
 async fn no_route_shows_or_changes_what_belongs_to_another_project() {
     let (db, _server, alpha, beta) = two_projects().await;
-    let foreign = furnish(&alpha, SECRET).await;
-    let own = furnish(&beta, "mine").await;
+    let foreign = seed_project(&alpha, SECRET).await;
+    let own = seed_project(&beta, "mine").await;
     let before = rows(&db, "alpha").await;
     assert!(
         before.values().all(|rows| rows != &json!([])),
@@ -260,9 +258,9 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
         let Some(body) = body(&method, &path, &own, &foreign) else {
             panic!("no isolation test for {method} {path}");
         };
-        let method: Method = method.to_uppercase().parse().expect("a method");
+        let method: Method = method.to_uppercase().parse().expect("the method is valid");
         let call = async |path: &str| {
-            let request = body.onto(beta.request(method.clone(), path));
+            let request = body.add_to(beta.request(method.clone(), path));
             let response = request.send().await.expect("the server answers");
             let status = response.status().as_u16();
             let text = response.text().await.expect("the server answers");
@@ -271,7 +269,7 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
         };
         let paths = foreign_paths(&path, &own, &foreign);
         for path in &paths {
-            // The same under the names that Azure's clients use.
+            // The same routes under the paths of Azure clients.
             for prefix in ["/v1", "/openai", "/openai/v1", "/api/projects/any"] {
                 let path = path.replacen("/v1", prefix, 1);
                 let (status, text) = call(&format!("/{path}")).await;
@@ -284,7 +282,7 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
         if !listed.contains('{') {
             let (status, text) = call(&format!("/{listed}")).await;
             let expected = match (&method, path.as_str()) {
-                // Models are not the callers' to delete.
+                // Models cannot be deleted by clients.
                 (&Method::DELETE, _) => 403,
                 (_, "/v1/responses") => 404,
                 _ => 200,
@@ -302,8 +300,8 @@ async fn no_route_shows_or_changes_what_belongs_to_another_project() {
 #[tokio::test]
 async fn requests_cannot_name_what_belongs_to_another_project() {
     let (db, _server, alpha, beta) = two_projects().await;
-    let foreign = furnish(&alpha, SECRET).await;
-    let own = furnish(&beta, "mine").await;
+    let foreign = seed_project(&alpha, SECRET).await;
+    let own = seed_project(&beta, "mine").await;
     let before = rows(&db, "alpha").await;
     let file = &foreign["file_id"];
     let resources = json!({"code_interpreter": {"file_ids": [file]}});
@@ -404,7 +402,7 @@ async fn every_route_is_documented_and_every_documented_route_is_there() {
 #[tokio::test]
 async fn nobody_is_let_in_without_a_good_key() {
     let (_db, server, alpha, _) = two_projects().await;
-    let things = furnish(&alpha, SECRET).await;
+    let things = seed_project(&alpha, SECRET).await;
     let stranger = server.client_with_key("sk-of-nobody");
     let open = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
     for (method, path) in routes::documented(&stranger).await {
@@ -413,7 +411,7 @@ async fn nobody_is_let_in_without_a_good_key() {
         for (name, thing) in &things {
             path = path.replace(&format!("{{{name}}}"), thing);
         }
-        let method: Method = method.to_uppercase().parse().expect("a method");
+        let method: Method = method.to_uppercase().parse().expect("the method is valid");
         let sent = stranger
             .send(method.clone(), &format!("/{path}"), None)
             .await;

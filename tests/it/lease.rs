@@ -1,4 +1,4 @@
-//! The queue's promises, at the functions that keep them: who may take a run, and who may write it.
+//! The run queue in the store: who may claim a run, and who may write it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn eight_claimers_take_every_run_exactly_once() {
             let mut taken = Vec::new();
             loop {
                 let claimed = store::run_queue::claim(&pool, &claimant, 3, false).await;
-                let claimed = claimed.expect("the queue can be read");
+                let claimed = claimed.expect("the database answers");
                 if claimed.is_empty() {
                     return taken;
                 }
@@ -78,7 +78,7 @@ async fn a_renewed_lease_lasts() {
     let (run, lease) = fixture.create_leased_run(&first).await;
     fixture.make_due(&run.id).await;
     let held = store::run_queue::renew(fixture.pool(), &first, std::slice::from_ref(&lease)).await;
-    assert_eq!(held.expect("leases can be renewed"), [run.id]);
+    assert_eq!(held.expect("the database answers"), [run.id]);
     assert!(fixture.claim(&claimant("second")).await.is_empty());
 }
 
@@ -87,7 +87,7 @@ async fn a_run_that_is_given_back_is_there_for_others_at_once() {
     let fixture = StoreFixture::new().await;
     let (_, lease) = fixture.create_leased_run(&claimant("first")).await;
     let released = store::run_queue::release(fixture.pool(), &[lease]).await;
-    released.expect("it can be given back");
+    released.expect("the database answers");
     let claimed = fixture.claim(&claimant("second")).await;
     let [Claimed { lease, origin, .. }] = claimed.as_slice() else {
         panic!("not there: {claimed:?}");
@@ -120,11 +120,11 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
     }
     let events = [(lost.clone(), segment(&run, &lost))];
     let appended = store::run_events::append(pool, &events).await;
-    appended.expect("events of others may be in the batch");
+    appended.expect("lost leases are skipped");
     let renewed = store::run_queue::renew(pool, &loser, std::slice::from_ref(&lost)).await;
-    assert!(renewed.expect("leases can be renewed").is_empty());
+    assert!(renewed.expect("the database answers").is_empty());
     let released = store::run_queue::release(pool, std::slice::from_ref(&lost)).await;
-    released.expect("others may be in the batch");
+    released.expect("lost leases are skipped");
 
     for count in [
         "select count(*) from run_steps",
@@ -144,7 +144,7 @@ async fn a_worker_that_lost_its_lease_cannot_write() {
         used: None,
     };
     let done = store::run_queue::commit(pool, &winner, held, &changes).await;
-    done.expect("whoever holds the lease writes");
+    done.expect("the lease is held");
     assert_eq!(fixture.run_row(&run.id).await.0, RunStatus::Completed);
 }
 
@@ -153,16 +153,16 @@ async fn without_a_free_slot_only_runs_that_must_end_are_taken() {
     let fixture = StoreFixture::new().await;
     let (waiting, _) = fixture.create_run(None).await;
     let (cancelled, _) = fixture.create_run(None).await;
-    let asked = store::runs::cancel(
+    let cancelled_run = store::runs::cancel(
         fixture.pool(),
         &fixture.project,
         &cancelled.thread,
         &cancelled.id,
     )
     .await;
-    asked.expect("it can be cancelled");
+    cancelled_run.expect("the database answers");
     let claimed = store::run_queue::claim(fixture.pool(), &claimant("full"), 100, true).await;
-    let claimed = claimed.expect("the queue can be read");
+    let claimed = claimed.expect("the database answers");
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&cancelled.id]);
     assert_eq!(fixture.run_row(&waiting.id).await.0, RunStatus::Queued);
@@ -173,7 +173,7 @@ async fn an_outage_of_the_database_costs_a_run_no_recovery() {
     let fixture = StoreFixture::new().await;
     let (run, lease) = fixture.create_leased_run(&claimant("first")).await;
     let suspended = run_queue::suspend(fixture.pool(), &lease, Duration::from_hours(1)).await;
-    suspended.expect("the lease holds");
+    suspended.expect("the lease is held");
     let second = claimant("second");
     assert!(fixture.claim(&second).await.is_empty(), "it pauses");
     fixture.make_due(&run.id).await;
@@ -193,7 +193,7 @@ async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_e
     };
     for (hours, recoveries) in [(1, 6), (2, 7), (4, 8), (5, 9), (5, 10)] {
         let exhausted = run_queue::exhaust(fixture.pool(), &lease, 5, backoff).await;
-        exhausted.expect("the lease holds");
+        exhausted.expect("the lease is held");
         let due = fixture
             .count("select round(extract(epoch from due_at - now()) / 3600)::bigint from runs");
         assert_eq!(due.await, hours);
@@ -202,7 +202,7 @@ async fn a_run_that_could_not_be_ended_has_no_recoveries_left_and_waits_longer_e
         assert_eq!(claimed[0].origin, Origin::Recovered(recoveries));
         lease = claimed[0].lease.clone();
     }
-    // Whoever has lost the lease changes nothing.
+    // A lost lease changes nothing.
     fixture.make_due(&run.id).await;
     fixture.claim(&worker).await;
     let late = run_queue::exhaust(fixture.pool(), &lease, 5, backoff).await;
@@ -217,14 +217,15 @@ async fn a_worker_that_is_lost_while_it_ends_a_run_counts_as_well() {
     let (worker, other) = (claimant("worker"), claimant("other"));
     let (cancelled, _) = fixture.create_leased_run(&worker).await;
     let thread = &cancelled.thread;
-    let asked = store::runs::cancel(fixture.pool(), &fixture.project, thread, &cancelled.id).await;
-    asked.expect("it can be cancelled");
+    let cancelled_run =
+        store::runs::cancel(fixture.pool(), &fixture.project, thread, &cancelled.id).await;
+    cancelled_run.expect("the database answers");
     let (expired, _) = fixture.create_run(None).await;
     sqlx::query("update runs set expires_at = now() where id = $1")
         .bind(&expired.id)
         .execute(fixture.pool())
         .await
-        .expect("the run is there");
+        .expect("the run exists");
     let taken = fixture.claim(&worker).await;
     assert_eq!(taken[0].origin, Origin::Created, "it was never claimed");
     for lost in 1..4 {
@@ -245,7 +246,7 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_being_taken() {
         .bind(&unreadable.id)
         .execute(fixture.pool())
         .await
-        .expect("the run is there");
+        .expect("the run exists");
     let claimed = fixture.claim(&claimant("worker")).await;
     let ids: Vec<&RunId> = claimed.iter().map(|claimed| &claimed.run.id).collect();
     assert_eq!(ids, [&run.id]);

@@ -1,4 +1,4 @@
-//! What a project may use, on any number of replicas.
+//! Project limits, enforced across replicas.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use crate::server::Server;
 
 const KEY: &str = "sk-of-acme-project";
 
-/// Two replicas, and a project that was given limits before anybody used it.
-struct Site {
+/// Two replicas, and a project with limits.
+struct LimitedProject {
     db: Db,
     replicas: [Server; 2],
 }
 
-impl Site {
+impl LimitedProject {
     async fn new(limits: &'static str, settings: &[(&str, &str)]) -> Self {
         let db = Db::new().await;
         let keys = format!("acme:{KEY}");
@@ -34,9 +34,11 @@ impl Site {
             Server::start(&db, &settings).await,
             Server::start(&db, &settings).await,
         ];
-        let site = Self { db, replicas };
-        site.execute(&format!("update projects set {limits}")).await;
-        site
+        let fixture = Self { db, replicas };
+        fixture
+            .execute(&format!("update projects set {limits}"))
+            .await;
+        fixture
     }
 
     async fn execute(&self, sql: &str) {
@@ -50,7 +52,7 @@ impl Site {
         [0, 1].map(|n| self.replicas[n].client_with_key(KEY))
     }
 
-    /// A client of each replica, by turns.
+    /// Clients of alternating replicas.
     fn many(&self, n: usize) -> impl Iterator<Item = Client> {
         self.clients().into_iter().cycle().take(n)
     }
@@ -66,39 +68,41 @@ fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
         .headers
         .get(name)
         .unwrap_or_else(|| panic!("no {name} in {reply:?}"));
-    value.to_str().expect("it is text")
+    value.to_str().expect("the value is a string")
 }
 
-/// The refusal that SDKs try again after.
+/// Checks that the reply is a 429 that SDKs retry.
 fn assert_limited(reply: &Reply, kind: &str) {
     assert_eq!(reply.status, 429, "{reply:?}");
     assert_eq!(reply.body["error"]["type"], kind, "{reply:?}");
     assert_eq!(reply.body["error"]["code"], "rate_limit_exceeded");
-    let seconds: u64 = header(reply, "retry-after").parse().expect("it is whole");
+    let seconds: u64 = header(reply, "retry-after")
+        .parse()
+        .expect("the value is a whole number");
     assert!((1..=60).contains(&seconds), "{seconds}");
     let milliseconds: u64 = header(reply, "retry-after-ms")
         .parse()
-        .expect("it is whole");
+        .expect("the value is a whole number");
     assert_eq!(milliseconds.div_ceil(1000).max(1), seconds);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_exactly_across_replicas() {
-    let site = Site::new("requests_per_minute = 6", &[]).await;
+    let fixture = LimitedProject::new("requests_per_minute = 6", &[]).await;
     let begun = Instant::now();
-    let replies = site
+    let replies = fixture
         .many(20)
         .map(|client| async move { send(&client, Method::GET, "/assistants", None).await });
     let replies = join_all(replies).await;
     let granted = replies.iter().filter(|reply| reply.status == 200).count();
-    // One more comes free every ten seconds.
-    let more = usize::try_from(begun.elapsed().as_secs() / 10).expect("it is few");
+    // The budget grows by one request every ten seconds.
+    let more = usize::try_from(begun.elapsed().as_secs() / 10).expect("the number is small");
     assert!((6..=6 + more).contains(&granted), "{granted}");
     for reply in &replies {
         assert_eq!(header(reply, "x-ratelimit-limit-requests"), "6");
         let left: i64 = header(reply, "x-ratelimit-remaining-requests")
             .parse()
-            .expect("it is whole");
+            .expect("the value is a whole number");
         assert!(left < 6, "{left}");
         assert!(header(reply, "x-ratelimit-reset-requests").ends_with('s'));
         if reply.status != 200 {
@@ -106,15 +110,16 @@ async fn requests_are_counted_exactly_across_replicas() {
         }
     }
 
-    site.execute("update request_budgets set full_at = full_at - interval '30 s'")
+    fixture
+        .execute("update request_budgets set full_at = full_at - interval '30 s'")
         .await;
-    let [here, there] = site.clients();
+    let [here, there] = fixture.clients();
     for client in [&here, &there, &here] {
         let reply = send(client, Method::GET, "/assistants", None).await;
         assert_eq!(reply.status, 200, "{reply:?}");
     }
-    // Nobody is counted who was not let in.
-    let stranger = site.replicas[0].client_with_key("sk-of-nobody");
+    // Refused requests are not counted.
+    let stranger = fixture.replicas[0].client_with_key("sk-of-nobody");
     let refused = send(&stranger, Method::GET, "/assistants", None).await;
     assert_eq!(refused.status, 401);
     assert!(!refused.headers.contains_key("x-ratelimit-limit-requests"));
@@ -122,8 +127,8 @@ async fn requests_are_counted_exactly_across_replicas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_gives_up_does_not_hold_up_the_others() {
-    let site = Site::new("requests_per_minute = 100000", &[]).await;
-    let [here, _] = site.clients();
+    let fixture = LimitedProject::new("requests_per_minute = 100000", &[]).await;
+    let [here, _] = fixture.clients();
     for _ in 0..20 {
         let impatient = (0..5).map(|n| {
             let request = here.request(Method::GET, "/assistants");
@@ -137,8 +142,8 @@ async fn a_client_that_gives_up_does_not_hold_up_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_at_work_are_counted_exactly_across_replicas() {
-    let site = Site::new("max_concurrent_runs = 2", &[]).await;
-    let [here, there] = site.clients();
+    let fixture = LimitedProject::new("max_concurrent_runs = 2", &[]).await;
+    let [here, there] = fixture.clients();
     let assistant = here.create_assistant("slow").await;
     let begin = |client: Client, with_thread: bool| {
         let assistant = assistant.clone();
@@ -154,7 +159,7 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
             send(&client, Method::POST, &path, Some(&body)).await
         }
     };
-    let replies = site
+    let replies = fixture
         .many(9)
         .enumerate()
         .map(|(n, client)| begin(client, n % 3 == 0));
@@ -166,7 +171,7 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
         assert_limited(reply, "requests");
     }
 
-    // A busy thread is told of as on any other project.
+    // A busy thread is still reported as such.
     let run = &begun[0].body;
     let thread = run["thread_id"].as_str().expect("a run has a thread");
     let path = format!("/threads/{thread}/runs");
@@ -186,8 +191,8 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_waits_for_its_caller_leaves_its_place_to_others() {
-    let site = Site::new("max_concurrent_runs = 1", &[]).await;
-    let [here, there] = site.clients();
+    let fixture = LimitedProject::new("max_concurrent_runs = 1", &[]).await;
+    let [here, there] = fixture.clients();
     let function = json!([{"type": "function", "function": {"name": "get_weather"}}]);
     let weather = json!({"model": "scripted/weather", "tools": function});
     let weather = here.create_assistant_with(weather).await;
@@ -209,8 +214,8 @@ async fn a_run_that_waits_for_its_caller_leaves_its_place_to_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
-    let site = Site::new("tokens_per_minute = 5", &[]).await;
-    let [here, there] = site.clients();
+    let fixture = LimitedProject::new("tokens_per_minute = 5", &[]).await;
+    let [here, there] = fixture.clients();
     let assistant = here.create_assistant("hello").await;
     let thread = here.create_thread("Hello?").await;
     let first = json!({"assistant_id": assistant});
@@ -223,7 +228,9 @@ async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
     let ended = here
         .wait_for_status(&thread, &id(&begun.body), &["completed"])
         .await;
-    let used = ended["usage"]["total_tokens"].as_i64().expect("it tells");
+    let used = ended["usage"]["total_tokens"]
+        .as_i64()
+        .expect("an ended run has its usage");
     assert!(used > 5, "{ended}");
 
     let messages = json!([{"role": "user", "content": "Hello?"}]);
@@ -237,15 +244,15 @@ async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
         assert_limited(&refused, "tokens");
         assert_eq!(header(&refused, "x-ratelimit-remaining-tokens"), "0");
     }
-    // All else can be done.
+    // Requests that need no storage succeed.
     there.get(&path).await;
-    site.execute("update usage_entries set at = at - interval '1 minute'")
+    fixture
+        .execute("update usage_entries set at = at - interval '1 minute'")
         .await;
     let run = there.create_run(&thread, &assistant).await;
     there.wait_for_status(&thread, &run, &["completed"]).await;
 }
 
-/// Uploads so many bytes.
 async fn upload(client: &Client, bytes: usize) -> Reply {
     let text = "x".repeat(bytes);
     let form = format!(
@@ -280,8 +287,8 @@ fn assert_full(reply: &Reply) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storage_is_counted_exactly_across_replicas() {
-    let site = Site::new("storage_bytes = 10", &[]).await;
-    let replies = site
+    let fixture = LimitedProject::new("storage_bytes = 10", &[]).await;
+    let replies = fixture
         .many(8)
         .map(|client| async move { upload(&client, 3).await });
     let replies = join_all(replies).await;
@@ -290,12 +297,12 @@ async fn storage_is_counted_exactly_across_replicas() {
     assert_eq!(kept.len(), 3, "{kept:?}");
     refused.iter().for_each(assert_full);
 
-    let [here, there] = site.clients();
+    let [here, there] = fixture.clients();
     for file in &kept[..2] {
         let path = format!("/files/{}", id(&file.body));
         assert_eq!(send(&there, Method::DELETE, &path, None).await.status, 200);
     }
-    // Seven are free: a large file does not fit, and parts count as long as they are parts.
+    // Seven bytes are free: a large file does not fit, and parts count until the upload ends.
     assert_full(&upload(&here, 8).await);
     let upload_of_five = json!({"filename": "x.txt", "purpose": "assistants", "bytes": 5,
                                 "mime_type": "text/plain"});
@@ -315,7 +322,7 @@ async fn storage_is_counted_exactly_across_replicas() {
 async fn whoever_stores_something_waits_for_who_was_first() {
     let db = Db::new().await;
     let project = store::projects::find_or_create(&db.pool, "acme").await;
-    let project = project.expect("a project can be made");
+    let project = project.expect("the database answers");
     sqlx::raw_sql("update projects set storage_bytes = 10")
         .execute(&db.pool)
         .await
@@ -345,7 +352,7 @@ async fn whoever_stores_something_waits_for_who_was_first() {
     })
     .await;
     first.commit().await.expect("the database answers");
-    let second = second.await.expect("it does not panic");
+    let second = second.await.expect("the task does not panic");
     assert!(
         matches!(second, Err(QuotaError::Exceeded { limit: 10 })),
         "{second:?}"
@@ -356,8 +363,8 @@ async fn whoever_stores_something_waits_for_who_was_first() {
 async fn a_run_goes_on_when_what_its_code_has_made_cannot_be_stored() {
     let worker = FakeWorker::start();
     let address = worker.address();
-    let site = Site::new("storage_bytes = 1", &[("ASSISTD_SANDBOX", &address)]).await;
-    let [here, _] = site.clients();
+    let fixture = LimitedProject::new("storage_bytes = 1", &[("ASSISTD_SANDBOX", &address)]).await;
+    let [here, _] = fixture.clients();
     let tools = json!([{"type": "code_interpreter"}]);
     let coder = json!({"model": "scripted/coder", "tools": tools});
     let coder = here.create_assistant_with(coder).await;
@@ -374,13 +381,15 @@ async fn a_run_goes_on_when_what_its_code_has_made_cannot_be_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_without_limits_pays_nothing_for_them() {
-    // A database of its own, since the transactions of others would be counted.
+    // An embedded database: on a shared cluster, other tests' transactions would be counted.
     let server = Server::start_at("", &[]).await;
     let socket = server.folder.join("run");
     let url = format!("postgres:///assistd?user=assistd&host={}", socket.display());
-    let pool = sqlx::PgPool::connect(&url).await.expect("it listens there");
+    let pool = sqlx::PgPool::connect(&url)
+        .await
+        .expect("the database listens on the port");
     let written = async || -> i64 {
-        // The number of the next transaction that writes.
+        // The id of the next writing transaction.
         sqlx::query_scalar("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
             .fetch_one(&pool)
             .await
@@ -399,8 +408,8 @@ async fn a_project_without_limits_pays_nothing_for_them() {
         assert_eq!(run.last().map(|event| &*event.name), Some("done"));
         written().await - before
     };
-    // The run's insertion, and the end of it with all that it has made. What goes on in the
-    // background writes now and then, but not always.
+    // One transaction inserts the run, and one commits its result. Background tasks add some, but
+    // not in every measurement.
     eventually("a run with two transactions that write", || async {
         let transactions = run().await;
         assert!(transactions >= 2, "{transactions}");

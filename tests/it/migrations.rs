@@ -1,4 +1,4 @@
-//! Migrations apply to databases that are in use.
+//! Migrations keep the data of earlier versions.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::server::Server;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// Rows as a database has them once this migration is done: `NNNN.sql` for migration `NNNN`.
+/// Sample rows of a database at this version: `NNNN.sql` for migration `NNNN`.
 fn sample(version: i64) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/samples");
     let path = folder.join(format!("{version:04}.sql"));
@@ -60,7 +60,7 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
     assert!(empty.is_empty(), "no sample fills {empty:?}");
     drop(connection);
 
-    // What earlier versions stored is what this one reads.
+    // The API serves what earlier versions stored.
     let server = Server::start(&db, &[]).await;
     let client = server.client_with_key("sk-of-the-sample");
     let thread = "/threads/thread_sample";
@@ -82,7 +82,7 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
             "{list}: {page}"
         );
     }
-    let told = client.follow("thread_sample", "run_sample", None).await;
-    let told = crate::event_stream::check(&told.read_to_end().await);
-    assert_eq!(told.run["status"], "completed");
+    let streamed = client.follow("thread_sample", "run_sample", None).await;
+    let streamed = crate::event_stream::check(&streamed.read_to_end().await);
+    assert_eq!(streamed.run["status"], "completed");
 }

@@ -1,4 +1,4 @@
-//! The pool hands out idle sessions only, whatever was dropped before.
+//! The pool hands out idle connections only, whichever future was dropped before.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use assistd::store::Pool;
 use crate::cluster::Db;
 use crate::eventually;
 
-/// The pool's only session answers, and is in no transaction afterwards.
+/// Whether the pool's only connection works and is in no transaction.
 async fn is_idle(pool: &Pool, db: &Db) -> bool {
     sqlx::query("select 1")
         .execute(pool)
@@ -27,7 +27,7 @@ async fn is_idle(pool: &Pool, db: &Db) -> bool {
     open == 0
 }
 
-/// A pool of one session, which is open.
+/// A pool with one open connection.
 async fn pool_of_one(db: &Db) -> Pool {
     let pool = Pool::connect(db.pool.options().clone(), 1).await;
     pool.expect("the database answers")
@@ -44,7 +44,7 @@ async fn a_cancelled_begin_leaves_no_transaction_behind() {
                 drop(begun);
                 break;
             }
-            // The answer comes meanwhile, or does not.
+            // The reply arrives before or after the future is dropped.
             tokio::time::sleep(Duration::from_micros(300)).await;
         }
         drop(begin);
@@ -63,7 +63,7 @@ async fn a_dropped_transaction_is_rolled_back_before_its_session_is_used_again()
     transaction
         .execute("create table leftover (n integer)")
         .await
-        .expect("it is SQL");
+        .expect("the statement is valid");
     drop(transaction);
     assert!(is_idle(&pool, &db).await);
     let leftover: bool = sqlx::query_scalar("select to_regclass('leftover') is not null")
@@ -127,7 +127,7 @@ async fn an_error_of_a_statement_costs_no_session() {
     let before: i32 = sqlx::query_scalar(pid)
         .fetch_one(&pool)
         .await
-        .expect("it answers");
+        .expect("the server answers");
     sqlx::query("select 1 / 0")
         .execute(&pool)
         .await
@@ -135,6 +135,6 @@ async fn an_error_of_a_statement_costs_no_session() {
     let after: i32 = sqlx::query_scalar(pid)
         .fetch_one(&pool)
         .await
-        .expect("it answers");
+        .expect("the server answers");
     assert_eq!(before, after);
 }

@@ -1,4 +1,4 @@
-//! The program as a person meets it: its settings, its commands, its start and its end.
+//! The program from the command line: settings, commands, start and shutdown.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -19,9 +19,10 @@ fn server_runs(data_dir: &Path) -> bool {
 
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let file = folder.path().join("assistd.toml");
-    std::fs::write(&file, "postgres_bin = \"/from-file\"\n").expect("written");
+    std::fs::write(&file, "postgres_bin = \"/from-file\"\n")
+        .expect("the temporary folder is writable");
     let place = |command: &mut std::process::Command| {
         let output = output(command.args(["keys", "list"]));
         assert!(!output.status.success());
@@ -34,24 +35,24 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
             .env_remove("ASSISTD_POSTGRES_BIN");
         command
     };
-    let said = place(&mut with_file());
-    assert!(said.contains("/from-file: "), "{said}");
-    let said = place(with_file().env("ASSISTD_POSTGRES_BIN", "/from-environment"));
-    assert!(said.contains("/from-environment: "), "{said}");
-    let said = place(
+    let printed = place(&mut with_file());
+    assert!(printed.contains("/from-file: "), "{printed}");
+    let printed = place(with_file().env("ASSISTD_POSTGRES_BIN", "/from-environment"));
+    assert!(printed.contains("/from-environment: "), "{printed}");
+    let printed = place(
         with_file()
             .env("ASSISTD_POSTGRES_BIN", "/from-environment")
             .args(["--postgres-bin", "/from-flag"]),
     );
-    assert!(said.contains("/from-flag: "), "{said}");
-    // Compose files set what has no value to nothing.
-    let said = place(with_file().env("ASSISTD_POSTGRES_BIN", ""));
-    assert!(said.contains("/from-file: "), "{said}");
+    assert!(printed.contains("/from-flag: "), "{printed}");
+    // Compose files pass unset variables as empty strings.
+    let printed = place(with_file().env("ASSISTD_POSTGRES_BIN", ""));
+    assert!(printed.contains("/from-file: "), "{printed}");
 }
 
 #[test]
 fn a_signal_stops_the_server_and_its_database_in_good_order() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let server = ServerProcess::start(&mut assistd(folder.path()));
         assert!(server_runs(folder.path()));
@@ -61,19 +62,20 @@ fn a_signal_stops_the_server_and_its_database_in_good_order() {
     }
 }
 
-/// A program that serves as the worker of code_interpreter as far as a server at rest can see.
-fn stand_in_for_a_worker(folder: &Path) -> std::path::PathBuf {
+/// Writes a program that an idle server takes for a sandbox worker; its path.
+fn write_fake_worker(folder: &Path) -> std::path::PathBuf {
     let program = folder.join("worker");
-    std::fs::write(&program, "#!/bin/sh\necho ready\nexec cat\n").expect("written");
+    std::fs::write(&program, "#!/bin/sh\necho ready\nexec cat\n")
+        .expect("the temporary folder is writable");
     let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&program, executable).expect("it is ours");
+    std::fs::set_permissions(&program, executable).expect("the file is ours");
     program
 }
 
 #[test]
 fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_says_so() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let program = stand_in_for_a_worker(folder.path());
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let program = write_fake_worker(folder.path());
     let log = folder.path().join("log");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let server = ServerProcess::start(
@@ -82,9 +84,9 @@ fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_say
                 .env("ASSISTD_SANDBOX_PROGRAM", &program)
                 .env("ASSISTD_EMBEDDING_MODEL", "off")
                 .process_group(0)
-                .stderr(std::fs::File::create(&log).expect("the folder is ours")),
+                .stderr(std::fs::File::create(&log).expect("the folder is writable")),
         );
-        let logged = || std::fs::read_to_string(&log).expect("the log is text");
+        let logged = || std::fs::read_to_string(&log).expect("the log is UTF-8");
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !logged().contains("the sandbox worker is ready") {
             assert!(std::time::Instant::now() < deadline, "{}", logged());
@@ -103,7 +105,7 @@ fn a_server_at_rest_stops_without_a_warning_when_its_terminal_or_its_manager_say
 
 #[test]
 fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_death() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let server = ServerProcess::start(&mut assistd(folder.path()));
     assert!(
         server.greeting.contains("any is accepted"),
@@ -113,7 +115,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
 
     let created = output(assistd(folder.path()).args(["keys", "create", "--project", "acme"]));
     assert!(created.status.success(), "{}", text(&created));
-    let key = String::from_utf8(created.stdout).expect("a key is text");
+    let key = String::from_utf8(created.stdout).expect("a key is UTF-8");
     assert!(key.starts_with("sk-assistd-"), "{key}");
 
     server.signal(Signal::SIGKILL);
@@ -150,7 +152,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
 
 #[test]
 fn keys_of_the_settings_are_accepted_from_the_start_and_again() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let seeds = "acme:key-of-acme,other:key-of-other,acme:second-of-acme";
     for _ in 0..2 {
         let server = ServerProcess::start(assistd(folder.path()).env("ASSISTD_API_KEYS", seeds));
@@ -163,14 +165,14 @@ fn keys_of_the_settings_are_accepted_from_the_start_and_again() {
 
     let taken = output(assistd(folder.path()).env("ASSISTD_API_KEYS", "other:key-of-acme"));
     assert_eq!(taken.status.code(), Some(1));
-    let said = text(&taken);
-    assert!(said.contains("belongs to another project"), "{said}");
-    assert!(!said.contains("key-of-acme"), "{said}");
+    let printed = text(&taken);
+    assert!(printed.contains("belongs to another project"), "{printed}");
+    assert!(!printed.contains("key-of-acme"), "{printed}");
 }
 
 #[test]
 fn others_can_reach_the_server_only_when_there_are_keys() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let open = |keys: &str| {
         let mut command = assistd(folder.path());
         command
@@ -190,27 +192,30 @@ fn others_can_reach_the_server_only_when_there_are_keys() {
 
 #[test]
 fn the_doctor_finds_a_healthy_server_healthy_and_says_what_is_wrong_otherwise() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let healthy = output(assistd(folder.path()).arg("doctor"));
     assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy));
 
     let sick = output(
         assistd(folder.path())
             .env("ASSISTD_BLOBS", "/dev/null/files")
-            // The discard port: nothing listens there.
+            // Nothing listens on the discard port.
             .env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
             .arg("doctor"),
     );
     assert_eq!(sick.status.code(), Some(1));
-    let said = text(&sick);
-    assert!(said.contains("FAIL  files: /dev/null/files"), "{said}");
-    assert!(said.contains("FAIL  upstream default"), "{said}");
-    assert!(said.contains("ok    pgvector"), "{said}");
+    let printed = text(&sick);
+    assert!(
+        printed.contains("FAIL  files: /dev/null/files"),
+        "{printed}"
+    );
+    assert!(printed.contains("FAIL  upstream default"), "{printed}");
+    assert!(printed.contains("ok    pgvector"), "{printed}");
 }
 
 #[tokio::test]
 async fn replicas_that_start_together_share_one_database() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let embedded = Embedded::start(&Options {
         data_dir: folder.path().to_owned(),
         bin_dir: None,
@@ -220,7 +225,9 @@ async fn replicas_that_start_together_share_one_database() {
     .await
     .expect("the database starts; `make setup` installs it");
     let options = embedded.connect_options();
-    let socket = options.get_socket().expect("it listens on a socket");
+    let socket = options
+        .get_socket()
+        .expect("embedded databases listen on a Unix socket");
     let url = format!(
         "postgres://assistd@localhost/assistd?host={}",
         socket.display()
@@ -247,18 +254,18 @@ async fn replicas_that_start_together_share_one_database() {
 
 #[test]
 fn a_database_that_is_not_there_is_named_without_its_password() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let url = "postgres://somebody:hidden@127.0.0.1:9/somewhere";
     let output = output(assistd(folder.path()).env("DATABASE_URL", url));
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
-    assert!(said.contains("127.0.0.1:9/somewhere"), "{said}");
-    assert!(!said.contains("hidden"), "{said}");
+    let printed = text(&output);
+    assert!(printed.contains("127.0.0.1:9/somewhere"), "{printed}");
+    assert!(!printed.contains("hidden"), "{printed}");
 }
 
 #[test]
 fn a_start_with_keys_that_exist_leaves_no_error_in_the_databases_log() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     for _ in 0..2 {
         let mut command = assistd(folder.path());
         let seeds = "acme:key-of-acme,other:key-of-other";
@@ -266,17 +273,17 @@ fn a_start_with_keys_that_exist_leaves_no_error_in_the_databases_log() {
         server.signal(Signal::SIGTERM);
         assert_eq!(server.wait().code(), Some(0));
     }
-    let logs = std::fs::read_dir(folder.path().join("postgres/log")).expect("it is there");
+    let logs = std::fs::read_dir(folder.path().join("postgres/log")).expect("the path exists");
     for log in logs {
-        let path = log.expect("it can be read").path();
-        let log = std::fs::read_to_string(path).expect("it can be read");
+        let path = log.expect("the file is readable").path();
+        let log = std::fs::read_to_string(path).expect("the file is readable");
         assert!(!log.contains("ERROR"), "{log}");
     }
 }
 
 #[test]
 fn too_few_open_files_are_refused_with_the_limit_and_what_to_do() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let server = assistd(folder.path());
     let mut limited = std::process::Command::new("sh");
     limited
@@ -285,12 +292,12 @@ fn too_few_open_files_are_refused_with_the_limit_and_what_to_do() {
         .env("ASSISTD_DATA_DIR", folder.path());
     let refused = output(&mut limited);
     assert_eq!(refused.status.code(), Some(1));
-    let said = text(&refused);
+    let printed = text(&refused);
     assert!(
-        said.contains("may have 256 files open and needs 576"),
-        "{said}"
+        printed.contains("may have 256 files open and needs 576"),
+        "{printed}"
     );
-    assert!(said.contains("ulimit -n"), "{said}");
+    assert!(printed.contains("ulimit -n"), "{printed}");
     assert!(
         !folder.path().join("postgres").exists(),
         "nothing was begun"
@@ -299,39 +306,42 @@ fn too_few_open_files_are_refused_with_the_limit_and_what_to_do() {
 
 #[test]
 fn a_wrong_variable_is_named_with_its_format_and_without_a_secret() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let refused = output(assistd(folder.path()).env("ASSISTD_RUN_EXPIRY", "abc"));
-    let said = text(&refused);
+    let printed = text(&refused);
     let named = "`ASSISTD_RUN_EXPIRY`: invalid value \"abc\": expected a duration, such as";
-    assert!(!refused.status.success() && said.contains(named), "{said}");
-    let refused = output(assistd(folder.path()).env("ASSISTD_ADMIN_KEY", "secret"));
-    let said = text(&refused);
     assert!(
-        said.contains("`ASSISTD_ADMIN_KEY`: expected at least 16"),
-        "{said}"
+        !refused.status.success() && printed.contains(named),
+        "{printed}"
     );
-    assert!(!said.contains("secret"), "{said}");
+    let refused = output(assistd(folder.path()).env("ASSISTD_ADMIN_KEY", "secret"));
+    let printed = text(&refused);
+    assert!(
+        printed.contains("`ASSISTD_ADMIN_KEY`: expected at least 16"),
+        "{printed}"
+    );
+    assert!(!printed.contains("secret"), "{printed}");
 }
 
-/// The program at a place that has no project above it, in a folder where it is not yet.
+/// Copies the program to a folder that is in no source tree; its path.
 fn elsewhere(folder: &Path) -> std::path::PathBuf {
     let program = folder.join("assistd");
     let built = env!("CARGO_BIN_EXE_assistd");
-    // Copying onto a link of the program would empty the program itself.
+    // Copying onto a hard link of the program would truncate the program.
     assert!(!program.exists());
-    // A link to a program on another disk is not possible.
+    // Hard links do not work across file systems.
     if std::fs::hard_link(built, &program).is_err() {
-        std::fs::copy(built, &program).expect("there is space for the program");
+        std::fs::copy(built, &program).expect("the disk has space");
     }
     program
 }
 
 #[test]
 fn what_set_up_has_installed_is_found_from_the_working_folder() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let project = folder.path().join("project");
     let model = project.join(".venv/models/all-minilm-l6-v2");
-    std::fs::create_dir_all(&model).expect("it can be made");
+    std::fs::create_dir_all(&model).expect("the temporary folder is writable");
     let program = elsewhere(folder.path());
     let diagnose = |project: &Path| {
         let mut command = std::process::Command::new(&program);
@@ -341,7 +351,7 @@ fn what_set_up_has_installed_is_found_from_the_working_folder() {
                 None => command.env_remove(name),
             };
         }
-        // The discard port: there is no database, and none is started.
+        // The URL of the discard port keeps the command from starting a database.
         let url = "postgres://somebody@127.0.0.1:9/somewhere";
         command
             .env("DATABASE_URL", url)
@@ -349,12 +359,12 @@ fn what_set_up_has_installed_is_found_from_the_working_folder() {
             .current_dir(project);
         text(&output(&mut command))
     };
-    // An empty one cannot be used, but it was found.
-    let said = diagnose(&project);
-    assert!(said.contains("FAIL  embeddings: "), "{said}");
-    let said = diagnose(folder.path());
+    // The empty folder is found, but is not a usable model.
+    let printed = diagnose(&project);
+    assert!(printed.contains("FAIL  embeddings: "), "{printed}");
+    let printed = diagnose(folder.path());
     assert!(
-        said.contains("warn  embeddings: there is no model"),
-        "{said}"
+        printed.contains("warn  embeddings: there is no model"),
+        "{printed}"
     );
 }

@@ -1,4 +1,4 @@
-//! A webhook whose result the database refuses is delivered no more often than it must.
+//! Webhook deliveries whose result the database rejects are not repeated needlessly.
 
 use assistd::store;
 
@@ -8,20 +8,20 @@ use crate::eventually;
 use crate::server::Server;
 use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 
-/// A server that posts to a receiver, on a database that refuses things.
-struct Stage {
+/// A server with a webhook receiver, on a database that rejects rows.
+struct DeliveryFixture {
     db: Db,
     receiver: WebhookReceiver,
     client: Client,
     _server: Server,
 }
 
-impl Stage {
+impl DeliveryFixture {
     async fn new() -> Self {
         let db = Db::new().await;
         let receiver = WebhookReceiver::start().await;
         let project = store::projects::find_or_create(&db.pool, "default").await;
-        let project = project.expect("a project can be made");
+        let project = project.expect("the database answers");
         receiver.subscribe(&db.pool, &project, &[]).await;
         let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
         Self {
@@ -32,14 +32,14 @@ impl Stage {
         }
     }
 
-    /// Lets an event happen.
+    /// Causes an event.
     async fn run(&self) {
         let assistant = self.client.create_assistant("hello").await;
         let thread = self.client.create_thread("Hello?").await;
         self.client.create_run(&thread, &assistant).await;
     }
 
-    /// Whether the delivery is over, how often it has failed, and the last error.
+    /// Whether the delivery has ended, its failures, and its last error.
     async fn delivery(&self) -> (bool, i32, String) {
         sqlx::query_as(
             "select due_at is null, failures, coalesce(last_error, '') from webhook_deliveries",
@@ -49,7 +49,7 @@ impl Stage {
         .expect("there is one delivery")
     }
 
-    /// The delivery once it is over.
+    /// Waits until the delivery has ended.
     async fn abandoned(&self) -> (i32, String) {
         eventually("the end of the delivery", || async {
             let (is_over, failures, error) = self.delivery().await;
@@ -69,53 +69,53 @@ impl Stage {
 
 #[tokio::test]
 async fn an_event_that_was_accepted_is_not_sent_again_because_that_is_refused() {
-    let stage = Stage::new().await;
+    let fixture = DeliveryFixture::new().await;
     let delivered = "new.delivered_at is not null";
-    stage
+    fixture
         .db
         .reject_rows("webhook_deliveries", delivered, "P0001")
         .await;
-    stage.run().await;
-    stage.receiver.accept("thread.run.completed").await;
-    let (failures, error) = stage.abandoned().await;
+    fixture.run().await;
+    fixture.receiver.accept("thread.run.completed").await;
+    let (failures, error) = fixture.abandoned().await;
     assert_eq!(failures, 0);
     assert!(error.contains("could not be stored"), "{error}");
-    assert!(stage.receiver.is_idle().await);
+    assert!(fixture.receiver.is_idle().await);
 }
 
 #[tokio::test]
 async fn a_failure_whose_text_is_refused_still_counts() {
-    let stage = Stage::new().await;
+    let fixture = DeliveryFixture::new().await;
     let text = "new.last_error like '%500%'";
-    stage
+    fixture
         .db
         .reject_rows("webhook_deliveries", text, "22021")
         .await;
-    stage.run().await;
-    stage.receiver.next_delivery().await.answer(500);
+    fixture.run().await;
+    fixture.receiver.next_delivery().await.answer(500);
     let error = eventually("the failure", || async {
-        let (_, failures, error) = stage.delivery().await;
+        let (_, failures, error) = fixture.delivery().await;
         (failures == 1).then_some(error)
     })
     .await;
     assert!(error.contains("could not be stored"), "{error}");
-    stage.make_due(0).await;
-    stage.receiver.accept("thread.run.completed").await;
+    fixture.make_due(0).await;
+    fixture.receiver.accept("thread.run.completed").await;
 }
 
 #[tokio::test]
 async fn a_delivery_without_results_is_abandoned_after_so_many_attempts() {
-    let stage = Stage::new().await;
+    let fixture = DeliveryFixture::new().await;
     let failed = "new.failures > 0";
-    stage
+    fixture
         .db
         .reject_rows("webhook_deliveries", failed, "P0001")
         .await;
-    stage.run().await;
-    stage.receiver.next_delivery().await.answer(500);
-    stage.make_due(20).await;
-    let (failures, error) = stage.abandoned().await;
+    fixture.run().await;
+    fixture.receiver.next_delivery().await.answer(500);
+    fixture.make_due(20).await;
+    let (failures, error) = fixture.abandoned().await;
     assert_eq!(failures, 0);
     assert!(error.contains("could not be stored"), "{error}");
-    assert!(stage.receiver.is_idle().await, "nothing was posted again");
+    assert!(fixture.receiver.is_idle().await, "nothing was posted again");
 }

@@ -1,10 +1,10 @@
-//! What the database refuses of a file ends its indexing with an error.
+//! A file whose rows the database rejects fails with an error.
 
 use serde_json::Value;
 
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 
-/// Checks that the file has failed, without what was refused; its error.
+/// Checks that the file has failed and has no chunks; its error.
 async fn assert_failed(fixture: &RetrievalFixture, store: &str, file: &str) -> Value {
     let object = fixture.store_file(store, file).await;
     assert_eq!(object["status"], "failed", "{object}");
@@ -61,7 +61,7 @@ async fn a_result_that_is_refused_fails_the_file_instead() {
 #[tokio::test]
 async fn a_result_that_was_not_stored_is_computed_again_when_the_lease_has_run_out() {
     let fixture = RetrievalFixture::start_with(&[EMBEDDING_MODEL, ("ASSISTD_LEASE", "1s")]).await;
-    // As if the database had been away for a moment.
+    // An SQLSTATE of an unavailable database.
     let completed = "new.status = 'completed'";
     fixture
         .db
@@ -72,8 +72,8 @@ async fn a_result_that_was_not_stored_is_computed_again_when_the_lease_has_run_o
     let body = serde_json::json!({"file_ids": [file]});
     let store = crate::client::id(&fixture.client.post("/vector_stores", body).await);
     crate::eventually("a result that is not stored", || async {
-        let asked = fixture.model.embeddings.take_batches().len();
-        (asked > 0).then_some(())
+        let batches = fixture.model.embeddings.take_batches().len();
+        (batches > 0).then_some(())
     })
     .await;
     crate::eventually("another attempt", || async {
@@ -107,7 +107,7 @@ async fn a_file_that_cannot_be_ended_is_read_only_so_often() {
     })
     .await;
     fixture.model.embeddings.take_requests();
-    // As if it had failed as often as a file may.
+    // The file has used all its attempts.
     let exhaust = "update vector_store_files set failures = 10, due_at = now(), chunk_tokens = 100";
     sqlx::query(exhaust)
         .execute(&fixture.db.pool)

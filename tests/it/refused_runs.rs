@@ -1,4 +1,4 @@
-//! What the database refuses to store ends the run that produced it, once, and no other.
+//! Rows that the database rejects fail the run that produced them, once, and no other run.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ use crate::fake_model::FakeModel;
 use crate::fake_worker::FakeWorker;
 use crate::server::Server;
 
-/// A server with a model and a sandbox worker that tests play, on a database that refuses things.
-struct Stage {
+/// A server with a fake model and sandbox worker, on a database that rejects rows.
+struct RunFixture {
     db: Db,
     model: FakeModel,
     worker: FakeWorker,
@@ -20,7 +20,7 @@ struct Stage {
     assistant: String,
 }
 
-impl Stage {
+impl RunFixture {
     async fn new() -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
@@ -51,7 +51,7 @@ impl Stage {
         answers.collect()
     }
 
-    /// Reads a run's events from the log, and checks that the last one is this.
+    /// Checks that the last event in the run's log equals this one.
     async fn check_log(&self, run: &Value, last: &str) {
         let (thread, run) = (as_text(&run["thread_id"]), as_text(&run["id"]));
         let events = self
@@ -65,33 +65,33 @@ impl Stage {
 }
 
 fn as_text(value: &Value) -> &str {
-    value.as_str().expect("it is text")
+    value.as_str().expect("the value is a string")
 }
 
-/// Checks the stream of a run that has failed through no fault of the client's; the run.
+/// Checks the stream of a run that failed with a server error; the run.
 #[track_caller]
 fn assert_failed(events: &[Event]) -> Value {
-    let told = event_stream::check(events);
-    assert_eq!(told.run["status"], "failed", "{}", told.run);
-    assert_eq!(told.run["last_error"]["code"], "server_error");
+    let streamed = event_stream::check(events);
+    assert_eq!(streamed.run["status"], "failed", "{}", streamed.run);
+    assert_eq!(streamed.run["last_error"]["code"], "server_error");
     assert_eq!(
-        told.run["last_error"]["message"],
+        streamed.run["last_error"]["message"],
         "Sorry, something went wrong."
     );
-    told.run
+    streamed.run
 }
 
 #[tokio::test]
 async fn a_run_whose_answer_is_refused_fails_once() {
-    let stage = Stage::new().await;
+    let fixture = RunFixture::new().await;
     for code in ["22P05", "23514", "P0001"] {
-        stage
+        fixture
             .db
             .reject_rows("messages", "new.content::text like '%poison%'", code)
             .await;
-        let thread = stage.client.create_thread("Hello?").await;
-        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-        stage
+        let thread = fixture.client.create_thread("Hello?").await;
+        let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+        fixture
             .model
             .next_call()
             .await
@@ -99,150 +99,150 @@ async fn a_run_whose_answer_is_refused_fails_once() {
             .await;
         let run = assert_failed(&stream.read_to_end().await);
         let path = format!("/threads/{thread}/runs/{}", as_text(&run["id"]));
-        assert_eq!(stage.client.get(&path).await, run, "{code}");
+        assert_eq!(fixture.client.get(&path).await, run, "{code}");
         assert_eq!(run["usage"]["completion_tokens"], 5, "it was paid for");
-        stage.check_log(&run, "thread.run.failed").await;
-        assert_eq!(stage.answers(&thread).await, Vec::<Value>::new());
+        fixture.check_log(&run, "thread.run.failed").await;
+        assert_eq!(fixture.answers(&thread).await, Vec::<Value>::new());
 
-        // The thread goes on.
-        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-        stage.model.next_call().await.answer_text("Hello!").await;
-        let told = event_stream::check(&stream.read_to_end().await);
-        assert_eq!(told.run["status"], "completed");
-        stage.db.accept_rows("messages").await;
+        // The thread accepts further runs.
+        let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+        fixture.model.next_call().await.answer_text("Hello!").await;
+        let streamed = event_stream::check(&stream.read_to_end().await);
+        assert_eq!(streamed.run["status"], "completed");
+        fixture.db.accept_rows("messages").await;
     }
-    assert!(stage.model.is_idle().await, "nobody was asked again");
-    let attempts: i32 = stage.db.value("select max(attempt) from runs").await;
+    assert!(fixture.model.is_idle().await, "the model was called again");
+    let attempts: i32 = fixture.db.value("select max(attempt) from runs").await;
     assert_eq!(attempts, 1);
 }
 
 #[tokio::test]
 async fn code_whose_output_is_refused_is_run_once() {
-    let stage = Stage::new().await;
-    // The code itself is stored before it runs.
+    let fixture = RunFixture::new().await;
+    // The code is stored before its execution.
     let output = "new.details::text ~ 'outputs.*poison'";
-    stage.db.reject_rows("run_steps", output, "22P05").await;
-    let thread = stage.client.create_thread("Go.").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    fixture.db.reject_rows("run_steps", output, "22P05").await;
+    let thread = fixture.client.create_thread("Go.").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_code("say poison")
         .await;
     let run = assert_failed(&stream.read_to_end().await);
-    assert_eq!(stage.worker.log(), ["say poison"]);
+    assert_eq!(fixture.worker.take_log(), ["say poison"]);
     let path = format!("/threads/{thread}/runs/{}/steps", as_text(&run["id"]));
-    let steps = stage.client.list(&path).await;
+    let steps = fixture.client.list(&path).await;
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0]["status"], "failed", "it was left in progress");
     assert_eq!(steps[0]["last_error"], run["last_error"]);
-    stage.check_log(&run, "thread.run.failed").await;
-    assert!(stage.model.is_idle().await, "nobody was asked again");
+    fixture.check_log(&run, "thread.run.failed").await;
+    assert!(fixture.model.is_idle().await, "the model was called again");
 }
 
 #[tokio::test]
 async fn calls_that_are_refused_fail_the_run_before_the_caller_sees_them() {
-    let stage = Stage::new().await;
+    let fixture = RunFixture::new().await;
     let poison = "new.details::text like '%poison%'";
-    stage.db.reject_rows("run_steps", poison, "22021").await;
-    let thread = stage.client.create_thread("Go.").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    fixture.db.reject_rows("run_steps", poison, "22021").await;
+    let thread = fixture.client.create_thread("Go.").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer
         .send_tool_call(0, "get_weather", &["\"poison\""])
         .await;
     answer.finish().await;
     assert_failed(&stream.read_to_end().await);
-    assert!(stage.model.is_idle().await, "nobody was asked again");
+    assert!(fixture.model.is_idle().await, "the model was called again");
 }
 
 #[tokio::test]
 async fn a_run_is_cancelled_even_if_what_it_has_said_is_refused() {
-    let stage = Stage::new().await;
+    let fixture = RunFixture::new().await;
     let poison = "new.content::text like '%poison%'";
-    stage.db.reject_rows("messages", poison, "P0001").await;
-    let thread = stage.client.create_thread("Hello?").await;
-    let mut stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    fixture.db.reject_rows("messages", poison, "P0001").await;
+    let thread = fixture.client.create_thread("Hello?").await;
+    let mut stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer.send_text("Some poison").await;
     let mut seen = stream.until("thread.message.delta").await;
     let run = as_text(&seen[0].data["id"]).to_owned();
     let path = format!("/threads/{thread}/runs/{run}");
-    stage
+    fixture
         .client
         .post(&format!("{path}/cancel"), json!({}))
         .await;
     seen.extend(stream.read_to_end().await);
-    let told = event_stream::check(&seen);
-    assert_eq!(told.run["status"], "cancelled");
-    assert_eq!(stage.client.get(&path).await, told.run);
-    assert_eq!(stage.answers(&thread).await, Vec::<Value>::new());
+    let streamed = event_stream::check(&seen);
+    assert_eq!(streamed.run["status"], "cancelled");
+    assert_eq!(fixture.client.get(&path).await, streamed.run);
+    assert_eq!(fixture.answers(&thread).await, Vec::<Value>::new());
 }
 
 #[tokio::test]
 async fn a_run_that_cannot_be_ended_is_only_ended_again_and_later_each_time() {
-    let stage = Stage::new().await;
-    stage
+    let fixture = RunFixture::new().await;
+    fixture
         .db
         .reject_rows("runs", "new.ended_at is not null", "P0001")
         .await;
-    let thread = stage.client.create_thread("Go.").await;
-    let run = stage.client.create_run(&thread, &stage.assistant).await;
-    stage.model.next_call().await.answer_code("say one").await;
-    stage.model.next_call().await.answer_text("One.").await;
+    let thread = fixture.client.create_thread("Go.").await;
+    let run = fixture.client.create_run(&thread, &fixture.assistant).await;
+    fixture.model.next_call().await.answer_code("say one").await;
+    fixture.model.next_call().await.answer_text("One.").await;
     eventually("a third attempt", || async {
-        let attempt: i32 = stage.db.value("select attempt from runs").await;
+        let attempt: i32 = fixture.db.value("select attempt from runs").await;
         (attempt >= 3).then_some(())
     })
     .await;
-    let status: String = stage.db.value("select status from runs").await;
+    let status: String = fixture.db.value("select status from runs").await;
     assert_eq!(status, "in_progress");
-    stage.db.accept_rows("runs").await;
-    let run = stage
+    fixture.db.accept_rows("runs").await;
+    let run = fixture
         .client
         .wait_for_status(&thread, &run, &["failed"])
         .await;
     assert_eq!(run["last_error"]["code"], "server_error");
-    stage.check_log(&run, "thread.run.failed").await;
-    assert_eq!(stage.worker.log(), ["say one"]);
-    assert!(stage.model.is_idle().await, "nobody was asked again");
+    fixture.check_log(&run, "thread.run.failed").await;
+    assert_eq!(fixture.worker.take_log(), ["say one"]);
+    assert!(fixture.model.is_idle().await, "the model was called again");
     assert!(
-        stage.server.log().matches("trying again later").count() < 6,
+        fixture.server.log().matches("trying again later").count() < 6,
         "attempts have pauses"
     );
 }
 
 #[tokio::test]
 async fn a_run_whose_events_are_refused_ends_without_them() {
-    let stage = Stage::new().await;
-    stage.db.reject_rows("run_events", "true", "P0001").await;
-    let thread = stage.client.create_thread("Hello?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage.model.next_call().await.answer_text("Hello!").await;
+    let fixture = RunFixture::new().await;
+    fixture.db.reject_rows("run_events", "true", "P0001").await;
+    let thread = fixture.client.create_thread("Hello?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture.model.next_call().await.answer_text("Hello!").await;
     let run = assert_failed(&stream.read_to_end().await);
     let path = format!("/threads/{thread}/runs/{}", as_text(&run["id"]));
-    assert_eq!(stage.client.get(&path).await, run);
-    assert!(stage.model.is_idle().await, "nobody was asked again");
+    assert_eq!(fixture.client.get(&path).await, run);
+    assert!(fixture.model.is_idle().await, "the model was called again");
 }
 
 #[tokio::test]
 async fn events_that_are_refused_hold_up_no_other_run() {
-    let stage = Stage::new().await;
+    let fixture = RunFixture::new().await;
     let poison = "new.events like '%poison%'";
-    stage.db.reject_rows("run_events", poison, "P0001").await;
-    let client = &stage.client;
+    fixture.db.reject_rows("run_events", poison, "P0001").await;
+    let client = &fixture.client;
     let thread = client.create_thread("Hello?").await;
-    let mut poisoned = client.stream_run(&thread, &stage.assistant).await;
-    let mut first = stage.model.next_call().await.start_answer();
+    let mut poisoned = client.stream_run(&thread, &fixture.assistant).await;
+    let mut first = fixture.model.next_call().await.start_answer();
     first.send_text("Some poison").await;
     let mut seen = poisoned.until("thread.message.delta").await;
 
-    // Another replica has no other way than the log.
-    let there = Server::start(&stage.db, &stage.model.settings()).await;
+    // Another replica can only read the stored event log.
+    let there = Server::start(&fixture.db, &fixture.model.settings()).await;
     let thread = client.create_thread("Hello?").await;
-    let run = client.create_run(&thread, &stage.assistant).await;
-    let mut second = stage.model.next_call().await.start_answer();
+    let run = client.create_run(&thread, &fixture.assistant).await;
+    let mut second = fixture.model.next_call().await.start_answer();
     let mut reader = there.client().follow(&thread, &run, None).await;
     second.send_text("Hello").await;
     let mut read = reader.until("thread.message.delta").await;
@@ -253,5 +253,5 @@ async fn events_that_are_refused_hold_up_no_other_run() {
     first.finish().await;
     seen.extend(poisoned.read_to_end().await);
     let run = assert_failed(&seen);
-    stage.check_log(&run, "thread.run.failed").await;
+    fixture.check_log(&run, "thread.run.failed").await;
 }

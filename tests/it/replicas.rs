@@ -1,4 +1,4 @@
-//! Three replicas on one database, any of which may die at any time.
+//! Three replicas on one database, any of which may be killed at any time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,13 +19,12 @@ use crate::two_replicas::TwoReplicas;
 
 const REPLICAS: usize = 3;
 
-/// Runs that go on while replicas die.
+/// Runs during which replicas are killed.
 const RUNS: usize = 500;
 
-/// Clients that make them, one after the other each.
+/// Concurrent clients, each of which executes one run after the other.
 const CLIENTS: usize = 12;
 
-/// The replicas, and what they share.
 struct Fleet {
     db: Db,
     replicas: Mutex<Vec<Option<Server>>>,
@@ -39,7 +38,7 @@ impl Fleet {
             db: Db::new().await,
             replicas: Mutex::default(),
             worker: FakeWorker::start(),
-            blobs: tempfile::tempdir().expect("a folder can be made"),
+            blobs: tempfile::tempdir().expect("the temporary folder is writable"),
         };
         for _ in 0..REPLICAS {
             let replica = fleet.replica().await;
@@ -50,7 +49,11 @@ impl Fleet {
 
     async fn replica(&self) -> Server {
         let sandbox = self.worker.address();
-        let blobs = self.blobs.path().to_str().expect("our names are text");
+        let blobs = self
+            .blobs
+            .path()
+            .to_str()
+            .expect("temporary paths are UTF-8");
         let settings = [
             ("ASSISTD_LEASE", "2s"),
             ("ASSISTD_EMBEDDING_MODEL", "off"),
@@ -61,17 +64,17 @@ impl Fleet {
         Server::start(&self.db, &settings).await
     }
 
-    /// A client of any replica that is there.
+    /// A client of a random running replica.
     fn client(&self) -> Client {
         let replicas = self.replicas.lock();
-        let there: Vec<&Server> = replicas.iter().flatten().collect();
-        there[rand::rng().random_range(..there.len())].client()
+        let running: Vec<&Server> = replicas.iter().flatten().collect();
+        running[rand::rng().random_range(..running.len())].client()
     }
 
-    /// Takes one replica out, and puts another one in its place afterwards.
+    /// Stops a replica with `end`, then starts another one in its place.
     async fn replace(&self, place: usize, end: impl AsyncFnOnce(Server)) {
         let replica = self.replicas.lock()[place].take();
-        end(replica.expect("one at a time")).await;
+        end(replica.expect("one replica is replaced at a time")).await;
         let next = self.replica().await;
         self.replicas.lock()[place] = Some(next);
     }
@@ -86,38 +89,38 @@ async fn no_run_is_lost_or_doubled_while_replicas_are_killed() {
         assistants.push(scenario.create_assistant(&fleet.client()).await);
     }
     let assistants = Arc::new(assistants);
-    let begun = Arc::new(AtomicUsize::new(0));
+    let started = Arc::new(AtomicUsize::new(0));
     let clients = (0..CLIENTS).map(|_| {
-        let (fleet, assistants, begun) = (fleet.clone(), assistants.clone(), begun.clone());
+        let (fleet, assistants, started) = (fleet.clone(), assistants.clone(), started.clone());
         tokio::spawn(async move {
-            let mut made = Vec::new();
+            let mut played = Vec::new();
             loop {
-                let number = begun.fetch_add(1, Ordering::Relaxed);
+                let number = started.fetch_add(1, Ordering::Relaxed);
                 if number >= RUNS {
-                    return made;
+                    return played;
                 }
                 let scenario = scenarios[number % scenarios.len()];
                 let assistant = &assistants[number % scenarios.len()];
-                let thread = thread(&fleet).await;
-                let run = through(&fleet, scenario, &thread, assistant).await;
-                made.push((scenario, thread, run));
+                let thread = create_thread(&fleet).await;
+                let run = play_to_end(&fleet, scenario, &thread, assistant).await;
+                played.push((scenario, thread, run));
             }
         })
     });
     let clients: Vec<_> = clients.collect();
     let mut deaths = 0;
-    while begun.load(Ordering::Relaxed) < RUNS {
+    while started.load(Ordering::Relaxed) < RUNS {
         let pause = rand::rng().random_range(200..1200);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let place = rand::rng().random_range(..REPLICAS);
         fleet.replace(place, Server::kill).await;
         deaths += 1;
     }
-    let mut made = Vec::new();
+    let mut played = Vec::new();
     for client in clients {
-        made.extend(client.await.expect("no client panics"));
+        played.extend(client.await.expect("no client panics"));
     }
-    assert_eq!(made.len(), RUNS);
+    assert_eq!(played.len(), RUNS);
     assert!(deaths >= 5, "only {deaths} replicas were killed");
     eprintln!("{deaths} replicas were killed");
 
@@ -130,14 +133,18 @@ async fn no_run_is_lost_or_doubled_while_replicas_are_killed() {
         .fetch_one(&fleet.db.pool)
         .await
         .expect("the database answers");
-    assert_eq!(all, i64::try_from(RUNS).expect("few"), "no run is doubled");
-    for (scenario, thread, run) in made {
+    assert_eq!(
+        all,
+        i64::try_from(RUNS).expect("the number is small"),
+        "no run is doubled"
+    );
+    for (scenario, thread, run) in played {
         verify(scenario, &fleet.client(), &fleet.db, &thread, &run).await;
     }
 }
 
-/// A new thread, by whichever replica takes it.
-async fn thread(fleet: &Fleet) -> String {
+/// Creates a thread on any running replica; its id.
+async fn create_thread(fleet: &Fleet) -> String {
     let messages = json!([{"role": "user", "content": QUESTION}]);
     let body = json!({ "messages": messages });
     loop {
@@ -150,8 +157,8 @@ async fn thread(fleet: &Fleet) -> String {
     }
 }
 
-/// Plays a scenario to its end, with another replica whenever one dies; the run's id.
-async fn through(fleet: &Fleet, scenario: Scenario, thread: &str, assistant: &str) -> String {
+/// Plays a scenario to its end, on another replica whenever one is killed; the run's id.
+async fn play_to_end(fleet: &Fleet, scenario: Scenario, thread: &str, assistant: &str) -> String {
     let mut progress = Progress::default();
     let client = fleet.client();
     let played = scenario
@@ -180,15 +187,15 @@ async fn a_rolling_restart_breaks_no_stream() {
         tokio::spawn(async move {
             let mut streams = 0;
             while !restarted.load(Ordering::Relaxed) {
-                let thread = thread(&fleet).await;
+                let thread = create_thread(&fleet).await;
                 let path = format!("/threads/{thread}/runs");
                 let body = json!({"assistant_id": assistant, "stream": true});
-                // A replica that stops takes no connection; the next one does.
+                // A stopping replica refuses connections.
                 let Ok(stream) = fleet.client().try_stream(&path, &body).await else {
                     continue;
                 };
-                let told = event_stream::check(&stream.read_to_end().await);
-                assert_eq!(told.run["status"], "completed");
+                let streamed = event_stream::check(&stream.read_to_end().await);
+                assert_eq!(streamed.run["status"], "completed");
                 streams += 1;
             }
             streams
@@ -221,15 +228,15 @@ async fn a_replica_that_stops_keeps_the_streams_of_others_runs() {
     let replicas = TwoReplicas::start(&[]).await;
     let (thread, run) = replicas.create_run().await;
     let call = replicas.model.next_call().await;
-    let mut there = replicas.second;
-    let mut stream = there.client().follow(&thread, &run, None).await;
+    let mut second = replicas.second;
+    let mut stream = second.client().follow(&thread, &run, None).await;
     stream.until("thread.run.in_progress").await;
-    there.terminate();
-    // Longer than it waits for connections that have nothing to wait for.
+    second.terminate();
+    // Longer than a stopping server keeps idle connections.
     tokio::time::sleep(Duration::from_secs(3)).await;
     call.answer_text("Still there.").await;
     let rest = stream.read_to_end().await;
     let last = &rest[rest.len() - 2];
     assert_eq!(last.name, "thread.run.completed");
-    assert_eq!(there.wait().await.code(), Some(0));
+    assert_eq!(second.wait().await.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! What a request says is done or refused, never dropped, and costs no more than its size allows.
+//! Every field of a request takes effect or is refused, and memory is bounded by the request's size.
 
 use std::fmt::Write as _;
 
@@ -24,13 +24,13 @@ async fn post(client: &Client, path: &str, body: &Value) -> Reply {
     sent.expect("the server answers")
 }
 
-/// A request whose body is JSON, written by the test itself.
+/// A request for a JSON body that the test serializes itself.
 fn json_request(client: &Client, path: &str) -> RequestBuilder {
     let request = client.request(Method::POST, path);
     request.header("content-type", "application/json")
 }
 
-/// These fields of an object.
+/// The object reduced to these fields.
 fn part(object: &Value, fields: &[&str]) -> Value {
     let field = |name: &&str| ((*name).to_owned(), object[*name].clone());
     fields.iter().map(field).collect::<Map<_, _>>().into()
@@ -41,7 +41,7 @@ fn with_null(mut body: Value, field: &str) -> Value {
     body
 }
 
-/// An assistant on which every setting is other than its default.
+/// An assistant whose settings all differ from their defaults.
 fn elaborate() -> Value {
     json!({
         "model": "scripted/hello",
@@ -202,9 +202,9 @@ async fn a_null_in_a_creation_is_what_leaving_out_is() {
         let plain = client.post(path, body.clone()).await;
         for field in fields {
             let made = client.post(path, with_null(body.clone(), field)).await;
-            // What they have to tell apart: ids, and the second they were made in.
+            // Ids and creation times differ.
             let shown = |object: &Value| {
-                let fields = object.as_object().expect("it is an object").iter();
+                let fields = object.as_object().expect("the value is an object").iter();
                 let fields = fields.filter(|(name, _)| *name != "id" && !name.ends_with("_at"));
                 fields
                     .map(|(name, value)| (name.clone(), value.clone()))
@@ -408,7 +408,7 @@ async fn files_that_their_tool_cannot_read_are_refused_with_the_message() {
     }
 }
 
-/// Sends a message in each of the ways there are, and checks that all are accepted or refused.
+/// Sends a message through every endpoint that accepts messages, and checks that all agree.
 async fn check_message(
     client: &Client,
     assistant: &str,
@@ -459,29 +459,29 @@ async fn check_message(
 async fn metric(client: &Client, name: &str) -> f64 {
     let sent = client.request(Method::GET, "//metrics").send().await;
     let text = sent.expect("the server answers").text().await;
-    let text = text.expect("metrics are text");
+    let text = text.expect("metrics are UTF-8");
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0.0, |number| number.parse().expect("it is a number"))
+    line.map_or(0.0, |number| number.parse().expect("the value is a number"))
 }
 
-/// The most memory that a server has had, in bytes.
+/// The server's peak resident memory in bytes.
 fn peak_memory(server: &Server) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
-    let status = status.expect("the server runs");
+    let status = status.expect("the server is running");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
     let kilobytes: usize = kilobytes
         .and_then(|text| text.parse().ok())
-        .expect("Linux tells");
+        .expect("Linux has /proc/self/status");
     kilobytes << 10
 }
 
 #[tokio::test]
 async fn a_body_takes_at_most_four_times_its_size_in_memory() {
     const SIZE: usize = 8 << 20;
-    // What a tree of the caller's own JSON may take besides, and the handling of any request.
+    // An allowance for the tree of free-form JSON and for the handling of a request.
     const BESIDES: usize = 48 << 20;
     fn repeat(text: &str, part: &str, end: &str) -> String {
         [text, &part.repeat(SIZE / part.len()), end].concat()
@@ -490,7 +490,7 @@ async fn a_body_takes_at_most_four_times_its_size_in_memory() {
         let mut text = String::from("{\"model\":\"m\"");
         let mut n = 0;
         while text.len() < SIZE {
-            write!(text, ",\"x{n}\":0").expect("a string takes it");
+            write!(text, ",\"x{n}\":0").expect("writing to a string cannot fail");
             n += 1;
         }
         text + "}"
@@ -603,7 +603,7 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     let db = Db::new().await;
     let server = Server::start(&db, &[("ASSISTD_MAX_BODY_MEMORY", "4MiB")]).await;
     let client = server.client();
-    // A body that takes more than a half of it, and does not end.
+    // An unfinished body that holds more than half of the budget.
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<String>();
     let pieces = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
     let body = Body::wrap_stream(pieces.map(Ok::<_, std::io::Error>));
@@ -622,12 +622,12 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     assert!(refused.headers.contains_key("retry-after"));
     sender.send("\"}".to_owned()).expect("the body is open");
     drop(sender);
-    let first = first.await.expect("it does not panic");
+    let first = first.await.expect("the task does not panic");
     let first = first.expect("the server answers");
     let code = &first.body["error"]["code"];
     assert_eq!(code, "unknown_parameter", "{}", first.body);
 
-    // What was taken was given back: more than there is in all, one after the other and at once.
+    // The budget is released: more than its total passes, sequentially and concurrently.
     let body = json!({"x": "x".repeat(2_000_000)});
     let many = (0..6).map(|_| post(&client, "/threads", &body));
     for answer in with_timeout("all answers", join_all(many)).await {

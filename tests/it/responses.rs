@@ -1,4 +1,4 @@
-//! The Responses API, handed to upstreams that serve it.
+//! The Responses API, forwarded to upstreams.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::client::{Client, Reply, send_request};
 use crate::cluster::Db;
 use crate::server::Server;
 
-/// An upstream that keeps one response.
+/// An upstream that stores one response.
 struct FakeUpstream {
     base_url: String,
-    /// Methods, paths with queries, and bodies of all requests.
+    /// Method, path with query, and body of every request.
     requests: Arc<Mutex<Vec<(String, String, Value)>>>,
 }
 
 #[derive(Clone)]
-struct Kept {
+struct UpstreamState {
     id: &'static str,
     requests: Arc<Mutex<Vec<(String, String, Value)>>>,
 }
@@ -31,13 +31,13 @@ struct Kept {
 impl FakeUpstream {
     async fn keeping(id: &'static str) -> Self {
         let requests: Arc<Mutex<Vec<_>>> = Arc::default();
-        let kept = Kept {
+        let state = UpstreamState {
             id,
             requests: requests.clone(),
         };
-        let router = Router::new().fallback(answer).with_state(kept);
+        let router = Router::new().fallback(answer).with_state(state);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the listener is bound");
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             base_url: format!("http://{address}/v1"),
@@ -50,22 +50,22 @@ impl FakeUpstream {
     }
 }
 
-async fn answer(State(kept): State<Kept>, request: Request) -> Response<Body> {
+async fn answer(State(state): State<UpstreamState>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await;
     let body = serde_json::from_slice(&body.expect("it comes whole")).unwrap_or(Value::Null);
     let uri = parts.uri.path_and_query().map_or("", |it| it.as_str());
     let seen = (parts.method.to_string(), uri.to_owned(), body.clone());
-    kept.requests.lock().push(seen);
+    state.requests.lock().push(seen);
     let (status, kind, text) = if parts
         .uri
         .path()
-        .starts_with(&format!("/v1/responses/{}", kept.id))
+        .starts_with(&format!("/v1/responses/{}", state.id))
     {
         (
             200,
             "application/json",
-            json!({"id": kept.id, "of": uri}).to_string(),
+            json!({"id": state.id, "of": uri}).to_string(),
         )
     } else if parts.uri.path() != "/v1/responses" {
         let error =
@@ -82,30 +82,32 @@ async fn answer(State(kept): State<Kept>, request: Request) -> Response<Body> {
         (
             200,
             "application/json",
-            json!({"id": kept.id, "model": body["model"]}).to_string(),
+            json!({"id": state.id, "model": body["model"]}).to_string(),
         )
     };
     let response = Response::builder()
         .status(status)
         .header("content-type", kind);
-    response.body(Body::from(text)).expect("it is well formed")
+    response
+        .body(Body::from(text))
+        .expect("tests use valid headers")
 }
 
-/// A server with two upstreams; the first gets the names that no route matches.
+/// A server with two upstreams; the first one serves model names that no route matches.
 async fn two_upstreams() -> (Db, Server, FakeUpstream, FakeUpstream) {
     let db = Db::new().await;
     let first = FakeUpstream::keeping("resp_1").await;
     let second = FakeUpstream::keeping("resp_2").await;
     let folder = crate::cluster::cluster().folder();
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let file = folder.join("assistd.toml");
     let text = format!(
         "[[upstream]]\nname = \"second\"\nbase_url = \"{}\"\n\
          [[route]]\nmatch = \"gpt-5*\"\nupstream = \"second\"\nmodel = \"real\"\n",
         second.base_url
     );
-    std::fs::write(&file, text).expect("it can be written");
-    let file = file.to_str().expect("our paths are text").to_owned();
+    std::fs::write(&file, text).expect("the temporary folder is writable");
+    let file = file.to_str().expect("temporary paths are UTF-8").to_owned();
     let settings = [
         ("OPENAI_BASE_URL", &*first.base_url),
         ("OPENAI_API_KEY", "sk-model"),
@@ -203,9 +205,9 @@ async fn the_scripted_model_says_that_it_serves_no_responses() {
     let read = call(&client, Method::GET, "/responses/resp_1").await;
     for refused in [made.expect("the server answers"), read] {
         assert_eq!(refused.status, 404);
-        let said = refused.body["error"]["message"].as_str();
+        let message = refused.body["error"]["message"].as_str();
         assert!(
-            said.is_some_and(|said| said.contains("scripted model")),
+            message.is_some_and(|message| message.contains("scripted model")),
             "{refused:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! The routes of the server, from its published document and from its source.
+//! The server's routes, from its OpenAPI document and from its source.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,12 @@ use crate::client::Client;
 
 const SOURCE: &str = include_str!("../../src/http/mod.rs");
 
-/// The operations of `/openapi.json`: methods in lower case, and paths.
+/// The operations of `/openapi.json` as lower-case methods and paths.
 pub async fn documented(client: &Client) -> Vec<(String, String)> {
     let document = client.get("//openapi.json").await;
-    let paths = document["paths"].as_object().expect("it has paths");
+    let paths = document["paths"]
+        .as_object()
+        .expect("an OpenAPI document has paths");
     let operations = paths.iter().flat_map(|(path, item)| {
         let fields = item.as_object().into_iter().flat_map(|item| item.keys());
         let methods = fields.filter(|field| field.as_str() != "parameters");
@@ -20,13 +22,13 @@ pub async fn documented(client: &Client) -> Vec<(String, String)> {
     operations.collect()
 }
 
-/// The operations in the source's table of routes. Those that only Azure's clients know are left
-/// out: the document tells of them in words.
+/// The operations of the route table, without those for Azure clients, which the document only
+/// describes in text.
 pub fn served() -> Vec<(String, String)> {
     static ROUTE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#"\.route\(\s*"([^"]+)","#).expect("it is an expression"));
+        LazyLock::new(|| Regex::new(r#"\.route\(\s*"([^"]+)","#).expect("the pattern is valid"));
     static METHOD: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\b(get|post|put|patch|delete)\(").expect("it is an expression")
+        Regex::new(r"\b(get|post|put|patch|delete)\(").expect("the pattern is valid")
     });
     let (outer, api) = SOURCE
         .split_once("fn routes()")

@@ -454,14 +454,18 @@ async fn verify_code(client: &Client, steps: &[Value], answer: &Value) {
     };
     assert_eq!(logs["logs"], "one\n");
     let picture = &shown["image"]["file_id"];
-    let [image, text] = answer["content"].as_array().expect("a list").as_slice() else {
+    let [image, text] = answer["content"]
+        .as_array()
+        .expect("the value is a list")
+        .as_slice()
+    else {
         panic!("{answer}");
     };
     assert_eq!(image["image_file"]["file_id"], *picture);
     assert_eq!(client.file_content(picture).await, PICTURE);
     let [link] = text["text"]["annotations"]
         .as_array()
-        .expect("a list")
+        .expect("the value is a list")
         .as_slice()
     else {
         panic!("{answer}");

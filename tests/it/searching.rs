@@ -1,4 +1,4 @@
-//! Searches of vector stores by their own endpoint.
+//! The search endpoint of vector stores.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::eventually;
 use crate::fake_embeddings::Fault;
 use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture, filenames, numbered_sentences};
 
-/// A store with ships that have attributes.
+/// Creates a store of ships with attributes; the ids of the store and its files.
 async fn fleet(fixture: &RetrievalFixture) -> (String, Vec<String>) {
     let ships = [
         (
@@ -42,7 +42,7 @@ async fn fleet(fixture: &RetrievalFixture) -> (String, Vec<String>) {
     fixture.client.post(&path, json!({"files": files})).await;
     fixture.wait_until_indexed(&store).await;
     let ids = files.iter().map(|file| file["file_id"].as_str());
-    let ids = ids.map(|id| id.expect("it is an id").to_owned());
+    let ids = ids.map(|id| id.expect("an id is a string").to_owned());
     (store, ids.collect())
 }
 
@@ -94,7 +94,7 @@ async fn filters_leave_the_files_whose_attributes_fit() {
         let found: String = found.iter().map(|name| &name[..1]).collect();
         assert_eq!(found, expected, "{filter}");
     }
-    // Attributes that change count from then on.
+    // Changed attributes apply to later searches.
     let files = fixture
         .client
         .list(&format!("/vector_stores/{store}/files"))
@@ -110,7 +110,7 @@ async fn filters_leave_the_files_whose_attributes_fit() {
     let changed = found
         .iter()
         .find(|result| result["file_id"] == files[3]["id"]);
-    let changed = changed.expect("it fits now");
+    let changed = changed.expect("the attributes are valid");
     assert_eq!(changed["attributes"], json!({"port": "Bergen"}));
 }
 
@@ -128,14 +128,14 @@ async fn results_are_as_many_and_as_good_as_is_asked_for() {
         [&page["has_more"], &page["next_page"]],
         [&json!(false), &Value::Null]
     );
-    let results = page["data"].as_array().expect("a page has data");
+    let results = page["data"].as_array().expect("a page has `data`");
     let best = json!({
         "file_id": ids[1], "filename": "bea.txt", "score": results[0]["score"],
         "attributes": {"length": 95.5, "port": "Narvik", "sails": false},
         "content": [{"type": "text", "text": "The ship Bea carries timber."}],
     });
     assert_eq!(results[0], best);
-    let score = |result: &Value| result["score"].as_f64().expect("it is a number");
+    let score = |result: &Value| result["score"].as_f64().expect("the value is a number");
     let scores: Vec<f64> = results.iter().map(score).collect();
     assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
     assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
@@ -176,7 +176,7 @@ async fn a_reranker_has_the_last_word_if_it_has_one() {
         let found = fixture.search(&store, body).await;
         (filenames(&found), found[0]["score"].clone())
     };
-    // What would not be shown by itself, it may still put first.
+    // The reranker may put a hit first that would not be returned without it.
     let judged = (vec!["dea.txt".to_owned()], json!(0.9));
     assert_eq!(first("Who carries timber?", json!({})).await, judged);
     for (query, ranking) in [
@@ -202,7 +202,7 @@ async fn only_what_is_completely_there_is_found() {
         .client
         .upload("long.txt", numbered_sentences("buoys", 800))
         .await);
-    // Its first batch is stored, a later one is not.
+    // The first batch of chunks is stored, a later one is not.
     fixture.model.embeddings.hold("the number 790.");
     let body = json!({"file_id": long, "chunking_strategy": small});
     fixture.client.post(&files, body.clone()).await;
@@ -320,7 +320,7 @@ async fn a_search_without_a_vector_says_why() {
     assert_eq!(reply.status, 502, "{reply:?}");
     let message = reply.body["error"]["message"]
         .as_str()
-        .expect("it says why");
+        .expect("an error has a message");
     assert!(message.contains("The vectors are out."), "{message}");
     assert_eq!(fixture.matching_files(&store, "lock").await, ["a.txt"]);
 }
@@ -343,7 +343,7 @@ async fn queries_that_ask_nothing_are_refused() {
         [],
         "no model was asked"
     );
-    // What has no word of its own, or only such that are everywhere, is a query.
+    // Queries without words, or with very common words only, are valid.
     for query in ["?!", "the of and"] {
         assert_eq!(fixture.matching_files(&store, query).await, ["a.txt"]);
     }
@@ -370,7 +370,7 @@ async fn words_that_are_everywhere_still_find_something() {
     let found = fixture.client.post(&path, body).await;
     let names: Vec<&Value> = found["data"]
         .as_array()
-        .expect("a list")
+        .expect("the value is a list")
         .iter()
         .map(|hit| &hit["filename"])
         .collect();
@@ -392,7 +392,7 @@ async fn a_result_has_the_score_for_the_query_that_it_answers() {
     let (ship, keeper) = (best(json!(queries[0])).await, best(json!(queries[1])).await);
     assert_eq!(filenames(&ship)[0], "bea.txt");
     assert_eq!(filenames(&keeper)[0], "keeper.txt");
-    let score = |result: &Value| result["score"].as_f64().expect("it is a number");
+    let score = |result: &Value| result["score"].as_f64().expect("the value is a number");
     let alone = [score(&ship[0]), score(&keeper[0])];
     for queries in [queries, [queries[1], queries[0]]] {
         let both = best(json!(queries)).await;
@@ -432,7 +432,7 @@ async fn scores_change_nothing_of_the_order_by_fused_ranks() {
     }
 }
 
-/// The texts, the question and the scores of two recordings of the hosted service.
+/// Texts with their scores in two recordings of the hosted service.
 const RECORDED: [(&str, f64); 2] = [
     (
         "This file describes the favorite foods of several people.\n\nSummanus Ferdinand: tacos\n\
@@ -456,9 +456,9 @@ async fn the_installed_model_scores_as_the_hosted_service_was_recorded_to() {
         let found = fixture
             .search(&store, json!({"query": RECORDED_QUESTION}))
             .await;
-        let score = found[0]["score"].as_f64().expect("it is a number");
+        let score = found[0]["score"].as_f64().expect("the value is a number");
         assert!((score - recorded).abs() < 0.05, "{score}, not {recorded}");
-        // What an application's threshold keeps there, it keeps here; and it leaves out the same.
+        // A score threshold keeps and drops the same hits as on the hosted service.
         let strict = json!({"score_threshold": 0.6});
         for (query, results) in [(RECORDED_QUESTION, 1), ("How do I tune a violin?", 0)] {
             let body = json!({"query": query, "ranking_options": strict});
@@ -467,7 +467,9 @@ async fn the_installed_model_scores_as_the_hosted_service_was_recorded_to() {
         let unrelated = fixture
             .search(&store, json!({"query": "How do I tune a violin?"}))
             .await;
-        let score = unrelated[0]["score"].as_f64().expect("it is a number");
+        let score = unrelated[0]["score"]
+            .as_f64()
+            .expect("the value is a number");
         assert!(score < 0.2, "{score}");
     }
 }

@@ -1,4 +1,4 @@
-//! One sequence of events for every reader: early or late, here or on another replica.
+//! Every reader of a run sees the same events: early or late, on this replica or another one.
 
 use std::time::{Duration, Instant};
 
@@ -125,10 +125,10 @@ async fn a_cancellation_on_one_replica_ends_a_run_on_another() {
     assert_eq!(cancelled["status"], "cancelling");
 
     seen.extend(stream.read_to_end().await);
-    let told = event_stream::check(&seen);
-    assert_eq!(told.run["status"], "cancelled");
-    let [message] = told.messages.values().collect::<Vec<_>>()[..] else {
-        panic!("{told:?}");
+    let streamed = event_stream::check(&seen);
+    assert_eq!(streamed.run["status"], "cancelled");
+    let [message] = streamed.messages.values().collect::<Vec<_>>()[..] else {
+        panic!("{streamed:?}");
     };
     assert_eq!(message["incomplete_details"]["reason"], "run_cancelled");
     assert_eq!(event_stream::text(message), "One");
@@ -214,8 +214,8 @@ async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
     let mut answer = model.next_call().await.start_answer();
     answer.send_tool_call(0, "get_weather", &["{}"]).await;
     answer.finish().await;
-    let asked = client.follow(&thread, &run, None).await.read_to_end().await;
-    let waiting = event_stream::check(&asked).run;
+    let first = client.follow(&thread, &run, None).await.read_to_end().await;
+    let waiting = event_stream::check(&first).run;
     assert_eq!(waiting["status"], "requires_action");
 
     let other = client.create_thread("Hello?").await;
@@ -226,12 +226,12 @@ async fn a_reader_hears_what_becomes_of_outputs_that_wait_for_a_worker() {
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
     client.post(&path, outputs).await;
     let mut reader = client.follow(&thread, &run, None).await;
-    let mut told = reader.until("thread.run.requires_action").await;
+    let mut events = reader.until("thread.run.requires_action").await;
     busy.answer_text("Hello!").await;
     model.next_call().await.answer_text("Sunny.").await;
-    told.extend(reader.read_to_end().await);
-    assert_eq!(event_stream::check(&told).run["status"], "completed");
-    assert_eq!(deltas(&told), "Sunny.");
+    events.extend(reader.read_to_end().await);
+    assert_eq!(event_stream::check(&events).run["status"], "completed");
+    assert_eq!(deltas(&events), "Sunny.");
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn no_token_waits_for_the_database() {
         let client = client.clone();
         async move { client.send(Method::GET, "//readyz", None).await }
     });
-    // Longer than everything that the server does now and then takes.
+    // Longer than the server's periodic tasks take.
     let begun = Instant::now();
     let mut word = 0;
     while word < 50 || begun.elapsed() < Duration::from_secs(1) {
@@ -265,7 +265,7 @@ async fn no_token_waits_for_the_database() {
     let rest = stream.read_to_end().await;
     let names: Vec<&str> = rest.iter().map(|event| event.name.as_str()).collect();
     assert!(names.contains(&"thread.run.completed"), "{names:?}");
-    let answered = waiting.await.expect("it does not panic");
+    let answered = waiting.await.expect("the task does not panic");
     answered.expect("the server answers");
     server.terminate();
     assert!(server.wait().await.success());

@@ -1,4 +1,4 @@
-//! Vector stores that assistants and threads bring along, and what messages attach to them.
+//! Vector stores created with assistants and threads, and attachments of messages.
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -19,7 +19,7 @@ async fn file(client: &Client) -> String {
     id(&client.upload("a.txt", "a").await)
 }
 
-/// A message with this file for file_search.
+/// A message that attaches a file for `file_search`.
 fn message(file: &str) -> Value {
     let tools = json!([{"type": "file_search"}]);
     json!({"role": "user", "content": "Hi", "attachments": [{"file_id": file, "tools": tools}]})
@@ -116,8 +116,8 @@ async fn attachments_make_the_threads_store_and_then_fill_it() {
     let thread = client.post("/threads", json!({})).await;
     let path = format!("/threads/{}", id(&thread));
     let messages = format!("{path}/messages");
-    let said = client.post(&messages, message(&files[0])).await;
-    assert_eq!(said["attachments"], message(&files[0])["attachments"]);
+    let created = client.post(&messages, message(&files[0])).await;
+    assert_eq!(created["attachments"], message(&files[0])["attachments"]);
     let store = store_of(&client.get(&path).await);
     let made = client.get(&format!("/vector_stores/{store}")).await;
     assert_eq!(made["expires_after"]["days"], 7);
@@ -125,7 +125,7 @@ async fn attachments_make_the_threads_store_and_then_fill_it() {
     client.post(&messages, message(&files[1])).await;
     assert_eq!(store_of(&client.get(&path).await), store);
 
-    // So do those that a run adds.
+    // So do attachments of messages that a run adds.
     let assistant = client.create_assistant("hello").await;
     let run = json!({"assistant_id": assistant, "additional_messages": [message(&files[2])]});
     let run = client.post(&format!("{path}/runs"), run).await;
@@ -134,7 +134,7 @@ async fn attachments_make_the_threads_store_and_then_fill_it() {
         .await;
     assert_eq!(files_in(&client, &store).await, files[..3]);
 
-    // A new thread's go where its resources say, or into a store of its own.
+    // Attachments of a new thread go to the store of its resources, or to a new store.
     let body = json!({
         "messages": [message(&files[3]), message(&files[4]), message(&files[3])],
         "tool_resources": {"file_search": {"vector_store_ids": [store]}},
@@ -154,7 +154,7 @@ async fn attachments_make_the_threads_store_and_then_fill_it() {
     let fourth = store_of(&client.get(&format!("/threads/{fourth}")).await);
     assert_eq!(files_in(&client, &fourth).await, files[4..]);
 
-    // A thread whose store was deleted gets another one.
+    // A thread whose store was deleted gets a new one.
     let gone = client
         .send(Method::DELETE, &format!("/vector_stores/{store}"), None)
         .await;

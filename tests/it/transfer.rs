@@ -1,4 +1,4 @@
-//! Exports and imports, as an operator makes them beside running servers.
+//! `assistd export` and `assistd import` beside running servers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,18 +14,18 @@ use crate::server::Server;
 use crate::{eventually, process};
 
 /// A server with a database.
-struct Site {
+struct TransferFixture {
     db: Db,
     server: Server,
     client: Client,
 }
 
-impl Site {
+impl TransferFixture {
     async fn new(settings: &[(&str, &str)]) -> Self {
         let db = Db::new().await;
         let server = Server::start(&db, settings).await;
         let client = server.client();
-        // Once it answers, it has its project.
+        // The first request creates the default project.
         client.list("/assistants").await;
         Self { db, server, client }
     }
@@ -36,30 +36,30 @@ impl Site {
         command
     }
 
-    /// What a command that must succeed has said.
+    /// Runs a command that must succeed; its output.
     fn does(&self, arguments: &[&str]) -> String {
         let output = process::output(&mut self.command(arguments));
-        let said = process::text(&output);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        said
+        let printed = process::text(&output);
+        assert!(output.status.success(), "{arguments:?}: {printed}");
+        printed
     }
 
-    /// What a command that must fail has said.
+    /// Runs a command that must fail; its output.
     fn refuses(&self, arguments: &[&str]) -> String {
         let output = process::output(&mut self.command(arguments));
-        let said = process::text(&output);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-        said
+        let printed = process::text(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {printed}");
+        printed
     }
 
-    /// A new export, as its folder.
+    /// Exports to a new folder.
     fn export(&self, format: &str) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
         self.does(&["export", "--format", format, text(folder.path())]);
         folder
     }
 
-    /// Every answer of the API about every object there is.
+    /// Every response of the API about every object.
     async fn all(&self) -> Vec<(String, Value)> {
         let client = &self.client;
         let mut all = Vec::new();
@@ -97,7 +97,10 @@ impl Site {
             }
         }
         let ids = sqlx::query_as("select vector_store_id, id from vector_store_batches order by 1");
-        let ids: Vec<(String, String)> = ids.fetch_all(&self.db.pool).await.expect("it answers");
+        let ids: Vec<(String, String)> = ids
+            .fetch_all(&self.db.pool)
+            .await
+            .expect("the server answers");
         for (store, batch) in ids {
             let path = format!("/vector_stores/{store}/file_batches/{batch}");
             batches.push((path.clone(), client.get(&path).await));
@@ -108,7 +111,7 @@ impl Site {
         all
     }
 
-    /// Waits until no file of any vector store is to be indexed.
+    /// Waits until no file of a vector store is in progress.
     async fn is_indexed(&self) {
         eventually("the end of indexing", || async {
             let stores = self.client.list("/vector_stores").await;
@@ -118,14 +121,14 @@ impl Site {
         .await;
     }
 
-    /// The objects of a list, as ids.
+    /// The ids of a list's objects.
     async fn ids(&self, list: &str) -> Vec<String> {
         self.client.list(list).await.iter().map(id).collect()
     }
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
+    path.to_str().expect("temporary paths are UTF-8")
 }
 
 fn sample(name: &str) -> PathBuf {
@@ -134,7 +137,7 @@ fn sample(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Checks that two servers answer alike.
+/// Checks that the responses of two servers are equal.
 fn assert_same(left: &[(String, Value)], right: &[(String, Value)]) {
     for (left, right) in left.iter().zip(right) {
         assert_eq!(left, right);
@@ -142,17 +145,19 @@ fn assert_same(left: &[(String, Value)], right: &[(String, Value)]) {
     assert_eq!(left.len(), right.len());
 }
 
-/// The numbers in a row of a report: new, there already, refused.
+/// The numbers in a row of a report: new, existing, refused.
 fn row(report: &str, what: &str) -> Vec<u64> {
     let row = report.lines().find_map(|line| line.strip_prefix(what));
     let row = row.unwrap_or_else(|| panic!("no {what} in {report}"));
     let numbers = row.split_whitespace();
-    numbers.map(|n| n.parse().expect("a number")).collect()
+    numbers
+        .map(|n| n.parse().expect("the value is a number"))
+        .collect()
 }
 
-/// Something of everything that a project can have.
-async fn furnish(site: &Site) {
-    let client = &site.client;
+/// Creates objects of every kind that a project can have.
+async fn seed_project(fixture: &TransferFixture) {
+    let client = &fixture.client;
     let manual = id(&client
         .upload("manual.txt", "Turn the key to the left.")
         .await);
@@ -215,31 +220,31 @@ async fn furnish(site: &Site) {
     client.post(&path, json!({})).await;
     client.wait_for_status(&thread, &run, &TERMINAL).await;
     client.create_thread("Nobody has answered this.").await;
-    site.is_indexed().await;
+    fixture.is_indexed().await;
     let run = client.create_run(&thread, &searcher).await;
     client.wait_for_status(&thread, &run, &["completed"]).await;
-    // What the API does not show moves too.
+    // Fields that the API does not show are exported as well.
     sqlx::query("insert into workspace_files (thread_id, path, file_id) values ($1, $2, $3)")
         .bind(&thread)
         .bind("out/data.csv")
         .bind(&data)
-        .execute(&site.db.pool)
+        .execute(&fixture.db.pool)
         .await
-        .expect("both are there");
+        .expect("both projects exist");
 }
 
 #[tokio::test]
 async fn a_project_that_moves_is_the_same_elsewhere() {
-    let here = Site::new(&[]).await;
-    furnish(&here).await;
+    let here = TransferFixture::new(&[]).await;
+    seed_project(&here).await;
     let all = here.all().await;
     let objects = here.export("objects");
     let written = |folder: &Path| {
         let path = folder.join("objects.jsonl");
-        std::fs::read_to_string(path).expect("it was written")
+        std::fs::read_to_string(path).expect("the export wrote the file")
     };
 
-    let there = Site::new(&[]).await;
+    let there = TransferFixture::new(&[]).await;
     let source = text(objects.path());
     let dry = there.does(&["import", "--dry-run", source]);
     assert!(dry.contains("Nothing was changed"), "{dry}");
@@ -266,7 +271,7 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
         written(objects.path())
     );
 
-    // Again: nothing is new, and nothing is changed.
+    // A second import adds and changes nothing.
     let thread = &there.ids("/threads").await[0];
     let path = format!("/threads/{thread}");
     there
@@ -279,28 +284,28 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
     assert_eq!(row(&report, "contents of files"), [0, 2]);
     assert_same(&there.all().await, &before);
 
-    // What belongs to one project does not become another's.
+    // An import does not take over another project's objects.
     let refused = there.refuses(&["import", "--project", "other", source]);
     assert_eq!(row(&refused, "threads"), [0, 0, 2]);
     assert!(refused.contains("belongs to another project"), "{refused}");
     assert_same(&there.all().await, &before);
 
-    // The other format says all that the API shows.
+    // The OpenAI format has everything that the API shows.
     let other = here.export("manifest");
-    let there = Site::new(&[]).await;
+    let there = TransferFixture::new(&[]).await;
     there.does(&["import", text(other.path())]);
     there.is_indexed().await;
     assert_same(&there.all().await, &all);
 
-    // A stream has no file contents.
-    let there = Site::new(&[]).await;
+    // A stream format has no file contents.
+    let there = TransferFixture::new(&[]).await;
     let streamed = process::output(&mut here.command(&["export", "-"]));
     assert_eq!(
         String::from_utf8_lossy(&streamed.stdout),
         written(objects.path())
     );
     let file = objects.path().join("stream");
-    std::fs::write(&file, streamed.stdout).expect("it can be written");
+    std::fs::write(&file, streamed.stdout).expect("the temporary folder is writable");
     let report = there.does(&["import", text(&file)]);
     assert!(report.contains("Contents that are missing"), "{report}");
     assert!(report.contains("\"manual.txt\", 25 bytes"), "{report}");
@@ -308,7 +313,7 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
 
 #[tokio::test]
 async fn an_import_that_broke_off_is_finished_by_the_next() {
-    let site = Site::new(&[]).await;
+    let fixture = TransferFixture::new(&[]).await;
     let mut lines = vec![json!({"object": "assistd.export", "version": 1}).to_string()];
     for n in 1..=3 {
         let thread = format!("thread_{n}");
@@ -323,25 +328,26 @@ async fn an_import_that_broke_off_is_finished_by_the_next() {
         }
     }
     let text_of = lines.join("\n");
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let path = folder.path().join("objects.jsonl");
-    std::fs::write(&path, &text_of[..text_of.len() - 10]).expect("it can be written");
-    let refused = site.refuses(&["import", text(folder.path())]);
+    std::fs::write(&path, &text_of[..text_of.len() - 10])
+        .expect("the temporary folder is writable");
+    let refused = fixture.refuses(&["import", text(folder.path())]);
     assert!(
         refused.contains("objects.jsonl: EOF while parsing"),
         "{refused}"
     );
-    assert_eq!(site.ids("/threads").await, ["thread_1", "thread_2"]);
+    assert_eq!(fixture.ids("/threads").await, ["thread_1", "thread_2"]);
 
-    std::fs::write(&path, &text_of).expect("it can be written");
-    let report = site.does(&["import", text(folder.path())]);
+    std::fs::write(&path, &text_of).expect("the temporary folder is writable");
+    let report = fixture.does(&["import", text(folder.path())]);
     assert_eq!(row(&report, "threads"), [1, 2, 0]);
     assert_eq!(row(&report, "messages"), [600, 1200, 0]);
     let last = "/threads/thread_3/messages?order=asc&limit=100&after=msg_3_550";
-    let last = site.client.get(last).await;
+    let last = fixture.client.get(last).await;
     let ids: Vec<String> = last["data"]
         .as_array()
-        .expect("a list")
+        .expect("the value is a list")
         .iter()
         .map(id)
         .collect();
@@ -351,11 +357,11 @@ async fn an_import_that_broke_off_is_finished_by_the_next() {
 
 #[tokio::test]
 async fn an_export_does_not_mix_with_what_is_there() {
-    let site = Site::new(&[]).await;
-    let folder = site.export("objects");
-    let refused = site.refuses(&["export", text(folder.path())]);
+    let fixture = TransferFixture::new(&[]).await;
+    let folder = fixture.export("objects");
+    let refused = fixture.refuses(&["export", text(folder.path())]);
     assert!(refused.contains("is there already"), "{refused}");
-    let refused = site.refuses(&["export", "--project", "nobody's", "/tmp/never-made"]);
+    let refused = fixture.refuses(&["export", "--project", "nobody's", "/tmp/never-made"]);
     assert!(
         refused.contains("there is no project \"nobody's\""),
         "{refused}"
@@ -366,9 +372,9 @@ async fn an_export_does_not_mix_with_what_is_there() {
 #[tokio::test]
 async fn threads_of_the_hosted_api_go_on_here() {
     let model = FakeModel::start().await;
-    let site = Site::new(&model.settings()).await;
-    let client = &site.client;
-    let report = site.does(&["import", text(&sample("hosted"))]);
+    let fixture = TransferFixture::new(&model.settings()).await;
+    let client = &fixture.client;
+    let report = fixture.does(&["import", text(&sample("hosted"))]);
     for (what, numbers) in [
         ("assistants", [1, 0, 0]),
         ("files", [2, 0, 0]),
@@ -388,15 +394,16 @@ async fn threads_of_the_hosted_api_go_on_here() {
         "{report}"
     );
 
-    // The same objects as were written down, word for word where nothing had to change.
-    let file = std::fs::read(sample("hosted/threads/thread_Hosted.json")).expect("a sample");
-    let record: Value = serde_json::from_slice(&file).expect("JSON");
+    // The imported objects equal the samples where nothing had to change.
+    let file = std::fs::read(sample("hosted/threads/thread_Hosted.json"))
+        .expect("the sample is committed");
+    let record: Value = serde_json::from_slice(&file).expect("the file is JSON");
     let thread = "/threads/thread_Hosted";
     assert_eq!(client.get(thread).await, record["thread"]);
     let messages = client.list(&format!("{thread}/messages")).await;
     for (message, hosted) in messages
         .iter()
-        .zip(record["messages"].as_array().expect("a list"))
+        .zip(record["messages"].as_array().expect("the value is a list"))
     {
         for field in [
             "id",
@@ -438,18 +445,18 @@ async fn threads_of_the_hosted_api_go_on_here() {
         .await;
     assert_eq!(shown[0]["status"], "expired");
 
-    // The talk goes on where it was.
+    // The conversation continues.
     let plain = json!({"assistant_id": "asst_Hosted", "tools": []});
     let run = client.post(&format!("{thread}/runs"), plain).await;
     let call = model.next_call().await;
-    let said = call.request["messages"].to_string();
+    let prompt = call.request["messages"].to_string();
     for text in [
         "Answer from the report.",
         "How large was the profit?",
         "It was 7",
         "And the loss?",
     ] {
-        assert!(said.contains(text), "{text} is not in {said}");
+        assert!(prompt.contains(text), "{text} is not in {prompt}");
     }
     assert_eq!(call.request["temperature"], 0.2);
     call.answer_text("There was none.").await;
@@ -463,21 +470,22 @@ async fn threads_of_the_hosted_api_go_on_here() {
         "There was none."
     );
 
-    // Contents come later.
+    // File contents are imported later.
     let path = "/files/file-HostedData/content";
     let missing = client
         .send(Method::GET, path, None)
         .await
-        .expect("it answers");
+        .expect("the server answers");
     assert_eq!(missing.status, 404);
     let message = missing.body["error"]["message"].to_string();
     assert!(message.contains("imported without them"), "{message}");
-    let originals = tempfile::tempdir().expect("a temporary folder");
+    let originals = tempfile::tempdir().expect("the temporary folder is writable");
     let write = |name: &str, text: &str| {
-        std::fs::write(originals.path().join(name), text).expect("it can be written");
+        std::fs::write(originals.path().join(name), text)
+            .expect("the temporary folder is writable");
     };
     write("report.csv", "profit,loss\n7,0\n");
-    let report = site.does(&["import", "--files", text(originals.path())]);
+    let report = fixture.does(&["import", "--files", text(originals.path())]);
     assert_eq!(
         row(&report, "contents of files"),
         [0, 0],
@@ -485,7 +493,7 @@ async fn threads_of_the_hosted_api_go_on_here() {
     );
     write("report.csv", "profit,loss\n7,0\n\n");
     write("file-HostedPlot.png", "plot");
-    let report = site.does(&["import", "--files", text(originals.path())]);
+    let report = fixture.does(&["import", "--files", text(originals.path())]);
     assert_eq!(row(&report, "contents of files"), [2, 0]);
     let content = client.file_content(&json!("file-HostedData")).await;
     assert_eq!(content, b"profit,loss\n7,0\n\n");
@@ -493,10 +501,10 @@ async fn threads_of_the_hosted_api_go_on_here() {
 
 #[tokio::test]
 async fn plain_lists_are_imported_as_far_as_they_go() {
-    let site = Site::new(&[]).await;
-    let client = &site.client;
+    let fixture = TransferFixture::new(&[]).await;
+    let client = &fixture.client;
     let plain = sample("plain.jsonl");
-    let report = site.refuses(&["import", text(&plain)]);
+    let report = fixture.refuses(&["import", text(&plain)]);
     assert!(
         report.contains("thread_Undated: Missing required"),
         "{report}"
@@ -509,8 +517,8 @@ async fn plain_lists_are_imported_as_far_as_they_go() {
     assert_eq!(row(&report, "threads"), [2, 0, 1]);
     assert_eq!(row(&report, "messages"), [4, 0, 0]);
 
-    // Newest first in the file, and two of them in one second.
-    let messages = site.ids("/threads/thread_Plain/messages").await;
+    // The file lists messages newest first, and two have the same second.
+    let messages = fixture.ids("/threads/thread_Plain/messages").await;
     assert_eq!(messages, ["msg_PlainZero", "msg_PlainOne", "msg_PlainTwo"]);
     let other = client.get("/threads/thread_PlainOther").await;
     assert_eq!(other["created_at"], 1_700_000_100);
@@ -519,25 +527,26 @@ async fn plain_lists_are_imported_as_far_as_they_go() {
     client
         .wait_for_status("thread_Plain", &run, &["completed"])
         .await;
-    let messages = site.ids("/threads/thread_Plain/messages").await;
+    let messages = fixture.ids("/threads/thread_Plain/messages").await;
     assert_eq!(messages.len(), 4);
     assert_eq!(
         messages[..3],
         ["msg_PlainZero", "msg_PlainOne", "msg_PlainTwo"]
     );
 
-    // A file that was indexed elsewhere is indexed here once it is whole.
+    // A file without chunks is indexed once its contents are imported.
     let path = "/vector_stores/vs_Plain/files/file-PlainManual";
     let file = client.get(path).await;
     assert_eq!(file["status"], "failed");
     let told = file["last_error"]["message"].to_string();
     assert!(told.contains("assistd import --files"), "{told}");
-    let originals = tempfile::tempdir().expect("a temporary folder");
+    let originals = tempfile::tempdir().expect("the temporary folder is writable");
     let original = originals.path().join("manual.txt");
-    std::fs::write(original, "Pull the lever, then wait an hour.").expect("it can be written");
+    std::fs::write(original, "Pull the lever, then wait an hour.")
+        .expect("the temporary folder is writable");
     let files = text(originals.path());
-    site.does(&["import", "--files", files]);
-    site.is_indexed().await;
+    fixture.does(&["import", "--files", files]);
+    fixture.is_indexed().await;
     let file = client.get(path).await;
     assert_eq!(file["status"], "completed", "{file}");
     assert_eq!(file["attributes"], json!({"lang": "en"}));
@@ -548,70 +557,75 @@ async fn plain_lists_are_imported_as_far_as_they_go() {
 
 #[tokio::test]
 async fn idle_threads_are_deleted_where_their_project_wants_it() {
-    let site = Site::new(&[]).await;
-    let shown = site.does(&["projects", "retention", "default"]);
+    let fixture = TransferFixture::new(&[]).await;
+    let shown = fixture.does(&["projects", "retention", "default"]);
     assert!(shown.contains("are kept"), "{shown}");
-    site.does(&["import", text(&sample("hosted"))]);
-    let fresh = site.client.create_thread("Hello").await;
+    fixture.does(&["import", text(&sample("hosted"))]);
+    let fresh = fixture.client.create_thread("Hello").await;
     let (busy, late) = (
-        site.client.create_thread("Hello").await,
-        site.client.create_thread("Hello").await,
+        fixture.client.create_thread("Hello").await,
+        fixture.client.create_thread("Hello").await,
     );
     let old = "update threads set created_at = '2020-01-01' where id = any ($1)";
     let aged = sqlx::query(old).bind([&busy, &late].map(String::as_str));
-    aged.execute(&site.db.pool).await.expect("it answers");
-    let slow = site.client.create_assistant("slow").await;
-    site.client.create_run(&busy, &slow).await;
-    // Its run alone keeps this one.
+    aged.execute(&fixture.db.pool)
+        .await
+        .expect("the server answers");
+    let slow = fixture.client.create_assistant("slow").await;
+    fixture.client.create_run(&busy, &slow).await;
+    // Only its run keeps this thread from deletion.
     let old = "update messages set created_at = '2020-01-01' where thread_id = $1";
-    let aged = sqlx::query(old).bind(&busy).execute(&site.db.pool).await;
-    aged.expect("it answers");
-    let shown = site.does(&["projects", "retention", "default", "--days", "30"]);
+    let aged = sqlx::query(old).bind(&busy).execute(&fixture.db.pool).await;
+    aged.expect("the server answers");
+    let shown = fixture.does(&["projects", "retention", "default", "--days", "30"]);
     assert!(shown.contains("for 30 days"), "{shown}");
-    // The server that ran all the time does it every few minutes, another at its start.
-    let again = Server::start(&site.db, &[]).await;
+    // Maintenance runs at the start of a server, and every few minutes afterwards.
+    let again = Server::start(&fixture.db, &[]).await;
     eventually("the deletion of an idle thread", || async {
         let threads = again.client().list("/threads").await;
         (!threads.iter().any(|thread| id(thread) == "thread_Hosted")).then_some(())
     })
     .await;
-    let mut kept = site.ids("/threads").await;
+    let mut kept = fixture.ids("/threads").await;
     kept.sort();
     let mut expected = vec![fresh, busy, late];
     expected.sort();
     assert_eq!(kept, expected, "a run or a message keeps a thread");
     let runs = "select count(*) from runs where thread_id = 'thread_Hosted'";
     let runs: i64 = sqlx::query_scalar(runs)
-        .fetch_one(&site.db.pool)
+        .fetch_one(&fixture.db.pool)
         .await
-        .expect("it answers");
+        .expect("the server answers");
     assert_eq!(runs, 0);
-    let report = site.does(&["import", "--dry-run", text(&sample("hosted"))]);
+    let report = fixture.does(&["import", "--dry-run", text(&sample("hosted"))]);
     assert!(
         report.contains("deletes threads that are idle for 30 days"),
         "{report}"
     );
-    let shown = site.does(&["projects", "retention", "default", "--forever"]);
+    let shown = fixture.does(&["projects", "retention", "default", "--forever"]);
     assert!(shown.contains("are kept"), "{shown}");
-    let refused = site.refuses(&["projects", "retention", "nobody's"]);
+    let refused = fixture.refuses(&["projects", "retention", "nobody's"]);
     assert!(refused.contains("there is no project"), "{refused}");
 }
 
 #[tokio::test]
 async fn an_import_counts_the_contents_of_its_own_files_only() {
-    let site = Site::new(&[]).await;
-    site.client.upload("other.txt", "Not of the import.").await;
-    let report = site.does(&["import", text(&sample("hosted"))]);
+    let fixture = TransferFixture::new(&[]).await;
+    fixture
+        .client
+        .upload("other.txt", "Not of the import.")
+        .await;
+    let report = fixture.does(&["import", text(&sample("hosted"))]);
     assert_eq!(row(&report, "files"), [2, 0, 0]);
     assert_eq!(row(&report, "contents of files"), [0, 0]);
 
-    let originals = tempfile::tempdir().expect("a temporary folder");
+    let originals = tempfile::tempdir().expect("the temporary folder is writable");
     let original = originals.path().join("file-HostedPlot.png");
-    std::fs::write(original, "plot").expect("it can be written");
+    std::fs::write(original, "plot").expect("the temporary folder is writable");
     let files = text(originals.path());
-    let report = site.does(&["import", "--files", files]);
+    let report = fixture.does(&["import", "--files", files]);
     assert_eq!(row(&report, "contents of files"), [1, 0]);
-    let report = site.does(&["import", text(&sample("hosted"))]);
+    let report = fixture.does(&["import", text(&sample("hosted"))]);
     assert_eq!(
         row(&report, "contents of files"),
         [0, 1],
@@ -619,7 +633,7 @@ async fn an_import_counts_the_contents_of_its_own_files_only() {
     );
 }
 
-/// The lines of a report that say what was refused.
+/// The lines of a report about refused objects.
 fn refused(report: &str) -> Vec<&str> {
     let lines = report
         .lines()
@@ -628,7 +642,7 @@ fn refused(report: &str) -> Vec<&str> {
     lines.map(str::trim).collect()
 }
 
-/// A thread with three messages and a run with a step.
+/// The records of a thread with three messages and a run with a step.
 fn thread_with_contents(thread: &str, name: &str, created_at: &Value) -> Vec<Value> {
     let message = |n| {
         let content = json!([{"type": "text", "text": {"value": "Hi", "annotations": []}}]);
@@ -653,21 +667,21 @@ fn thread_with_contents(thread: &str, name: &str, created_at: &Value) -> Vec<Val
 
 #[tokio::test]
 async fn a_refused_thread_takes_one_line_of_the_report_with_all_that_is_in_it() {
-    let site = Site::new(&[]).await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fixture = TransferFixture::new(&[]).await;
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let path = folder.path().join("objects.jsonl");
     let write = |objects: &[Value]| {
         let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
-        std::fs::write(&path, lines.join("\n")).expect("it can be written");
+        std::fs::write(&path, lines.join("\n")).expect("the temporary folder is writable");
     };
-    // One without a date, one whose id is none, and one that another project has.
+    // One without a date, one with an invalid id, and one that another project owns.
     let taken = thread_with_contents("thread_Taken", "Taken", &json!(1));
     write(&taken);
-    site.does(&["import", "--project", "other", text(&path)]);
+    fixture.does(&["import", "--project", "other", text(&path)]);
     let undated = thread_with_contents("thread_Undated", "Undated", &Value::Null);
     let misnamed = thread_with_contents("talk-1", "Misnamed", &json!(1));
     write(&[undated, misnamed, taken].concat());
-    let report = site.refuses(&["import", text(&path)]);
+    let report = fixture.refuses(&["import", text(&path)]);
     assert_eq!(row(&report, "threads"), [0, 0, 3]);
     assert_eq!(row(&report, "runs"), [0, 0, 3]);
     assert_eq!(row(&report, "run steps"), [0, 0, 3]);

@@ -1,4 +1,4 @@
-//! The table of transitions is the law; this proves that the SQL obeys it, pair by pair.
+//! The SQL allows exactly the transitions of `RunStatus::allowed_from`, for every pair of statuses.
 
 use assistd::domain::run::{Run, RunOutcome, RunStatus};
 use assistd::store::lease::Lease;
@@ -25,13 +25,13 @@ async fn every_transition_obeys_the_table() {
             sqlx::query("delete from runs")
                 .execute(fixture.pool())
                 .await
-                .expect("the fixture can be cleared");
+                .expect("the database answers");
         }
     }
 }
 
 impl StoreFixture {
-    /// A run in this status, due, with a call that waits, and the lease of its last worker.
+    /// Creates a due run in this status with a pending function call; the lease of its last worker.
     async fn create_run_in(&self, status: RunStatus) -> (Run, Lease) {
         let worker = claimant("worker");
         let (run, lease) = self.create_leased_run(&worker).await;
@@ -63,7 +63,7 @@ impl StoreFixture {
         (run, lease)
     }
 
-    /// Tries to bring the run there in the way that leads there; whether it went.
+    /// Attempts the transition with the function that performs it; whether it succeeded.
     async fn try_to(&self, run: &Run, lease: &Lease, to: RunStatus) -> bool {
         let pool = self.pool();
         match to {
@@ -92,8 +92,9 @@ impl StoreFixture {
                 claimed.iter().any(|claimed| claimed.run.state.status == to)
             }
             RunStatus::Cancelling => {
-                let asked = store::runs::cancel(pool, &self.project, &run.thread, &run.id).await;
-                asked.expect("the database answers").is_some()
+                let cancelled_run =
+                    store::runs::cancel(pool, &self.project, &run.thread, &run.id).await;
+                cancelled_run.expect("the database answers").is_some()
             }
             RunStatus::RequiresAction
             | RunStatus::Cancelled

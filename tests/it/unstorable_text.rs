@@ -1,4 +1,4 @@
-//! PostgreSQL stores no U+0000. Wherever one enters the server, U+FFFD takes its place.
+//! PostgreSQL cannot store U+0000, so U+FFFD replaces it wherever it enters the server.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,7 @@ use crate::fake_worker::FakeWorker;
 use crate::retrieval_fixture::RetrievalFixture;
 use crate::server::Server;
 
-/// A server with a model and a sandbox worker that tests play.
-struct Stage {
+struct RunFixture {
     model: FakeModel,
     worker: FakeWorker,
     client: Client,
@@ -19,7 +18,7 @@ struct Stage {
     _server: Server,
 }
 
-impl Stage {
+impl RunFixture {
     async fn new() -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
@@ -40,79 +39,96 @@ impl Stage {
         }
     }
 
-    /// Checks what was told of a run, here and in the log, and that nobody asks the model again.
+    /// Checks a run's stream and its event log, and that the model is not called again.
     async fn end(&self, stream: crate::client::Events) -> StreamedRun {
-        let told = event_stream::check(&stream.read_to_end().await);
-        let (thread, run) = (&told.run["thread_id"], &told.run["id"]);
-        let (thread, run) = (thread.as_str().expect("text"), run.as_str().expect("text"));
+        let streamed = event_stream::check(&stream.read_to_end().await);
+        let (thread, run) = (&streamed.run["thread_id"], &streamed.run["id"]);
+        let (thread, run) = (
+            thread.as_str().expect("the value is a string"),
+            run.as_str().expect("the value is a string"),
+        );
         let logged = self
             .client
             .follow(thread, run, None)
             .await
             .read_to_end()
             .await;
-        assert_eq!(event_stream::check(&logged).run, told.run);
+        assert_eq!(event_stream::check(&logged).run, streamed.run);
         assert!(self.model.is_idle().await);
-        told
+        streamed
     }
 }
 
 /// The first tool call of a run's steps.
-fn call_of(told: &StreamedRun) -> &Value {
-    let step = told
+fn call_of(streamed: &StreamedRun) -> &Value {
+    let step = streamed
         .steps
         .values()
         .find(|step| step["type"] == "tool_calls");
-    &step.expect("there is one")["step_details"]["tool_calls"][0]
+    &step.expect("the stream has one")["step_details"]["tool_calls"][0]
 }
 
 #[tokio::test]
 async fn what_code_puts_out_may_hold_any_character() {
-    let stage = Stage::new().await;
-    let thread = stage.client.create_thread("Go.").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage.model.next_call().await.answer_code("nul").await;
-    let call = stage.model.next_call().await;
-    let messages = call.request["messages"].as_array().expect("a list");
+    let fixture = RunFixture::new().await;
+    let thread = fixture.client.create_thread("Go.").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture.model.next_call().await.answer_code("nul").await;
+    let call = fixture.model.next_call().await;
+    let messages = call.request["messages"]
+        .as_array()
+        .expect("the value is a list");
     let logs = "a\u{fffd}b\n".repeat(3);
-    assert_eq!(messages.last().expect("the output")["content"], logs.trim());
+    assert_eq!(
+        messages.last().expect("the request has the output")["content"],
+        logs.trim()
+    );
     call.answer_text("Done.").await;
-    let told = stage.end(stream).await;
-    assert_eq!(told.run["status"], "completed", "{}", told.run);
-    let outputs = &call_of(&told)["code_interpreter"]["outputs"];
+    let streamed = fixture.end(stream).await;
+    assert_eq!(streamed.run["status"], "completed", "{}", streamed.run);
+    let outputs = &call_of(&streamed)["code_interpreter"]["outputs"];
     assert_eq!(*outputs, json!([{"type": "logs", "logs": logs}]));
-    assert_eq!(stage.worker.log(), ["nul"], "it ran once");
+    assert_eq!(fixture.worker.take_log(), ["nul"], "it ran once");
 }
 
 #[tokio::test]
 async fn code_may_hold_any_character() {
-    let stage = Stage::new().await;
-    let thread = stage.client.create_thread("Go.").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage.model.next_call().await.answer_code("say a\0b").await;
-    stage.model.next_call().await.answer_text("Done.").await;
-    let told = stage.end(stream).await;
-    assert_eq!(told.run["status"], "completed", "{}", told.run);
-    let code = &call_of(&told)["code_interpreter"];
+    let fixture = RunFixture::new().await;
+    let thread = fixture.client.create_thread("Go.").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
+        .model
+        .next_call()
+        .await
+        .answer_code("say a\0b")
+        .await;
+    fixture.model.next_call().await.answer_text("Done.").await;
+    let streamed = fixture.end(stream).await;
+    assert_eq!(streamed.run["status"], "completed", "{}", streamed.run);
+    let code = &call_of(&streamed)["code_interpreter"];
     assert_eq!(code["input"], "say a\u{fffd}b");
     assert_eq!(code["outputs"][0]["logs"], "a\u{fffd}b\n");
 }
 
 #[tokio::test]
 async fn what_a_model_says_may_hold_any_character() {
-    let stage = Stage::new().await;
+    let fixture = RunFixture::new().await;
     for key in ["content", "refusal"] {
-        let thread = stage.client.create_thread("Hello?").await;
-        let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-        let mut answer = stage.model.next_call().await.start_answer();
+        let thread = fixture.client.create_thread("Hello?").await;
+        let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+        let mut answer = fixture.model.next_call().await.start_answer();
         for text in ["Name:", " A\0B"] {
             let choice = json!({"index": 0, "delta": {key: text}, "finish_reason": null});
             answer.send_chunk(json!([choice]), Value::Null).await;
         }
         answer.finish().await;
-        let told = stage.end(stream).await;
-        assert_eq!(told.run["status"], "completed", "{}", told.run);
-        let message = told.messages.values().next().expect("a message");
+        let streamed = fixture.end(stream).await;
+        assert_eq!(streamed.run["status"], "completed", "{}", streamed.run);
+        let message = streamed
+            .messages
+            .values()
+            .next()
+            .expect("there is a message");
         let part = &message["content"][0];
         let said = [&part["text"]["value"], &part["refusal"]];
         assert!(said.contains(&&json!("Name: A\u{fffd}B")), "{message}");
@@ -121,53 +137,55 @@ async fn what_a_model_says_may_hold_any_character() {
 
 #[tokio::test]
 async fn the_calls_of_a_model_may_hold_any_character() {
-    let stage = Stage::new().await;
-    let thread = stage.client.create_thread("Hello?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = RunFixture::new().await;
+    let thread = fixture.client.create_thread("Hello?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     let function = json!({"name": "get_weather", "arguments": "{\"city\": \"A\0B\"}"});
     let call = json!({"index": 0, "id": "call_\0", "type": "function", "function": function});
     let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
     answer.send_chunk(json!([choice]), Value::Null).await;
     answer.finish().await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    let run = told.run;
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    let run = streamed.run;
     assert_eq!(run["status"], "requires_action", "{run}");
     let call = &run["required_action"]["submit_tool_outputs"]["tool_calls"][0];
     assert_eq!(call["function"]["arguments"], "{\"city\": \"A\u{fffd}B\"}");
     let outputs = json!({"tool_outputs": [{"tool_call_id": call["id"], "output": "sunny"}]});
     let run = id(&run);
     let path = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
-    stage.client.post(&path, outputs).await;
-    stage.model.next_call().await.answer_text("Done.").await;
-    stage
+    fixture.client.post(&path, outputs).await;
+    fixture.model.next_call().await.answer_text("Done.").await;
+    fixture
         .client
         .wait_for_status(&thread, &run, &["completed"])
         .await;
 
-    // A function that nobody offers is named in an output of the server's.
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    // The server's output for an unknown function contains the function's name.
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer.send_tool_call(0, "get\0", &["{}"]).await;
     answer.finish().await;
-    stage.model.next_call().await.answer_text("Done.").await;
-    let told = stage.end(stream).await;
-    assert_eq!(told.run["status"], "completed", "{}", told.run);
+    fixture.model.next_call().await.answer_text("Done.").await;
+    let streamed = fixture.end(stream).await;
+    assert_eq!(streamed.run["status"], "completed", "{}", streamed.run);
 }
 
 #[tokio::test]
 async fn the_error_of_a_model_server_may_hold_any_character() {
-    let stage = Stage::new().await;
-    let thread = stage.client.create_thread("Hello?").await;
-    let stream = stage.client.stream_run(&thread, &stage.assistant).await;
-    stage
+    let fixture = RunFixture::new().await;
+    let thread = fixture.client.create_thread("Hello?").await;
+    let stream = fixture.client.stream_run(&thread, &fixture.assistant).await;
+    fixture
         .model
         .next_call()
         .await
         .answer_error(400, "bad", "No such\0field.");
-    let told = stage.end(stream).await;
-    assert_eq!(told.run["status"], "failed");
-    let message = told.run["last_error"]["message"].as_str().expect("text");
+    let streamed = fixture.end(stream).await;
+    assert_eq!(streamed.run["status"], "failed");
+    let message = streamed.run["last_error"]["message"]
+        .as_str()
+        .expect("the value is a string");
     assert!(message.contains("No such\u{fffd}field."), "{message}");
 }
 
@@ -188,8 +206,8 @@ async fn a_search_may_be_for_any_character() {
         .answer_search(&["an ice\0berg"])
         .await;
     fixture.model.next_call().await.answer_text("Here.").await;
-    let told = event_stream::check(&stream.read_to_end().await);
-    assert_eq!(told.run["status"], "completed", "{}", told.run);
+    let streamed = event_stream::check(&stream.read_to_end().await);
+    assert_eq!(streamed.run["status"], "completed", "{}", streamed.run);
 }
 
 #[tokio::test]

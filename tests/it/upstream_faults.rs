@@ -1,4 +1,4 @@
-//! A run's end tells what was wrong with the model, and passing troubles do not end it.
+//! A run reports the model's error, and transient faults do not end it.
 
 use axum::body::Bytes;
 use reqwest::Method;
@@ -11,8 +11,7 @@ use crate::fake_model::{FakeModel, ModelCall};
 use crate::server::Server;
 use crate::two_replicas::TwoReplicas;
 
-/// A server with a model that the test plays.
-struct Stage {
+struct UpstreamFixture {
     model: FakeModel,
     client: Client,
     assistant: String,
@@ -20,7 +19,7 @@ struct Stage {
     _db: Db,
 }
 
-impl Stage {
+impl UpstreamFixture {
     async fn new() -> Self {
         let db = Db::new().await;
         let model = FakeModel::start().await;
@@ -37,14 +36,14 @@ impl Stage {
         }
     }
 
-    /// A run on a new thread: ids of both.
+    /// Creates a run on a new thread; the ids of both.
     async fn run(&self) -> (String, String) {
         let thread = self.client.create_thread("Hello?").await;
         let run = self.client.create_run(&thread, &self.assistant).await;
         (thread, run)
     }
 
-    /// The run at its end, with its stream checked.
+    /// Waits for the run's end and checks its stream.
     async fn end(&self, thread: &str, run: &str) -> (Value, StreamedRun) {
         let ended = self.client.wait_for_status(thread, run, &TERMINAL).await;
         let events = self
@@ -53,9 +52,9 @@ impl Stage {
             .await
             .read_to_end()
             .await;
-        let told = event_stream::check(&events);
-        assert_eq!(told.run, ended);
-        (ended, told)
+        let streamed = event_stream::check(&events);
+        assert_eq!(streamed.run, ended);
+        (ended, streamed)
     }
 
     /// The assistant's messages on the thread.
@@ -85,10 +84,10 @@ fn assert_failed(run: &Value, code: &str) {
 #[tokio::test]
 async fn a_model_that_cannot_be_reached_fails_the_run() {
     let db = Db::new().await;
-    // Bound, and closed again: nobody listens there.
+    // A port that was bound and closed: nothing listens there.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let address = listener.and_then(|listener| listener.local_addr());
-    let url = format!("http://{}/v1", address.expect("there are free ports"));
+    let url = format!("http://{}/v1", address.expect("a port is free"));
     let settings = [
         ("OPENAI_BASE_URL", url.as_str()),
         ("OPENAI_API_KEY", "sk-model"),
@@ -109,25 +108,25 @@ async fn a_model_that_cannot_be_reached_fails_the_run() {
 
 #[tokio::test]
 async fn a_model_that_is_busy_for_a_moment_is_asked_again() {
-    let stage = Stage::new().await;
-    let (thread, run) = stage.run().await;
+    let fixture = UpstreamFixture::new().await;
+    let (thread, run) = fixture.run().await;
     let busy = json!({"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}});
-    let call = stage.model.next_call().await;
+    let call = fixture.model.next_call().await;
     call.answer(429, &[("retry-after", "0")], busy.to_string());
-    stage
+    fixture
         .model
         .next_call()
         .await
         .answer_error(503, "overloaded", "Not now.");
-    stage.model.next_call().await.answer_text("Hello!").await;
-    let (ended, _) = stage.end(&thread, &run).await;
+    fixture.model.next_call().await.answer_text("Hello!").await;
+    let (ended, _) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
-    assert_eq!(stage.answers(&thread).await.len(), 1);
+    assert_eq!(fixture.answers(&thread).await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_model_that_stays_broken_fails_the_run_with_the_right_code() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     let refusals = [
         (500, "server_error", 3, "server_error"),
         (429, "rate_limit_exceeded", 3, "rate_limit_exceeded"),
@@ -137,48 +136,53 @@ async fn a_model_that_stays_broken_fails_the_run_with_the_right_code() {
         (404, "model_not_found", 1, "server_error"),
     ];
     for (status, code, tries, last_error) in refusals {
-        let (thread, run) = stage.run().await;
+        let (thread, run) = fixture.run().await;
         for _ in 0..tries {
-            let call = stage.model.next_call().await;
+            let call = fixture.model.next_call().await;
             call.answer_error(status, code, "It will not do; your key is sk-model.");
         }
-        let (ended, told) = stage.end(&thread, &run).await;
+        let (ended, streamed) = fixture.end(&thread, &run).await;
         assert_failed(&ended, last_error);
         assert!(
-            told.messages.is_empty() && told.steps.is_empty(),
-            "{told:?}"
+            streamed.messages.is_empty() && streamed.steps.is_empty(),
+            "{streamed:?}"
         );
-        assert!(stage.answers(&thread).await.is_empty());
+        assert!(fixture.answers(&thread).await.is_empty());
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_fails_the_run_and_keeps_what_was_said() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     for garbage in [None, Some("data: {\"choices\": [nonsense\n\n")] {
-        let (thread, run) = stage.run().await;
-        let mut answer = stage.model.next_call().await.start_answer();
+        let (thread, run) = fixture.run().await;
+        let mut answer = fixture.model.next_call().await.start_answer();
         answer.send_text("Half an").await;
         if let Some(garbage) = garbage {
             answer.send(garbage).await;
         }
         drop(answer);
-        let (ended, told) = stage.end(&thread, &run).await;
+        let (ended, streamed) = fixture.end(&thread, &run).await;
         assert_failed(&ended, "server_error");
-        let answers = stage.answers(&thread).await;
+        let answers = fixture.answers(&thread).await;
         let [answer] = answers.as_slice() else {
             panic!("{answers:#?}");
         };
         assert_eq!(answer["status"], "incomplete");
         assert_eq!(answer["incomplete_details"]["reason"], "run_failed");
         assert_eq!(event_stream::text(answer), "Half an");
-        assert!(told.steps.values().all(|step| step["status"] == "failed"));
+        assert!(
+            streamed
+                .steps
+                .values()
+                .all(|step| step["status"] == "failed")
+        );
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_completion_at_all_fails_the_run() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     let page = "<html><body>It works!</body></html>";
     let answers: [(&str, Bytes); 3] = [
         ("text/html", page.into()),
@@ -189,16 +193,16 @@ async fn an_answer_that_is_no_completion_at_all_fails_the_run() {
         ),
     ];
     for (kind, body) in answers {
-        let (thread, run) = stage.run().await;
-        // It may be asked again while nothing was said.
+        let (thread, run) = fixture.run().await;
+        // A request may be retried until the first token has arrived.
         let answer =
             async |call: ModelCall| call.answer(200, &[("content-type", kind)], body.clone());
-        let ended = stage.client.wait_for_status(&thread, &run, &TERMINAL);
+        let ended = fixture.client.wait_for_status(&thread, &run, &TERMINAL);
         let mut ended = std::pin::pin!(ended);
         let ended = loop {
             tokio::select! {
                 ended = &mut ended => break ended,
-                call = stage.model.next_call() => answer(call).await,
+                call = fixture.model.next_call() => answer(call).await,
             }
         };
         assert_failed(&ended, "server_error");
@@ -207,8 +211,8 @@ async fn an_answer_that_is_no_completion_at_all_fails_the_run() {
 
 #[tokio::test]
 async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
-    let stage = Stage::new().await;
-    let client = &stage.client;
+    let fixture = UpstreamFixture::new().await;
+    let client = &fixture.client;
     let old = "old ".repeat(500);
     let thread = client.create_thread(&old).await;
     for text in [&*old, "What is new?"] {
@@ -217,14 +221,14 @@ async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
             .post(&format!("/threads/{thread}/messages"), message)
             .await;
     }
-    let run = client.create_run(&thread, &stage.assistant).await;
-    let first = stage.model.next_call().await;
+    let run = client.create_run(&thread, &fixture.assistant).await;
+    let first = fixture.model.next_call().await;
     let whole = first.request["messages"].as_array().map_or(0, Vec::len);
     assert_eq!(whole, 4, "instructions and three messages");
     let message = "This model's maximum context length is 600 tokens. However, your messages \
                    resulted in 1029 tokens. Please reduce the length of the messages.";
     first.answer_error(400, "context_length_exceeded", message);
-    let second = stage.model.next_call().await;
+    let second = fixture.model.next_call().await;
     let sent = second.request["messages"]
         .as_array()
         .cloned()
@@ -236,15 +240,15 @@ async fn a_prompt_that_is_too_long_is_shortened_and_sent_again() {
         Some(&json!("What is new?"))
     );
     second.answer_text("Nothing.").await;
-    let (ended, _) = stage.end(&thread, &run).await;
+    let (ended, _) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
 }
 
-/// How many runs the server has measured the added latency of.
+/// The number of measurements of added latency.
 async fn measured(client: &Client) -> u32 {
     let request = client.request(Method::GET, "//metrics");
     let metrics = request.send().await.expect("the server answers").text();
-    let metrics = metrics.await.expect("metrics are text");
+    let metrics = metrics.await.expect("metrics are UTF-8");
     let count = "assistd_added_first_token_seconds_count ";
     let line = metrics.lines().find_map(|line| line.strip_prefix(count));
     line.map_or(0, |number| number.parse().expect("a count is a number"))
@@ -252,22 +256,22 @@ async fn measured(client: &Client) -> u32 {
 
 #[tokio::test]
 async fn added_latency_is_measured_once_a_run_before_the_first_call_of_a_model() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     let old = "Something that was said long ago. ".repeat(40);
-    let thread = stage.client.create_thread(&old).await;
+    let thread = fixture.client.create_thread(&old).await;
     let path = format!("/threads/{thread}/messages");
     let new = json!({"role": "user", "content": "Hello?"});
-    stage.client.post(&path, new).await;
-    let run = stage.client.create_run(&thread, &stage.assistant).await;
-    let call = stage.model.next_call().await;
-    assert_eq!(measured(&stage.client).await, 1);
+    fixture.client.post(&path, new).await;
+    let run = fixture.client.create_run(&thread, &fixture.assistant).await;
+    let call = fixture.model.next_call().await;
+    assert_eq!(measured(&fixture.client).await, 1);
     let message = "This model's maximum context length is 300 tokens.";
     call.answer_error(400, "context_length_exceeded", message);
-    stage.model.next_call().await.answer_text("Hello!").await;
-    let (ended, _) = stage.end(&thread, &run).await;
+    fixture.model.next_call().await.answer_text("Hello!").await;
+    let (ended, _) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
     assert_eq!(
-        measured(&stage.client).await,
+        measured(&fixture.client).await,
         1,
         "not with the model's time"
     );
@@ -288,15 +292,15 @@ async fn added_latency_is_not_measured_of_a_run_whose_worker_was_lost() {
 
 #[tokio::test]
 async fn a_prompt_that_can_be_shortened_no_further_fails_the_run() {
-    let stage = Stage::new().await;
-    let (thread, run) = stage.run().await;
-    let ended = stage.client.wait_for_status(&thread, &run, &TERMINAL);
+    let fixture = UpstreamFixture::new().await;
+    let (thread, run) = fixture.run().await;
+    let ended = fixture.client.wait_for_status(&thread, &run, &TERMINAL);
     let mut ended = std::pin::pin!(ended);
     let message = "This model's maximum context length is 4 tokens.";
     let ended = loop {
         tokio::select! {
             ended = &mut ended => break ended,
-            call = stage.model.next_call() => call.answer_error(400, "context_length_exceeded", message),
+            call = fixture.model.next_call() => call.answer_error(400, "context_length_exceeded", message),
         }
     };
     assert_failed(&ended, "invalid_prompt");
@@ -304,15 +308,15 @@ async fn a_prompt_that_can_be_shortened_no_further_fails_the_run() {
 
 #[tokio::test]
 async fn tokens_that_the_model_does_not_count_are_counted_here() {
-    let stage = Stage::new().await;
-    let (thread, run) = stage.run().await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = UpstreamFixture::new().await;
+    let (thread, run) = fixture.run().await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     answer
         .send_text("Hello there, how can I help you today?")
         .await;
     answer.send_stop().await;
     answer.end().await;
-    let (ended, told) = stage.end(&thread, &run).await;
+    let (ended, streamed) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed");
     let usage = &ended["usage"];
     let count = |name: &str| usage[name].as_u64().unwrap_or_default();
@@ -322,18 +326,18 @@ async fn tokens_that_the_model_does_not_count_are_counted_here() {
         count("total_tokens"),
         count("prompt_tokens") + count("completion_tokens")
     );
-    let [step] = told.steps.values().collect::<Vec<_>>()[..] else {
-        panic!("{told:?}");
+    let [step] = streamed.steps.values().collect::<Vec<_>>()[..] else {
+        panic!("{streamed:?}");
     };
     assert_eq!(step["usage"], *usage);
 }
 
 #[tokio::test]
 async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
     let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
-    let assistant = stage.client.create_assistant_with(assistant).await;
+    let assistant = fixture.client.create_assistant_with(assistant).await;
     let bundle = json!({"tool_uses": [
         {"recipient_name": "functions.get", "parameters": {"a": 1}},
         {"recipient_name": "functions.set", "parameters": {"b": 2}},
@@ -353,12 +357,12 @@ async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
         ),
     ];
     for (name, arguments, expected) in cases {
-        let thread = stage.client.create_thread("Hello?").await;
-        let run = stage.client.create_run(&thread, &assistant).await;
-        let mut answer = stage.model.next_call().await.start_answer();
+        let thread = fixture.client.create_thread("Hello?").await;
+        let run = fixture.client.create_run(&thread, &assistant).await;
+        let mut answer = fixture.model.next_call().await.start_answer();
         answer.send_tool_call(0, name, &arguments).await;
         answer.finish().await;
-        let run = stage
+        let run = fixture
             .client
             .wait_for_status(&thread, &run, &["requires_action"])
             .await;
@@ -372,9 +376,9 @@ async fn calls_by_the_names_of_training_reach_the_caller_under_plain_names() {
 
 #[tokio::test]
 async fn half_characters_and_bytes_that_are_no_text_do_not_fail_a_run() {
-    let stage = Stage::new().await;
-    let (thread, run) = stage.run().await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let fixture = UpstreamFixture::new().await;
+    let (thread, run) = fixture.run().await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     for content in ["\"a\\ud83d\"", "\"\\ude00\\ud83d\"", "\"b\\u0000\""] {
         let choice = format!("{{\"choices\":[{{\"delta\":{{\"content\":{content}}}}}]}}");
         answer.send(format!("data: {choice}\n\n")).await;
@@ -382,22 +386,22 @@ async fn half_characters_and_bytes_that_are_no_text_do_not_fail_a_run() {
     let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}\n\n";
     answer.send(Bytes::from_static(bytes)).await;
     answer.finish().await;
-    let (ended, _) = stage.end(&thread, &run).await;
+    let (ended, _) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed", "{ended}");
-    let answers = stage.answers(&thread).await;
+    let answers = fixture.answers(&thread).await;
     let said = &answers[0]["content"][0]["text"]["value"];
     assert_eq!(said, "a😀\u{fffd}b\u{fffd}\u{fffd}");
 }
 
 #[tokio::test]
 async fn a_call_whose_name_comes_late_is_made() {
-    let stage = Stage::new().await;
+    let fixture = UpstreamFixture::new().await;
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
     let assistant = json!({"model": "fake", "tools": [function("get"), function("set")]});
-    let assistant = stage.client.create_assistant_with(assistant).await;
-    let thread = stage.client.create_thread("Hello?").await;
-    let run = stage.client.create_run(&thread, &assistant).await;
-    let mut answer = stage.model.next_call().await.start_answer();
+    let assistant = fixture.client.create_assistant_with(assistant).await;
+    let thread = fixture.client.create_thread("Hello?").await;
+    let run = fixture.client.create_run(&thread, &assistant).await;
+    let mut answer = fixture.model.next_call().await.start_answer();
     for call in [
         json!({"index": 0, "id": "call_a", "function": {"arguments": "{}"}}),
         json!({"index": 1, "id": "call_b", "function": {"name": "set", "arguments": "{}"}}),
@@ -407,7 +411,7 @@ async fn a_call_whose_name_comes_late_is_made() {
         answer.send_chunk(json!([choice]), Value::Null).await;
     }
     answer.finish().await;
-    let run = stage
+    let run = fixture
         .client
         .wait_for_status(&thread, &run, &["requires_action"])
         .await;

@@ -1,4 +1,4 @@
-//! What projects have used: all of it, once.
+//! Usage records: complete, and counted once.
 
 use assistd::domain::ids;
 use assistd::domain::run::RunStatus;
@@ -16,10 +16,10 @@ use crate::store_fixture::{StoreFixture, calls, claimant, state, step};
 use assistd::store::Pool;
 
 fn day(text: &str) -> NaiveDate {
-    text.parse().expect("it is a day")
+    text.parse().expect("the literal is a date")
 }
 
-/// All usage there is, summed up by project, day and model.
+/// All usage by project, day and model.
 pub async fn all(pool: &Pool) -> Vec<UsageSum> {
     let query = UsageQuery {
         project: None,
@@ -32,7 +32,7 @@ pub async fn all(pool: &Pool) -> Vec<UsageSum> {
     sums.expect("the database answers")
 }
 
-/// All usage there is, in one sum.
+/// The sum of all usage.
 pub async fn total(pool: &Pool) -> Amounts {
     let mut total = Amounts::default();
     for UsageSum { amounts, .. } in all(pool).await {
@@ -93,7 +93,9 @@ async fn usage_is_told_by_project_day_and_model() {
 
     let tokens = |runs: &[&serde_json::Value], name: &str| -> i64 {
         let counts = runs.iter().map(|run| run["usage"][name].as_i64());
-        counts.map(|count| count.expect("an ended run tells")).sum()
+        counts
+            .map(|count| count.expect("an ended run has its usage"))
+            .sum()
     };
     let today: NaiveDate = sqlx::query_scalar("select (now() at time zone 'UTC')::date")
         .fetch_one(&db.pool)
@@ -134,7 +136,7 @@ async fn usage_is_told_by_project_day_and_model() {
         );
     }
 
-    // Summed up, it is the same, of whatever kind.
+    // Summing up by day does not change any total.
     sqlx::raw_sql(
         "insert into usage_entries (project_id, at, id, model, runs, model_calls, prompt_tokens,
                                     completion_tokens, code_calls, search_calls, function_calls,
@@ -155,7 +157,10 @@ async fn usage_is_told_by_project_day_and_model() {
         store::usage::sum_up(&db.pool, 3),
     );
     let mut summed = one.expect("the database answers") + other.expect("the database answers");
-    while let left @ 1.. = store::usage::sum_up(&db.pool, 2).await.expect("it answers") {
+    while let left @ 1.. = store::usage::sum_up(&db.pool, 2)
+        .await
+        .expect("the server answers")
+    {
         summed += left;
     }
     assert!(summed > 4, "{summed}");
@@ -213,10 +218,10 @@ async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
         used: Some(entry(0)),
         ..Changes::default()
     };
-    // As a worker does that was not told of its first try.
+    // A worker repeats a commit whose reply it did not receive.
     for _ in 0..2 {
         let done = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
-        done.expect("the lease holds");
+        done.expect("the lease is held");
     }
     assert_eq!(total(fixture.pool()).await.prompt_tokens, 3);
     let ending = Changes {
@@ -230,10 +235,10 @@ async fn what_is_written_again_counts_once_and_what_is_refused_not_at_all() {
     assert!(refused.is_err(), "the lease is lost");
     let held = &claimed[0].lease;
     let done = store::run_queue::commit(fixture.pool(), &worker, held, &ending).await;
-    done.expect("whoever holds the lease writes");
+    done.expect("the lease is held");
     let total = total(fixture.pool()).await;
     assert_eq!((total.runs, total.prompt_tokens), (1, 6));
-    // The sweep leaves alone what is young.
+    // Maintenance keeps recent entries.
     let summed = store::usage::sum_up(fixture.pool(), 100).await;
     assert_eq!(summed.expect("the database answers"), 0);
 }

@@ -1,5 +1,5 @@
-//! Vector stores, the files in them, and their batches. Nothing is indexed here: tests write into
-//! the database how far it is.
+//! Vector stores, their files and file batches. Indexing is disabled: tests set the files' status in
+//! the database.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use crate::client::{Client, Reply, id};
 use crate::cluster::Db;
 use crate::server::Server;
 
-/// A server whose files wait for ever.
-async fn stage() -> (Db, Server, Client) {
+/// A server with disabled indexing.
+async fn start() -> (Db, Server, Client) {
     let db = Db::new().await;
     db.disable_indexing().await;
     let server = Server::start(&db, &[]).await;
@@ -50,7 +50,7 @@ async fn sql(db: &Db, statement: &'static str) {
     done.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
-/// Ends the indexing of all files in the same way.
+/// Sets the status of all files in progress.
 async fn end_all(db: &Db, status: &str) {
     let error = json!({"code": "unsupported_file", "message": "No."});
     sqlx::query(
@@ -65,13 +65,13 @@ async fn end_all(db: &Db, status: &str) {
 }
 
 fn ids(list: &Value) -> Vec<String> {
-    let data = list["data"].as_array().expect("a list has data");
+    let data = list["data"].as_array().expect("a list has `data`");
     data.iter().map(id).collect()
 }
 
 #[tokio::test]
 async fn a_store_tells_how_far_its_files_are() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let empty = client.post("/vector_stores", json!({})).await;
     let counts = |in_progress: i64, completed: i64, failed: i64| {
         json!({"in_progress": in_progress, "completed": completed, "failed": failed,
@@ -96,7 +96,10 @@ async fn a_store_tells_how_far_its_files_are() {
             }),
         )
         .await;
-    let expires_at = made["created_at"].as_i64().expect("seconds") + 3 * 86_400;
+    let expires_at = made["created_at"]
+        .as_i64()
+        .expect("the value is in seconds")
+        + 3 * 86_400;
     assert_eq!(made["status"], "in_progress");
     assert_eq!(made["file_counts"], counts(3, 0, 0));
     assert_eq!(made["name"], "Manuals");
@@ -140,7 +143,7 @@ async fn a_store_tells_how_far_its_files_are() {
 
 #[tokio::test]
 async fn files_are_listed_in_order_by_cursors_that_know_their_store() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 5).await;
     let backwards: Vec<String> = files.iter().rev().cloned().collect();
     let one = store(&client, json!({"file_ids": files})).await;
@@ -191,12 +194,12 @@ async fn files_are_listed_in_order_by_cursors_that_know_their_store() {
 
 #[tokio::test]
 async fn a_file_that_is_added_again_is_indexed_again_only_if_it_has_to_be() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 1).await;
     let path = format!("/vector_stores/{}/files", store(&client, json!({})).await);
     let add = |more: Value| {
         let mut body = json!({"file_id": files[0]});
-        let fields = body.as_object_mut().expect("it is one");
+        let fields = body.as_object_mut().expect("the body is an object");
         fields.extend(more.as_object().cloned().unwrap_or_default());
         let (client, path) = (client.clone(), path.clone());
         async move { client.post(&path, body).await }
@@ -218,7 +221,7 @@ async fn a_file_that_is_added_again_is_indexed_again_only_if_it_has_to_be() {
     end_all(&db, "completed").await;
     let rubbish = || async {
         let count = sqlx::query_scalar("select count(*) from dropped_store_files");
-        let count: i64 = count.fetch_one(&db.pool).await.expect("it answers");
+        let count: i64 = count.fetch_one(&db.pool).await.expect("the server answers");
         count
     };
 
@@ -258,7 +261,7 @@ async fn a_file_that_is_added_again_is_indexed_again_only_if_it_has_to_be() {
 
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_where_it_stands() {
-    let (_db, _server, client) = stage().await;
+    let (_db, _server, client) = start().await;
     let file = id(&client.upload("a.txt", "a").await);
     let path = format!("/vector_stores/{}", store(&client, json!({})).await);
     let (one, batch) = (format!("{path}/files"), format!("{path}/file_batches"));
@@ -380,7 +383,7 @@ async fn what_makes_no_sense_is_refused_where_it_stands() {
 
 #[tokio::test]
 async fn a_batch_is_followed_and_cancelled_as_one() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 4).await;
     let store = store(&client, json!({})).await;
     let batches = format!("/vector_stores/{store}/file_batches");
@@ -407,7 +410,7 @@ async fn a_batch_is_followed_and_cancelled_as_one() {
     let path = format!("{batches}/{}", id(&made));
     let listed = client.get(&format!("{path}/files?order=asc")).await;
     assert_eq!(ids(&listed), files[..2]);
-    for file in listed["data"].as_array().expect("a list has data") {
+    for file in listed["data"].as_array().expect("a list has `data`") {
         assert_eq!(file["attributes"], json!({"a": true}));
         let sizes = &file["chunking_strategy"]["static"];
         assert_eq!(sizes["max_chunk_size_tokens"], 100);
@@ -417,7 +420,7 @@ async fn a_batch_is_followed_and_cancelled_as_one() {
     let cancelled = client.post(&format!("{path}/cancel"), json!({})).await;
     assert_eq!(cancelled["status"], "completed");
 
-    // The second batch takes a file of the first along.
+    // The second batch includes a file of the first.
     let each = json!([
         {"file_id": files[1], "attributes": {"n": 1}},
         {"file_id": files[2]},
@@ -452,7 +455,7 @@ async fn a_batch_is_followed_and_cancelled_as_one() {
 
 #[tokio::test]
 async fn an_expired_store_takes_nothing_until_it_is_revived() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 2).await;
     let week = json!({"anchor": "last_active_at", "days": 7});
     let store = store(
@@ -509,7 +512,7 @@ async fn an_expired_store_takes_nothing_until_it_is_revived() {
 
 #[tokio::test]
 async fn a_search_defers_expiry() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let day = json!({"anchor": "last_active_at", "days": 1});
     let store = store(&client, json!({"expires_after": day})).await;
     let path = format!("/vector_stores/{store}");
@@ -528,7 +531,7 @@ async fn a_search_defers_expiry() {
 
 #[tokio::test]
 async fn a_store_has_ten_thousand_files_at_most() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 2).await;
     let store = store(&client, json!({"file_ids": files[..1]})).await;
     sql(
@@ -553,7 +556,7 @@ async fn a_store_has_ten_thousand_files_at_most() {
         json!({"file_ids": files}),
     )
     .await;
-    // What is there already may come again.
+    // A file may be added twice.
     client.post(&adding, json!({"file_id": files[0]})).await;
     delete(&client, &format!("{adding}/file-7")).await;
     client.post(&adding, json!({"file_id": files[1]})).await;
@@ -561,7 +564,7 @@ async fn a_store_has_ten_thousand_files_at_most() {
 
 #[tokio::test]
 async fn deletions_go_one_way() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 2).await;
     let one = store(&client, json!({"file_ids": files})).await;
     let other = store(&client, json!({"file_ids": files})).await;
@@ -577,7 +580,7 @@ async fn deletions_go_one_way() {
         .await;
     assert_eq!(assistant["tool_resources"], resources);
 
-    // A file leaves one store, and stays a file.
+    // Removing a file from a store keeps the file.
     let out = delete(&client, &format!("/vector_stores/{one}/files/{}", files[0])).await;
     let told = json!({"id": files[0], "object": "vector_store.file.deleted", "deleted": true});
     assert_eq!(out, told);
@@ -589,7 +592,7 @@ async fn deletions_go_one_way() {
             .len(),
         2
     );
-    // A deleted file leaves all stores.
+    // A deleted file is removed from all stores.
     delete(&client, &format!("/files/{}", files[1])).await;
     assert_eq!(
         client
@@ -605,7 +608,7 @@ async fn deletions_go_one_way() {
             .len(),
         1
     );
-    // A deleted store leaves its files, and whoever had it.
+    // A deleted store keeps its files and is removed from assistants and threads.
     let gone = delete(&client, &format!("/vector_stores/{one}")).await;
     assert_eq!(
         gone,
@@ -621,7 +624,7 @@ async fn deletions_go_one_way() {
     assert_eq!(thread["tool_resources"], nothing);
     let assistant = client.get(&format!("/assistants/{}", id(&assistant))).await;
     assert_eq!(assistant["tool_resources"], nothing);
-    // The sweep is told of all chunks that are rubbish now.
+    // All orphaned chunks are queued for maintenance.
     delete(&client, &format!("/vector_stores/{other}")).await;
     let dropped: i64 = sqlx::query_scalar("select count(*) from dropped_store_files")
         .fetch_one(&db.pool)
@@ -632,7 +635,7 @@ async fn deletions_go_one_way() {
 
 #[tokio::test]
 async fn a_files_text_is_its_chunks_without_what_they_repeat() {
-    let (db, _server, client) = stage().await;
+    let (db, _server, client) = start().await;
     let files = files(&client, 1).await;
     let store = store(&client, json!({"file_ids": files})).await;
     let path = format!("/vector_stores/{store}/files/{}/content", files[0]);

@@ -1,4 +1,4 @@
-//! Endpoints are told of what happened: signed, at least once, in order, and whoever dies meanwhile.
+//! Webhook deliveries: signed, at least once, in order per object, and whichever process is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use assistd::domain::ids::{EndpointId, ProjectId};
 use assistd::domain::run::RunStatus;
 use assistd::domain::webhook::{EventType, SigningSecret};
 use assistd::store::run_queue::Changes;
-use assistd::store::{self, webhook_deliveries, webhook_endpoints};
+use assistd::store::{self, Pool, webhook_deliveries, webhook_endpoints};
 use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,16 +20,15 @@ use crate::retrieval_fixture::{EMBEDDING_MODEL, RetrievalFixture};
 use crate::server::Server;
 use crate::store_fixture::{StoreFixture, claimant, state};
 use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
-use assistd::store::Pool;
 
-/// The project of servers without keys.
+/// The project of servers without API keys.
 async fn project(pool: &Pool) -> ProjectId {
     let project = store::projects::find_or_create(pool, "default").await;
-    project.expect("a project can be made")
+    project.expect("the database answers")
 }
 
-/// Lets the pauses after failures, and the leases of the dead, be over.
-async fn hurry(pool: &Pool) {
+/// Ends back-off and leases of pending deliveries.
+async fn make_deliveries_due(pool: &Pool) {
     sqlx::query("update webhook_deliveries set due_at = now() where due_at is not null")
         .execute(pool)
         .await
@@ -38,11 +37,11 @@ async fn hurry(pool: &Pool) {
 
 async fn count(pool: &Pool, query: &'static str) -> i64 {
     let count = sqlx::query_scalar(query).fetch_one(pool).await;
-    count.expect("rows can be counted")
+    count.expect("the database answers")
 }
 
-/// Waits until so many attempts have failed.
-async fn failures(pool: &Pool, wanted: i64) {
+/// Waits until this many attempts have failed.
+async fn wait_for_failures(pool: &Pool, wanted: i64) {
     eventually("a failed delivery", || async {
         let failures = "select coalesce(sum(failures), 0)::bigint from webhook_deliveries";
         (count(pool, failures).await >= wanted).then_some(())
@@ -50,8 +49,8 @@ async fn failures(pool: &Pool, wanted: i64) {
     .await;
 }
 
-/// Waits until everything was told or given up.
-async fn nothing_waits(pool: &Pool) {
+/// Waits until no delivery is pending.
+async fn wait_until_delivered(pool: &Pool) {
     eventually("the end of all deliveries", || async {
         let waiting = "select count(*) from webhook_deliveries where due_at is not null";
         (count(pool, waiting).await == 0).then_some(())
@@ -59,16 +58,16 @@ async fn nothing_waits(pool: &Pool) {
     .await;
 }
 
-/// Why the endpoint is switched off, if it is.
-async fn state_of(pool: &Pool, endpoint: &EndpointId) -> Option<String> {
+/// The reason why the endpoint is disabled, if it is.
+async fn disabled_reason(pool: &Pool, endpoint: &EndpointId) -> Option<String> {
     let endpoints = webhook_endpoints::list(pool, Some("default")).await;
     let endpoints = endpoints.expect("the database answers");
     let found = endpoints.into_iter().find(|found| found.id == *endpoint);
-    let found = found.expect("the endpoint is there");
+    let found = found.expect("the endpoint exists");
     found.disabled.map(|(_, reason)| reason)
 }
 
-/// A run that waits for its caller: ids of its thread and its own.
+/// Creates a run and waits until it requires action; the ids of thread and run.
 async fn waiting_run(client: &Client) -> (String, String) {
     let function = json!({"name": "get_weather", "parameters": {}});
     let tools = json!([{"type": "function", "function": function}]);
@@ -82,8 +81,8 @@ async fn waiting_run(client: &Client) -> (String, String) {
     (thread, run)
 }
 
-/// Answers its call, and waits for its end.
-async fn answer_call(client: &Client, thread: &str, run: &str) -> Value {
+/// Submits an output and waits for the run's end.
+async fn submit_output(client: &Client, thread: &str, run: &str) -> Value {
     let path = format!("/threads/{thread}/runs/{run}");
     let waiting = client.get(&path).await;
     let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
@@ -94,7 +93,7 @@ async fn answer_call(client: &Client, thread: &str, run: &str) -> Value {
     client.wait_for_status(thread, run, &["completed"]).await
 }
 
-/// A run that has said hello; its id.
+/// Executes a run; its id.
 async fn finished_run(client: &Client, assistant: &str) -> String {
     let thread = client.create_thread("Hello?").await;
     let run = client.create_run(&thread, assistant).await;
@@ -113,30 +112,34 @@ async fn a_run_is_told_signed_and_as_the_api_shows_it() {
 
     let (thread, run) = waiting_run(&client).await;
     let shown = client.get(&format!("/threads/{thread}/runs/{run}")).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!(post.signatures_by(&secret), 1);
-    assert_eq!(post.headers["content-type"], "application/json");
-    let event = &post.event;
-    assert_eq!(event["id"], post.id());
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(delivery.signatures_by(&secret), 1);
+    assert_eq!(delivery.headers["content-type"], "application/json");
+    let event = &delivery.event;
+    assert_eq!(event["id"], delivery.id());
     assert_eq!(event["object"], "event");
     assert_eq!(event["type"], "thread.run.requires_action");
     assert_eq!(event["data"], shown);
-    let sent: i64 = post.headers["webhook-timestamp"].parse().expect("seconds");
-    let happened = event["created_at"].as_i64().expect("seconds");
+    let sent: i64 = delivery.headers["webhook-timestamp"]
+        .parse()
+        .expect("the value is in seconds");
+    let happened = event["created_at"]
+        .as_i64()
+        .expect("the value is in seconds");
     assert!(
         (happened..happened + 60).contains(&sent),
         "{happened} {sent}"
     );
-    let first = post.id().to_owned();
-    post.answer(200);
+    let first = delivery.id().to_owned();
+    delivery.answer(200);
 
-    let shown = answer_call(&client, &thread, &run).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!(post.signatures_by(&secret), 1);
-    assert_eq!(post.event["type"], "thread.run.completed");
-    assert_eq!(post.event["data"], shown);
-    assert_ne!(post.id(), first);
-    post.answer(200);
+    let shown = submit_output(&client, &thread, &run).await;
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(delivery.signatures_by(&secret), 1);
+    assert_eq!(delivery.event["type"], "thread.run.completed");
+    assert_eq!(delivery.event["data"], shown);
+    assert_ne!(delivery.id(), first);
+    delivery.answer(200);
     assert!(!server.log().contains(&secret.reveal()));
 }
 
@@ -150,7 +153,7 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
     let worker = claimant("worker");
     let mut expected = Vec::new();
     for status in RunStatus::ALL {
-        let told = status.is_terminal() || status == RunStatus::RequiresAction;
+        let has_event = status.is_terminal() || status == RunStatus::RequiresAction;
         let (run, lease) = fixture.create_leased_run(&worker).await;
         if status == RunStatus::Cancelling || status == RunStatus::Cancelled {
             let cancel =
@@ -158,27 +161,27 @@ async fn every_end_of_a_run_is_told_and_nothing_else() {
             cancel
                 .await
                 .expect("the database answers")
-                .expect("it is active");
+                .expect("the run is active");
         }
-        if told {
+        if has_event {
             let state = state(&run, status);
             let changes = Changes {
                 state: Some(&state),
                 ..Changes::default()
             };
             let written = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
-            written.expect("the run is the worker's");
+            written.expect("the worker holds the lease");
             let kind = format!("thread.run.{}", status.as_str());
             assert!(kind.parse::<EventType>().is_ok(), "{kind}");
             expected.push((kind, run.id.to_string()));
         }
     }
-    let told: Vec<(String, String)> =
+    let events: Vec<(String, String)> =
         sqlx::query_as("select type, subject from webhook_events order by created_at")
             .fetch_all(fixture.pool())
             .await
             .expect("the database answers");
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     let waiting = webhook_deliveries::count_pending(fixture.pool()).await;
     assert_eq!(waiting.expect("the database answers"), 6);
 }
@@ -188,7 +191,7 @@ async fn only_what_an_endpoint_asked_for_is_told_and_only_of_its_project() {
     let db = Db::new().await;
     let receiver = WebhookReceiver::start().await;
     let other = store::projects::find_or_create(&db.pool, "other").await;
-    let other = other.expect("a project can be made");
+    let other = other.expect("the database answers");
     receiver.subscribe(&db.pool, &other, &[]).await;
     let project = project(&db.pool).await;
     receiver
@@ -215,8 +218,8 @@ async fn a_runs_later_event_waits_for_the_earlier_one() {
 
     let (thread, run) = waiting_run(&client).await;
     let first = receiver.next_delivery().await;
-    answer_call(&client, &thread, &run).await;
-    // What happened later to another run is told meanwhile.
+    submit_output(&client, &thread, &run).await;
+    // Events of other runs are delivered meanwhile.
     let assistant = client.create_assistant("hello").await;
     let other = finished_run(&client, &assistant).await;
     assert_eq!(
@@ -224,10 +227,10 @@ async fn a_runs_later_event_waits_for_the_earlier_one() {
         other
     );
 
-    // It waits when the first attempt fails, and is told right after the second.
+    // The event waits while the earlier one is retried, and follows it at once.
     let event = first.id().to_owned();
     first.answer(500);
-    failures(&db.pool, 1).await;
+    wait_for_failures(&db.pool, 1).await;
     let early = "select count(*) from webhook_deliveries where due_at <= now()";
     assert_eq!(
         count(&db.pool, early).await,
@@ -239,7 +242,7 @@ async fn a_runs_later_event_waits_for_the_earlier_one() {
         receiver.accept("thread.run.completed").await["data"]["id"],
         another
     );
-    hurry(&db.pool).await;
+    make_deliveries_due(&db.pool).await;
     let again = receiver.next_delivery().await;
     assert_eq!(again.id(), event);
     assert_eq!(again.event["type"], "thread.run.requires_action");
@@ -258,7 +261,7 @@ async fn what_was_committed_before_a_process_died_is_told_by_the_next() {
     receiver
         .subscribe(fixture.pool(), &fixture.project, &[])
         .await;
-    // A process that does nothing after this commit.
+    // Simulates a process that dies right after its commit.
     let worker = claimant("worker");
     let (run, lease) = fixture.create_leased_run(&worker).await;
     let state = state(&run, RunStatus::Completed);
@@ -267,22 +270,22 @@ async fn what_was_committed_before_a_process_died_is_told_by_the_next() {
         ..Changes::default()
     };
     let written = store::run_queue::commit(fixture.pool(), &worker, &lease, &changes).await;
-    written.expect("the run is the worker's");
+    written.expect("the worker holds the lease");
 
     let mut server = Server::start(fixture.db(), &[ALLOW_PRIVATE_ADDRESSES]).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!(post.event["data"]["id"], run.id.as_str());
-    let event = post.id().to_owned();
-    // This one dies before it hears that it was told.
-    kill(server.pid(), Signal::SIGKILL).expect("it runs");
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(delivery.event["data"]["id"], run.id.as_str());
+    let event = delivery.id().to_owned();
+    // The server is killed before it receives the response.
+    kill(server.pid(), Signal::SIGKILL).expect("the server is running");
     server.wait().await;
-    drop(post);
-    hurry(fixture.pool()).await;
+    drop(delivery);
+    make_deliveries_due(fixture.pool()).await;
     let _server = Server::start(fixture.db(), &[ALLOW_PRIVATE_ADDRESSES]).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!(post.id(), event, "receivers can tell that they know it");
-    post.answer(200);
-    nothing_waits(fixture.pool()).await;
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(delivery.id(), event, "receivers can tell that they know it");
+    delivery.answer(200);
+    wait_until_delivered(fixture.pool()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,18 +304,18 @@ async fn two_replicas_tell_each_event_once() {
         let (client, assistant) = (replicas[n % 2].client(), assistant.clone());
         tokio::spawn(async move { finished_run(&client, &assistant).await })
     });
-    let taking = async {
+    let receiving = async {
         let mut told = BTreeSet::new();
         for _ in 0..RUNS {
             let event = receiver.accept("thread.run.completed").await;
-            assert!(told.insert(id(&event["data"])), "told twice: {event}");
+            assert!(told.insert(id(&event["data"])), "delivered twice: {event}");
         }
         told
     };
-    let (runs, told) = tokio::join!(futures::future::try_join_all(runs), taking);
-    let runs: BTreeSet<String> = runs.expect("no run panics").into_iter().collect();
+    let (runs, told) = tokio::join!(futures::future::try_join_all(runs), receiving);
+    let runs: BTreeSet<String> = runs.expect("no client panics").into_iter().collect();
     assert_eq!(told, runs);
-    nothing_waits(&db.pool).await;
+    wait_until_delivered(&db.pool).await;
     assert!(receiver.is_idle().await);
 }
 
@@ -334,13 +337,13 @@ async fn everything_is_told_whoever_is_killed_meanwhile() {
             let thread = client.create_thread("Hello?").await;
             runs.insert(client.create_run(&thread, &assistant).await);
         }
-        // Most deliveries are in the hands of one or the other, some runs maybe as well.
-        let post = receiver.next_delivery().await;
-        kill(doomed.pid(), Signal::SIGKILL).expect("it runs");
+        // Both replicas hold deliveries, and maybe runs.
+        let delivery = receiver.next_delivery().await;
+        kill(doomed.pid(), Signal::SIGKILL).expect("the server is running");
         doomed.wait().await;
-        told.insert(id(&post.event["data"]));
-        post.answer(200);
-        hurry(&db.pool).await;
+        told.insert(id(&delivery.event["data"]));
+        delivery.answer(200);
+        make_deliveries_due(&db.pool).await;
         while told != runs {
             let event = receiver.accept("thread.run.completed").await;
             told.insert(id(&event["data"]));
@@ -359,7 +362,10 @@ async fn an_endpoint_that_is_gone_is_switched_off_until_it_is_switched_on() {
     let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
     receiver.next_delivery().await.answer(410);
-    let reason = eventually("an endpoint that is off", || state_of(&db.pool, &endpoint)).await;
+    let reason = eventually("an endpoint that is off", || {
+        disabled_reason(&db.pool, &endpoint)
+    })
+    .await;
     assert!(reason.contains("410"), "{reason}");
 
     let events = count(&db.pool, "select count(*) from webhook_events").await;
@@ -391,32 +397,41 @@ async fn an_event_is_given_up_in_the_end_and_an_endpoint_that_takes_nothing_is_s
     let assistant = client.create_assistant("hello").await;
     finished_run(&client, &assistant).await;
     receiver.next_delivery().await.answer(500);
-    failures(&db.pool, 1).await;
+    wait_for_failures(&db.pool, 1).await;
     let pause: f64 = sqlx::query_scalar(
         "select extract(epoch from max(due_at) - now())::double precision from webhook_deliveries",
     )
     .fetch_one(&db.pool)
     .await
-    .expect("it waits");
+    .expect("a delivery is pending");
     assert!(
         (0.0..5.5).contains(&pause),
         "the first pause is short: {pause}"
     );
 
-    // An hour goes by.
+    // Simulates an hour.
     let later = "update webhook_events set created_at = created_at - interval '1 hour'";
-    sqlx::query(later).execute(&db.pool).await.expect("it does");
-    hurry(&db.pool).await;
+    sqlx::query(later)
+        .execute(&db.pool)
+        .await
+        .expect("the database answers");
+    make_deliveries_due(&db.pool).await;
     receiver.next_delivery().await.answer(500);
-    nothing_waits(&db.pool).await;
-    assert_eq!(state_of(&db.pool, &endpoint).await, None);
+    wait_until_delivered(&db.pool).await;
+    assert_eq!(disabled_reason(&db.pool, &endpoint).await, None);
 
-    // Two days go by.
+    // Simulates two days.
     let later = "update webhook_endpoints set failing_since = failing_since - interval '2 days'";
-    sqlx::query(later).execute(&db.pool).await.expect("they do");
+    sqlx::query(later)
+        .execute(&db.pool)
+        .await
+        .expect("the database answers");
     finished_run(&client, &assistant).await;
     receiver.next_delivery().await.answer(503);
-    let reason = eventually("an endpoint that is off", || state_of(&db.pool, &endpoint)).await;
+    let reason = eventually("an endpoint that is off", || {
+        disabled_reason(&db.pool, &endpoint)
+    })
+    .await;
     assert!(reason.contains("503"), "{reason}");
     assert!(server.log().contains("an endpoint is switched off"));
 }
@@ -437,7 +452,7 @@ async fn success_ends_the_time_of_failure() {
         (count(&db.pool, failing).await == 1).then_some(())
     })
     .await;
-    hurry(&db.pool).await;
+    make_deliveries_due(&db.pool).await;
     receiver.accept("thread.run.completed").await;
     eventually("an endpoint that does well", || async {
         (count(&db.pool, failing).await == 0).then_some(())
@@ -454,24 +469,30 @@ async fn after_a_rotation_both_secrets_sign_for_a_while() {
     let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
     let assistant = client.create_assistant("hello").await;
-    let new = SigningSecret::generate().expect("the system has randomness");
+    let new = SigningSecret::generate().expect("the system's random source works");
     let day = Duration::from_secs(86_400);
     let rotated = webhook_endpoints::rotate(&db.pool, &Actor::Settings, &endpoint, &new, day).await;
     assert!(rotated.expect("the database answers"));
     finished_run(&client, &assistant).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (1, 1));
-    post.answer(200);
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(
+        (delivery.signatures_by(&old), delivery.signatures_by(&new)),
+        (1, 1)
+    );
+    delivery.answer(200);
 
     let later = "update webhook_endpoints set old_secret_until = now()";
     sqlx::query(later)
         .execute(&db.pool)
         .await
-        .expect("a day goes by");
+        .expect("the database answers");
     finished_run(&client, &assistant).await;
-    let post = receiver.next_delivery().await;
-    assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (0, 1));
-    post.answer(200);
+    let delivery = receiver.next_delivery().await;
+    assert_eq!(
+        (delivery.signatures_by(&old), delivery.signatures_by(&new)),
+        (0, 1)
+    );
+    delivery.answer(200);
 }
 
 #[tokio::test]
@@ -488,7 +509,7 @@ async fn a_slow_endpoint_holds_up_no_other_and_no_run() {
     let server = Server::start(&db, &[ALLOW_PRIVATE_ADDRESSES]).await;
     let client = server.client();
     let assistant = client.create_assistant("hello").await;
-    // Taken, and not answered.
+    // Received but not answered.
     let mut held = Vec::new();
     for _ in 0..RUNS {
         finished_run(&client, &assistant).await;
@@ -498,8 +519,8 @@ async fn a_slow_endpoint_holds_up_no_other_and_no_run() {
         }
     }
     assert!(slow.is_idle().await, "no more than eight at a time");
-    for post in held {
-        post.answer(200);
+    for delivery in held {
+        delivery.answer(200);
     }
     for _ in 8..RUNS {
         slow.accept("thread.run.completed").await;
@@ -533,7 +554,7 @@ async fn redirects_are_not_followed_and_private_networks_not_posted_to_by_defaul
         assert!(error.contains("307"), "{error}");
         assert!(elsewhere.is_idle().await);
     }
-    hurry(&db.pool).await;
+    make_deliveries_due(&db.pool).await;
     let server = Server::start(&db, &[]).await;
     eventually("a refused delivery", || async {
         errors().await?.contains("ALLOW_PRIVATE").then_some(())
@@ -562,18 +583,21 @@ async fn files_and_batches_are_told_as_the_api_shows_them() {
     let path = format!("/vector_stores/{store}/file_batches");
     let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     let batch = format!("{path}/{}", id(&batch));
-    // Files in any order, and the batch maybe before the last of them.
+    // Files are delivered in any order, and the batch maybe before the last file.
     let mut told = BTreeMap::new();
     for _ in 0..4 {
-        let post = receiver.next_delivery().await;
-        let data = post.event["data"].clone();
-        let kind = post.event["type"].as_str().expect("it is text").to_owned();
+        let delivery = receiver.next_delivery().await;
+        let data = delivery.event["data"].clone();
+        let kind = delivery.event["type"]
+            .as_str()
+            .expect("the value is a string")
+            .to_owned();
         assert!(
             told.insert((kind, id(&data)), data).is_none(),
             "{}",
-            post.event
+            delivery.event
         );
-        post.answer(200);
+        delivery.answer(200);
     }
     let file = |kind: &str, n: usize| {
         let told = &told;
@@ -591,8 +615,8 @@ async fn files_and_batches_are_told_as_the_api_shows_them() {
     let shown = fixture.client.get(&batch).await;
     let key = ("vector_store.file_batch.completed".to_owned(), id(&shown));
     assert_eq!(told[&key], shown);
-    nothing_waits(&fixture.db.pool).await;
-    assert!(receiver.is_idle().await, "a batch is told once");
+    wait_until_delivered(&fixture.db.pool).await;
+    assert!(receiver.is_idle().await, "a batch has one event");
 }
 
 #[tokio::test]
@@ -627,7 +651,7 @@ async fn batches_are_told_as_cancelled_failed_or_emptied() {
     let shown = fixture.client.get(&format!("{path}/{}", id(&batch))).await;
     assert_eq!(event["data"], shown);
 
-    // The last file that was waited for is taken out.
+    // The last file in progress is removed.
     let files = fixture.upload_files(&[("three.txt", "Masts.")]).await;
     let batch = fixture.client.post(&path, json!({"file_ids": files})).await;
     let file = format!("/vector_stores/{store}/files/{}", files[0]);
@@ -640,7 +664,7 @@ async fn batches_are_told_as_cancelled_failed_or_emptied() {
     assert_eq!(
         count(&fixture.db.pool, files).await,
         0,
-        "nobody asked for these"
+        "the endpoint does not subscribe to these"
     );
 }
 
@@ -666,7 +690,7 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
     .bind(&endpoint)
     .execute(fixture.pool())
     .await
-    .expect("they fit");
+    .expect("the rows satisfy the constraints");
     let left = || async {
         let (day, four) = (Duration::from_secs(86_400), Duration::from_secs(345_600));
         let swept = webhook_deliveries::delete_old_events(fixture.pool(), day, four).await;
@@ -679,10 +703,10 @@ async fn what_was_told_is_forgotten_after_a_day_and_what_was_not_is_kept() {
         left
     };
     assert_eq!(left().await, ["late", "new", "waiting"]);
-    // Switched off, it is still to be told what would still be tried: four days here.
+    // A disabled endpoint keeps events that would still be retried: four days here.
     let off = "update webhook_endpoints set disabled_at = now(), disabled_reason = 'gone'";
     let off = sqlx::query(off).execute(fixture.pool()).await;
-    off.expect("the endpoint is there");
+    off.expect("the endpoint exists");
     assert_eq!(left().await, ["late", "new"]);
     let removed = webhook_endpoints::remove(fixture.pool(), &Actor::Settings, &endpoint).await;
     assert!(removed.expect("the database answers"));

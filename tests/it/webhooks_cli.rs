@@ -1,4 +1,4 @@
-//! `assistd webhooks`, as an operator uses it.
+//! The `assistd webhooks` commands.
 
 use std::process::Command;
 
@@ -11,9 +11,9 @@ use crate::process::{assistd, output, text};
 use crate::server::Server;
 use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 
-/// Runs the command on this database: whether it succeeded, what it answered, and all it said.
+/// Runs the command on a database; whether it succeeded, its standard output, and all its output.
 async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let mut command: Command = assistd(folder.path());
     command
         .env("DATABASE_URL", &db.url)
@@ -25,12 +25,12 @@ async fn webhooks(db: &Db, arguments: &[&str]) -> (bool, String, String) {
     (output.status.success(), answer, text(&output))
 }
 
-/// The secret that was printed.
+/// Parses the secret in a command's output.
 fn secret(answer: &str) -> SigningSecret {
     let key = answer
         .strip_prefix("whsec_")
         .expect("a secret alone is printed");
-    let key = STANDARD.decode(key).expect("it is base 64");
+    let key = STANDARD.decode(key).expect("the value is Base64");
     assert_eq!(key.len(), 32);
     SigningSecret::from_bytes(key)
 }
@@ -42,12 +42,12 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
     let receiver = WebhookReceiver::start().await;
     let add = ["add", "--project", "acme", "--url", &receiver.url];
     let events = ["--events", "thread.run.completed,thread.run.failed"];
-    let (done, answer, said) = webhooks(&db, &[&add[..], &events].concat()).await;
-    assert!(done, "{said}");
+    let (done, answer, printed) = webhooks(&db, &[&add[..], &events].concat()).await;
+    assert!(done, "{printed}");
     let old = secret(&answer);
 
-    let (done, listed, said) = webhooks(&db, &["list", "--project", "acme"]).await;
-    assert!(done, "{said}");
+    let (done, listed, printed) = webhooks(&db, &["list", "--project", "acme"]).await;
+    assert!(done, "{printed}");
     let row = listed.lines().nth(1).expect("there is one endpoint");
     for cell in [
         "acme",
@@ -57,13 +57,16 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
     ] {
         assert!(row.contains(cell), "{listed}");
     }
-    assert!(!said.contains(&answer), "secrets are shown once");
+    assert!(!printed.contains(&answer), "secrets are shown once");
     let (done, others, _) = webhooks(&db, &["list", "--project", "other"]).await;
     assert!(done && others.is_empty(), "{others}");
-    let endpoint = row.split_whitespace().next().expect("it has an id");
+    let endpoint = row
+        .split_whitespace()
+        .next()
+        .expect("the first column is the id");
 
-    let (done, answer, said) = webhooks(&db, &["rotate", endpoint]).await;
-    assert!(done, "{said}");
+    let (done, answer, printed) = webhooks(&db, &["rotate", endpoint]).await;
+    assert!(done, "{printed}");
     let new = secret(&answer);
 
     let trial = async { webhooks(&db, &["test", endpoint]).await };
@@ -74,17 +77,23 @@ async fn an_endpoint_is_added_tried_given_another_secret_and_removed() {
         assert_eq!((post.signatures_by(&old), post.signatures_by(&new)), (1, 1));
         post.answer(204);
     };
-    let ((done, _, said), ()) = tokio::join!(trial, taken);
-    assert!(done && said.contains("accepted the test event"), "{said}");
+    let ((done, _, printed), ()) = tokio::join!(trial, taken);
+    assert!(
+        done && printed.contains("accepted the test event"),
+        "{printed}"
+    );
     let refused = async { receiver.next_delivery().await.answer(500) };
     let trial = async { webhooks(&db, &["test", endpoint]).await };
-    let ((done, _, said), ()) = tokio::join!(trial, refused);
-    assert!(!done && said.contains("it answered 500"), "{said}");
+    let ((done, _, printed), ()) = tokio::join!(trial, refused);
+    assert!(!done && printed.contains("it answered 500"), "{printed}");
 
-    let (done, _, said) = webhooks(&db, &["remove", endpoint]).await;
-    assert!(done, "{said}");
-    let (done, _, said) = webhooks(&db, &["remove", endpoint]).await;
-    assert!(!done && said.contains("there is no endpoint"), "{said}");
+    let (done, _, printed) = webhooks(&db, &["remove", endpoint]).await;
+    assert!(done, "{printed}");
+    let (done, _, printed) = webhooks(&db, &["remove", endpoint]).await;
+    assert!(
+        !done && printed.contains("there is no endpoint"),
+        "{printed}"
+    );
     let (done, listed, _) = webhooks(&db, &["list"]).await;
     assert!(done && listed.is_empty(), "{listed}");
 }
@@ -108,15 +117,18 @@ async fn what_cannot_be_posted_to_or_told_is_refused_with_a_reason() {
     ] {
         let mut arguments = vec!["add", "--project", "acme", "--url", url];
         arguments.extend(events.into_iter().flat_map(|events| ["--events", events]));
-        let (done, answer, said) = webhooks(&db, &arguments).await;
+        let (done, answer, printed) = webhooks(&db, &arguments).await;
         assert!(!done && answer.is_empty(), "{url}: {answer}");
         assert!(
-            said.contains(reason) && !said.contains("me:secret"),
-            "{said}"
+            printed.contains(reason) && !printed.contains("me:secret"),
+            "{printed}"
         );
     }
-    let (done, _, said) = webhooks(&db, &["list"]).await;
-    assert!(done && said.contains("There are no endpoints"), "{said}");
+    let (done, _, printed) = webhooks(&db, &["list"]).await;
+    assert!(
+        done && printed.contains("There are no endpoints"),
+        "{printed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,36 +141,39 @@ async fn where_events_may_go_is_what_the_running_server_says() {
         "--url",
         "http://127.0.0.1:9/hook",
     ];
-    let (done, _, said) = webhooks(&db, &add).await;
-    assert!(done, "the server's setting is not known here: {said}");
+    let (done, _, printed) = webhooks(&db, &add).await;
+    assert!(done, "the server's setting is not known here: {printed}");
     let warning = "only if ASSISTD_WEBHOOK_ALLOW_PRIVATE=true is set for the server itself";
-    assert!(said.contains(warning), "{said}");
+    assert!(printed.contains(warning), "{printed}");
     let (_, listed, _) = webhooks(&db, &["list"]).await;
     let row = listed.lines().nth(1).expect("there is one endpoint");
-    let endpoint = row.split_whitespace().next().expect("it has an id");
+    let endpoint = row
+        .split_whitespace()
+        .next()
+        .expect("the first column is the id");
 
-    let (done, _, said) = webhooks(&db, &["test", endpoint]).await;
+    let (done, _, printed) = webhooks(&db, &["test", endpoint]).await;
     assert!(
-        !done && said.contains("no server claimed the test event"),
-        "{said}"
+        !done && printed.contains("no server claimed the test event"),
+        "{printed}"
     );
 
     let server = Server::start(&db, &[]).await;
-    let (done, _, said) = webhooks(&db, &["test", endpoint]).await;
-    assert!(!done, "{said}");
+    let (done, _, printed) = webhooks(&db, &["test", endpoint]).await;
+    assert!(!done, "{printed}");
     let reason =
         "the server did not deliver the test event: plain http:// is for private networks only";
-    assert!(said.contains(reason), "{said}");
+    assert!(printed.contains(reason), "{printed}");
     let log = server.log();
     let warned = log
         .lines()
         .any(|line| line.contains("WARN") && line.contains("plain http://"));
     assert!(warned, "{log}");
 
-    let (done, _, said) = webhooks(
+    let (done, _, printed) = webhooks(
         &db,
         &["add", "--project", "acme", "--url", "https://example.com/"],
     )
     .await;
-    assert!(done && !said.contains(warning), "{said}");
+    assert!(done && !printed.contains(warning), "{printed}");
 }
