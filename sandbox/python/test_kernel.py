@@ -1,4 +1,4 @@
-"""Tests of the kernel alone, without any confinement. Run by a Python that has its packages:
+"""Tests of the kernel without confinement. Requires a Python with the sandbox packages:
 
 .venv/bin/python sandbox/python/test_kernel.py
 """
@@ -15,11 +15,11 @@ import time
 import unittest
 from pathlib import Path
 
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Cell:
-    """What a session said about one cell."""
+    """The output and the result of a cell."""
 
     def __init__(self):
         self.frames = []
@@ -44,7 +44,7 @@ class Session:
 
     def __init__(self, zygote):
         self.socket, theirs = socket.socketpair()
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT_SECONDS)
         self.pipes = {}
         ends = []
         for name in ("stdout", "stderr"):
@@ -112,8 +112,8 @@ class Session:
     def interrupt(self):
         os.kill(self.pid, signal.SIGINT)
 
-    def piped(self, name):
-        """What has come through a descriptor within a moment."""
+    def read_pipe(self, name):
+        """Reads a pipe until it is silent for 0.3 seconds."""
         data = b""
         while select.select([self.pipes[name]], [], [], 0.3)[0]:
             piece = os.read(self.pipes[name], 65536)
@@ -124,7 +124,7 @@ class Session:
 
 
 def zygote_main(control):
-    """Warms up, and forks a session for each three descriptors that arrive."""
+    """Warms up, then forks a session for each three descriptors that arrive."""
     import kernel
 
     os.environ["SECRET"] = "from outside"
@@ -140,14 +140,14 @@ def zygote_main(control):
             for number, fd in enumerate(fds[1:], 1):
                 os.dup2(fd, number)
                 os.close(fd)
-            # As a job in the background is started: nothing may be inherited.
+            # As in a background job of a shell: a session must not inherit these settings.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             kernel.serve(fds[0])
         for fd in fds:
             os.close(fd)
-        # Sessions that have ended leave no zombies.
+        # Ended sessions must not become zombies.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         control.send(str(pid).encode())
 
@@ -172,7 +172,7 @@ def tearDownModule():
 
 
 class KernelTest(unittest.TestCase):
-    """Each test has a session of its own."""
+    """A test with a session of its own."""
 
     def setUp(self):
         self.session = Session(zygote)
@@ -373,7 +373,7 @@ class Commands(KernelTest):
     def test_order_with_programs_on_the_descriptors(self):
         cell = self.ok("import subprocess\nprint('first')\nsubprocess.run(['echo', 'second'])\nprint('third')")
         self.assertEqual([f["text"] for f in cell.frames][0], "first\n")
-        self.assertEqual(self.session.piped("stdout"), "second\n")
+        self.assertEqual(self.session.read_pipe("stdout"), "second\n")
 
 
 class Async(KernelTest):
@@ -449,7 +449,7 @@ class Endings(KernelTest):
         thread.start()
         try:
             for _ in range(150):
-                # Both ends are right; what counts is that each cell has one, and that every frame is whole.
+                # Both results are valid; the test is that each cell has one, and that frames are intact.
                 self.assertIn(self.run_cell("for i in range(300): print(i, flush=True)\ni").status, ("ok", "error"))
         finally:
             stop.set()
@@ -549,13 +549,13 @@ class Streams(KernelTest):
             "if os.fork() == 0: print('stray')\nelse: os.wait(); print('parent')"
         )
         self.assertEqual(cell.stdout, "[0, 1, 4]\nparent\n")
-        piped = self.session.piped("stdout")
+        piped = self.session.read_pipe("stdout")
         self.assertEqual(sorted(piped.splitlines()), ["child 0", "child 1", "child 2", "stray"])
         self.alive()
 
     def test_c_code(self):
         self.ok("import ctypes\nctypes.CDLL(None).printf(b'from C\\n')")
-        self.assertEqual(self.session.piped("stdout"), "from C\n")
+        self.assertEqual(self.session.read_pipe("stdout"), "from C\n")
 
 
 class Sessions(KernelTest):

@@ -1,15 +1,14 @@
-"""The place where a worker is attacked.
+"""Test environment of a worker.
 
-Runs in network and mount namespaces of its own, so that nothing an attack does can leave them, and
-puts up what a session must not reach: listeners, sockets, a file that all may read, a process with
-a key in its environment. It starts the workers as well, and the controls: the attacks themselves,
-run beside the worker instead of inside it, where they must succeed.
+Runs in network and mount namespaces of its own, which no attack can leave, and provides stand-ins for
+what a session must not reach: listeners, sockets, a world-readable file, a process with a key in its
+environment. It also starts the workers and the controls. A control is an attack that runs unconfined
+beside the worker, where it must succeed.
 
     unshare … python3 testbed.py FOLDER UID BINARY
 
-UID is whom workers and controls run as. Questions come as one JSON line per connection to
-FOLDER/stage.sock and get one line in answer. When standard input ends, so does the stage with all
-it started.
+Workers and controls run as UID. Commands are single JSON lines on connections to FOLDER/testbed.sock;
+each gets one line in answer. When standard input closes, the testbed ends with everything it started.
 """
 
 import ctypes
@@ -28,12 +27,12 @@ import threading
 
 FOLDER, UID, BINARY = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
-# What a secret looks like, so that an attacker can search for one without knowing it. The marker
-# itself never stands in one piece in an attack's code.
+# Secrets have a marker, so that an attack can search for them. The code of an attack never contains
+# the marker in one piece.
 MARKER = "kestrel-"
 SECRETS = {place: MARKER + secrets.token_hex(16) for place in ("environment", "file", "listener")}
 
-# What no worker needs, but an operator's machine has.
+# Environment of workers and controls: variables of an operator that no worker needs.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "OPENAI_API_KEY": SECRETS["environment"],
@@ -47,14 +46,14 @@ started = {}
 
 
 def as_identity():
-    """How a child becomes whom workers run as."""
+    """Arguments of Popen that run a child as UID."""
     if UID == os.getuid():
         return {}
     return {"user": UID, "group": UID, "extra_groups": []}
 
 
 def bring_up_loopback():
-    """Brings `lo` up, and gives it the address where clouds keep a machine's credentials."""
+    """Brings `lo` up, with the address of cloud metadata services."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         address = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, bytes([169, 254, 169, 254]))
         up = struct.pack("16sh14x", b"lo", 1)
@@ -63,10 +62,10 @@ def bring_up_loopback():
 
 
 def keep_reachable(paths):
-    """Lets the worker's identity reach `paths` through folders that it may not enter.
+    """Makes `paths` reachable for UID through folders that it may not enter.
 
-    Each such folder is covered, in this mount namespace alone, by an empty one in which only the
-    given paths are put back.
+    In this mount namespace, an empty folder covers each such folder; only the given paths are mounted
+    in it.
     """
     covers = {}
     for path in paths:
@@ -90,8 +89,8 @@ def keep_reachable(paths):
             os.close(descriptor)
 
 
-def make_a_workspace():
-    """The folder that a worker's container has for its session, in this mount namespace alone."""
+def create_workspace():
+    """Creates /mnt/data, as the container of a worker has it, in this mount namespace."""
     if os.path.isdir("/mnt/data"):
         return
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "workspace", "/mnt"], check=True)
@@ -100,8 +99,8 @@ def make_a_workspace():
         os.chown("/mnt/data", UID, UID)
 
 
-def move_into_a_home():
-    """Lets a project be somebody's, in this mount namespace alone: many a checkout lies there."""
+def mount_a_home():
+    """Mounts the virtual environment in a home folder, in this mount namespace."""
     if not sys.prefix.startswith("/home/"):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "homes", "/home"], check=True)
     home = "/home/somebody"
@@ -142,7 +141,7 @@ def listen(place, family, kind, address):
     threading.Thread(target=work, args=(place, listener), daemon=True).start()
 
 
-def put_up_stand_ins():
+def start_stand_ins():
     listen("metadata", socket.AF_INET, socket.SOCK_STREAM, ("169.254.169.254", 80))
     listen("loopback", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 8080))
     listen("loopback6", socket.AF_INET6, socket.SOCK_STREAM, ("::1", 8080))
@@ -156,11 +155,11 @@ def put_up_stand_ins():
     os.chmod(f"{FOLDER}/secret.txt", 0o644)
 
 
-class Questions(socketserver.StreamRequestHandler):
+class Commands(socketserver.StreamRequestHandler):
     def handle(self):
         try:
-            question = json.loads(self.rfile.readline())
-            reply = getattr(self, question.pop("do"))(**question)
+            command = json.loads(self.rfile.readline())
+            reply = getattr(self, command.pop("do"))(**command)
         except Exception as error:
             reply = {"failed": f"{type(error).__name__}: {error}"}
         self.wfile.write(json.dumps(reply).encode() + b"\n")
@@ -188,21 +187,21 @@ class Questions(socketserver.StreamRequestHandler):
         started[child.pid] = child
         alarm = threading.Timer(seconds, child.kill)
         alarm.start()
-        said = child.stdout.readline().decode().strip()
+        line = child.stdout.readline().decode().strip()
         alarm.cancel()
-        if said != "ready":
+        if line != "ready":
             child.kill()
             child.wait()
             with open(log, errors="replace") as errors:
-                return {"failed": f"it said {said!r}, ended with {child.returncode}: {errors.read()}"}
+                return {"failed": f"it printed {line!r}, ended with {child.returncode}: {errors.read()}"}
         return {"pid": child.pid, "log": log}
 
     def wait(self, pid, seconds):
-        """How a worker ended: its exit status, or minus the signal."""
+        """Waits for a worker. Returns its exit status, or minus the signal number."""
         return {"status": started[pid].wait(seconds)}
 
     def control(self, code, seconds):
-        """Runs an attack outside of any sandbox, with what an unconfined process has."""
+        """Runs an attack unconfined, with the environment and an open descriptor of the testbed."""
         folder = os.open(FOLDER, os.O_RDONLY)
         child = subprocess.run(
             [sys.executable, "-I", "-"],
@@ -232,10 +231,10 @@ for below in ("run", "work"):
         os.chown(f"{FOLDER}/{below}", UID, UID)
 if UID != os.getuid():
     keep_reachable([BINARY, sys.prefix, sys.base_prefix, FOLDER])
-make_a_workspace()
-move_into_a_home()
-put_up_stand_ins()
-# An ordinary user's stage has its capabilities from its own user namespace; workers get none.
+create_workspace()
+mount_a_home()
+start_stand_ins()
+# An ordinary user's testbed has capabilities in its own user namespace; workers must not inherit them.
 ctypes.CDLL(None).prctl(47, 4, 0, 0, 0)  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
 sibling = subprocess.Popen(
     [sys.executable, "-I", "-c", "import time; time.sleep(36000)"],
@@ -243,7 +242,7 @@ sibling = subprocess.Popen(
     stdin=subprocess.DEVNULL,
     **as_identity(),
 )
-server = Server(f"{FOLDER}/stage.sock", Questions)
+server = Server(f"{FOLDER}/testbed.sock", Commands)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()

@@ -1,13 +1,13 @@
-# System calls that no cell needs. Their arguments are such that a call which reaches the kernel does
-# no harm: it fails over them. Only EPERM and ENOSYS mean that it was refused.
+# System calls that no cell needs. Their arguments are invalid, so that a call that reaches the kernel
+# fails without harm. Only EPERM and ENOSYS mean that the filter has refused it.
 X86, ARM = 0, 1
 COLUMN = {"x86_64": X86, "aarch64": ARM}[platform.machine()]
-BAD = 1  # an address where nothing is
+BAD = 1  # an unmapped address
 NEWUSER, NEWNS, NEWPID, NEWNET, FS = 0x10000000, 0x00020000, 0x20000000, 0x40000000, 0x200
 
 
 def reaches(*rows):
-    """Which of the calls get an answer from the kernel itself."""
+    """The calls that reach the kernel."""
     reached = []
     for name, numbers, *arguments in rows:
         number = numbers[COLUMN]
@@ -35,7 +35,7 @@ def namespaces():
     return reaches(
         ("unshare a user namespace", (272, 97), NEWUSER | 0x1),
         ("setns", (308, 268), -1, 0),
-        # Invalid together, so that nothing is forked where the kernel looks at them.
+        # An invalid combination of flags, so that the kernel forks nothing.
         ("clone a user namespace", (56, 220), NEWUSER | FS, 0, 0, 0, 0))
 
 
@@ -50,7 +50,7 @@ def other_namespaces():
 
 @attack()
 def clone3():
-    # Anything but ENOSYS breaks threads; outside, the kernel minds the empty arguments.
+    # Anything but ENOSYS breaks threads; without a filter, the kernel rejects the empty arguments.
     return [error for _, error in [call(435, 0, 0)] if error != errno.ENOSYS]
 
 
@@ -102,7 +102,7 @@ def clock_name_and_log():
 
 @attack(control="none")
 def ports():
-    # Newer kernels may have none for anybody.
+    # Newer kernels may refuse these calls for every process.
     return reaches(("iopl", (172, None), 3), ("ioperm", (173, None), 0x80, 1, 0))
 
 
@@ -120,17 +120,17 @@ def other_processes_memory():
 
 @attack(control="none")
 def the_filter_cannot_be_undone():
-    # PR_SET_NO_NEW_PRIVS to 0, PR_SET_SECCOMP off, and a look at what holds.
+    # Unsets PR_SET_NO_NEW_PRIVS and seccomp, then reads both.
     PR_GET_SECCOMP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 21, 22, 38, 39
     libc.prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0)
     libc.prctl(PR_SET_SECCOMP, 0, 0, 0, 0)
     held = (libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0))
-    return STAGE["inside"] and held != (1, 2) and held != (1, -1) and held
+    return TESTBED["inside"] and held != (1, 2) and held != (1, -1) and held
 
 
 @attack()
 def rewriting_the_process():
-    # PR_SET_MM and personality: no gain as such, but nothing needs them.
+    # PR_SET_MM and personality gain nothing by themselves, but no cell needs them.
     gained = []
     if libc.prctl(35, 9, 0, 0, 0) == 0:
         gained.append("mm")
@@ -186,14 +186,14 @@ def priorities():
         ("real time", lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))),
         ("idle of others", lambda: os.setpriority(os.PRIO_PROCESS, 1, 19)),
     ):
-        if name == "idle of others" and not STAGE["inside"]:
+        if name == "idle of others" and not TESTBED["inside"]:
             continue
         try:
             attempt()
         except OSError:
             continue
         gained.append(name)
-    if not STAGE["inside"]:
+    if not TESTBED["inside"]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     if call((251, 30)[COLUMN], 1, 0, (1 << 13) | 4)[0] == 0:
         gained.append("disk, real time")
@@ -202,7 +202,7 @@ def priorities():
 
 @attack(control="none")
 def lock_memory():
-    # Not to be had on every machine, even for root.
+    # Not available on every machine, even for root.
     result, _ = call((151, 230)[COLUMN], 1)
     return result == 0
 
@@ -223,7 +223,7 @@ def raise_own_limits():
         except (OSError, ValueError):
             continue
         raised.append(name)
-    return STAGE["inside"] and raised
+    return TESTBED["inside"] and raised
 
 
 @attack()

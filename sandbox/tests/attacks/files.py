@@ -1,7 +1,7 @@
 import stat
 
-FOLDER = STAGE["folder"]
-NAME = STAGE["unique"]
+FOLDER = TESTBED["folder"]
+NAME = TESTBED["unique"]
 
 
 def read(path):
@@ -16,7 +16,7 @@ def file_that_all_may_read():
 
 @attack()
 def the_same_by_other_ways():
-    ways = [f"/proc/{pid}/{link}" for pid in ("self", "1", STAGE["worker"], STAGE["sibling"])
+    ways = [f"/proc/{pid}/{link}" for pid in ("self", "1", TESTBED["worker"], TESTBED["sibling"])
             for link in ("root", "cwd")]
     ways += ["/..", "/mnt/data/../..", "/proc/self/fd/0/../.."]
     return first_success((way, lambda: read(way + FOLDER + "/secret.txt")) for way in ways)
@@ -44,7 +44,7 @@ def the_same_by_file_handle():
     handle = ctypes.create_string_buffer(8 + 128)
     ctypes.memmove(handle, (128).to_bytes(4, "little"), 4)
     mount = ctypes.c_int()
-    # Any folder will do: what counts is whether handles can be opened at all.
+    # Any folder works: the attack only tests whether handles can be opened.
     folder = ctypes.create_string_buffer(os.getcwd().encode())
     result, error = call(numbers[0], -100, ctypes.addressof(folder), ctypes.addressof(handle),
                          ctypes.addressof(mount), 0)
@@ -69,7 +69,7 @@ def write_where_others_read():
     folders = [FOLDER + "/work", "/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/bin", "/lib", "/dev", "/mnt",
                "/opt", "/var", "/run", "/home", sys.prefix, sys.base_prefix, os.path.dirname(os.__file__),
                os.path.dirname(json.__file__), *(path for path in sys.path if path)]
-    if not STAGE["inside"]:
+    if not TESTBED["inside"]:
         folders = folders[:1]
     written = []
     for folder in folders:
@@ -80,7 +80,7 @@ def write_where_others_read():
         except OSError:
             continue
         written.append(path)
-        if not STAGE["inside"]:
+        if not TESTBED["inside"]:
             os.unlink(path)
     return written
 
@@ -102,7 +102,7 @@ def make_a_device():
 
 @attack(control="any")
 def make_a_fifo_in_the_workspace():
-    folder = "/mnt/data" if STAGE["inside"] else FOLDER + "/work"
+    folder = "/mnt/data" if TESTBED["inside"] else FOLDER + "/work"
     os.mkfifo(f"{folder}/{NAME}-fifo")
     os.unlink(f"{folder}/{NAME}-fifo")
     return True
@@ -123,12 +123,12 @@ def terminals():
 
 @attack(control="none")
 def type_into_a_terminal():
-    # TIOCSTI and TIOCLINUX, whatever the descriptor is. Only a driver's own "no" would be a gain.
+    # TIOCSTI and TIOCLINUX on any descriptor. Any error but EPERM means that the driver was reached.
     number = {"x86_64": 16, "aarch64": 29}[platform.machine()]
     here = ctypes.create_string_buffer(b"x")
     reached = []
     for descriptor in (0, 1, 2):
-        # The kernel takes 32 bits of a request; a filter must not look at more.
+        # The kernel uses 32 bits of the request number; a filter must compare no more.
         for request in (0x5412, 0x541C, 0x5412 | 1 << 32, 0x541C | 1 << 32):
             _, error = call(number, descriptor, request, ctypes.addressof(here))
             if error != errno.EPERM:
@@ -139,4 +139,4 @@ def type_into_a_terminal():
 @attack(control="none")
 def setuid_programs():
     done = subprocess.run(["su", "-c", "id -u"], capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-    return STAGE["inside"] and done.returncode == 0
+    return TESTBED["inside"] and done.returncode == 0

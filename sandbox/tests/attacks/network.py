@@ -36,7 +36,7 @@ def socket_past_the_library():
 
 @attack()
 def socket_with_bits_that_the_kernel_drops():
-    # A filter that compares all 64 bits of an argument of which the kernel takes 32 is blind.
+    # The kernel uses 32 bits of the family. A filter that compares 64 bits does not match.
     number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
     return [family for family in (2, 10) if call(number, family | 1 << 32, 1, 0)[0] >= 0]
 
@@ -69,7 +69,7 @@ def raw_packets():
 
 @attack()
 def socketpair_of_the_internet():
-    # Refused by the kernel for any family but AF_UNIX and AF_TIPC: only its own word counts.
+    # The kernel refuses all families but AF_UNIX and AF_TIPC; its error shows that it was reached.
     number = {"x86_64": 53, "aarch64": 199}[platform.machine()]
     room = (ctypes.c_int * 2)()
     _, error = call(number, 2, 1, 0, ctypes.addressof(room))
@@ -97,19 +97,19 @@ def abstract_socket():
 
 @attack()
 def path_socket():
-    return read_from(socket.AF_UNIX, STAGE["folder"] + "/stand-in.sock")
+    return read_from(socket.AF_UNIX, TESTBED["folder"] + "/stand-in.sock")
 
 
 @attack()
 def path_socket_through_proc():
     return first_success(
-        (where, lambda: read_from(socket.AF_UNIX, f"/proc/{where}/root{STAGE['folder']}/stand-in.sock"))
-        for where in ("self", "1", STAGE["worker"], STAGE["sibling"])
+        (where, lambda: read_from(socket.AF_UNIX, f"/proc/{where}/root{TESTBED['folder']}/stand-in.sock"))
+        for where in ("self", "1", TESTBED["worker"], TESTBED["sibling"])
     )
 
 
 @attack()
 def the_workers_own_socket():
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(STAGE["socket"])
+        connection.connect(TESTBED["socket"])
         return True

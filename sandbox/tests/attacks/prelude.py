@@ -1,7 +1,7 @@
-# Comes before each file of attacks. `STAGE` stands above it: what the attacker knows of the place.
-# An attack gives back what it gained, or nothing; it may as well raise. The same file runs inside a
-# session and beside the worker; `control` says who must succeed there, so that a refusal inside
-# means something: "any", "root", or "none" where no unconfined process can be made to succeed.
+# Precedes each file of attacks. `TESTBED`, defined above it, is what the attacker knows. An attack
+# returns what it gained, or nothing; it may also raise. The same code runs inside a session and
+# unconfined beside the worker. `control` says who must succeed there, so that a failure inside is
+# significant: "any", "root", or "none" if no unconfined process can be made to succeed.
 import ctypes
 import errno
 import json
@@ -17,7 +17,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 ATTACKS = []
 
-# Secrets of the stage, whose marker must not stand in this code in one piece.
+# A secret of the testbed. The code never contains the marker in one piece.
 SECRET = re.compile(bytes(reversed(b"-lertsek")) + rb"[0-9a-f]{32}")
 
 
@@ -36,14 +36,14 @@ def secrets_in(content):
 
 
 def call(number, *arguments):
-    """A system call past every library: its result, and errno if it failed."""
+    """A direct system call. Returns its result, and errno if it failed."""
     ctypes.set_errno(0)
     result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) for a in arguments])
     return result, ctypes.get_errno() if result < 0 else 0
 
 
 def first_success(attempts):
-    """What the first attempt gained that did not raise; the last error if all did."""
+    """Results of the attempts that gained something. Raises the last error if all attempts failed."""
     gained, last = [], None
     for name, attempt in attempts:
         try:
@@ -62,8 +62,8 @@ def report():
     for function, control in ATTACKS:
         try:
             gain = function()
-            said = repr(gain)
+            detail = repr(gain)
         except BaseException as error:
-            gain, said = None, f"{type(error).__name__}: {error}"
-        line = [function.__name__, control, bool(gain), said[:600]]
+            gain, detail = None, f"{type(error).__name__}: {error}"
+        line = [function.__name__, control, bool(gain), detail[:600]]
         os.write(1, ("\n@@" + json.dumps(line) + "\n").encode())

@@ -1,7 +1,7 @@
 import glob
 import time
 
-WORKER, SIBLING = STAGE["worker"], STAGE["sibling"]
+WORKER, SIBLING = TESTBED["worker"], TESTBED["sibling"]
 
 
 @attack()
@@ -32,7 +32,7 @@ def key_in_own_environment_file():
 
 
 def readable(address, length, through=[]):
-    """Own memory, page by page, asking the kernel what is there."""
+    """Own memory; write() tests which pages are mapped."""
     if not through:
         through.extend(os.pipe())
     got = []
@@ -56,7 +56,7 @@ def key_in_own_memory():
                 low, high = (int(bound, 16) for bound in bounds.split("-"))
                 regions.append((low, min(high - low, 64 << 20)))
     except OSError:
-        # Without /proc: the initial stack, where the environment was, and the heap.
+        # Without /proc: the initial stack, which held the environment, and the heap.
         top = libc.getauxval(31)  # AT_EXECFN
         regions.append((top - (256 << 10), 260 << 10))
         end = libc.sbrk(0)
@@ -66,8 +66,8 @@ def key_in_own_memory():
 
 
 @attack()
-def stop_the_stage():
-    if not STAGE["inside"]:
+def signal_the_testbed():
+    if not TESTBED["inside"]:
         os.kill(SIBLING, signal.SIGCONT)
         return True
     reached = []
@@ -92,11 +92,11 @@ def stop_the_stage():
 def attach_to_another():
     number = {"x86_64": 101, "aarch64": 117}[platform.machine()]
     reached = []
-    for pid in (SIBLING,) if not STAGE["inside"] else (SIBLING, WORKER, 1, os.getppid()):
+    for pid in (SIBLING,) if not TESTBED["inside"] else (SIBLING, WORKER, 1, os.getppid()):
         result, _ = call(number, 0x4206, pid, 0, 0)  # PTRACE_SEIZE
         if result == 0:
             reached.append(pid)
-            if not STAGE["inside"]:
+            if not TESTBED["inside"]:
                 os.kill(pid, signal.SIGCONT)
     return reached
 
@@ -104,7 +104,7 @@ def attach_to_another():
 @attack()
 def read_anothers_memory():
     reached = []
-    for pid in (SIBLING,) if not STAGE["inside"] else (SIBLING, WORKER, 1, os.getppid()):
+    for pid in (SIBLING,) if not TESTBED["inside"] else (SIBLING, WORKER, 1, os.getppid()):
         for path in (f"/proc/{pid}/mem", f"/proc/{pid}/maps"):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -139,7 +139,7 @@ def spare_itself_from_the_memory_killer():
             file.write("-1000")
     except OSError:
         return None
-    return STAGE["inside"] and int(open("/proc/self/oom_score_adj").read()) < before
+    return TESTBED["inside"] and int(open("/proc/self/oom_score_adj").read()) < before
 
 
 @attack()
@@ -166,7 +166,7 @@ def descriptors_left_open():
                     foreign.append((descriptor, "network"))
                     continue
                 peer = one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                # Python's event loop keeps a pair of its own; the session's socket is the one other.
+                # Python's event loop has a socket pair of its own; the kernel's socket is the only other.
                 if int.from_bytes(peer[:4], "little") != os.getpid():
                     sockets += 1
     if sockets > 1:
@@ -178,5 +178,5 @@ def descriptors_left_open():
 def anothers_folders_through_proc():
     return first_success(
         (pid, lambda: os.listdir(f"/proc/{pid}/{link}"))
-        for pid in (("1", SIBLING, WORKER) if STAGE["inside"] else (SIBLING,)) for link in ("cwd", "root", "fd")
+        for pid in (("1", SIBLING, WORKER) if TESTBED["inside"] else (SIBLING,)) for link in ("cwd", "root", "fd")
     )

@@ -1,11 +1,10 @@
-# What a session does not see or have that has a root of its own. Where the worker's container is the
-# wall, these are the container's business.
+# The view of a session with a root of its own. In the container tier, the container determines it.
 import glob
 import shutil
 import stat
 
-FOLDER = STAGE["folder"]
-NAME = STAGE["unique"]
+FOLDER = TESTBED["folder"]
+NAME = TESTBED["unique"]
 
 
 @attack()
@@ -13,15 +12,15 @@ def places_of_the_host():
     places = glob.glob("/home/*") + glob.glob("/root/*") + glob.glob("/root/.*")
     places += ["/sys/kernel", "/sys/fs/cgroup", "/sys/class", "/boot/", "/var/log", "/var/lib/dpkg"]
     places += ["/run/docker.sock", "/var/run/docker.sock", "/etc/ssh", "/etc/machine-id", "/etc/hostname"]
-    # What leads to the environment leads nowhere else.
+    # The path to the virtual environment must lead to nothing else.
     return [place for place in places
-            if os.path.exists(place) and not (STAGE["inside"] and STAGE["python"].startswith(place + "/"))]
+            if os.path.exists(place) and not (TESTBED["inside"] and TESTBED["python"].startswith(place + "/"))]
 
 
 @attack()
 def change_what_others_read():
     paths = [FOLDER + "/work", "/usr", "/etc", "/etc/passwd", "/dev/null", sys.prefix, os.__file__, sys.executable]
-    if not STAGE["inside"]:
+    if not TESTBED["inside"]:
         paths = paths[:1]
     changed = []
     for path in paths:
@@ -45,7 +44,7 @@ def devices_beyond_the_harmless():
 @attack()
 def run_a_program_from_writable_places():
     ran = []
-    folders = ["/mnt/data", "/tmp", "/dev/shm"] if STAGE["inside"] else [FOLDER + "/work"]
+    folders = ["/mnt/data", "/tmp", "/dev/shm"] if TESTBED["inside"] else [FOLDER + "/work"]
     for folder in folders:
         path = f"{folder}/{NAME}-true"
         shutil.copy("/bin/true", path)
@@ -87,13 +86,13 @@ def what_the_worker_was_started_with():
 @attack(control="none")
 def the_cgroup_it_lives_in():
     lines = open("/proc/self/cgroup").read().split()
-    return STAGE["inside"] and [line for line in lines if line.rsplit(":", 1)[1] != "/"]
+    return TESTBED["inside"] and [line for line in lines if line.rsplit(":", 1)[1] != "/"]
 
 
 @attack()
-def see_the_stage():
+def see_the_testbed():
     found = []
-    for pid in (STAGE["worker"], STAGE["sibling"]):
+    for pid in (TESTBED["worker"], TESTBED["sibling"]):
         try:
             os.kill(pid, 0)
             found.append(pid)

@@ -1,6 +1,5 @@
-//! What code in a session tries against its surroundings. The attacks themselves are in
-//! `tests/attacks/`; each runs in a session, where it must gain nothing, and beside the worker,
-//! where it must succeed.
+//! Attacks of a session on its surroundings. The code is in `tests/attacks/`; each attack runs in a
+//! session, where it must gain nothing, and unconfined beside the worker, where it must succeed.
 
 use std::path::Path;
 
@@ -12,67 +11,73 @@ use serde_json::Value;
 
 use crate::client::Session;
 use crate::processes::Process;
-use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::named;
 use crate::processes::process;
+use crate::processes::set_process_name;
 use crate::processes::tree;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 use crate::testbed::unique;
 
 const PRELUDE: &str = include_str!("../attacks/prelude.py");
 
-/// How one attack went.
+/// Result of one attack.
 struct Outcome {
     name: String,
+    /// Who must succeed with it outside a session: `any`, `root` or `none`.
     control: String,
     gained: bool,
-    said: String,
+    detail: String,
 }
 
 fn outcomes(text: &str) -> Vec<Outcome> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("@@"));
     let read = lines.map(|line| {
-        let line: Value = serde_json::from_str(line).expect("the prelude writes JSON");
-        let text = |index: usize| line[index].as_str().expect("a text").to_owned();
+        let line: Value = serde_json::from_str(line).expect("the prelude prints JSON");
+        let text = |index: usize| {
+            line[index]
+                .as_str()
+                .expect("the prelude prints strings")
+                .to_owned()
+        };
         Outcome {
             name: text(0),
             control: text(1),
-            gained: line[2].as_bool().expect("whether it gained"),
-            said: text(3),
+            gained: line[2].as_bool().expect("the prelude prints a boolean"),
+            detail: text(3),
         }
     });
     read.collect()
 }
 
-/// Runs the attacks in a session of its own while another one looks on.
-fn assault(stage: &Stage, attacks: &str) {
-    let worker = stage.worker();
+/// Runs the attacks in a new session while another session is in use.
+fn run_attacks(testbed: &Testbed, attacks: &str) {
+    let worker = testbed.worker();
     let mut bystander = worker.session();
     bystander.run("here = 'still'").ok();
-    assault_from(&mut worker.session(), stage, worker, attacks);
+    run_attacks_in(&mut worker.session(), testbed, worker, attacks);
     assert_eq!(bystander.run("print(here)").ok(), "still\n");
 }
 
-fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: &str) {
+fn run_attacks_in(session: &mut Session, testbed: &Testbed, worker: &Worker, attacks: &str) {
     let name = unique("attack");
     let code = |inside| {
-        let scenery = stage.scenery(worker, inside, &name);
-        format!("{scenery}{PRELUDE}{attacks}\nreport()\n")
+        let preamble = testbed.attack_preamble(worker, inside, &name);
+        format!("{preamble}{PRELUDE}{attacks}\nreport()\n")
     };
 
-    let before = stage.hits();
+    let before = testbed.hits();
     let cell = session.run(&code(true));
     assert_eq!(cell.executed.status, ExecStatus::Ok, "{}", cell.text());
-    stage.assert_no_secret(&cell.text());
+    testbed.assert_no_secret(&cell.text());
     let inside = outcomes(&cell.text());
-    let between = stage.hits();
+    let between = testbed.hits();
 
-    let (status, text) = stage.control(&code(false));
+    let (status, text) = testbed.control(&code(false));
     assert_eq!(status, 0, "{text}");
     let outside = outcomes(&text);
-    let after = stage.hits();
+    let after = testbed.hits();
 
     let names = |outcomes: &[Outcome]| -> Vec<String> {
         outcomes.iter().map(|one| one.name.clone()).collect()
@@ -83,18 +88,22 @@ fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: 
         names(&outside),
         "each attack runs in both places"
     );
-    let told = |one: &Outcome| format!("{}: {}", one.name, one.said);
-    let breaches: Vec<String> = inside.iter().filter(|one| one.gained).map(told).collect();
+    let describe = |one: &Outcome| format!("{}: {}", one.name, one.detail);
+    let breaches: Vec<String> = inside
+        .iter()
+        .filter(|one| one.gained)
+        .map(describe)
+        .collect();
     assert!(breaches.is_empty(), "gained something: {breaches:#?}");
     let idle: Vec<String> = outside
         .iter()
         .filter(|one| match one.control.as_str() {
             "any" => !one.gained,
-            "root" => stage.is_roots() && !one.gained,
+            "root" => testbed.runs_as_root() && !one.gained,
             "none" => false,
             other => panic!("no such control: {other}"),
         })
-        .map(told)
+        .map(describe)
         .collect();
     assert!(idle.is_empty(), "could not succeed anywhere: {idle:#?}");
 
@@ -107,20 +116,22 @@ fn assault_from(session: &mut Session, stage: &Stage, worker: &Worker, attacks: 
     for place in [
         "/", "/usr", "/usr/bin", "/etc", "/dev", "/tmp", "/dev/shm", "/mnt",
     ] {
-        let traces = std::fs::read_dir(Path::new(place)).expect("it is a folder");
-        let traces = traces.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let traces: Vec<String> = traces.filter(|file| file.starts_with(&name)).collect();
+        let entries = std::fs::read_dir(Path::new(place)).expect("the folder exists");
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let traces: Vec<String> = names.filter(|file| file.starts_with(&name)).collect();
         assert!(traces.is_empty(), "{place} has {traces:?}");
     }
-    assert!(process(stage.sibling()).lives(), "the sibling was harmed");
-    stage.assert_no_secret(&worker.log());
+    assert!(
+        process(testbed.sibling()).is_alive(),
+        "the sibling was harmed"
+    );
+    testbed.assert_no_secret(&worker.log());
 }
 
-/// Where there are no namespaces to be had, the worker's container is the wall, and a worker has
-/// one session, ever.
-fn the_container_tier_holds_as_well(stage: &Stage) {
-    let stage = &Stage::apart(stage);
-    let worker = stage.start(&["--tier=container", "--first-uid=400000"]);
+/// Without namespaces, the worker's container isolates its single session.
+fn the_container_tier_holds_as_well(testbed: &Testbed) {
+    let testbed = &Testbed::separate(testbed);
+    let worker = testbed.start(&["--tier=container", "--first-uid=400000"]);
     assert_eq!(worker.connect().report().tier, Tier::Container);
     let mut session = worker.session();
     for attacks in [
@@ -129,7 +140,7 @@ fn the_container_tier_holds_as_well(stage: &Stage) {
         include_str!("../attacks/calls.py"),
         include_str!("../attacks/processes.py"),
     ] {
-        assault_from(&mut session, stage, &worker, attacks);
+        run_attacks_in(&mut session, testbed, &worker, attacks);
     }
     let work = "import pandas, subprocess; print(subprocess.run(['echo', '1']).returncode)";
     assert_eq!(session.run(work).text_of(TextSource::Stdout), "1\n0\n");
@@ -137,7 +148,7 @@ fn the_container_tier_holds_as_well(stage: &Stage) {
         worker.connect().open(&unique("second"), true),
         Response::Busy
     );
-    // Without a process namespace, what a session leaves behind has to be hunted down.
+    // Without a process namespace, the worker must find and kill what a session leaves behind.
     let left = "
 import os, signal, time
 for _ in range(20):
@@ -150,32 +161,34 @@ for _ in range(20):
     let all = tree(worker.pid());
     assert!(all.len() > 20, "{all:?}");
     drop(session);
-    assert_eq!(stage.wait_for(worker), 0, "it makes way for a fresh one");
-    eventually("its processes are gone", || !all.iter().any(Process::lives));
+    assert_eq!(testbed.wait_for(worker), 0, "it makes way for a fresh one");
+    eventually("its processes are gone", || {
+        !all.iter().any(Process::is_alive)
+    });
 }
 
-fn network(stage: &Stage) {
-    assault(stage, include_str!("../attacks/network.py"));
+fn network(testbed: &Testbed) {
+    run_attacks(testbed, include_str!("../attacks/network.py"));
 }
 
-fn files(stage: &Stage) {
-    assault(stage, include_str!("../attacks/files.py"));
+fn files(testbed: &Testbed) {
+    run_attacks(testbed, include_str!("../attacks/files.py"));
 }
 
-fn view(stage: &Stage) {
-    assault(stage, include_str!("../attacks/view.py"));
+fn view(testbed: &Testbed) {
+    run_attacks(testbed, include_str!("../attacks/view.py"));
 }
 
-fn calls(stage: &Stage) {
-    assault(stage, include_str!("../attacks/calls.py"));
+fn calls(testbed: &Testbed) {
+    run_attacks(testbed, include_str!("../attacks/calls.py"));
 }
 
-fn processes(stage: &Stage) {
-    assault(stage, include_str!("../attacks/processes.py"));
+fn processes(testbed: &Testbed) {
+    run_attacks(testbed, include_str!("../attacks/processes.py"));
 }
 
-/// The 32-bit table of system calls has no filter of its own, so using it must be the end.
-fn a_call_by_the_32_bit_table_kills(stage: &Stage) {
+/// The filter has no rules for the 32-bit system call table, so using it must kill the process.
+fn a_call_by_the_32_bit_table_kills(testbed: &Testbed) {
     if !cfg!(target_arch = "x86_64") {
         return;
     }
@@ -187,22 +200,22 @@ room.write(bytes.fromhex('b814000000cd80c3'))
 number = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(room)))()
 print('answered', number > 0)
 ";
-    let worker = stage.worker();
+    let worker = testbed.worker();
     let mut bystander = worker.session();
     let cell = worker.session().run(code);
     assert_eq!(cell.executed.status, ExecStatus::Died, "{}", cell.text());
     assert!(cell.executed.session_lost);
-    assert_eq!(stage.control(code), (0, "answered True\n".to_owned()));
+    assert_eq!(testbed.control(code), (0, "answered True\n".to_owned()));
     assert_eq!(bystander.run("print(1)").ok(), "1\n");
 }
 
-/// A checkout often lies in somebody's home: sessions see its environment, and nothing beside it.
-fn an_environment_in_a_home_shows_nothing_else(stage: &Stage) {
-    let home = stage.home();
+/// A session sees the virtual environment in a home folder, but nothing beside it.
+fn an_environment_in_a_home_shows_nothing_else(testbed: &Testbed) {
+    let home = testbed.home();
     let python = home.join("project/.venv/bin/python3");
-    let worker = stage.start(&[&format!("--python={}", python.display()), "--spares=0"]);
+    let worker = testbed.start(&[&format!("--python={}", python.display()), "--spares=0"]);
     assert_eq!(worker.connect().report().tier, Tier::Namespaces);
-    // The one in which it looked at itself is still ending.
+    // The session that the worker has verified may still be ending.
     eventually("there is no session, not even a spare one", || {
         tree(worker.pid())
             .iter()
@@ -216,15 +229,15 @@ print(os.path.exists({:?}), [os.path.join(root, name) for root, folders, files i
         home.join("secret.txt")
     );
     assert_eq!(worker.session().run(&look).ok(), "False []\n");
-    let (_, text) = stage.control(&look);
+    let (_, text) = testbed.control(&look);
     assert!(text.starts_with("True ['/home/somebody/"), "{text}");
 }
 
-/// What the kernel says of a session's process, which no code inside can make up.
-fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
-    let worker = stage.worker();
+/// Checks a session's process in `/proc`, which no code inside can forge.
+fn the_kernel_agrees_that_a_session_is_confined(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
-    session.run(&call_itself("confined")).ok();
+    session.run(&set_process_name("confined")).ok();
     let confined = named(worker.pid(), "confined");
     for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
         assert_eq!(
@@ -247,7 +260,7 @@ fn the_kernel_agrees_that_a_session_is_confined(stage: &Stage) {
     assert!(shared.is_empty(), "shared with the worker: {shared:?}");
     let mounts = confined.proc("mountinfo");
     assert!(
-        !mounts.contains(stage.folder().to_str().expect("UTF-8")),
+        !mounts.contains(testbed.folder().to_str().expect("UTF-8")),
         "{mounts}"
     );
     let maps = confined.proc("maps");

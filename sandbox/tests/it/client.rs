@@ -17,54 +17,54 @@ use sandbox_protocol::TextSource;
 use sandbox_protocol::VERSION;
 use sandbox_protocol::parse_header;
 
-/// A worker that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// A worker that sends nothing for this long hangs.
+const READ_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// What a connection may run over.
-pub trait Wire: Read + Write + Send {
-    /// Makes reads fail that wait for longer.
-    fn limit(&self, wait: Duration);
-    /// Ends the connection for all who hold it.
-    fn hang_up(&self);
+/// The transport of a connection.
+pub trait Transport: Read + Write + Send {
+    fn set_timeout(&self, timeout: Duration);
+    /// Ends the connection in both directions.
+    fn shut_down(&self);
 }
 
-impl Wire for UnixStream {
-    fn limit(&self, wait: Duration) {
-        self.set_read_timeout(Some(wait)).expect("not zero");
+impl Transport for UnixStream {
+    fn set_timeout(&self, timeout: Duration) {
+        self.set_read_timeout(Some(timeout))
+            .expect("the timeout is not zero");
     }
-    fn hang_up(&self) {
+    fn shut_down(&self) {
         let _ = self.shutdown(std::net::Shutdown::Both);
     }
 }
 
-impl Wire for TcpStream {
-    fn limit(&self, wait: Duration) {
-        self.set_read_timeout(Some(wait)).expect("not zero");
+impl Transport for TcpStream {
+    fn set_timeout(&self, timeout: Duration) {
+        self.set_read_timeout(Some(timeout))
+            .expect("the timeout is not zero");
     }
-    fn hang_up(&self) {
+    fn shut_down(&self) {
         let _ = self.shutdown(std::net::Shutdown::Both);
     }
 }
 
 /// A connection to a worker.
 pub struct Client {
-    wire: Box<dyn Wire>,
+    transport: Box<dyn Transport>,
     report: Option<Report>,
 }
 
-/// What a cell did.
+/// The output and the result of a cell.
 #[derive(Debug)]
 pub struct Cell {
-    /// Its text in the order it came.
+    /// Its text in order of arrival.
     pub pieces: Vec<(TextSource, String)>,
-    /// Its pictures.
+    /// Its images: MIME type and content.
     pub images: Vec<(String, Vec<u8>)>,
-    /// How it ended.
     pub executed: Executed,
 }
 
 impl Cell {
-    /// All text, whatever its source.
+    /// All text of all sources.
     pub fn text(&self) -> String {
         self.pieces.iter().map(|(_, text)| text.as_str()).collect()
     }
@@ -78,38 +78,41 @@ impl Cell {
             .collect()
     }
 
-    /// Fails unless the cell ran to its end; gives back what it wrote.
+    /// Fails unless the cell has completed. Returns its text.
     #[track_caller]
     pub fn ok(&self) -> String {
         assert_eq!(self.executed.status, ExecStatus::Ok, "{}", self.text());
         self.text()
     }
 
-    /// The paths of the files it wrote.
+    /// The paths of its changed files.
     pub fn files(&self) -> Vec<&str> {
         let names = self.executed.files.iter().map(|file| file.path.as_str());
         names.collect()
     }
 
-    /// What is told of one file.
+    /// The report of one changed file.
     pub fn file(&self, path: &str) -> Option<&ChangedFile> {
         self.executed.files.iter().find(|file| file.path == path)
     }
 }
 
 impl Client {
-    /// A connection over which nothing was said yet.
-    pub fn raw(wire: impl Wire + 'static) -> Client {
-        wire.limit(PATIENCE);
+    /// A connection without a hello.
+    pub fn raw(transport: impl Transport + 'static) -> Client {
+        transport.set_timeout(READ_TIMEOUT);
         Client {
-            wire: Box::new(wire),
+            transport: Box::new(transport),
             report: None,
         }
     }
 
-    /// Says hello. The error is the worker's refusal, or that it hung up.
-    pub fn greet(wire: impl Wire + 'static, token: Option<&str>) -> Result<Client, String> {
-        let mut client = Client::raw(wire);
+    /// Sends the hello. The error is the worker's refusal, or that it closed the connection.
+    pub fn greet(
+        transport: impl Transport + 'static,
+        token: Option<&str>,
+    ) -> Result<Client, String> {
+        let mut client = Client::raw(transport);
         let hello = Request::Hello {
             version: VERSION,
             token: token.map(str::to_owned),
@@ -125,50 +128,50 @@ impl Client {
         }
     }
 
-    /// What the worker said of itself.
+    /// The worker's report.
     pub fn report(&self) -> &Report {
-        self.report.as_ref().expect("it has said hello")
+        self.report.as_ref().expect("the hello was answered")
     }
 
-    /// Sends a request and does not wait.
+    /// Sends a request without waiting for the response.
     pub fn send(&mut self, request: &Request) -> io::Result<()> {
-        self.send_frame(&Frame::message(request).expect("requests can be written"))
+        self.send_frame(&Frame::message(request).expect("requests can be encoded"))
     }
 
-    /// Sends data.
+    /// Sends data frames.
     pub fn send_data(&mut self, data: &[u8]) -> io::Result<()> {
         data.chunks(1 << 20)
             .try_for_each(|piece| self.send_frame(&Frame::Data(piece.to_vec())))
     }
 
     fn send_frame(&mut self, frame: &Frame) -> io::Result<()> {
-        self.send_bytes(&frame.encode().expect("it is small enough"))
+        self.send_bytes(&frame.encode().expect("the frame is below the maximum"))
     }
 
-    /// Sends whatever.
+    /// Sends arbitrary bytes.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.wire.write_all(bytes)
+        self.transport.write_all(bytes)
     }
 
     fn receive_frame(&mut self) -> io::Result<Frame> {
         let mut header = [0; HEADER_BYTES];
-        self.wire.read_exact(&mut header)?;
+        self.transport.read_exact(&mut header)?;
         let (kind, length) = parse_header(header).map_err(io::Error::other)?;
         let mut body = vec![0; length];
-        self.wire.read_exact(&mut body)?;
+        self.transport.read_exact(&mut body)?;
         Frame::new(kind, body).map_err(io::Error::other)
     }
 
-    /// The next response.
+    /// Receives the next response.
     pub fn receive(&mut self) -> io::Result<Response> {
         self.receive_frame()?.read().map_err(io::Error::other)
     }
 
-    /// Data frames that add up to `size`.
+    /// Receives data frames until they add up to `size`.
     pub fn receive_data(&mut self, size: u64) -> Vec<u8> {
         let mut data = Vec::new();
         while (data.len() as u64) < size {
-            match self.receive_frame().expect("the data goes on") {
+            match self.receive_frame().expect("more data follows") {
                 Frame::Data(piece) => data.extend(piece),
                 Frame::Message(_) => panic!("a message within {size} bytes of data"),
             }
@@ -177,20 +180,20 @@ impl Client {
         data
     }
 
-    /// Asks and takes the one answer.
+    /// Sends a request and receives its only response.
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Response {
         self.send(request).expect("the worker reads");
         self.receive().expect("the worker answers")
     }
 
-    /// Asks for a session.
+    /// Opens a session.
     #[track_caller]
     pub fn open(&mut self, session: &str, create: bool) -> Response {
         self.open_for("tests", session, create)
     }
 
-    /// Asks for a session of this project.
+    /// Opens a session with this project label.
     #[track_caller]
     pub fn open_for(&mut self, project: &str, session: &str, create: bool) -> Response {
         self.ask(&Request::Open {
@@ -207,7 +210,7 @@ impl Client {
         self.ask(&Request::Remove { tags })
     }
 
-    /// Puts a file: the refusal, if there was one.
+    /// Puts a file. The error is the refusal.
     #[track_caller]
     pub fn put(
         &mut self,
@@ -223,15 +226,15 @@ impl Client {
             size: data.len() as u64,
         })
         .expect("the worker reads");
-        self.send_data(data).expect("it reads the data to its end");
+        self.send_data(data).expect("the worker reads all data");
         match self.receive().expect("the worker answers") {
             Response::Stored => Ok(()),
             Response::Refused { message } => Err(message),
-            other => panic!("a strange answer to Put: {other:?}"),
+            other => panic!("unexpected response to Put: {other:?}"),
         }
     }
 
-    /// Reads a file: its content, or the refusal.
+    /// Reads a file. The error is the refusal.
     #[track_caller]
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>, String> {
         match self.ask(&Request::Get {
@@ -239,7 +242,7 @@ impl Client {
         }) {
             Response::File { size } => Ok(self.receive_data(size)),
             Response::Refused { message } => Err(message),
-            other => panic!("a strange answer to Get: {other:?}"),
+            other => panic!("unexpected response to Get: {other:?}"),
         }
     }
 
@@ -251,20 +254,20 @@ impl Client {
         .expect("the worker reads");
     }
 
-    /// Reads what the running cell writes until `enough`, and gives that back.
+    /// Receives output of the running cell until it contains `text`, and returns it.
     #[track_caller]
-    pub fn read_until(&mut self, enough: &str) -> String {
+    pub fn read_until(&mut self, text: &str) -> String {
         let mut seen = String::new();
-        while !seen.contains(enough) {
+        while !seen.contains(text) {
             match self.receive().expect("the cell goes on") {
-                Response::Text { text, .. } => seen += &text,
-                other => panic!("waiting for {enough:?} after {seen:?}: {other:?}"),
+                Response::Text { text: more, .. } => seen += &more,
+                other => panic!("waiting for {text:?} after {seen:?}: {other:?}"),
             }
         }
         seen
     }
 
-    /// Waits for the running cell's end.
+    /// Waits for the end of the running cell.
     #[track_caller]
     pub fn finish(&mut self) -> Cell {
         let (mut pieces, mut images) = (Vec::new(), Vec::new());
@@ -279,7 +282,7 @@ impl Client {
                         executed,
                     };
                 }
-                other => panic!("a strange answer to Exec: {other:?}"),
+                other => panic!("unexpected response to Exec: {other:?}"),
             }
         }
     }
@@ -294,18 +297,18 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.wire.hang_up();
+        self.transport.shut_down();
     }
 }
 
-/// A session that this connection holds, and ends when it is dropped.
+/// A session held by this connection. Dropping it ends the session.
 pub struct Session {
     name: String,
     client: Option<Client>,
 }
 
 impl Session {
-    /// Makes the session.
+    /// Opens a session, and creates it if needed.
     #[track_caller]
     pub fn open(mut client: Client, name: &str) -> Session {
         match client.open(name, true) {
@@ -317,13 +320,12 @@ impl Session {
         }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Lets go of the connection and leaves the session to itself.
-    pub fn let_go(mut self) {
+    /// Closes the connection without ending the session.
+    pub fn detach(mut self) {
         self.client = None;
     }
 }
@@ -331,13 +333,13 @@ impl Session {
 impl std::ops::Deref for Session {
     type Target = Client;
     fn deref(&self) -> &Client {
-        self.client.as_ref().expect("only let_go takes it")
+        self.client.as_ref().expect("only detach takes the client")
     }
 }
 
 impl std::ops::DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Client {
-        self.client.as_mut().expect("only let_go takes it")
+        self.client.as_mut().expect("only detach takes the client")
     }
 }
 
@@ -347,7 +349,7 @@ impl Drop for Session {
             && !std::thread::panicking()
             && client.send(&Request::Close).is_ok()
         {
-            // Whatever is still on its way comes before the answer.
+            // Responses to earlier requests come before the answer to Close.
             while client.receive_frame().is_ok_and(|frame| {
                 !matches!(
                     frame.read::<Response>(),

@@ -1,15 +1,15 @@
-//! A session's code speaks on the socket between the session and its supervisor. It may lie about
-//! its own output, which a `print` can do as well, and may lose itself; nothing else.
+//! Code in a session can write to the socket between the session and its supervisor. It may forge its
+//! own output, as `print` can, and lose its own session; nothing else.
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Executed;
 
 use crate::client::Cell;
 use crate::processes::process;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 
-/// Finds the socket: the one whose other end is not in this process.
+/// Finds the socket: the one whose peer is another process.
 pub const FIND: &str = r#"
 import array, base64, json, os, socket, struct, threading, time
 def find():
@@ -34,20 +34,20 @@ def quietly(frame):
 print("found")
 "#;
 
-/// How many cells a forgery may spoil after its own.
+/// Maximum number of later cells that a forgery may spoil.
 const SPOILED_MAX: u32 = 60;
 
-/// Runs `forgery` in a session that has found its socket. Whatever comes of that session, each
-/// cell has one end, and others do not notice.
-fn forge(stage: &Stage, worker: &Worker, forgery: &str) -> Cell {
+/// Runs `forgery` in a session that has found its socket. Each cell must have exactly one end, and
+/// other sessions must not be affected.
+fn forge(testbed: &Testbed, worker: &Worker, forgery: &str) -> Cell {
     let mut bystander = worker.session();
     bystander.run("here = 'still'").ok();
     let mut session = worker.session();
     assert_eq!(session.run(FIND).ok(), "found\n");
     let cell = session.run(forgery);
     let mut lost = cell.executed.session_lost;
-    // Ends that were forged for later cells may still be on their way. Once they are used up,
-    // every cell has its own end and its own text again.
+    // Forged ends for later cells may still be queued. After them, every cell has its own end and
+    // text again.
     let mut own = 0;
     for round in 0..SPOILED_MAX {
         if lost || own == 3 {
@@ -59,12 +59,12 @@ fn forge(stage: &Stage, worker: &Worker, forgery: &str) -> Cell {
     }
     assert!(lost || own == 3, "out of step for good: {forgery}");
     assert_eq!(bystander.run("print(here)").ok(), "still\n", "{forgery}");
-    assert!(process(worker.pid()).lives());
-    stage.assert_no_secret(&worker.log());
+    assert!(process(worker.pid()).is_alive());
+    testbed.assert_no_secret(&worker.log());
     cell
 }
 
-fn garbage_is_its_own_harm(stage: &Stage) {
+fn garbage_is_its_own_harm(testbed: &Testbed) {
     for garbage in [
         "wire.sendall(b'garbage')",
         "wire.sendall(b'\\xff' * 100000)",
@@ -94,12 +94,12 @@ fn garbage_is_its_own_harm(stage: &Stage) {
         "say({'type': 'image', 'id': 1, 'mime': 'text/html', 'data': base64.b64encode(b'<script>').decode()})",
         "say({'type': 'image', 'id': 1, 'mime': '../../etc/passwd', 'data': ''})",
     ] {
-        forge(stage, stage.hasty_worker(), garbage);
+        forge(testbed, testbed.short_time_worker(), garbage);
     }
 }
 
-/// Only an end of the cell that runs can end it, and only once.
-fn forged_ends_leave_one_end_per_cell(stage: &Stage) {
+/// Only an end with the number of the running cell ends it, and only once.
+fn forged_ends_leave_one_end_per_cell(testbed: &Testbed) {
     for forgery in [
         "for n in range(40): quietly({'type': 'done', 'id': n, 'status': 'ok'})",
         "for n in range(5000): quietly({'type': 'done', 'id': n % 10, 'status': 'error'})\nprint('after that')",
@@ -110,12 +110,12 @@ def later():
 threading.Thread(target=later).start()
 ",
     ] {
-        forge(stage, stage.hasty_worker(), forgery);
+        forge(testbed, testbed.short_time_worker(), forgery);
     }
 }
 
-fn facts_cannot_be_forged(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn facts_cannot_be_forged(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     session.run(FIND).ok();
     let facts = "{'type': 'done', 'id': n, 'status': 'ok', 'wall_ms': 10**9, 'cpu_ms': 10**9, 'truncated': True, \
                  'session_lost': True, 'files': [{'path': 'x', 'size': 5}], 'files_dropped': True}";
@@ -136,9 +136,9 @@ fn facts_cannot_be_forged(stage: &Stage) {
     assert!(wall_ms < 200_000 && cpu_ms < 200_000, "{wall_ms} {cpu_ms}");
 }
 
-/// Frames of megabytes are cut off before they are kept.
-fn floods_of_frames_are_capped(stage: &Stage) {
-    let worker = stage.worker();
+/// Large frames are dropped before they are stored.
+fn floods_of_frames_are_capped(testbed: &Testbed) {
+    let worker = testbed.worker();
     let flood = "
 for n in range(60):
     quietly({'type': 'text', 'id': 2, 'source': 'stdout', 'text': 'x' * 1000000})
@@ -149,7 +149,7 @@ for n in range(60):
     quietly({'type': 'image', 'id': 2, 'mime': 'image/png', 'data': picture})
 ";
     for forgery in [flood, pictures] {
-        let cell = forge(stage, worker, forgery);
+        let cell = forge(testbed, worker, forgery);
         assert!(
             cell.text().len() < 2 << 20,
             "{} bytes of text",
@@ -158,13 +158,16 @@ for n in range(60):
         assert!(cell.images.len() <= 20, "{} pictures", cell.images.len());
     }
     let resident = process(worker.pid()).status("VmRSS");
-    let kilobytes: u64 = resident.trim_end_matches(" kB").parse().expect("a number");
+    let kilobytes: u64 = resident
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("VmRSS is a number");
     assert!(kilobytes < 300_000, "the supervisor has {resident}");
 }
 
-/// Descriptors sent along are not received, and so not held.
-fn descriptors_cannot_be_pushed_into_the_supervisor(stage: &Stage) {
-    let worker = stage.worker();
+/// The supervisor does not receive descriptors that are sent along.
+fn descriptors_cannot_be_pushed_into_the_supervisor(testbed: &Testbed) {
+    let worker = testbed.worker();
     let held = || process(worker.pid()).descriptors().len();
     let mut session = worker.session();
     session.run(FIND).ok();
@@ -183,16 +186,16 @@ for _ in range(20):
 ",
     );
     assert_eq!(cell.executed.status, ExecStatus::Ok, "{}", cell.text());
-    // Other tests open sessions meanwhile, each with a handful.
+    // Other tests open sessions at the same time, each with a few descriptors.
     assert!(held() < before + 500, "{before} before, {} now", held());
 }
 
-fn a_closed_socket_is_the_end_of_the_session(stage: &Stage) {
+fn a_closed_socket_is_the_end_of_the_session(testbed: &Testbed) {
     for closing in [
         "wire.shutdown(socket.SHUT_RDWR)",
         "os.close(number); wire.close(); os.closerange(3, 1024)\nimport time\ntime.sleep(600)",
     ] {
-        let worker = stage.worker();
+        let worker = testbed.worker();
         let mut session = worker.session();
         session.run(FIND).ok();
         let cell = session.run(closing);
@@ -203,9 +206,9 @@ fn a_closed_socket_is_the_end_of_the_session(stage: &Stage) {
     }
 }
 
-/// A session that takes its requests away from the notebook still ends in time.
-fn requests_that_are_stolen_time_out(stage: &Stage) {
-    let worker = stage.hasty_worker();
+/// If threads of a session steal its requests, its cell ends by the time limit.
+fn requests_that_are_stolen_time_out(testbed: &Testbed) {
+    let worker = testbed.short_time_worker();
     let mut session = worker.session();
     session.run(FIND).ok();
     session
@@ -221,8 +224,8 @@ for _ in range(8):
         .ok();
     let cell = session.run(&format!("stolen = {:?}", "x".repeat(900_000)));
     assert_ne!(cell.executed.status, ExecStatus::Ok);
-    // Nor does one that reads nothing at all hold up the supervisor: it forges the end of this
-    // cell, the second, and the third never begins.
+    // A kernel that reads nothing does not block the supervisor either: it forges the end of this cell
+    // (the second), and the third never starts.
     let mut deaf = worker.session();
     deaf.run(FIND).ok();
     let cell = deaf.run("say({'type': 'done', 'id': 2, 'status': 'ok'})\ntime.sleep(600)");

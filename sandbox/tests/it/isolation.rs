@@ -1,4 +1,4 @@
-//! Two sessions of one worker, side by side.
+//! Isolation between the sessions of one worker.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use sandbox_protocol::ExecStatus;
 
 use crate::processes::Process;
-use crate::processes::call_itself;
 use crate::processes::named;
+use crate::processes::set_process_name;
 use crate::processes::tree;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
-/// Leaves something in every place where another session might look for it.
+/// Leaves traces wherever another session might find them.
 const LEAVE_TRACES: &str = r#"
 import os, signal, socket, threading
 signal.signal(signal.SIGTERM, lambda *_: print("hit"))
@@ -33,7 +33,7 @@ json.neighbour = "of a neighbour"
 print(os.getpid())
 "#;
 
-/// Looks for them. Prints what it found.
+/// Searches for these traces, and collects what it finds.
 const LOOK_FOR_TRACES: &str = r#"
 import builtins, glob, json, os, signal, socket
 found = []
@@ -59,13 +59,13 @@ if "NEIGHBOUR" in os.environ or "variable" in globals() or hasattr(builtins, "ne
     found.append("memory")
 "#;
 
-fn nothing_of_one_is_seen_by_the_other(stage: &Stage) {
-    let worker = stage.worker();
+fn nothing_of_one_is_seen_by_the_other(testbed: &Testbed) {
+    let worker = testbed.worker();
     let (mut one, mut other) = (worker.session(), worker.session());
     let looking = format!("{LOOK_FOR_TRACES}print(found)");
     one.run(LEAVE_TRACES).ok();
     assert_eq!(other.run(&looking).ok(), "[]\n");
-    // The same look where the traces are: all of them are found.
+    // The same search in the session with the traces finds all of them.
     let own = one.run(&looking).ok();
     for trace in [
         "/mnt/data/trace",
@@ -76,14 +76,14 @@ fn nothing_of_one_is_seen_by_the_other(stage: &Stage) {
     ] {
         assert!(own.contains(trace), "{trace} is not in {own}");
     }
-    // Nor by one that starts later.
+    // A session that starts later finds none either.
     assert_eq!(worker.session().run(&looking).ok(), "[]\n");
 }
 
-fn one_cannot_signal_the_other(stage: &Stage) {
-    let worker = stage.worker();
+fn one_cannot_signal_the_other(testbed: &Testbed) {
+    let worker = testbed.worker();
     let (mut one, mut other) = (worker.session(), worker.session());
-    one.run(&call_itself("victim")).ok();
+    one.run(&set_process_name("victim")).ok();
     one.run("import signal; hits = []; signal.signal(signal.SIGTERM, lambda *_: hits.append(1))")
         .ok();
     let victim = named(worker.pid(), "victim");
@@ -100,7 +100,7 @@ for pid in ({pid}, -{pid}):
             pass
 if ctypes.CDLL(None).ptrace(16, {pid}, 0, 0) == 0:
     reached.append('traced')
-# Everything that can be signalled at all is a process of this session.
+# Every process that can be signalled belongs to this session.
 try:
     os.kill(-1, signal.SIGTERM)
 except OSError:
@@ -113,7 +113,7 @@ print(reached)
     assert_eq!(one.run("print(hits)").ok(), "[]\n");
 }
 
-/// Anonymous descriptors that both processes have open, but for devices and files of all.
+/// Pipes and sockets that both processes have open.
 fn shared(one: &Process, other: &Process) -> BTreeSet<PathBuf> {
     let private = |process: &Process| -> BTreeSet<PathBuf> {
         process
@@ -131,20 +131,19 @@ fn shared(one: &Process, other: &Process) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// A pipe or socket that came through the fork would be a channel between sessions, or into the
-/// process that makes them.
-fn no_descriptor_is_shared_with_another_process(stage: &Stage) {
-    let worker = stage.worker();
+/// A pipe or socket inherited through the fork would be a channel between sessions, or to the zygote.
+fn no_descriptor_is_shared_with_another_process(testbed: &Testbed) {
+    let worker = testbed.worker();
     let (mut one, mut other) = (worker.session(), worker.session());
-    one.run(&call_itself("first")).ok();
-    other.run(&call_itself("second")).ok();
+    one.run(&set_process_name("first")).ok();
+    other.run(&set_process_name("second")).ok();
     let (first, second) = (named(worker.pid(), "first"), named(worker.pid(), "second"));
     assert!(
         !shared(&first, &first).is_empty(),
         "descriptors cannot be read"
     );
     for process in tree(worker.pid()) {
-        // The supervisor has the other ends.
+        // The supervisor has the other ends of the session's pipes and sockets.
         if process.pid == first.pid || process.pid == worker.pid() {
             continue;
         }
@@ -157,8 +156,8 @@ fn no_descriptor_is_shared_with_another_process(stage: &Stage) {
     assert_eq!(shared(&first, &second), BTreeSet::new());
 }
 
-fn random_numbers_differ(stage: &Stage) {
-    let worker = stage.worker();
+fn random_numbers_differ(testbed: &Testbed) {
+    let worker = testbed.worker();
     let draw = "
 import os, random, secrets, uuid
 import numpy as np
@@ -173,9 +172,9 @@ print(uuid.uuid4()); print(secrets.token_hex()); print(next(__import__('tempfile
     }
 }
 
-/// Runs `bomb` in one session while another one works.
-fn others_work_beside(stage: &Stage, bomb: &str) -> ExecStatus {
-    let worker = stage.worker();
+/// Runs `bomb` in one session while another one runs cells.
+fn others_work_beside(testbed: &Testbed, bomb: &str) -> ExecStatus {
+    let worker = testbed.worker();
     let mut bystander = worker.session();
     bystander.run("import pandas, subprocess; count = 0").ok();
     let mut bomber = worker.session();
@@ -195,16 +194,16 @@ print(count, frame.x.sum())
     }
     bomber
         .send(&sandbox_protocol::Request::Interrupt)
-        .expect("the worker reads");
+        .expect("the worker reads requests");
     let cell = bomber.finish();
-    stage.assert_no_secret(&cell.text());
+    testbed.assert_no_secret(&cell.text());
     assert_eq!(worker.session().run("print(1)").ok(), "1\n");
     cell.executed.status
 }
 
-fn a_fork_bomb_harms_no_other(stage: &Stage) {
+fn a_fork_bomb_harms_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import os, time
 while True:
@@ -221,9 +220,9 @@ while True:
     );
 }
 
-fn a_thread_bomb_harms_no_other(stage: &Stage) {
+fn a_thread_bomb_harms_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import threading, time
 while True:
@@ -235,9 +234,9 @@ while True:
     );
 }
 
-fn a_memory_bomb_harms_no_other(stage: &Stage) {
+fn a_memory_bomb_harms_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 kept = []
 while True:
@@ -249,9 +248,9 @@ while True:
     );
 }
 
-fn exhausted_descriptors_harm_no_other(stage: &Stage) {
+fn exhausted_descriptors_harm_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import os, time
 kept = []
@@ -264,10 +263,10 @@ while True:
     );
 }
 
-/// The kernel counts descriptors that lie in sockets unread by the user they belong to, which
-/// sessions of an ordinary user's worker share.
-fn descriptors_in_flight_harm_no_other(stage: &Stage) {
-    let worker = stage.worker();
+/// The kernel counts descriptors in flight per user, and the sessions of an ordinary user's worker
+/// share a user.
+fn descriptors_in_flight_harm_no_other(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
     let cell = session.run(
         "
@@ -288,16 +287,16 @@ print('parked', parked)
 ",
     );
     assert!(cell.ok().contains("parked "), "{}", cell.text());
-    // More than there are spares.
+    // More sessions than are pre-forked.
     let others: Vec<_> = (0..5).map(|_| worker.session()).collect();
     for mut other in others {
         assert_eq!(other.run("print(1)").ok(), "1\n");
     }
 }
 
-/// A session that breaks its own notebook breaks no other, and its cells still end.
-fn a_broken_notebook_harms_no_other(stage: &Stage) {
-    let worker = stage.hasty_worker();
+/// A session that breaks its own kernel affects no other session, and its cells still end.
+fn a_broken_notebook_harms_no_other(testbed: &Testbed) {
+    let worker = testbed.short_time_worker();
     let mut bystander = worker.session();
     for breaking in [
         "import sys; sys.stdout = sys.stderr = None",
@@ -318,7 +317,7 @@ fn a_broken_notebook_harms_no_other(stage: &Stage) {
         "class R:\n    def __repr__(self): import os; os._exit(7)\nR()",
     ] {
         let mut session = worker.session();
-        // Its end is told, whatever it is, and so is the next one's.
+        // This cell and the next one each have an end.
         if !session.run(breaking).executed.session_lost {
             session.run("print(1)");
         }
@@ -326,9 +325,9 @@ fn a_broken_notebook_harms_no_other(stage: &Stage) {
     }
 }
 
-fn a_full_disk_harms_no_other(stage: &Stage) {
+fn a_full_disk_harms_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import os, time
 number = 0
@@ -344,9 +343,9 @@ while True:
     );
 }
 
-fn a_flood_of_output_harms_no_other(stage: &Stage) {
+fn a_flood_of_output_harms_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import os
 while True:
@@ -356,9 +355,9 @@ while True:
     );
 }
 
-/// Frames that say nothing cost the supervisor more than the session.
-fn floods_of_nothing_harm_no_other(stage: &Stage) {
-    let worker = stage.worker();
+/// Many small messages cost the supervisor more CPU time than the session.
+fn floods_of_nothing_harm_no_other(testbed: &Testbed) {
+    let worker = testbed.worker();
     let floods = [
         "bytes(1 << 20)",
         "frame({'type': 'ready'}) * 10000",
@@ -391,14 +390,14 @@ while True:
     for session in &mut flooding {
         session
             .send(&sandbox_protocol::Request::Interrupt)
-            .expect("the worker reads");
+            .expect("the worker reads requests");
         assert_eq!(session.finish().executed.status, ExecStatus::Interrupted);
     }
 }
 
-fn busy_processors_harm_no_other(stage: &Stage) {
+fn busy_processors_harm_no_other(testbed: &Testbed) {
     others_work_beside(
-        stage,
+        testbed,
         "
 import os
 for _ in range(16):

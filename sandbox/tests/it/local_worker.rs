@@ -1,5 +1,4 @@
-//! A worker that a test starts by itself, off any stage: for what concerns its start, its parent
-//! and TCP.
+//! A worker without a testbed, for tests of its start, its parent and TCP.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,7 +9,7 @@ use crate::testbed::python;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_assistd-sandbox");
 
-/// A worker, or what was meant to become one.
+/// A worker process.
 pub struct LocalWorker {
     child: Child,
     input: Option<ChildStdin>,
@@ -20,12 +19,12 @@ pub struct LocalWorker {
 }
 
 impl LocalWorker {
-    /// Runs `assistd-sandbox serve` as this user, with nothing in its environment but what it needs.
+    /// Runs `assistd-sandbox serve` as this user, with a minimal environment.
     pub fn start(args: &[&str]) -> LocalWorker {
         Self::start_with(args, &[])
     }
 
-    /// The same with these variables in its environment.
+    /// The same with additional environment variables.
     pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> LocalWorker {
         let mut command = Command::new(BINARY);
         command.arg("serve").args(args);
@@ -38,49 +37,52 @@ impl LocalWorker {
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("the folder is new"))
+            .stderr(File::create(&log).expect("the folder was just created"))
             .spawn()
-            .expect("it starts");
+            .expect("the program starts");
         LocalWorker {
             input: child.stdin.take(),
-            output: BufReader::new(child.stdout.take().expect("it is piped")),
+            output: BufReader::new(child.stdout.take().expect("stdout is piped")),
             child,
             log,
             _folder: folder,
         }
     }
 
-    /// What it says first.
+    /// The first line of its standard output.
     pub fn first_line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("it writes UTF-8");
+        self.output
+            .read_line(&mut line)
+            .expect("the worker writes UTF-8");
         line
     }
 
-    /// Waits until it listens.
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
         let line = self.first_line();
         assert_eq!(line, "ready\n", "{}", self.log());
     }
 
-    /// Its process.
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
-        let log = std::fs::read(&self.log).expect("it was made");
+        let log = std::fs::read(&self.log).expect("the log was created before the start");
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Its exit status, if it was not a signal that ended it.
+    /// Waits for its exit status; `None` if a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
-        self.child.wait().expect("it is a child").code()
+        self.child
+            .wait()
+            .expect("the worker is a child process")
+            .code()
     }
 
-    /// Closes its standard input, as the end of whatever started it does.
+    /// Closes its standard input, as happens when its parent ends.
     pub fn close_input(&mut self) {
         self.input = None;
     }

@@ -1,24 +1,24 @@
-//! Attacks on a worker from inside its sessions, its limits, and what it leaves behind: all seen
-//! from outside, over the protocol and in `/proc`.
+//! Tests of the worker, over the protocol and in `/proc`: attacks from inside its sessions, limits,
+//! and what is left after its end.
 //!
-//! Most tests run twice: against a worker that root runs, and against an ordinary user's.
+//! Most tests run twice: with a worker of root, and with a worker of an ordinary user.
 
-/// Makes tests of functions that take a [`testbed::Stage`], one for each user that may run a worker.
+/// Makes two tests of each function: with a worker of root, and of an ordinary user.
 macro_rules! for_both {
     ($($check:ident),* $(,)?) => { $(
         mod $check {
-            use crate::testbed::Stage;
+            use crate::testbed::Testbed;
 
             #[test]
             fn as_root() {
-                if let Some(stage) = Stage::root() {
-                    super::$check(stage);
+                if let Some(testbed) = Testbed::run_by_root() {
+                    super::$check(testbed);
                 }
             }
 
             #[test]
             fn as_an_ordinary_user() {
-                super::$check(Stage::ordinary());
+                super::$check(Testbed::run_by_user());
             }
         }
     )* };

@@ -1,13 +1,13 @@
-//! A session is a notebook: what people know of Jupyter holds through the whole worker.
+//! A session behaves like a notebook: what users know from Jupyter works through the worker.
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::TextSource;
 
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
 #[test]
 fn state_lasts_from_cell_to_cell() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     session
         .run("import pandas as pd\nframe = pd.DataFrame({'x': [1, 2]})")
         .ok();
@@ -16,7 +16,7 @@ fn state_lasts_from_cell_to_cell() {
 
 #[test]
 fn the_last_expression_is_the_result() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     let cell = session.run("print('before')\n6 * 7");
     assert_eq!(cell.text_of(TextSource::Stdout), "before\n");
     assert_eq!(cell.text_of(TextSource::Result).trim(), "42");
@@ -25,7 +25,7 @@ fn the_last_expression_is_the_result() {
 
 #[test]
 fn an_exception_is_a_traceback_and_no_end() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     let cell = session.run("kept = 1\ndef inner():\n    return 1 / 0\ninner()");
     assert_eq!(cell.executed.status, ExecStatus::Error);
     assert!(!cell.executed.session_lost);
@@ -44,7 +44,7 @@ fn an_exception_is_a_traceback_and_no_end() {
 
 #[test]
 fn text_of_every_source_is_told_apart() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     let cell = session.run(
         "
 import os, subprocess, sys
@@ -70,8 +70,8 @@ subprocess.run('echo moan >&2', shell=True)
 
 #[test]
 fn a_plot_is_a_picture_with_something_on_it() {
-    let stage = Stage::ordinary();
-    let mut session = stage.worker().session();
+    let testbed = Testbed::run_by_user();
+    let mut session = testbed.worker().session();
     let cell = session.run(
         "
 import matplotlib.pyplot as plt
@@ -84,7 +84,7 @@ plt.show()
     assert_eq!(cell.images.len(), 1);
     let (mime, picture) = &cell.images[0];
     assert_eq!(mime, "image/png");
-    let saved = session.get("saved.png").expect("it was told of");
+    let saved = session.get("saved.png").expect("the file was reported");
     for picture in [picture, &saved] {
         let bytes: String = picture.iter().map(|byte| format!("{byte:02x}")).collect();
         let look = format!(
@@ -94,14 +94,14 @@ pixels = matplotlib.image.imread(io.BytesIO(bytes.fromhex('{bytes}')))
 print(pixels.shape[0] > 100, pixels.shape[1] > 100, len({{tuple(pixel) for row in pixels for pixel in row}}) > 20)
 "
         );
-        let (status, seen) = stage.control(&look);
+        let (status, seen) = testbed.control(&look);
         assert!(status == 0 && seen.ends_with("True True True\n"), "{seen}");
     }
 }
 
 #[test]
 fn a_shell_line_runs_inside() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     assert_eq!(session.run("!echo hello; pwd").ok(), "hello\n/mnt/data\n");
     assert_eq!(
         session
@@ -113,19 +113,19 @@ fn a_shell_line_runs_inside() {
 
 #[test]
 fn a_cell_may_await() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     let cell = session.run("import asyncio\nawait asyncio.sleep(0, 'awaited')");
     assert!(cell.ok().contains("'awaited'"));
 }
 
 #[test]
 fn an_interrupted_loop_keeps_variables() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     session.start("kept = 7\nprint('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
     session
         .send(&sandbox_protocol::Request::Interrupt)
-        .expect("the worker reads");
+        .expect("the worker reads requests");
     let cell = session.finish();
     assert_eq!(cell.executed.status, ExecStatus::Interrupted);
     assert!(!cell.executed.session_lost);
@@ -136,20 +136,20 @@ fn an_interrupted_loop_keeps_variables() {
 
 #[test]
 fn an_interrupt_between_cells_does_nothing() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     session
         .send(&sandbox_protocol::Request::Interrupt)
-        .expect("the worker reads");
+        .expect("the worker reads requests");
     assert_eq!(session.run("print(1)").ok(), "1\n");
     session
         .send(&sandbox_protocol::Request::Interrupt)
-        .expect("the worker reads");
+        .expect("the worker reads requests");
     assert_eq!(session.run("print(2)").ok(), "2\n");
 }
 
 #[test]
 fn leaving_is_not_the_end_of_the_session() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     session.run("kept = 1").ok();
     for code in [
         "exit()",
@@ -165,15 +165,15 @@ fn leaving_is_not_the_end_of_the_session() {
 
 #[test]
 fn any_text_arrives() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     assert_eq!(
         session.run("print('ä€😀', chr(27), end='')").ok(),
         "ä€😀 \u{1b}"
     );
-    // What has no place in UTF-8 is replaced, and harms nothing.
+    // Text that is not valid UTF-8 is replaced.
     let odd = session.run("import os\nprint('\\ud800')\nos.write(1, b'\\xff\\xfe\\n')\n'\\udfff'");
     assert!(!odd.executed.session_lost);
-    // A character that was written in two pieces is still one.
+    // A character that is written in two parts arrives as one.
     let halves =
         "import time\nos.write(1, b'\\xe2\\x82'); time.sleep(0.3); os.write(1, b'\\xac\\n')";
     assert!(session.run(halves).text().contains('€'));
@@ -182,7 +182,7 @@ fn any_text_arrives() {
 
 #[test]
 fn python_does_without_proc_and_network() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     let cell = session.run(
         "
 import asyncio, concurrent.futures, multiprocessing, sqlite3, subprocess, tempfile, threading

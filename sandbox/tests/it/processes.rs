@@ -1,4 +1,4 @@
-//! What the kernel knows of a worker's processes, read from outside.
+//! The processes of a worker as the kernel lists them in `/proc`.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
-/// A process that cannot be mistaken for a later one with the same number.
+/// A process, identified by its id and start time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     pub pid: i32,
@@ -18,7 +18,7 @@ pub struct Process {
     zombie: bool,
 }
 
-fn read(pid: i32) -> Option<Process> {
+fn read_process(pid: i32) -> Option<Process> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     let (head, tail) = stat.rsplit_once(") ")?;
@@ -33,26 +33,25 @@ fn read(pid: i32) -> Option<Process> {
     })
 }
 
-/// Every process there is.
+/// Every process in `/proc`.
 fn all() -> Vec<Process> {
-    let entries = fs::read_dir("/proc").expect("/proc is there");
+    let entries = fs::read_dir("/proc").expect("/proc is mounted");
     entries
-        .filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .filter_map(|entry| read_process(entry.ok()?.file_name().to_str()?.parse().ok()?))
         .collect()
 }
 
 impl Process {
-    /// Whether it still runs.
-    pub fn lives(&self) -> bool {
-        read(self.pid).is_some_and(|now| now.started == self.started && !now.zombie)
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        read_process(self.pid).is_some_and(|now| now.started == self.started && !now.zombie)
     }
 
-    /// Whether that process started it.
     pub fn is_child_of(&self, pid: i32) -> bool {
         self.parent == pid
     }
 
-    /// A field of its status file.
+    /// A field of `/proc/PID/status`.
     pub fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -62,7 +61,7 @@ impl Process {
             .to_owned()
     }
 
-    /// What its descriptors are open on, by number.
+    /// The targets of its file descriptors, by number.
     pub fn descriptors(&self) -> BTreeMap<i32, PathBuf> {
         let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid)) else {
             return BTreeMap::new();
@@ -76,7 +75,7 @@ impl Process {
             .collect()
     }
 
-    /// One of its files in `/proc`.
+    /// The content of a file in `/proc/PID`.
     pub fn proc(&self, file: &str) -> String {
         let content = fs::read(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
         String::from_utf8_lossy(&content).into_owned()
@@ -91,12 +90,12 @@ impl Process {
     }
 }
 
-/// A process by its number.
+/// The process with this id.
 pub fn process(pid: i32) -> Process {
-    read(pid).unwrap_or_else(|| panic!("process {pid} is gone"))
+    read_process(pid).unwrap_or_else(|| panic!("process {pid} has ended"))
 }
 
-/// All that descend from `pid`, itself first. Zombies do not count.
+/// The process `pid` and all its descendants, without zombies.
 pub fn tree(pid: i32) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = all.iter().filter(|one| one.pid == pid).cloned().collect();
@@ -112,28 +111,37 @@ pub fn tree(pid: i32) -> Vec<Process> {
     found
 }
 
-/// The process of that name among the descendants of `pid`.
+/// The only descendant of `pid` with this name.
 pub fn named(pid: i32, name: &str) -> Process {
     let found: Vec<Process> = tree(pid)
         .into_iter()
         .filter(|one| one.name == name)
         .collect();
     assert_eq!(found.len(), 1, "processes named {name}: {found:?}");
-    found.into_iter().next().expect("there is one")
+    found
+        .into_iter()
+        .next()
+        .expect("the length was just checked")
 }
 
-/// Python that gives the session's process a name which can be looked for outside.
-pub fn call_itself(name: &str) -> String {
+/// Python code that sets the name (`comm`) of the session's process, by which it can be found.
+pub fn set_process_name(name: &str) -> String {
     assert!(name.len() < 16, "the kernel keeps 15 bytes");
     format!("import ctypes; ctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0)\n")
 }
 
-/// Waits until `fact` holds. Fails after half a minute.
+/// Waits until `condition` holds. Fails after 30 seconds.
 #[track_caller]
-pub fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !fact() {
-        assert!(Instant::now() < deadline, "still not: {what}");
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(30), what, condition);
+}
+
+/// Waits until `condition` holds. Fails after `limit`.
+#[track_caller]
+pub fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,22 +1,22 @@
-//! How the sessions of one worker are shared out between projects.
+//! How the sessions of one worker are divided between projects.
 
 use sandbox_protocol::Request;
 use sandbox_protocol::Response;
 
 use crate::client::Client;
 use crate::client::Session;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 use crate::testbed::unique;
 
-/// Releases the session that a client has: asking for one that does not exist gives it back before
-/// the answer, and hanging up does so at some time after.
+/// Releases the client's session. Opening a missing session does so before the response; closing the
+/// connection would do so at some later time.
 fn release(client: &mut Client) {
     assert_eq!(client.open(&unique("none"), false), Response::Absent);
 }
 
-/// Opens a session of a project for the first time, leaves a variable in it, and releases it.
-fn leave(worker: &Worker, project: &str, name: &str) {
+/// Creates a session of a project, sets a variable in it, and releases it.
+fn create_session(worker: &Worker, project: &str, name: &str) {
     let mut client = worker.connect();
     match client.open_for(project, name, true) {
         Response::Opened { fresh: true, .. } => {}
@@ -26,7 +26,7 @@ fn leave(worker: &Worker, project: &str, name: &str) {
     release(&mut client);
 }
 
-/// Which of these sessions the worker still has, with their variables.
+/// Returns those of the sessions that the worker still has, with their variables.
 fn kept<'a>(worker: &Worker, names: &'a [String]) -> Vec<&'a str> {
     let is_kept = |name: &&'a str| {
         let mut client = worker.connect();
@@ -43,8 +43,8 @@ fn kept<'a>(worker: &Worker, names: &'a [String]) -> Vec<&'a str> {
     names.iter().map(String::as_str).filter(is_kept).collect()
 }
 
-/// A cell that goes on until it is interrupted.
-fn at_work(worker: &Worker, project: &str) -> Client {
+/// Starts a cell that runs until it is interrupted.
+fn busy_session(worker: &Worker, project: &str) -> Client {
     let mut client = worker.connect();
     match client.open_for(project, &unique("busy"), true) {
         Response::Opened { .. } => {}
@@ -55,41 +55,41 @@ fn at_work(worker: &Worker, project: &str) -> Client {
     client
 }
 
-fn a_project_with_many_threads_evicts_its_own_sessions_and_not_anothers(stage: &Stage) {
-    let worker = stage.start(&["--sessions=16", "--spares=1"]);
+fn a_project_with_many_threads_evicts_its_own_sessions_and_not_anothers(testbed: &Testbed) {
+    let worker = testbed.start(&["--sessions=16", "--spares=1"]);
     let others = [unique("b")];
-    leave(&worker, "b", &others[0]);
+    create_session(&worker, "b", &others[0]);
     let own: Vec<String> = (0..17).map(|_| unique("a")).collect();
     for name in &own {
-        leave(&worker, "a", name);
+        create_session(&worker, "a", name);
     }
     assert_eq!(kept(&worker, &others), others);
     assert_eq!(kept(&worker, &own), own[2..]);
-    // Another project's first session takes the place of one of the largest project's.
-    leave(&worker, "c", &unique("c"));
+    // Another project's first session evicts one of the largest project.
+    create_session(&worker, "c", &unique("c"));
     assert_eq!(kept(&worker, &others), others);
     assert_eq!(kept(&worker, &own), own[3..]);
 }
 
-fn equal_projects_evict_their_own_and_a_new_one_the_longest_unused(stage: &Stage) {
-    let worker = stage.start(&["--sessions=2", "--spares=1"]);
+fn equal_projects_evict_their_own_and_a_new_one_the_longest_unused(testbed: &Testbed) {
+    let worker = testbed.start(&["--sessions=2", "--spares=1"]);
     let [first, second, third, fourth] = ["a", "b", "a", "c"].map(unique);
-    leave(&worker, "a", &first);
-    leave(&worker, "b", &second);
-    leave(&worker, "a", &third);
+    create_session(&worker, "a", &first);
+    create_session(&worker, "b", &second);
+    create_session(&worker, "a", &third);
     let names = [first, second, third, fourth];
     assert_eq!(kept(&worker, &names), names[1..3]);
-    leave(&worker, "c", &names[3]);
+    create_session(&worker, "c", &names[3]);
     assert_eq!(kept(&worker, &names), names[2..]);
 }
 
-fn sessions_at_work_are_evicted_by_nobody(stage: &Stage) {
-    let worker = stage.start(&["--sessions=3", "--spares=1"]);
-    let mut busy = [at_work(&worker, "a"), at_work(&worker, "a")];
+fn sessions_at_work_are_evicted_by_nobody(testbed: &Testbed) {
+    let worker = testbed.start(&["--sessions=3", "--spares=1"]);
+    let mut busy = [busy_session(&worker, "a"), busy_session(&worker, "a")];
     let names = ["b", "a"].map(unique);
-    leave(&worker, "b", &names[0]);
-    // All that the larger project has is at work, so the smaller one's idle session gives way.
-    leave(&worker, "a", &names[1]);
+    create_session(&worker, "b", &names[0]);
+    // All sessions of the larger project are in use, so the smaller one's idle session is evicted.
+    create_session(&worker, "a", &names[1]);
     assert_eq!(kept(&worker, &names), names[1..]);
     for client in &mut busy {
         client.send(&Request::Interrupt).expect("the worker reads");
@@ -97,28 +97,28 @@ fn sessions_at_work_are_evicted_by_nobody(stage: &Stage) {
     }
 }
 
-fn a_quota_holds_for_each_project(stage: &Stage) {
-    let worker = stage.start(&["--sessions=16", "--project-sessions=2", "--spares=1"]);
+fn a_quota_holds_for_each_project(testbed: &Testbed) {
+    let worker = testbed.start(&["--sessions=16", "--project-sessions=2", "--spares=1"]);
     let own: Vec<String> = (0..3).map(|_| unique("a")).collect();
     for name in &own {
-        leave(&worker, "a", name);
+        create_session(&worker, "a", name);
     }
     assert_eq!(kept(&worker, &own), own[1..]);
     let others = ["b", "b"].map(unique);
     for name in &others {
-        leave(&worker, "b", name);
+        create_session(&worker, "b", name);
     }
     assert_eq!(kept(&worker, &own), own[1..]);
     assert_eq!(kept(&worker, &others), others);
-    // With both at work there is no place for a third, though the worker has many.
-    let _busy = [at_work(&worker, "a"), at_work(&worker, "a")];
+    // With both in use, a third is refused although the worker has room.
+    let _busy = [busy_session(&worker, "a"), busy_session(&worker, "a")];
     let opened = worker.connect().open_for("a", &unique("a"), true);
     assert_eq!(opened, Response::Busy);
 }
 
-/// Which project a session belongs to is the worker's affair.
-fn a_projects_label_is_nowhere_to_be_seen_by_code(stage: &Stage) {
-    let worker = stage.worker();
+/// Code cannot find out to which project its session belongs.
+fn a_projects_label_is_nowhere_to_be_seen_by_code(testbed: &Testbed) {
+    let worker = testbed.worker();
     let label = unique("label");
     let name = unique("session");
     let mut client = worker.connect();
@@ -126,7 +126,7 @@ fn a_projects_label_is_nowhere_to_be_seen_by_code(stage: &Stage) {
     assert!(matches!(opened, Response::Opened { .. }), "{opened:?}");
     drop(client);
     let mut session = Session::open(worker.connect(), &name);
-    // In two pieces, so that the search does not find itself.
+    // Searched for in two parts, so that the search does not find its own code.
     let (head, tail) = label.split_at(label.len() / 2);
     let search = format!(
         "
@@ -145,7 +145,7 @@ print(len(places) > 5, any(label in place for place in places))
 
 #[test]
 fn a_label_that_is_too_long_is_refused() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let opened = worker
         .connect()
         .open_for(&"x".repeat(129), &unique("session"), true);

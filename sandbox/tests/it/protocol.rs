@@ -1,4 +1,4 @@
-//! What a client of the worker may and may not do.
+//! The protocol between the worker and its clients.
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -14,13 +14,13 @@ use sandbox_protocol::VERSION;
 use crate::client::Client;
 use crate::client::Session;
 use crate::local_worker::LocalWorker;
-use crate::processes::call_itself;
 use crate::processes::eventually;
+use crate::processes::set_process_name;
 use crate::processes::tree;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::unique;
 
-/// Whether the worker has hung up, or says no and then hangs up.
+/// Whether the worker has closed the connection, possibly after a refusal.
 fn is_cut_off(client: &mut Client) -> bool {
     match client.receive() {
         Err(_) => true,
@@ -29,8 +29,8 @@ fn is_cut_off(client: &mut Client) -> bool {
     }
 }
 
-fn the_worker_tells_its_tier(stage: &Stage) {
-    let client = stage.worker().connect();
+fn the_worker_tells_its_tier(testbed: &Testbed) {
+    let client = testbed.worker().connect();
     let report = client.report();
     assert_eq!(report.version, VERSION);
     assert_eq!(
@@ -47,15 +47,16 @@ fn the_worker_tells_its_tier(stage: &Stage) {
         ),
         (64, 3600, 120)
     );
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has it");
+    let kernel =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has this file");
     assert_eq!(report.kernel, kernel.trim());
     let version = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
-    let python = stage.worker().session().run(version).ok();
+    let python = testbed.worker().session().run(version).ok();
     assert_eq!(report.python, python.trim());
 }
 
-fn the_socket_is_private(stage: &Stage) {
-    let socket = std::fs::metadata(stage.worker().socket()).expect("it listens there");
+fn the_socket_is_private(testbed: &Testbed) {
+    let socket = std::fs::metadata(testbed.worker().socket()).expect("the worker listens");
     assert_eq!(socket.permissions().mode() & 0o007, 0, "others may connect");
 }
 
@@ -63,7 +64,7 @@ for_both!(the_worker_tells_its_tier, the_socket_is_private);
 
 #[test]
 fn nothing_happens_before_hello() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let name = unique("session");
     let open = Request::Open {
         session: name.clone(),
@@ -86,7 +87,7 @@ fn nothing_happens_before_hello() {
 #[test]
 fn another_version_is_refused() {
     for version in [VERSION - 1, VERSION + 1] {
-        let mut client = Client::raw(Stage::ordinary().worker().dial());
+        let mut client = Client::raw(Testbed::run_by_user().worker().dial());
         let hello = Request::Hello {
             version,
             token: None,
@@ -117,10 +118,10 @@ fn a_worker_on_tcp_wants_its_token() {
     for token in [None, Some(""), Some("wrong"), Some("right "), Some("righ")] {
         let refused = Client::greet(dial(), token)
             .map(|_| ())
-            .expect_err("it is not the token");
+            .expect_err("the token is wrong");
         assert!(
             !refused.contains("right"),
-            "the refusal tells the token: {refused}"
+            "the refusal contains the token: {refused}"
         );
         let mut client = Client::raw(dial());
         let hello = Request::Hello {
@@ -129,9 +130,9 @@ fn a_worker_on_tcp_wants_its_token() {
         };
         assert!(matches!(client.ask(&hello), Response::Refused { .. }));
         let _ = client.send(&Request::Exec { code: "1".into() });
-        assert!(client.receive().is_err(), "the connection goes on");
+        assert!(client.receive().is_err(), "the connection stays open");
     }
-    let client = Client::greet(dial(), Some("right")).expect("it is the token");
+    let client = Client::greet(dial(), Some("right")).expect("the token is right");
     let report = client.report();
     assert_eq!((report.cell_seconds, report.sessions_max), (77, 5));
     assert_eq!(
@@ -146,18 +147,24 @@ fn a_worker_on_tcp_wants_its_token() {
             .args(["ping", "--listen", &at])
             .env("ASSISTD_SANDBOX_TOKEN", token)
             .output()
-            .expect("it starts");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), said)
+            .expect("the program starts");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), printed)
     };
-    let (answered, said) = ping("right");
-    assert!(answered && said.contains("tier    "), "{said}");
-    let (answered, said) = ping("wrong");
-    assert!(!answered && said.contains("refuses"), "{said}");
-    assert!(!worker.log().contains("right"), "the log tells the token");
+    let (answered, printed) = ping("right");
+    assert!(answered && printed.contains("tier    "), "{printed}");
+    let (answered, printed) = ping("wrong");
+    assert!(!answered && printed.contains("refuses"), "{printed}");
+    assert!(
+        !worker.log().contains("right"),
+        "the log contains the token"
+    );
     drop(worker);
-    let (answered, said) = ping("right");
-    assert!(!answered && said.contains("no worker answers"), "{said}");
+    let (answered, printed) = ping("right");
+    assert!(
+        !answered && printed.contains("no worker answers"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -169,10 +176,14 @@ fn a_worker_on_tcp_does_not_start_without_a_token() {
 
 #[test]
 fn garbage_ends_only_its_own_connection() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let mut bystander = worker.session();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let message = |text: &str| Frame::Message(text.into()).encode().expect("small");
+    let message = |text: &str| {
+        Frame::Message(text.into())
+            .encode()
+            .expect("the frame is small")
+    };
     let garbage: Vec<Vec<u8>> = vec![
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         vec![b'M', 0xff, 0xff, 0xff, 0xff],
@@ -184,7 +195,9 @@ fn garbage_ends_only_its_own_connection() {
         message("not json"),
         message(&deep),
         message(""),
-        Frame::Data(vec![1, 2, 3]).encode().expect("small"),
+        Frame::Data(vec![1, 2, 3])
+            .encode()
+            .expect("the frame is small"),
     ];
     for bytes in &garbage {
         let mut early = Client::raw(worker.dial());
@@ -207,24 +220,24 @@ fn garbage_ends_only_its_own_connection() {
 
 #[test]
 fn a_connection_may_end_anywhere() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let mut bystander = worker.session();
     let exec = Frame::message(&Request::Exec { code: "1".into() })
         .and_then(|frame| frame.encode())
-        .expect("small");
+        .expect("the frame is small");
     for length in 0..exec.len() {
         let mut session = worker.session();
         session
             .send_bytes(&exec[..length])
-            .expect("it is connected");
+            .expect("the connection is open");
         let name = session.name().to_owned();
-        session.let_go();
+        session.detach();
         assert_eq!(
             Session::open(worker.connect(), &name).run("print(2)").ok(),
             "2\n"
         );
     }
-    // In the middle of a file.
+    // The connection ends in the middle of a file.
     let mut session = worker.session();
     let name = session.name().to_owned();
     session
@@ -234,9 +247,9 @@ fn a_connection_may_end_anywhere() {
             tag: "half".into(),
             size: 1000,
         })
-        .expect("it is connected");
-    session.send_data(b"some").expect("it is connected");
-    session.let_go();
+        .expect("the connection is open");
+    session.send_data(b"some").expect("the connection is open");
+    session.detach();
     let mut again = worker.connect();
     match again.open(&name, false) {
         Response::Opened { files, .. } => assert_eq!(files, []),
@@ -248,7 +261,7 @@ fn a_connection_may_end_anywhere() {
 
 #[test]
 fn more_data_than_announced_ends_the_connection() {
-    let mut session = Stage::ordinary().worker().session();
+    let mut session = Testbed::run_by_user().worker().session();
     session
         .send(&Request::Put {
             path: "file".into(),
@@ -256,14 +269,14 @@ fn more_data_than_announced_ends_the_connection() {
             tag: "tag".into(),
             size: 2,
         })
-        .expect("it is connected");
-    session.send_data(b"three").expect("it is connected");
+        .expect("the connection is open");
+    session.send_data(b"three").expect("the connection is open");
     assert!(is_cut_off(&mut session));
 }
 
 #[test]
 fn sessions_have_plain_names() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let long = "x".repeat(129);
     for name in [
         "", ".", "..", "a/b", "../x", "a b", "ä", "a\0b", "a\nb", &long,
@@ -279,15 +292,15 @@ fn sessions_have_plain_names() {
 
 #[test]
 fn a_session_is_found_again_until_it_is_closed() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let name = unique("thread");
     assert_eq!(worker.connect().open(&name, false), Response::Absent);
     let mut first = Session::open(worker.connect(), &name);
     first.run("kept = 5").ok();
     first
         .put("in.csv", Some("file-1"), "file-1", b"a,b\n")
-        .expect("it fits");
-    first.let_go();
+        .expect("the file is below the limits");
+    first.detach();
     let mut second = worker.connect();
     let opened = second.open(&name, true);
     let file = PlacedFile {
@@ -321,7 +334,7 @@ fn a_session_is_found_again_until_it_is_closed() {
 
 #[test]
 fn whoever_opens_a_session_in_use_waits_for_it() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let mut holder = worker.session();
     let name = holder.name().to_owned();
     let waiting: Vec<_> = (0..3)
@@ -333,18 +346,18 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
                     project: "tests".into(),
                     create: false,
                 })
-                .expect("the worker reads");
+                .expect("the worker reads requests");
             client
         })
         .collect();
     holder.run("turns = 0").ok();
-    holder.let_go();
-    // Each lets go when it is done; which comes first is not promised.
+    holder.detach();
+    // Each client releases the session when it is done; their order is not defined.
     let threads: Vec<_> = waiting
         .into_iter()
         .map(|mut client| {
             std::thread::spawn(move || {
-                let opened = client.receive().expect("its turn comes");
+                let opened = client.receive().expect("each client gets the session");
                 assert!(
                     matches!(opened, Response::Opened { fresh: false, .. }),
                     "{opened:?}"
@@ -354,7 +367,7 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
         })
         .collect();
     for thread in threads {
-        thread.join().expect("each gets its turn");
+        thread.join().expect("each client gets the session");
     }
     assert_eq!(
         Session::open(worker.connect(), &name)
@@ -366,20 +379,20 @@ fn whoever_opens_a_session_in_use_waits_for_it() {
 
 #[test]
 fn a_connection_that_drops_interrupts_its_cell_and_keeps_the_session() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let mut session = worker.session();
     let name = session.name().to_owned();
-    // The interrupt may come as soon as the text does.
+    // The interrupt may arrive before the first assignment in the loop.
     session.start("kept = 10\nprint('looping', flush=True)\nwhile True: kept += 1");
     session.read_until("looping");
-    session.let_go();
+    session.detach();
     let mut again = Session::open(worker.connect(), &name);
     assert_eq!(again.run("print(kept > 9)").ok(), "True\n");
 }
 
 #[test]
 fn a_request_in_mid_cell_harms_nothing() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     for request in [
         Request::Exec {
             code: "print('second')".into(),
@@ -397,7 +410,7 @@ fn a_request_in_mid_cell_harms_nothing() {
         session.read_until("first");
         session.send(&request).expect("the worker reads");
         session.send(&Request::Interrupt).expect("the worker reads");
-        session.let_go();
+        session.detach();
         let mut again = Session::open(worker.connect(), &name);
         assert_eq!(
             again
@@ -410,7 +423,7 @@ fn a_request_in_mid_cell_harms_nothing() {
 
 #[test]
 fn silent_connections_cost_nothing() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let silent: Vec<_> = (0..300).map(|_| worker.dial()).collect();
     assert_eq!(worker.session().run("print(1)").ok(), "1\n");
     drop(silent);
@@ -418,7 +431,7 @@ fn silent_connections_cost_nothing() {
 
 #[test]
 fn a_closed_session_leaves_no_process() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     let mut session = worker.session();
     session
         .run(&format!(
@@ -427,7 +440,7 @@ import subprocess
 for _ in range(5):
     subprocess.Popen('trap \"\" TERM HUP INT; while :; do sleep 1000; done', shell=True, start_new_session=True)
 ",
-            call_itself("leaving")
+            set_process_name("leaving")
         ))
         .ok();
     let leader = crate::processes::named(worker.pid(), "leaving");
@@ -435,13 +448,13 @@ for _ in range(5):
     assert!(all.len() > 5, "{all:?}");
     assert_eq!(session.ask(&Request::Close), Response::Closed);
     eventually("the session's processes are gone", || {
-        !all.iter().any(|one| one.lives())
+        !all.iter().any(|one| one.is_alive())
     });
 }
 
 #[test]
 fn a_session_that_died_is_made_anew() {
-    let worker = Stage::ordinary().worker();
+    let worker = Testbed::run_by_user().worker();
     for death in [
         "import os; os._exit(0)",
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
@@ -460,7 +473,7 @@ fn a_session_that_died_is_made_anew() {
             "{death}: {}",
             cell.text()
         );
-        session.let_go();
+        session.detach();
         let mut again = worker.connect();
         let opened = again.open(&name, true);
         assert_eq!(
@@ -479,8 +492,8 @@ fn a_session_that_died_is_made_anew() {
 
 #[test]
 fn the_log_tells_nothing_of_cells() {
-    let stage = Stage::ordinary();
-    let worker = stage.worker();
+    let testbed = Testbed::run_by_user();
+    let worker = testbed.worker();
     let mut session = worker.session();
     session
         .put(
@@ -489,7 +502,7 @@ fn the_log_tells_nothing_of_cells() {
             "confidential-tag",
             b"confidential content",
         )
-        .expect("it fits");
+        .expect("the file is below the limits");
     let cell = session.run("print('confidential output'); open('confidential file', 'w'); 1 / 0");
     assert!(cell.text().contains("confidential output"));
     let _ = session.get("confidential missing");
@@ -497,7 +510,7 @@ fn the_log_tells_nothing_of_cells() {
     let _ = session.run("import os; print('confidential end'); os._exit(1)");
     assert!(
         worker.log().contains(session.name()),
-        "sessions are told of"
+        "sessions are logged by name"
     );
     assert!(!worker.log().contains("confidential"), "{}", worker.log());
 }

@@ -1,19 +1,19 @@
-//! Files that a client has put and takes away again.
+//! Removal of files that a client has put.
 
 use sandbox_protocol::Response;
 
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 
-/// The paths of the files that the answer to opening the session lists.
-fn placed(stage: &Stage, name: &str) -> Vec<String> {
-    match stage.worker().connect().open(name, false) {
+/// The paths that the response to opening the session lists.
+fn placed_files(testbed: &Testbed, name: &str) -> Vec<String> {
+    match testbed.worker().connect().open(name, false) {
         Response::Opened { files, .. } => files.into_iter().map(|file| file.path).collect(),
         other => panic!("{other:?}"),
     }
 }
 
-fn a_removed_file_is_gone_by_both_names_and_what_cells_made_stays(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn a_removed_file_is_gone_by_both_names_and_what_cells_made_stays(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     for (path, tag) in [
         ("secret.csv", "file-1"),
         ("changed.csv", "file-2"),
@@ -25,7 +25,7 @@ fn a_removed_file_is_gone_by_both_names_and_what_cells_made_stays(stage: &Stage)
     ] {
         session
             .put(path, Some(tag), tag, b"secret")
-            .expect("it fits");
+            .expect("the file is below the limits");
     }
     let work = "
 import os, shutil
@@ -63,34 +63,34 @@ for root, folders, files in os.walk('.'):
             "target/inner.csv 'mine'",
         ]
     );
-    // Under another name, as another file.
+    // The path and the alias can be used again.
     session
         .put("secret.csv", Some("file-1"), "file-1", b"again")
-        .expect("its place is free");
+        .expect("the path is free");
     assert_eq!(session.run("print(open('file-1').read())").ok(), "again\n");
-    // What nobody has put is no file to remove.
+    // A file that no client has put is not removed.
     assert_eq!(session.remove(&["copy.csv", "file-9"]), Response::Removed);
     let name = session.name().to_owned();
-    session.let_go();
-    assert_eq!(placed(stage, &name), ["stays.csv", "secret.csv"]);
+    session.detach();
+    assert_eq!(placed_files(testbed, &name), ["stays.csv", "secret.csv"]);
 }
 
-/// Only root may remove what lies in a folder that forbids it.
-fn a_session_that_does_not_let_a_file_go_is_ended(stage: &Stage) {
-    let mut session = stage.worker().session();
+/// Only root can remove a file from a folder without write permission.
+fn a_session_that_does_not_let_a_file_go_is_ended(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     session
         .put("secret.csv", Some("file-1"), "file-1", b"secret")
-        .expect("it fits");
+        .expect("the file is below the limits");
     session.run("import os; os.chmod('.', 0o500)").ok();
     let name = session.name().to_owned();
     match session.remove(&["file-1"]) {
         Response::Removed => {
-            assert!(stage.is_roots());
+            assert!(testbed.runs_as_root());
             assert_eq!(session.run("print(os.listdir())").ok(), "[]\n");
         }
         Response::Closed => {
-            session.let_go();
-            let opened = stage.worker().connect().open(&name, false);
+            session.detach();
+            let opened = testbed.worker().connect().open(&name, false);
             assert_eq!(opened, Response::Absent);
         }
         other => panic!("{other:?}"),

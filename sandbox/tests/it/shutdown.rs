@@ -1,4 +1,4 @@
-//! How a worker ends, and what is left of it then: nothing.
+//! How a worker ends. No process, mount or socket is left.
 
 use std::os::unix::net::UnixStream;
 
@@ -9,14 +9,14 @@ use crate::client::Client;
 use crate::client::Session;
 use crate::local_worker::LocalWorker;
 use crate::processes::Process;
-use crate::processes::call_itself;
 use crate::processes::eventually;
 use crate::processes::named;
+use crate::processes::set_process_name;
 use crate::processes::tree;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 
-/// A session with processes that do not want to end.
+/// A session whose programs ignore signals.
 fn stubborn_session(worker: &Worker) -> Session {
     let mut session = worker.session();
     session
@@ -33,15 +33,15 @@ for _ in range(3):
     session
 }
 
-fn mounts(stage: &Stage) -> usize {
-    let table = format!("/proc/{}/mountinfo", stage.sibling());
-    let table = std::fs::read_to_string(table).expect("the sibling lives");
+fn mounts(testbed: &Testbed) -> usize {
+    let table = format!("/proc/{}/mountinfo", testbed.sibling());
+    let table = std::fs::read_to_string(table).expect("the sibling process is alive");
     table.lines().count()
 }
 
-fn nothing_outlives_a_killed_worker(stage: &Stage) {
-    let mounted = mounts(stage);
-    let worker = stage.start(&[]);
+fn nothing_outlives_a_killed_worker(testbed: &Testbed) {
+    let mounted = mounts(testbed);
+    let worker = testbed.start(&[]);
     let mut session = stubborn_session(&worker);
     session.start("print('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
@@ -52,32 +52,32 @@ fn nothing_outlives_a_killed_worker(stage: &Stage) {
     );
     worker.signal(Signal::SIGKILL);
     eventually("all its processes are gone", || {
-        !all.iter().any(Process::lives)
+        !all.iter().any(Process::is_alive)
     });
-    assert_eq!(stage.wait_for(worker), -9);
-    assert_eq!(mounts(stage), mounted);
+    assert_eq!(testbed.wait_for(worker), -9);
+    assert_eq!(mounts(testbed), mounted);
 }
 
-fn a_worker_ends_cleanly_when_told(stage: &Stage) {
-    let mounted = mounts(stage);
-    let worker = stage.start(&[]);
+fn a_worker_ends_cleanly_when_told(testbed: &Testbed) {
+    let mounted = mounts(testbed);
+    let worker = testbed.start(&[]);
     let mut session = stubborn_session(&worker);
     session.start("print('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
     let all: Vec<Process> = tree(worker.pid());
     let socket = worker.socket().to_owned();
     worker.signal(Signal::SIGTERM);
-    assert_eq!(stage.wait_for(worker), 0);
+    assert_eq!(testbed.wait_for(worker), 0);
     eventually("all its processes are gone", || {
-        !all.iter().any(Process::lives)
+        !all.iter().any(Process::is_alive)
     });
     assert!(!socket.exists(), "its socket is still there");
-    assert_eq!(mounts(stage), mounted);
+    assert_eq!(mounts(testbed), mounted);
 }
 
-/// Whatever kills the process that sessions are forked from, the worker gets over it.
-fn a_lost_zygote_is_replaced(stage: &Stage) {
-    let worker = stage.start(&[]);
+/// The worker replaces a zygote that was killed.
+fn a_lost_zygote_is_replaced(testbed: &Testbed) {
+    let worker = testbed.start(&[]);
     worker.session().run("1").ok();
     let children: Vec<Process> = tree(worker.pid()).split_off(1);
     for child in &children {
@@ -92,16 +92,17 @@ fn a_lost_zygote_is_replaced(stage: &Stage) {
     });
 }
 
-/// One session's init and Python are killed from outside, as the kernel does under pressure.
-fn a_session_killed_from_outside_is_reported(stage: &Stage) {
-    let worker = stage.worker();
+/// The session's Python process is killed from outside, as the OOM killer does.
+fn a_session_killed_from_outside_is_reported(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
     let mut bystander = worker.session();
-    session.run(&call_itself("doomed")).ok();
+    session.run(&set_process_name("doomed")).ok();
     session.start("print('looping', flush=True)\nwhile True: pass");
     session.read_until("looping");
     let doomed = named(worker.pid(), "doomed");
-    nix::sys::signal::kill(Pid::from_raw(doomed.pid), Signal::SIGKILL).expect("it lives");
+    nix::sys::signal::kill(Pid::from_raw(doomed.pid), Signal::SIGKILL)
+        .expect("the process is alive");
     let cell = session.finish();
     assert_eq!(cell.executed.status, sandbox_protocol::ExecStatus::Died);
     assert!(cell.executed.session_lost);
@@ -115,8 +116,8 @@ for_both!(
     a_session_killed_from_outside_is_reported,
 );
 
-/// The kernel takes the thread that started a process for its parent, and servers start workers
-/// from threads that end. What ends with the whole parent is the other end of standard input.
+/// The parent-death signal would not do: it is sent when the *thread* that started the worker ends,
+/// and servers start workers from short-lived threads. The worker watches its standard input instead.
 #[test]
 fn a_worker_goes_with_its_parent_if_asked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -127,9 +128,9 @@ fn a_worker_goes_with_its_parent_if_asked() {
         worker.wait_until_ready();
         worker
     };
-    let mut worker = std::thread::spawn(start).join().expect("it starts");
-    let stream = UnixStream::connect(&socket).expect("it listens");
-    let client = Client::greet(stream, None).expect("it says hello");
+    let mut worker = std::thread::spawn(start).join().expect("the worker starts");
+    let stream = UnixStream::connect(&socket).expect("the worker listens");
+    let client = Client::greet(stream, None).expect("the worker accepts the hello");
     let mut session = Session::open(client, "thread_1");
     assert_eq!(session.run("print(1)").ok(), "1\n");
     let all = tree(worker.pid()).split_off(1);
@@ -137,12 +138,12 @@ fn a_worker_goes_with_its_parent_if_asked() {
     worker.close_input();
     worker.wait();
     eventually("it is gone with all its processes", || {
-        !all.iter().any(Process::lives)
+        !all.iter().any(Process::is_alive)
     });
 }
 
-/// A terminal and a service manager signal the worker together with its parent, which may still run
-/// code before it stops.
+/// A terminal and a service manager signal the worker together with its parent, which may still need
+/// the worker before it stops.
 #[test]
 fn a_worker_leaves_signals_to_the_parent_that_it_goes_with() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -150,11 +151,11 @@ fn a_worker_leaves_signals_to_the_parent_that_it_goes_with() {
     let listen = format!("unix:{}", socket.display());
     let mut worker = LocalWorker::start(&["--listen", &listen, "--die-with-parent"]);
     worker.wait_until_ready();
-    let stream = UnixStream::connect(&socket).expect("it listens");
-    let client = Client::greet(stream, None).expect("it says hello");
+    let stream = UnixStream::connect(&socket).expect("the worker listens");
+    let client = Client::greet(stream, None).expect("the worker accepts the hello");
     let mut session = Session::open(client, "thread_1");
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
-        nix::sys::signal::kill(Pid::from_raw(worker.pid()), signal).expect("it lives");
+        nix::sys::signal::kill(Pid::from_raw(worker.pid()), signal).expect("the worker is alive");
         assert_eq!(session.run("print(1)").ok(), "1\n");
     }
     worker.close_input();

@@ -1,30 +1,30 @@
-//! Many sessions and many cells in a row leave nothing behind.
+//! Many sessions and cells leave no processes, descriptors, mounts or memory behind.
 
 use crate::client::Session;
 use crate::processes::eventually;
 use crate::processes::process;
 use crate::processes::tree;
-use crate::testbed::Stage;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 use crate::testbed::unique;
 
 const SESSIONS: usize = 200;
 const CELLS: usize = 1_000;
 
-/// Memory that may come and go with allocators' moods.
+/// Tolerance for memory that allocators keep, in KiB.
 const SLACK_KILOBYTES: u64 = 8 << 10;
 
-/// What a worker holds while no session is open.
+/// Resources of a worker without open sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Holdings {
+struct Resources {
     processes: usize,
     descriptors: Vec<usize>,
     mounts: usize,
 }
 
-fn holdings(worker: &Worker) -> Holdings {
+fn resources(worker: &Worker) -> Resources {
     let lasting = &tree(worker.pid())[..2];
-    Holdings {
+    Resources {
         processes: tree(worker.pid()).len(),
         descriptors: lasting.iter().map(|one| one.descriptors().len()).collect(),
         mounts: lasting
@@ -34,7 +34,7 @@ fn holdings(worker: &Worker) -> Holdings {
     }
 }
 
-/// Memory of supervisor and zygote, shared pages by their share.
+/// Private memory of the supervisor and the zygote in KiB.
 fn kilobytes(worker: &Worker) -> u64 {
     let memory = |pid| {
         let rollup = process(pid).proc("smaps_rollup");
@@ -53,7 +53,7 @@ fn use_up_a_session(worker: &Worker, cells: usize) {
     let mut session = Session::open(worker.connect(), &unique("soak"));
     session
         .put("in.csv", Some("file-1"), "file-1", b"a,b\n1,2\n")
-        .expect("it fits");
+        .expect("the file is below the limits");
     for number in 0..cells {
         let cell = session.run(&format!(
             "open('out{number}', 'w').write('x'); print({number})"
@@ -61,34 +61,38 @@ fn use_up_a_session(worker: &Worker, cells: usize) {
         assert_eq!(cell.ok(), format!("{number}\n"));
         session
             .get(&format!("out{number}"))
-            .expect("it was told of");
+            .expect("the file was reported");
     }
     if cells.is_multiple_of(2) {
-        // Not every one is closed in good order.
+        // Some sessions end without being closed.
         session.run("import os; os._exit(0)");
     }
 }
 
-fn sessions_and_cells_leave_nothing_behind(stage: &Stage) {
-    let worker = stage.start(&[]);
+fn sessions_and_cells_leave_nothing_behind(testbed: &Testbed) {
+    let worker = testbed.start(&[]);
     for _ in 0..20 {
         use_up_a_session(&worker, 3);
     }
-    // Spares are refilled behind one's back: wait until the same is seen again and again.
-    let settled = || {
-        let mut last = holdings(&worker);
+    // Sessions are pre-forked in the background, so wait until nothing changes for a while.
+    let stable_resources = || {
+        let mut last = resources(&worker);
         let mut same = 0;
         eventually("nothing changes any more", || {
-            let now = holdings(&worker);
+            let now = resources(&worker);
             same = if now == last { same + 1 } else { 0 };
             last = now;
             same == 50
         });
         last
     };
-    let before = (settled(), kilobytes(&worker));
+    let before = (stable_resources(), kilobytes(&worker));
     let processes = before.0.processes;
-    assert_eq!(processes, 3 + 2 * 2, "supervisor, zygote and two spares");
+    assert_eq!(
+        processes,
+        3 + 2 * 2,
+        "supervisor, zygote, and two pre-forked sessions"
+    );
     for number in 0..SESSIONS {
         use_up_a_session(&worker, 2 + number % 2);
     }
@@ -100,7 +104,7 @@ fn sessions_and_cells_leave_nothing_behind(stage: &Stage) {
         );
     }
     drop(session);
-    let after = (settled(), kilobytes(&worker));
+    let after = (stable_resources(), kilobytes(&worker));
     assert_eq!(before.0, after.0);
     assert!(
         after.1 <= before.1 + SLACK_KILOBYTES,

@@ -1,5 +1,5 @@
-//! Where workers are attacked: a private network and mount namespace with stand-ins for what a
-//! session must not reach. `testbed.py` is the process behind it.
+//! Test environment of a worker: a private network and mount namespace with stand-ins for what a
+//! session must not reach. `testbed.py` is the process that provides it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::client::Session;
 
-/// Starting a zygote imports half of Python's data libraries; a busy machine takes its time.
+/// Time limit of a worker's start: loading Python's packages takes long on a busy machine.
 const START_SECONDS: u32 = 120;
 
-/// Names that no other test of this process uses.
+/// A name that is unique in this process.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{}-{number}", std::process::id())
 }
 
-/// The Python whose packages sessions have.
+/// The Python executable of the sessions' virtual environment.
 pub fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("ASSISTD_SANDBOX_PYTHON") {
         return python.into();
@@ -39,22 +39,22 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// One stage, whose workers all run as the same user.
-pub struct Stage {
+/// A test environment. All its workers run as the same user.
+pub struct Testbed {
     folder: PathBuf,
-    /// It goes when its standard input closes, however the tests end.
+    /// Ends when its standard input closes, that is, when the tests end.
     process: Child,
     sibling: i32,
     secrets: Vec<String>,
     root: bool,
     shared: OnceLock<Result<Worker, String>>,
-    narrow: OnceLock<Result<Worker, String>>,
-    hasty: OnceLock<Result<Worker, String>>,
-    brief: OnceLock<Result<Worker, String>>,
+    low_limits: OnceLock<Result<Worker, String>>,
+    short_time: OnceLock<Result<Worker, String>>,
+    short_life: OnceLock<Result<Worker, String>>,
 }
 
-/// Little of everything but time.
-const NARROW: &[&str] = &[
+/// Low limits for everything except time.
+const LOW_LIMITS: &[&str] = &[
     "--sessions=64",
     "--memory-mib=96",
     "--processes=12",
@@ -72,45 +72,45 @@ const NARROW: &[&str] = &[
     "--files-mib=2",
 ];
 
-impl Stage {
-    /// The stage of workers that root runs. Only root can have it.
-    pub fn root() -> Option<&'static Stage> {
-        static STAGE: OnceLock<Stage> = OnceLock::new();
+impl Testbed {
+    /// The test environment whose workers run as root; `None` if this user is not root.
+    pub fn run_by_root() -> Option<&'static Testbed> {
+        static TESTBED: OnceLock<Testbed> = OnceLock::new();
         if !is_root() {
-            // Past the test runner's capture: what was not tested is to be seen.
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
-                let told = "NOT TESTED as root: this user is not root";
-                let _ = writeln!(std::io::stderr(), "{told}");
+            // Written past the test runner's capture, so that the gap is visible.
+            static REPORTED: Once = Once::new();
+            REPORTED.call_once(|| {
+                let notice = "NOT TESTED as root: this user is not root";
+                let _ = writeln!(std::io::stderr(), "{notice}");
             });
             return None;
         }
-        Some(STAGE.get_or_init(|| Stage::set_up(0)))
+        Some(TESTBED.get_or_init(|| Testbed::set_up(0)))
     }
 
-    /// The stage of workers that an ordinary user runs: another one if this one is root.
-    pub fn ordinary() -> &'static Stage {
-        static STAGE: OnceLock<Stage> = OnceLock::new();
-        STAGE.get_or_init(|| {
+    /// The test environment whose workers run as an ordinary user.
+    pub fn run_by_user() -> &'static Testbed {
+        static TESTBED: OnceLock<Testbed> = OnceLock::new();
+        TESTBED.get_or_init(|| {
             let own = nix::unistd::geteuid().as_raw();
-            Stage::set_up(if own == 0 { 10_001 } else { own })
+            Testbed::set_up(if own == 0 { 10_001 } else { own })
         })
     }
 
-    /// A stage like these two, for workers whose sessions share the count of processes with
-    /// everything of their user: with users of its own, where root can choose them.
-    pub fn apart(like: &Stage) -> Stage {
+    /// A new environment like `like`, for workers whose sessions share a process count with all
+    /// processes of their user. Root can give it users of its own.
+    pub fn separate(like: &Testbed) -> Testbed {
         match like.root {
-            true => Stage::set_up(0),
-            false if is_root() => Stage::set_up(10_002),
-            false => Stage::set_up(nix::unistd::geteuid().as_raw()),
+            true => Testbed::set_up(0),
+            false if is_root() => Testbed::set_up(10_002),
+            false => Testbed::set_up(nix::unistd::geteuid().as_raw()),
         }
     }
 
-    fn set_up(uid: u32) -> Stage {
+    fn set_up(uid: u32) -> Testbed {
         let folder = tempfile::Builder::new()
-            .prefix("assistd-sandbox-stage-")
-            // Not in /tmp, which the container tier lets a session have.
+            .prefix("assistd-sandbox-testbed-")
+            // Not in /tmp, which sessions of the container tier may use.
             .tempdir_in("/var/tmp")
             .expect("a temporary folder")
             .keep();
@@ -130,83 +130,84 @@ impl Stage {
             .stdout(Stdio::piped())
             .spawn()
             .expect("util-linux's unshare starts");
-        let mut said = String::new();
-        BufReader::new(process.stdout.take().expect("it is piped"))
-            .read_line(&mut said)
-            .expect("the stage says something");
-        assert_eq!(said, "ready\n", "the stage could not be set up");
-        let mut stage = Stage {
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("stdout is piped"))
+            .read_line(&mut line)
+            .expect("the testbed process writes UTF-8");
+        assert_eq!(line, "ready\n", "the testbed could not be set up");
+        let mut testbed = Testbed {
             folder,
             process,
             sibling: 0,
             secrets: Vec::new(),
             root: uid == 0,
             shared: OnceLock::new(),
-            narrow: OnceLock::new(),
-            hasty: OnceLock::new(),
-            brief: OnceLock::new(),
+            low_limits: OnceLock::new(),
+            short_time: OnceLock::new(),
+            short_life: OnceLock::new(),
         };
-        let about = stage.ask(json!({"do": "about"}));
-        stage.sibling = about["sibling"].as_i64().expect("a pid") as i32;
-        stage.secrets = serde_json::from_value(about["secrets"].clone()).expect("texts");
-        stage
+        let about = testbed.ask(json!({"do": "about"}));
+        testbed.sibling = about["sibling"].as_i64().expect("a pid") as i32;
+        testbed.secrets =
+            serde_json::from_value(about["secrets"].clone()).expect("an array of strings");
+        testbed
     }
 
-    fn ask(&self, question: Value) -> Value {
-        self.try_ask(question)
+    fn ask(&self, command: Value) -> Value {
+        self.try_ask(command)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Asks the stage. The error is what did not work.
-    fn try_ask(&self, question: Value) -> Result<Value, String> {
-        let mut stream = UnixStream::connect(self.folder.join("stage.sock"))
-            .expect("the stage listens as long as it lives");
-        writeln!(stream, "{question}").expect("the stage reads");
+    /// Sends a command to the testbed process. The error is its reason for a failure.
+    fn try_ask(&self, command: Value) -> Result<Value, String> {
+        let mut stream = UnixStream::connect(self.folder.join("testbed.sock"))
+            .expect("the testbed listens until it is dropped");
+        writeln!(stream, "{command}").expect("the testbed reads commands");
         let mut answer = String::new();
         BufReader::new(stream)
             .read_line(&mut answer)
-            .expect("the stage answers");
-        let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+            .expect("the testbed answers every command");
+        let answer: Value = serde_json::from_str(&answer).expect("answers are JSON");
         match answer["failed"].as_str() {
             None => Ok(answer),
             Some(failed) => Err(failed.to_owned()),
         }
     }
 
-    /// Whether root runs this stage's workers and controls.
-    pub fn is_roots(&self) -> bool {
+    /// Whether workers and controls run as root.
+    pub fn runs_as_root(&self) -> bool {
         self.root
     }
 
-    /// Where the stand-ins are.
+    /// The folder with the stand-ins.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Somebody's home, with a project that has its own way to [`python`]'s environment, and with
-    /// a secret beside it.
+    /// A home folder with a project, in which [`python`]'s environment is mounted, and with a secret
+    /// file beside it.
     pub fn home(&self) -> &Path {
         Path::new("/home/somebody")
     }
 
-    /// How often each stand-in was reached so far.
+    /// How often each stand-in was reached so far, by its name.
     pub fn hits(&self) -> BTreeMap<String, u64> {
         serde_json::from_value(self.ask(json!({"do": "hits"}))).expect("counts by name")
     }
 
-    /// The process beside the worker, which must survive everything.
+    /// A process beside the worker, which no attack may harm.
     pub fn sibling(&self) -> i32 {
         self.sibling
     }
 
-    /// Fails if a secret of the stage is in `text`.
+    /// Fails if `text` contains a secret of the testbed.
     pub fn assert_no_secret(&self, text: &str) {
         for secret in &self.secrets {
             assert!(!text.contains(secret.as_str()), "a secret got out: {text}");
         }
     }
 
-    /// Runs Python beside the worker, as its user, unconfined: its status and what it wrote.
+    /// Runs Python code unconfined, as the worker's user. Returns its exit status and output.
     pub fn control(&self, code: &str) -> (i64, String) {
         let answer = self.ask(json!({"do": "control", "code": code, "seconds": 120}));
         (
@@ -215,7 +216,7 @@ impl Stage {
         )
     }
 
-    /// A worker with its default limits on sessions, for all tests that do it no lasting harm.
+    /// A shared worker with the default limits, except for the number of sessions.
     pub fn worker(&self) -> &Worker {
         let started = self
             .shared
@@ -223,31 +224,31 @@ impl Stage {
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same with little of everything but time: how long a cell takes is the machine's affair.
-    pub fn narrow_worker(&self) -> &Worker {
-        let started = self.narrow.get_or_init(|| self.try_start(NARROW));
+    /// A shared worker with low limits, except for time.
+    pub fn low_limits_worker(&self) -> &Worker {
+        let started = self.low_limits.get_or_init(|| self.try_start(LOW_LIMITS));
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same with little time, too.
-    pub fn hasty_worker(&self) -> &Worker {
-        let started = self.hasty.get_or_init(|| {
+    /// A shared worker with low limits, time included.
+    pub fn short_time_worker(&self) -> &Worker {
+        let started = self.short_time.get_or_init(|| {
             let limits = ["--cell-seconds=3", "--grace-seconds=1", "--cpu-seconds=2"];
-            self.try_start(&[NARROW, &limits].concat())
+            self.try_start(&[LOW_LIMITS, &limits].concat())
         });
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// One whose sessions have little time, but for their cells.
-    pub fn brief_worker(&self) -> &Worker {
-        let started = self.brief.get_or_init(|| {
+    /// A shared worker whose sessions have a short lifetime.
+    pub fn short_life_worker(&self) -> &Worker {
+        let started = self.short_life.get_or_init(|| {
             let limits = ["--idle-seconds=2", "--life-seconds=6", "--cpu-seconds=2"];
             self.try_start(&limits)
         });
         started.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A worker of one's own.
+    /// Starts a worker for one test.
     pub fn start(&self, args: &[&str]) -> Worker {
         self.try_start(args)
             .unwrap_or_else(|error| panic!("{error}"))
@@ -268,25 +269,25 @@ impl Stage {
         })
     }
 
-    /// How a worker that was told to end has ended: its status, or minus the signal.
+    /// Waits for a worker that is stopping. Returns its exit status, or minus the signal number.
     pub fn wait_for(&self, mut worker: Worker) -> i64 {
         worker.ended = true;
         let answer = self.ask(json!({"do": "wait", "pid": worker.pid, "seconds": 60}));
         answer["status"].as_i64().expect("an exit status")
     }
 
-    /// What stands above an attack's code.
-    pub fn scenery(&self, worker: &Worker, inside: bool, name: &str) -> String {
-        let scenery = json!({
+    /// The code above an attack: it defines `TESTBED`, what the attacker knows.
+    pub fn attack_preamble(&self, worker: &Worker, inside: bool, name: &str) -> String {
+        let knowledge = json!({
             "folder": self.folder, "socket": worker.socket, "worker": worker.pid,
             "sibling": self.sibling, "unique": name, "python": python(),
         });
         let inside = if inside { "True" } else { "False" };
-        format!("STAGE = {scenery}\nSTAGE['inside'] = {inside}\n")
+        format!("TESTBED = {knowledge}\nTESTBED['inside'] = {inside}\n")
     }
 }
 
-impl Drop for Stage {
+impl Drop for Testbed {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
         let _ = self.process.wait();
@@ -298,43 +299,41 @@ pub struct Worker {
     socket: PathBuf,
     pid: i32,
     log: PathBuf,
-    /// Whether it was waited for, and its number may be another's by now.
+    /// Whether its end was awaited; its process id may then belong to another process.
     ended: bool,
 }
 
 impl Worker {
-    /// Its process.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = nix::sys::signal::kill(Pid::from_raw(self.pid), signal);
     }
 
-    /// Where it listens.
+    /// The Unix socket on which it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
-        let log = std::fs::read(&self.log).expect("the stage made it");
+        let log = std::fs::read(&self.log).expect("the testbed has created the log");
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// A connection over which nothing was said yet.
+    /// Connects without a hello.
     pub fn dial(&self) -> UnixStream {
         UnixStream::connect(&self.socket).expect("the worker listens")
     }
 
-    /// A connection that has said hello.
+    /// Connects and sends the hello.
     pub fn connect(&self) -> Client {
         Client::greet(self.dial(), None).expect("the worker says hello")
     }
 
-    /// A session of one's own, which ends when it is dropped.
+    /// Opens a new session, which ends when it is dropped.
     pub fn session(&self) -> Session {
         Session::open(self.connect(), &unique("session"))
     }

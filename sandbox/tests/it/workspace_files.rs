@@ -1,4 +1,4 @@
-//! Files on their way in and out of a workspace, whatever a session makes of it.
+//! Files put into and read from a workspace, whatever the code of a session creates there.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,17 @@ use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Request;
 
 use crate::client::Session;
-use crate::processes::call_itself;
 use crate::processes::named;
-use crate::testbed::Stage;
+use crate::processes::set_process_name;
+use crate::testbed::Testbed;
 use crate::testbed::Worker;
 use crate::testbed::unique;
 
-fn new_and_changed_files_are_told_once(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn new_and_changed_files_are_told_once(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     session
         .put("given.csv", Some("file-1"), "file-1", b"a,b\n1,2\n")
-        .expect("it fits");
+        .expect("the file is below the limits");
     let read = "print(open('given.csv').read() == open('/mnt/data/file-1').read())";
     let cell = session.run(read);
     assert_eq!((cell.ok().as_str(), cell.files()), ("True\n", vec![]));
@@ -31,16 +31,16 @@ os.link('new.txt', 'other name.txt')
 open('empty', 'w').close()
 ",
     );
-    let told: BTreeSet<&str> = cell.files().into_iter().collect();
+    let files: BTreeSet<&str> = cell.files().into_iter().collect();
     assert!(
-        told.contains("a/b/deep.txt") && told.contains("empty"),
-        "{told:?}"
+        files.contains("a/b/deep.txt") && files.contains("empty"),
+        "{files:?}"
     );
-    let names = told.contains("new.txt") as u8 + told.contains("other name.txt") as u8;
+    let names = files.contains("new.txt") as u8 + files.contains("other name.txt") as u8;
     assert_eq!(
-        (names, told.len()),
+        (names, files.len()),
         (1, 3),
-        "one file under two names is told once: {told:?}"
+        "one file under two names is reported once: {files:?}"
     );
     assert_eq!(cell.file("a/b/deep.txt").map(|file| file.size), Some(4));
     assert_eq!(session.get("a/b/deep.txt"), Ok(b"deep".to_vec()));
@@ -57,18 +57,21 @@ open('empty', 'w').close()
     assert_eq!(session.get("given.csv"), Ok(b"a,b\n1,2\n3,4\n".to_vec()));
 }
 
-fn large_files_pass_whole(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn large_files_pass_whole(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     let content: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
     session
         .put("large.bin", None, "large", &content)
-        .expect("it fits");
+        .expect("the file is below the limits");
     let cell = session.run("data = open('large.bin', 'rb').read(); open('copy', 'wb').write(data)");
     assert_eq!(cell.files(), ["copy"]);
-    assert!(session.get("copy") == Ok(content), "it came back changed");
+    assert!(
+        session.get("copy") == Ok(content),
+        "the content has changed"
+    );
 }
 
-/// Paths that are no file of the workspace.
+/// Paths that are not regular files of the workspace.
 const NOT_FILES: [&str; 13] = [
     "",
     ".",
@@ -85,10 +88,10 @@ const NOT_FILES: [&str; 13] = [
     "./../../etc/passwd",
 ];
 
-fn links_are_not_followed(stage: &Stage) {
-    let worker = stage.worker();
+fn links_are_not_followed(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
-    let secret = stage.folder().join("secret.txt");
+    let secret = testbed.folder().join("secret.txt");
     let code = format!(
         "
 import os
@@ -96,16 +99,16 @@ os.mkdir('folder')
 open('folder/inside.txt', 'w').write('inside')
 targets = {{
     'secret.txt': {secret:?}, 'shadow': '/etc/shadow', 'passwd': '/etc/passwd', 'up': '../../etc/passwd',
-    'proc': '/proc/self/environ', 'magic': '/proc/self/root/etc/passwd', 'tree': '/etc', 'stage': {folder:?},
+    'proc': '/proc/self/environ', 'magic': '/proc/self/root/etc/passwd', 'tree': '/etc', 'testbed': {folder:?},
     'own': 'folder/inside.txt', 'own folder': 'folder', 'loop': 'loop', 'zero': '/dev/zero', 'root': '/',
 }}
 for name, target in targets.items():
     os.symlink(target, name)
     os.symlink('../' + name, 'folder/' + name)
 ",
-        folder = stage.folder()
+        folder = testbed.folder()
     );
-    let cell = session.run(&(call_itself("linker") + &code));
+    let cell = session.run(&(set_process_name("linker") + &code));
     assert_eq!(cell.executed.status, ExecStatus::Ok, "{}", cell.text());
     assert_eq!(cell.files(), ["folder/inside.txt"]);
     let links = [
@@ -120,7 +123,7 @@ for name, target in targets.items():
         "zero",
         "root",
         "tree/passwd",
-        "stage/secret.txt",
+        "testbed/secret.txt",
         "own folder/inside.txt",
         "folder/secret.txt",
         "folder/tree/passwd",
@@ -135,15 +138,15 @@ for name, target in targets.items():
     }
     assert_eq!(session.get("folder/inside.txt"), Ok(b"inside".to_vec()));
 
-    // A naive look from outside follows the link to the host's file.
+    // Reading the same path from outside without precautions follows the link to the host's file.
     let linker = named(worker.pid(), "linker");
     let path = format!("/proc/{}/root/mnt/data/secret.txt", linker.pid);
-    let content = std::fs::read_to_string(path).expect("this is the mistake to avoid");
+    let content = std::fs::read_to_string(path).expect("the link leads to the host's file");
     assert!(content.starts_with("kestrel"), "{content}");
 }
 
-fn what_is_no_file_is_not_told(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn what_is_no_file_is_not_told(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     let cell = session.run(
         "
 import os, socket
@@ -168,8 +171,8 @@ os.unlink('deleted')
     assert_eq!(session.run("print(1)").ok(), "1\n");
 }
 
-fn odd_names_do_no_harm(stage: &Stage) {
-    let worker = stage.worker();
+fn odd_names_do_no_harm(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
     let cell = session.run(
         r#"
@@ -187,11 +190,11 @@ print(len(os.listdir("/mnt/data")))
 "#,
     );
     assert_eq!(cell.ok(), "21\n");
-    let told = cell.files();
+    let files = cell.files();
     for name in ["plain.txt", "ü €😀", "-rf", "quote\"s'"] {
-        assert!(told.contains(&name), "{name} is not in {told:?}");
+        assert!(files.contains(&name), "{name} is not in {files:?}");
     }
-    for path in &told {
+    for path in &files {
         assert!(!path.chars().any(|one| one.is_control()), "{path:?}");
         assert!(path.split('/').count() <= 9, "{path:?}");
         assert_eq!(session.get(path), Ok(b"content".to_vec()), "{path:?}");
@@ -199,8 +202,8 @@ print(len(os.listdir("/mnt/data")))
     assert!(!worker.log().contains('\u{1b}'), "an escape is in the log");
 }
 
-fn many_files_are_told_up_to_a_limit(stage: &Stage) {
-    let mut session = stage.worker().session();
+fn many_files_are_told_up_to_a_limit(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     let cell = session.run("for n in range(250): open(f'f{n}', 'w').write(str(n))");
     assert_eq!(
         (cell.executed.files.len(), cell.executed.files_dropped),
@@ -216,9 +219,9 @@ fn many_files_are_told_up_to_a_limit(stage: &Stage) {
     assert!(cell.files().contains(&"one more") || cell.executed.files_dropped);
 }
 
-/// Walks every odd tree that a seed gives; the walk must end, and tell only files.
-fn random_trees_are_walked(stage: &Stage) {
-    let worker = stage.worker();
+/// Searches random trees of files, folders and links; the search must end and report only files.
+fn random_trees_are_walked(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
     let cell = session.run(
         r#"
@@ -261,16 +264,16 @@ def grow(folder, random, depth=0):
         for file in &cell.executed.files {
             match session.get(&file.path) {
                 Ok(content) => assert!(content.len() as u64 == file.size && content.len() % 4 == 0),
-                // Its owner may have closed it, and an ordinary user's worker is its owner.
+                // The file may be unreadable for its owner, who is also an ordinary user's worker.
                 Err(message) => assert!(!message.is_empty()),
             }
         }
     }
 }
 
-/// Files that their owner may not read must not stop the walk.
-fn closed_files_and_folders_stop_nothing(stage: &Stage) {
-    let mut session = stage.worker().session();
+/// Files and folders without permissions must not stop the search.
+fn closed_files_and_folders_stop_nothing(testbed: &Testbed) {
+    let mut session = testbed.worker().session();
     let cell = session.run(
         "
 import os
@@ -288,19 +291,19 @@ os.chmod('secret', 0)
     let _ = session.get("closed/in");
     session
         .put("put", None, "put", b"x")
-        .expect("there is room");
-    // The workspace itself.
+        .expect("the workspace is writable");
+    // The same for the workspace itself.
     session.run("os.chmod('/mnt/data', 0)").ok();
     let _ = session.put("put", None, "put", b"y");
     let _ = session.get("open");
     session.run("os.chmod('/mnt/data', 0o755)").ok();
     session
         .put("put", None, "put", b"z")
-        .expect("it is open again");
+        .expect("the workspace is writable again");
     assert_eq!(session.run("print(open('put').read())").ok(), "z\n");
 }
 
-/// A session with a child that swaps things in the workspace as fast as it can.
+/// A session with a process that replaces files in the workspace as fast as it can.
 fn swapper(worker: &Worker, swap: &str) -> Session {
     let mut session = worker.session();
     let code = format!(
@@ -308,7 +311,7 @@ fn swapper(worker: &Worker, swap: &str) -> Session {
 import os
 open('/mnt/data/mine', 'w').write('mine')
 if os.fork() == 0:
-    # Not the session's own process any more: nothing of a notebook is to run in it.
+    # This child is not the kernel: no code of the notebook may run in it.
     try:
         os.chdir('/mnt/data')
 {swap}
@@ -321,9 +324,9 @@ print('swapping')
     session
 }
 
-fn a_race_of_file_and_link_is_never_won(stage: &Stage) {
-    let worker = stage.worker();
-    let secret = stage.folder().join("secret.txt");
+fn a_race_of_file_and_link_is_never_won(testbed: &Testbed) {
+    let worker = testbed.worker();
+    let secret = testbed.folder().join("secret.txt");
     let mut session = swapper(
         worker,
         &format!(
@@ -344,10 +347,10 @@ fn a_race_of_file_and_link_is_never_won(stage: &Stage) {
                 assert_eq!(String::from_utf8_lossy(&content), "mine", "round {round}");
                 got += 1;
             }
-            Err(message) => stage.assert_no_secret(&message),
+            Err(message) => testbed.assert_no_secret(&message),
         }
         if round % 100 == 0 {
-            // The walk races as well.
+            // The search for changed files races, too.
             let cell = session.run("1");
             assert!(
                 cell.executed.files.iter().all(|file| file.size == 4),
@@ -356,13 +359,13 @@ fn a_race_of_file_and_link_is_never_won(stage: &Stage) {
             );
         }
     }
-    // Too slow a machine may never meet the file, but then it does not meet the link either.
+    // On a slow machine it may never read the file, but then it reads no link either.
     println!("read the file {got} times");
 }
 
-fn a_race_of_folder_and_link_is_never_won(stage: &Stage) {
-    let worker = stage.worker();
-    let folder = stage.folder();
+fn a_race_of_folder_and_link_is_never_won(testbed: &Testbed) {
+    let worker = testbed.worker();
+    let folder = testbed.folder();
     let mut session = swapper(
         worker,
         &format!(
@@ -380,7 +383,7 @@ fn a_race_of_folder_and_link_is_never_won(stage: &Stage) {
         if let Ok(content) = session.get("folder/secret.txt") {
             assert_eq!(String::from_utf8_lossy(&content), "mine", "round {round}");
         }
-        // Writing goes the same way.
+        // A put races in the same way.
         let _ = session.put("folder/written", None, "t", b"x");
         if round % 100 == 0 {
             session.run("1");
@@ -392,9 +395,9 @@ fn a_race_of_folder_and_link_is_never_won(stage: &Stage) {
     );
 }
 
-/// What is announced is sent, even of a file that shrinks meanwhile; or the connection ends.
-fn a_file_that_changes_while_it_is_read_breaks_nothing(stage: &Stage) {
-    let worker = stage.worker();
+/// The announced size is sent even if the file shrinks meanwhile, or the connection ends.
+fn a_file_that_changes_while_it_is_read_breaks_nothing(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = swapper(
         worker,
         "
@@ -409,7 +412,7 @@ fn a_file_that_changes_while_it_is_read_breaks_nothing(stage: &Stage) {
             .send(&Request::Get {
                 path: "mine".into(),
             })
-            .expect("the worker reads");
+            .expect("the worker reads requests");
         let whole = match session.receive() {
             Ok(sandbox_protocol::Response::File { size }) => {
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -421,15 +424,15 @@ fn a_file_that_changes_while_it_is_read_breaks_nothing(stage: &Stage) {
             Err(_) => false,
         };
         if !whole {
-            session.let_go();
+            session.detach();
             session = Session::open(worker.connect(), &name);
         }
     }
     assert_eq!(session.run("print(1)").ok(), "1\n");
 }
 
-fn files_are_put_only_into_the_workspace(stage: &Stage) {
-    let worker = stage.worker();
+fn files_are_put_only_into_the_workspace(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
     let mark = unique("put");
     let long = "x".repeat(300);
@@ -470,7 +473,7 @@ for root, _, files in os.walk('/'):
     );
     assert_eq!(session.run(&code).ok(), "");
     for place in [
-        stage.folder().join("work"),
+        testbed.folder().join("work"),
         "/tmp".into(),
         "/".into(),
         "/mnt".into(),
@@ -479,7 +482,7 @@ for root, _, files in os.walk('/'):
     }
     session
         .put("folder/below/file.txt", Some("file-2"), "file-2", b"yes")
-        .expect("a good path");
+        .expect("the path is valid");
     assert_eq!(
         session
             .run("print(open('folder/below/file.txt').read())")
@@ -488,12 +491,12 @@ for root, _, files in os.walk('/'):
     );
 }
 
-fn a_put_replaces_links_and_does_not_follow_them(stage: &Stage) {
-    let worker = stage.worker();
+fn a_put_replaces_links_and_does_not_follow_them(testbed: &Testbed) {
+    let worker = testbed.worker();
     let mut session = worker.session();
-    let work = stage.folder().join("work");
+    let work = testbed.folder().join("work");
     let victim = work.join(unique("victim"));
-    stage.control(&format!("open({victim:?}, 'w').write('untouched')"));
+    testbed.control(&format!("open({victim:?}, 'w').write('untouched')"));
     let code = format!(
         "
 import os
@@ -510,7 +513,7 @@ open('file', 'w').write('file')
     for link in ["link0", "link1", "link2", "link3", "file"] {
         session
             .put(link, None, link, b"put")
-            .expect("it is replaced");
+            .expect("the link is replaced");
         assert_eq!(
             session
                 .run(&format!("os.path.islink('{link}'), open('{link}').read()"))
@@ -520,7 +523,7 @@ open('file', 'w').write('file')
         );
         session
             .put("given", Some(link), "alias", b"again")
-            .expect("it is replaced");
+            .expect("the link is replaced");
         assert_eq!(
             session
                 .run(&format!("os.path.islink('{link}'), open('{link}').read()"))
@@ -538,7 +541,7 @@ open('file', 'w').write('file')
         "elsewhere/victim",
     ] {
         let put = session.put(path, None, "tag", b"put");
-        // A link to a folder, as the last part of a path, is a link to be replaced.
+        // A link to a folder as the last component is replaced like any other link.
         assert_eq!(put.is_ok(), path == "outside", "{path}");
     }
     assert_eq!(
@@ -548,7 +551,7 @@ open('file', 'w').write('file')
         "untouched False\n"
     );
     assert_eq!(
-        std::fs::read_to_string(&victim).expect("it is there"),
+        std::fs::read_to_string(&victim).expect("the control has created the file"),
         "untouched"
     );
     assert!(!work.join("new").exists());
