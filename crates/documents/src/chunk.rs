@@ -1,27 +1,27 @@
-//! Sections → chunks of so many tokens, by the documented static strategy.
+//! Divides sections into chunks of a number of tokens, by the API's static chunking strategy.
 //!
-//! The text is encoded once. A chunk is a window of its tokens; the ends of the window move by a
-//! few tokens to where a paragraph, a line, a sentence or a word ends, and never fall within a
-//! character. Equal text gives equal chunks.
+//! The text is tokenized once. A chunk is a window of tokens; its boundaries move by a few tokens to
+//! the end of a paragraph, line, sentence or word, and never fall within a character. The result is
+//! deterministic.
 
 use std::ops::Range;
 
 use crate::Section;
 
-/// What stands between two sections.
-const BETWEEN: &str = "\n\n";
+/// The separator between two sections.
+const SECTION_SEPARATOR: &str = "\n\n";
 
-/// Text is encoded in pieces of about so many bytes, to notice soon that there is too much.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Text is tokenized in segments of about this many bytes, so that the token limit is checked early.
+const SEGMENT_BYTES: usize = 64 * 1024;
 
-/// How long chunks are, in tokens of `o200k_base`.
+/// Size and overlap of chunks, in tokens of `o200k_base`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strategy {
     max_tokens: u32,
     overlap_tokens: u32,
 }
 
-/// A strategy outside what the API documents.
+/// A strategy outside the limits of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StrategyError {
     /// `max_chunk_size_tokens` is not between [`Strategy::MIN`] and [`Strategy::MAX`].
@@ -33,17 +33,17 @@ pub enum StrategyError {
 }
 
 impl Strategy {
-    /// The least `max_chunk_size_tokens`.
+    /// The minimum of `max_chunk_size_tokens`.
     pub const MIN: u32 = 100;
-    /// The greatest `max_chunk_size_tokens`.
+    /// The maximum of `max_chunk_size_tokens`.
     pub const MAX: u32 = 4096;
-    /// What the API calls `auto`.
+    /// The strategy that the API calls `auto`.
     pub const AUTO: Self = Self {
         max_tokens: 800,
         overlap_tokens: 400,
     };
 
-    /// From `max_chunk_size_tokens` and `chunk_overlap_tokens`.
+    /// A strategy of these `max_chunk_size_tokens` and `chunk_overlap_tokens`.
     pub fn new(max_tokens: u32, overlap_tokens: u32) -> Result<Self, StrategyError> {
         if !(Self::MIN..=Self::MAX).contains(&max_tokens) {
             return Err(StrategyError::Size);
@@ -57,188 +57,195 @@ impl Strategy {
         })
     }
 
-    /// How far the end of a window may move to find a better place.
+    /// By how many tokens a boundary may move to a better position.
     fn slack(self) -> usize {
-        // At least the tokens that one character can have.
+        // At least the number of tokens that a single character can have.
         (self.max_tokens as usize / 16).max(8)
     }
 }
 
-/// A stretch of a document that is found, ranked and shown as one.
+/// A part of a document that is searched and cited as a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Consecutive chunks, less what they share, add up to the text of the document.
+    /// Without their overlaps, consecutive chunks add up to the text of the document.
     pub text: String,
-    /// How many bytes at its beginning the chunk before has too.
-    pub repeats: usize,
-    /// How many tokens of the document it has: at most what the strategy says.
+    /// Length of the overlap with the previous chunk in bytes.
+    pub overlap_bytes: usize,
+    /// Number of tokens.
     pub tokens: u32,
-    /// Where its first word stands; see [`Section::page`].
+    /// [`Section::page`] of the first word.
     pub page: Option<u32>,
-    /// Where its first word stands; see [`Section::headings`].
+    /// [`Section::headings`] of the first word.
     pub headings: Vec<String>,
 }
 
-/// A document's text, encoded.
+/// The text of a document with its token boundaries.
 #[derive(Debug, Clone)]
-pub struct Encoded {
+pub struct TokenizedText {
     text: String,
-    /// Where in the text each token ends.
-    ends: Vec<usize>,
-    /// Where in the text each section begins, and where in the document that is.
-    places: Vec<Place>,
+    /// Byte offset of the end of each token.
+    token_ends: Vec<usize>,
+    sections: Vec<SectionStart>,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
-    at: usize,
+struct SectionStart {
+    /// Byte offset in the text.
+    offset: usize,
     page: Option<u32>,
     headings: Vec<String>,
 }
 
-/// A document has more tokens than it may have.
+/// A document exceeds the token limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document has more than {limit} tokens")]
 pub struct TooManyTokens {
-    /// What it may have.
     pub limit: usize,
 }
 
-impl Encoded {
-    /// Encodes the sections, one after the other with an empty line between, if they have `limit`
-    /// tokens at most. About two megabytes a second, and some seconds more at the first call of
-    /// the process, which loads the vocabulary.
+impl TokenizedText {
+    /// Tokenizes the sections, separated by empty lines. Processes about 2 MB per second; the first call
+    /// of a process takes seconds longer, because it loads the vocabulary.
+    ///
+    /// # Errors
+    /// If there are more than `limit` tokens.
     pub fn new(sections: Vec<Section>, limit: usize) -> Result<Self, TooManyTokens> {
         let tokenizer = bpe_openai::o200k_base();
-        let mut encoded = Self {
+        let mut tokenized = Self {
             text: String::new(),
-            ends: Vec::new(),
-            places: Vec::with_capacity(sections.len()),
+            token_ends: Vec::new(),
+            sections: Vec::with_capacity(sections.len()),
         };
         for section in sections {
-            if !encoded.text.is_empty() {
-                encoded.text.push_str(BETWEEN);
+            if !tokenized.text.is_empty() {
+                tokenized.text.push_str(SECTION_SEPARATOR);
             }
-            encoded.places.push(Place {
-                at: encoded.text.len(),
+            tokenized.sections.push(SectionStart {
+                offset: tokenized.text.len(),
                 page: section.page,
                 headings: section.headings,
             });
-            encoded.text.push_str(&section.text);
+            tokenized.text.push_str(&section.text);
         }
         let mut end = 0;
-        for piece in pieces(&encoded.text) {
-            for token in tokenizer.encode(piece) {
+        for segment in segments(&tokenized.text) {
+            for token in tokenizer.encode(segment) {
                 end += tokenizer.bpe.token_len(token);
-                encoded.ends.push(end);
+                tokenized.token_ends.push(end);
             }
-            if encoded.ends.len() > limit {
+            if tokenized.token_ends.len() > limit {
                 return Err(TooManyTokens { limit });
             }
         }
-        Ok(encoded)
+        Ok(tokenized)
     }
 
-    /// How many tokens it has.
+    /// Number of tokens.
     pub fn tokens(&self) -> usize {
-        self.ends.len()
+        self.token_ends.len()
     }
 
-    /// Cuts it up.
     pub fn chunks(&self, strategy: Strategy) -> impl Iterator<Item = Chunk> {
-        let mut told = 0;
+        let mut previous_end = 0;
         self.windows(strategy).map(move |window| {
-            let repeats = self.offset(told.max(window.start)) - self.offset(window.start);
-            told = window.end;
-            self.chunk(window, repeats)
+            let overlap_end = previous_end.max(window.start);
+            let overlap_bytes = self.offset(overlap_end) - self.offset(window.start);
+            previous_end = window.end;
+            self.chunk(window, overlap_bytes)
         })
     }
 
-    /// The tokens of each chunk.
+    /// The token range of each chunk.
     fn windows(&self, strategy: Strategy) -> impl Iterator<Item = Range<usize>> {
         let mut next = (self.tokens() > 0).then_some(0);
         std::iter::from_fn(move || {
-            let from = next?;
-            let to = self.end_of_window(from, strategy);
-            next = (to < self.tokens()).then(|| self.start_after(from, to, strategy));
-            Some(from..to)
+            let start = next?;
+            let end = self.window_end(start, strategy);
+            next = (end < self.tokens()).then(|| self.next_start(start, end, strategy));
+            Some(start..end)
         })
     }
 
-    /// Where the window that begins at token `from` ends: the last of the best places near its
-    /// full length.
-    fn end_of_window(&self, from: usize, strategy: Strategy) -> usize {
-        let full = from + strategy.max_tokens as usize;
+    /// The end of the window that starts at token `start`: the last of the best boundaries within the
+    /// slack below the maximum length.
+    fn window_end(&self, start: usize, strategy: Strategy) -> usize {
+        let full = start + strategy.max_tokens as usize;
         if full >= self.tokens() {
             return self.tokens();
         }
-        let near = full - strategy.slack()..=full;
-        near.max_by_key(|&token| self.rank(token)).unwrap_or(full)
+        let candidates = full - strategy.slack()..=full;
+        candidates
+            .max_by_key(|&token| self.boundary(token))
+            .unwrap_or(full)
     }
 
-    /// Where the window after `from..to` begins: the first of the best places that share at most
-    /// what the strategy says with it.
-    fn start_after(&self, from: usize, to: usize, strategy: Strategy) -> usize {
-        // Always forward, whatever the windows' ends moved by.
-        let earliest = (to - (strategy.overlap_tokens as usize).min(to)).max(from + 1);
-        let near = earliest..=to.min(earliest + strategy.slack());
-        near.rev()
-            .max_by_key(|&token| self.rank(token))
-            .unwrap_or(to)
+    /// The start of the window after `start..end`: the first of the best boundaries whose overlap is at
+    /// most that of the strategy.
+    fn next_start(&self, start: usize, end: usize, strategy: Strategy) -> usize {
+        // Windows always advance, even if their boundaries have moved.
+        let earliest = (end - (strategy.overlap_tokens as usize).min(end)).max(start + 1);
+        let candidates = earliest..=end.min(earliest + strategy.slack());
+        candidates
+            .rev()
+            .max_by_key(|&token| self.boundary(token))
+            .unwrap_or(end)
     }
 
-    /// How good it is to cut before this token.
-    fn rank(&self, token: usize) -> Rank {
-        let at = self.offset(token);
-        if !self.text.is_char_boundary(at) {
-            return Rank::WithinCharacter;
+    /// The kind of boundary before this token.
+    fn boundary(&self, token: usize) -> Boundary {
+        let offset = self.offset(token);
+        if !self.text.is_char_boundary(offset) {
+            return Boundary::WithinCharacter;
         }
-        let (before, after) = self.text.split_at(at);
-        let meets_space =
+        let (before, after) = self.text.split_at(offset);
+        let is_at_space =
             before.ends_with(char::is_whitespace) || after.starts_with(char::is_whitespace);
         if before.ends_with("\n\n") {
-            Rank::Paragraph
+            Boundary::Paragraph
         } else if before.ends_with('\n') {
-            Rank::Line
+            Boundary::Line
         } else if before.ends_with(['。', '！', '？'])
-            || (meets_space && before.trim_end().ends_with(['.', '!', '?', '…']))
+            || (is_at_space && before.trim_end().ends_with(['.', '!', '?', '…']))
         {
-            Rank::Sentence
-        } else if meets_space {
-            Rank::Word
+            Boundary::Sentence
+        } else if is_at_space {
+            Boundary::Word
         } else {
-            Rank::Anywhere
+            Boundary::Anywhere
         }
     }
 
+    /// The byte offset of the start of a token.
     fn offset(&self, token: usize) -> usize {
-        token.checked_sub(1).map_or(0, |last| self.ends[last])
+        token
+            .checked_sub(1)
+            .map_or(0, |previous| self.token_ends[previous])
     }
 
-    fn chunk(&self, tokens: Range<usize>, repeats: usize) -> Chunk {
-        let begin = self.offset(tokens.start);
-        let text = &self.text[begin..self.offset(tokens.end)];
-        let first_word = begin + (text.len() - text.trim_start().len());
-        let place = self
-            .places
-            .partition_point(|place| place.at <= first_word)
+    fn chunk(&self, tokens: Range<usize>, overlap_bytes: usize) -> Chunk {
+        let start = self.offset(tokens.start);
+        let text = &self.text[start..self.offset(tokens.end)];
+        let first_word = start + (text.len() - text.trim_start().len());
+        let section = self
+            .sections
+            .partition_point(|section| section.offset <= first_word)
             .checked_sub(1)
-            .map(|index| &self.places[index]);
+            .map(|index| &self.sections[index]);
         Chunk {
             text: text.to_owned(),
-            repeats,
+            overlap_bytes,
             tokens: u32::try_from(tokens.len()).expect("a window has at most 4096 tokens"),
-            page: place.and_then(|place| place.page),
-            headings: place
-                .map(|place| place.headings.clone())
+            page: section.and_then(|section| section.page),
+            headings: section
+                .map(|section| section.headings.clone())
                 .unwrap_or_default(),
         }
     }
 }
 
-/// Places to cut at, the best last.
+/// Kinds of chunk boundaries, the best last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum Boundary {
     WithinCharacter,
     Anywhere,
     Word,
@@ -247,19 +254,19 @@ enum Rank {
     Paragraph,
 }
 
-/// The text in stretches that end at line ends, where it has any.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
+/// Divides the text into segments of at least [`SEGMENT_BYTES`] that end at line ends.
+fn segments(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let line_end = rest
             .as_bytes()
             .iter()
-            .skip(PIECE_BYTES)
+            .skip(SEGMENT_BYTES)
             .position(|&byte| byte == b'\n');
-        let length = line_end.map_or(rest.len(), |after| PIECE_BYTES + after + 1);
-        let (piece, after) = rest.split_at(length);
+        let length = line_end.map_or(rest.len(), |after| SEGMENT_BYTES + after + 1);
+        let (segment, after) = rest.split_at(length);
         rest = after;
-        (!piece.is_empty()).then_some(piece)
+        (!segment.is_empty()).then_some(segment)
     })
 }
 
@@ -280,12 +287,12 @@ mod tests {
         }
     }
 
-    fn encode(sections: Vec<Section>) -> Encoded {
-        Encoded::new(sections, usize::MAX).expect("there is no limit")
+    fn tokenize(sections: Vec<Section>) -> TokenizedText {
+        TokenizedText::new(sections, usize::MAX).expect("the limit is not reached")
     }
 
-    /// Prose, CJK, characters of many tokens, long words without a place to cut, blank lines.
-    fn any_text(random: &mut SmallRng) -> String {
+    /// Prose, CJK, characters of many tokens, long words, blank lines.
+    fn random_text(random: &mut SmallRng) -> String {
         let stock = [
             "The tide turns at noon. ",
             "Why? ",
@@ -311,23 +318,26 @@ mod tests {
         let mut random = SmallRng::seed_from_u64(4);
         for _ in 0..60 {
             let sections = (1..=random.random_range(1..4))
-                .map(|page| section(&any_text(&mut random), page, "h"))
+                .map(|page| section(&random_text(&mut random), page, "h"))
                 .collect();
-            let encoded = encode(sections);
+            let tokenized = tokenize(sections);
             let max = random.random_range(Strategy::MIN..=1000);
             let overlap = random.random_range(0..=max / 2);
-            let strategy = Strategy::new(max, overlap).expect("within what is documented");
+            let strategy = Strategy::new(max, overlap).expect("the strategy is valid");
             let (max, overlap) = (max as usize, overlap as usize);
-            let windows: Vec<_> = encoded.windows(strategy).collect();
-            let chunks: Vec<_> = encoded.chunks(strategy).collect();
+            let windows: Vec<_> = tokenized.windows(strategy).collect();
+            let chunks: Vec<_> = tokenized.chunks(strategy).collect();
 
             assert_eq!(windows.first().map_or(0, |first| first.start), 0);
-            assert_eq!(windows.last().map_or(0, |last| last.end), encoded.tokens());
+            assert_eq!(
+                windows.last().map_or(0, |last| last.end),
+                tokenized.tokens()
+            );
             for (window, chunk) in windows.iter().zip(&chunks) {
                 assert!((1..=max).contains(&window.len()));
                 assert_eq!(chunk.tokens as usize, window.len());
-                let place = encoded.offset(window.start)..encoded.offset(window.end);
-                assert_eq!(encoded.text.get(place), Some(chunk.text.as_str()));
+                let range = tokenized.offset(window.start)..tokenized.offset(window.end);
+                assert_eq!(tokenized.text.get(range), Some(chunk.text.as_str()));
             }
             for pair in windows.windows(2) {
                 assert!(pair[0].len() >= max - strategy.slack());
@@ -335,15 +345,15 @@ mod tests {
                 let shared = pair[0].end - pair[1].start;
                 assert!((overlap.saturating_sub(strategy.slack())..=overlap).contains(&shared));
             }
-            assert_eq!(chunks, encoded.chunks(strategy).collect::<Vec<_>>());
+            assert_eq!(chunks, tokenized.chunks(strategy).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn without_overlap_the_chunks_are_the_text() {
         let text = "Das Wasser steigt. Die Boote heben sich.\n".repeat(200);
-        let strategy = Strategy::new(240, 0).expect("within what is documented");
-        let chunks: Vec<_> = encode(vec![section(&text, 1, "h")])
+        let strategy = Strategy::new(240, 0).expect("the strategy is valid");
+        let chunks: Vec<_> = tokenize(vec![section(&text, 1, "h")])
             .chunks(strategy)
             .collect();
         let joined: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
@@ -357,8 +367,8 @@ mod tests {
     #[test]
     fn sentences_are_kept_whole() {
         let text = "A gull sat on the rail and looked at us. ".repeat(200);
-        let strategy = Strategy::new(200, 100).expect("within what is documented");
-        for chunk in encode(vec![section(text.trim(), 1, "h")]).chunks(strategy) {
+        let strategy = Strategy::new(200, 100).expect("the strategy is valid");
+        for chunk in tokenize(vec![section(text.trim(), 1, "h")]).chunks(strategy) {
             assert!(
                 chunk.text.trim().starts_with("A gull"),
                 "begins {:?}",
@@ -381,8 +391,8 @@ mod tests {
                 &format!("Part {page}"),
             )
         });
-        let strategy = Strategy::new(100, 20).expect("within what is documented");
-        let chunks: Vec<_> = encode(pages.collect()).chunks(strategy).collect();
+        let strategy = Strategy::new(100, 20).expect("the strategy is valid");
+        let chunks: Vec<_> = tokenize(pages.collect()).chunks(strategy).collect();
         assert!(chunks.len() > 6);
         for chunk in chunks {
             let first = chunk
@@ -397,12 +407,12 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_too_many_tokens_is_refused_before_all_of_it_is_encoded() {
+    fn a_document_of_too_many_tokens_is_refused_before_all_of_it_is_tokenized() {
         let text = "one two three\n".repeat(100_000);
-        let refused = Encoded::new(vec![section(&text, 1, "h")], 1000).map(|_| ());
+        let refused = TokenizedText::new(vec![section(&text, 1, "h")], 1000).map(|_| ());
         assert_eq!(refused, Err(TooManyTokens { limit: 1000 }));
-        assert!(pieces(&text).count() > 10);
-        assert_eq!(pieces(&text).collect::<String>(), text);
+        assert!(segments(&text).count() > 10);
+        assert_eq!(segments(&text).collect::<String>(), text);
     }
 
     #[test]

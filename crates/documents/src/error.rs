@@ -1,79 +1,78 @@
-//! Why a file gave no text.
+//! Errors of text extraction.
 
 use serde::Deserialize;
 use serde::Serialize;
 
-/// Why a file gave no text. Shown as text, it is a message for the person who uploaded the file;
-/// only [`ExtractError::Internal`] is for the operator (see [`ExtractError::message`]).
+/// Why no text could be extracted from a file. The text of each error is for the person who uploaded
+/// the file, except that of [`ExtractError::Internal`], which is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ExtractError {
-    /// It has no bytes, or nothing but white space.
+    /// The file has no bytes, or only white space.
     #[error("The file is empty.")]
     Empty,
-    /// It is of a kind that holds no text, or none that can be read.
+    /// The file type has no text, or no supported parser.
     #[error("The file type is not supported: the file is {found}.")]
     Unsupported {
-        /// What it is, with an article.
+        /// The detected file type, with an article.
         found: String,
     },
-    /// A password is needed to read it.
     #[error(
         "The file could not be parsed because it is encrypted. Remove its password and upload it again."
     )]
     Encrypted,
-    /// It is not what its name or its first bytes say, or part of it is missing.
+    /// The content does not match the file type, or part of it is missing.
     #[error("The file could not be parsed: it is damaged, or not {expected}.")]
     Damaged {
-        /// What it should have been, with an article.
+        /// The expected file type, with an article.
         expected: String,
     },
-    /// It could be read, and there is no text in it.
+    /// The file could be parsed, but contains no text.
     #[error(
         "No text was found in the file. If its pages are pictures (scans), recognise their text (OCR) and upload it again."
     )]
     NoText,
-    /// It has more bytes than [`child::Limits`](crate::child::Limits) allow.
+    /// The file has more bytes than [`child::Limits`](crate::child::Limits) allow.
     #[error("The file could not be parsed because it is too large.")]
     TooLarge,
-    /// It holds more text than [`child::Limits`](crate::child::Limits) allow.
+    /// The file has more text than [`child::Limits`](crate::child::Limits) allow.
     #[error("The file could not be parsed because it holds too much text.")]
     TooMuchText,
-    /// The time was up.
+    /// The CPU or wall-clock time limit was reached.
     #[error(
         "The file could not be parsed because it took too long. It may be damaged or too large; try to split it."
     )]
     TookTooLong,
-    /// The memory was used up.
+    /// The memory limit was reached.
     #[error(
         "The file could not be parsed because it needed too much memory. It may be damaged or too large; try to split it."
     )]
     NeededTooMuchMemory,
-    /// Its parts are nested deeper than a parser can follow.
+    /// The nesting of the content has overflowed a parser's stack.
     #[error("The file could not be parsed because its content is nested too deeply.")]
     NestedTooDeeply,
-    /// A parser gave up in a way that its author did not foresee.
+    /// A parser panicked or crashed.
     #[error("The file could not be parsed: it is damaged, or in a form that cannot be read.")]
     Crashed,
-    /// Not the file's fault: it may well be read another time.
+    /// An error of the server; extraction may succeed later.
     #[error("could not extract the text of a file: {0}")]
     Internal(String),
 }
 
-/// What the API calls the `code` of a vector store file's `last_error`.
+/// The `code` of a vector store file's `last_error` in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// Files of this kind can not be searched.
+    /// The file type is not supported.
     UnsupportedFile,
-    /// This file can not be searched.
+    /// The file cannot be parsed.
     InvalidFile,
-    /// The server failed; the file may be all right.
+    /// The server failed; the file may be valid.
     ServerError,
 }
 
 impl ErrorCode {
-    /// As it stands in JSON.
+    /// The value in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnsupportedFile => "unsupported_file",
@@ -102,14 +101,14 @@ impl ExtractError {
         }
     }
 
-    /// The `message` of the file's `last_error`: says what can be done, and nothing of the server.
+    /// The `message` of the file's `last_error`. It contains no details of the server.
     pub fn message(&self) -> String {
         match self {
             Self::Internal(_) => {
                 "Sorry, something went wrong while the file was read. You can add it again."
                     .to_owned()
             }
-            told => told.to_string(),
+            error => error.to_string(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use documents::child::Reader;
-use documents::chunk::{Chunk, Encoded, Strategy};
+use documents::chunk::{Chunk, Strategy, TokenizedText};
 use documents::{ErrorCode, ExtractError, Section};
 use futures::TryStreamExt;
 use metrics::histogram;
@@ -376,7 +376,7 @@ async fn index(deps: &IndexerDeps, job: &IndexJob) -> Result<Vec<u8>, Unindexed>
                 heading: (!chunk.headings.is_empty()).then(|| chunk.headings.join(" > ")),
                 content: chunk.text.clone(),
                 tokens: i32::try_from(chunk.tokens).unwrap_or(i32::MAX),
-                overlap_bytes: i32::try_from(chunk.repeats).unwrap_or(i32::MAX),
+                overlap_bytes: i32::try_from(chunk.overlap_bytes).unwrap_or(i32::MAX),
                 embedding: vectors.as_ref().and_then(|vectors| vectors.get(n).cloned()),
             });
             ordinal += 1;
@@ -478,7 +478,8 @@ async fn cut(job: &IndexJob, sections: Vec<Section>) -> Result<Vec<Chunk>, Unind
     let strategy = Strategy::new(tokens(job.chunk_tokens), tokens(job.chunk_overlap))
         .map_err(|error| Unindexed::failed(IndexErrorCode::ServerError, error.to_string()))?;
     let encoded = tokio::task::spawn_blocking(move || {
-        Encoded::new(sections, TOKENS_MAX).map(|text| text.chunks(strategy).collect::<Vec<_>>())
+        TokenizedText::new(sections, TOKENS_MAX)
+            .map(|text| text.chunks(strategy).collect::<Vec<_>>())
     });
     match encoded.await {
         Ok(Ok(chunks)) => Ok(chunks),

@@ -1,4 +1,4 @@
-//! The child process alone, as tests and developers start it.
+//! The extraction process as a program of its own, for tests and development.
 
 use std::process::ExitCode;
 

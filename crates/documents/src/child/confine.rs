@@ -1,4 +1,4 @@
-//! What the child takes from itself before it sees the file.
+//! Confinement of the child process before it reads the file.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -14,17 +14,18 @@ use nix::unistd::setuid;
 
 use super::Limits;
 
-/// A user and a group that nothing belongs to and that no distribution gives away. Not `nobody`: the
-/// embedded database is run by that.
+/// User and group id that owns no files and that no distribution assigns. Not `nobody`, which runs
+/// the embedded database.
 const NO_OWNER: u32 = 65533;
 
-/// Open files: the three that it has, and a few to spare.
+/// Maximum number of open files: the three standard streams, and a few for libraries.
 const MAX_OPEN_FILES: u64 = 16;
 
-/// Limits this process for good. Where it is root, it becomes a user who owns nothing.
+/// Sets the limits of this process, drops root privileges, and sets no_new_privs.
 pub(super) fn confine(limits: &Limits) -> Result<(), Errno> {
     limit(Resource::RLIMIT_AS, limits.memory_bytes, 0)?;
-    // At the soft limit SIGXCPU tells the parent why the child died; SIGKILL would not.
+    // The soft limit comes first because its SIGXCPU identifies the cause, unlike the SIGKILL of the
+    // hard limit.
     limit(Resource::RLIMIT_CPU, limits.cpu_seconds, 1)?;
     limit(Resource::RLIMIT_FSIZE, 0, 0)?;
     limit(Resource::RLIMIT_CORE, 0, 0)?;
@@ -37,7 +38,7 @@ pub(super) fn confine(limits: &Limits) -> Result<(), Errno> {
     prctl::set_no_new_privs()
 }
 
-/// Sets a limit, or leaves a lower one that holds already.
+/// Sets a limit unless a lower hard limit is already in force.
 fn limit(resource: Resource, soft: u64, hard_is_above_by: u64) -> Result<(), Errno> {
     let (_, ceiling) = getrlimit(resource)?;
     let hard = ceiling.min(soft.saturating_add(hard_is_above_by));

@@ -1,9 +1,9 @@
-//! Extraction in a process of its own, so that a hostile or broken document costs one file.
+//! Extraction in a child process, so that a hostile or damaged document affects only its own file.
 //!
-//! The parent calls [`Reader::read`]; the process that it starts calls [`serve`]. The parent writes one
-//! line of JSON, then the file, to the child's standard input. The child limits itself, reads the
-//! file, and writes lines of JSON to its standard output: the sections, then one line that says
-//! how it ended. Whatever else comes, or nothing, is the child's failure.
+//! The parent calls [`Reader::read`]; the process that it starts calls [`serve`]. The parent writes a
+//! [`ReadRequest`] as one line of JSON, then the file, to the child's standard input. The child sets
+//! its limits, reads the file, and writes [`OutputLine`]s of JSON to its standard output: the
+//! sections, then the result. Any other output is a failure of the child.
 
 mod confine;
 mod parent;
@@ -22,18 +22,18 @@ pub use serve::serve;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What one file may cost.
+/// Limits of the extraction of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The child's address space, its program included.
+    /// Address space of the child in bytes, its program included.
     pub memory_bytes: u64,
-    /// Time on the processor.
+    /// CPU time of the child.
     pub cpu_seconds: u64,
-    /// Time on the clock, from the start of the child to its end.
+    /// Wall-clock time from the start of the child to its result.
     pub wall_seconds: u64,
-    /// The file.
+    /// Size of the file.
     pub file_bytes: u64,
-    /// Its text, with the headings of every section.
+    /// Size of the extracted text, including the headings of every section.
     pub text_bytes: u64,
 }
 
@@ -49,21 +49,22 @@ impl Default for Limits {
     }
 }
 
-/// The first line that the child reads. The file follows, to the end of its input.
+/// The first line of the child's input. The file follows.
 #[derive(Serialize, Deserialize)]
-struct Order {
+struct ReadRequest {
     name: String,
     limits: Limits,
+    /// A PDFium library to parse PDF files with.
     pdfium: Option<PathBuf>,
 }
 
-/// A line that the child writes.
+/// A line of the child's output.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+enum OutputLine {
     Section(Section),
-    /// The last line, if all went well.
+    /// The last line after success.
     Done,
-    /// The last line, if not.
+    /// The last line after a failure.
     Failed(ExtractError),
 }

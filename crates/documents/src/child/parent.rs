@@ -1,4 +1,4 @@
-//! The parent's side.
+//! The parent: starts the child, sends it the file, and receives the sections.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -22,54 +22,52 @@ use crate::ExtractError;
 use crate::Section;
 
 use super::Limits;
-use super::Line;
 use super::MIB;
-use super::Order;
+use super::OutputLine;
+use super::ReadRequest;
 
-/// How much of what the child says on standard error is looked at.
+/// Number of bytes of the child's standard error that are examined.
 const MAX_STDERR_BYTES: u64 = 4096;
 
-/// The program that reads a file, as a child of this process.
+/// The program that extracts text as a child process.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// It must call [`serve`](super::serve) first thing.
+    /// Must call [`serve`](super::serve) at the start of `main`.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<String>,
-    /// A library of PDFium that reads PDF files, which everybody may read; `None` is the parser that
-    /// is built in.
+    /// A world-readable PDFium library to parse PDF files with; `None` selects the built-in parser.
     pub pdfium: Option<PathBuf>,
 }
 
 impl Reader {
-    /// Starts the program, gives it the file and returns its sections.
+    /// Starts the program, sends it the file and returns the sections.
     ///
-    /// The child gets an empty environment and lives no longer than this future.
+    /// The child has an empty environment, and is killed when this future is dropped.
     ///
     /// # Errors
-    /// What the file does to the child is an error of the file; only what keeps it from being tried
-    /// is [`ExtractError::Internal`].
+    /// A failure of the child counts as an error of the file. [`ExtractError::Internal`] is only
+    /// returned if the child could not be run or could not be given the whole file.
     pub async fn read(
         &self,
         name: &str,
         file: impl AsyncRead + Unpin,
         limits: &Limits,
     ) -> Result<Vec<Section>, ExtractError> {
-        let order = Order {
+        let request = ReadRequest {
             name: name.to_owned(),
             limits: limits.clone(),
             pdfium: self.pdfium.clone(),
         };
-        run(self, &order, file).await
+        run(self, &request, file).await
     }
 }
 
 async fn run(
     reader: &Reader,
-    order: &Order,
+    request: &ReadRequest,
     file: impl AsyncRead + Unpin,
 ) -> Result<Vec<Section>, ExtractError> {
-    let limits = &order.limits;
+    let limits = &request.limits;
     let mut child = Command::new(&reader.program)
         .args(&reader.arguments)
         .env_clear()
@@ -85,38 +83,37 @@ async fn run(
     else {
         return Err(ExtractError::Internal("has no pipes".to_owned()));
     };
-    let talk = async {
-        let (given, answer, complaint) = tokio::join!(
-            give(stdin, order, file),
-            hear(stdout, limits.text_bytes),
-            listen(stderr)
+    let exchange = async {
+        let (sent, output, stderr) = tokio::join!(
+            send_file(stdin, request, file),
+            receive_sections(stdout, limits.text_bytes),
+            read_stderr(stderr)
         );
-        given?;
-        match answer? {
-            Answer::Ended(end) => end,
-            Answer::Broken => {
+        sent?;
+        match output? {
+            Output::Complete(result) => result,
+            Output::Incomplete => {
                 let status = child
                     .wait()
                     .await
                     .map_err(|error| internal("was lost", &error))?;
-                Err(cause_of_death(status, &complaint))
+                Err(error_of_exit(status, &stderr))
             }
         }
     };
-    timeout(Duration::from_secs(limits.wall_seconds), talk)
+    timeout(Duration::from_secs(limits.wall_seconds), exchange)
         .await
         .unwrap_or(Err(ExtractError::TookTooLong))
 }
 
-/// Writes the order and the file. A child that stops reading has made up its mind: what it says
-/// counts.
-async fn give(
+/// Writes the request and the file. If the child stops reading, its output has the result.
+async fn send_file(
     mut stdin: ChildStdin,
-    order: &Order,
+    request: &ReadRequest,
     mut file: impl AsyncRead + Unpin,
 ) -> Result<(), ExtractError> {
     let mut line =
-        serde_json::to_vec(order).map_err(|error| internal("could not be ordered", &error))?;
+        serde_json::to_vec(request).map_err(|error| internal("got no request", &error))?;
     line.push(b'\n');
     if stdin.write_all(&line).await.is_err() {
         return Ok(());
@@ -126,25 +123,25 @@ async fn give(
         let read = file
             .read(&mut buffer)
             .await
-            .map_err(|error| internal("could not be given the file", &error))?;
+            .map_err(|error| internal("could not be sent the file", &error))?;
         if read == 0 || stdin.write_all(&buffer[..read]).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// What came on the child's standard output.
-enum Answer {
-    /// All of it, to its last line.
-    Ended(Result<Vec<Section>, ExtractError>),
-    /// Not all, or something else.
-    Broken,
+/// The child's standard output.
+enum Output {
+    /// It ended with a last line.
+    Complete(Result<Vec<Section>, ExtractError>),
+    /// It ended early, or a line is invalid.
+    Incomplete,
 }
 
-/// Reads sections up to the last line. The child keeps to its limit of text by itself; a child that
-/// a document has taken over may not, so there is one here too.
-async fn hear(stdout: ChildStdout, text_bytes: u64) -> Result<Answer, ExtractError> {
-    // In JSON a character of clean text takes twice its bytes at most.
+/// Reads sections up to the last line. The child enforces the limit of text itself, but a child that
+/// was taken over by a document may not, so the output is bounded here as well.
+async fn receive_sections(stdout: ChildStdout, text_bytes: u64) -> Result<Output, ExtractError> {
+    // JSON at most doubles the length of a character of cleaned text.
     let mut stdout = BufReader::new(stdout.take(text_bytes.saturating_mul(2).saturating_add(MIB)));
     let mut sections = Vec::new();
     let mut line = Vec::new();
@@ -153,20 +150,20 @@ async fn hear(stdout: ChildStdout, text_bytes: u64) -> Result<Answer, ExtractErr
         stdout
             .read_until(b'\n', &mut line)
             .await
-            .map_err(|error| internal("could not be heard", &error))?;
+            .map_err(|error| internal("could not be read from", &error))?;
         match serde_json::from_slice(&line) {
-            Ok(Line::Section(section)) => sections.push(section),
-            Ok(Line::Done) => return Ok(Answer::Ended(Ok(sections))),
-            Ok(Line::Failed(error)) => return Ok(Answer::Ended(Err(error))),
-            Err(_) => return Ok(Answer::Broken),
+            Ok(OutputLine::Section(section)) => sections.push(section),
+            Ok(OutputLine::Done) => return Ok(Output::Complete(Ok(sections))),
+            Ok(OutputLine::Failed(error)) => return Ok(Output::Complete(Err(error))),
+            Err(_) => return Ok(Output::Incomplete),
         }
     }
 }
 
-/// The beginning of standard error; the rest is read too, or the child would wait for it.
-async fn listen(mut stderr: ChildStderr) -> Vec<u8> {
+/// Reads all of standard error, since a full pipe would block the child; returns the beginning.
+async fn read_stderr(mut stderr: ChildStderr) -> Vec<u8> {
     let mut beginning = Vec::new();
-    // What can not be read is not known; there is nobody to tell.
+    // After a read error the text is merely incomplete.
     let _ = (&mut stderr)
         .take(MAX_STDERR_BYTES)
         .read_to_end(&mut beginning)
@@ -175,22 +172,22 @@ async fn listen(mut stderr: ChildStderr) -> Vec<u8> {
     beginning
 }
 
-/// Why a child died without its last line.
-fn cause_of_death(status: ExitStatus, complaint: &[u8]) -> ExtractError {
-    let complaint = String::from_utf8_lossy(complaint);
+/// The error of a child that ended without its last line.
+fn error_of_exit(status: ExitStatus, stderr: &[u8]) -> ExtractError {
+    let stderr = String::from_utf8_lossy(stderr);
     match status.signal().map(Signal::try_from) {
         Some(Ok(Signal::SIGXCPU)) => ExtractError::TookTooLong,
-        // The standard library says these two, and then aborts.
-        Some(Ok(Signal::SIGABRT)) if complaint.contains("memory allocation of") => {
+        // The standard library prints these two messages before it aborts.
+        Some(Ok(Signal::SIGABRT)) if stderr.contains("memory allocation of") => {
             ExtractError::NeededTooMuchMemory
         }
-        Some(Ok(Signal::SIGABRT)) if complaint.contains("overflowed its stack") => {
+        Some(Ok(Signal::SIGABRT)) if stderr.contains("overflowed its stack") => {
             ExtractError::NestedTooDeeply
         }
         Some(Ok(
             Signal::SIGABRT | Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE,
         )) => ExtractError::Crashed,
-        // SIGKILL comes from an operator, or from a kernel that needs memory for others.
+        // SIGKILL comes from an operator or from the kernel's OOM killer.
         _ => ExtractError::Internal(format!("the child ended early: {status}")),
     }
 }

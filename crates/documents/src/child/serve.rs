@@ -1,4 +1,4 @@
-//! The child's side.
+//! The child: reads the request and the file, and writes the sections.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -15,79 +15,85 @@ use std::thread;
 use crate::ExtractError;
 use crate::extract::extract;
 
-use super::Line;
-use super::Order;
+use super::OutputLine;
+use super::ReadRequest;
 use super::confine::confine;
 
-/// Parsers recurse; the main thread's stack is set by whoever started the server.
+/// Stack size of the extraction thread. Parsers recurse, and the size of the main thread's stack
+/// depends on the environment.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// The whole life of the child. Call it first thing in `main`, before any thread is started: the
-/// limits on the process are then the limits on the extraction alone, and hold in all its threads.
+/// Runs the child. Must be called at the start of `main`, before any thread exists, so that the
+/// limits apply to all threads.
 pub fn serve() -> ExitCode {
-    // A panic is answered with a line, and its message could quote the document.
+    // A panic is reported as an output line. Its message could quote the document.
     std::panic::set_hook(Box::new(|_| {}));
-    let end = match work() {
-        Ok(()) => Line::Done,
-        Err(error) => Line::Failed(error),
+    let result = match process_request() {
+        Ok(()) => OutputLine::Done,
+        Err(error) => OutputLine::Failed(error),
     };
-    // Where this can not be written there is no parent any more.
-    match write_line(&mut stdout().lock(), &end) {
+    // Writing fails only if the parent is gone.
+    match write_line(&mut stdout().lock(), &result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Takes the order, limits the process, and writes the sections from a thread with a stack of
-/// known size.
-fn work() -> Result<(), ExtractError> {
+/// Reads the request, confines the process, and extracts in a thread with a known stack size.
+fn process_request() -> Result<(), ExtractError> {
     let mut input = BufReader::new(stdin());
-    let order = read_order(&mut input)?;
-    confine(&order.limits).map_err(|error| internal("could not limit the process", &error))?;
+    let request = read_request(&mut input)?;
+    confine(&request.limits).map_err(|error| internal("could not limit the process", &error))?;
     thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || write_sections(&order, input))
+        .spawn(move || write_sections(&request, input))
         .map_err(|error| internal("could not start a thread", &error))?
         .join()
         .unwrap_or(Err(ExtractError::Crashed))
 }
 
-fn write_sections(order: &Order, file: impl Read) -> Result<(), ExtractError> {
+fn write_sections(request: &ReadRequest, file: impl Read) -> Result<(), ExtractError> {
     let mut bytes = Vec::new();
     let read = file
-        .take(order.limits.file_bytes.saturating_add(1))
+        .take(request.limits.file_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| match error.kind() {
             ErrorKind::OutOfMemory => ExtractError::NeededTooMuchMemory,
             _ => internal("could not read the file", &error),
         })?;
-    if read as u64 > order.limits.file_bytes {
+    if read as u64 > request.limits.file_bytes {
         return Err(ExtractError::TooLarge);
     }
-    let max_text_bytes = usize::try_from(order.limits.text_bytes).unwrap_or(usize::MAX);
+    let max_text_bytes = usize::try_from(request.limits.text_bytes).unwrap_or(usize::MAX);
     let mut out = BufWriter::new(stdout().lock());
-    let pdfium = order.pdfium.as_deref();
-    extract(&order.name, bytes, pdfium, max_text_bytes, &mut |section| {
-        write_line(&mut out, &Line::Section(section)).map_err(|error| not_heard(&error))
-    })?;
-    out.flush().map_err(|error| not_heard(&error))
+    let pdfium = request.pdfium.as_deref();
+    extract(
+        &request.name,
+        bytes,
+        pdfium,
+        max_text_bytes,
+        &mut |section| {
+            write_line(&mut out, &OutputLine::Section(section)).map_err(|error| write_error(&error))
+        },
+    )?;
+    out.flush().map_err(|error| write_error(&error))
 }
 
-fn read_order(input: &mut BufReader<Stdin>) -> Result<Order, ExtractError> {
+fn read_request(input: &mut BufReader<Stdin>) -> Result<ReadRequest, ExtractError> {
     let mut line = String::new();
     input
         .read_line(&mut line)
-        .map_err(|error| internal("could not read the order", &error))?;
-    serde_json::from_str(&line).map_err(|error| internal("could not understand the order", &error))
+        .map_err(|error| internal("could not read the request", &error))?;
+    serde_json::from_str(&line).map_err(|error| internal("could not parse the request", &error))
 }
 
-fn write_line(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
+fn write_line(out: &mut impl Write, line: &OutputLine) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, line)?;
     out.write_all(b"\n")
 }
 
-fn not_heard(error: &std::io::Error) -> ExtractError {
-    internal("could not answer", error)
+fn write_error(error: &std::io::Error) -> ExtractError {
+    internal("could not write the output", error)
 }
 
 fn internal(what: &str, error: &dyn std::error::Error) -> ExtractError {

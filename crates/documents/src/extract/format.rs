@@ -1,4 +1,4 @@
-//! What kind of file this is: by its content first, by its name where that leaves a choice.
+//! Detects the file type, from the content and, where that is ambiguous, from the name.
 
 use std::io::Cursor;
 
@@ -10,21 +10,22 @@ use crate::ExtractError;
 
 use super::text;
 
-/// The readers there are.
+/// The supported formats.
 #[derive(Debug, PartialEq)]
 pub(super) enum Format {
     Pdf,
     Office(DocumentFormat),
     Html,
     Markdown,
-    /// Code, CSV, JSON, TeX and all else that is text.
+    /// Code, CSV, JSON, TeX and any other text.
     Text,
 }
 
-/// Readers of PDF skip what mail gateways and printers put before the first byte, up to here.
-const PDF_MARK_WITHIN: usize = 1024;
+/// PDF readers accept data before the PDF signature up to this offset; mail gateways and printers
+/// insert some.
+const PDF_SIGNATURE_WITHIN: usize = 1024;
 
-/// The first bytes of files that hold no text, or none that can be read, and what they are.
+/// Signatures (first bytes) of unsupported file types, with their names.
 const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -51,35 +52,38 @@ const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"PAR1", "a Parquet table"),
 ];
 
-/// How archives of zip begin, which Word, Excel and PowerPoint files are.
+/// Signature of ZIP archives, the container of Word, Excel and PowerPoint files.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// How compound files begin, which older Office files are.
+/// Signature of compound files, the container of older Office files.
 const COMPOUND_FILE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 
-/// Sees what the bytes are, or why they can not be read.
+/// Detects the format, or returns why the file cannot be read.
 pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     if bytes.is_empty() {
         return Err(ExtractError::Empty);
     }
     let extension = extension(name);
-    let named_pdf = extension == "pdf";
-    let head = &bytes[..bytes.len().min(PDF_MARK_WITHIN)];
-    if bytes.starts_with(b"%PDF-") || (named_pdf && head.windows(5).any(|w| w == b"%PDF-")) {
+    let has_pdf_extension = extension == "pdf";
+    let head = &bytes[..bytes.len().min(PDF_SIGNATURE_WITHIN)];
+    if bytes.starts_with(b"%PDF-") || (has_pdf_extension && head.windows(5).any(|w| w == b"%PDF-"))
+    {
         return Ok(Format::Pdf);
     }
     if bytes.starts_with(ZIP) || bytes.starts_with(b"PK\x05\x06") {
-        return inside_zip(bytes, &extension);
+        return detect_in_zip(bytes, &extension);
     }
     if bytes.starts_with(COMPOUND_FILE) {
-        return inside_compound_file(bytes, &extension);
+        return detect_in_compound_file(bytes, &extension);
     }
     if bytes.starts_with(b"{\\rtf") {
         return Err(unsupported("a rich text (RTF) document"));
     }
     if !text::looks_like_text(bytes) {
-        let known = UNSUPPORTED.iter().find(|(mark, _)| bytes.starts_with(mark));
-        return Err(match (known, claimed(&extension)) {
+        let known = UNSUPPORTED
+            .iter()
+            .find(|(signature, _)| bytes.starts_with(signature));
+        return Err(match (known, expected_type(&extension)) {
             (Some((_, found)), _) => unsupported(found),
             (None, Some(expected)) => damaged(expected),
             (None, None) => unsupported("binary data of an unknown kind"),
@@ -88,23 +92,25 @@ pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     Ok(match extension.as_str() {
         "html" | "htm" | "xhtml" => Format::Html,
         "md" | "markdown" => Format::Markdown,
-        // A page of a web site that was saved under the name of the document it should have been.
-        _ if (extension.is_empty() || claimed(&extension).is_some()) && begins_as_html(head) => {
+        // For example an error page of a web site that was saved as the document.
+        _ if (extension.is_empty() || expected_type(&extension).is_some())
+            && starts_as_html(head) =>
+        {
             Format::Html
         }
         _ => Format::Text,
     })
 }
 
-/// In lower case, without the dot; empty if there is none.
+/// The extension of a file name in lower case, without the dot; empty if there is none.
 fn extension(name: &str) -> String {
     name.rsplit_once('.')
         .map(|(_, extension)| extension.to_ascii_lowercase())
         .unwrap_or_default()
 }
 
-/// What a file with this extension has to be, with an article, unless it is text.
-fn claimed(extension: &str) -> Option<&'static str> {
+/// The file type that this extension promises, with an article; `None` for text.
+fn expected_type(extension: &str) -> Option<&'static str> {
     Some(match extension {
         "pdf" => "a PDF",
         "doc" | "docx" | "docm" | "dotx" => "a Word document",
@@ -114,48 +120,51 @@ fn claimed(extension: &str) -> Option<&'static str> {
     })
 }
 
-/// Refuses a file of which this is the beginning if it is of a kind that is not read. Opens nothing,
-/// so an archive is judged by the entry names at its beginning and by its own name.
+/// Refuses a file of an unsupported type by its first bytes. Parses nothing, so an archive is judged
+/// by the entry names in these bytes and by its own name.
 pub(super) fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     if !head.starts_with(ZIP) && !head.starts_with(COMPOUND_FILE) {
         return detect(name, head).map(drop);
     }
-    let holds = |folder: &&[u8]| head.windows(folder.len()).any(|bytes| bytes == *folder);
-    let is_office = [b"word/".as_slice(), b"xl/", b"ppt/"].iter().any(holds);
-    match is_office || claimed(&extension(name)).is_some() {
-        true => Ok(()),
-        false => Err(unsupported("an archive or another compound file")),
+    let contains = |folder: &&[u8]| head.windows(folder.len()).any(|bytes| bytes == *folder);
+    let is_office = [b"word/".as_slice(), b"xl/", b"ppt/"].iter().any(contains);
+    if is_office || expected_type(&extension(name)).is_some() {
+        Ok(())
+    } else {
+        Err(unsupported("an archive or another compound file"))
     }
 }
 
-fn inside_zip(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> {
+fn detect_in_zip(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> {
     let Ok(archive) = ZipArchive::new(Cursor::new(bytes)) else {
-        return Err(damaged(claimed(extension).unwrap_or("a zip archive")));
+        return Err(damaged(expected_type(extension).unwrap_or("a zip archive")));
     };
-    let holds = |folder: &str| {
+    let contains = |folder: &str| {
         archive
             .file_names()
             .flatten()
             .any(|name| name.starts_with(folder))
     };
-    if holds("word/") {
+    if contains("word/") {
         Ok(Format::Office(DocumentFormat::Docx))
-    } else if holds("xl/") {
+    } else if contains("xl/") {
         Ok(Format::Office(DocumentFormat::Xlsx))
-    } else if holds("ppt/") {
+    } else if contains("ppt/") {
         Ok(Format::Office(DocumentFormat::Pptx))
-    } else if holds("META-INF/container.xml") {
+    } else if contains("META-INF/container.xml") {
         Err(unsupported("an EPUB book"))
-    } else if holds("META-INF/manifest.xml") && holds("content.xml") {
+    } else if contains("META-INF/manifest.xml") && contains("content.xml") {
         Err(unsupported("an OpenDocument file"))
     } else {
         Err(unsupported("a zip archive"))
     }
 }
 
-fn inside_compound_file(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> {
+fn detect_in_compound_file(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> {
     let Ok(file) = CfbReader::new(Cursor::new(bytes)) else {
-        return Err(damaged(claimed(extension).unwrap_or("an Office document")));
+        return Err(damaged(
+            expected_type(extension).unwrap_or("an Office document"),
+        ));
     };
     if file.has_root_entry("EncryptedPackage") {
         Err(ExtractError::Encrypted)
@@ -172,13 +181,13 @@ fn inside_compound_file(bytes: &[u8], extension: &str) -> Result<Format, Extract
     }
 }
 
-fn begins_as_html(head: &[u8]) -> bool {
+fn starts_as_html(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
-    let begins = |mark: &[u8]| {
-        head.get(..mark.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(mark))
+    let starts_with = |tag: &[u8]| {
+        head.get(..tag.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(tag))
     };
-    begins(b"<!doctype html") || begins(b"<html")
+    starts_with(b"<!doctype html") || starts_with(b"<html")
 }
 
 fn unsupported(found: &str) -> ExtractError {

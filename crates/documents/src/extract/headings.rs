@@ -1,6 +1,6 @@
-//! The path of headings that a stretch of text stands under.
+//! The path of headings that enclose a part of a document.
 
-/// The headings that are open at a place in a document.
+/// The enclosing headings at a position in a document.
 #[derive(Default)]
 pub(super) struct HeadingPath {
     levels: Vec<u8>,
@@ -8,7 +8,7 @@ pub(super) struct HeadingPath {
 }
 
 impl HeadingPath {
-    /// A heading of this level ends all of its own level and below.
+    /// Adds a heading. It replaces all headings of its own and deeper levels.
     pub(super) fn enter(&mut self, level: u8, title: String) {
         let kept = self.levels.iter().take_while(|&&open| open < level).count();
         self.levels.truncate(kept);

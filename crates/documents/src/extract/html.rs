@@ -1,4 +1,4 @@
-//! HTML: rewritten as Markdown, without what a browser does not show.
+//! HTML: converted to Markdown, without elements that browsers do not show.
 
 use encoding_rs::Encoding;
 use htmd::HtmlToMarkdown;
@@ -11,10 +11,10 @@ use super::markdown;
 use super::output::Output;
 use super::text;
 
-/// Browsers look for a declared encoding this far.
+/// Number of bytes in which the declaration of an encoding is searched for, as in the HTML standard.
 const PRESCAN_BYTES: usize = 1024;
 
-const NOT_SHOWN: &[&str] = &["script", "style", "template", "svg", "iframe", "object"];
+const HIDDEN_TAGS: &[&str] = &["script", "style", "template", "svg", "iframe", "object"];
 
 pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), ExtractError> {
     let html = match declared_encoding(bytes) {
@@ -28,7 +28,7 @@ pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), Extra
             ol_number_spacing: 1,
             ..Options::default()
         })
-        .skip_tags(NOT_SHOWN.to_vec())
+        .skip_tags(HIDDEN_TAGS.to_vec())
         .scripting_enabled(false)
         .build()
         .convert(&html)
@@ -39,8 +39,8 @@ pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), Extra
     markdown::extract(&markdown, output)
 }
 
-/// What `<meta charset=…>` or `<meta … content="…; charset=…">` says, if the bytes allow it: a
-/// page that is UTF-8 all the same, or begins with a byte order mark, is not asked.
+/// The encoding that `<meta charset=…>` or `<meta … content="…; charset=…">` declares. Ignored if the
+/// page is valid UTF-8 or has a byte order mark.
 fn declared_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
     if Encoding::for_bom(bytes).is_some() || std::str::from_utf8(bytes).is_ok() {
         return None;

@@ -1,4 +1,4 @@
-//! Markdown: cut at its headings, otherwise left as it is.
+//! Markdown: divided at its headings, otherwise unchanged.
 
 use pulldown_cmark::Event;
 use pulldown_cmark::Options;
@@ -11,18 +11,18 @@ use crate::ExtractError;
 use super::headings::HeadingPath;
 use super::output::Output;
 
-/// Writes a section for every heading, the heading's own line included.
+/// Writes a section for every heading, which includes the heading's line.
 pub(super) fn extract(text: &str, output: &mut Output<'_>) -> Result<(), ExtractError> {
     let mut path = HeadingPath::default();
-    let mut begun_at = 0;
+    let mut section_start = 0;
     let mut title: Option<String> = None;
     for (event, range) in
         Parser::new_ext(text, Options::ENABLE_YAML_STYLE_METADATA_BLOCKS).into_offset_iter()
     {
         match event {
             Event::Start(Tag::Heading { .. }) => {
-                output.push(None, path.titles(), &text[begun_at..range.start])?;
-                begun_at = range.start;
+                output.push(None, path.titles(), &text[section_start..range.start])?;
+                section_start = range.start;
                 title = Some(String::new());
             }
             Event::End(TagEnd::Heading(level)) => {
@@ -41,5 +41,5 @@ pub(super) fn extract(text: &str, output: &mut Output<'_>) -> Result<(), Extract
             _ => {}
         }
     }
-    output.push(None, path.titles(), &text[begun_at..])
+    output.push(None, path.titles(), &text[section_start..])
 }

@@ -1,6 +1,6 @@
-//! Bytes and a file name → text with page numbers and headings.
+//! Extracts sections of text from the bytes of a file.
 //!
-//! Runs in the calling process and trusts the parsers: for files of strangers use
+//! Runs the parsers in the calling process. For untrusted files use
 //! [`child::Reader`](crate::child::Reader).
 
 mod format;
@@ -22,11 +22,11 @@ use crate::Section;
 use format::Format;
 use output::Output;
 
-/// How much of the beginning of a file [`check_head`] needs.
+/// Number of bytes at the beginning of a file that [`check_head`] needs.
 pub const HEAD_BYTES: u64 = text::SAMPLE_BYTES as u64;
 
-/// Refuses a file as [`extract`] will, going by its name and its first [`HEAD_BYTES`], if it is of a
-/// kind that is not read. Parses nothing, so it is safe for files of strangers.
+/// Refuses a file of an unsupported type, as [`extract`] would, by its name and its first
+/// [`HEAD_BYTES`]. Parses nothing, so it is safe for untrusted files.
 pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     match format::check_head(name, head) {
         Err(error) if error.code() == ErrorCode::UnsupportedFile => Err(error),
@@ -34,12 +34,14 @@ pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     }
 }
 
-/// Hands every section of the file to `write`, in order, and says why where there is none.
+/// Passes every section of the file to `write`, in order.
 ///
-/// What the file is, its content decides, and only where that leaves a choice its name. Some
-/// sections may have been written when an error is found. An error of `write` ends the work and
-/// is returned. `pdfium` is a library that reads PDF files, instead of the parser that is built in. Text and headings are worth at most `max_text_bytes`, with a little added for
-/// every section.
+/// The content determines the file type, and the name only where the content is ambiguous. `pdfium` is
+/// a library that replaces the built-in PDF parser. Text and headings are limited to `max_text_bytes`,
+/// plus a constant for every section.
+///
+/// # Errors
+/// If there is no text, or an error of a parser or of `write`. Sections may have been written before.
 pub fn extract(
     name: &str,
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Word, Excel and PowerPoint, in their present and their old formats.
+//! Word, Excel and PowerPoint, in their current and older formats.
 
 use std::collections::HashSet;
 use std::io::Cursor;
@@ -21,7 +21,7 @@ use crate::ExtractError;
 use super::headings::HeadingPath;
 use super::output::Output;
 
-/// Lists and tables deeper than this are left out.
+/// Maximum nesting depth; deeper lists and tables are left out.
 const MAX_DEPTH: usize = 100;
 
 pub(super) fn extract(
@@ -29,16 +29,16 @@ pub(super) fn extract(
     bytes: Vec<u8>,
     output: &mut Output<'_>,
 ) -> Result<(), ExtractError> {
-    let document =
-        Document::from_reader(Cursor::new(bytes), kind).map_err(|error| refusal(kind, error))?;
+    let document = Document::from_reader(Cursor::new(bytes), kind)
+        .map_err(|error| parse_error(kind, error))?;
     if let Some(workbook) = document.as_xlsx() {
-        // One sheet at a time, for large workbooks.
+        // One sheet at a time limits the memory for large workbooks.
         return workbook
             .sheets_ir()
             .try_for_each(|sheet| write_sheet(&sheet.section, output));
     }
     let sections = document.to_ir().sections;
-    // The container has the last word on what it holds.
+    // The parser detects the format from the container; it may differ from `kind`.
     match document.format() {
         DocumentFormat::Docx | DocumentFormat::Doc => write_prose(&sections, output),
         DocumentFormat::Pptx | DocumentFormat::Ppt => (1..)
@@ -50,7 +50,7 @@ pub(super) fn extract(
     }
 }
 
-/// A section for every heading. Headers and footers come once each, where they first apply.
+/// Writes a section for every heading. Each header and footer is written once, where it first applies.
 fn write_prose(sections: &[ir::Section], output: &mut Output<'_>) -> Result<(), ExtractError> {
     let mut path = HeadingPath::default();
     let mut text = String::new();
@@ -63,7 +63,7 @@ fn write_prose(sections: &[ir::Section], output: &mut Output<'_>) -> Result<(), 
             &section.footer,
         ];
         for margin in margins.into_iter().flatten() {
-            let margin = rendered(&margin.content);
+            let margin = render_all(&margin.content);
             if !margin.is_empty() && seen.insert(margin.clone()) {
                 text.push_str(&margin);
             }
@@ -88,9 +88,9 @@ fn write_slide(
     slide: &ir::Section,
     output: &mut Output<'_>,
 ) -> Result<(), ExtractError> {
-    let mut text = rendered(&slide.elements);
+    let mut text = render_all(&slide.elements);
     if let Some(notes) = &slide.speaker_notes {
-        let notes = rendered(notes);
+        let notes = render_all(notes);
         if !notes.trim().is_empty() {
             text.push_str("Notes:\n\n");
             text.push_str(&notes);
@@ -102,10 +102,10 @@ fn write_slide(
 
 fn write_sheet(sheet: &ir::Section, output: &mut Output<'_>) -> Result<(), ExtractError> {
     let name: Vec<String> = sheet.title.iter().cloned().collect();
-    output.push(None, &name, &rendered(&sheet.elements))
+    output.push(None, &name, &render_all(&sheet.elements))
 }
 
-fn rendered(elements: &[Element]) -> String {
+fn render_all(elements: &[Element]) -> String {
     let mut text = String::new();
     for element in elements {
         render(element, 0, &mut text);
@@ -113,17 +113,17 @@ fn rendered(elements: &[Element]) -> String {
     text
 }
 
-/// Appends the element as Markdown with an empty line after it. Nothing is escaped: this is read
-/// by models and by a search index, not by a browser.
+/// Appends the element as Markdown with an empty line after it. Nothing is escaped, because the readers
+/// are models and a search index, not browsers.
 fn render(element: &Element, depth: usize, out: &mut String) {
     if depth > MAX_DEPTH {
         return;
     }
     match element {
         Element::Heading(heading) => {
-            let marks = "#".repeat(usize::from(heading.clamped_level()));
+            let prefix = "#".repeat(usize::from(heading.clamped_level()));
             let title = ir::inline_to_text(&heading.content);
-            out.push_str(&format!("{marks} {}\n\n", on_one_line(&title)));
+            out.push_str(&format!("{prefix} {}\n\n", on_one_line(&title)));
         }
         Element::Paragraph(paragraph) => {
             out.push_str(&ir::inline_to_text(&paragraph.content));
@@ -149,15 +149,15 @@ fn render(element: &Element, depth: usize, out: &mut String) {
         }
         Element::CodeBlock(code) => out.push_str(&format!("```\n{}\n```\n\n", code.content)),
         Element::Image(image) => {
-            if let Some(described) = image
+            if let Some(alt_text) = image
                 .alt_text
                 .as_deref()
                 .filter(|alt| !alt.trim().is_empty())
             {
-                out.push_str(&format!("[{}]\n\n", on_one_line(described)));
+                out.push_str(&format!("[{}]\n\n", on_one_line(alt_text)));
             }
         }
-        // Lines, shapes and breaks have no words.
+        // Lines, shapes and breaks have no text.
         _ => {}
     }
 }
@@ -171,20 +171,20 @@ fn render_list(list: &ir::List, depth: usize, indent: usize, out: &mut String) {
         for element in &item.content {
             render(element, depth + 1, &mut text);
         }
-        let mark = if list.ordered {
+        let marker = if list.ordered {
             format!("{number}.")
         } else {
             "-".to_owned()
         };
-        out.push_str(&format!("{:indent$}{mark} {}\n", "", text.trim()));
+        out.push_str(&format!("{:indent$}{marker} {}\n", "", text.trim()));
         if let Some(nested) = &item.nested {
             render_list(nested, depth + 1, indent + 2, out);
         }
     }
 }
 
-/// Rows between bars. Rows without a word are left out, and so are empty cells at a row's end:
-/// spreadsheets have thousands of both.
+/// Appends a Markdown table without empty rows and without empty cells at the end of a row, of which
+/// spreadsheets have thousands.
 fn render_table(table: &ir::Table, depth: usize, out: &mut String) {
     let mut is_first = true;
     for row in &table.rows {
@@ -217,7 +217,7 @@ fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn refusal(kind: DocumentFormat, error: OfficeError) -> ExtractError {
+fn parse_error(kind: DocumentFormat, error: OfficeError) -> ExtractError {
     match error {
         OfficeError::Doc(DocError::Encrypted)
         | OfficeError::Xls(XlsError::Encrypted)

@@ -1,17 +1,17 @@
-//! Where the readers of all formats put their text.
+//! The common output of all format parsers.
 
 use std::borrow::Cow;
 
 use crate::ExtractError;
 use crate::Section;
 
-/// A heading is cut after so many characters: some documents style whole pages as headings.
+/// Maximum length of a heading in characters: some documents style whole pages as headings.
 const MAX_HEADING_CHARS: usize = 200;
 
-/// What a section costs beside its text, so that a million empty ones are not free.
-const SECTION_BYTES: usize = 64;
+/// Added to the size of each section, so that the limit also bounds the number of sections.
+const SECTION_OVERHEAD_BYTES: usize = 64;
 
-/// Cleans sections, drops blank ones and stops at the limit.
+/// Normalizes sections, drops blank ones and enforces the limit.
 pub(super) struct Output<'a> {
     write: &'a mut dyn FnMut(Section) -> Result<(), ExtractError>,
     bytes_left: usize,
@@ -36,19 +36,20 @@ impl<'a> Output<'a> {
         headings: &[String],
         text: &str,
     ) -> Result<(), ExtractError> {
-        let text = clean(text);
+        let text = normalize(text);
         if text.is_empty() {
             return Ok(());
         }
         let headings: Vec<String> = headings
             .iter()
-            .map(|heading| one_line(heading))
+            .map(|heading| normalize_heading(heading))
             .filter(|heading| !heading.is_empty())
             .collect();
-        let cost = SECTION_BYTES + text.len() + headings.iter().map(String::len).sum::<usize>();
+        let size =
+            SECTION_OVERHEAD_BYTES + text.len() + headings.iter().map(String::len).sum::<usize>();
         self.bytes_left = self
             .bytes_left
-            .checked_sub(cost)
+            .checked_sub(size)
             .ok_or(ExtractError::TooMuchText)?;
         self.is_empty = false;
         (self.write)(Section {
@@ -58,15 +59,15 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// Whether nothing but blank text came.
+    /// Whether no section was written.
     pub(super) fn is_empty(&self) -> bool {
         self.is_empty
     }
 }
 
-/// Unix line ends, no control characters (Postgres refuses NUL), no blanks at the ends of lines,
-/// at most two empty lines in a row and none at either end.
-fn clean(text: &str) -> String {
+/// Normalizes text: Unix line ends, no control characters (PostgreSQL refuses U+0000), no white space
+/// at line ends, at most two consecutive empty lines, none at the start and the end.
+fn normalize(text: &str) -> String {
     let text = if text.contains("\r\n") {
         Cow::Owned(text.replace("\r\n", "\n"))
     } else {
@@ -89,8 +90,8 @@ fn clean(text: &str) -> String {
     out
 }
 
-/// A heading as it is shown: white space as single spaces, not too long.
-fn one_line(heading: &str) -> String {
+/// Normalizes a heading: single spaces, no control characters, limited length.
+fn normalize_heading(heading: &str) -> String {
     let words: Vec<&str> = heading
         .split(char::is_whitespace)
         .filter(|word| !word.is_empty())
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn text_comes_out_in_one_form_however_it_was_written() {
         assert_eq!(
-            clean("a  \r\nb\rc\0\u{7}\n\n\n\n\n\td\n \n"),
+            normalize("a  \r\nb\rc\0\u{7}\n\n\n\n\n\td\n \n"),
             "a\nb\nc\n\n\n\td"
         );
     }

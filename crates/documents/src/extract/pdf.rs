@@ -1,4 +1,4 @@
-//! PDF: a section for every page.
+//! PDF with the built-in parser.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -10,33 +10,33 @@ use crate::ExtractError;
 
 use super::output::Output;
 
-/// A damaged file may claim a billion pages: after so many unreadable ones in a row there is no
-/// more to come.
+/// Extraction stops after this many consecutive unreadable pages: a damaged file may claim a billion
+/// pages.
 const MAX_UNREADABLE_PAGES: usize = 100;
 
-/// Unreadable pages are left out, as long as there are others.
+/// Writes a section for every page. Unreadable pages are left out, unless all are.
 pub(super) fn extract(bytes: Vec<u8>, output: &mut Output<'_>) -> Result<(), ExtractError> {
-    let document = PdfDocument::from_bytes(bytes).map_err(refusal)?;
-    // A file that needs a password is no error to the parser; its pages are then empty. One with
-    // an empty password, as files that only forbid printing have, opens by itself.
+    let document = PdfDocument::from_bytes(bytes).map_err(parse_error)?;
+    // The parser opens files that need a password, with empty pages. Files with an empty password,
+    // such as those that only forbid printing, are decrypted automatically.
     if document.is_encrypted() && !document.is_authenticated() {
         return Err(ExtractError::Encrypted);
     }
-    let count = document.page_count().map_err(refusal)?;
+    let count = document.page_count().map_err(parse_error)?;
     let mut unreadable = 0;
-    let mut in_a_row = 0;
+    let mut consecutive = 0;
     for index in 0..count {
-        // A page that makes the parser panic costs that page.
+        // If the parser panics, only that page is lost.
         match catch_unwind(AssertUnwindSafe(|| document.extract_text(index))) {
             Ok(Ok(text)) => {
-                in_a_row = 0;
+                consecutive = 0;
                 output.push(u32::try_from(index + 1).ok(), &[], &text)?;
             }
             Ok(Err(Error::EncryptedPdf)) => return Err(ExtractError::Encrypted),
             Ok(Err(_)) | Err(_) => {
                 unreadable += 1;
-                in_a_row += 1;
-                if in_a_row >= MAX_UNREADABLE_PAGES {
+                consecutive += 1;
+                if consecutive >= MAX_UNREADABLE_PAGES {
                     break;
                 }
             }
@@ -48,7 +48,7 @@ pub(super) fn extract(bytes: Vec<u8>, output: &mut Output<'_>) -> Result<(), Ext
     Ok(())
 }
 
-fn refusal(error: Error) -> ExtractError {
+fn parse_error(error: Error) -> ExtractError {
     match error {
         Error::EncryptedPdf => ExtractError::Encrypted,
         _ => damaged(),

@@ -1,4 +1,4 @@
-//! PDF by PDFium, where the operator names its library: in less time, and in better order.
+//! PDF with PDFium, if the operator has configured its library: faster, and with a better text order.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::ExtractError;
 use super::output::Output;
 use super::pdf;
 
-/// A file that PDFium refuses goes to the parser that is built in, which repairs some.
+/// Falls back to the built-in parser, which repairs some damaged files.
 pub(super) fn extract(
     library: &Path,
     bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) fn extract(
         Err(_) => return pdf::extract(bytes.clone(), output),
     };
     for (number, page) in (1..).zip(document.pages().iter()) {
-        // An unreadable page is left out.
+        // Unreadable pages are left out.
         if let Ok(text) = page.text() {
             output.push(Some(number), &[], &text.all())?;
         }

@@ -1,4 +1,4 @@
-//! Bytes of a text in any encoding → text.
+//! Plain text: detects the encoding and decodes.
 
 use chardetng::EncodingDetector;
 use chardetng::Iso2022JpDetection;
@@ -9,13 +9,14 @@ use encoding_rs::UTF_16LE;
 
 use crate::ExtractError;
 
-/// How much of a file is looked at to tell text from other data.
+/// Number of bytes that are examined to distinguish text from other data.
 pub(super) const SAMPLE_BYTES: usize = 64 * 1024;
 
-/// Decodes by byte order mark, else as UTF-8, else by what the bytes look most like.
+/// Decodes text by its byte order mark, or as UTF-8, or by the most probable encoding.
 ///
-/// Data that is no text in any encoding is [`ExtractError::Unsupported`]; nothing but white space
-/// is [`ExtractError::Empty`].
+/// # Errors
+/// [`ExtractError::Unsupported`] if the data is not text; [`ExtractError::Empty`] if it is only white
+/// space.
 pub(super) fn decode(bytes: &[u8]) -> Result<String, ExtractError> {
     if !looks_like_text(bytes) {
         return Err(ExtractError::Unsupported {
@@ -32,37 +33,40 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, ExtractError> {
     Ok(text)
 }
 
-/// Whether the beginning has hardly a character that no text has.
+/// Whether at most 2 % of the characters of the sample are control characters or invalid.
 pub(super) fn looks_like_text(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
     let wide = wide_encoding(sample);
-    let (controls, all) = match wide {
+    let (unusual, all) = match wide {
         Some(encoding) => {
             let text = encoding.decode(sample).0;
-            let odd = |c: &char| (c.is_control() && !c.is_whitespace()) || *c == '\u{fffd}';
-            (text.chars().filter(odd).count(), text.chars().count())
+            let is_unusual = |c: &char| (c.is_control() && !c.is_whitespace()) || *c == '\u{fffd}';
+            (
+                text.chars().filter(is_unusual).count(),
+                text.chars().count(),
+            )
         }
         None => {
-            // ESC belongs to ISO-2022 encodings and to terminal logs, BS to manual pages.
-            let odd = |b: &&u8| matches!(**b, 0..=7 | 14..=26 | 28..=31 | 127);
-            (sample.iter().filter(odd).count(), sample.len())
+            // ESC occurs in ISO-2022 encodings and terminal logs, BS in manual pages.
+            let is_unusual = |b: &&u8| matches!(**b, 0..=7 | 14..=26 | 28..=31 | 127);
+            (sample.iter().filter(is_unusual).count(), sample.len())
         }
     };
-    controls * 50 <= all
+    unusual * 50 <= all
 }
 
-/// The encoding, where it is not UTF-8 or nearly so.
+/// The encoding; `None` for UTF-8, even with a few invalid bytes.
 fn encoding_of(bytes: &[u8]) -> Option<&'static Encoding> {
     if let Some(encoding) = wide_encoding(bytes) {
         return Some(encoding);
     }
-    let (mut broken, mut good) = (0, 0);
+    let (mut invalid, mut valid) = (0, 0);
     for chunk in bytes.utf8_chunks() {
-        good += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
-        broken += usize::from(!chunk.invalid().is_empty());
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        invalid += usize::from(!chunk.invalid().is_empty());
     }
-    // A UTF-8 text with a few broken characters is still one; a Latin-1 text is full of them.
-    if broken * 10 <= good {
+    // Damaged UTF-8 has few invalid sequences; Latin-1 text has many.
+    if invalid * 10 <= valid {
         return None;
     }
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
@@ -70,12 +74,12 @@ fn encoding_of(bytes: &[u8]) -> Option<&'static Encoding> {
     Some(detector.guess(None, Utf8Detection::Deny))
 }
 
-/// UTF-16, with a mark or without; a mark of UTF-8 counts too, and is then taken off.
+/// The encoding of a byte order mark, UTF-8 included, or UTF-16 without one.
 fn wide_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
     if let Some((encoding, _)) = Encoding::for_bom(bytes) {
         return Some(encoding);
     }
-    // Western text in UTF-16 has a zero in nearly every pair, and always on the same side.
+    // In Western text as UTF-16, nearly every code unit has a zero byte at the same position.
     let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
     let pairs = sample.len() / 2;
     let zeros = |side: usize| {

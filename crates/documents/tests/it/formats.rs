@@ -1,4 +1,4 @@
-//! What each format gives.
+//! Extraction of each format.
 
 use documents::ErrorCode;
 use documents::ExtractError;
@@ -104,7 +104,9 @@ async fn a_web_page_gives_what_a_browser_shows() {
 async fn a_web_page_is_decoded_as_it_declares() {
     let page = "<meta charset=windows-1251><p>Привет</p>";
     let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(page);
-    let read = extract("page.html", &bytes).await.expect("it has text");
+    let read = extract("page.html", &bytes)
+        .await
+        .expect("the file has text");
     assert_eq!(texts(&read), ["Привет"]);
 }
 
@@ -148,7 +150,9 @@ async fn code_and_tables_of_text_stay_as_they_are() {
         ("a.php", "<html><?php echo 1; ?></html>"),
         ("Makefile", "all:\n\tcc tide.c"),
     ] {
-        let read = extract(name, text.as_bytes()).await.expect("it has text");
+        let read = extract(name, text.as_bytes())
+            .await
+            .expect("the file has text");
         assert_eq!(texts(&read), [text], "{name}");
     }
 }
@@ -169,19 +173,22 @@ async fn content_counts_more_than_the_name() {
 async fn a_pdfium_that_is_not_there_is_the_servers_fault() {
     let mut reader = reader();
     reader.pdfium = Some("/nowhere/libpdfium.so".into());
-    let made = generated::pdf_of(2);
-    let read = reader.read("a.pdf", &made[..], &Limits::default()).await;
+    let pdf = generated::pdf_of(2);
+    let read = reader.read("a.pdf", &pdf[..], &Limits::default()).await;
     assert_eq!(
-        read.expect_err("there is no library").code(),
+        read.expect_err("the library does not exist").code(),
         ErrorCode::ServerError
     );
     let text = reader
         .read("a.txt", &b"words"[..], &Limits::default())
         .await;
-    assert_eq!(texts(&text.expect("it is for PDF files only")), ["words"]);
+    assert_eq!(
+        texts(&text.expect("the library is only used for PDF files")),
+        ["words"]
+    );
 }
 
-/// Does nothing unless `TEST_PDFIUM` names a library: there is none that set-up could install.
+/// Runs only if `TEST_PDFIUM` names a library; set-up installs none.
 #[tokio::test]
 async fn pdfium_reads_pages_and_leaves_what_it_refuses_to_the_other_parser() {
     let Some(library) = std::env::var_os("TEST_PDFIUM") else {

@@ -1,4 +1,4 @@
-//! Documents that are too large to be kept beside the tests.
+//! Documents that are too large for fixture files.
 
 use std::io::Cursor;
 use std::io::Write;
@@ -41,17 +41,17 @@ pub(crate) fn pdf_of(pages: usize) -> Vec<u8> {
     file
 }
 
-/// A Word document with `part` so many times as its body.
+/// A Word document whose body is `part`, repeated `times` times.
 pub(crate) fn docx_of(part: &str, times: usize) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let mut file = |name: &str, pieces: &mut dyn Iterator<Item = &str>| {
         archive
             .start_file(name, SimpleFileOptions::default())
-            .expect("memory takes it");
+            .expect("writing to memory cannot fail");
         for piece in pieces {
             archive
                 .write_all(piece.as_bytes())
-                .expect("memory takes it");
+                .expect("writing to memory cannot fail");
         }
     };
     file(
@@ -74,5 +74,8 @@ pub(crate) fn docx_of(part: &str, times: usize) -> Vec<u8> {
         .chain(std::iter::repeat_n(part, times))
         .chain(std::iter::once("</w:body></w:document>")),
     );
-    archive.finish().expect("memory takes it").into_inner()
+    archive
+        .finish()
+        .expect("writing to memory cannot fail")
+        .into_inner()
 }

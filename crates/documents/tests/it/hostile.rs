@@ -1,5 +1,5 @@
-//! Broken and hostile documents: each ends with an error that says what is wrong, or with what
-//! text it has, and the next document is read as if nothing had been.
+//! Damaged and hostile documents: each results in an error with its cause or in the readable part of
+//! its text, and does not affect the next document.
 
 use documents::ErrorCode;
 use documents::ExtractError;
@@ -82,7 +82,7 @@ async fn a_truncated_pdf_gives_the_pages_that_are_left() {
 async fn ten_thousand_pages_are_read() {
     let all = extract("long.pdf", &generated::pdf_of(10_000))
         .await
-        .expect("it has text");
+        .expect("the file has text");
     assert_eq!(pages(&all), (1..=10_000).map(Some).collect::<Vec<_>>());
     assert_eq!(texts(&all)[9_999], "Leaf 10000");
 }
@@ -98,29 +98,29 @@ async fn a_zip_bomb_is_not_unpacked() {
 }
 
 #[tokio::test]
-async fn what_unpacks_to_more_than_the_memory_holds_is_given_up() {
+async fn what_unpacks_to_more_than_the_memory_holds_is_result() {
     let heavy = generated::docx_of("<w:p><w:r><w:t>a</w:t></w:r></w:p>", 500_000);
     assert!(heavy.len() < 1_000_000);
     let limits = Limits {
         memory_bytes: 256 << 20,
         ..Limits::default()
     };
-    let given_up = reader().read("heavy.docx", &heavy[..], &limits).await;
-    assert_eq!(given_up, Err(ExtractError::NeededTooMuchMemory));
+    let result = reader().read("heavy.docx", &heavy[..], &limits).await;
+    assert_eq!(result, Err(ExtractError::NeededTooMuchMemory));
     assert_eq!(sections("handbook.docx").await.len(), 4);
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_given_up() {
+async fn what_takes_too_long_is_result() {
     let nested = format!("<html>{}deep", "<div>".repeat(100_000));
     let limits = Limits {
         cpu_seconds: 1,
         ..Limits::default()
     };
-    let given_up = reader()
+    let result = reader()
         .read("nested.html", nested.as_bytes(), &limits)
         .await;
-    assert_eq!(given_up, Err(ExtractError::TookTooLong));
+    assert_eq!(result, Err(ExtractError::TookTooLong));
     assert_eq!(sections("page.html").await.len(), 3);
 }
 
@@ -132,7 +132,7 @@ async fn deep_nesting_does_not_end_the_parser() {
     let marks = format!("{} deep", ">".repeat(50_000));
     let deep = extract("deep.md", marks.as_bytes())
         .await
-        .expect("it has text");
+        .expect("the file has text");
     assert!(texts(&deep)[0].ends_with("deep"));
 }
 
@@ -150,6 +150,6 @@ async fn the_file_and_its_text_have_their_limits() {
     let read = async |limits| reader().read("a.txt", text.as_bytes(), limits).await;
     assert_eq!(read(&small_file).await, Err(ExtractError::TooLarge));
     assert_eq!(read(&small_text).await, Err(ExtractError::TooMuchText));
-    let read = read(&Limits::default()).await.expect("it has text");
+    let read = read(&Limits::default()).await.expect("the file has text");
     assert_eq!(texts(&read), [text.trim_end()]);
 }

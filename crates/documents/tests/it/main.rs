@@ -1,4 +1,4 @@
-//! Extraction as a server does it: through the child process.
+//! Extraction through the child process, as the server uses it.
 
 mod formats;
 mod generated;
@@ -12,7 +12,7 @@ use documents::Section;
 use documents::child::Limits;
 use documents::child::Reader;
 
-/// The child that servers have.
+/// A reader with the real child program.
 fn reader() -> Reader {
     reader_of(env!("CARGO_BIN_EXE_extract-document"), &[])
 }
@@ -36,7 +36,7 @@ async fn extract(name: &str, bytes: &[u8]) -> Result<Vec<Section>, ExtractError>
     reader().read(name, bytes, &Limits::default()).await
 }
 
-/// The sections of a fixture that has to have some.
+/// The sections of a fixture; fails if there are none.
 async fn sections(name: &str) -> Vec<Section> {
     extract(name, &fixture(name))
         .await

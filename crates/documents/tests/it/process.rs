@@ -1,4 +1,4 @@
-//! What the child may do, and what becomes of a child that fails.
+//! Confinement of the child process, and handling of its failures.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -19,7 +19,7 @@ use crate::reader;
 use crate::reader_of;
 use crate::texts;
 
-/// Runs a script in the place of the child.
+/// Runs a shell script instead of the child.
 async fn script(script: &str, limits: &Limits) -> Result<Vec<Section>, ExtractError> {
     let file = "words".repeat(100_000);
     reader_of("/bin/sh", &["-c", script])
@@ -31,19 +31,19 @@ fn proc(pid: u32, file: &str) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }
 
-/// The child of this process that has so much address space, once it has no new privileges: the
-/// last that it takes from itself.
+/// The process with this address-space limit, once no_new_privs is set, which is the last step of its
+/// confinement.
 async fn confined_child(memory_bytes: u64) -> u32 {
     loop {
-        let found = std::fs::read_dir("/proc")
-            .expect("proc is mounted")
+        let pid = std::fs::read_dir("/proc")
+            .expect("/proc is mounted")
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .find(|&pid| {
                 proc(pid, "limits").contains(&format!(" {memory_bytes} "))
                     && proc(pid, "status").contains("NoNewPrivs:\t1")
             });
-        match found {
+        match pid {
             Some(pid) => return pid,
             None => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -57,7 +57,7 @@ async fn the_child_is_confined_before_it_sees_the_file() {
         cpu_seconds: 7,
         ..Limits::default()
     };
-    let (mut give, file) = tokio::io::duplex(64);
+    let (mut input, file) = tokio::io::duplex(64);
     let reader = reader();
     let extraction = reader.read("a.txt", file, &limits);
     let watch = async {
@@ -95,11 +95,14 @@ async fn the_child_is_confined_before_it_sees_the_file() {
                 "{status}"
             );
         }
-        give.write_all(b"Only now.").await.expect("the child reads");
-        drop(give);
+        input
+            .write_all(b"Only now.")
+            .await
+            .expect("the child reads");
+        drop(input);
     };
     let (extracted, ()) = tokio::join!(extraction, watch);
-    assert_eq!(texts(&extracted.expect("it has text")), ["Only now."]);
+    assert_eq!(texts(&extracted.expect("the file has text")), ["Only now."]);
 }
 
 #[tokio::test]
@@ -108,18 +111,18 @@ async fn a_child_that_does_not_end_is_ended() {
         wall_seconds: 1,
         ..Limits::default()
     };
-    let (mut seen, file) = tokio::io::duplex(64);
+    let (mut input, file) = tokio::io::duplex(64);
     let sleeper = reader_of("/bin/sleep", &["600"]);
-    let given_up = sleeper.read("a.txt", file, &limits).await;
-    assert_eq!(given_up, Err(ExtractError::TookTooLong));
-    // The file is let go of too.
-    let nothing = timeout(Duration::from_secs(10), seen.read(&mut [0; 8])).await;
-    assert!(matches!(nothing, Ok(Ok(0))));
+    let result = sleeper.read("a.txt", file, &limits).await;
+    assert_eq!(result, Err(ExtractError::TookTooLong));
+    // The parent has stopped reading the file, too.
+    let end = timeout(Duration::from_secs(10), input.read(&mut [0; 8])).await;
+    assert!(matches!(end, Ok(Ok(0))));
 }
 
 #[tokio::test]
 async fn each_death_has_its_reason() {
-    for (last_words, reason) in [
+    for (script_text, reason) in [
         ("kill -XCPU $$", ExtractError::TookTooLong),
         (
             "echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$",
@@ -136,8 +139,8 @@ async fn each_death_has_its_reason() {
             ExtractError::Crashed,
         ),
     ] {
-        let died = script(last_words, &Limits::default()).await;
-        assert_eq!(died, Err(reason), "{last_words}");
+        let died = script(script_text, &Limits::default()).await;
+        assert_eq!(died, Err(reason), "{script_text}");
     }
     for not_its_fault in [
         "kill -KILL $$",
@@ -146,7 +149,7 @@ async fn each_death_has_its_reason() {
         "cat >/dev/null; echo '[]'",
     ] {
         let died = script(not_its_fault, &Limits::default()).await;
-        let error = died.expect_err("there was no last line");
+        let error = died.expect_err("the output has no last line");
         assert_eq!(
             error.code(),
             ErrorCode::ServerError,
@@ -164,33 +167,33 @@ async fn a_child_that_will_not_be_quiet_is_not_listened_to() {
     };
     let endless_line = "yes | tr -d '\\n'";
     let endless_sections = "yes '{\"section\":{\"text\":\"a\",\"page\":null,\"headings\":[]}}'";
-    let endless_complaint = "yes >&2";
-    for (talk, wall_seconds) in [
+    let endless_stderr = "yes >&2";
+    for (script_text, wall_seconds) in [
         (endless_line, 60),
         (endless_sections, 60),
-        (endless_complaint, 1),
+        (endless_stderr, 1),
     ] {
         let limits = Limits {
             wall_seconds,
             ..limits.clone()
         };
-        let refused = script(talk, &limits).await;
-        assert!(refused.is_err(), "{talk}");
+        let refused = script(script_text, &limits).await;
+        assert!(refused.is_err(), "{script_text}");
     }
 }
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_the_servers_fault() {
     let (file, limits) = (&b"words"[..], Limits::default());
-    let nobody = reader_of("/nowhere/at/all", &[]);
-    let error = nobody
+    let missing = reader_of("/nowhere/at/all", &[]);
+    let error = missing
         .read("a.txt", file, &limits)
         .await
-        .expect_err("there is no such program");
+        .expect_err("the program does not exist");
     assert_eq!(error.code(), ErrorCode::ServerError);
 }
 
-/// A store of files that breaks off.
+/// A file whose storage fails.
 struct Failing;
 
 impl AsyncRead for Failing {
@@ -207,7 +210,7 @@ impl AsyncRead for Failing {
 async fn a_file_that_breaks_off_is_not_taken_for_whole() {
     let file = (&b"The first half"[..]).chain(Failing);
     let read = reader().read("a.txt", file, &Limits::default()).await;
-    let error = read.expect_err("half of it is missing");
+    let error = read.expect_err("the file is incomplete");
     assert_eq!(error.code(), ErrorCode::ServerError);
     assert!(error.to_string().contains("the disk is gone"), "{error}");
 }
