@@ -1,5 +1,5 @@
-//! Measures the embedder: processor time of one thread and memory, and, given the folder of the
-//! Cranfield collection, how well its vectors alone find documents. Linux only.
+//! Measures CPU time per thread and memory of the embedder and, with the Cranfield collection, the
+//! retrieval quality of its embeddings. Linux only.
 //!
 //! `cargo run --release -p embedder --example measure -- .venv/models/all-minilm-l6-v2 [cranfield]`
 
@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use embedder::Embedder;
 
-/// The depth at which judgements are usually compared.
+/// The usual rank cut-off for nDCG.
 const NDCG_DEPTH: usize = 10;
 const RECALL_DEPTH: usize = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or("name the folder of the model")?;
-    let before = processor_time()?;
+    let model = arguments
+        .next()
+        .ok_or("the first argument must be the folder of the model")?;
+    let before = cpu_time()?;
     let embedder = Embedder::open(Path::new(&model))?;
-    println!("open: {:.0?}", processor_time()? - before);
+    println!("open: {:.0?}", cpu_time()? - before);
 
     for (what, words, count) in [
         ("one query of 14 words", 14, 1),
@@ -33,9 +35,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     ] {
         let texts = vec![vec!["wing"; words].join(" "); count];
         let times = (0..9).map(|_| {
-            let before = processor_time()?;
+            let before = cpu_time()?;
             embedder.embed(&texts);
-            Ok(processor_time()? - before)
+            Ok(cpu_time()? - before)
         });
         let mut times: Vec<Duration> = times.collect::<Result<_, Box<dyn Error>>>()?;
         times.sort();
@@ -48,13 +50,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let status = fs::read_to_string("/proc/self/status")?;
     for line in status.lines().filter(|line| line.starts_with("VmHWM")) {
-        println!("most memory: {}", line.trim_start_matches("VmHWM:").trim());
+        println!("peak memory: {}", line.trim_start_matches("VmHWM:").trim());
     }
     Ok(())
 }
 
-/// What this thread has used of a processor.
-fn processor_time() -> Result<Duration, Box<dyn Error>> {
+/// CPU time of this thread.
+fn cpu_time() -> Result<Duration, Box<dyn Error>> {
     let line = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = line.split(' ').next().ok_or("schedstat is empty")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
@@ -68,9 +70,9 @@ fn cranfield(embedder: &Embedder, folder: &Path) -> Result<(f64, f64), Box<dyn E
     for line in fs::read_to_string(folder.join("QRelsCorrectedforTRECeval"))?.lines() {
         let fields: Vec<usize> = line.split_whitespace().flat_map(str::parse).collect();
         let &[query, _, document, grade] = fields.as_slice() else {
-            return Err("a judgement has four numbers".into());
+            return Err("a judgement must have four numbers".into());
         };
-        // Grade 5 says that a document is of no interest.
+        // Grade 5 means that the document is not relevant.
         if grade != 5 {
             relevant.entry(query - 1).or_default().insert(document - 1);
         }
@@ -83,11 +85,13 @@ fn cranfield(embedder: &Embedder, folder: &Path) -> Result<(f64, f64), Box<dyn E
         let Some(relevant) = relevant.get(&number) else {
             continue;
         };
-        let likeness =
+        let similarity =
             |at: usize| -> f32 { documents[at].iter().zip(query).map(|(a, b)| a * b).sum() };
-        let mut ranking: Vec<_> = (0..documents.len()).map(|at| (at, likeness(at))).collect();
+        let mut ranking: Vec<_> = (0..documents.len())
+            .map(|at| (at, similarity(at)))
+            .collect();
         ranking.sort_by(|one, other| other.1.total_cmp(&one.1));
-        let found = |depth| {
+        let relevance = |depth| {
             ranking
                 .iter()
                 .take(depth)
@@ -95,24 +99,24 @@ fn cranfield(embedder: &Embedder, folder: &Path) -> Result<(f64, f64), Box<dyn E
         };
         let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
         let ideal: f64 = (0..relevant.len().min(NDCG_DEPTH)).map(gain).sum();
-        let hits = found(NDCG_DEPTH).enumerate().filter(|(_, hit)| *hit);
+        let hits = relevance(NDCG_DEPTH).enumerate().filter(|(_, hit)| *hit);
         ndcg += hits.map(|(rank, _)| gain(rank)).sum::<f64>() / ideal;
-        recall += found(RECALL_DEPTH).filter(|hit| *hit).count() as f64 / relevant.len() as f64;
+        recall += relevance(RECALL_DEPTH).filter(|hit| *hit).count() as f64 / relevant.len() as f64;
         judged += 1.0;
     }
     Ok((ndcg / judged, recall / judged))
 }
 
-/// The titles and texts of a file of the collection, in order.
+/// The records of a file of the collection: titles and texts, in order.
 fn records(file: &str) -> Vec<String> {
     let mut records: Vec<String> = Vec::new();
-    let mut wanted = false;
+    let mut in_text = false;
     for line in file.lines() {
         match line.split(' ').next() {
             Some(".I") => records.push(String::new()),
-            Some(".T" | ".W") => wanted = true,
-            Some(".A" | ".B") => wanted = false,
-            _ if wanted => records.last_mut().into_iter().for_each(|record| {
+            Some(".T" | ".W") => in_text = true,
+            Some(".A" | ".B") => in_text = false,
+            _ if in_text => records.last_mut().into_iter().for_each(|record| {
                 record.push_str(line);
                 record.push(' ');
             }),

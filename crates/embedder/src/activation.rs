@@ -1,15 +1,15 @@
-//! The element-wise functions of the network, written so that the compiler turns them into vector
-//! instructions: libm's `expf` alone would take a third of the time of everything.
+//! Element-wise functions of the network, written so that the compiler vectorizes them. The `expf` of
+//! libm alone would take a third of the total time.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 use std::f32::consts::LOG2_E;
 
-/// e^x to six digits, for `x` ≤ 0. Below -87 it stays at e^-87, which is as good as nothing.
+/// e^x for `x` ≤ 0, to six digits. Below -87 the result is e^-87, which is negligible.
 #[inline]
 fn exp(x: f32) -> f32 {
-    // 1.5 × 2^23: adding it to a small number rounds that to an integer, in the lowest bits.
+    // 1.5 × 2^23: adding it rounds a small number to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, so that the product with a small integer is exact in the first.
+    // ln 2 in two parts; the product of the first part with a small integer is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
 
@@ -17,7 +17,7 @@ fn exp(x: f32) -> f32 {
     let rounded = x * LOG2_E + ROUND;
     let power = rounded - ROUND;
     let rest = x - power * LN_2_HIGH - power * LN_2_LOW;
-    // The Taylor series: |rest| is at most ln 2 / 2.
+    // Taylor series; |rest| is at most ln 2 / 2.
     let series = 1.0 / 720.0;
     let series = series * rest + 1.0 / 120.0;
     let series = series * rest + 1.0 / 24.0;
@@ -42,7 +42,7 @@ fn erf(x: f32) -> f32 {
     (1.0 - series * t * exp(-size * size)).copysign(x)
 }
 
-/// Replaces each value by its GELU, the exact form of BERT.
+/// Replaces each value by its GELU, in the exact form that BERT uses.
 pub(crate) fn gelu(values: &mut [f32]) {
     for value in values {
         *value *= 0.5 * (1.0 + erf(*value * FRAC_1_SQRT_2));
@@ -61,8 +61,8 @@ pub(crate) fn softmax(values: &mut [f32]) {
     }
 }
 
-/// Subtracts the mean, divides by the standard deviation, then scales and shifts.
-pub(crate) fn normalise(values: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32) {
+/// Layer normalization: subtracts the mean, divides by the standard deviation, then scales and shifts.
+pub(crate) fn layer_norm(values: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32) {
     let count = values.len() as f32;
     let mean = in_lanes(values, 0.0, |a, b| a + b) / count;
     for value in values.iter_mut() {
@@ -75,7 +75,7 @@ pub(crate) fn normalise(values: &mut [f32], scale: &[f32], shift: &[f32], epsilo
     }
 }
 
-/// Folds in eight independent lanes, which unlike one chain of additions fit a vector register.
+/// Folds in eight independent lanes, which the compiler keeps in a vector register.
 #[inline]
 fn in_lanes(values: &[f32], start: f32, fold: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; 8];
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn gelu_is_right_to_six_digits() {
-        // Known values of x · Φ(x).
+        // Values of x · Φ(x).
         let mut values = [-6.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 6.0];
         gelu(&mut values);
         let exact = [
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn normalised_values_have_the_wanted_mean_and_spread() {
         let mut values: Vec<f32> = (0..20).map(|it| (it * it) as f32).collect();
-        normalise(&mut values, &[2.0; 20], &[5.0; 20], 0.0);
+        layer_norm(&mut values, &[2.0; 20], &[5.0; 20], 0.0);
         let mean = values.iter().sum::<f32>() / 20.0;
         let spread = values.iter().map(|it| (it - mean).powi(2)).sum::<f32>() / 20.0;
         assert!((mean - 5.0).abs() < 1e-5 && (spread - 4.0).abs() < 1e-4);

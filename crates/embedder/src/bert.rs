@@ -1,7 +1,7 @@
-//! The network: a BERT encoder, as the model's `config.json` describes it.
+//! The BERT encoder, with the dimensions from the model's `config.json`.
 //!
-//! The tokens of all inputs of a batch stand one below the other in one matrix. Everything but
-//! attention works on single tokens, so nothing is padded, and no input sees another.
+//! The tokens of all inputs of a batch are the rows of one matrix. All operations except attention are
+//! per token, and attention is computed per input, so no padding is needed.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -17,11 +17,11 @@ use serde::Deserialize;
 
 use crate::OpenError;
 use crate::activation::gelu;
-use crate::activation::normalise;
+use crate::activation::layer_norm;
 use crate::activation::softmax;
 use crate::weights::Weights;
 
-/// What is used of `config.json`.
+/// The used fields of `config.json`.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     hidden_size: usize,
@@ -33,17 +33,17 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether it describes a network that this module computes.
-    pub(crate) fn fits(&self) -> bool {
+    /// Whether this module can compute the network.
+    pub(crate) fn is_supported(&self) -> bool {
         let heads = self.num_attention_heads.get();
         self.hidden_act == "gelu" && self.hidden_size > 0 && self.hidden_size.is_multiple_of(heads)
     }
 }
 
 pub(crate) struct Bert {
-    words: Array2<f32>,
-    /// By position; the embedding of the first segment, to which all tokens belong, is added in.
-    positions: Array2<f32>,
+    word_embeddings: Array2<f32>,
+    /// Includes the embedding of the first segment, to which all tokens belong.
+    position_embeddings: Array2<f32>,
     norm: Norm,
     layers: Vec<Layer>,
 }
@@ -58,13 +58,13 @@ struct Layer {
 
 struct Attention {
     heads: usize,
-    /// Queries, keys and values at once, side by side.
+    /// Projections to queries, keys and values, concatenated.
     input: Linear,
     output: Linear,
 }
 
 struct Linear {
-    /// Inputs × outputs.
+    /// Dimensions: inputs × outputs.
     weight: Array2<f32>,
     bias: Array1<f32>,
 }
@@ -78,41 +78,44 @@ struct Norm {
 impl Bert {
     pub(crate) fn load(config: Config, weights: &mut Weights) -> Result<Self, OpenError> {
         let width = config.hidden_size;
-        let mut positions = weights.rows("embeddings.position_embeddings.weight", width)?;
-        positions += &weights
+        let mut position_embeddings =
+            weights.rows("embeddings.position_embeddings.weight", width)?;
+        position_embeddings += &weights
             .matrix("embeddings.token_type_embeddings.weight", 2, width)?
             .row(0);
         Ok(Self {
-            words: weights.rows("embeddings.word_embeddings.weight", width)?,
-            positions,
+            word_embeddings: weights.rows("embeddings.word_embeddings.weight", width)?,
+            position_embeddings,
             norm: Norm::load("embeddings.LayerNorm", &config, weights)?,
             layers: (0..config.num_hidden_layers)
-                .map(|at| Layer::load(&format!("encoder.layer.{at}"), &config, weights))
+                .map(|index| Layer::load(&format!("encoder.layer.{index}"), &config, weights))
                 .collect::<Result<_, _>>()?,
         })
     }
 
-    pub(crate) fn width(&self) -> usize {
-        self.words.ncols()
+    pub(crate) fn hidden_size(&self) -> usize {
+        self.word_embeddings.ncols()
     }
 
     pub(crate) fn vocabulary_size(&self) -> usize {
-        self.words.nrows()
+        self.word_embeddings.nrows()
     }
 
-    pub(crate) fn longest_input(&self) -> usize {
-        self.positions.nrows()
+    /// The maximum number of tokens of an input.
+    pub(crate) fn max_positions(&self) -> usize {
+        self.position_embeddings.nrows()
     }
 
-    /// For each input the sum of the last layer's vectors over its tokens.
+    /// For each input, the sum of the last layer's output over its tokens.
     pub(crate) fn sum_over_tokens(&self, inputs: &[&[u32]]) -> Vec<Array1<f32>> {
         let lengths: Vec<_> = inputs.iter().map(|tokens| tokens.len()).collect();
-        let mut state = Array2::zeros((lengths.iter().sum(), self.width()));
-        let placed = inputs
+        let mut state = Array2::zeros((lengths.iter().sum(), self.hidden_size()));
+        let tokens_with_positions = inputs
             .iter()
-            .flat_map(|tokens| tokens.iter().zip(self.positions.rows()));
-        for (mut row, (&token, position)) in state.rows_mut().into_iter().zip(placed) {
-            row.assign(&self.words.row(token as usize));
+            .flat_map(|tokens| tokens.iter().zip(self.position_embeddings.rows()));
+        for (mut row, (&token, position)) in state.rows_mut().into_iter().zip(tokens_with_positions)
+        {
+            row.assign(&self.word_embeddings.row(token as usize));
             row += &position;
         }
         self.norm.apply(&mut state);
@@ -163,7 +166,7 @@ impl Attention {
         let heads = config.num_attention_heads.get();
         let parts = ["query", "key", "value"].map(|part| format!("{name}.self.{part}"));
         let mut input = Linear::load(&[&parts[0], &parts[1], &parts[2]], width, width, weights)?;
-        // The scale of the scores, here once instead of on every score.
+        // Scales the queries once instead of every attention score.
         let scale = ((width / heads) as f32).sqrt().recip();
         input
             .weight
@@ -194,17 +197,17 @@ impl Attention {
                     start..start + size
                 };
                 let part = |part| projected.slice(s![.., columns(part)]);
-                let scores = attention_scores(&part(0), &part(1));
+                let weights = attention_weights(&part(0), &part(1));
                 let mut context = context.slice_mut(s![.., columns(0)]);
-                general_mat_mul(1.0, &scores, &part(2), 0.0, &mut context);
+                general_mat_mul(1.0, &weights, &part(2), 0.0, &mut context);
             }
         }
         self.output.apply(&context)
     }
 }
 
-/// How much each token (a row) looks at each other: rows sum to 1.
-fn attention_scores(queries: &ArrayView2<f32>, keys: &ArrayView2<f32>) -> Array2<f32> {
+/// Attention weights of each query (row) over the keys; each row sums to 1.
+fn attention_weights(queries: &ArrayView2<f32>, keys: &ArrayView2<f32>) -> Array2<f32> {
     let mut scores = queries.dot(&keys.t());
     for row in scores.rows_mut() {
         softmax(contiguous(row.into_slice()));
@@ -213,7 +216,7 @@ fn attention_scores(queries: &ArrayView2<f32>, keys: &ArrayView2<f32>) -> Array2
 }
 
 impl Linear {
-    /// One layer out of the named ones, each of `inputs` × `outputs`, side by side.
+    /// Loads the named layers, each of `inputs` × `outputs`, and concatenates their outputs.
     fn load(
         names: &[&str],
         inputs: usize,
@@ -223,17 +226,19 @@ impl Linear {
         let mut matrices = Vec::new();
         let mut biases = Vec::new();
         for name in names {
-            // The file has them as outputs × inputs.
+            // The file stores matrices as outputs × inputs.
             matrices.push(weights.matrix(&format!("{name}.weight"), outputs, inputs)?);
             biases.push(weights.vector(&format!("{name}.bias"), outputs)?);
         }
         let matrices: Vec<_> = matrices.iter().map(|it| it.view()).collect();
         let biases: Vec<_> = biases.iter().map(|it| it.view()).collect();
-        let weight = concatenate(Axis(0), &matrices).expect("all have as many columns");
+        let weight =
+            concatenate(Axis(0), &matrices).expect("all matrices have the same number of columns");
         Ok(Self {
-            // Laid out anew, row by row, in the order in which multiplication reads it.
+            // Copied to row-major order, in which the multiplication reads it.
             weight: weight.t().as_standard_layout().into_owned(),
-            bias: concatenate(Axis(0), &biases).expect("vectors can be put end to end"),
+            bias: concatenate(Axis(0), &biases)
+                .expect("one-dimensional arrays can be concatenated"),
         })
     }
 
@@ -258,12 +263,12 @@ impl Norm {
         let scale = contiguous(self.scale.as_slice());
         let shift = contiguous(self.shift.as_slice());
         for row in state.rows_mut() {
-            normalise(contiguous(row.into_slice()), scale, shift, self.epsilon);
+            layer_norm(contiguous(row.into_slice()), scale, shift, self.epsilon);
         }
     }
 }
 
-/// Where each input lies in the matrix of all.
+/// The row range of each input in the matrix of the batch.
 fn spans(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
     lengths.iter().scan(0, |end, &length| {
         let start = *end;
@@ -273,5 +278,5 @@ fn spans(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn contiguous<S>(row: Option<S>) -> S {
-    row.expect("rows of a matrix made row by row are contiguous")
+    row.expect("rows of a row-major matrix are contiguous")
 }

@@ -1,11 +1,11 @@
-//! Sentence embeddings on this machine's processor: no key, no network, no GPU.
+//! Computes sentence embeddings on the CPU, without network access and without a GPU.
 //!
-//! Computes what the sentence-transformers model all-MiniLM-L6-v2 does (tokens, six transformer
-//! layers, the mean over tokens, unit length), from the three files that it is published as:
-//! `model.safetensors`, `tokenizer.json` and `config.json`.
+//! Implements the sentence-transformers model all-MiniLM-L6-v2: a WordPiece tokenizer, a BERT encoder
+//! of six layers, mean pooling, and normalization to unit length. The model is loaded from its three
+//! published files, `model.safetensors`, `tokenizer.json` and `config.json`.
 //!
-//! Blocking and busy for its whole time: about 0.1 s for 256 tokens. An async caller puts it on a
-//! blocking thread.
+//! Calls block and use the CPU for their whole duration, about 0.1 s for 256 tokens, so async code
+//! must run them on a blocking thread.
 
 mod activation;
 mod bert;
@@ -27,41 +27,33 @@ use bert::Bert;
 use weights::Weights;
 use wordpiece::Tokenizer;
 
-/// The model whose vectors these are. Vectors of different models cannot be compared, so this is
-/// stored beside them.
+/// The name of the model. It is stored with every embedding, because embeddings of different models
+/// cannot be compared.
 pub const MODEL: &str = "all-minilm-l6-v2";
 
-/// The longest input that the model was trained on, in tokens, its two marks included. Longer
-/// texts are embedded in windows of at most this.
+/// The maximum input length that the model was trained on, in tokens, with its two special tokens.
+/// Longer texts are embedded in windows of at most this length.
 pub const WINDOW_TOKENS: usize = 256;
 
-/// Tokens that go through the layers together. Enough that the matrices are multiplied at full
-/// speed even for many short texts; bounds the memory of a call to about 10 MB a thread.
+/// Maximum number of tokens in a batch. Large enough for efficient matrix multiplication with short
+/// texts; bounds the memory of a call to about 10 MB per thread.
 const BATCH_TOKENS: usize = 512;
 
-/// Why a model could not be opened. The message names the file.
+/// Why a model could not be loaded. The message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A file of the model is missing or cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// A file is there, but is not of the model that this crate computes.
-    #[error("{} does not fit: {reason}", .path.display())]
-    Unfit {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A file is damaged, or belongs to an unsupported model.
+    #[error("{} is incompatible: {reason}", .path.display())]
+    Incompatible { path: PathBuf, reason: String },
 }
 
-/// A loaded model (about 95 MB). Shared between threads by reference; calls do not disturb each
-/// other.
+/// A loaded model, about 95 MB. Threads can share it by reference.
 pub struct Embedder {
     tokenizer: Tokenizer,
     bert: Bert,
@@ -69,26 +61,30 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Loads the model in `folder`: `model.safetensors`, `tokenizer.json` and `config.json`.
+    /// Loads the model from `folder`: `model.safetensors`, `tokenizer.json` and `config.json`.
     ///
     /// # Errors
-    /// If a file is missing, damaged, or of a model of another kind.
+    /// If a file is missing, damaged, or of an unsupported model.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let tokenizer = folder.join("tokenizer.json");
-        let tokenizer = Tokenizer::new(json(&tokenizer)?).map_err(|it| unfit(&tokenizer, it))?;
+        let tokenizer =
+            Tokenizer::new(json(&tokenizer)?).map_err(|it| incompatible(&tokenizer, it))?;
         let config = folder.join("config.json");
         let network: bert::Config = json(&config)?;
-        if !network.fits() {
-            return Err(unfit(&config, "it describes another network"));
+        if !network.is_supported() {
+            return Err(incompatible(&config, "it describes an unsupported network"));
         }
         let path = folder.join("model.safetensors");
         let mut weights = Weights::open(&path)?;
         let bert = Bert::load(network, &mut weights)?;
         if tokenizer.vocabulary_size() > bert.vocabulary_size() {
-            return Err(unfit(&path, "it has fewer tokens than tokenizer.json"));
+            return Err(incompatible(
+                &path,
+                "it has fewer tokens than tokenizer.json",
+            ));
         }
-        if bert.longest_input() < WINDOW_TOKENS {
-            return Err(unfit(&path, "it has too few positions"));
+        if bert.max_positions() < WINDOW_TOKENS {
+            return Err(incompatible(&path, "it has too few positions"));
         }
         Ok(Self {
             tokenizer,
@@ -97,24 +93,25 @@ impl Embedder {
         })
     }
 
-    /// Lets each call to [`Self::embed`] use up to this many threads. One, unless set.
+    /// Sets the maximum number of threads of each call to [`Self::embed`]; the default is 1.
     #[must_use]
     pub fn with_threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// The length of every vector: 384 for all-MiniLM-L6-v2.
+    /// The number of dimensions of an embedding: 384 for all-MiniLM-L6-v2.
     #[must_use]
     pub fn dimensions(&self) -> usize {
-        self.bert.width()
+        self.bert.hidden_size()
     }
 
-    /// One vector of length 1 for each text, in order; for documents and queries alike.
+    /// Returns an embedding of unit length for each text, in order. Documents and queries are embedded
+    /// in the same way.
     ///
-    /// A text longer than the model reads is embedded in windows, and its vector is the mean over
-    /// the tokens of all of them. The empty text has a vector too. The same text always gets the
-    /// same vector, whatever it is embedded with and by however many threads.
+    /// A text of more than [`WINDOW_TOKENS`] is embedded in windows; its embedding is the mean over all
+    /// tokens of all windows. The empty text has an embedding, too. The embedding of a text does not
+    /// depend on the other texts or on the number of threads.
     pub fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Vec<Vec<f32>> {
         let texts: Vec<_> = texts
             .iter()
@@ -123,10 +120,12 @@ impl Embedder {
         let windows: Vec<Window> = texts
             .iter()
             .enumerate()
-            .flat_map(|(text, tokens)| cut(tokens.len()).map(move |range| (text, &tokens[range])))
+            .flat_map(|(text, tokens)| {
+                window_ranges(tokens.len()).map(move |range| (text, &tokens[range]))
+            })
             .map(|(text, tokens)| Window {
                 text,
-                tokens: self.tokenizer.mark(tokens),
+                tokens: self.tokenizer.add_special_tokens(tokens),
             })
             .collect();
 
@@ -137,12 +136,12 @@ impl Embedder {
         sums.into_iter().map(to_unit_length).collect()
     }
 
-    /// For each window the sum of what the model makes of its tokens.
+    /// For each window, the sum of the encoder's output over its tokens.
     fn sum_over_tokens(&self, windows: &[Window]) -> Vec<Array1<f32>> {
         let batches = batches(windows);
-        let share = batches.len().div_ceil(self.threads.get()).max(1);
+        let batches_per_thread = batches.len().div_ceil(self.threads.get()).max(1);
         thread::scope(|scope| {
-            let mut shares = batches.chunks(share);
+            let mut shares = batches.chunks(batches_per_thread);
             let own = shares.next().unwrap_or_default();
             let others: Vec<_> = shares
                 .map(|share| scope.spawn(move || self.run(share)))
@@ -172,20 +171,22 @@ impl Embedder {
     }
 }
 
-/// A piece of a text that the model reads at once.
+/// A part of a text that is encoded as a unit.
 struct Window {
+    /// Index of the text.
     text: usize,
+    /// The tokens, with the special tokens.
     tokens: Vec<u32>,
 }
 
-/// Cuts a text of so many tokens into as few windows as the model allows, of nearly equal length:
-/// a short last one would be read without its context.
-fn cut(tokens: usize) -> impl Iterator<Item = Range<usize>> {
+/// Divides `tokens` tokens into the minimum number of windows. Their lengths are nearly equal, because
+/// a short last window would lack context.
+fn window_ranges(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     let windows = tokens.div_ceil(WINDOW_TOKENS - 2).max(1);
     (0..windows).map(move |at| tokens * at / windows..tokens * (at + 1) / windows)
 }
 
-/// Groups neighbouring windows so that each group has at most [`BATCH_TOKENS`].
+/// Groups consecutive windows into batches of at most [`BATCH_TOKENS`].
 fn batches(windows: &[Window]) -> Vec<&[Window]> {
     let mut batches = Vec::new();
     let (mut start, mut tokens) = (0, 0);
@@ -212,11 +213,11 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<T, OpenError> {
         path: path.to_owned(),
         source,
     })?;
-    serde_json::from_reader(BufReader::new(file)).map_err(|error| unfit(path, error))
+    serde_json::from_reader(BufReader::new(file)).map_err(|error| incompatible(path, error))
 }
 
-fn unfit(path: &Path, reason: impl ToString) -> OpenError {
-    OpenError::Unfit {
+fn incompatible(path: &Path, reason: impl ToString) -> OpenError {
+    OpenError::Incompatible {
         path: path.to_owned(),
         reason: reason.to_string(),
     }
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn windows_cover_a_text_once_in_nearly_equal_parts() {
         for tokens in [0, 1, 254, 255, 508, 509, 800, 25_000] {
-            let windows: Vec<_> = cut(tokens).collect();
+            let windows: Vec<_> = window_ranges(tokens).collect();
             assert_eq!(windows.len(), tokens.div_ceil(254).max(1));
             assert_eq!(windows.first().map(|it| it.start), Some(0));
             assert_eq!(windows.last().map(|it| it.end), Some(tokens));

@@ -1,6 +1,6 @@
-//! Reads tensors from a safetensors file: eight bytes with the length of a header, the header
-//! (JSON: name → type, shape, place), then the numbers. Only what is asked for is read, one tensor
-//! at a time, so that opening a model takes little more memory than keeping it.
+//! Reads tensors from a safetensors file: the length of the header as a little-endian `u64`, the header
+//! (JSON: name → type, shape, offsets), then the data. Tensors are read one at a time, so loading a
+//! model needs little more memory than the model itself.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,11 +17,13 @@ use serde::Deserialize;
 
 use crate::OpenError;
 
-/// Headers of real models are some KB; the format's own limit is 100 MB.
-const LARGEST_HEADER: u64 = 1 << 20;
+/// Maximum length of the header in bytes. Headers of real models have some KiB; the format allows
+/// 100 MB.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
 
+/// The header entry of a tensor. Offsets are in bytes from the start of the data.
 #[derive(Deserialize)]
-struct Place {
+struct TensorInfo {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (u64, u64),
@@ -30,11 +32,11 @@ struct Place {
 pub(crate) struct Weights {
     path: PathBuf,
     file: BufReader<File>,
-    places: HashMap<String, Place>,
-    /// Where the numbers begin, in bytes.
-    start: u64,
-    /// How many bytes of numbers there are.
-    length: u64,
+    tensors: HashMap<String, TensorInfo>,
+    /// Byte offset of the data in the file.
+    data_start: u64,
+    /// Length of the data in bytes.
+    data_length: u64,
 }
 
 impl Weights {
@@ -43,7 +45,7 @@ impl Weights {
             path: path.to_owned(),
             source,
         };
-        let unfit = |reason: &str| OpenError::Unfit {
+        let incompatible = |reason: &str| OpenError::Incompatible {
             path: path.to_owned(),
             reason: reason.to_owned(),
         };
@@ -53,25 +55,28 @@ impl Weights {
         let mut header_length = [0; 8];
         file.read_exact(&mut header_length).map_err(failed)?;
         let header_length = u64::from_le_bytes(header_length);
-        let start = header_length.saturating_add(8);
-        let Some(length) = size.checked_sub(start) else {
-            return Err(unfit("it is no safetensors file, or cut off"));
+        let data_start = header_length.saturating_add(8);
+        let Some(data_length) = size.checked_sub(data_start) else {
+            return Err(incompatible(
+                "it is not a safetensors file, or is truncated",
+            ));
         };
-        if header_length > LARGEST_HEADER {
-            return Err(unfit("its header is too long"));
+        if header_length > HEADER_BYTES_MAX {
+            return Err(incompatible("its header is too long"));
         }
         let mut header = vec![0; header_length as usize];
         file.read_exact(&mut header).map_err(failed)?;
         let mut header: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&header).map_err(|error| unfit(&error.to_string()))?;
+            serde_json::from_slice(&header).map_err(|error| incompatible(&error.to_string()))?;
         header.remove("__metadata__");
-        let places = serde_json::from_value(header.into()).map_err(|it| unfit(&it.to_string()))?;
+        let tensors =
+            serde_json::from_value(header.into()).map_err(|it| incompatible(&it.to_string()))?;
         Ok(Self {
             path: path.to_owned(),
             file,
-            places,
-            start,
-            length,
+            tensors,
+            data_start,
+            data_length,
         })
     }
 
@@ -79,11 +84,11 @@ impl Weights {
         Ok(Array1::from_vec(self.read(name, &[length])?))
     }
 
-    /// The matrix `name`, of whatever number of rows it has.
+    /// The matrix `name`, with any number of rows.
     pub(crate) fn rows(&mut self, name: &str, columns: usize) -> Result<Array2<f32>, OpenError> {
-        let rows = match self.places.get(name).map(|place| place.shape.as_slice()) {
+        let rows = match self.tensors.get(name).map(|tensor| tensor.shape.as_slice()) {
             Some(&[rows, _]) => rows,
-            _ => return Err(self.unfit(format!("it has no matrix {name}"))),
+            _ => return Err(self.incompatible(format!("it has no matrix {name}"))),
         };
         self.matrix(name, rows, columns)
     }
@@ -96,40 +101,44 @@ impl Weights {
     ) -> Result<Array2<f32>, OpenError> {
         let numbers = self.read(name, &[rows, columns])?;
         Ok(Array2::from_shape_vec((rows, columns), numbers)
-            .expect("read checks that there are as many numbers as the shape says"))
+            .expect("`read` returns as many numbers as the shape has"))
     }
 
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, OpenError> {
-        let Some(place) = self.places.get(name) else {
-            return Err(self.unfit(format!("it has no tensor {name}")));
+        let Some(tensor) = self.tensors.get(name) else {
+            return Err(self.incompatible(format!("it has no tensor {name}")));
         };
-        if place.dtype != "F32" || place.shape != shape {
-            let Place {
-                dtype, shape: is, ..
-            } = place;
-            return Err(self.unfit(format!("{name} is {dtype} {is:?} instead of F32 {shape:?}")));
+        if tensor.dtype != "F32" || tensor.shape != shape {
+            let TensorInfo {
+                dtype,
+                shape: actual,
+                ..
+            } = tensor;
+            return Err(self.incompatible(format!(
+                "{name} is {dtype} {actual:?} instead of F32 {shape:?}"
+            )));
         }
-        let (from, to) = place.data_offsets;
+        let (from, to) = tensor.data_offsets;
         let bytes = shape
             .iter()
             .try_fold(4_u64, |bytes, &count| bytes.checked_mul(count as u64));
-        if to.checked_sub(from) != bytes || to > self.length {
-            return Err(self.unfit(format!("{name} does not lie where it should")));
+        if to.checked_sub(from) != bytes || to > self.data_length {
+            return Err(self.incompatible(format!("{name} has invalid offsets")));
         }
         let count = shape.iter().product();
-        let numbers = self.numbers(self.start + from, count);
+        let numbers = self.read_numbers(self.data_start + from, count);
         let numbers = numbers.map_err(|source| OpenError::Read {
             path: self.path.clone(),
             source,
         })?;
-        // One of these would spread to every vector, and from there into the database.
+        // A NaN or an infinity would propagate to every embedding.
         if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(self.unfit(format!("{name} holds a number that is none")));
+            return Err(self.incompatible(format!("{name} contains a NaN or an infinity")));
         }
         Ok(numbers)
     }
 
-    fn numbers(&mut self, from: u64, count: usize) -> std::io::Result<Vec<f32>> {
+    fn read_numbers(&mut self, from: u64, count: usize) -> std::io::Result<Vec<f32>> {
         self.file.seek(SeekFrom::Start(from))?;
         let mut numbers = Vec::with_capacity(count);
         let mut bytes = [0; 1 << 12];
@@ -142,8 +151,8 @@ impl Weights {
         Ok(numbers)
     }
 
-    fn unfit(&self, reason: String) -> OpenError {
-        OpenError::Unfit {
+    fn incompatible(&self, reason: String) -> OpenError {
+        OpenError::Incompatible {
             path: self.path.clone(),
             reason,
         }

@@ -1,9 +1,9 @@
-//! Text to tokens, as the uncased BERT tokenizer does it: clean, lower case, accents off, split at
-//! spaces and punctuation, then the longest known pieces of each word.
+//! The uncased BERT tokenizer: removes control characters and accents, converts to lower case, splits
+//! at white space and punctuation, and divides words into the longest known subwords (WordPiece).
 //!
-//! Equal to Hugging Face's tokenizer but for two things. The names of special tokens, such as
-//! `[SEP]`, are plain text here, so that a document cannot end its own input. And characters are
-//! classed by a newer Unicode, which makes a difference for 693 rare ones.
+//! It differs from Hugging Face's tokenizer in two points. Names of special tokens, such as `[SEP]`, are
+//! ordinary text, so that a document cannot insert special tokens. Character classes are those of a
+//! newer Unicode version, which affects 693 rare characters.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use unicode_properties::GeneralCategory;
 use unicode_properties::GeneralCategoryGroup;
 use unicode_properties::UnicodeGeneralCategory;
 
-/// What is used of `tokenizer.json`.
+/// The used fields of `tokenizer.json`.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     normalizer: Normalizer,
@@ -38,14 +38,14 @@ struct Model {
 }
 
 pub(crate) struct Tokenizer {
-    /// Pieces that begin a word.
-    first: HashMap<Box<str>, u32>,
-    /// Pieces that go on with one, without their prefix.
-    later: HashMap<Box<str>, u32>,
-    /// The longest piece, in bytes.
-    longest: usize,
-    /// Words of more characters than this are unknown.
-    longest_word: usize,
+    /// Subwords at the start of a word.
+    initial: HashMap<Box<str>, u32>,
+    /// Subwords within a word, without their prefix.
+    continuing: HashMap<Box<str>, u32>,
+    /// Length of the longest subword in bytes.
+    subword_bytes_max: usize,
+    /// Words with more characters than this become the unknown token.
+    word_chars_max: usize,
     unknown: u32,
     start: u32,
     end: u32,
@@ -70,20 +70,20 @@ impl Tokenizer {
             return Err("it lacks [UNK], [CLS] or [SEP]");
         };
         let largest = model.vocab.values().max().copied().unwrap_or_default();
-        let (mut first, mut later) = (HashMap::new(), HashMap::new());
-        let mut longest = 0;
-        for (piece, id) in model.vocab {
-            longest = longest.max(piece.len());
-            match piece.strip_prefix(&model.continuing_subword_prefix) {
-                Some(rest) if !rest.is_empty() => later.insert(rest.into(), id),
-                _ => first.insert(piece.into(), id),
+        let (mut initial, mut continuing) = (HashMap::new(), HashMap::new());
+        let mut subword_bytes_max = 0;
+        for (subword, id) in model.vocab {
+            subword_bytes_max = subword_bytes_max.max(subword.len());
+            match subword.strip_prefix(&model.continuing_subword_prefix) {
+                Some(rest) if !rest.is_empty() => continuing.insert(rest.into(), id),
+                _ => initial.insert(subword.into(), id),
             };
         }
         Ok(Self {
-            first,
-            later,
-            longest,
-            longest_word: model.max_input_chars_per_word,
+            initial,
+            continuing,
+            subword_bytes_max,
+            word_chars_max: model.max_input_chars_per_word,
             unknown,
             start,
             end,
@@ -91,16 +91,16 @@ impl Tokenizer {
         })
     }
 
-    /// One more than the largest token there is.
+    /// The largest token id plus one.
     pub(crate) fn vocabulary_size(&self) -> usize {
         self.vocabulary_size
     }
 
-    /// The tokens of a text, without the marks of its start and end.
+    /// The tokens of a text, without special tokens.
     pub(crate) fn encode(&self, text: &str) -> Vec<u32> {
         let clean = text
             .chars()
-            .filter(|&it| !is_dropped(it))
+            .filter(|&it| !is_removed(it))
             .nfd()
             .filter(|it| it.general_category() != GeneralCategory::NonspacingMark)
             .flat_map(char::to_lowercase);
@@ -108,69 +108,70 @@ impl Tokenizer {
         let mut word = String::new();
         for character in clean {
             if character.is_whitespace() {
-                self.finish(&mut word, &mut tokens);
+                self.push_word(&mut word, &mut tokens);
             } else if is_punctuation(character) || is_chinese(character) {
-                self.finish(&mut word, &mut tokens);
+                self.push_word(&mut word, &mut tokens);
                 word.push(character);
-                self.finish(&mut word, &mut tokens);
+                self.push_word(&mut word, &mut tokens);
             } else {
                 word.push(character);
             }
         }
-        self.finish(&mut word, &mut tokens);
+        self.push_word(&mut word, &mut tokens);
         tokens
     }
 
-    /// Tokens between the marks of start and end, as the model reads them.
-    pub(crate) fn mark(&self, tokens: &[u32]) -> Vec<u32> {
-        let mut marked = Vec::with_capacity(tokens.len() + 2);
-        marked.push(self.start);
-        marked.extend(tokens);
-        marked.push(self.end);
-        marked
+    /// Encloses tokens in the special tokens `[CLS]` and `[SEP]`.
+    pub(crate) fn add_special_tokens(&self, tokens: &[u32]) -> Vec<u32> {
+        let mut input = Vec::with_capacity(tokens.len() + 2);
+        input.push(self.start);
+        input.extend(tokens);
+        input.push(self.end);
+        input
     }
 
-    /// Appends the tokens of a word and clears it. A word that does not come out even is unknown
-    /// as a whole.
-    fn finish(&self, word: &mut String, tokens: &mut Vec<u32>) {
+    /// Appends the tokens of a word and clears it. A word that cannot be divided completely becomes one
+    /// unknown token.
+    fn push_word(&self, word: &mut String, tokens: &mut Vec<u32>) {
         if word.is_empty() {
             return;
         }
         let before = tokens.len();
         let mut rest = word.as_str();
-        let mut known = &self.first;
-        if word.chars().count() > self.longest_word {
+        let mut subwords = &self.initial;
+        if word.chars().count() > self.word_chars_max {
             tokens.push(self.unknown);
             rest = "";
         }
         while !rest.is_empty() {
-            let Some((length, token)) = longest_piece(known, rest, self.longest) else {
+            let Some((length, token)) = longest_prefix(subwords, rest, self.subword_bytes_max)
+            else {
                 tokens.truncate(before);
                 tokens.push(self.unknown);
                 break;
             };
             tokens.push(token);
             rest = &rest[length..];
-            known = &self.later;
+            subwords = &self.continuing;
         }
         word.clear();
     }
 }
 
-/// The longest beginning of `text` that is in `known`, and its token.
-fn longest_piece(
-    known: &HashMap<Box<str>, u32>,
+/// The longest prefix of `text` in `subwords`: its length in bytes and its token.
+fn longest_prefix(
+    subwords: &HashMap<Box<str>, u32>,
     text: &str,
-    longest: usize,
+    bytes_max: usize,
 ) -> Option<(usize, u32)> {
-    (1..=text.len().min(longest))
+    (1..=text.len().min(bytes_max))
         .rev()
         .filter_map(|length| text.get(..length))
-        .find_map(|piece| known.get(piece).map(|&token| (piece.len(), token)))
+        .find_map(|prefix| subwords.get(prefix).map(|&token| (prefix.len(), token)))
 }
 
-/// Whether cleaning takes the character away: what has no meaning in a text.
-fn is_dropped(character: char) -> bool {
+/// Whether the character is removed: control, format, private-use and replacement characters.
+fn is_removed(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' => false,
         '\u{fffd}' => true,
@@ -181,13 +182,13 @@ fn is_dropped(character: char) -> bool {
     }
 }
 
-/// BERT also counts the symbols of ASCII as punctuation, such as `+` and `$`.
+/// BERT counts ASCII symbols such as `+` and `$` as punctuation, too.
 fn is_punctuation(character: char) -> bool {
     character.is_ascii_punctuation()
         || character.general_category_group() == GeneralCategoryGroup::Punctuation
 }
 
-/// The Han characters, each of which is a word. Kana and Hangul are not among them.
+/// Han characters, each of which is a word of its own. Kana and Hangul are not included.
 fn is_chinese(character: char) -> bool {
     matches!(character,
         '\u{4e00}'..='\u{9fff}'
@@ -204,16 +205,16 @@ fn is_chinese(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// A vocabulary in which the token of a piece is its place in this list.
-    const PIECES: [&str; 14] = [
+    /// A vocabulary in which the token of a subword is its index in this list.
+    const SUBWORDS: [&str; 14] = [
         "[UNK]", "[CLS]", "[SEP]", "wing", "##s", "##spa", "##n", "un", "##wing", "!", "中", "ß",
         "##", "e",
     ];
 
     fn tokenizer() -> Tokenizer {
         let vocab: serde_json::Map<_, _> = (0..)
-            .zip(PIECES)
-            .map(|(token, piece)| (piece.to_owned(), serde_json::Value::from(token)))
+            .zip(SUBWORDS)
+            .map(|(token, subword)| (subword.to_owned(), serde_json::Value::from(token)))
             .collect();
         let config = serde_json::json!({
             "normalizer": {
@@ -224,56 +225,56 @@ mod tests {
                 "vocab": vocab, "continuing_subword_prefix": "##", "max_input_chars_per_word": 10,
             },
         });
-        let config = serde_json::from_value(config).expect("it has what is read");
-        Tokenizer::new(config).expect("it is of the right kind")
+        let config = serde_json::from_value(config).expect("all used fields are present");
+        Tokenizer::new(config).expect("the tokenizer is supported")
     }
 
-    fn pieces(text: &str) -> Vec<&'static str> {
+    fn subwords(text: &str) -> Vec<&'static str> {
         let tokens = tokenizer().encode(text);
-        tokens.iter().map(|&it| PIECES[it as usize]).collect()
+        tokens.iter().map(|&it| SUBWORDS[it as usize]).collect()
     }
 
     #[test]
     fn words_are_cut_into_the_longest_known_pieces() {
         assert_eq!(
-            pieces("wings wingspan"),
+            subwords("wings wingspan"),
             ["wing", "##s", "wing", "##spa", "##n"]
         );
-        assert_eq!(pieces("unwing"), ["un", "##wing"]);
+        assert_eq!(subwords("unwing"), ["un", "##wing"]);
     }
 
     #[test]
     fn a_word_with_an_unknown_rest_is_unknown_as_a_whole() {
-        assert_eq!(pieces("wingx wing"), ["[UNK]", "wing"]);
-        assert_eq!(pieces("🛩️"), ["[UNK]"]);
+        assert_eq!(subwords("wingx wing"), ["[UNK]", "wing"]);
+        assert_eq!(subwords("🛩️"), ["[UNK]"]);
     }
 
     #[test]
     fn a_word_beyond_the_limit_is_unknown() {
-        assert_eq!(pieces("wingwingss"), ["wing", "##wing", "##s", "##s"]);
-        assert_eq!(pieces("wingwingsss"), ["[UNK]"]);
+        assert_eq!(subwords("wingwingss"), ["wing", "##wing", "##s", "##s"]);
+        assert_eq!(subwords("wingwingsss"), ["[UNK]"]);
     }
 
     #[test]
     fn case_accents_and_invisible_characters_do_not_matter() {
         assert_eq!(
-            pieces("WINGS Ẁĩn\u{ad}g\u{301} \u{feff}é"),
+            subwords("WINGS Ẁĩn\u{ad}g\u{301} \u{feff}é"),
             ["wing", "##s", "wing", "e"]
         );
-        assert_eq!(pieces("ß\0\u{fffd}\u{7}"), ["ß"]);
+        assert_eq!(subwords("ß\0\u{fffd}\u{7}"), ["ß"]);
     }
 
     #[test]
     fn punctuation_and_han_characters_are_words() {
-        assert_eq!(pieces("wing!!wing"), ["wing", "!", "!", "wing"]);
-        assert_eq!(pieces("wing中中e"), ["wing", "中", "中", "e"]);
-        assert_eq!(pieces(" \t\r\n\u{a0}\u{3000}"), [""; 0]);
+        assert_eq!(subwords("wing!!wing"), ["wing", "!", "!", "wing"]);
+        assert_eq!(subwords("wing中中e"), ["wing", "中", "中", "e"]);
+        assert_eq!(subwords(" \t\r\n\u{a0}\u{3000}"), [""; 0]);
     }
 
     #[test]
     fn a_text_cannot_name_special_tokens() {
-        assert_eq!(pieces("[SEP]"), ["[UNK]"; 3]);
-        assert_eq!(tokenizer().mark(&[3, 4]), [1, 3, 4, 2]);
+        assert_eq!(subwords("[SEP]"), ["[UNK]"; 3]);
+        assert_eq!(tokenizer().add_special_tokens(&[3, 4]), [1, 3, 4, 2]);
     }
 
     #[test]
@@ -288,7 +289,7 @@ mod tests {
                 "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
             },
         });
-        let config = serde_json::from_value(config).expect("it has what is read");
+        let config = serde_json::from_value(config).expect("all used fields are present");
         assert!(Tokenizer::new(config).is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! The published weights give the published vectors. Needs them: `scripts/embedding_model` fetches
-//! them into `.venv`; `ASSISTD_EMBEDDING_MODEL` names another folder, which must then be right.
-//! Without either the tests here say so and pass.
+//! Compares embeddings of the published weights with reference values. `scripts/embedding_model`
+//! downloads the weights into `.venv`; `ASSISTD_EMBEDDING_MODEL` may name another folder. Without
+//! weights, the tests report that and pass.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,21 +12,22 @@ static MODEL: LazyLock<Option<Embedder>> = LazyLock::new(|| {
     let folder = match std::env::var_os("ASSISTD_EMBEDDING_MODEL") {
         Some(named) => PathBuf::from(named),
         None => {
-            let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/models");
-            let usual = usual.join(embedder::MODEL);
-            if !usual.exists() {
+            let installed = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../.venv/models")
+                .join(embedder::MODEL);
+            if !installed.exists() {
                 return None;
             }
-            usual
+            installed
         }
     };
-    Some(Embedder::open(&folder).expect("the folder holds the model"))
+    Some(Embedder::open(&folder).expect("the folder contains the model"))
 });
 
 fn model() -> Option<&'static Embedder> {
     let model = MODEL.as_ref();
     if model.is_none() {
-        eprintln!("NOT TESTED: there is no model; run scripts/embedding_model");
+        eprintln!("NOT TESTED: the model is not installed; run scripts/embedding_model");
     }
     model
 }
@@ -34,25 +35,25 @@ fn model() -> Option<&'static Embedder> {
 #[derive(serde::Deserialize)]
 struct Reference {
     text: String,
-    /// The first numbers of its vector.
+    /// The first dimensions of its embedding.
     vector: Vec<f32>,
 }
 
-fn likeness(one: &[f32], other: &[f32]) -> f32 {
+fn cosine_similarity(one: &[f32], other: &[f32]) -> f32 {
     one.iter().zip(other).map(|(a, b)| a * b).sum()
 }
 
 #[test]
 fn vectors_equal_those_of_the_reference() {
     let Some(model) = model() else { return };
-    let references: Vec<Reference> =
-        serde_json::from_str(include_str!("reference/reference.json")).expect("it is well formed");
+    let references: Vec<Reference> = serde_json::from_str(include_str!("reference/reference.json"))
+        .expect("the file is valid JSON");
     let texts: Vec<_> = references.iter().map(|it| &it.text).collect();
     let vectors = model.embed(&texts);
     assert_eq!(vectors.len(), references.len());
     for (vector, reference) in vectors.iter().zip(&references) {
         assert_eq!(vector.len(), model.dimensions());
-        assert!((likeness(vector, vector) - 1.0).abs() < 1e-5);
+        assert!((cosine_similarity(vector, vector) - 1.0).abs() < 1e-5);
         for (number, expected) in vector.iter().zip(&reference.vector) {
             let text: String = reference.text.chars().take(60).collect();
             assert!(
@@ -63,7 +64,7 @@ fn vectors_equal_those_of_the_reference() {
     }
 }
 
-/// The similarities that the documentation of Sentence Transformers gives for this model.
+/// Expected values are from the documentation of Sentence Transformers.
 #[test]
 fn sentences_are_as_similar_as_the_model_is_known_to_find_them() {
     let Some(model) = model() else { return };
@@ -73,8 +74,11 @@ fn sentences_are_as_similar_as_the_model_is_known_to_find_them() {
         "He drove to the stadium.",
     ]);
     for (one, other, expected) in [(0, 1, 0.6660), (0, 2, 0.1046), (1, 2, 0.1411)] {
-        let found = likeness(&vectors[one], &vectors[other]);
-        assert!((found - expected).abs() < 1e-4, "{found} is not {expected}");
+        let similarity = cosine_similarity(&vectors[one], &vectors[other]);
+        assert!(
+            (similarity - expected).abs() < 1e-4,
+            "{similarity} is not {expected}"
+        );
     }
 }
 
@@ -92,8 +96,8 @@ fn a_question_is_closest_to_the_text_that_answers_it() {
         "Can I keep unused holidays?",
     ]);
     for (at, question) in questions.iter().enumerate() {
-        let likenesses = documents.iter().map(|it| likeness(it, question));
-        let best = likenesses
+        let similarities = documents.iter().map(|it| cosine_similarity(it, question));
+        let best = similarities
             .enumerate()
             .max_by(|one, other| one.1.total_cmp(&other.1));
         assert_eq!(best.map(|(document, _)| document), Some(at));
@@ -108,12 +112,12 @@ fn a_text_of_100_kilobytes_is_read_to_its_end() {
     let both = aircraft.repeat(1900) + &cooking.repeat(1300);
     assert!(both.len() > 100_000);
     let vectors = model.embed(&[aircraft.repeat(100), cooking.repeat(70), both]);
-    let apart = likeness(&vectors[0], &vectors[1]);
+    let apart = cosine_similarity(&vectors[0], &vectors[1]);
     for part in &vectors[..2] {
-        let likeness = likeness(part, &vectors[2]);
+        let similarity = cosine_similarity(part, &vectors[2]);
         assert!(
-            likeness > 0.6 && likeness > apart + 0.2,
-            "{likeness}, {apart}"
+            similarity > 0.6 && similarity > apart + 0.2,
+            "{similarity}, {apart}"
         );
     }
 }

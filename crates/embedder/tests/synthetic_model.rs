@@ -1,4 +1,4 @@
-//! What holds whatever the weights are: a tiny network of made-up ones takes the model's place.
+//! Properties that hold for any weights, tested with a small synthetic model.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 const WIDTH: usize = 8;
 const WORDS: [&str; 7] = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"];
 
-/// A folder with a model of two layers, two heads and seven words.
-fn folder() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+/// A folder with a model of two layers, two attention heads and seven words.
+fn model_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let vocabulary: serde_json::Map<_, _> = (0..)
         .zip(WORDS)
         .map(|(token, word)| (word.to_owned(), Value::from(token)))
@@ -42,12 +42,12 @@ fn folder() -> TempDir {
             "num_attention_heads": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
         }),
     );
-    fs::write(folder.path().join("model.safetensors"), weights()).expect("it can be written");
+    fs::write(folder.path().join("model.safetensors"), weights()).expect("the folder is writable");
     folder
 }
 
 fn write_json(folder: &Path, name: &str, content: &Value) {
-    fs::write(folder.join(name), content.to_string()).expect("it can be written");
+    fs::write(folder.join(name), content.to_string()).expect("the folder is writable");
 }
 
 fn weights() -> Vec<u8> {
@@ -105,10 +105,10 @@ fn weights() -> Vec<u8> {
 }
 
 fn open() -> Embedder {
-    Embedder::open(folder().path()).expect("the made-up model is complete")
+    Embedder::open(model_folder().path()).expect("the synthetic model is complete")
 }
 
-/// Texts of very different lengths, all different.
+/// Different texts of very different lengths.
 fn texts() -> Vec<String> {
     (0..40)
         .map(|at| {
@@ -122,7 +122,7 @@ fn texts() -> Vec<String> {
 #[test]
 fn a_text_gets_the_same_vector_in_any_company_and_by_any_number_of_threads() {
     let one = open();
-    let three = open().with_threads(NonZeroUsize::new(3).expect("it is not zero"));
+    let three = open().with_threads(NonZeroUsize::new(3).expect("three is not zero"));
     let texts = texts();
     let together = one.embed(&texts);
     assert_eq!(together, three.embed(&texts));
@@ -165,8 +165,8 @@ fn order_and_every_word_of_a_long_text_matter() {
 #[test]
 fn an_incomplete_folder_names_the_missing_file() {
     for name in ["model.safetensors", "tokenizer.json", "config.json"] {
-        let folder = folder();
-        fs::remove_file(folder.path().join(name)).expect("it was there");
+        let folder = model_folder();
+        fs::remove_file(folder.path().join(name)).expect("the file exists");
         let error = Embedder::open(folder.path())
             .err()
             .expect("a file is missing");
@@ -178,7 +178,8 @@ fn an_incomplete_folder_names_the_missing_file() {
 #[test]
 fn damaged_weights_are_refused() {
     let whole = weights();
-    let header = u64::from_le_bytes(whole[..8].try_into().expect("there are eight bytes")) as usize;
+    let header =
+        u64::from_le_bytes(whole[..8].try_into().expect("the slice has eight bytes")) as usize;
     let mut not_a_number = whole.clone();
     not_a_number[8 + header..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     let mut endless_header = whole.clone();
@@ -201,11 +202,11 @@ fn damaged_weights_are_refused() {
         shape("[7,8]", "[9,8]"),
         shape("word_embeddings", "worm_embeddings"),
     ];
-    let folder = folder();
+    let folder = model_folder();
     for (number, file) in damaged.into_iter().enumerate() {
-        fs::write(folder.path().join("model.safetensors"), file).expect("it can be written");
+        fs::write(folder.path().join("model.safetensors"), file).expect("the folder is writable");
         let error = Embedder::open(folder.path()).err();
-        let error = error.unwrap_or_else(|| panic!("damage {number} goes unseen"));
+        let error = error.unwrap_or_else(|| panic!("damage {number} is not detected"));
         assert!(
             error.to_string().contains("model.safetensors"),
             "{number}: {error}"
@@ -241,14 +242,14 @@ fn a_model_of_another_kind_is_refused() {
         ("tokenizer.json", "\"[CLS]\":1", "\"start\":1"),
         ("tokenizer.json", "\"d\":6", "\"d\":7"),
     ] {
-        let folder = folder();
+        let folder = model_folder();
         let path = folder.path().join(name);
-        let content = fs::read_to_string(&path).expect("it was written");
+        let content = fs::read_to_string(&path).expect("the file exists");
         assert!(content.contains(from), "{from} is not in {content}");
-        fs::write(&path, content.replace(from, to)).expect("it can be written");
+        fs::write(&path, content.replace(from, to)).expect("the folder is writable");
         let error = Embedder::open(folder.path()).err();
         assert!(
-            matches!(error, Some(OpenError::Unfit { .. })),
+            matches!(error, Some(OpenError::Incompatible { .. })),
             "{to}: {error:?}"
         );
     }

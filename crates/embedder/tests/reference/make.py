@@ -1,8 +1,8 @@
-"""Writes reference.json: what all-MiniLM-L6-v2 makes of some texts, computed independently.
+"""Writes reference.json: embeddings of all-MiniLM-L6-v2 from an independent implementation.
 
-The tokens come from Hugging Face's own tokenizer; the network is written out in float64.
+Uses Hugging Face's tokenizer, and computes the network in float64.
     pip install numpy tokenizers; python make.py .venv/models/all-minilm-l6-v2
-Each vector is given by its first numbers: a difference anywhere in tokens or layers moves them all.
+Only the first dimensions are stored: any difference in tokens or layers changes all of them.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy
 from tokenizers import Tokenizer
 
 WINDOW = 256
-NUMBERS_KEPT = 24
+DIMENSIONS_STORED = 24
 PARAGRAPH = (
     "The boundary layer on a flat plate thickens with distance from the leading edge, and at a "
     "Reynolds number of about 500,000 it becomes turbulent; roughness (or noise) hastens this. "
@@ -73,7 +73,7 @@ class Network:
         return centred / spread * self.tensors[name + ".weight"] + self.tensors[name + ".bias"]
 
     def __call__(self, tokens):
-        """The last layer's vector of each token."""
+        """The output of the last layer for each token."""
         table = "embeddings.{}_embeddings.weight"
         x = self.tensors[table.format("word")][tokens]
         x = x + self.tensors[table.format("position")][: len(tokens)]
@@ -118,7 +118,7 @@ def main():
     network = Network(folder)
     lines = []
     for text in TEXTS:
-        vector = [round(number, 6) for number in embed(network, tokenizer, text)[:NUMBERS_KEPT]]
+        vector = [round(number, 6) for number in embed(network, tokenizer, text)[:DIMENSIONS_STORED]]
         lines.append(json.dumps({"text": text, "vector": vector}))
     target = Path(__file__).with_name("reference.json")
     target.write_text("[\n" + ",\n".join(lines) + "\n]\n")
