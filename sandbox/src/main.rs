@@ -1,8 +1,9 @@
 //! `assistd-sandbox`, the sandbox worker of assistd: runs Python code in confined sessions.
 //!
 //! The program has three roles. The *supervisor* ([`supervisor`]) accepts connections and manages
-//! sessions; it runs no Python. The *zygote* ([`zygote`]) is a process with a loaded interpreter that
-//! never runs the code of a cell. A *session* is a fork of the zygote, confined by [`confine`].
+//! sessions; it runs no Python. The *zygote* ([`zygote`]) is a process with a loaded interpreter
+//! that never runs the code of a cell. A *session* is a fork of the zygote, confined by
+//! [`confine`].
 
 mod confine;
 mod descriptors;

@@ -44,8 +44,9 @@ impl Venv {
         Self::read(&path)
     }
 
-    /// Refuses an environment whose version is not `linked`, the version that this program is linked
-    /// with: an interpreter with another version's standard library may compute wrong results.
+    /// Refuses an environment whose version is not `linked`, the version that this program is
+    /// linked with: an interpreter with another version's standard library may compute wrong
+    /// results.
     pub fn check_version(&self, linked: &str) -> Result<(), VenvError> {
         if self.version == linked {
             return Ok(());

@@ -184,7 +184,8 @@ fn spawn(program: &WorkerProgram) -> std::io::Result<Child> {
         .envs(program.environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // A terminal sends SIGINT to the whole process group, but only this process stops the worker.
+        // A terminal sends SIGINT to the whole process group, but only this process stops the
+        // worker.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()

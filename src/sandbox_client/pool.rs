@@ -1,7 +1,7 @@
 //! The pool of sandbox workers: finds the session of a thread, on whichever worker it is.
 //!
-//! Each session name has its own order of workers (rendezvous hashing), so all processes of the server
-//! find the same session without communicating.
+//! Each session name has its own order of workers (rendezvous hashing), so all processes of the
+//! server find the same session without communicating.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -76,7 +76,8 @@ impl SandboxPool {
         }
     }
 
-    /// Sets whether workers of the unsafe tier are accepted. For development on a local machine only.
+    /// Sets whether workers of the unsafe tier are accepted. For development on a local machine
+    /// only.
     pub fn with_unsafe(mut self, allow: bool) -> Self {
         self.allow_unsafe = allow;
         self
@@ -116,9 +117,9 @@ impl SandboxPool {
         reports
     }
 
-    /// Opens the session of this name, and creates it if it does not exist. `project` is the label by
-    /// which workers balance their sessions. Waits while another connection holds the session, and up
-    /// to [`OPEN_TIMEOUT`] for a free session or a reachable worker.
+    /// Opens the session of this name, and creates it if it does not exist. `project` is the label
+    /// by which workers balance their sessions. Waits while another connection holds the session,
+    /// and up to [`OPEN_TIMEOUT`] for a free session or a reachable worker.
     pub async fn open(&self, name: &str, project: &str) -> Result<Session, SandboxError> {
         let (addresses, token) = match &*self.workers {
             Workers::None(reason) => return Err(SandboxError::Unavailable(reason.clone())),
@@ -158,8 +159,8 @@ impl SandboxPool {
             }
         }
         workers.sort_by_cached_key(|worker| rank(worker, name));
-        // With several workers, all are searched before a session is created: it may exist on a worker
-        // that was not the first choice when it was created.
+        // With several workers, all are searched before a session is created: it may exist on a
+        // worker that was not the first choice when it was created.
         let create_rounds: &[bool] = match workers.as_slice() {
             [_] => &[true],
             _ => &[false, true],
@@ -227,8 +228,8 @@ async fn wait_until_ready(mut state: watch::Receiver<embedded::State>) -> Result
     }
 }
 
-/// Sort key of a worker for a session name (rendezvous hashing): adding or removing a worker does not
-/// change the order of the others.
+/// Sort key of a worker for a session name (rendezvous hashing): adding or removing a worker does
+/// not change the order of the others.
 fn rank(address: &Address, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (address.to_string(), name).hash(&mut hasher);

@@ -69,8 +69,8 @@ impl Session {
         self.notice.take()
     }
 
-    /// Removes the files with these tags; see [`Request::Remove`]. Returns `false` if a file could not
-    /// be removed: the worker has then ended the session.
+    /// Removes the files with these tags; see [`Request::Remove`]. Returns `false` if a file could
+    /// not be removed: the worker has then ended the session.
     pub async fn remove(&mut self, tags: Vec<String>) -> Result<bool, SandboxError> {
         self.files.retain(|file| !tags.contains(&file.tag));
         self.connection.send(&Request::Remove { tags }).await?;

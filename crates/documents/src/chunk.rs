@@ -1,8 +1,8 @@
 //! Divides sections into chunks of a number of tokens, by the API's static chunking strategy.
 //!
-//! The text is tokenized once. A chunk is a window of tokens; its boundaries move by a few tokens to
-//! the end of a paragraph, line, sentence or word, and never fall within a character. The result is
-//! deterministic.
+//! The text is tokenized once. A chunk is a window of tokens; its boundaries move by a few tokens
+//! to the end of a paragraph, line, sentence or word, and never fall within a character. The result
+//! is deterministic.
 
 use std::ops::Range;
 
@@ -11,7 +11,8 @@ use crate::Section;
 /// The separator between two sections.
 const SECTION_SEPARATOR: &str = "\n\n";
 
-/// Text is tokenized in segments of about this many bytes, so that the token limit is checked early.
+/// Text is tokenized in segments of about this many bytes, so that the token limit is checked
+/// early.
 const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// Size and overlap of chunks, in tokens of `o200k_base`.
@@ -104,8 +105,8 @@ pub struct TooManyTokens {
 }
 
 impl TokenizedText {
-    /// Tokenizes the sections, separated by empty lines. Processes about 2 MB per second; the first call
-    /// of a process takes seconds longer, because it loads the vocabulary.
+    /// Tokenizes the sections, separated by empty lines. Processes about 2 MB per second; the first
+    /// call of a process takes seconds longer, because it loads the vocabulary.
     ///
     /// # Errors
     /// If there are more than `limit` tokens.
@@ -166,8 +167,8 @@ impl TokenizedText {
         })
     }
 
-    /// The end of the window that starts at token `start`: the last of the best boundaries within the
-    /// slack below the maximum length.
+    /// The end of the window that starts at token `start`: the last of the best boundaries within
+    /// the slack below the maximum length.
     fn window_end(&self, start: usize, strategy: Strategy) -> usize {
         let full = start + strategy.max_tokens as usize;
         if full >= self.tokens() {
@@ -179,8 +180,8 @@ impl TokenizedText {
             .unwrap_or(full)
     }
 
-    /// The start of the window after `start..end`: the first of the best boundaries whose overlap is at
-    /// most that of the strategy.
+    /// The start of the window after `start..end`: the first of the best boundaries whose overlap
+    /// is at most that of the strategy.
     fn next_start(&self, start: usize, end: usize, strategy: Strategy) -> usize {
         // Windows always advance, even if their boundaries have moved.
         let earliest = (end - (strategy.overlap_tokens as usize).min(end)).max(start + 1);

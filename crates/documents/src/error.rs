@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-/// Why no text could be extracted from a file. The text of each error is for the person who uploaded
-/// the file, except that of [`ExtractError::Internal`], which is for the operator.
+/// Why no text could be extracted from a file. The text of each error is for the person who
+/// uploaded the file, except that of [`ExtractError::Internal`], which is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ExtractError {

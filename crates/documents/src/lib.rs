@@ -29,7 +29,7 @@ pub struct Section {
     pub text: String,
     /// The page of a PDF or the slide of a presentation, counted from 1.
     pub page: Option<u32>,
-    /// The enclosing headings, outermost first. For a slide this is its title, and for a spreadsheet
-    /// the name of the sheet.
+    /// The enclosing headings, outermost first. For a slide this is its title, and for a
+    /// spreadsheet the name of the sheet.
     pub headings: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! Element-wise functions of the network, written so that the compiler vectorizes them. The `expf` of
-//! libm alone would take a third of the total time.
+//! Element-wise functions of the network, written so that the compiler vectorizes them. The `expf`
+//! of libm alone would take a third of the total time.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 use std::f32::consts::LOG2_E;
@@ -61,7 +61,8 @@ pub(crate) fn softmax(values: &mut [f32]) {
     }
 }
 
-/// Layer normalization: subtracts the mean, divides by the standard deviation, then scales and shifts.
+/// Layer normalization: subtracts the mean, divides by the standard deviation, then scales and
+/// shifts.
 pub(crate) fn layer_norm(values: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32) {
     let count = values.len() as f32;
     let mean = in_lanes(values, 0.0, |a, b| a + b) / count;

@@ -1,7 +1,7 @@
 //! The BERT encoder, with the dimensions from the model's `config.json`.
 //!
-//! The tokens of all inputs of a batch are the rows of one matrix. All operations except attention are
-//! per token, and attention is computed per input, so no padding is needed.
+//! The tokens of all inputs of a batch are the rows of one matrix. All operations except attention
+//! are per token, and attention is computed per input, so no padding is needed.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! Computes sentence embeddings on the CPU, without network access and without a GPU.
 //!
-//! Implements the sentence-transformers model all-MiniLM-L6-v2: a WordPiece tokenizer, a BERT encoder
-//! of six layers, mean pooling, and normalization to unit length. The model is loaded from its three
-//! published files, `model.safetensors`, `tokenizer.json` and `config.json`.
+//! Implements the sentence-transformers model all-MiniLM-L6-v2: a WordPiece tokenizer, a BERT
+//! encoder of six layers, mean pooling, and normalization to unit length. The model is loaded from
+//! its three published files, `model.safetensors`, `tokenizer.json` and `config.json`.
 //!
 //! Calls block and use the CPU for their whole duration, about 0.1 s for 256 tokens, so async code
 //! must run them on a blocking thread.
@@ -106,12 +106,12 @@ impl Embedder {
         self.bert.hidden_size()
     }
 
-    /// Returns an embedding of unit length for each text, in order. Documents and queries are embedded
-    /// in the same way.
+    /// Returns an embedding of unit length for each text, in order. Documents and queries are
+    /// embedded in the same way.
     ///
-    /// A text of more than [`WINDOW_TOKENS`] is embedded in windows; its embedding is the mean over all
-    /// tokens of all windows. The empty text has an embedding, too. The embedding of a text does not
-    /// depend on the other texts or on the number of threads.
+    /// A text of more than [`WINDOW_TOKENS`] is embedded in windows; its embedding is the mean over
+    /// all tokens of all windows. The empty text has an embedding, too. The embedding of a text
+    /// does not depend on the other texts or on the number of threads.
     pub fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Vec<Vec<f32>> {
         let texts: Vec<_> = texts
             .iter()
@@ -179,8 +179,8 @@ struct Window {
     tokens: Vec<u32>,
 }
 
-/// Divides `tokens` tokens into the minimum number of windows. Their lengths are nearly equal, because
-/// a short last window would lack context.
+/// Divides `tokens` tokens into the minimum number of windows. Their lengths are nearly equal,
+/// because a short last window would lack context.
 fn window_ranges(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     let windows = tokens.div_ceil(WINDOW_TOKENS - 2).max(1);
     (0..windows).map(move |at| tokens * at / windows..tokens * (at + 1) / windows)

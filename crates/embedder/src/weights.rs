@@ -1,6 +1,6 @@
-//! Reads tensors from a safetensors file: the length of the header as a little-endian `u64`, the header
-//! (JSON: name → type, shape, offsets), then the data. Tensors are read one at a time, so loading a
-//! model needs little more memory than the model itself.
+//! Reads tensors from a safetensors file: the length of the header as a little-endian `u64`, the
+//! header (JSON: name → type, shape, offsets), then the data. Tensors are read one at a time, so
+//! loading a model needs little more memory than the model itself.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,9 +1,10 @@
-//! The uncased BERT tokenizer: removes control characters and accents, converts to lower case, splits
-//! at white space and punctuation, and divides words into the longest known subwords (WordPiece).
+//! The uncased BERT tokenizer: removes control characters and accents, converts to lower case,
+//! splits at white space and punctuation, and divides words into the longest known subwords
+//! (WordPiece).
 //!
-//! It differs from Hugging Face's tokenizer in two points. Names of special tokens, such as `[SEP]`, are
-//! ordinary text, so that a document cannot insert special tokens. Character classes are those of a
-//! newer Unicode version, which affects 693 rare characters.
+//! It differs from Hugging Face's tokenizer in two points. Names of special tokens, such as
+//! `[SEP]`, are ordinary text, so that a document cannot insert special tokens. Character classes
+//! are those of a newer Unicode version, which affects 693 rare characters.
 
 use std::collections::HashMap;
 
@@ -130,8 +131,8 @@ impl Tokenizer {
         input
     }
 
-    /// Appends the tokens of a word and clears it. A word that cannot be divided completely becomes one
-    /// unknown token.
+    /// Appends the tokens of a word and clears it. A word that cannot be divided completely becomes
+    /// one unknown token.
     fn push_word(&self, word: &mut String, tokens: &mut Vec<u32>) {
         if word.is_empty() {
             return;

@@ -1,9 +1,9 @@
 //! The protocol between assistd and its sandbox workers.
 //!
 //! The worker listens and assistd connects, over a Unix socket or TCP. A connection starts with
-//! [`Request::Hello`]. [`Request::Open`] then gives the connection exclusive use of a session; other
-//! connections that open the same session wait. When the connection ends the session stays, but a
-//! running cell is interrupted. Requests are answered in order, one at a time; only
+//! [`Request::Hello`]. [`Request::Open`] then gives the connection exclusive use of a session;
+//! other connections that open the same session wait. When the connection ends the session stays,
+//! but a running cell is interrupted. Requests are answered in order, one at a time; only
 //! [`Request::Interrupt`] may be sent while a cell runs, and it has no answer of its own.
 //!
 //! | request     | answers                                                                    |
@@ -68,8 +68,8 @@ pub enum Request {
         /// Python code, as in a notebook cell.
         code: String,
     },
-    /// Interrupts the running cell like Ctrl-C, and kills the session if that has no effect. Without
-    /// a running cell it does nothing.
+    /// Interrupts the running cell like Ctrl-C, and kills the session if that has no effect.
+    /// Without a running cell it does nothing.
     Interrupt,
     /// Reads a file that the last [`Response::Executed`] listed.
     Get {
@@ -141,8 +141,8 @@ pub struct PlacedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// It killed programs that cells had started, because the session exceeded its CPU limit between
-    /// cells. The variables are kept.
+    /// It killed programs that cells had started, because the session exceeded its CPU limit
+    /// between cells. The variables are kept.
     ProcessesKilled,
     /// It ended the session because it exceeded its CPU limit between cells.
     EndedForCpu,

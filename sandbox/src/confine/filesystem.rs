@@ -108,8 +108,8 @@ struct RootSources {
     copies: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// Replaces the zygote's root by a read-only one that contains only programs, libraries, the virtual
-/// environment, and the Python installation `base`.
+/// Replaces the zygote's root by a read-only one that contains only programs, libraries, the
+/// virtual environment, and the Python installation `base`.
 ///
 /// The zygote must have a mount namespace, and be the first process of its process namespace.
 pub fn enter_own_root(venv: &Path, base: &Path) -> Result<(), ConfineError> {

@@ -1,8 +1,8 @@
 //! Resource limits of a session's processes.
 //!
 //! They do not count kernel memory of sockets, pipes and file locks. Files in the writable folders
-//! are limited by the size of the folder instead. For both, the memory limit of the container or the
-//! machine is the backstop, and the kernel kills sessions first when it is reached.
+//! are limited by the size of the folder instead. For both, the memory limit of the container or
+//! the machine is the backstop, and the kernel kills sessions first when it is reached.
 
 use std::io::Write;
 use std::os::fd::AsFd;

@@ -8,8 +8,8 @@ use std::time::Instant;
 /// Maximum CPU time charged to a process that was seen running in a single sample.
 const ESTIMATE_MAX: Duration = Duration::from_secs(1);
 
-/// CPU time that a session may use between cells after its programs were killed. If it uses more, the
-/// Python process itself is busy, or it keeps starting programs.
+/// CPU time that a session may use between cells after its programs were killed. If it uses more,
+/// the Python process itself is busy, or it keeps starting programs.
 const FINAL_ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// Resource use of one process at one time.
@@ -29,9 +29,9 @@ pub struct ProcessSample {
 
 /// Adds up the CPU time of a session from samples of its processes.
 ///
-/// The kernel keeps no total: the time of children whose parent ignores SIGCHLD is lost. Therefore a
-/// new process that is running in a sample counts as a chain of short-lived ones, and is charged the
-/// time since the previous sample.
+/// The kernel keeps no total: the time of children whose parent ignores SIGCHLD is lost. Therefore
+/// a new process that is running in a sample counts as a chain of short-lived ones, and is charged
+/// the time since the previous sample.
 #[derive(Debug)]
 pub struct CpuMeter {
     sampled_at: Instant,

@@ -61,7 +61,8 @@ pub enum WorkerError {
     System(#[from] io::Error),
 }
 
-/// Serves connections until a signal, the end of the parent process, or the end of a single session.
+/// Serves connections until a signal, the end of the parent process, or the end of a single
+/// session.
 pub async fn serve(listen: ListenSettings, settings: Settings) -> Result<(), WorkerError> {
     let mut stop_signal = pin!(stop_signal(listen.die_with_parent)?);
     if listen.token.is_none() && matches!(listen.address, Address::Tcp(_)) {

@@ -261,14 +261,7 @@ impl Session {
                     }
                 }
                 _ = sampling.tick(), if !cell.killed && !dead => {
-                    let sample = processes.sample();
-                    cell.cpu.add(&sample, std::time::Instant::now());
-                    if processes.exceeds_memory(&sample) {
-                        cell.killed = true;
-                        processes.kill_for_memory();
-                    } else if cell.cpu.used() > Duration::from_secs(settings.cpu_seconds) {
-                        cell.interrupt(processes, settings, InterruptCause::TimeLimit);
-                    }
+                    cell.check_limits(processes, settings);
                 }
             }
         }
@@ -297,6 +290,19 @@ impl Cell {
             self.deadline = now + settings.grace();
             self.next_interrupt = now + INTERRUPT_INTERVAL;
             processes.interrupt();
+        }
+    }
+
+    /// Kills the session if it exceeds its memory limit, and interrupts the cell if it exceeds its
+    /// CPU limit.
+    fn check_limits(&mut self, processes: &SessionProcesses, settings: &Settings) {
+        let sample = processes.sample();
+        self.cpu.add(&sample, std::time::Instant::now());
+        if processes.exceeds_memory(&sample) {
+            self.killed = true;
+            processes.kill_for_memory();
+        } else if self.cpu.used() > Duration::from_secs(settings.cpu_seconds) {
+            self.interrupt(processes, settings, InterruptCause::TimeLimit);
         }
     }
 

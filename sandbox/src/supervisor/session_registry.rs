@@ -429,8 +429,8 @@ impl Drop for Reference {
 mod tests {
     use super::*;
 
-    /// A table of these sessions: name, project, number of connections. Each was used later than the
-    /// ones before it.
+    /// A table of these sessions: name, project, number of connections. Each was used later than
+    /// the ones before it.
     fn table(sessions: &[(&str, &str, usize)]) -> Table {
         let mut table = Table::default();
         let start = Instant::now();

@@ -117,8 +117,8 @@ impl Workspace {
         files.collect()
     }
 
-    /// Removes the files with these tags. A file that a cell has changed keeps its path, since it is
-    /// the cell's work by now; its alias, which is the client's name for it, is always removed.
+    /// Removes the files with these tags. A file that a cell has changed keeps its path, since it
+    /// is the cell's work by now; its alias, which is the client's name for it, is always removed.
     pub fn remove(&mut self, tags: &[String]) -> Result<(), Errno> {
         let removed: Vec<Placed> = self
             .placed
@@ -221,8 +221,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// Files that are new or changed since the last call or put. The flag tells whether some were left
-    /// out.
+    /// Files that are new or changed since the last call or put. The flag tells whether some were
+    /// left out.
     pub async fn changes(&mut self) -> (Vec<ChangedFile>, bool) {
         let folder = self.folder.clone();
         let snapshot =
@@ -304,7 +304,8 @@ impl PendingFile {
             return Err(WorkspaceError(format!("{} is incomplete", self.path)));
         }
         if let Some(alias) = &self.alias {
-            // Only a rename can replace an existing file, so the link is created under another name.
+            // Only a rename can replace an existing file, so the link is created under another
+            // name.
             let link = format!("{}-alias", self.temporary);
             with_parent(&self.folder, &self.temporary, |from, from_name| {
                 with_parent(&self.folder, &link, |to, to_name| {

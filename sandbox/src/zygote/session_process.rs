@@ -245,8 +245,9 @@ fn report_failure(report: &OwnedFd, error: ConfineError) -> ! {
     exit(NOT_CONFINED)
 }
 
-/// The init's loop: reaps children until Python ends, then ends itself. The kernel kills the rest of
-/// its process namespace; without one, `kills_all` makes the init kill every process it can signal.
+/// The init's loop: reaps children until Python ends, then ends itself. The kernel kills the rest
+/// of its process namespace; without one, `kills_all` makes the init kill every process it can
+/// signal.
 fn reap_children(python: Pid, kills_all: bool) -> ! {
     // SAFETY: nothing below uses a descriptor, and no owner of one is dropped.
     let _ = unsafe { descriptors::close_from(0) };

@@ -1,7 +1,7 @@
 //! CPU limit between cells.
 //!
-//! Every attack runs on a worker that allows one second and on one that allows ten. If a process still
-//! runs on the second when it was killed on the first, it was killed because of the limit.
+//! Every attack runs on a worker that allows one second and on one that allows ten. If a process
+//! still runs on the second when it was killed on the first, it was killed because of the limit.
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Notice;

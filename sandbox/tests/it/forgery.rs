@@ -1,5 +1,5 @@
-//! Code in a session can write to the socket between the session and its supervisor. It may forge its
-//! own output, as `print` can, and lose its own session; nothing else.
+//! Code in a session can write to the socket between the session and its supervisor. It may forge
+//! its own output, as `print` can, and lose its own session; nothing else.
 
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Executed;
@@ -224,8 +224,8 @@ for _ in range(8):
         .ok();
     let cell = session.run(&format!("stolen = {:?}", "x".repeat(900_000)));
     assert_ne!(cell.executed.status, ExecStatus::Ok);
-    // A kernel that reads nothing does not block the supervisor either: it forges the end of this cell
-    // (the second), and the third never starts.
+    // A kernel that reads nothing does not block the supervisor either: it forges the end of this
+    // cell (the second), and the third never starts.
     let mut deaf = worker.session();
     deaf.run(FIND).ok();
     let cell = deaf.run("say({'type': 'done', 'id': 2, 'status': 'ok'})\ntime.sleep(600)");

@@ -131,7 +131,8 @@ fn shared(one: &Process, other: &Process) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// A pipe or socket inherited through the fork would be a channel between sessions, or to the zygote.
+/// A pipe or socket inherited through the fork would be a channel between sessions, or to the
+/// zygote.
 fn no_descriptor_is_shared_with_another_process(testbed: &Testbed) {
     let worker = testbed.worker();
     let (mut one, mut other) = (worker.session(), worker.session());

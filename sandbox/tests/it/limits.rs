@@ -643,8 +643,8 @@ fn the_zygote_is_renewed(testbed: &Testbed) {
     for _ in 0..8 {
         assert_eq!(worker.session().run("print(1)").ok(), "1\n");
     }
-    // The new zygote is visible in the process list while it starts. The worker uses the old one until
-    // the new one is ready, which may take minutes on a busy machine.
+    // The new zygote is visible in the process list while it starts. The worker uses the old one
+    // until the new one is ready, which may take minutes on a busy machine.
     eventually_within(ZYGOTE_START, "the zygote was renewed", || {
         worker.log().contains("renewed the zygote")
     });

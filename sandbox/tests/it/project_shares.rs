@@ -9,8 +9,8 @@ use crate::testbed::Testbed;
 use crate::testbed::Worker;
 use crate::testbed::unique;
 
-/// Releases the client's session. Opening a missing session does so before the response; closing the
-/// connection would do so at some later time.
+/// Releases the client's session. Opening a missing session does so before the response; closing
+/// the connection would do so at some later time.
 fn release(client: &mut Client) {
     assert_eq!(client.open(&unique("none"), false), Response::Absent);
 }

@@ -117,7 +117,8 @@ for_both!(
 );
 
 /// The parent-death signal would not do: it is sent when the *thread* that started the worker ends,
-/// and servers start workers from short-lived threads. The worker watches its standard input instead.
+/// and servers start workers from short-lived threads. The worker watches its standard input
+/// instead.
 #[test]
 fn a_worker_goes_with_its_parent_if_asked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -142,8 +143,8 @@ fn a_worker_goes_with_its_parent_if_asked() {
     });
 }
 
-/// A terminal and a service manager signal the worker together with its parent, which may still need
-/// the worker before it stops.
+/// A terminal and a service manager signal the worker together with its parent, which may still
+/// need the worker before it stops.
 #[test]
 fn a_worker_leaves_signals_to_the_parent_that_it_goes_with() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -184,8 +184,8 @@ impl Testbed {
         &self.folder
     }
 
-    /// A home folder with a project, in which [`python`]'s environment is mounted, and with a secret
-    /// file beside it.
+    /// A home folder with a project, in which [`python`]'s environment is mounted, and with a
+    /// secret file beside it.
     pub fn home(&self) -> &Path {
         Path::new("/home/somebody")
     }

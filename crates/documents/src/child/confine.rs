@@ -24,8 +24,8 @@ const MAX_OPEN_FILES: u64 = 16;
 /// Sets the limits of this process, drops root privileges, and sets no_new_privs.
 pub(super) fn confine(limits: &Limits) -> Result<(), Errno> {
     limit(Resource::RLIMIT_AS, limits.memory_bytes, 0)?;
-    // The soft limit comes first because its SIGXCPU identifies the cause, unlike the SIGKILL of the
-    // hard limit.
+    // The soft limit comes first because its SIGXCPU identifies the cause, unlike the SIGKILL of
+    // the hard limit.
     limit(Resource::RLIMIT_CPU, limits.cpu_seconds, 1)?;
     limit(Resource::RLIMIT_FSIZE, 0, 0)?;
     limit(Resource::RLIMIT_CORE, 0, 0)?;

@@ -1,8 +1,8 @@
 //! Extraction in a child process, so that a hostile or damaged document affects only its own file.
 //!
-//! The parent calls [`Reader::read`]; the process that it starts calls [`serve`]. The parent writes a
-//! [`ReadRequest`] as one line of JSON, then the file, to the child's standard input. The child sets
-//! its limits, reads the file, and writes [`OutputLine`]s of JSON to its standard output: the
+//! The parent calls [`Reader::read`]; the process that it starts calls [`serve`]. The parent writes
+//! a [`ReadRequest`] as one line of JSON, then the file, to the child's standard input. The child
+//! sets its limits, reads the file, and writes [`OutputLine`]s of JSON to its standard output: the
 //! sections, then the result. Any other output is a failure of the child.
 
 mod confine;

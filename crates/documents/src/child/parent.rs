@@ -138,8 +138,8 @@ enum Output {
     Incomplete,
 }
 
-/// Reads sections up to the last line. The child enforces the limit of text itself, but a child that
-/// was taken over by a document may not, so the output is bounded here as well.
+/// Reads sections up to the last line. The child enforces the limit of text itself, but a child
+/// that was taken over by a document may not, so the output is bounded here as well.
 async fn receive_sections(stdout: ChildStdout, text_bytes: u64) -> Result<Output, ExtractError> {
     // JSON at most doubles the length of a character of cleaned text.
     let mut stdout = BufReader::new(stdout.take(text_bytes.saturating_mul(2).saturating_add(MIB)));

@@ -120,8 +120,8 @@ fn expected_type(extension: &str) -> Option<&'static str> {
     })
 }
 
-/// Refuses a file of an unsupported type by its first bytes. Parses nothing, so an archive is judged
-/// by the entry names in these bytes and by its own name.
+/// Refuses a file of an unsupported type by its first bytes. Parses nothing, so an archive is
+/// judged by the entry names in these bytes and by its own name.
 pub(super) fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     if !head.starts_with(ZIP) && !head.starts_with(COMPOUND_FILE) {
         return detect(name, head).map(drop);

@@ -11,7 +11,8 @@ use super::markdown;
 use super::output::Output;
 use super::text;
 
-/// Number of bytes in which the declaration of an encoding is searched for, as in the HTML standard.
+/// Number of bytes in which the declaration of an encoding is searched for, as in the HTML
+/// standard.
 const PRESCAN_BYTES: usize = 1024;
 
 const HIDDEN_TAGS: &[&str] = &["script", "style", "template", "svg", "iframe", "object"];
@@ -39,8 +40,8 @@ pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), Extra
     markdown::extract(&markdown, output)
 }
 
-/// The encoding that `<meta charset=…>` or `<meta … content="…; charset=…">` declares. Ignored if the
-/// page is valid UTF-8 or has a byte order mark.
+/// The encoding that `<meta charset=…>` or `<meta … content="…; charset=…">` declares. Ignored if
+/// the page is valid UTF-8 or has a byte order mark.
 fn declared_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
     if Encoding::for_bom(bytes).is_some() || std::str::from_utf8(bytes).is_ok() {
         return None;

@@ -36,12 +36,13 @@ pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
 
 /// Passes every section of the file to `write`, in order.
 ///
-/// The content determines the file type, and the name only where the content is ambiguous. `pdfium` is
-/// a library that replaces the built-in PDF parser. Text and headings are limited to `max_text_bytes`,
-/// plus a constant for every section.
+/// The content determines the file type, and the name only where the content is ambiguous. `pdfium`
+/// is a library that replaces the built-in PDF parser. Text and headings are limited to
+/// `max_text_bytes`, plus a constant for every section.
 ///
 /// # Errors
-/// If there is no text, or an error of a parser or of `write`. Sections may have been written before.
+/// If there is no text, or an error of a parser or of `write`. Sections may have been written
+/// before.
 pub fn extract(
     name: &str,
     bytes: Vec<u8>,

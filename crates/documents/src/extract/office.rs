@@ -50,7 +50,8 @@ pub(super) fn extract(
     }
 }
 
-/// Writes a section for every heading. Each header and footer is written once, where it first applies.
+/// Writes a section for every heading. Each header and footer is written once, where it first
+/// applies.
 fn write_prose(sections: &[ir::Section], output: &mut Output<'_>) -> Result<(), ExtractError> {
     let mut path = HeadingPath::default();
     let mut text = String::new();
@@ -113,8 +114,8 @@ fn render_all(elements: &[Element]) -> String {
     text
 }
 
-/// Appends the element as Markdown with an empty line after it. Nothing is escaped, because the readers
-/// are models and a search index, not browsers.
+/// Appends the element as Markdown with an empty line after it. Nothing is escaped, because the
+/// readers are models and a search index, not browsers.
 fn render(element: &Element, depth: usize, out: &mut String) {
     if depth > MAX_DEPTH {
         return;
@@ -183,8 +184,8 @@ fn render_list(list: &ir::List, depth: usize, indent: usize, out: &mut String) {
     }
 }
 
-/// Appends a Markdown table without empty rows and without empty cells at the end of a row, of which
-/// spreadsheets have thousands.
+/// Appends a Markdown table without empty rows and without empty cells at the end of a row, of
+/// which spreadsheets have thousands.
 fn render_table(table: &ir::Table, depth: usize, out: &mut String) {
     let mut is_first = true;
     for row in &table.rows {

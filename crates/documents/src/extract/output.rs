@@ -65,8 +65,8 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Normalizes text: Unix line ends, no control characters (PostgreSQL refuses U+0000), no white space
-/// at line ends, at most two consecutive empty lines, none at the start and the end.
+/// Normalizes text: Unix line ends, no control characters (PostgreSQL refuses U+0000), no white
+/// space at line ends, at most two consecutive empty lines, none at the start and the end.
 fn normalize(text: &str) -> String {
     let text = if text.contains("\r\n") {
         Cow::Owned(text.replace("\r\n", "\n"))

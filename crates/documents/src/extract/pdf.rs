@@ -10,8 +10,8 @@ use crate::ExtractError;
 
 use super::output::Output;
 
-/// Extraction stops after this many consecutive unreadable pages: a damaged file may claim a billion
-/// pages.
+/// Extraction stops after this many consecutive unreadable pages: a damaged file may claim a
+/// billion pages.
 const MAX_UNREADABLE_PAGES: usize = 100;
 
 /// Writes a section for every page. Unreadable pages are left out, unless all are.

@@ -1,4 +1,5 @@
-//! PDF with PDFium, if the operator has configured its library: faster, and with a better text order.
+//! PDF with PDFium, if the operator has configured its library: faster, and with a better text
+//! order.
 
 use std::path::Path;
 

@@ -15,8 +15,8 @@ pub(super) const SAMPLE_BYTES: usize = 64 * 1024;
 /// Decodes text by its byte order mark, or as UTF-8, or by the most probable encoding.
 ///
 /// # Errors
-/// [`ExtractError::Unsupported`] if the data is not text; [`ExtractError::Empty`] if it is only white
-/// space.
+/// [`ExtractError::Unsupported`] if the data is not text; [`ExtractError::Empty`] if it is only
+/// white space.
 pub(super) fn decode(bytes: &[u8]) -> Result<String, ExtractError> {
     if !looks_like_text(bytes) {
         return Err(ExtractError::Unsupported {

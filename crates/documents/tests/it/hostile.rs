@@ -1,5 +1,5 @@
-//! Damaged and hostile documents: each results in an error with its cause or in the readable part of
-//! its text, and does not affect the next document.
+//! Damaged and hostile documents: each results in an error with its cause or in the readable part
+//! of its text, and does not affect the next document.
 
 use documents::ErrorCode;
 use documents::ExtractError;

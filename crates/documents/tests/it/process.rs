@@ -31,8 +31,8 @@ fn proc(pid: u32, file: &str) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
 }
 
-/// The process with this address-space limit, once no_new_privs is set, which is the last step of its
-/// confinement.
+/// The process with this address-space limit, once no_new_privs is set, which is the last step of
+/// its confinement.
 async fn confined_child(memory_bytes: u64) -> u32 {
     loop {
         let pid = std::fs::read_dir("/proc")
