@@ -28,6 +28,21 @@ pub struct RunStep {
 }
 
 impl RunStep {
+    /// Its tool calls; none for a step that writes a message.
+    pub fn calls(&self) -> &[ToolCall] {
+        match &self.details {
+            StepDetails::ToolCalls { calls } => calls,
+            StepDetails::MessageCreation { .. } => &[],
+        }
+    }
+
+    pub fn calls_mut(&mut self) -> &mut [ToolCall] {
+        match &mut self.details {
+            StepDetails::ToolCalls { calls } => calls,
+            StepDetails::MessageCreation { .. } => &mut [],
+        }
+    }
+
     /// Whether the step has calls of built-in tools that are not finished.
     pub fn awaits_built_in_tools(&self) -> bool {
         match &self.details {

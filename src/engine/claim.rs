@@ -96,7 +96,7 @@ fn start(shared: &Arc<Shared>, tasks: &TaskTracker, assignment: Assignment) {
     );
     // Before the next check for orphans, which would release an unregistered run.
     let registered = shared.active.register(&assignment.claimed.lease);
-    tasks.spawn(run_loop::drive(shared.clone(), assignment, registered).instrument(span));
+    tasks.spawn(run_loop::execute(shared.clone(), assignment, registered).instrument(span));
 }
 
 /// Makes orphans due again. Their handler was interrupted after it had stored them, or did not

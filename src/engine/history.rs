@@ -1,4 +1,4 @@
-//! What a thread's past looks like to a model, before it is cut to size.
+//! A thread's history as a model sees it, before it is truncated to a budget.
 
 use async_openai::types::chat::{
     ChatCompletionMessageToolCall, ChatCompletionMessageToolCalls,
@@ -22,41 +22,37 @@ use crate::engine::tools::file_search::definition as file_search;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store::messages::Said;
 
-/// Largest stored picture that is sent to a model.
+/// Largest stored picture that is sent to a model, in bytes.
 const IMAGE_MAX: u64 = 20 << 20;
 
-/// A piece of the past that stays together or goes together.
+/// A part of the history that is kept or left out as a whole.
 #[derive(Debug, Clone)]
-pub(super) enum Unit {
-    /// What a person said.
+pub(super) enum HistoryItem {
+    /// A user message.
     User(Vec<Content>),
-    /// What the assistant said without calling tools.
+    /// An assistant message that no tool calls follow.
     Assistant(String),
-    /// A turn that called tools: what was said before, the calls, and their outputs.
+    /// A turn that called tools.
     Calls {
         /// Text before the calls; may be empty.
         text: String,
-        /// The calls.
-        calls: Vec<Called>,
+        calls: Vec<CompletedCall>,
     },
 }
 
-/// A call with its output, as the model that made it sees it.
+/// A call with its output, as the model sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Called {
-    /// `call_…`.
+pub(super) struct CompletedCall {
     pub(super) id: String,
-    /// The function.
     pub(super) name: String,
-    /// JSON text.
+    /// JSON text, as the model wrote it.
     pub(super) arguments: String,
-    /// What came of it.
     pub(super) output: String,
 }
 
-impl Called {
+impl CompletedCall {
     /// `None` for a call without output.
-    fn of(call: ToolCall) -> Option<Self> {
+    fn from_call(call: ToolCall) -> Option<Self> {
         let id = call.id;
         Some(match call.body {
             ToolCallBody::Function(call) => Self {
@@ -69,11 +65,11 @@ impl Called {
                 id,
                 name: code_interpreter::NAME.to_owned(),
                 arguments: code_interpreter::arguments(&call.input),
-                output: code_interpreter::told(&call)?,
+                output: code_interpreter::output_for_model(&call)?,
             },
             ToolCallBody::FileSearch(call) => Self {
                 id,
-                output: file_search::told(&call)?,
+                output: file_search::output_for_model(&call)?,
                 name: file_search::NAME.to_owned(),
                 arguments: call.arguments,
             },
@@ -81,13 +77,12 @@ impl Called {
     }
 }
 
-impl Unit {
-    /// Length of all text in bytes, an upper bound of its tokens.
+impl HistoryItem {
+    /// Length of all text in bytes: an upper bound of its tokens.
     pub(super) fn bytes(&self) -> usize {
         self.texts().map(str::len).sum()
     }
 
-    /// How many pictures there are.
     pub(super) fn images(&self) -> usize {
         match self {
             Self::User(content) => {
@@ -100,9 +95,8 @@ impl Unit {
         }
     }
 
-    /// All text that a model reads.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        let (parts, text, calls): (&[Content], &str, &[Called]) = match self {
+        let (parts, text, calls): (&[Content], &str, &[CompletedCall]) = match self {
             Self::User(content) => (content, "", &[]),
             Self::Assistant(text) => (&[], text, &[]),
             Self::Calls { text, calls } => (&[], text, calls),
@@ -119,77 +113,78 @@ impl Unit {
     }
 }
 
-/// Merges messages and tool calls, both oldest first, into what a model is to read.
+/// Merges messages and steps of tool calls, both oldest first.
 ///
-/// Calls without outputs are left out: their run was stopped, and no model accepts them.
-pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<Unit> {
-    let mut units = Vec::with_capacity(messages.len() + steps.len());
+/// Calls without outputs are left out: their run was stopped, and upstreams refuse such calls.
+pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<HistoryItem> {
+    let mut items = Vec::with_capacity(messages.len() + steps.len());
     let mut messages = messages.into_iter().peekable();
-    // The run of the assistant message that came last, if nothing came after it.
-    let mut speaker: Option<RunId> = None;
+    // The run of the last assistant message, as long as nothing follows it.
+    let mut last_run: Option<RunId> = None;
     for step in steps {
         while let Some(message) = messages.next_if(|message| message.created_at <= step.created_at)
         {
-            speaker = message.run.clone();
-            push_message(&mut units, message);
+            last_run = message.run.clone();
+            push_message(&mut items, message);
         }
         let StepDetails::ToolCalls { calls } = step.details else {
             continue;
         };
-        let calls: Option<Vec<Called>> = calls.into_iter().map(Called::of).collect();
+        let calls: Option<Vec<CompletedCall>> =
+            calls.into_iter().map(CompletedCall::from_call).collect();
         let Some(calls) = calls.filter(|calls| !calls.is_empty()) else {
             continue;
         };
-        // What the same turn said before it called belongs to the call.
-        let spoke = speaker.take().is_some_and(|run| run == step.run);
-        let text = match units.pop_if(|last| spoke && matches!(last, Unit::Assistant(_))) {
-            Some(Unit::Assistant(text)) => text,
+        // The text that the same turn wrote before its calls belongs to them.
+        let has_text = last_run.take().is_some_and(|run| run == step.run);
+        let text = match items.pop_if(|last| has_text && matches!(last, HistoryItem::Assistant(_)))
+        {
+            Some(HistoryItem::Assistant(text)) => text,
             _ => String::new(),
         };
-        units.push(Unit::Calls { text, calls });
+        items.push(HistoryItem::Calls { text, calls });
     }
     for message in messages {
-        push_message(&mut units, message);
+        push_message(&mut items, message);
     }
-    units
+    items
 }
 
-fn push_message(units: &mut Vec<Unit>, message: Said) {
+fn push_message(items: &mut Vec<HistoryItem>, message: Said) {
     match message.role {
-        Role::User => units.push(Unit::User(message.content)),
+        Role::User => items.push(HistoryItem::User(message.content)),
         Role::Assistant => {
             let texts = message.content.into_iter().filter_map(|part| match part {
                 Content::Text { value, .. } => Some(value),
                 Content::Refusal { refusal } => Some(refusal),
-                // Models take no pictures from an assistant.
+                // Upstreams accept no pictures in assistant messages.
                 Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
             });
-            units.push(Unit::Assistant(texts.collect::<Vec<_>>().join("\n")));
+            items.push(HistoryItem::Assistant(texts.collect::<Vec<_>>().join("\n")));
         }
     }
 }
 
-/// Why pictures cannot be sent.
+/// Why the pictures of a prompt cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PictureError {
-    /// Together they have more bytes than this.
+    /// Together they exceed this many bytes.
     #[error(
         "The pictures of the prompt have more than {0} bytes together \
          (ASSISTD_MAX_PROMPT_PICTURE_BYTES). A truncation_strategy of last_messages leaves out \
          earlier ones."
     )]
     TooLarge(u64),
-    /// One could not be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
 
-/// Writes units as chat messages.
+/// Renders history items as chat messages.
 pub(super) struct Renderer<'a> {
     blobs: &'a Blobs,
-    /// Most bytes that stored pictures have together: all of them are in memory at once.
+    /// Most bytes of stored pictures together: all of them are in memory at once.
     picture_bytes: u64,
-    /// How much of that is left.
+    /// Bytes of that which are left.
     left: u64,
 }
 
@@ -202,17 +197,16 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// Appends the unit's messages.
     pub(super) async fn render(
         &mut self,
-        unit: Unit,
+        item: HistoryItem,
         messages: &mut Vec<ChatCompletionRequestMessage>,
     ) -> Result<(), PictureError> {
-        match unit {
-            Unit::User(content) => messages.push(self.user(content).await?),
-            Unit::Assistant(text) => messages.push(assistant(text, None)),
-            Unit::Calls { text, calls } => {
-                let called = calls.iter().map(|call| {
+        match item {
+            HistoryItem::User(content) => messages.push(self.user_message(content).await?),
+            HistoryItem::Assistant(text) => messages.push(assistant_message(text, None)),
+            HistoryItem::Calls { text, calls } => {
+                let chat_calls = calls.iter().map(|call| {
                     ChatCompletionMessageToolCalls::Function(ChatCompletionMessageToolCall {
                         id: call.id.clone(),
                         function: FunctionCall {
@@ -221,7 +215,7 @@ impl<'a> Renderer<'a> {
                         },
                     })
                 });
-                messages.push(assistant(text, Some(called.collect())));
+                messages.push(assistant_message(text, Some(chat_calls.collect())));
                 messages.extend(calls.into_iter().map(|call| {
                     ChatCompletionRequestMessage::Tool(ChatCompletionRequestToolMessage {
                         content: ChatCompletionRequestToolMessageContent::Text(call.output),
@@ -233,7 +227,7 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    async fn user(
+    async fn user_message(
         &mut self,
         mut parts: Vec<Content>,
     ) -> Result<ChatCompletionRequestMessage, PictureError> {
@@ -265,15 +259,18 @@ impl<'a> Renderer<'a> {
             Content::Text { value, .. } => text_part(value),
             Content::Refusal { refusal } => text_part(refusal),
             Content::ImageUrl { url, detail } => image_part(url, detail),
-            Content::ImageFile { file, detail } => match self.read(&file).await? {
+            Content::ImageFile { file, detail } => match self.read_picture(&file).await? {
                 Ok(picture) => image_part(data_url(&picture), detail.unwrap_or_default()),
                 Err(reason) => text_part(format!("[The picture {file} {reason}.]")),
             },
         })
     }
 
-    /// A stored picture, or what the model is told in its place.
-    async fn read(&mut self, file: &FileId) -> Result<Result<Bytes, &'static str>, PictureError> {
+    /// Reads a stored picture. The inner error is a reason that the model sees in its place.
+    async fn read_picture(
+        &mut self,
+        file: &FileId,
+    ) -> Result<Result<Bytes, &'static str>, PictureError> {
         let limit = IMAGE_MAX.min(self.left);
         match self.blobs.read(file.as_str(), limit).await {
             Ok(picture) => {
@@ -293,7 +290,7 @@ impl<'a> Renderer<'a> {
     }
 }
 
-fn assistant(
+fn assistant_message(
     text: String,
     tool_calls: Option<Vec<ChatCompletionMessageToolCalls>>,
 ) -> ChatCompletionRequestMessage {
@@ -327,7 +324,7 @@ fn image_part(url: String, detail: ImageDetail) -> ChatCompletionRequestUserMess
     )
 }
 
-/// A picture as a data URL, so that the upstream needs no access to us.
+/// A picture as a data URL, so that the upstream needs no access to this server.
 fn data_url(picture: &[u8]) -> String {
     let kind = image_type(picture).unwrap_or("application/octet-stream");
     let mut url = format!("data:{kind};base64,");

@@ -5,18 +5,27 @@
 
 mod active_runs;
 mod annotate;
+mod budget;
 mod claim;
+mod clock;
+mod close;
 mod event_log;
 mod finish;
+mod heartbeat;
 mod history;
+mod model_call;
+mod progress;
 mod prompt;
+mod recover;
 mod release;
 mod run_loop;
 mod session;
 mod shared;
 mod stop;
 mod tools;
+mod truncate;
 mod turn;
+mod usage_meter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,10 +109,7 @@ impl Engine {
             stop_background.clone(),
         ));
         tasks.spawn(event_log::run(shared.clone(), stop_background.clone()));
-        tasks.spawn(event_log::keep_leases(
-            shared.clone(),
-            stop_background.clone(),
-        ));
+        tasks.spawn(heartbeat::run(shared.clone(), stop_background.clone()));
         Self {
             shared,
             tasks,

@@ -1,6 +1,6 @@
-//! The request of a model turn, rebuilt every turn from what is stored, so that a run can go on
-//! after anything. Order and text stay the same from turn to turn, for upstreams that cache
-//! prefixes.
+//! Builds the request of a model call. It is rebuilt from storage for every turn, so that a
+//! recovered run needs nothing of its earlier worker. Order and text are the same from turn to turn,
+//! for upstreams that cache prefixes.
 
 use async_openai::types::chat::{
     ChatCompletionNamedToolChoice, ChatCompletionRequestMessage,
@@ -14,80 +14,70 @@ use crate::domain::ids::MessageId;
 use crate::domain::message::Content;
 use crate::domain::run::{Run, RunConfig, Truncation};
 use crate::domain::tool::{Tool, ToolChoice};
-use crate::engine::history::{PictureError, Renderer, Unit, merge};
+use crate::engine::history::{HistoryItem, PictureError, Renderer, merge};
 use crate::engine::tools::code_interpreter::definition as code_interpreter;
 use crate::engine::tools::code_interpreter::workspace::Workspace;
 use crate::engine::tools::file_search::definition as file_search;
+use crate::engine::truncate::truncate_middle;
 use crate::files::blobs::Blobs;
 use crate::models::{ChatRequest, tokens};
 use crate::store::Pool;
 use crate::store::messages::Said;
 use crate::store::{self, StoreError};
 
-/// How many messages are read at a time; a thread is read only as far back as it fits.
+/// Messages read in one query. A thread is read only as far back as the prompt can hold.
 const PAGE: i64 = 1_000;
 
-/// Tool outputs shorter than this are not cut, in bytes.
-const UNCUT: usize = 400;
+/// Tool outputs up to this length are never truncated, in bytes.
+const MIN_TRUNCATED: usize = 400;
 
-/// Why there is no request.
+/// Why a request could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PromptError {
-    /// The newest user message with what follows it is larger than the budget on its own.
+    /// The newest user message and what follows it exceed the budget, given in tokens.
     #[error("the prompt does not fit {0} tokens")]
     TooLong(u32),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A picture could not be read, or there are too many.
     #[error(transparent)]
     Picture(#[from] PictureError),
 }
 
-/// A request and what it is expected to cost.
-#[derive(Debug)]
-pub(super) struct Prompt {
-    /// What is sent upstream; the model name is the run's.
-    pub(super) request: ChatRequest,
-}
-
 /// What a request is built from, besides the thread.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
-    /// The run.
+pub(super) struct PromptInput<'a> {
     pub(super) run: &'a Run,
-    /// The message that the turn itself has said already, which the request leaves out.
-    pub(super) said: Option<&'a MessageId>,
-    /// The thread's `/mnt/data`, if code_interpreter is offered.
+    /// The message that the current turn has committed before its calls. Left out of the prompt.
+    pub(super) committed_message: Option<&'a MessageId>,
     pub(super) workspace: Option<&'a Workspace>,
-    /// How many turns of the run came before.
+    /// Completed turns of the run.
     pub(super) turn: usize,
-    /// Most tokens of the answer.
-    pub(super) completion: Option<u32>,
-    /// Most bytes that the stored pictures of the prompt have together.
+    /// Most tokens of the completion.
+    pub(super) completion_tokens: Option<u32>,
+    /// Most bytes that the stored pictures of the prompt may have together.
     pub(super) picture_bytes: u64,
 }
 
-/// Builds the request for a run's next turn. The prompt takes at most `budget` tokens.
+/// Builds the request for a run's next turn, with a prompt of at most `budget` tokens.
 pub(super) async fn build(
     pool: &Pool,
     blobs: &Blobs,
-    asked: Asked<'_>,
+    input: PromptInput<'_>,
     budget: Option<u32>,
-) -> Result<Prompt, PromptError> {
-    let Asked {
+) -> Result<ChatRequest, PromptError> {
+    let PromptInput {
         run,
-        said,
+        committed_message,
         workspace,
         turn,
-        completion,
+        completion_tokens,
         picture_bytes,
-    } = asked;
+    } = input;
     let config = &*run.config;
-    let system = system(config, workspace);
-    let units = load(pool, run, budget, said).await?;
-    let units = fit(config, &system, units, budget).await?;
-    let mut messages = Vec::with_capacity(units.len() + 1);
+    let system = system_message(config, workspace);
+    let items = load_history(pool, run, budget, committed_message).await?;
+    let items = fit_token_budget(config, &system, items, budget).await?;
+    let mut messages = Vec::with_capacity(items.len() + 1);
     if !system.is_empty() {
         messages.push(ChatCompletionRequestMessage::System(
             ChatCompletionRequestSystemMessage {
@@ -97,16 +87,14 @@ pub(super) async fn build(
         ));
     }
     let mut renderer = Renderer::new(blobs, picture_bytes);
-    for unit in units {
-        renderer.render(unit, &mut messages).await?;
+    for item in items {
+        renderer.render(item, &mut messages).await?;
     }
-    Ok(Prompt {
-        request: request(config, messages, turn, completion),
-    })
+    Ok(request(config, messages, turn, completion_tokens))
 }
 
-/// The instructions, and what the tools have to say.
-fn system(config: &RunConfig, workspace: Option<&Workspace>) -> String {
+/// The instructions and the list of the workspace's files.
+fn system_message(config: &RunConfig, workspace: Option<&Workspace>) -> String {
     let files = workspace.and_then(Workspace::describe);
     let parts = [Some(config.instructions.clone()), files];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -117,70 +105,72 @@ fn system(config: &RunConfig, workspace: Option<&Workspace>) -> String {
         .join("\n\n")
 }
 
-/// Reads the thread, newest first, until it is whole or more than the budget can hold.
-async fn load(
+/// Reads the thread, newest messages first, until it is complete or exceeds the budget.
+async fn load_history(
     pool: &Pool,
     run: &Run,
     budget: Option<u32>,
-    said: Option<&MessageId>,
-) -> Result<Vec<Unit>, StoreError> {
-    let mut wanted = match run.config.truncation {
+    committed_message: Option<&MessageId>,
+) -> Result<Vec<HistoryItem>, StoreError> {
+    let mut remaining = match run.config.truncation {
         Truncation::Auto => usize::MAX,
         Truncation::LastMessages(n) => usize::try_from(n).unwrap_or(usize::MAX),
     };
     let mut messages = Vec::new();
     let mut before = None;
     let mut bytes = 0;
-    let whole;
+    let is_complete;
     loop {
         let page = store::messages::newest(pool, &run.project, &run.thread, before, PAGE).await?;
-        let full = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let is_full_page = page.len() == usize::try_from(PAGE).unwrap_or(usize::MAX);
         before = page.last().map(|message| (message.created_at, message.seq));
-        let mut cut = false;
+        let mut is_cut = false;
         for message in page {
-            if Some(&message.id) == said {
+            if Some(&message.id) == committed_message {
                 continue;
             }
-            // What this run wrote itself is never cut by `last_messages`.
+            // `last_messages` does not count the messages of the run itself.
             if message.run.as_ref() != Some(&run.id) {
-                if wanted == 0 {
-                    cut = true;
+                if remaining == 0 {
+                    is_cut = true;
                     break;
                 }
-                wanted -= 1;
+                remaining -= 1;
             }
             bytes += message.content.iter().map(Content::bytes).sum::<usize>();
             messages.push(message);
         }
-        // A token is rarely more than a dozen bytes, so this much is more than enough.
-        let enough = budget.is_some_and(|budget| bytes > budget as usize * 12);
-        if cut || !full || enough {
-            whole = !cut && !full;
+        // A token rarely has more than twelve bytes, so this is always enough.
+        let is_enough = budget.is_some_and(|budget| bytes > budget as usize * 12);
+        if is_cut || !is_full_page || is_enough {
+            is_complete = !is_cut && !is_full_page;
             break;
         }
     }
     messages.reverse();
     let oldest: Option<&Said> = messages.first();
-    let since = oldest.map(|message| message.created_at).filter(|_| !whole);
+    let since = oldest
+        .map(|message| message.created_at)
+        .filter(|_| !is_complete);
     let steps = store::run_steps::tool_calls_since(pool, &run.project, &run.thread, since).await?;
     Ok(merge(messages, steps))
 }
 
-/// Cuts the past to the budget: the oldest goes first, but never the newest user message nor what
-/// came after it. Of that, big tool outputs are cut in the middle.
-async fn fit(
+/// Truncates the history to the budget. The oldest items are left out first, but never the newest
+/// user message nor anything after it: of that, large tool outputs are truncated.
+async fn fit_token_budget(
     config: &RunConfig,
     system: &str,
-    mut units: Vec<Unit>,
+    mut items: Vec<HistoryItem>,
     budget: Option<u32>,
-) -> Result<Vec<Unit>, PromptError> {
+) -> Result<Vec<HistoryItem>, PromptError> {
     let Some(budget) = budget else {
-        return Ok(units);
+        return Ok(items);
     };
-    let fixed = fixed(config, system);
-    let overhead = |units: &[Unit]| {
-        let images: usize = units.iter().map(Unit::images).sum();
-        let messages = units.len() + 1;
+    let fixed = fixed_text(config, system);
+    let overhead = |items: &[HistoryItem]| {
+        let images: usize = items.iter().map(HistoryItem::images).sum();
+        let messages = items.len() + 1;
         u32::try_from(messages)
             .unwrap_or(u32::MAX)
             .saturating_mul(tokens::PER_MESSAGE * 2)
@@ -189,60 +179,61 @@ async fn fit(
                 .saturating_mul(tokens::PER_IMAGE)
             + tokens::PER_PROMPT
     };
-    let bound: usize = units.iter().map(Unit::bytes).sum::<usize>() + fixed.len();
-    let bound = u32::try_from(bound).unwrap_or(u32::MAX);
-    if bound.saturating_add(overhead(&units)) <= budget {
-        return Ok(units);
+    let max_tokens: usize = items.iter().map(HistoryItem::bytes).sum::<usize>() + fixed.len();
+    let max_tokens = u32::try_from(max_tokens).unwrap_or(u32::MAX);
+    if max_tokens.saturating_add(overhead(&items)) <= budget {
+        return Ok(items);
     }
 
     let model = &config.model;
     tokens::ready(model).await;
-    let count = |unit: &Unit| -> u32 {
-        unit.texts()
+    let count = |item: &HistoryItem| -> u32 {
+        item.texts()
             .map(|text| tokens::count_text(model, text))
             .sum::<u32>()
-            + overhead(std::slice::from_ref(unit))
+            + overhead(std::slice::from_ref(item))
     };
-    let base = tokens::count_text(model, &fixed);
-    let keep_from = units
+    let fixed_tokens = tokens::count_text(model, &fixed);
+    let keep_from = items
         .iter()
-        .rposition(|unit| matches!(unit, Unit::User(_)))
-        .unwrap_or(units.len().saturating_sub(1));
-    let mut kept: u32 = base + units[keep_from..].iter().map(count).sum::<u32>();
+        .rposition(|item| matches!(item, HistoryItem::User(_)))
+        .unwrap_or(items.len().saturating_sub(1));
+    let mut kept: u32 = fixed_tokens + items[keep_from..].iter().map(count).sum::<u32>();
     while kept > budget {
-        let over = kept - budget;
-        let Some(saved) = cut_largest_output(&mut units[keep_from..], model, over) else {
+        let excess = kept - budget;
+        let Some(saved) = truncate_largest_output(&mut items[keep_from..], model, excess) else {
             return Err(PromptError::TooLong(budget));
         };
         kept = kept.saturating_sub(saved);
     }
     let mut first = keep_from;
     while first > 0 {
-        let more = count(&units[first - 1]);
+        let more = count(&items[first - 1]);
         if kept.saturating_add(more) > budget {
             break;
         }
         kept += more;
         first -= 1;
     }
-    units.drain(..first);
-    Ok(units)
+    items.drain(..first);
+    Ok(items)
 }
 
-/// Shortens the largest tool output by about `over` tokens, or by half; how many tokens that saved.
-fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32> {
-    let outputs = units.iter_mut().filter_map(|unit| match unit {
-        Unit::Calls { calls, .. } => Some(calls),
-        Unit::User(_) | Unit::Assistant(_) => None,
+/// Truncates the largest tool output by about `excess` tokens, and returns how many that saved.
+/// `None` if no output is long enough.
+fn truncate_largest_output(items: &mut [HistoryItem], model: &str, excess: u32) -> Option<u32> {
+    let outputs = items.iter_mut().filter_map(|item| match item {
+        HistoryItem::Calls { calls, .. } => Some(calls),
+        HistoryItem::User(_) | HistoryItem::Assistant(_) => None,
     });
     let outputs = outputs.flatten().map(|call| &mut call.output);
     let largest = outputs
         .max_by_key(|output| output.len())
-        .filter(|text| text.len() > UNCUT)?;
+        .filter(|text| text.len() > MIN_TRUNCATED)?;
     let before = tokens::count_text(model, largest);
-    let share = f64::from(before.saturating_sub(over)) / f64::from(before.max(1));
-    let target = ((largest.len() as f64 * share * 0.9) as usize).max(UNCUT / 2);
-    *largest = cut_in_the_middle(largest, target);
+    let share = f64::from(before.saturating_sub(excess)) / f64::from(before.max(1));
+    let target = ((largest.len() as f64 * share * 0.9) as usize).max(MIN_TRUNCATED / 2);
+    *largest = truncate_middle(largest, target);
     Some(
         before
             .saturating_sub(tokens::count_text(model, largest))
@@ -250,26 +241,11 @@ fn cut_largest_output(units: &mut [Unit], model: &str, over: u32) -> Option<u32>
     )
 }
 
-/// Keeps about `target` bytes, half from each end, and says so in between.
-pub(super) fn cut_in_the_middle(text: &str, target: usize) -> String {
-    let half = target / 2;
-    let head = text.floor_char_boundary(half);
-    let tail = text
-        .ceil_char_boundary(text.len().saturating_sub(half))
-        .max(head);
-    let gone = text[head..tail].chars().count();
-    format!(
-        "{}\n[... {gone} characters left out ...]\n{}",
-        &text[..head],
-        &text[tail..]
-    )
-}
-
-/// The part of a prompt that is always there: the system message and tool definitions.
-fn fixed(config: &RunConfig, system: &str) -> String {
+/// The text of every prompt of the run: the system message and the tool definitions.
+fn fixed_text(config: &RunConfig, system: &str) -> String {
     let mut text = system.to_owned();
-    for tool in config.tools.iter().map(offered) {
-        // Close enough: upstreams render definitions in ways of their own.
+    for tool in config.tools.iter().map(tool_definition) {
+        // An estimate: each upstream renders definitions in its own way.
         text.push_str(&serde_json::to_string(&tool).unwrap_or_default());
     }
     text
@@ -285,30 +261,30 @@ fn request(
     ChatRequest {
         model: config.model.clone(),
         messages,
-        tools: config.tools.iter().map(offered).collect(),
+        tools: config.tools.iter().map(tool_definition).collect(),
         aliases: aliases(config),
-        // Servers refuse both of these when no tools are offered.
-        tool_choice: forced(&config.tool_choice, turn).filter(|_| has_tools),
+        // Upstreams refuse both of these when no tools are offered.
+        tool_choice: tool_choice(&config.tool_choice, turn).filter(|_| has_tools),
         parallel_tool_calls: (has_tools && !config.parallel_tool_calls).then_some(false),
         temperature: config.temperature,
         top_p: config.top_p,
         reasoning_effort: config.reasoning_effort.clone(),
-        // `auto` leaves the form to the model, as a request without a format does.
+        // `auto` means the same as no format.
         response_format: Some(config.response_format.clone()).filter(Value::is_object),
         max_completion_tokens: completion,
     }
 }
 
-/// The names by which models call the built-in tools of a run whatever they are told.
+/// Names under which some models call the built-in tools of a run instead of the offered ones.
 fn aliases(config: &RunConfig) -> Vec<&'static str> {
-    let code = code_interpreter::is_meant(config, code_interpreter::ALIAS);
-    let search = file_search::is_meant(config, file_search::ALIAS);
+    let code = code_interpreter::is_call_to(config, code_interpreter::ALIAS);
+    let search = file_search::is_call_to(config, file_search::ALIAS);
     let code = code.then_some(code_interpreter::ALIAS);
     let search = search.then_some(file_search::ALIAS);
     code.into_iter().chain(search).collect()
 }
 
-fn offered(tool: &Tool) -> ChatCompletionTools {
+fn tool_definition(tool: &Tool) -> ChatCompletionTools {
     match tool {
         Tool::Function { function } => ChatCompletionTools::Function(ChatCompletionTool {
             function: FunctionObject {
@@ -323,8 +299,8 @@ fn offered(tool: &Tool) -> ChatCompletionTools {
     }
 }
 
-/// A forced choice holds for the first turn; held on to, the run would never end.
-fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOption> {
+/// A forced choice applies to the first turn only: otherwise the run would never end.
+fn tool_choice(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOption> {
     let mode = |mode| Some(ChatCompletionToolChoiceOption::Mode(mode));
     let function = |name: &str| {
         let function = FunctionName { name: name.into() };
@@ -348,7 +324,7 @@ fn forced(choice: &ToolChoice, turn: usize) -> Option<ChatCompletionToolChoiceOp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::history::Called;
+    use crate::engine::history::CompletedCall;
 
     fn config() -> RunConfig {
         RunConfig {
@@ -367,22 +343,22 @@ mod tests {
         }
     }
 
-    fn said(text: &str) -> Unit {
-        Unit::Assistant(text.into())
+    fn assistant_message(text: &str) -> HistoryItem {
+        HistoryItem::Assistant(text.into())
     }
 
-    fn asked(text: &str) -> Unit {
-        Unit::User(vec![Content::text(text)])
+    fn user_message(text: &str) -> HistoryItem {
+        HistoryItem::User(vec![Content::text(text)])
     }
 
-    fn called(output: String) -> Unit {
-        let calls = vec![Called {
+    fn tool_call(output: String) -> HistoryItem {
+        let calls = vec![CompletedCall {
             id: "call_1".into(),
             name: "f".into(),
             arguments: "{}".into(),
             output,
         }];
-        Unit::Calls {
+        HistoryItem::Calls {
             text: String::new(),
             calls,
         }
@@ -391,29 +367,33 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_goes_first_and_the_newest_question_stays() {
         let words = "word ".repeat(200);
-        let units = vec![asked(&words), said(&words), asked("and now?")];
-        let whole = fit(&config(), "Be brief.", units.clone(), Some(10_000))
+        let items = vec![
+            user_message(&words),
+            assistant_message(&words),
+            user_message("and now?"),
+        ];
+        let whole = fit_token_budget(&config(), "Be brief.", items.clone(), Some(10_000))
             .await
             .expect("fits");
         assert_eq!(whole.len(), 3);
-        let cut = fit(&config(), "Be brief.", units.clone(), Some(300))
+        let cut = fit_token_budget(&config(), "Be brief.", items.clone(), Some(300))
             .await
             .expect("fits after cutting");
         assert_eq!(cut.len(), 2, "the first question goes");
-        let cut = fit(&config(), "Be brief.", units, Some(60))
+        let cut = fit_token_budget(&config(), "Be brief.", items, Some(60))
             .await
             .expect("fits after cutting");
-        assert!(matches!(cut.as_slice(), [Unit::User(_)]));
+        assert!(matches!(cut.as_slice(), [HistoryItem::User(_)]));
     }
 
     #[tokio::test]
     async fn a_big_tool_output_is_cut_in_the_middle() {
         let output = format!("begin {} end", "filler ".repeat(3_000));
-        let units = vec![asked("go"), called(output)];
-        let cut = fit(&config(), "Be brief.", units, Some(500))
+        let items = vec![user_message("go"), tool_call(output)];
+        let cut = fit_token_budget(&config(), "Be brief.", items, Some(500))
             .await
             .expect("fits after cutting");
-        let [_, Unit::Calls { calls, .. }] = cut.as_slice() else {
+        let [_, HistoryItem::Calls { calls, .. }] = cut.as_slice() else {
             panic!("{cut:?}")
         };
         let output = calls[0].output.as_str();
@@ -424,8 +404,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_larger_than_the_budget_is_refused() {
-        let units = vec![asked(&"word ".repeat(1_000))];
-        let refused = fit(&config(), "Be brief.", units, Some(256)).await;
+        let items = vec![user_message(&"word ".repeat(1_000))];
+        let refused = fit_token_budget(&config(), "Be brief.", items, Some(256)).await;
         assert!(matches!(refused, Err(PromptError::TooLong(256))));
     }
 }

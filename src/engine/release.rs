@@ -1,4 +1,4 @@
-//! How a run leaves a worker that could not end it.
+//! Releases a run whose worker stops without having terminated it.
 
 use std::time::Duration;
 
@@ -9,73 +9,78 @@ use crate::engine::shared::Shared;
 use crate::engine::stop::StopSignal;
 use crate::events::feed::Unlogged;
 use crate::events::notifications::Notification;
-use crate::store;
 use crate::store::lease::Lease;
 use crate::store::run_queue::{self, Backoff};
+use crate::store::{self, StoreError};
 
-/// Pause before another attempt at a run that was interrupted because the database was away.
+/// Pause before the next attempt at a run whose worker stopped because the database was not
+/// available.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
 
-/// First pause before another attempt to end a run.
-const END_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// First pause before the next attempt to terminate a run.
+const TERMINATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest pause between calls of a database that is away. Short enough that a process that is
-/// about to stop notices in time.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest pause before the next call of a database that is not available. Short enough for a
+/// worker to notice in time that the process shuts down.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// How long to wait for the database after so many failures in a row.
-pub(super) fn pause(failures: u32) -> Duration {
+/// How long to wait for the database after this many failures in a row.
+pub(super) fn backoff(failures: u32) -> Duration {
     let pause = Duration::from_millis(100) * 2_u32.saturating_pow(failures.min(16));
-    pause.min(PAUSE_MAX)
+    pause.min(BACKOFF_MAX)
 }
 
-/// Releases a run at once for other processes to continue.
-pub(super) async fn now(engine: &Shared, lease: &Lease) {
-    let pool = &engine.deps.pool;
+/// Releases a run for other processes to continue at once.
+pub(super) async fn immediately(shared: &Shared, lease: &Lease) {
+    let pool = &shared.deps.pool;
     if let Err(error) = store::run_queue::release(pool, std::slice::from_ref(lease)).await {
-        log_kept(lease, &error);
+        log_not_released(lease, &error);
     }
-    engine.deps.notifier.notify(Notification::Due);
+    shared.deps.notifier.notify(Notification::Due);
 }
 
-/// Logs what an attempt has published and releases its run, once the database is there again. Until
-/// then the lease is kept, so that the outage costs the run no recovery.
+/// Writes the events of an attempt to the log and releases its run as soon as the database is
+/// available. The lease is kept until then, so that the outage does not count as a recovery.
 pub(super) async fn when_available(
-    engine: &Shared,
+    shared: &Shared,
     lease: &Lease,
     unlogged: impl Fn() -> Option<Unlogged>,
-    interrupt: impl Fn() -> Option<StopSignal>,
+    stop_signal: impl Fn() -> Option<StopSignal>,
 ) {
-    let pool = &engine.deps.pool;
+    let pool = &shared.deps.pool;
     for failures in 0.. {
-        event_log::write_now(engine, unlogged()).await;
+        event_log::write(shared, unlogged()).await;
         let Err(error) = run_queue::suspend(pool, lease, RESUME_AFTER).await else {
             return;
         };
-        let stops = matches!(interrupt(), Some(StopSignal::Drain | StopSignal::LeaseLost));
-        if stops || !error.is_transient() {
-            log_kept(lease, &error);
+        let must_stop = matches!(
+            stop_signal(),
+            Some(StopSignal::Drain | StopSignal::LeaseLost)
+        );
+        if must_stop || !error.is_transient() {
+            log_not_released(lease, &error);
             return;
         }
-        sleep(pause(failures)).await;
+        sleep(backoff(failures)).await;
     }
 }
 
-/// Releases a run that could not be ended, for an attempt that only tries to end it.
-pub(super) async fn exhausted(engine: &Shared, lease: &Lease, max_recoveries: i32) {
+/// Releases a run that could not be terminated, with no recoveries left: the next attempts only
+/// try to terminate it, after growing pauses.
+pub(super) async fn exhausted(shared: &Shared, lease: &Lease, max_recoveries: i32) {
     let backoff = Backoff {
-        first: END_AGAIN_AFTER,
-        max: engine.claimant.lease / 2,
+        first: TERMINATE_AGAIN_AFTER,
+        max: shared.claimant.lease / 2,
     };
     let run = lease.run();
-    tracing::error!(run.id = %run, "run {run}: could not be ended; trying again later");
-    let pool = &engine.deps.pool;
+    tracing::error!(run.id = %run, "run {run}: could not be terminated; retrying later");
+    let pool = &shared.deps.pool;
     if let Err(error) = run_queue::exhaust(pool, lease, max_recoveries, backoff).await {
-        log_kept(lease, &error);
+        log_not_released(lease, &error);
     }
 }
 
-fn log_kept(lease: &Lease, error: &crate::store::StoreError) {
+fn log_not_released(lease: &Lease, error: &StoreError) {
     let run = lease.run();
     tracing::warn!(
         run.id = %run,
@@ -90,8 +95,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_short() {
-        let pauses: Vec<Duration> = (0..6).map(pause).collect();
+        let pauses: Vec<Duration> = (0..6).map(backoff).collect();
         assert!(pauses.is_sorted() && pauses[0] < Duration::from_millis(200));
-        assert_eq!(pause(u32::MAX), PAUSE_MAX);
+        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
     }
 }

@@ -7,37 +7,36 @@ use unicode_normalization::UnicodeNormalization;
 use crate::domain::ids::FileId;
 use crate::domain::message::AnnotationTarget;
 use crate::domain::tool::name_in_marker;
-use crate::engine::annotate::Reference;
+use crate::engine::annotate::reference::Reference;
 
 const OPENING: char = '\u{3010}';
 const CLOSING: char = '\u{3011}';
 const DAGGER: char = '\u{2020}';
 
-/// A citation's numbers are never longer, in bytes, with the blanks between them.
+/// Longest number of a citation, in bytes, with the blanks around it.
 const NUMBERS_BYTES: usize = 40;
 
-/// How much a citation may have behind what is like a known name, in bytes.
+/// How long a citation may be after the part of its name that is known, in bytes.
 const ALTERED_BYTES: usize = 600;
 
-/// The passages that may be cited.
+/// The passages that a run can cite.
 #[derive(Debug, Clone, Default)]
-pub(in crate::engine) struct Passages {
-    /// By number of search and result.
+pub(in crate::engine) struct CitablePassages {
+    /// By search index and position of the result.
     files: HashMap<(usize, usize), FileId>,
-    /// Names of files as markers have them, also composed (NFC), as models like to write them.
+    /// File names as they stand in markers, also in composed form (NFC), which models tend to write.
     names: BTreeSet<String>,
 }
 
-/// Why a text is not the beginning of a citation.
+/// Why a text is not a citation.
 enum Mismatch {
-    /// It may yet be.
+    /// It may become one.
     Incomplete,
-    /// It is something else.
     Other,
 }
 
-impl Passages {
-    /// Adds the passage that has this place among the results of searches.
+impl CitablePassages {
+    /// Adds a passage by its search index and position.
     pub(in crate::engine) fn insert(
         &mut self,
         place: (usize, usize),
@@ -50,29 +49,29 @@ impl Passages {
         self.names.insert(name);
     }
 
-    /// What the text begins with, if that is a citation or may become one; with `whole`, no more of
-    /// it comes.
-    pub(super) fn read(&self, text: &str, whole: bool) -> Option<Reference> {
+    /// What the text begins with, if that is a citation or may become one. `is_complete` says that
+    /// no more of it follows.
+    pub(super) fn read(&self, text: &str, is_complete: bool) -> Option<Reference> {
         let after = text.strip_prefix(OPENING)?;
-        let plain = Reference::None(OPENING.len_utf8());
+        let plain = Reference::Plain(OPENING.len_utf8());
         let parsed = numbers(after).and_then(|(place, name)| {
-            let end = self.end_of_name(name, whole)?;
+            let end = self.end_of_name(name, is_complete)?;
             Ok((place, text.len() - name.len() + end))
         });
         Some(match parsed {
             Ok((place, length)) => match self.files.get(&place) {
                 Some(file) => Reference::To(length, AnnotationTarget::FileCitation(file.clone())),
-                None => Reference::Void(length),
+                None => Reference::Dangling(length),
             },
-            Err(Mismatch::Incomplete) if !whole => Reference::Unsure,
-            // Brackets of this kind are quotation marks elsewhere.
+            Err(Mismatch::Incomplete) if !is_complete => Reference::Incomplete,
+            // Brackets of this kind are quotation marks in Chinese and Japanese.
             Err(Mismatch::Incomplete | Mismatch::Other) => plain,
         })
     }
 
-    /// Where the marker ends whose name this text begins with. Names may contain brackets.
-    fn end_of_name(&self, text: &str, whole: bool) -> Result<usize, Mismatch> {
-        if !whole && self.names.iter().any(|name| name.starts_with(text)) {
+    /// The end of the marker whose file name this text begins with. Names may contain brackets.
+    fn end_of_name(&self, text: &str, is_complete: bool) -> Result<usize, Mismatch> {
+        if !is_complete && self.names.iter().any(|name| name.starts_with(text)) {
             return Err(Mismatch::Incomplete);
         }
         let ends = self.names.iter().filter_map(|name| {
@@ -82,13 +81,14 @@ impl Passages {
         });
         match ends.max() {
             Some(end) => Ok(end),
-            None => self.end_of_altered_name(text, whole),
+            None => self.end_of_altered_name(text, is_complete),
         }
     }
 
-    /// The same for a name that is not as the model was given it: cut, or `source`. Brackets within
-    /// what it shares with a known name belong to the name, others come in pairs.
-    fn end_of_altered_name(&self, text: &str, whole: bool) -> Result<usize, Mismatch> {
+    /// The same for a name that the model has altered: truncated it, or written `source` instead.
+    /// Brackets within the prefix that it shares with a known name belong to the name; others are
+    /// paired.
+    fn end_of_altered_name(&self, text: &str, is_complete: bool) -> Result<usize, Mismatch> {
         let shared = self.names.iter().map(|name| shared_bytes(name, text));
         let shared = shared.max().unwrap_or(0);
         let mut depth = 0_usize;
@@ -106,11 +106,13 @@ impl Passages {
                 _ => {}
             }
         }
-        within_shared.filter(|_| whole).ok_or(Mismatch::Incomplete)
+        within_shared
+            .filter(|_| is_complete)
+            .ok_or(Mismatch::Incomplete)
     }
 }
 
-/// The numbers of search and result, and the text behind them.
+/// The search index and the position of the result, and the text after them.
 fn numbers(text: &str) -> Result<((usize, usize), &str), Mismatch> {
     let (search, rest) = number(text, ':')?;
     let (result, rest) = number(rest, DAGGER)?;
@@ -130,7 +132,7 @@ fn number(text: &str, end: char) -> Result<(usize, &str), Mismatch> {
     Ok((number, rest))
 }
 
-/// How many bytes both texts begin with.
+/// Length of the common prefix in bytes.
 fn shared_bytes(a: &str, b: &str) -> usize {
     let pairs = a.chars().zip(b.chars());
     pairs

@@ -1,59 +1,58 @@
-//! Links to files in the sandbox, such as `sandbox:/mnt/data/report.csv`, however they are spelt.
+//! Links to files in the sandbox, such as `sandbox:/mnt/data/report.csv`, in any spelling.
 
 use unicode_normalization::char::is_combining_mark;
 
 use crate::domain::ids::FileId;
 use crate::domain::message::AnnotationTarget;
-use crate::engine::annotate::Reference;
+use crate::engine::annotate::reference::Reference;
 use crate::engine::annotate::spelling::{self, PathChar};
 
-/// The scheme that models give links to files. Such links may stand anywhere.
+/// The URL scheme of links to files. Such links are recognised anywhere in a text.
 const SCHEME: &str = "sandbox:";
 
-/// What may stand in its place where a link's target is expected.
+/// What may replace the scheme in the target of a link.
 const TARGET_PREFIXES: [&str; 2] = ["file:", "/"];
 
-/// What stands before the target of a link in Markdown, of a link's definition, and in HTML.
+/// What precedes a link's target in Markdown links and link definitions, and in HTML.
 const BEFORE_TARGET: [&str; 6] = ["](", "]:", "href=\"", "href='", "src=\"", "src='"];
 
-/// The folder of the files, as paths are compared.
+/// The folder of the files, in the form in which paths are compared.
 const FOLDER: &str = "mnt/data/";
 
-/// Longest spelling of a character of a path, in bytes, such as `%25F0%259F%2598%2580`.
+/// Longest spelling of one character of a path, in bytes, such as `%25F0%259F%2598%2580`.
 const SPELLING_BYTES: usize = 24;
 
-/// The files that may be linked to.
+/// The files that can be linked to.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    known: Vec<Known>,
-    /// The length of the longest path, in characters.
+    known: Vec<KnownPath>,
+    /// Length of the longest path in characters.
     longest: usize,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownPath {
     /// Path below the folder.
     path: String,
-    /// The whole path, as paths are compared.
+    /// The path with its folder, in the form in which paths are compared.
     compared: Vec<char>,
     file: FileId,
 }
 
-/// The text may yet become a link, or its path may go on.
+/// The text may become a link, or its path may continue.
 struct Incomplete;
 
 impl Links {
-    /// Links to these paths below the folder.
     pub(super) fn new(paths: Vec<(String, FileId)>) -> Self {
         let known = paths.into_iter().map(|(path, file)| {
             let spelt = spelling::read(&format!("{FOLDER}{path}"), usize::MAX, true);
-            Known {
+            KnownPath {
                 path,
                 compared: spelt.into_iter().map(|it| it.char).collect(),
                 file,
             }
         });
-        let known: Vec<Known> = known.collect();
+        let known: Vec<KnownPath> = known.collect();
         let longest = known.iter().map(|known| known.compared.len()).max();
         Self {
             known,
@@ -61,14 +60,18 @@ impl Links {
         }
     }
 
-    /// Whether there is nothing to link to.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
     /// What the text begins with, if that is a link or may become one. `before` is the text before
-    /// it, in two parts; with `whole`, no more of it comes.
-    pub(super) fn read(&self, text: &str, before: [&str; 2], whole: bool) -> Option<Reference> {
+    /// it, in two parts. `is_complete` says that no more of it follows.
+    pub(super) fn read(
+        &self,
+        text: &str,
+        before: [&str; 2],
+        is_complete: bool,
+    ) -> Option<Reference> {
         let first = text.chars().next()?;
         let prefixes: &[&str] = match first {
             _ if self.is_empty() => &[],
@@ -83,37 +86,37 @@ impl Links {
         });
         let prefix = begun?;
         let Some(path) = text.get(prefix.len()..) else {
-            return (!whole).then_some(Reference::Unsure);
+            return (!is_complete).then_some(Reference::Incomplete);
         };
-        Some(match self.find(path, prefix == SCHEME, whole) {
+        Some(match self.find(path, prefix == SCHEME, is_complete) {
             Ok(Some((end, file))) => {
                 let target = AnnotationTarget::FilePath(file.clone());
                 Reference::To(prefix.len() + end, target)
             }
-            Ok(None) => Reference::None(prefix.len()),
-            Err(Incomplete) => Reference::Unsure,
+            Ok(None) => Reference::Plain(prefix.len()),
+            Err(Incomplete) => Reference::Incomplete,
         })
     }
 
-    /// The longest known path that this text begins with: where it ends, and its file. `is_scheme`
-    /// says that it stands behind `sandbox:`, where models leave the folder out at times.
+    /// The longest known path that this text begins with, as its end and its file. `has_scheme` says
+    /// that `sandbox:` precedes it; then models sometimes leave the folder out.
     fn find(
         &self,
         text: &str,
-        is_scheme: bool,
-        whole: bool,
+        has_scheme: bool,
+        is_complete: bool,
     ) -> Result<Option<(usize, &FileId)>, Incomplete> {
-        let whole = whole || text.len() > SPELLING_BYTES * (self.longest + 1);
-        let spelt = spelling::read(text, self.longest, whole);
+        let is_complete = is_complete || text.len() > SPELLING_BYTES * (self.longest + 1);
+        let spelt = spelling::read(text, self.longest, is_complete);
         let mut best = None;
         for known in &self.known {
             let path = known.compared.as_slice();
             let in_root = &path[FOLDER.len()..];
-            let paths = [Some(path), Some(in_root).filter(|_| is_scheme)];
+            let paths = [Some(path), Some(in_root).filter(|_| has_scheme)];
             for path in paths.into_iter().flatten() {
                 let pairs = spelt.iter().zip(path);
                 let shared = pairs.take_while(|(a, b)| a.char == **b).count();
-                if shared == spelt.len() && !whole {
+                if shared == spelt.len() && !is_complete {
                     return Err(Incomplete);
                 }
                 let last = spelt.get(path.len().wrapping_sub(1));
@@ -121,8 +124,8 @@ impl Links {
                     continue;
                 };
                 if ends(&text[last.end..], spelt.get(path.len())) {
-                    let likeness = likeness(&text[..last.end], &known.path);
-                    best = best.max(Some((last.end, likeness, &known.file)));
+                    let similarity = similarity(&text[..last.end], &known.path);
+                    best = best.max(Some((last.end, similarity, &known.file)));
                 }
             }
         }
@@ -130,14 +133,14 @@ impl Links {
     }
 }
 
-/// Whether a link's target is to be expected behind this text.
+/// Whether a link's target may follow this text.
 fn is_before_target(before: [&str; 2]) -> bool {
     let before = before.concat();
     let before = before.trim_end_matches([' ', '<']);
     BEFORE_TARGET.iter().any(|it| before.ends_with(it))
 }
 
-/// Whether a path ends where this text begins, whose first character is `next`.
+/// Whether a path ends before this text, whose first character is decoded as `next`.
 fn ends(text: &str, next: Option<&PathChar>) -> bool {
     let next = match text.chars().next() {
         Some('%' | '\\' | '&') => next.map(|it| it.char),
@@ -148,9 +151,9 @@ fn ends(text: &str, next: Option<&PathChar>) -> bool {
     })
 }
 
-/// How alike a spelling is to the path that it stands for: files may have names that are compared as
-/// equal, such as `a b.csv` and `a+b.csv`.
-fn likeness(text: &str, path: &str) -> u8 {
+/// How similar a spelling is to the path, to choose among paths that are compared as equal, such as
+/// `a b.csv` and `a+b.csv`.
+fn similarity(text: &str, path: &str) -> u8 {
     match (text.ends_with(path), spelling::decode(text).ends_with(path)) {
         (true, _) => 2,
         (false, true) => 1,

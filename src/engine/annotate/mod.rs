@@ -1,8 +1,10 @@
-//! Finds what a model's text refers to, while it is being written. A reference is held back until
-//! it is whole, so that readers get it in one piece with its annotation.
+//! Finds the references in a model's text while it is being written: links to files and citations.
+//! A reference is held back until it is complete, so that readers get it in one piece, together with
+//! its annotation.
 
 mod citations;
 mod links;
+mod reference;
 mod spelling;
 #[cfg(test)]
 mod tests;
@@ -10,46 +12,33 @@ mod tests;
 use crate::domain::event::ContentDelta;
 use crate::domain::ids::FileId;
 use crate::domain::message::{Annotation, AnnotationTarget};
-pub(super) use crate::engine::annotate::citations::Passages;
+pub(super) use crate::engine::annotate::citations::CitablePassages;
 use crate::engine::annotate::links::Links;
+use crate::engine::annotate::reference::Reference;
 
-/// How much of the text that was given out is kept, in bytes: a link to a bare path is known by what
-/// stands before it.
+/// How much of the emitted text is kept, in bytes: a link to a bare path is recognised by the text
+/// before it.
 const CONTEXT_BYTES: usize = 16;
 
-/// Reads a text as it comes.
+/// Annotates a text piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Annotator {
     links: Links,
-    /// Passages that may be cited. `None` if nothing was offered that could be cited: then a
-    /// citation is text like any other.
-    passages: Option<Passages>,
-    /// What may yet become a reference.
+    /// `None` if the run does not offer file_search: then citations are plain text.
+    passages: Option<CitablePassages>,
+    /// The text that may still become a reference.
     held: String,
-    /// The end of the text that was given out.
+    /// The end of the emitted text.
     context: String,
-    /// Code points given out.
+    /// Length of the emitted text in code points.
     length: usize,
-    /// References given out.
-    found: usize,
-}
-
-/// What a text may begin with that is no plain text.
-#[derive(Debug, PartialEq)]
-enum Reference {
-    /// It takes more text to tell.
-    Unsure,
-    /// So many bytes of the text refer to a file.
-    To(usize, AnnotationTarget),
-    /// So many bytes of it refer to nothing, and are left out.
-    Void(usize),
-    /// So many bytes of it, at least one, are plain after all.
-    None(usize),
+    /// Number of emitted annotations.
+    annotations: usize,
 }
 
 impl Annotator {
-    /// Looks for links to these paths below `/mnt/data`, and for citations of these passages.
-    pub(super) fn new(paths: Vec<(String, FileId)>, passages: Option<Passages>) -> Self {
+    /// Annotates links to these paths below `/mnt/data`, and citations of these passages.
+    pub(super) fn new(paths: Vec<(String, FileId)>, passages: Option<CitablePassages>) -> Self {
         Self {
             links: Links::new(paths),
             passages,
@@ -57,7 +46,7 @@ impl Annotator {
         }
     }
 
-    /// What can be shown once this much more is there.
+    /// Appends text, and returns what can be emitted now.
     pub(super) fn push(&mut self, text: &str) -> Vec<ContentDelta> {
         if self.links.is_empty() && self.passages.is_none() {
             return self.plain(text).into_iter().collect();
@@ -66,24 +55,24 @@ impl Annotator {
         self.read(false)
     }
 
-    /// What is left, now that nothing more comes. The next text begins anew.
+    /// Ends the text, and returns the rest of it. The annotator can be used for another text.
     pub(super) fn finish(&mut self) -> Vec<ContentDelta> {
         let pieces = self.read(true);
         self.context.clear();
         self.length = 0;
-        self.found = 0;
+        self.annotations = 0;
         pieces
     }
 
-    fn read(&mut self, whole: bool) -> Vec<ContentDelta> {
+    fn read(&mut self, is_complete: bool) -> Vec<ContentDelta> {
         let mut pieces = Vec::new();
         let held = std::mem::take(&mut self.held);
         let mut rest = held.as_str();
-        // Text before this is plain, and given out with what comes next.
+        // The text before this offset is plain, and is emitted with what follows it.
         let mut plain = 0;
-        while let Some((at, reference)) = self.next(rest, plain, whole) {
+        while let Some((at, reference)) = self.next(rest, plain, is_complete) {
             match reference {
-                Reference::Unsure => {
+                Reference::Incomplete => {
                     pieces.extend(self.plain(&rest[..at]));
                     self.held = rest[at..].to_owned();
                     return pieces;
@@ -95,27 +84,30 @@ impl Annotator {
                     rest = &rest[end..];
                     plain = 0;
                 }
-                Reference::Void(length) => {
+                Reference::Dangling(length) => {
                     pieces.extend(self.plain(&rest[..at]));
                     rest = &rest[at + length..];
                     plain = 0;
                 }
-                Reference::None(length) => plain = at + length,
+                Reference::Plain(length) => plain = at + length,
             }
         }
         pieces.extend(self.plain(rest));
         pieces
     }
 
-    /// The next thing in the text from `from` on that begins like a reference, and where.
-    fn next(&self, text: &str, from: usize, whole: bool) -> Option<(usize, Reference)> {
+    /// The offset of the next possible reference at or after `from`.
+    fn next(&self, text: &str, from: usize, is_complete: bool) -> Option<(usize, Reference)> {
         text[from..].char_indices().find_map(|(at, _)| {
             let at = from + at;
             let (before, rest) = text.split_at(at);
-            let citation = self.passages.as_ref().and_then(|it| it.read(rest, whole));
+            let citation = self
+                .passages
+                .as_ref()
+                .and_then(|it| it.read(rest, is_complete));
             let link = || {
                 self.links
-                    .read(rest, [&self.context, context(before)], whole)
+                    .read(rest, [&self.context, context(before)], is_complete)
             };
             Some((at, citation.or_else(link)?))
         })
@@ -129,8 +121,8 @@ impl Annotator {
     fn annotated(&mut self, text: &str, target: AnnotationTarget) -> ContentDelta {
         let start = self.length;
         self.advance(text);
-        let index = self.found;
-        self.found += 1;
+        let index = self.annotations;
+        self.annotations += 1;
         let annotation = Annotation {
             text: text.to_owned(),
             start,
@@ -147,7 +139,7 @@ impl Annotator {
     }
 }
 
-/// The end of a text, by which the beginning of a link is known.
+/// The end of a text, by which the beginning of a link is recognised.
 fn context(text: &str) -> &str {
     let excess = text.len().saturating_sub(CONTEXT_BYTES);
     &text[text.ceil_char_boundary(excess)..]

@@ -1,19 +1,19 @@
-//! The ways in which a path may be spelt in a link, brought to one form in which paths are compared.
+//! Normalizes the spellings of a path in a link, so that paths can be compared.
 //!
-//! Undone are percent-encoding (once or twice), HTML entities, Markdown's backslashes, `./` and
-//! repeated slashes. Composed and decomposed characters (NFC, NFD) are compared as equal, and so
-//! are characters that models exchange: kinds of blanks, quotation marks and hyphens, and `+` for a
-//! blank. Characters without width are left out.
+//! Decodes percent-encoding (once or twice), HTML entities and Markdown escapes, and removes `./`,
+//! repeated slashes and zero-width characters. Composed and decomposed characters (NFC, NFD) become
+//! equal, and so do characters that models interchange: kinds of blanks, quotation marks and
+//! hyphens, and `+` for a blank.
 
 use unicode_normalization::char::decompose_compatible;
 
-/// A character of a path as it is compared.
+/// A character of a normalized path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathChar {
     pub(super) char: char,
-    /// Bytes of the text up to the end of what spells it.
+    /// Offset in the text of the end of its spelling.
     pub(super) end: usize,
-    /// Whether it is the last of those that are spelt together: `é` is compared as two.
+    /// Whether it is the last of the characters with this spelling: a normalized `é` is two.
     pub(super) is_last: bool,
 }
 
@@ -26,15 +26,19 @@ const ENTITIES: [(&str, char); 6] = [
     ("&nbsp;", ' '),
 ];
 
-/// Longest entity that is a number, in bytes: `&#x1F600;`.
+/// Longest numeric entity, in bytes, such as `&#x1F600;`.
 const NUMERIC_ENTITY_BYTES: usize = 10;
 
-/// The path at the beginning of a text, without slashes before it, up to one character more than
-/// `longest`. Unless the text is `whole`, what may be spelt further at its end is left out.
-pub(super) fn read(text: &str, longest: usize, whole: bool) -> Vec<PathChar> {
+/// Normalizes the path at the beginning of a text, without leading slashes, up to one character more
+/// than `longest`. Unless the text is complete, a spelling at its end that may continue is left out.
+pub(super) fn read(text: &str, longest: usize, is_complete: bool) -> Vec<PathChar> {
     let mut path: Vec<PathChar> = Vec::new();
     let begins_segment = |path: &[PathChar]| path.last().is_none_or(|it| it.char == '/');
-    for (char, end) in (Decoder { text, at: 0, whole }) {
+    for (char, end) in (Decoder {
+        text,
+        at: 0,
+        is_complete,
+    }) {
         if path.len() > longest {
             break;
         }
@@ -49,7 +53,7 @@ pub(super) fn read(text: &str, longest: usize, whole: bool) -> Vec<PathChar> {
             }
         }
         decompose_compatible(char, |char| {
-            path.extend(compared(char).map(|char| PathChar {
+            path.extend(normalized(char).map(|char| PathChar {
                 char,
                 end,
                 is_last: false,
@@ -61,22 +65,26 @@ pub(super) fn read(text: &str, longest: usize, whole: bool) -> Vec<PathChar> {
     }
     if let [before @ .., PathChar { char: '.', .. }] = &path[..]
         && begins_segment(before)
-        && !whole
+        && !is_complete
     {
         path.pop();
     }
     path
 }
 
-/// A whole text with its encodings undone, and nothing else.
+/// Decodes a complete text without normalizing it further.
 pub(super) fn decode(text: &str) -> String {
-    let (at, whole) = (0, true);
-    let decoder = Decoder { text, at, whole };
+    let (at, is_complete) = (0, true);
+    let decoder = Decoder {
+        text,
+        at,
+        is_complete,
+    };
     decoder.map(|(char, _)| char).collect()
 }
 
-/// As what a character is compared; `None` is not at all.
-fn compared(char: char) -> Option<char> {
+/// The form of a character in normalized paths. `None` if it is removed.
+fn normalized(char: char) -> Option<char> {
     Some(match char {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => return None,
         '\u{2060}'..='\u{2069}' | '\u{feff}' => return None,
@@ -90,12 +98,12 @@ fn compared(char: char) -> Option<char> {
     })
 }
 
-/// Undoes encodings: yields characters, each with where its spelling ends. It stops before a spelling
-/// that is not complete, unless the text is whole.
+/// Decodes a text: yields characters, each with the end of its spelling. Stops before an incomplete
+/// spelling, unless the text is complete.
 struct Decoder<'a> {
     text: &'a str,
     at: usize,
-    whole: bool,
+    is_complete: bool,
 }
 
 impl Iterator for Decoder<'_> {
@@ -112,7 +120,7 @@ impl Iterator for Decoder<'_> {
         };
         let (char, length) = match decoded {
             Decoded::To(char, length) => (char, length),
-            Decoded::Incomplete if !self.whole => return None,
+            Decoded::Incomplete if !self.is_complete => return None,
             Decoded::Incomplete if rest.starts_with("%25") => ('%', 3),
             Decoded::Incomplete | Decoded::Plain => (first, first.len_utf8()),
         };
@@ -121,19 +129,19 @@ impl Iterator for Decoder<'_> {
     }
 }
 
-/// What a text begins with.
+/// The decoded beginning of a text.
 enum Decoded<T = char> {
-    /// So many bytes that stand for this.
+    /// A value, and how many bytes spell it.
     To(T, usize),
-    /// It takes more text to tell.
+    /// More text is needed to decide.
     Incomplete,
-    /// Nothing but itself.
+    /// No encoding.
     Plain,
 }
 
-/// A character in UTF-8 whose bytes are percent-encoded, such as `%C3%A9`.
+/// A character whose UTF-8 bytes are percent-encoded, such as `%C3%A9`.
 fn percent_encoded(text: &str) -> Decoded {
-    // A percent sign that is encoded itself, before digits that mean no character.
+    // An encoded percent sign, before digits that do not encode a character.
     let percent_sign = match text.starts_with("%25") {
         true => Decoded::To('%', 3),
         false => Decoded::Plain,
@@ -166,7 +174,7 @@ fn percent_encoded(text: &str) -> Decoded {
     char.map_or(percent_sign, |char| Decoded::To(char, at))
 }
 
-/// One byte, such as `%C3`, or `%25C3` where the percent sign is encoded once more.
+/// One byte, such as `%C3`, or `%25C3` if the percent sign is encoded again.
 fn percent_encoded_byte(text: &[u8]) -> Decoded<u8> {
     let Some(mut digits) = text.strip_prefix(b"%") else {
         return match text {
@@ -198,7 +206,6 @@ fn percent_encoded_byte(text: &[u8]) -> Decoded<u8> {
     }
 }
 
-/// An HTML entity, such as `&amp;`.
 fn entity(text: &str) -> Decoded {
     for (entity, char) in ENTITIES {
         if text.starts_with(entity) {
@@ -226,7 +233,7 @@ fn entity(text: &str) -> Decoded {
     }
 }
 
-/// A character behind a backslash, as Markdown has it.
+/// A character escaped with a backslash, as in Markdown.
 fn escaped(text: &str) -> Decoded {
     match text.chars().nth(1) {
         None => Decoded::Incomplete,

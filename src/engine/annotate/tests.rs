@@ -2,19 +2,19 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Every file is named by its path or its name in these tests.
+/// An annotator for these files, and the path or name of each file by its id.
 fn annotator(paths: &[&str], passages: &[((usize, usize), &str)]) -> (Annotator, Names) {
     let mut names = Names::new();
     let mut file = |name: &str| {
         let id: FileId = format!("file-{}", names.len())
             .parse()
-            .expect("it is an id");
+            .expect("the prefix and a number are an id");
         names.insert(id.clone(), name.to_owned());
         id
     };
     let paths = paths.iter().map(|path| ((*path).to_owned(), file(path)));
     let paths = paths.collect();
-    let mut known = Passages::default();
+    let mut known = CitablePassages::default();
     for (place, name) in passages {
         known.insert(*place, name, file(name));
     }
@@ -24,8 +24,8 @@ fn annotator(paths: &[&str], passages: &[((usize, usize), &str)]) -> (Annotator,
 
 type Names = BTreeMap<FileId, String>;
 
-/// What readers get of a text that comes in these pieces: all of it, and the references in it with
-/// what they refer to.
+/// Annotates a text in these pieces. Returns the emitted text, and its references with the files
+/// that they refer to.
 fn read(
     paths: &[&str],
     passages: &[((usize, usize), &str)],
@@ -57,7 +57,7 @@ fn read(
     (shown, references)
 }
 
-/// The same for a text however it is cut: in one piece, in two, and character by character.
+/// The same for a text, however it is split: in one piece, in two, and character by character.
 fn read_however_cut(
     paths: &[&str],
     passages: &[((usize, usize), &str)],

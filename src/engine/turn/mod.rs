@@ -1,62 +1,261 @@
-//! One model turn: the upstream's pieces become steps, messages and events.
+//! One model turn as a state machine without I/O: events of the upstream go in, and the effects
+//! that the run loop has to carry out come out.
+//!
+//! A turn may write text before it calls tools. That text is a message of its own, which has to be
+//! stored before the calls: the turn waits with the first call for [`Turn::message_committed`].
+
+pub(super) mod delta;
+pub(super) mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use futures::StreamExt;
-
+use crate::domain::Timestamp;
 use crate::domain::event::{ContentDelta, RunEvent, ToolCallDelta};
-use crate::domain::ids::{self, MessageId, StepId};
-use crate::domain::message::{Content, IncompleteReason, Message, MessageStatus, Role};
-use crate::domain::run::Usage;
+use crate::domain::ids::{self, AssistantId, FileId, MessageId, RunId, StepId, ThreadId};
+use crate::domain::message::{Content, Message, MessageStatus, Role};
+use crate::domain::run::{Run, RunConfig, Usage};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
-use crate::domain::tool::{CodeCall, FunctionCall, SearchCall, ToolCall, ToolCallBody};
+use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::engine::annotate::Annotator;
-use crate::engine::run_loop::{Driver, Halt};
+use crate::engine::close::{end_message, end_step};
 use crate::engine::tools::code_interpreter::argument::CodeArgument;
 use crate::engine::tools::code_interpreter::definition as code_interpreter;
-use crate::engine::tools::file_search::definition::{self as file_search, Settings};
-use crate::models::{self, FinishReason, TurnEvent, TurnStream, UpstreamError, tokens};
+use crate::engine::tools::file_search::definition as file_search;
+use crate::engine::turn::delta::{append_content, apply_call_delta};
+use crate::models::{self, FinishReason, TurnEvent};
 
-/// What has come of a turn so far.
+/// Where a turn takes times and new ids from.
+pub(super) trait Source {
+    /// Later than every time returned before.
+    fn now(&mut self) -> Timestamp;
+
+    fn message_id(&mut self) -> MessageId {
+        MessageId::generate()
+    }
+
+    fn step_id(&mut self) -> StepId {
+        StepId::generate()
+    }
+
+    fn call_id(&mut self) -> String {
+        ids::tool_call_id()
+    }
+}
+
+/// What a turn starts with.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// The message being written, with its step.
-    pub(super) message: Option<(RunStep, Message)>,
-    /// The step of the calls being written.
-    pub(super) calls: Option<RunStep>,
-    /// That step once it is stored and its built-in tools are at work.
-    pub(super) running: Option<RunStep>,
-    /// What the upstream says it cost.
-    pub(super) usage: Option<Usage>,
-    /// What the prompt was cut to, for counting it should the upstream not do so.
-    pub(super) budget: Option<u32>,
-    /// Finds references in the message.
+pub(super) struct TurnInput {
+    /// Finds links and citations in the turn's text.
     pub(super) annotator: Annotator,
-    /// Reads the code out of the arguments, call by call.
-    code: HashMap<usize, CodeArgument>,
+    /// The message that an earlier attempt at this turn has committed.
+    pub(super) committed_message: Option<MessageId>,
+    /// Pictures for the beginning of the next message.
+    pub(super) images: Vec<FileId>,
+    /// The thread's next search index.
+    pub(super) next_search: usize,
+}
+
+/// What the run loop has to do, in this order.
+#[derive(Debug, PartialEq)]
+pub(super) enum Effect {
+    Publish(Vec<RunEvent>),
+    /// Commit this message, which ends before the turn's calls, then call
+    /// [`Turn::message_committed`].
+    CommitMessage(Box<CompletedMessage>),
+    End(TurnEnd),
+}
+
+/// A message that is complete, with its step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CompletedMessage {
+    pub(super) step: RunStep,
+    pub(super) message: Message,
 }
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TurnEnd {
-    /// The model has said what it had to say.
+    /// The model has completed its answer.
     Finished,
-    /// A token limit cut it off.
+    /// A token limit cut the answer off.
     OutOfTokens,
-    /// A content filter cut it off.
+    /// A content filter cut the answer off.
     Filtered,
-    /// It waits for the outputs of its calls.
-    WantsTools,
+    /// The model waits for the outputs of its calls.
+    CallsTools,
+}
+
+/// The upstream sent a tool call whose index leaves a gap.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream skipped from tool call {expected} to {index}")]
+pub(super) struct SkippedCall {
+    expected: usize,
+    index: usize,
+}
+
+/// The properties of a run that its steps and messages repeat.
+#[derive(Debug)]
+struct RunContext {
+    run: RunId,
+    thread: ThreadId,
+    assistant: AssistantId,
+    expires_at: Timestamp,
+    config: Arc<RunConfig>,
+}
+
+/// A piece of a tool call as the upstream sent it.
+#[derive(Debug)]
+struct CallPiece {
+    index: usize,
+    id: Option<String>,
+    name: Option<String>,
+    arguments: String,
+}
+
+/// What a turn has produced so far.
+#[derive(Debug)]
+pub(super) struct Turn {
+    context: RunContext,
+    annotator: Annotator,
+    committed_message: Option<MessageId>,
+    images: Vec<FileId>,
+    next_search: usize,
+    /// The message being written, with its step.
+    message: Option<(RunStep, Message)>,
+    /// The first call, while the message before it is being committed.
+    waiting_call: Option<CallPiece>,
+    /// The step of the calls, without them.
+    calls_step: Option<RunStep>,
+    calls: Vec<ToolCall>,
+    /// For each call of code_interpreter, what extracts the code from its arguments.
+    code_arguments: HashMap<usize, CodeArgument>,
+    usage: Option<Usage>,
 }
 
 impl Turn {
-    /// Whether anything was shown to readers.
-    pub(super) fn has_begun(&self) -> bool {
-        self.message.is_some() || self.calls.is_some()
+    pub(super) fn new(run: &Run, input: TurnInput) -> Self {
+        Self {
+            context: RunContext {
+                run: run.id.clone(),
+                thread: run.thread.clone(),
+                assistant: run.assistant.clone(),
+                expires_at: run.state.expires_at,
+                config: run.config.clone(),
+            },
+            annotator: input.annotator,
+            committed_message: input.committed_message,
+            images: input.images,
+            next_search: input.next_search,
+            message: None,
+            waiting_call: None,
+            calls_step: None,
+            calls: Vec::new(),
+            code_arguments: HashMap::new(),
+            usage: None,
+        }
     }
 
-    /// Everything the model wrote that is still open.
-    fn written(&self) -> String {
+    pub(super) fn handle(
+        &mut self,
+        event: TurnEvent,
+        source: &mut impl Source,
+    ) -> Result<Vec<Effect>, SkippedCall> {
+        Ok(match event {
+            TurnEvent::Text(text) => publish(self.write(ContentDelta::Text(text), source)),
+            TurnEvent::Refusal(text) => publish(self.write(ContentDelta::Refusal(text), source)),
+            TurnEvent::Reasoning(_) => Vec::new(),
+            TurnEvent::ToolCall {
+                index,
+                id,
+                name,
+                arguments,
+            } => {
+                let piece = CallPiece {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                };
+                return self.call(piece, source);
+            }
+            TurnEvent::Usage(usage) => {
+                self.usage = Some(from_upstream(usage));
+                Vec::new()
+            }
+            TurnEvent::Finish(reason) => self.finish(reason, source),
+        })
+    }
+
+    /// Continues with the call that came after the message of [`Effect::CommitMessage`].
+    pub(super) fn message_committed(
+        &mut self,
+        source: &mut impl Source,
+    ) -> Result<Vec<Effect>, SkippedCall> {
+        if let Some((_, message)) = self.message.take() {
+            self.committed_message = Some(message.id);
+        }
+        match self.waiting_call.take() {
+            Some(piece) => self.append_call(piece, source).map(publish),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Appends to the message what was held back of it because it might have become a reference.
+    pub(super) fn flush(&mut self) -> Vec<RunEvent> {
+        let mut events = Vec::new();
+        if let Some((_, message)) = &mut self.message {
+            for delta in self.annotator.finish() {
+                events.push(append(message, delta));
+            }
+        }
+        events
+    }
+
+    /// Whether readers have seen anything of the turn. If not, it can be repeated.
+    pub(super) fn has_begun(&self) -> bool {
+        self.message.is_some() || self.calls_step.is_some()
+    }
+
+    /// The message being written, with its step.
+    pub(super) fn open_message(&self) -> Option<&(RunStep, Message)> {
+        self.message.as_ref()
+    }
+
+    /// The step with the calls being written.
+    pub(super) fn open_calls(&self) -> Option<RunStep> {
+        self.calls_step.as_ref().map(|step| RunStep {
+            details: StepDetails::ToolCalls {
+                calls: self.calls.clone(),
+            },
+            ..step.clone()
+        })
+    }
+
+    /// The message that this turn, or an earlier attempt at it, has committed before its calls.
+    pub(super) fn committed_message(&self) -> Option<&MessageId> {
+        self.committed_message.as_ref()
+    }
+
+    /// Pictures that no message has taken, for the next turn.
+    pub(super) fn images(&self) -> &[FileId] {
+        &self.images
+    }
+
+    /// Tokens of the turn. `None` if the upstream did not report them.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Reports the tokens of a turn whose upstream did not.
+    pub(super) fn set_usage(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// Everything the model wrote that is not committed, to count its tokens.
+    pub(super) fn written(&self) -> String {
         let mut text = String::new();
         if let Some((_, message)) = &self.message {
             for part in &message.content {
@@ -65,357 +264,266 @@ impl Turn {
                 }
             }
         }
-        if let Some(RunStep {
-            details: StepDetails::ToolCalls { calls },
-            ..
-        }) = &self.calls
-        {
-            for call in calls {
-                match &call.body {
-                    ToolCallBody::Function(call) => {
-                        text.push_str(&call.name);
-                        text.push_str(&call.arguments);
-                    }
-                    ToolCallBody::CodeInterpreter(call) => {
-                        text.push_str(code_interpreter::NAME);
-                        text.push_str(&call.input);
-                    }
-                    ToolCallBody::FileSearch(call) => {
-                        text.push_str(file_search::NAME);
-                        text.push_str(&call.arguments);
-                    }
-                }
-            }
+        for call in &self.calls {
+            let (name, arguments) = match &call.body {
+                ToolCallBody::Function(call) => (call.name.as_str(), &call.arguments),
+                ToolCallBody::CodeInterpreter(call) => (code_interpreter::NAME, &call.input),
+                ToolCallBody::FileSearch(call) => (file_search::NAME, &call.arguments),
+            };
+            text.push_str(name);
+            text.push_str(arguments);
         }
         text
     }
-}
 
-impl Driver {
-    /// Reads a model's answer to its end. An error of the upstream's is the inner result.
-    pub(super) async fn read(
-        &mut self,
-        turn: &mut Turn,
-        mut answer: TurnStream,
-    ) -> Result<Result<TurnEnd, UpstreamError>, Halt> {
-        loop {
-            let event = match self.interruptible(answer.next()).await? {
-                Some(Ok(event)) => event,
-                Some(Err(error)) => return Ok(Err(error)),
-                None => {
-                    let message = "The model's answer ended before it was complete.".to_owned();
-                    return Ok(Err(UpstreamError::Broken { message }));
-                }
-            };
-            match event {
-                TurnEvent::Text(text) => self.write(turn, ContentDelta::Text(text)),
-                TurnEvent::Refusal(text) => self.write(turn, ContentDelta::Refusal(text)),
-                TurnEvent::Reasoning(_) => {}
-                TurnEvent::ToolCall {
-                    index,
-                    id,
-                    name,
-                    arguments,
-                } => {
-                    self.call(turn, index, id, name, arguments).await?;
-                }
-                TurnEvent::Usage(usage) => turn.usage = Some(from_upstream(usage)),
-                TurnEvent::Finish(reason) => {
-                    drop(answer);
-                    return self.finish_turn(turn, reason).await.map(Ok);
-                }
-            }
+    fn finish(&mut self, reason: FinishReason, source: &mut impl Source) -> Vec<Effect> {
+        let mut events = self.flush();
+        if !self.has_begun() && self.committed_message.is_some() {
+            // The repeated turn made no tool calls. Its text was already committed, so that message
+            // is the answer; the usage of this attempt has no step to be attached to.
+            self.usage = Some(Usage::default());
+        } else if !self.has_begun() {
+            // Readers get a message even if the model wrote nothing.
+            events.extend(self.write(ContentDelta::Text(String::new()), source));
         }
-    }
-
-    async fn finish_turn(
-        &mut self,
-        turn: &mut Turn,
-        reason: FinishReason,
-    ) -> Result<TurnEnd, Halt> {
-        self.flush(turn);
-        if turn.usage.is_none() {
-            turn.usage = Some(self.count(turn).await?);
-        }
-        if !turn.has_begun() && self.said.is_some() {
-            // Done again, the turn calls nothing this time: what it said before is the answer,
-            // and there is no step that could tell what this one cost.
-            turn.usage = Some(Usage::default());
-        } else if !turn.has_begun() {
-            // A model may say nothing; readers still get a message, if an empty one.
-            self.write(turn, ContentDelta::Text(String::new()));
-        }
-        Ok(match reason {
+        let end = match reason {
             FinishReason::Length => TurnEnd::OutOfTokens,
             FinishReason::ContentFilter => TurnEnd::Filtered,
-            FinishReason::Stop | FinishReason::ToolCalls if turn.calls.is_some() => {
-                TurnEnd::WantsTools
+            FinishReason::Stop | FinishReason::ToolCalls if self.calls_step.is_some() => {
+                TurnEnd::CallsTools
             }
             FinishReason::Stop | FinishReason::ToolCalls => TurnEnd::Finished,
-        })
+        };
+        let mut effects = publish(events);
+        effects.push(Effect::End(end));
+        effects
     }
 
-    /// Appends to the turn's message, which begins with its first piece.
-    fn write(&mut self, turn: &mut Turn, delta: ContentDelta) {
-        if turn.calls.is_some() || self.said.is_some() {
-            // Talk after the calls of a turn has no place in the API: its message would have to
-            // come between the calls and their outputs. And nothing is said twice.
-            return;
+    /// Appends to the turn's message, and opens it if this is the first piece.
+    fn write(&mut self, delta: ContentDelta, source: &mut impl Source) -> Vec<RunEvent> {
+        // Text after the calls of a turn has no place in the API: its message would have to stand
+        // between the calls and their outputs. Text that is committed is not written again.
+        if self.calls_step.is_some() || self.committed_message.is_some() {
+            return Vec::new();
         }
-        let (_, message) = turn.message.get_or_insert_with(|| self.open_message());
+        let mut events = Vec::new();
+        if self.message.is_none() {
+            let opened = self.open_new_message(source, &mut events);
+            self.message = Some(opened);
+        }
+        let Some((_, message)) = &mut self.message else {
+            return events;
+        };
         match delta {
             ContentDelta::Text(text) if !text.is_empty() => {
-                for piece in turn.annotator.push(&text) {
-                    self.append(message, piece);
+                for delta in self.annotator.push(&text) {
+                    events.push(append(message, delta));
                 }
             }
             ContentDelta::Refusal(_) => {
-                for piece in turn.annotator.finish() {
-                    self.append(message, piece);
+                for delta in self.annotator.finish() {
+                    events.push(append(message, delta));
                 }
-                self.append(message, delta);
+                events.push(append(message, delta));
             }
             ContentDelta::Text(_) | ContentDelta::Annotated { .. } | ContentDelta::Image(_) => {
-                self.append(message, delta);
+                events.push(append(message, delta));
             }
         }
+        events
     }
 
-    /// Shows what was held back of the turn's message, now that no more text comes.
-    pub(super) fn flush(&mut self, turn: &mut Turn) {
-        if let Some((_, message)) = &mut turn.message {
-            for piece in turn.annotator.finish() {
-                self.append(message, piece);
-            }
-        }
-    }
-
-    fn append(&mut self, message: &mut Message, delta: ContentDelta) {
-        let first = append(&mut message.content, delta.clone());
-        let index = message.content.len() - 1;
-        let message = message.id.clone();
-        self.publisher.publish([RunEvent::MessageDelta {
-            message,
-            index,
-            first,
-            delta,
-        }]);
-    }
-
-    fn open_message(&mut self) -> (RunStep, Message) {
-        let id = MessageId::generate();
-        let step = self.open_step(StepDetails::MessageCreation {
+    fn open_new_message(
+        &mut self,
+        source: &mut impl Source,
+        events: &mut Vec<RunEvent>,
+    ) -> (RunStep, Message) {
+        let id = source.message_id();
+        let details = StepDetails::MessageCreation {
             message: id.clone(),
-        });
+        };
+        let step = self.open_step(details, source, events);
         let mut message = Message {
             id,
-            thread: self.run.thread.clone(),
-            created_at: self.clock.now(),
+            thread: self.context.thread.clone(),
+            created_at: source.now(),
             status: MessageStatus::InProgress,
             incomplete_reason: None,
             ended_at: None,
             role: Role::Assistant,
             content: Vec::new(),
             attachments: Vec::new(),
-            assistant: Some(self.run.assistant.clone()),
-            run: Some(self.run.id.clone()),
+            assistant: Some(self.context.assistant.clone()),
+            run: Some(self.context.run.clone()),
             metadata: Default::default(),
         };
-        self.publisher.publish([
-            RunEvent::MessageCreated(Box::new(message.clone())),
-            RunEvent::MessageInProgress(Box::new(message.clone())),
-        ]);
+        events.push(RunEvent::MessageCreated(Box::new(message.clone())));
+        events.push(RunEvent::MessageInProgress(Box::new(message.clone())));
         for image in std::mem::take(&mut self.images) {
-            self.append(&mut message, ContentDelta::Image(image));
+            events.push(append(&mut message, ContentDelta::Image(image)));
         }
         (step, message)
     }
 
-    fn open_step(&mut self, details: StepDetails) -> RunStep {
+    fn open_step(
+        &self,
+        details: StepDetails,
+        source: &mut impl Source,
+        events: &mut Vec<RunEvent>,
+    ) -> RunStep {
         let step = RunStep {
-            id: StepId::generate(),
-            run: self.run.id.clone(),
-            thread: self.run.thread.clone(),
-            assistant: self.run.assistant.clone(),
-            created_at: self.clock.now(),
+            id: source.step_id(),
+            run: self.context.run.clone(),
+            thread: self.context.thread.clone(),
+            assistant: self.context.assistant.clone(),
+            created_at: source.now(),
             status: StepStatus::InProgress,
-            expires_at: self.run.state.expires_at,
+            expires_at: self.context.expires_at,
             ended_at: None,
             last_error: None,
             details,
             usage: None,
         };
-        self.publisher.publish([
-            RunEvent::StepCreated(Box::new(step.clone())),
-            RunEvent::StepInProgress(Box::new(step.clone())),
-        ]);
+        events.push(RunEvent::StepCreated(Box::new(step.clone())));
+        events.push(RunEvent::StepInProgress(Box::new(step.clone())));
         step
     }
 
-    /// Appends to a call. The first call of a turn ends the message before it.
-    async fn call(
+    fn call(
         &mut self,
-        turn: &mut Turn,
-        index: usize,
-        id: Option<String>,
-        name: Option<String>,
-        arguments: String,
-    ) -> Result<(), Halt> {
-        if index > 0 && !self.run.config.parallel_tool_calls {
-            // Asked for one call a turn, some servers send more all the same.
-            return Ok(());
+        piece: CallPiece,
+        source: &mut impl Source,
+    ) -> Result<Vec<Effect>, SkippedCall> {
+        if piece.index > 0 && !self.context.config.parallel_tool_calls {
+            // Some upstreams send more calls although they were asked for one.
+            return Ok(Vec::new());
         }
-        self.flush(turn);
-        if let Some((step, message)) = turn.message.take() {
-            self.end_message_before_calls(step, message).await?;
-        }
-        if turn.calls.is_none() {
-            turn.calls = Some(self.open_step(StepDetails::ToolCalls { calls: Vec::new() }));
-        }
-        let Some(RunStep {
-            id: step,
-            details: StepDetails::ToolCalls { calls },
-            ..
-        }) = &mut turn.calls
-        else {
-            return Err(Halt::internal(&"a step of calls holds none"));
+        let events = self.flush();
+        let Some((step, message)) = &self.message else {
+            return self.append_call(piece, source).map(publish);
         };
+        let (mut step, mut message) = (step.clone(), message.clone());
+        end_message(&mut message, source.now(), None);
+        // The tokens of the turn are attached to the step of its calls.
+        let usage = Usage::default();
+        end_step(&mut step, source.now(), StepStatus::Completed, usage);
+        self.waiting_call = Some(piece);
+        let mut effects = publish(events);
+        effects.push(Effect::CommitMessage(Box::new(CompletedMessage {
+            step,
+            message,
+        })));
+        Ok(effects)
+    }
+
+    /// Appends to a call, and opens it if this is its first piece.
+    fn append_call(
+        &mut self,
+        piece: CallPiece,
+        source: &mut impl Source,
+    ) -> Result<Vec<RunEvent>, SkippedCall> {
+        let CallPiece {
+            index,
+            id,
+            name,
+            arguments,
+        } = piece;
         let mut events = Vec::new();
-        if index == calls.len() {
-            let name = name.unwrap_or_default();
-            // Ids of upstreams are kept where they look like ours and are new in this turn.
-            let id = id
-                .filter(|id| id.starts_with("call_") && calls.iter().all(|call| call.id != *id))
-                .unwrap_or_else(ids::tool_call_id);
-            let (began, body) = if code_interpreter::is_meant(&self.run.config, &name) {
-                turn.code.insert(index, CodeArgument::default());
-                let began = ToolCallDelta::CodeBegan { id: id.clone() };
-                (began, ToolCallBody::CodeInterpreter(CodeCall::default()))
-            } else if let Some(settings) = self.search_settings(&name) {
-                let Settings {
-                    ranker,
-                    score_threshold,
-                    ..
-                } = settings;
-                let began = ToolCallDelta::SearchBegan {
-                    id: id.clone(),
-                    ranker: ranker.clone(),
-                    score_threshold,
-                };
-                let call = SearchCall {
-                    arguments: String::new(),
-                    ranker,
-                    score_threshold,
-                    place: self.next_search(),
-                    results: None,
-                };
-                (began, ToolCallBody::FileSearch(call))
-            } else {
-                let began = ToolCallDelta::FunctionBegan {
-                    id: id.clone(),
-                    name: name.clone(),
-                };
-                let call = FunctionCall {
-                    name,
-                    arguments: String::new(),
-                    output: None,
-                };
-                (began, ToolCallBody::Function(call))
-            };
-            events.push(RunEvent::StepDelta {
-                step: step.clone(),
-                index,
-                delta: began,
-            });
-            calls.push(ToolCall { id, body });
-        }
-        let Some(call) = calls.get_mut(index) else {
-            return Err(Halt::internal(&"the upstream skipped a tool call"));
+        let step = match &self.calls_step {
+            Some(step) => step.id.clone(),
+            None => {
+                let details = StepDetails::ToolCalls { calls: Vec::new() };
+                let step = self.open_step(details, source, &mut events);
+                self.calls_step.insert(step).id.clone()
+            }
         };
-        let (written, delta) = match &mut call.body {
+        let delta_event = |delta| RunEvent::StepDelta {
+            step: step.clone(),
+            index,
+            delta,
+        };
+        if index == self.calls.len() {
+            let id = self.own_call_id(id, source);
+            let delta = self.open_call(id, name.unwrap_or_default());
+            events.push(delta_event(delta));
+        }
+        let expected = self.calls.len();
+        let Some(call) = self.calls.get_mut(index) else {
+            return Err(SkippedCall { expected, index });
+        };
+        let delta = match &mut call.body {
             ToolCallBody::Function(call) => {
                 call.arguments.push_str(&arguments);
-                (
-                    !arguments.is_empty(),
-                    ToolCallDelta::FunctionArguments(arguments),
-                )
+                Some(arguments)
+                    .filter(|arguments| !arguments.is_empty())
+                    .map(ToolCallDelta::FunctionArguments)
             }
             ToolCallBody::FileSearch(call) => {
-                // Clients are not shown what is searched for.
+                // The API does not show the queries of a search.
                 call.arguments.push_str(&arguments);
-                (false, ToolCallDelta::FunctionArguments(arguments))
+                None
             }
             ToolCallBody::CodeInterpreter(call) => {
-                let code = turn.code.entry(index).or_default().push(&arguments);
+                let code = self.code_arguments.entry(index).or_default();
+                let code = code.push(&arguments);
                 call.input.push_str(&code);
-                (!code.is_empty(), ToolCallDelta::CodeInput(code))
+                Some(code)
+                    .filter(|code| !code.is_empty())
+                    .map(ToolCallDelta::CodeInput)
             }
         };
-        if written {
-            events.push(RunEvent::StepDelta {
-                step: step.clone(),
-                index,
-                delta,
-            });
-        }
-        self.publisher.publish(events);
-        Ok(())
+        events.extend(delta.map(delta_event));
+        Ok(events)
     }
 
-    /// Counts what the upstream did not: exact for known vocabularies, an estimate otherwise.
-    pub(super) async fn count(&mut self, turn: &Turn) -> Result<Usage, Halt> {
-        let model = self.run.config.model.clone();
-        tokens::ready(&model).await;
-        Ok(Usage {
-            prompt: self.count_prompt(turn.budget).await?,
-            completion: tokens::count_text(&model, &turn.written()),
-            ..Usage::default()
-        })
+    /// The upstream's id of a call if it looks like one of ours and is new in this turn, otherwise
+    /// a new one.
+    fn own_call_id(&self, upstream_id: Option<String>, source: &mut impl Source) -> String {
+        let is_usable =
+            |id: &String| id.starts_with("call_") && self.calls.iter().all(|call| call.id != *id);
+        upstream_id
+            .filter(is_usable)
+            .unwrap_or_else(|| source.call_id())
+    }
+
+    fn open_call(&mut self, id: String, name: String) -> ToolCallDelta {
+        let config = &self.context.config;
+        let delta = if code_interpreter::is_call_to(config, &name) {
+            ToolCallDelta::CodeBegan { id }
+        } else if let Some(settings) = file_search::settings_of_call(config, &name) {
+            ToolCallDelta::SearchBegan {
+                id,
+                ranker: settings.ranker,
+                score_threshold: settings.score_threshold,
+            }
+        } else {
+            ToolCallDelta::FunctionBegan { id, name }
+        };
+        let index = self.calls.len();
+        apply_call_delta(&mut self.calls, index, delta.clone());
+        if let Some(ToolCallBody::FileSearch(call)) = self.calls.last_mut().map(|it| &mut it.body) {
+            call.place = self.next_search;
+            self.next_search += 1;
+        }
+        delta
     }
 }
 
-/// Appends to a message's content; whether a new part began.
-pub(super) fn append(content: &mut Vec<Content>, delta: ContentDelta) -> bool {
-    match (content.last_mut(), delta) {
-        (Some(Content::Text { value, .. }), ContentDelta::Text(more)) => value.push_str(&more),
-        (
-            Some(Content::Text { value, annotations }),
-            ContentDelta::Annotated { annotation, .. },
-        ) => {
-            value.push_str(&annotation.text);
-            annotations.push(annotation);
-        }
-        (Some(Content::Refusal { refusal }), ContentDelta::Refusal(more)) => {
-            refusal.push_str(&more);
-        }
-        (_, delta) => {
-            content.push(match delta {
-                ContentDelta::Text(text) => Content::text(text),
-                ContentDelta::Annotated { annotation, .. } => Content::Text {
-                    value: annotation.text.clone(),
-                    annotations: vec![annotation],
-                },
-                ContentDelta::Refusal(refusal) => Content::Refusal { refusal },
-                ContentDelta::Image(file) => Content::ImageFile { file, detail: None },
-            });
-            return true;
-        }
+fn append(message: &mut Message, delta: ContentDelta) -> RunEvent {
+    let first = append_content(&mut message.content, delta.clone());
+    RunEvent::MessageDelta {
+        message: message.id.clone(),
+        index: message.content.len() - 1,
+        first,
+        delta,
     }
-    false
 }
 
-/// Marks a message as ended.
-pub(super) fn end_message(
-    message: &mut Message,
-    at: crate::domain::Timestamp,
-    reason: Option<IncompleteReason>,
-) {
-    message.status = match reason {
-        None => MessageStatus::Completed,
-        Some(_) => MessageStatus::Incomplete,
-    };
-    message.incomplete_reason = reason;
-    message.ended_at = Some(at);
+fn publish(events: Vec<RunEvent>) -> Vec<Effect> {
+    match events.is_empty() {
+        true => Vec::new(),
+        false => vec![Effect::Publish(events)],
+    }
 }
 
 fn from_upstream(usage: models::Usage) -> Usage {

@@ -1,42 +1,42 @@
-//! The code in a call's arguments, read while the model still writes them.
+//! Extracts the code from a call's arguments while the model is still writing them.
 
 use std::mem;
 
 use super::fence::CodeFence;
 
-/// Keys that models use for the code: the one they are told, and those they were trained with.
+/// Keys under which models pass the code: that of the definition, and those of their training.
 const KEYS: [&str; 4] = ["code", "input", "python", "source"];
 
-/// Reads `{"code": "…"}` piece by piece. Arguments that are no JSON object are code as they are:
-/// some models send that. A Markdown fence around the code is not part of it.
+/// Parses `{"code": "…"}` piece by piece. Arguments that are not a JSON object are the code itself:
+/// some models send that. A Markdown fence around the code is removed.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct CodeArgument {
     state: State,
-    /// The first half of a surrogate pair.
+    /// The first half of a UTF-16 surrogate pair.
     high: Option<u16>,
     fence: CodeFence,
 }
 
 #[derive(Debug, Default)]
 enum State {
-    /// Before the first character that counts.
+    /// Before the first character that is not white space.
     #[default]
     Start,
-    /// Plain code.
+    /// In arguments that are the code itself.
     Raw,
     /// Between the members of the object.
     Members,
-    /// In a key.
     Key(String),
-    /// Between a key and its value; whether the key is one for code.
+    /// Between a key and its value. Whether the key is one of [`KEYS`].
     Value(bool),
-    /// In the code.
+    /// In the string of the code.
     Code,
     /// After a backslash in the code.
     Escape,
-    /// In `\u….`, with the digits so far.
+    /// In a `\uXXXX` escape, with the digits so far.
     Unicode(String),
-    /// In a value of another key: how deep in it, whether in a string, whether after a backslash.
+    /// In the value of another key, at this depth of brackets, within a string or not, after a
+    /// backslash or not.
     Skip {
         depth: usize,
         string: bool,
@@ -47,7 +47,7 @@ enum State {
 }
 
 impl CodeArgument {
-    /// The code that the next piece of the arguments holds.
+    /// Appends a piece of the arguments, and returns the code in it.
     pub(in crate::engine) fn push(&mut self, piece: &str) -> String {
         let mut code = String::with_capacity(piece.len());
         for char in piece.chars() {
@@ -110,7 +110,7 @@ impl CodeArgument {
                     'b' => code.push('\u{8}'),
                     'f' => code.push('\u{c}'),
                     '"' | '\\' | '/' => code.push(char),
-                    // No JSON, but clear enough: the model forgot to double a backslash.
+                    // Invalid JSON: the model has not escaped a backslash of its code.
                     char => code.extend(['\\', char]),
                 }
                 State::Code
@@ -121,7 +121,7 @@ impl CodeArgument {
                     return State::Unicode(digits);
                 }
                 match u16::from_str_radix(&digits, 16) {
-                    Ok(unit) => self.unit(unit, code),
+                    Ok(unit) => self.push_utf16(unit, code),
                     Err(_) => code.push(char::REPLACEMENT_CHARACTER),
                 }
                 State::Code
@@ -135,8 +135,8 @@ impl CodeArgument {
         }
     }
 
-    /// Takes one unit of UTF-16.
-    fn unit(&mut self, unit: u16, code: &mut String) {
+    /// Appends a UTF-16 code unit.
+    fn push_utf16(&mut self, unit: u16, code: &mut String) {
         if let Some(high) = self.high.take() {
             match char::decode_utf16([high, unit]).next() {
                 Some(Ok(char)) => return code.push(char),
@@ -144,14 +144,14 @@ impl CodeArgument {
             }
         }
         match char::from_u32(unit.into()) {
-            // Neither Python nor the database takes it.
+            // Neither Python nor PostgreSQL accepts U+0000.
             Some('\0') => code.push(char::REPLACEMENT_CHARACTER),
             Some(char) => code.push(char),
             None => self.high = Some(unit),
         }
     }
 
-    /// Gives up on a pair whose second half did not come.
+    /// Replaces the first half of a surrogate pair whose second half is missing.
     fn end_pair(&mut self, code: &mut String) {
         if self.high.take().is_some() {
             code.push(char::REPLACEMENT_CHARACTER);
@@ -182,7 +182,7 @@ fn skip(depth: usize, string: bool, escape: bool, char: char) -> State {
 mod tests {
     use super::*;
 
-    /// The code, the same however the arguments are cut.
+    /// The code of these arguments, checked to be the same when they come character by character.
     fn read(arguments: &str) -> String {
         let whole = CodeArgument::default().push(arguments);
         let mut reader = CodeArgument::default();

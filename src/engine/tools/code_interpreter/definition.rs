@@ -1,20 +1,19 @@
-//! code_interpreter as models see it: a function, its calls and their outputs.
+//! code_interpreter as models see it: a function definition, and the outputs of its calls.
 
 use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, FunctionObject};
 use serde_json::json;
 
 use crate::domain::run::RunConfig;
 use crate::domain::tool::{CodeCall, CodeOutput, Tool};
-use crate::engine::prompt;
+use crate::engine::truncate::truncate_middle;
 
-/// The function's name.
 pub(in crate::engine) const NAME: &str = "code_interpreter";
 
-/// What some models call it whatever they are told, having been trained to.
+/// The name under which some models were trained to call it.
 pub(in crate::engine) const ALIAS: &str = "python";
 
-/// More of a call's output than this many bytes is no use to a model; the middle goes.
-const TOLD_BYTES: usize = 32 << 10;
+/// Longer outputs of a call are truncated in the middle.
+const MAX_OUTPUT_BYTES: usize = 32 << 10;
 
 const DESCRIPTION: &str = "\
 Runs Python code in a stateful notebook and returns what it prints and the value of its last \
@@ -26,7 +25,6 @@ write it to /mnt/data and link to it in your answer as [name](sandbox:/mnt/data/
 pandas, matplotlib, scipy, scikit-learn, openpyxl and other usual packages for data are installed. \
 There is no internet access, and no package can be installed.";
 
-/// The definition that models get.
 pub(in crate::engine) fn definition() -> ChatCompletionTools {
     ChatCompletionTools::Function(ChatCompletionTool {
         function: FunctionObject {
@@ -48,13 +46,13 @@ pub(in crate::engine) fn definition() -> ChatCompletionTools {
     })
 }
 
-/// Whether a run offers code_interpreter.
 pub(in crate::engine) fn is_offered(config: &RunConfig) -> bool {
     config.tools.contains(&Tool::CodeInterpreter)
 }
 
-/// Whether a call of this name is meant for code_interpreter, where that is offered.
-pub(in crate::engine) fn is_meant(config: &RunConfig, name: &str) -> bool {
+/// Whether a call of this name is one to code_interpreter. The caller's functions of the same name
+/// come first.
+pub(in crate::engine) fn is_call_to(config: &RunConfig, name: &str) -> bool {
     let function = |tool: &Tool| match tool {
         Tool::Function { function } => function.name == name,
         Tool::CodeInterpreter | Tool::FileSearch { .. } => false,
@@ -62,13 +60,13 @@ pub(in crate::engine) fn is_meant(config: &RunConfig, name: &str) -> bool {
     (name == NAME || name == ALIAS) && is_offered(config) && !config.tools.iter().any(function)
 }
 
-/// A call's arguments as the function takes them.
+/// The JSON arguments of a call.
 pub(in crate::engine) fn arguments(code: &str) -> String {
     json!({ "code": code }).to_string()
 }
 
-/// What the model is told of a call; `None` before it has run.
-pub(in crate::engine) fn told(call: &CodeCall) -> Option<String> {
+/// The output of a call for the model. `None` before it has run.
+pub(in crate::engine) fn output_for_model(call: &CodeCall) -> Option<String> {
     let outputs = call.outputs.as_ref()?;
     let mut lines: Vec<&str> = Vec::new();
     if call.restarted {
@@ -85,8 +83,8 @@ pub(in crate::engine) fn told(call: &CodeCall) -> Option<String> {
     }
     lines.extend(call.notes.iter().map(String::as_str));
     let text = lines.join("\n");
-    Some(if text.len() > TOLD_BYTES {
-        prompt::cut_in_the_middle(&text, TOLD_BYTES)
+    Some(if text.len() > MAX_OUTPUT_BYTES {
+        truncate_middle(&text, MAX_OUTPUT_BYTES)
     } else {
         text
     })
@@ -108,8 +106,8 @@ mod tests {
             notes: vec!["[Files written: /mnt/data/a.csv]".into()],
             restarted: true,
         };
-        let told_of = told(&call).expect("it has run");
-        let lines: Vec<&str> = told_of.lines().collect();
+        let output = output_for_model(&call).expect("the call has outputs");
+        let lines: Vec<&str> = output.lines().collect();
         assert!(lines[0].contains("variables are gone"));
         assert_eq!(
             lines[1..],
@@ -119,10 +117,10 @@ mod tests {
                 "[Files written: /mnt/data/a.csv]"
             ]
         );
-        call.outputs = Some(vec![CodeOutput::Logs("x".repeat(TOLD_BYTES * 3))]);
-        let cut = told(&call).expect("it has run");
-        assert!(cut.len() < TOLD_BYTES + 200 && cut.contains("left out"));
+        call.outputs = Some(vec![CodeOutput::Logs("x".repeat(MAX_OUTPUT_BYTES * 3))]);
+        let truncated = output_for_model(&call).expect("the call has outputs");
+        assert!(truncated.len() < MAX_OUTPUT_BYTES + 200 && truncated.contains("left out"));
         call.outputs = None;
-        assert_eq!(told(&call), None);
+        assert_eq!(output_for_model(&call), None);
     }
 }

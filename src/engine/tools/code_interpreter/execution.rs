@@ -1,4 +1,4 @@
-//! Runs the code that a model wrote, and keeps what comes of it.
+//! Executes calls of code_interpreter, and stores their outputs and files.
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, stream};
@@ -7,255 +7,241 @@ use sandbox_protocol::{ExecStatus, Executed, Notice, TextSource};
 use crate::domain::event::{RunEvent, ToolCallDelta};
 use crate::domain::file::{NewFile, Purpose};
 use crate::domain::ids::{FileId, StepId};
-use crate::domain::run::{RunError, RunErrorCode};
 use crate::domain::run_step::RunStep;
 use crate::domain::tool::{CodeCall, CodeOutput, ToolCallBody};
-use crate::engine::run_loop::{Driver, Halt};
-use crate::engine::session::calls_of;
-use crate::engine::tools::code_interpreter::workspace::{FOLDER, Item, Workspace};
+use crate::engine::session::Session;
+use crate::engine::stop::StopReason;
+use crate::engine::tools::code_interpreter::workspace::{FOLDER, Workspace, WorkspaceFile};
 use crate::files::blobs::BlobError;
 use crate::files::{FileError, PendingFile};
-use crate::sandbox_client::{CellEvent, SandboxError, Session};
+use crate::sandbox_client::{CellEvent, SandboxError, Session as SandboxSession};
 use crate::store;
 
-/// Largest picture that a cell may show; the worker sends none that is larger.
+/// Largest picture of a cell, in bytes. The sandbox worker sends none that is larger.
 const IMAGE_MAX: u64 = 32 << 20;
 
-/// What the model is told when there is no room for what its code has made.
-const NO_ROOM: &str = "[There is no storage left, so not everything that the code made was kept.]";
+/// The note for the model that the project's storage quota is used up.
+const STORAGE_FULL: &str =
+    "[There is no storage left, so not everything that the code made was kept.]";
 
-impl From<SandboxError> for Halt {
-    fn from(error: SandboxError) -> Self {
-        let code = match &error {
-            SandboxError::Busy => RunErrorCode::RateLimitExceeded,
-            SandboxError::Unavailable(_)
-            | SandboxError::Unreachable(_)
-            | SandboxError::Refused(_)
-            | SandboxError::Lost(_)
-            | SandboxError::Input(_) => RunErrorCode::ServerError,
-        };
-        tracing::warn!(error.cause = %error, "a run cannot use code_interpreter: {error}");
-        Self::Failed(RunError {
-            code,
-            message: error.message(),
-        })
-    }
-}
-
-impl From<FileError> for Halt {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Store(error) => error.into(),
-            error => Self::internal(&error),
-        }
-    }
-}
-
-/// A session that a step's cells run in, one after the other.
-pub(in crate::engine) struct Cells {
-    session: Session,
+/// A sandbox session in which the cells of a step run, one after the other.
+pub(in crate::engine) struct CodeCells {
+    sandbox: SandboxSession,
     /// Whether the thread had a session before this one.
-    restarted: bool,
-    /// What its worker did to it before the next cell.
+    is_restarted: bool,
+    /// What the sandbox worker did to the session since its last cell.
     notice: Option<Notice>,
 }
 
-impl Driver {
-    /// Runs one call.
-    pub(in crate::engine) async fn run_code(
-        &mut self,
-        step: &mut RunStep,
-        index: usize,
-        held: &mut Option<Cells>,
-    ) -> Result<(), Halt> {
-        let step_id = step.id.clone();
-        let ran_before = calls_of(step)[..index]
-            .iter()
-            .any(|call| matches!(call.body, ToolCallBody::CodeInterpreter(_)));
-        let ToolCallBody::CodeInterpreter(call) = &mut calls_of(step)[index].body else {
-            return Err(Halt::internal(&"a call that is not code"));
-        };
-        if call.input.trim().is_empty() {
-            call.outputs = Some(Vec::new());
-            call.notes = vec!["Error: the call has no `code`.".to_owned()];
-            return Ok(());
-        }
-        let mut cells = match held.take() {
-            Some(cells) => cells,
-            None => self.open_session(ran_before).await?,
-        };
-        call.restarted = std::mem::take(&mut cells.restarted);
-        let began = std::time::Instant::now();
-        cells.session.start(&call.input).await?;
-        let mut output = Output {
-            step: step_id,
-            index,
-            call,
-            open: None,
-        };
-        if let Some(notice) = cells.notice.take() {
-            let delta = output.write(TextSource::Stderr, explain_notice(notice));
-            self.publisher.publish([delta]);
-        }
-        let executed = loop {
-            match self.interruptible(cells.session.next()).await?? {
-                CellEvent::Text { source, text } => {
-                    let delta = output.write(source, &text);
-                    self.publisher.publish([delta]);
+/// Executes one call of a step, and adds its outputs to the call.
+pub(in crate::engine) async fn run_code(
+    session: &mut Session,
+    workspace: &mut Option<Workspace>,
+    step: &mut RunStep,
+    index: usize,
+    held_cells: &mut Option<CodeCells>,
+) -> Result<(), StopReason> {
+    let step_id = step.id.clone();
+    let has_run_before = step.calls()[..index]
+        .iter()
+        .any(|call| matches!(call.body, ToolCallBody::CodeInterpreter(_)));
+    let ToolCallBody::CodeInterpreter(call) = &mut step.calls_mut()[index].body else {
+        return Err(StopReason::internal(
+            "the call is not one of code_interpreter",
+        ));
+    };
+    if call.input.trim().is_empty() {
+        call.outputs = Some(Vec::new());
+        call.notes = vec!["Error: the call has no `code`.".to_owned()];
+        return Ok(());
+    }
+    let mut cells = match held_cells.take() {
+        Some(cells) => cells,
+        None => open_cells(session, workspace, has_run_before).await?,
+    };
+    call.restarted = std::mem::take(&mut cells.is_restarted);
+    let started_at = std::time::Instant::now();
+    cells.sandbox.start(&call.input).await?;
+    let mut output = CellOutput {
+        step: step_id,
+        index,
+        call,
+        last_source: None,
+    };
+    if let Some(notice) = cells.notice.take() {
+        let event = output.append_text(TextSource::Stderr, notice_text(notice));
+        session.publisher.publish([event]);
+    }
+    let executed = read_outputs(session, &mut cells.sandbox, &mut output).await?;
+    session.usage.count_sandbox_time(executed.wall_ms);
+    if let Some(text) = status_text(&executed) {
+        let event = output.append_text(TextSource::Traceback, &text);
+        session.publisher.publish([event]);
+    }
+    output.call.outputs.get_or_insert_default();
+    let call = output.call;
+    store_written_files(session, workspace, &mut cells.sandbox, &executed, call).await?;
+    metrics::histogram!("assistd_code_seconds").record(started_at.elapsed().as_secs_f64());
+    *held_cells = Some(cells).filter(|_| !executed.session_lost);
+    Ok(())
+}
+
+/// Publishes the outputs of the running cell until it ends.
+async fn read_outputs(
+    session: &mut Session,
+    sandbox: &mut SandboxSession,
+    output: &mut CellOutput<'_>,
+) -> Result<Executed, StopReason> {
+    loop {
+        match session.until_stopped(sandbox.next()).await?? {
+            CellEvent::Text { source, text } => {
+                let event = output.append_text(source, &text);
+                session.publisher.publish([event]);
+            }
+            CellEvent::Image { mime, bytes } => {
+                let id = FileId::generate();
+                let extension = mime.strip_prefix("image/").unwrap_or("png");
+                let name = format!("{id}.{extension}");
+                let contents = stream::once(async { Ok(bytes) });
+                if store_file(session, id.clone(), name, contents, IMAGE_MAX).await? {
+                    let event = output.append_image(id);
+                    session.publisher.publish([event]);
+                } else {
+                    output.call.notes.push(STORAGE_FULL.to_owned());
                 }
-                CellEvent::Image { mime, bytes } => {
-                    let id = FileId::generate();
-                    let kind = mime.strip_prefix("image/").unwrap_or("png");
-                    let name = format!("{id}.{kind}");
-                    let contents = stream::once(async { Ok(bytes) });
-                    if self.keep(id.clone(), name, contents, IMAGE_MAX).await? {
-                        let delta = output.show(id);
-                        self.publisher.publish([delta]);
-                    } else {
-                        output.call.notes.push(NO_ROOM.to_owned());
-                    }
-                }
-                CellEvent::Ended(executed) => break executed,
             }
-        };
-        self.used.sandbox_ms += i64::try_from(executed.wall_ms).unwrap_or(0);
-        if let Some(text) = explain(&executed) {
-            let delta = output.write(TextSource::Traceback, &text);
-            self.publisher.publish([delta]);
-        }
-        output.call.outputs.get_or_insert_default();
-        let call = output.call;
-        self.harvest(&mut cells.session, &executed, call).await?;
-        metrics::histogram!("assistd_code_seconds").record(began.elapsed().as_secs_f64());
-        *held = Some(cells).filter(|_| !executed.session_lost);
-        Ok(())
-    }
-
-    /// The thread's session, with the files that belong there. `ran_before` says that this run has
-    /// run code that is not stored yet.
-    async fn open_session(&mut self, ran_before: bool) -> Result<Cells, Halt> {
-        let deps = self.engine.deps.clone();
-        let mut session = self.thread_session().await?;
-        let mut notice = session.take_notice();
-        // Files may have been deleted, or taken off the thread, since the run or its last step began.
-        let workspace = Workspace::load(&deps.pool, &self.run).await?;
-        let stale = workspace.stale(session.files());
-        if !stale.is_empty() && !self.interruptible(session.remove(stale)).await?? {
-            session = self.thread_session().await?;
-            notice = notice.or(session.take_notice());
-        }
-        for (item, alias) in missing(&workspace, &session) {
-            match deps.blobs.get(item.file.as_str(), None).await {
-                Ok(contents) => {
-                    let put = session.put(
-                        &item.path,
-                        alias,
-                        item.file.as_str(),
-                        contents.size,
-                        contents.stream,
-                    );
-                    self.interruptible(put).await??;
-                }
-                // Deleted just now.
-                Err(BlobError::Missing { .. }) => {}
-                Err(error) => return Err(Halt::internal(&error)),
-            }
-        }
-        self.workspace = Some(workspace);
-        let (project, thread) = (&self.run.project, &self.run.thread);
-        let restarted = session.is_fresh()
-            && (ran_before || store::run_steps::has_run_code(&deps.pool, project, thread).await?);
-        Ok(Cells {
-            session,
-            restarted,
-            notice,
-        })
-    }
-
-    async fn thread_session(&mut self) -> Result<Session, Halt> {
-        let sandbox = self.engine.deps.sandbox.clone();
-        let (thread, project) = (self.run.thread.clone(), self.run.project.clone());
-        let session = sandbox.open(thread.as_str(), project.as_str());
-        Ok(self.interruptible(session).await??)
-    }
-
-    /// Stores what the cell wrote into `/mnt/data`.
-    async fn harvest(
-        &mut self,
-        session: &mut Session,
-        executed: &Executed,
-        call: &mut CodeCall,
-    ) -> Result<(), Halt> {
-        let mut written = Vec::new();
-        for file in &executed.files {
-            let id = FileId::generate();
-            let name = file.path.rsplit('/').next().unwrap_or(&file.path);
-            let opened = self.interruptible(session.get(&file.path)).await?;
-            let (size, contents) = match opened {
-                Ok(opened) => opened,
-                // Gone or changed again since: a process of the session's still runs.
-                Err(SandboxError::Refused(_)) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let contents = contents.map_err(|error| BlobError::Body(error.to_string()));
-            if !self
-                .keep(id.clone(), name.to_owned(), contents, size)
-                .await?
-            {
-                call.notes.push(NO_ROOM.to_owned());
-                break;
-            }
-            let run = &self.run;
-            let pool = &self.engine.deps.pool;
-            store::workspace_files::upsert(pool, &run.project, &run.thread, &file.path, &id)
-                .await?;
-            if let Some(workspace) = &mut self.workspace {
-                workspace.wrote(file.path.clone(), id);
-            }
-            written.push(format!("{FOLDER}{}", file.path));
-        }
-        if !written.is_empty() {
-            let written = written.join(", ");
-            call.notes.push(format!("[Files written: {written}]"));
-        }
-        if executed.files_dropped {
-            let note = "[There were more or larger files than can be kept; some were not.]";
-            call.notes.push(note.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Stores a file that code made; `false` if the project may not store so much.
-    async fn keep(
-        &mut self,
-        id: FileId,
-        filename: String,
-        contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
-        limit: u64,
-    ) -> Result<bool, Halt> {
-        let deps = self.engine.deps.clone();
-        let project = self.run.project.clone();
-        let store = async {
-            let draft = PendingFile::write(&deps.pool, &deps.blobs, &id, contents, limit).await?;
-            let new = NewFile {
-                filename,
-                purpose: Purpose::AssistantsOutput,
-                expires_after: None,
-            };
-            draft.keep(&project, &id, &new).await
-        };
-        match self.interruptible(store).await? {
-            Ok(_) => Ok(true),
-            Err(FileError::QuotaExceeded { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
+            CellEvent::Ended(executed) => return Ok(executed),
         }
     }
 }
 
-/// Files that belong into a session and are not there, each with its second name.
-fn missing(workspace: &Workspace, session: &Session) -> Vec<(Item, Option<String>)> {
-    let is_placed = |item: &&Item| {
-        let mut placed = session.files().iter();
+/// Opens the thread's sandbox session, with the files that belong there. `has_run_before` says that
+/// this step has run code whose outputs may not be stored yet.
+async fn open_cells(
+    session: &mut Session,
+    workspace: &mut Option<Workspace>,
+    has_run_before: bool,
+) -> Result<CodeCells, StopReason> {
+    let deps = session.shared.deps.clone();
+    let mut sandbox = open_sandbox_session(session).await?;
+    let mut notice = sandbox.take_notice();
+    // Files may have been deleted, or detached from the thread, since the last step.
+    let current = Workspace::load(&deps.pool, &session.run).await?;
+    let stale = current.stale(sandbox.files());
+    if !stale.is_empty() && !session.until_stopped(sandbox.remove(stale)).await?? {
+        sandbox = open_sandbox_session(session).await?;
+        notice = notice.or(sandbox.take_notice());
+    }
+    for (item, alias) in missing_files(&current, &sandbox) {
+        match deps.blobs.get(item.file.as_str(), None).await {
+            Ok(contents) => {
+                let put = sandbox.put(
+                    &item.path,
+                    alias,
+                    item.file.as_str(),
+                    contents.size,
+                    contents.stream,
+                );
+                session.until_stopped(put).await??;
+            }
+            // Deleted since the workspace was loaded.
+            Err(BlobError::Missing { .. }) => {}
+            Err(error) => return Err(StopReason::internal(error)),
+        }
+    }
+    *workspace = Some(current);
+    let (project, thread) = (&session.run.project, &session.run.thread);
+    let is_restarted = sandbox.is_fresh()
+        && (has_run_before || store::run_steps::has_run_code(&deps.pool, project, thread).await?);
+    Ok(CodeCells {
+        sandbox,
+        is_restarted,
+        notice,
+    })
+}
+
+async fn open_sandbox_session(session: &mut Session) -> Result<SandboxSession, StopReason> {
+    let pool = session.shared.deps.sandbox.clone();
+    let (thread, project) = (session.run.thread.clone(), session.run.project.clone());
+    let open = pool.open(thread.as_str(), project.as_str());
+    Ok(session.until_stopped(open).await??)
+}
+
+/// Stores the files that the cell wrote into `/mnt/data`.
+async fn store_written_files(
+    session: &mut Session,
+    workspace: &mut Option<Workspace>,
+    sandbox: &mut SandboxSession,
+    executed: &Executed,
+    call: &mut CodeCall,
+) -> Result<(), StopReason> {
+    let mut written = Vec::new();
+    for file in &executed.files {
+        let id = FileId::generate();
+        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+        let (size, contents) = match session.until_stopped(sandbox.get(&file.path)).await? {
+            Ok(opened) => opened,
+            // Deleted or changed since, by a process of the sandbox session that is still running.
+            Err(SandboxError::Refused(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let contents = contents.map_err(|error| BlobError::Body(error.to_string()));
+        if !store_file(session, id.clone(), name.to_owned(), contents, size).await? {
+            call.notes.push(STORAGE_FULL.to_owned());
+            break;
+        }
+        let run = &session.run;
+        let pool = &session.shared.deps.pool;
+        store::workspace_files::upsert(pool, &run.project, &run.thread, &file.path, &id).await?;
+        if let Some(workspace) = workspace {
+            workspace.add_written(file.path.clone(), id);
+        }
+        written.push(format!("{FOLDER}{}", file.path));
+    }
+    if !written.is_empty() {
+        let written = written.join(", ");
+        call.notes.push(format!("[Files written: {written}]"));
+    }
+    if executed.files_dropped {
+        let note = "[There were more or larger files than can be kept; some were not.]";
+        call.notes.push(note.to_owned());
+    }
+    Ok(())
+}
+
+/// Stores a file that code has made. Returns `false` if that would exceed the project's quota.
+async fn store_file(
+    session: &mut Session,
+    id: FileId,
+    filename: String,
+    contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
+    limit: u64,
+) -> Result<bool, StopReason> {
+    let deps = session.shared.deps.clone();
+    let project = session.run.project.clone();
+    let stored = async {
+        let pending = PendingFile::write(&deps.pool, &deps.blobs, &id, contents, limit).await?;
+        let new = NewFile {
+            filename,
+            purpose: Purpose::AssistantsOutput,
+            expires_after: None,
+        };
+        pending.keep(&project, &id, &new).await
+    };
+    match session.until_stopped(stored).await? {
+        Ok(_) => Ok(true),
+        Err(FileError::QuotaExceeded { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Files that belong into a sandbox session and are not there, each with its second name.
+fn missing_files(
+    workspace: &Workspace,
+    sandbox: &SandboxSession,
+) -> Vec<(WorkspaceFile, Option<String>)> {
+    let is_placed = |item: &&WorkspaceFile| {
+        let mut placed = sandbox.files().iter();
         placed.any(|file| file.tag == item.file.as_str())
     };
     let given = workspace
@@ -267,7 +253,7 @@ fn missing(workspace: &Workspace, session: &Session) -> Vec<(Item, Option<String
             if workspace.is_overwritten(item) {
                 let path = id;
                 return (
-                    Item {
+                    WorkspaceFile {
                         path,
                         ..item.clone()
                     },
@@ -276,29 +262,29 @@ fn missing(workspace: &Workspace, session: &Session) -> Vec<(Item, Option<String
             }
             (item.clone(), Some(id))
         });
-    let written = workspace.written().filter(|_| session.is_fresh());
+    let written = workspace.written().filter(|_| sandbox.is_fresh());
     given
         .chain(written.map(|item| (item.clone(), None)))
         .collect()
 }
 
-/// What a cell has put out so far.
-struct Output<'a> {
+/// The outputs of a cell so far.
+struct CellOutput<'a> {
     step: StepId,
     index: usize,
     call: &'a mut CodeCall,
-    /// Where the text that ends the outputs came from.
-    open: Option<TextSource>,
+    /// The source of the text at the end of the outputs.
+    last_source: Option<TextSource>,
 }
 
-impl Output<'_> {
-    /// Appends text. What comes from elsewhere begins on a line of its own.
-    fn write(&mut self, source: TextSource, text: &str) -> RunEvent {
+impl CellOutput<'_> {
+    /// Appends text. Text of another source begins on a new line.
+    fn append_text(&mut self, source: TextSource, text: &str) -> RunEvent {
         let outputs = self.call.outputs.get_or_insert_default();
-        let apart = self.open.replace(source) != Some(source);
+        let is_new_source = self.last_source.replace(source) != Some(source);
         let logs = match outputs.last_mut() {
             Some(CodeOutput::Logs(logs)) => {
-                let break_line = apart && !logs.is_empty() && !logs.ends_with('\n');
+                let break_line = is_new_source && !logs.is_empty() && !logs.ends_with('\n');
                 let text = if break_line {
                     format!("\n{text}")
                 } else {
@@ -313,19 +299,18 @@ impl Output<'_> {
             }
         };
         let output = outputs.len() - 1;
-        self.delta(ToolCallDelta::CodeLogs { output, logs })
+        self.delta_event(ToolCallDelta::CodeLogs { output, logs })
     }
 
-    /// Appends a picture.
-    fn show(&mut self, file: FileId) -> RunEvent {
+    fn append_image(&mut self, file: FileId) -> RunEvent {
         let outputs = self.call.outputs.get_or_insert_default();
         outputs.push(CodeOutput::Image(file.clone()));
         let output = outputs.len() - 1;
-        self.open = None;
-        self.delta(ToolCallDelta::CodeImage { output, file })
+        self.last_source = None;
+        self.delta_event(ToolCallDelta::CodeImage { output, file })
     }
 
-    fn delta(&self, delta: ToolCallDelta) -> RunEvent {
+    fn delta_event(&self, delta: ToolCallDelta) -> RunEvent {
         RunEvent::StepDelta {
             step: self.step.clone(),
             index: self.index,
@@ -334,8 +319,8 @@ impl Output<'_> {
     }
 }
 
-/// What its worker did to a session between cells, for the output of the next one.
-fn explain_notice(notice: Notice) -> &'static str {
+/// What the sandbox worker did to a session between cells, for the output of the next cell.
+fn notice_text(notice: Notice) -> &'static str {
     match notice {
         Notice::ProcessesKilled => {
             "Processes that earlier cells had started were stopped: they used too much processor \
@@ -351,8 +336,8 @@ fn explain_notice(notice: Notice) -> &'static str {
     }
 }
 
-/// What a cell's own output does not say.
-fn explain(executed: &Executed) -> Option<String> {
+/// How a cell ended, if its own output does not say it.
+fn status_text(executed: &Executed) -> Option<String> {
     let seconds = executed.wall_ms.div_ceil(1000);
     let ended = match executed.status {
         ExecStatus::Ok | ExecStatus::Error => None,
@@ -362,7 +347,7 @@ fn explain(executed: &Executed) -> Option<String> {
             Some("The cell was stopped because it used too much memory.".to_owned())
         }
         ExecStatus::Died => Some("The Python process ended unexpectedly.".to_owned()),
-        ExecStatus::EndedForCpu => Some(explain_notice(Notice::EndedForCpu).trim_end().to_owned()),
+        ExecStatus::EndedForCpu => Some(notice_text(Notice::EndedForCpu).trim_end().to_owned()),
     };
     let lost = executed
         .session_lost

@@ -1,12 +1,12 @@
-//! The Markdown fence that some models put around the code that they pass.
+//! Removes the Markdown fence that some models put around the code in their arguments.
 
 use std::mem;
 
-/// Fewest back-ticks of a fence.
+/// Minimum number of back-ticks of a fence.
 const FENCE: usize = 3;
 
-/// Words that are a language where code follows them on the same line. At the end of a line, any
-/// word is one.
+/// Words that are a language tag even if code follows them on the same line. At the end of a line,
+/// any word is a language tag.
 const LANGUAGES: [&str; 7] = [
     "python",
     "python3",
@@ -17,14 +17,14 @@ const LANGUAGES: [&str; 7] = [
     "tool_code",
 ];
 
-/// Takes the fence away from code that comes piece by piece. No Python begins with back-ticks, so
-/// nothing else is ever taken away.
+/// Removes the fence from code that comes piece by piece. No valid Python begins with back-ticks, so
+/// nothing else is ever removed.
 #[derive(Debug, Default)]
 pub(super) struct CodeFence {
     state: State,
-    /// Characters that may yet turn out to be part of the fence.
+    /// Characters that may turn out to be part of the fence.
     held: String,
-    /// How many back-ticks the opening fence has.
+    /// Number of back-ticks of the opening fence.
     ticks: usize,
 }
 
@@ -33,22 +33,22 @@ enum State {
     /// Before the first character that is neither white space nor a back-tick.
     #[default]
     Start,
-    /// After the back-ticks of the opening fence, maybe in the language.
+    /// After the back-ticks of the opening fence, possibly in the language tag.
     Language,
-    /// After the language, on the same line.
+    /// After the language tag, on the same line.
     AfterLanguage,
-    /// In code that ends with a fence.
+    /// In fenced code.
     Fenced,
-    /// In the back-ticks of what may be the closing fence.
+    /// In back-ticks that may be the closing fence.
     Closing,
-    /// After them, where only white space may follow.
+    /// After the closing fence, where only white space may follow.
     Closed,
     /// In code without a fence.
     Plain,
 }
 
 impl CodeFence {
-    /// The code in the next piece.
+    /// Appends a piece, and returns the code in it.
     pub(super) fn push(&mut self, piece: String) -> String {
         if matches!(self.state, State::Plain) {
             return piece;
@@ -127,7 +127,7 @@ impl CodeFence {
         }
     }
 
-    /// Takes a character of the code. What was held back is code, too.
+    /// Appends a character of fenced code. What was held back is code, too.
     fn fenced(&mut self, char: char, code: &mut String) {
         code.push_str(&mem::take(&mut self.held));
         if char == '`' {

@@ -1,4 +1,4 @@
-//! A thread's `/mnt/data`: which files belong there, and under which names.
+//! The files of a thread's `/mnt/data` and their names.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,40 +10,39 @@ use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::workspace_files::{self, Given, Written};
 
-/// Where it is in the sandbox.
+/// The path of the folder in the sandbox.
 pub(in crate::engine) const FOLDER: &str = "/mnt/data/";
 
-/// The line before the list of files.
 const HEADING: &str = "Files available to code_interpreter:";
 
-/// Longest name of a file that is given, in bytes; longer ones are cut before their extension.
+/// Longest name of an uploaded file, in bytes. Longer names are truncated before their extension.
 const NAME_BYTES: usize = 200;
 
-/// What follows a longer last dot is part of a sentence and no extension.
+/// Longest extension, in bytes. After the last dot of a sentence there is more text than that.
 const EXTENSION_BYTES: usize = 16;
 
-/// Extensions that say how a file is compressed, and stand behind one that says what it is.
+/// Extensions of compressed files, which follow the extension of the contents.
 const COMPRESSED: [&str; 8] = ["gz", "bz2", "xz", "zst", "lz4", "br", "z", "lzma"];
 
-/// The files of a thread's `/mnt/data`.
+/// The files of a thread's `/mnt/data`: those that the client gave to the assistant or the thread,
+/// and those that code has written.
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) struct Workspace {
-    given: Vec<Item>,
+    given: Vec<WorkspaceFile>,
     /// By path.
-    written: BTreeMap<String, Item>,
+    written: BTreeMap<String, WorkspaceFile>,
 }
 
-/// A file and where it belongs.
+/// A stored file and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct Item {
-    /// The stored file.
+pub(in crate::engine) struct WorkspaceFile {
     pub(in crate::engine) file: FileId,
     /// Path below the folder.
     pub(in crate::engine) path: String,
 }
 
 impl Workspace {
-    /// What the assistant and the thread of a run have now.
+    /// Loads the current files of a run's assistant and thread.
     pub(in crate::engine) async fn load(pool: &Pool, run: &Run) -> Result<Self, StoreError> {
         let given = workspace_files::given(pool, &run.project, &run.assistant, &run.thread).await?;
         let written = workspace_files::written(pool, &run.project, &run.thread).await?;
@@ -52,8 +51,8 @@ impl Workspace {
 
     fn new(given: Vec<Given>, written: Vec<Written>) -> Self {
         let mut names = HashSet::new();
-        let given = given.into_iter().map(|file| Item {
-            path: own_name(&file.filename, &mut names),
+        let given = given.into_iter().map(|file| WorkspaceFile {
+            path: unique_name(&file.filename, &mut names),
             file: file.id,
         });
         let mut workspace = Self {
@@ -61,34 +60,33 @@ impl Workspace {
             written: BTreeMap::new(),
         };
         for file in written {
-            workspace.wrote(file.path, file.file_id);
+            workspace.add_written(file.path, file.file_id);
         }
         workspace
     }
 
-    /// Notes that code has written a file.
-    pub(in crate::engine) fn wrote(&mut self, path: String, file: FileId) {
+    pub(in crate::engine) fn add_written(&mut self, path: String, file: FileId) {
         let key = path.clone();
-        self.written.insert(key, Item { file, path });
+        self.written.insert(key, WorkspaceFile { file, path });
     }
 
-    /// What the client gave. Each has its id as a second name.
-    pub(in crate::engine) fn given(&self) -> &[Item] {
+    /// The files that the client gave. Each has its id as a second name.
+    pub(in crate::engine) fn given(&self) -> &[WorkspaceFile] {
         &self.given
     }
 
-    /// What code has written.
-    pub(in crate::engine) fn written(&self) -> impl Iterator<Item = &Item> {
+    /// The files that code has written.
+    pub(in crate::engine) fn written(&self) -> impl Iterator<Item = &WorkspaceFile> {
         self.written.values()
     }
 
-    /// Whether code has written something else where a given file was.
-    pub(in crate::engine) fn is_overwritten(&self, given: &Item) -> bool {
+    /// Whether code has written another file over this one.
+    pub(in crate::engine) fn is_overwritten(&self, given: &WorkspaceFile) -> bool {
         self.written.contains_key(&given.path)
     }
 
-    /// Tags of files that a session still has and that do not belong there, or not under that path.
-    /// What code has written is as it was put as long as nothing newer is known of its path.
+    /// Tags of files of a sandbox session that no longer belong there, or not under that path. A file
+    /// that code has written is current unless a newer one was stored for its path.
     pub(in crate::engine) fn stale(&self, placed: &[PlacedFile]) -> Vec<String> {
         let belongs = |file: &PlacedFile| {
             let given = self
@@ -105,21 +103,21 @@ impl Workspace {
         stale.map(|file| file.tag.clone()).collect()
     }
 
-    /// What the model is told, if there is anything to tell. What code writes is told with the
-    /// code's output, so that this stays the same from turn to turn.
+    /// The list of given files for the system message. `None` if there are none. Files that code
+    /// writes are listed in the code's output instead, so that this stays the same from turn to turn.
     pub(in crate::engine) fn describe(&self) -> Option<String> {
         if self.given.is_empty() {
             return None;
         }
         let mut text = HEADING.to_owned();
         for item in &self.given {
-            let Item { path, file } = item;
+            let WorkspaceFile { path, file } = item;
             text.push_str(&format!("\n- {FOLDER}{path} (also {FOLDER}{file})"));
         }
         Some(text)
     }
 
-    /// Every path below the folder with the file that has its content.
+    /// Every path below the folder with its file.
     pub(in crate::engine) fn links(&self) -> Vec<(String, FileId)> {
         let given = self.given.iter().flat_map(|item| {
             [item.path.clone(), item.file.to_string()].map(|path| (path, item.file.clone()))
@@ -128,14 +126,14 @@ impl Workspace {
             .written
             .values()
             .map(|item| (item.path.clone(), item.file.clone()));
-        // What was written counts before what was given.
+        // Later entries win: a written file replaces a given one of the same path.
         let links: BTreeMap<String, FileId> = given.chain(written).collect();
         links.into_iter().collect()
     }
 }
 
-/// A file's own name, as far as it can be a name in one folder, and unlike those before it.
-fn own_name(filename: &str, taken: &mut HashSet<String>) -> String {
+/// A file name that is valid within one folder and differs from those taken before.
+fn unique_name(filename: &str, taken: &mut HashSet<String>) -> String {
     let last = filename.rsplit(['/', '\\']).next().unwrap_or_default();
     let clean: String = last.chars().filter(|char| !char.is_control()).collect();
     let clean = match clean.trim() {
@@ -157,13 +155,14 @@ fn own_name(filename: &str, taken: &mut HashSet<String>) -> String {
     name
 }
 
-/// A name's stem and its extension with the dot, which may be a double one such as `.tar.gz`.
+/// The stem and the extension with its dot. The extension may be a double one such as `.tar.gz`.
 fn split_extension(name: &str) -> (&str, &str) {
     let last_dot = |text: &str| {
         let dot = text.rfind('.').filter(|&dot| dot > 0)?;
         let extension = &text[dot + 1..];
-        let good = extension.len() <= EXTENSION_BYTES && !extension.contains(char::is_whitespace);
-        good.then_some(dot)
+        let is_extension =
+            extension.len() <= EXTENSION_BYTES && !extension.contains(char::is_whitespace);
+        is_extension.then_some(dot)
     };
     let Some(dot) = last_dot(name) else {
         return (name, "");
@@ -184,7 +183,7 @@ mod tests {
 
     fn given(id: &str, filename: &str) -> Given {
         Given {
-            id: id.parse().expect("it is an id"),
+            id: id.parse().expect("the test uses a valid id"),
             filename: filename.into(),
         }
     }
@@ -200,8 +199,8 @@ mod tests {
         let workspace = Workspace::new(files, Vec::new());
         let paths: Vec<&str> = workspace.given.iter().map(|item| &*item.path).collect();
         assert_eq!(paths, ["sales.csv", "sales-2.csv", "file", "ab.txt"]);
-        let told = workspace.describe().expect("there are files");
-        assert!(told.contains("\n- /mnt/data/sales-2.csv (also /mnt/data/file-b)\n"));
+        let described = workspace.describe().expect("the workspace has files");
+        assert!(described.contains("\n- /mnt/data/sales-2.csv (also /mnt/data/file-b)\n"));
     }
 
     /// The paths of given files with these names.
@@ -253,7 +252,10 @@ mod tests {
     fn what_a_session_has_is_stale_when_it_is_no_longer_listed_or_has_another_name() {
         let files = vec![given("file-a", "sales.csv"), given("file-b", "in.csv")];
         let mut workspace = Workspace::new(files, Vec::new());
-        workspace.wrote("in.csv".into(), "file-new".parse().expect("it is an id"));
+        workspace.add_written(
+            "in.csv".into(),
+            "file-new".parse().expect("the test uses a valid id"),
+        );
         let placed = |tag: &str, path: &str| PlacedFile {
             tag: tag.into(),
             path: path.into(),
@@ -277,8 +279,8 @@ mod tests {
     #[test]
     fn what_code_wrote_counts_before_what_was_given() {
         let mut workspace = Workspace::new(vec![given("file-a", "sales.csv")], Vec::new());
-        let new: FileId = "file-new".parse().expect("it is an id");
-        workspace.wrote("sales.csv".into(), new.clone());
+        let new: FileId = "file-new".parse().expect("the test uses a valid id");
+        workspace.add_written("sales.csv".into(), new.clone());
         assert!(workspace.is_overwritten(&workspace.given()[0].clone()));
         let links = workspace.links();
         let link = |path: &str| links.iter().find(|(at, _)| at == path).map(|(_, id)| id);

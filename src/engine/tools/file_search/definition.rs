@@ -1,4 +1,4 @@
-//! file_search as models see it: a function, its calls and their results.
+//! file_search as models see it: a function definition, its arguments, and the results of its calls.
 
 use async_openai::types::chat::{ChatCompletionTool, ChatCompletionTools, FunctionObject};
 use serde_json::{Value, json};
@@ -8,22 +8,21 @@ use crate::domain::run::RunConfig;
 use crate::domain::tool::{SearchCall, Tool};
 use crate::domain::vector_store::Weights;
 
-/// The function's name.
 pub(in crate::engine) const NAME: &str = "file_search";
 
-/// What some models call it whatever they are told.
+/// The name under which some models were trained to call it.
 pub(in crate::engine) const ALIAS: &str = "msearch";
 
 /// Most queries of one call.
 const QUERIES_MAX: usize = 5;
 
-/// Results of a call unless the tool's settings say otherwise, as the hosted service had it.
+/// Default number of results of a call, as in the hosted service.
 const RESULTS: usize = 20;
 
-/// Tokens of a call's results, as the hosted service had it.
+/// Most tokens of all results of a call, as in the hosted service.
 const TOKENS: u32 = 16_000;
 
-/// The same for models with small windows.
+/// The same for models with small context windows.
 const RESULTS_OF_SMALL_MODELS: usize = 5;
 const TOKENS_OF_SMALL_MODELS: u32 = 4_000;
 
@@ -33,7 +32,6 @@ passages that fit best. Use it before you answer whenever the answer may be in t
 each query as a full question or statement with the words that the text would have; ask for \
 different things in different queries.";
 
-/// The definition that models get.
 pub(in crate::engine) fn definition() -> ChatCompletionTools {
     ChatCompletionTools::Function(ChatCompletionTool {
         function: FunctionObject {
@@ -58,22 +56,22 @@ pub(in crate::engine) fn definition() -> ChatCompletionTools {
     })
 }
 
-/// How the run's searches are done, if it offers file_search.
-pub(in crate::engine) struct Settings {
-    /// Most results.
+/// The settings of a run's searches.
+pub(in crate::engine) struct SearchSettings {
+    /// Most results of a call.
     pub(in crate::engine) results: usize,
-    /// Most tokens that they have together.
+    /// Most tokens of these results together.
     pub(in crate::engine) tokens: u32,
-    /// Their ranker's name, which changes nothing here.
+    /// The ranker's name as the client set it. It does not change the ranking.
     pub(in crate::engine) ranker: String,
-    /// Lowest score of a result.
+    /// Lowest score of a result, 0 to 1.
     pub(in crate::engine) score_threshold: f64,
-    /// How much words and meaning count.
+    /// Weights of lexical and semantic search.
     pub(in crate::engine) weights: Weights,
 }
 
-impl Settings {
-    /// Reads them from the run's tool.
+impl SearchSettings {
+    /// The settings of the run's file_search tool. `None` if the run does not offer it.
     pub(in crate::engine) fn of(config: &RunConfig) -> Option<Self> {
         let settings = config.tools.iter().find_map(|tool| match tool {
             Tool::FileSearch { file_search } => Some(file_search),
@@ -82,12 +80,12 @@ impl Settings {
         let ranking = &settings.get("ranking_options").unwrap_or(&Value::Null);
         let results = settings.get("max_num_results").and_then(Value::as_u64);
         let results = results.and_then(|results| usize::try_from(results).ok());
-        let (most, tokens) = match config.model.starts_with("gpt-3.5") {
+        let (max_results, tokens) = match config.model.starts_with("gpt-3.5") {
             true => (RESULTS_OF_SMALL_MODELS, TOKENS_OF_SMALL_MODELS),
             false => (RESULTS, TOKENS),
         };
         Some(Self {
-            results: results.unwrap_or(most),
+            results: results.unwrap_or(max_results),
             tokens,
             ranker: ranking["ranker"].as_str().unwrap_or("auto").to_owned(),
             score_threshold: ranking["score_threshold"].as_f64().unwrap_or(0.0),
@@ -96,20 +94,29 @@ impl Settings {
     }
 }
 
-/// Whether a call of this name is meant for file_search, where that is offered.
-pub(in crate::engine) fn is_meant(config: &RunConfig, name: &str) -> bool {
+/// Whether a call of this name is one to file_search. The caller's functions of the same name come
+/// first.
+pub(in crate::engine) fn is_call_to(config: &RunConfig, name: &str) -> bool {
     let function = |tool: &Tool| match tool {
         Tool::Function { function } => function.name == name,
         Tool::CodeInterpreter | Tool::FileSearch { .. } => false,
     };
     (name == NAME || name == ALIAS)
-        && Settings::of(config).is_some()
+        && SearchSettings::of(config).is_some()
         && !config.tools.iter().any(function)
 }
 
-/// The queries of a call. What is no JSON is a query as it is: some models send that.
+/// The settings of a call of this name, if it is one to file_search.
+pub(in crate::engine) fn settings_of_call(
+    config: &RunConfig,
+    name: &str,
+) -> Option<SearchSettings> {
+    is_call_to(config, name).then(|| SearchSettings::of(config))?
+}
+
+/// The queries of a call. Arguments that are not JSON are a query: some models send that.
 pub(in crate::engine) fn queries(arguments: &str) -> Vec<String> {
-    let given = match json_escapes::parse(arguments) {
+    let value = match json_escapes::parse(arguments) {
         Ok(Value::Object(mut fields)) => {
             let first = ["queries", "query", "q", "input"]
                 .iter()
@@ -119,7 +126,7 @@ pub(in crate::engine) fn queries(arguments: &str) -> Vec<String> {
         Ok(other) => other,
         Err(_) => Value::String(arguments.to_owned()),
     };
-    let texts = match given {
+    let texts = match value {
         Value::Array(items) => items,
         other => vec![other],
     };
@@ -134,8 +141,8 @@ pub(in crate::engine) fn queries(arguments: &str) -> Vec<String> {
         .collect()
 }
 
-/// What the model is told of a call; `None` before it was done.
-pub(in crate::engine) fn told(call: &SearchCall) -> Option<String> {
+/// The output of a call for the model. `None` before it was executed.
+pub(in crate::engine) fn output_for_model(call: &SearchCall) -> Option<String> {
     let results = call.results.as_ref()?;
     let Some(first) = results.first() else {
         return Some("[Nothing was found. Other words may find it.]".to_owned());
