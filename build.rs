@@ -1,6 +1,6 @@
-//! Tells cargo what the program is made of besides its Rust source.
+//! Declares the inputs of the build besides Rust source.
 
 fn main() {
-    // `sqlx::migrate!` reads this folder, and cargo would not notice a new file in it.
+    // `sqlx::migrate!` embeds this folder; without this line cargo would miss a new file in it.
     println!("cargo:rerun-if-changed=migrations");
 }

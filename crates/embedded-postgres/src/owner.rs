@@ -1,4 +1,4 @@
-//! Who runs the database server. PostgreSQL refuses to be run by root.
+//! The user that runs the server. PostgreSQL refuses to run as root.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -7,26 +7,26 @@ use nix::unistd::Gid;
 use nix::unistd::Uid;
 use nix::unistd::User;
 
-use crate::PostgresError;
+use crate::error::PostgresError;
 
-/// The user whom the server and its files belong to.
+/// The user that the server's process and files belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) uid: Uid,
-    pub(super) gid: Gid,
-    /// Whether this process must change to that user.
-    pub(super) differs: bool,
+pub(crate) struct Owner {
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+    /// Whether it is another user than that of this process.
+    pub(crate) differs: bool,
 }
 
 impl Owner {
-    /// The owner of the database in `folder`, if there is one; for a new one, the user of this
-    /// process or, for root, `user`.
-    pub(super) fn of_cluster(folder: &Path, user: &str) -> Result<Self, PostgresError> {
-        let me = Uid::effective();
+    /// The owner of an existing database in `folder`; for a new one, the user of this process, or
+    /// `user` if that is root.
+    pub(crate) fn of_cluster(folder: &Path, user: &str) -> Result<Self, PostgresError> {
+        let current = Uid::effective();
         let existing = std::fs::metadata(folder).ok();
-        if !me.is_root() {
+        if !current.is_root() {
             if let Some(existing) = existing
-                && existing.uid() != me.as_raw()
+                && existing.uid() != current.as_raw()
             {
                 return Err(PostgresError::NotOurs {
                     path: folder.to_owned(),
@@ -34,7 +34,7 @@ impl Owner {
                 });
             }
             return Ok(Self {
-                uid: me,
+                uid: current,
                 gid: Gid::effective(),
                 differs: false,
             });
@@ -47,17 +47,17 @@ impl Owner {
             });
         }
         match User::from_name(user) {
-            Ok(Some(found)) if !found.uid.is_root() => Ok(Self {
-                uid: found.uid,
-                gid: found.gid,
+            Ok(Some(user)) if !user.uid.is_root() => Ok(Self {
+                uid: user.uid,
+                gid: user.gid,
                 differs: true,
             }),
             _ => Err(PostgresError::User(user.to_owned())),
         }
     }
 
-    /// Whether the owner can get to `folder`: may enter it and all folders above it.
-    pub(super) fn can_enter(&self, folder: &Path) -> bool {
+    /// Whether the owner may enter `folder` and all folders above it.
+    pub(crate) fn can_enter(&self, folder: &Path) -> bool {
         folder.ancestors().all(|folder| {
             let Ok(metadata) = std::fs::metadata(folder) else {
                 return false;

@@ -1,23 +1,22 @@
-//! Where set-up has installed what programs need when they run: PostgreSQL, Python with its
-//! packages, the embedding model. One rule for all of them.
+//! Finds what `make setup` has installed: PostgreSQL, Python with its packages, the embedding model.
 
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The name of the folder that set-up installs into.
+/// Name of the folder that `make setup` installs into.
 const FOLDER: &str = ".venv";
 
-/// Where that folder may be, the best first: beside the program and in each folder above it, then in
-/// the working folder, for programs that were built elsewhere.
+/// Possible paths of that folder by descending preference: beside the program, in each folder above
+/// it, and in the working directory, for programs that were built elsewhere.
 pub fn environments() -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();
-    let here = std::env::current_dir().ok();
-    candidates(program.as_deref(), here.as_deref())
+    let working_dir = std::env::current_dir().ok();
+    candidates(program.as_deref(), working_dir.as_deref())
 }
 
-fn candidates(program: Option<&Path>, here: Option<&Path>) -> Vec<PathBuf> {
+fn candidates(program: Option<&Path>, working_dir: Option<&Path>) -> Vec<PathBuf> {
     let above = program.map(|program| program.ancestors().skip(1));
-    let folders = above.into_iter().flatten().chain(here);
+    let folders = above.into_iter().flatten().chain(working_dir);
     folders.map(|folder| folder.join(FOLDER)).collect()
 }
 
@@ -28,7 +27,7 @@ mod tests {
     #[test]
     fn the_programs_project_comes_before_the_working_folder() {
         let program = Path::new("/project/target/debug/assistd");
-        let found = candidates(Some(program), Some(Path::new("/here")));
+        let paths = candidates(Some(program), Some(Path::new("/here")));
         let expected = [
             "/project/target/debug/.venv",
             "/project/target/.venv",
@@ -36,7 +35,7 @@ mod tests {
             "/.venv",
             "/here/.venv",
         ];
-        assert_eq!(found, expected.map(PathBuf::from));
+        assert_eq!(paths, expected.map(PathBuf::from));
         assert!(candidates(None, None).is_empty());
     }
 }
