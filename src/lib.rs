@@ -1,6 +1,7 @@
 //! assistd: a server for the OpenAI Assistants API that runs the agent loop itself.
 //!
-//! Modules from the top down: each may import those below it. `docs/architecture.md` has the map.
+//! Modules are listed from the top down: each may import only those below it. `docs/architecture.md`
+//! describes them.
 
 #![forbid(unsafe_code)]
 

@@ -1,20 +1,20 @@
-//! The program `assistd`; see [`assistd::cli`].
+//! The program `assistd`.
 
 use std::process::ExitCode;
 
 use assistd::config::Cli;
 use assistd::server::EXTRACT;
 
-/// Frees memory of ended streams sooner than the system's allocator does.
+/// Returns the memory of ended streams sooner than the allocator of the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Huge pages round the allocator's small arenas up to megabytes: memory would double for
-    // nothing. A kernel that refuses costs memory only.
+    // Transparent huge pages would round the small arenas of the allocator up to megabytes and double
+    // the memory. An error is ignored, as it only costs memory.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
-    // In its own process, before anything else: it reads what others sent.
+    // Before anything else: this process reads untrusted documents, and must not read settings.
     if std::env::args_os()
         .nth(1)
         .is_some_and(|command| command == EXTRACT)

@@ -1,8 +1,7 @@
-//! Logs, traces and metrics: where they go and what they are called.
+//! Set-up of logs and traces, and the table of all metrics.
 //!
-//! Code that has something to say uses the `tracing` and `metrics` macros and knows nothing of
-//! this module. Every metric it may name is in [`METRICS`]; a test compares that table with the
-//! names in the source.
+//! Other modules use the macros of `tracing` and `metrics` only. A test checks that every metric in
+//! the source is in [`METRICS`].
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -21,139 +20,131 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What a metric measures, and how.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    /// Goes up only.
     Counter,
-    /// Goes up and down.
     Gauge,
-    /// Seconds, counted in buckets with these upper bounds.
+    /// A histogram of seconds with these upper bounds of its buckets.
     Seconds(&'static [f64]),
 }
 
-/// One row of [`METRICS`].
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name in the code and at `/metrics`.
     pub name: &'static str,
-    /// Its kind, and its buckets if it has some.
     pub kind: Kind,
-    /// What it means, with its labels in parentheses.
+    /// Meaning, with the labels in parentheses.
     pub help: &'static str,
 }
 
-/// For what this server does by itself: from 0.5 ms, where a good answer lies, to 10 s.
+/// Buckets for work of this server alone: 0.5 ms, which is typical, to 10 s.
 const FAST: &[f64] = &[
     0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
-/// For what waits for a model: from 10 ms to 5 min.
+/// Buckets for calls to models: 10 ms to 5 min.
 const SLOW: &[f64] = &[
     0.01, 0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0,
 ];
-
-/// For requests, most of which are quick and some of which wait for a model.
+/// Buckets for requests, some of which wait for a model.
 const MIXED: &[f64] = &[
     0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
     300.0,
 ];
 
-/// Every metric there is.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "assistd_requests_total",
         kind: Kind::Counter,
-        help: "Requests answered (route, method, status)",
+        help: "HTTP requests (route, method, status)",
     },
     Metric {
         name: "assistd_request_seconds",
         kind: Kind::Seconds(MIXED),
-        help: "Time from a request to the end of its answer's head (route, method)",
+        help: "Time from a request to its response headers (route, method)",
     },
     Metric {
         name: "assistd_connections",
         kind: Kind::Gauge,
-        help: "Connections of clients that are open",
+        help: "Open client connections",
     },
     Metric {
         name: "assistd_disk_free_bytes",
         kind: Kind::Gauge,
-        help: "Space left for the embedded database and for file contents",
+        help: "Free disk space for the embedded database and for file contents (folder)",
     },
     Metric {
         name: "assistd_body_memory_bytes",
         kind: Kind::Gauge,
-        help: "Memory set aside for request bodies",
+        help: "Memory reserved for request bodies",
     },
     Metric {
         name: "assistd_runs_total",
         kind: Kind::Counter,
-        help: "Runs that came into a status (status)",
+        help: "Runs that entered a status (status)",
     },
     Metric {
         name: "assistd_runs_in_progress",
         kind: Kind::Gauge,
-        help: "Runs that this process works on",
+        help: "Runs that this process executes",
     },
     Metric {
         name: "assistd_queue_depth",
         kind: Kind::Gauge,
-        help: "Runs that wait for a process to work on them, on all replicas together",
+        help: "Queued runs, of all replicas together",
     },
     Metric {
         name: "assistd_code_seconds",
         kind: Kind::Seconds(MIXED),
-        help: "Time that a cell of code_interpreter took, files and all",
+        help: "Time of a code_interpreter call, including file transfers",
     },
     Metric {
         name: "assistd_search_seconds",
         kind: Kind::Seconds(FAST),
-        help: "Time to search one vector store, models included",
+        help: "Time to search one vector store, including embedding and reranking",
     },
     Metric {
         name: "assistd_indexing_seconds",
         kind: Kind::Seconds(SLOW),
-        help: "Time that a file of a vector store was worked on (outcome)",
+        help: "Time to index a file of a vector store (outcome)",
     },
     Metric {
         name: "assistd_files_to_index",
         kind: Kind::Gauge,
-        help: "Files of vector stores that are not indexed yet, of all servers; some seconds old",
+        help: "Vector store files that are not indexed yet, of all replicas together; some seconds old",
     },
     Metric {
         name: "assistd_webhook_deliveries_total",
         kind: Kind::Counter,
-        help: "Attempts to deliver a webhook (result)",
+        help: "Webhook delivery attempts (result)",
     },
     Metric {
         name: "assistd_webhooks_waiting",
         kind: Kind::Gauge,
-        help: "Webhooks still to be delivered, of all servers; some seconds old",
+        help: "Pending webhook deliveries, of all replicas together; some seconds old",
     },
     Metric {
         name: "assistd_queue_wait_seconds",
         kind: Kind::Seconds(FAST),
-        help: "Time from a run's entry into the queue to its start",
+        help: "Time from queueing a run to its start",
     },
     Metric {
         name: "assistd_added_first_token_seconds",
         kind: Kind::Seconds(FAST),
-        help: "Time from a run's creation to its first call of a model",
+        help: "Time from creating a run to its first model call",
     },
     Metric {
         name: "assistd_upstream_requests_total",
         kind: Kind::Counter,
-        help: "Calls to an upstream (upstream, outcome)",
+        help: "Requests to upstreams (upstream, outcome)",
     },
     Metric {
         name: "assistd_upstream_interruptions_total",
         kind: Kind::Counter,
-        help: "Answers that broke off after their first piece (upstream, outcome)",
+        help: "Responses that broke off after their first chunk (upstream, outcome)",
     },
     Metric {
         name: "assistd_upstream_request_seconds",
         kind: Kind::Seconds(SLOW),
-        help: "Time from a call to an upstream to the first byte of its answer (upstream)",
+        help: "Time from a request to an upstream to the first byte of its response (upstream)",
     },
     Metric {
         name: "assistd_upstream_tokens_total",
@@ -162,45 +153,40 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// What [`init`] needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directives that say which logs and spans there are, such as `info,assistd::engine=debug`.
+    /// Filter directives for logs and traces, such as `info,assistd::engine=debug`.
     pub filter: String,
-    /// Whether log lines are JSON objects, for collectors, or text, for people.
+    /// Whether log lines are JSON objects; else they are text.
     pub json: bool,
-    /// Base of the OTLP/HTTP endpoint that traces go to, if any.
+    /// Base URL of the OTLP/HTTP endpoint that traces are exported to.
     pub otlp_endpoint: Option<Url>,
 }
 
-/// Why telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
     #[error("the log filter {filter:?} is not valid: {reason}")]
     Filter {
-        /// As it was given.
         filter: String,
-        /// What is wrong with it.
         reason: tracing_subscriber::filter::ParseError,
     },
-    /// The exporter of traces cannot be built.
-    #[error("traces cannot be exported: {0}")]
+    #[error("could not set up the export of traces: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Keeps the export of traces alive; [`flush`](Self::flush) it before the process ends.
+/// Owns the export of traces. Call [`flush`](Self::flush) before the process ends.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Sends logs to standard error from now on, and traces to where `options` says.
+/// Writes logs to standard error from now on, and exports traces.
 ///
 /// # Errors
-/// If the filter or the endpoint is not valid; nothing has been set up then.
+/// If the filter or the endpoint is not valid.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
-    // The server's notices are about "if not exists" and the like. Later directives win.
+    // Notices of PostgreSQL below WARNING are noise, such as those of `if not exists`. A directive in
+    // `options.filter` wins, as it comes later.
     let filter = EnvFilter::builder()
         .parse(format!("sqlx::postgres::notice=warn,{}", options.filter))
         .map_err(|reason| TelemetryError::Filter {
@@ -244,29 +230,29 @@ fn exporter(endpoint: &Url) -> Result<SdkTracerProvider, TelemetryError> {
 }
 
 impl Telemetry {
-    /// Sends the traces that are still here. Blocks for some seconds at most.
+    /// Exports the remaining traces. Blocks for up to 3 s.
     pub fn flush(self) {
         let Some(traces) = self.traces else { return };
         if let Err(error) = traces.shutdown_with_timeout(Duration::from_secs(3)) {
-            tracing::warn!(error = %error, "the last traces could not be sent: {error}");
+            tracing::warn!(error = %error, "could not export the remaining traces: {error}");
         }
     }
 }
 
-/// The process's metrics, which `/metrics` renders. The first call starts collecting.
+/// The metrics of this process. The first call installs the recorder.
 ///
-/// [`run_upkeep`](PrometheusHandle::run_upkeep) wants to be called every few seconds, or the samples
-/// of histograms pile up between two scrapes; `assistd serve` does.
+/// The caller must call [`run_upkeep`](PrometheusHandle::run_upkeep) every few seconds: without it, the
+/// samples of histograms accumulate between two scrapes.
 ///
 /// # Panics
-/// If another recorder has been installed, which nothing here does.
+/// If another recorder has been installed.
 pub fn prometheus() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
             let handle = builder()
                 .install_recorder()
-                .expect("no other recorder is installed");
+                .expect("this is the only recorder of the process");
             describe();
             handle
         })
@@ -282,7 +268,7 @@ fn builder() -> PrometheusBuilder {
             };
             builder
                 .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
-                .expect("no list of buckets is empty")
+                .expect("every list of buckets is a non-empty constant")
         })
 }
 
@@ -321,7 +307,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("# HELP assistd_runs_total Runs that came into a status"),
+            text.contains("# HELP assistd_runs_total Runs that entered a status"),
             "{text}"
         );
         assert!(
@@ -337,10 +323,10 @@ mod tests {
     #[test]
     fn the_operations_guide_names_every_metric_and_no_other() {
         let guide = include_str!("../docs/operations.md");
-        let name = regex::Regex::new(r"assistd_[a-z_]+").expect("a constant that is a pattern");
+        let name = regex::Regex::new(r"assistd_[a-z_]+").expect("the constant is a valid pattern");
         let named: BTreeSet<&str> = name
             .find_iter(guide)
-            .map(|found| found.as_str().trim_end_matches("_bucket"))
+            .map(|name| name.as_str().trim_end_matches("_bucket"))
             .collect();
         let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(named, known);
@@ -351,11 +337,11 @@ mod tests {
         let known: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(known.len(), METRICS.len(), "a name is in the table twice");
         let emitted = regex::Regex::new(r#"(?:counter|gauge|histogram)!\(\s*"([^"]+)""#)
-            .expect("a constant that is a pattern");
+            .expect("the constant is a valid pattern");
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).expect("a folder of the source") {
-                let path = entry.expect("an entry of the folder").path();
+            for entry in std::fs::read_dir(&folder).expect("the source folder is readable") {
+                let path = entry.expect("the source folder is readable").path();
                 if path.is_dir() {
                     folders.push(path);
                     continue;
@@ -365,7 +351,7 @@ mod tests {
                 };
                 for name in emitted
                     .captures_iter(&text)
-                    .map(|found| found[1].to_owned())
+                    .map(|captures| captures[1].to_owned())
                 {
                     assert!(
                         known.contains(name.as_str()),

@@ -1,17 +1,16 @@
-//! `assistd audit-log`: tells who has changed projects and keys.
+//! `assistd audit-log`: shows who changed projects, keys and webhooks.
 
 use std::process::ExitCode;
 
-use super::CliError;
-use super::table;
-use super::with_database;
+use super::database::with_database;
+use super::error::CliError;
+use super::output;
 use crate::config::Config;
 use crate::domain::page::Order;
 use crate::domain::page::PageRequest;
 use crate::store;
 use crate::store::Pool;
 
-/// Carries out `assistd audit-log`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, last: i64) -> Result<ExitCode, CliError> {
     let request = PageRequest {
         limit: last,
@@ -19,20 +18,20 @@ pub(super) async fn run(config: &Config, last: i64) -> Result<ExitCode, CliError
         after: None,
         before: None,
     };
-    let tell = async |pool: &Pool| {
-        let acts = store::audit_log::list(pool, &request).await?.data;
-        let rows = acts.into_iter().map(|act| {
+    let show = async |pool: &Pool| {
+        let entries = store::audit_log::list(pool, &request).await?.data;
+        let rows = entries.into_iter().map(|entry| {
             [
-                table::time(act.created_at),
-                act.actor,
-                act.action,
-                act.object,
-                act.details.to_string(),
+                output::to_minute(entry.created_at),
+                entry.actor,
+                entry.action,
+                entry.object,
+                entry.details.to_string(),
             ]
         });
-        table::answer(["AT", "ACTOR", "ACTION", "OBJECT", "DETAILS"], rows);
+        output::print_table(["AT", "ACTOR", "ACTION", "OBJECT", "DETAILS"], rows);
         Ok(())
     };
-    with_database(config, tell).await?;
+    with_database(config, show).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! The database of a command: the one of `DATABASE_URL`, or the embedded one.
+//! The database of a command: that of `DATABASE_URL`, or the embedded one.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -9,55 +9,56 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tracing::log::LevelFilter;
 
-use super::CliError;
+use super::error::CliError;
 use crate::config::Config;
 use crate::store;
 use crate::store::Pool;
 use embedded_postgres::Embedded;
 use embedded_postgres::PostgresError;
 
-/// The oldest PostgreSQL that is supported, as `server_version_num` has it.
-pub(super) const OLDEST: i32 = 160_000;
+/// The oldest supported PostgreSQL, in the notation of `server_version_num`.
+pub(super) const OLDEST_VERSION: i32 = 160_000;
 
-/// How long a transaction may wait for its next statement. The longest pause is that of an import
-/// that copies a file's contents.
-const IDLE_IN_TRANSACTION: &str = "5min";
+/// Bound on the idle time inside a transaction. The longest pause is that of an import that copies
+/// the contents of a file.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "5min";
 
-/// How many connections a short command needs.
-const FEW: u32 = 2;
+/// Connections of a command other than `serve`.
+const COMMAND_CONNECTIONS: u32 = 2;
 
-/// A connected database, with its server if that is ours.
+/// A connected database, with its embedded server if this process runs it.
 pub(super) struct Database {
     pub(super) pool: Pool,
-    /// How people call the place.
-    pub(super) place: String,
+    /// Its location, for messages.
+    pub(super) location: String,
     embedded: Option<Embedded>,
 }
 
 impl Database {
-    /// For the server: the embedded database must not be in use by another one.
+    /// Opens the database for a server, which must be the only one on an embedded database.
     pub(super) async fn open(config: &Config) -> Result<Self, CliError> {
         if config.database.database_url.is_some() {
             return Self::remote(config, config.database.database_connections).await;
         }
-        let embedded = Embedded::start(&options(config)).await?;
+        let embedded = Embedded::start(&embedded_options(config)).await?;
         Self::embedded(config, embedded, config.database.database_connections).await
     }
 
-    /// For a short command: joins the server that runs already, or starts the database for itself.
+    /// Opens the database for a command: connects to the embedded database of a running server, or
+    /// starts it for the time of the command.
     pub(super) async fn open_beside_server(config: &Config) -> Result<Self, CliError> {
         if config.database.database_url.is_some() {
-            return Self::remote(config, FEW).await;
+            return Self::remote(config, COMMAND_CONNECTIONS).await;
         }
-        let options = options(config);
+        let options = embedded_options(config);
         match Embedded::start(&options).await {
-            Ok(embedded) => Self::embedded(config, embedded, FEW).await,
+            Ok(embedded) => Self::embedded(config, embedded, COMMAND_CONNECTIONS).await,
             Err(PostgresError::InUse { .. }) => {
                 let connect = embedded_postgres::connect_to_running(&options)?;
-                let pool = connect_patiently(connect, FEW).await?;
+                let pool = connect_with_retries(connect, COMMAND_CONNECTIONS).await?;
                 Ok(Self {
                     pool,
-                    place: place(config),
+                    location: embedded_location(config),
                     embedded: None,
                 })
             }
@@ -73,7 +74,7 @@ impl Database {
         let pool = connect(embedded.connect_options(), connections, "the data folder").await?;
         Ok(Self {
             pool,
-            place: place(config),
+            location: embedded_location(config),
             embedded: Some(embedded),
         })
     }
@@ -84,43 +85,43 @@ impl Database {
             .database_url
             .as_ref()
             .map_or("", |url| url.expose());
-        // The error would repeat parts of the URL, maybe the password.
+        // The error is dropped: it repeats parts of the URL, possibly the password.
         let options = PgConnectOptions::from_str(url).map_err(|_| CliError::DatabaseUrl)?;
         let options = match &config.database.database_password {
             Some(password) => options.password(password.expose()),
             None => options,
         };
         let database = options.get_database().unwrap_or(options.get_username());
-        let place = format!("{}:{}/{database}", options.get_host(), options.get_port());
-        let pool = connect(options, connections, &place).await?;
+        let address = format!("{}:{}/{database}", options.get_host(), options.get_port());
+        let pool = connect(options, connections, &address).await?;
         Ok(Self {
             pool,
-            place: format!("PostgreSQL at {place}"),
+            location: format!("PostgreSQL at {address}"),
             embedded: None,
         })
     }
 
-    /// Brings the tables up to date. Replicas that start together take turns: the migrator holds
-    /// an advisory lock.
+    /// Migrates the schema. Replicas that start together take turns by an advisory lock of the
+    /// migrator.
     pub(super) async fn migrate(&self) -> Result<(), CliError> {
         let version: i32 =
             sqlx::query_scalar("select current_setting('server_version_num')::integer")
                 .fetch_one(&self.pool)
                 .await
                 .map_err(store::StoreError::from)?;
-        if version < OLDEST {
+        if version < OLDEST_VERSION {
             return Err(CliError::OldDatabase((version / 10_000).to_string()));
         }
-        // Not a session of the pool: the migrator's lock belongs to the session.
-        let mut session = PgConnection::connect_with(self.pool.options())
+        // A connection of its own, as the lock belongs to the connection.
+        let mut connection = PgConnection::connect_with(self.pool.options())
             .await
             .map_err(store::StoreError::from)?;
-        Ok(sqlx::migrate!().run(&mut session).await?)
+        Ok(sqlx::migrate!().run(&mut connection).await?)
     }
 
-    /// Makes the work due at once that an earlier process of the embedded database died over. Whoever
-    /// runs the embedded database is the only process that works on it.
-    pub(super) async fn take_over(&self) -> Result<(), CliError> {
+    /// Releases the leases of earlier processes, so that their work is due at once. Only for the
+    /// embedded database: the process that runs it is the only one that works on it.
+    pub(super) async fn release_leases(&self) -> Result<(), CliError> {
         let runs = store::run_queue::release_all(&self.pool).await?;
         let files = store::vector_store_jobs::release_all(&self.pool).await?;
         let deliveries = store::webhook_deliveries::release_all(&self.pool).await?;
@@ -129,7 +130,7 @@ impl Database {
                 runs,
                 files,
                 deliveries,
-                "resuming what the last process left: {runs} runs, {files} files, \
+                "resuming the unfinished work of an earlier process: {runs} runs, {files} files, \
                  {deliveries} webhook deliveries"
             );
         }
@@ -137,13 +138,13 @@ impl Database {
     }
 
     /// The embedded server, if this process runs it.
-    pub(super) fn server(&self) -> Option<&Embedded> {
+    pub(super) fn embedded_server(&self) -> Option<&Embedded> {
         self.embedded.as_ref()
     }
 
     /// Closes the connections and stops the embedded server.
     pub(super) async fn close(self) {
-        // Connections that are still out must not hold up the server's stop, which closes them.
+        // Bounded: stopping the server closes connections that are still in use.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await;
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
@@ -151,8 +152,7 @@ impl Database {
     }
 }
 
-/// What the embedded database needs to know.
-pub(super) fn options(config: &Config) -> embedded_postgres::Options {
+pub(super) fn embedded_options(config: &Config) -> embedded_postgres::Options {
     embedded_postgres::Options {
         data_dir: config.files.data_dir.clone(),
         bin_dir: config.database.postgres_bin.clone(),
@@ -161,34 +161,59 @@ pub(super) fn options(config: &Config) -> embedded_postgres::Options {
     }
 }
 
-fn place(config: &Config) -> String {
+fn embedded_location(config: &Config) -> String {
     let folder = config.files.data_dir.join("postgres");
     format!("embedded PostgreSQL in {}", folder.display())
 }
 
-async fn connect(options: PgConnectOptions, connections: u32, at: &str) -> Result<Pool, CliError> {
+async fn connect(
+    options: PgConnectOptions,
+    connections: u32,
+    address: &str,
+) -> Result<Pool, CliError> {
     let options = options
         .application_name("assistd")
-        // Should a transaction be forgotten after all, it does not keep its locks for ever.
-        .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
+        // A safety net: a transaction that is never ended must not keep its locks.
+        .options([(
+            "idle_in_transaction_session_timeout",
+            IDLE_IN_TRANSACTION_TIMEOUT,
+        )])
         .log_statements(LevelFilter::Trace)
         .log_slow_statements(LevelFilter::Warn, Duration::from_secs(2));
     Pool::connect(options, connections)
         .await
         .map_err(|source| CliError::Connect {
-            at: at.to_owned(),
+            address: address.to_owned(),
             source,
         })
 }
 
-/// Connects to a server that may just be starting.
-async fn connect_patiently(options: PgConnectOptions, connections: u32) -> Result<Pool, CliError> {
-    let mut tries = 0;
+/// Connects to an embedded server of another process, which may still be starting; gives up after
+/// 10 s.
+async fn connect_with_retries(
+    options: PgConnectOptions,
+    connections: u32,
+) -> Result<Pool, CliError> {
+    let mut attempts = 0;
     loop {
         match connect(options.clone(), connections, "the data folder").await {
-            Err(_) if tries < 50 => tries += 1,
+            Err(_) if attempts < 50 => attempts += 1,
             outcome => return outcome,
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Runs `work` on the migrated database, whether a server is running or not.
+pub(super) async fn with_database<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Pool) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let database = Database::open_beside_server(config).await?;
+    let outcome = match database.migrate().await {
+        Ok(()) => work(&database.pool).await,
+        Err(error) => Err(error),
+    };
+    database.close().await;
+    outcome
 }

@@ -1,4 +1,4 @@
-//! `assistd doctor`: looks at everything the server needs, and says what to do about what is
+//! `assistd doctor`: checks everything that the server needs, and says what to do about what is
 //! missing.
 
 use std::fmt;
@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use sandbox_protocol::Report;
 
-use super::CliError;
-use super::answer;
 use super::database::Database;
-use super::database::OLDEST;
+use super::database::OLDEST_VERSION;
 use super::disk;
+use super::error::CliError;
+use super::output;
 use crate::config;
 use crate::config::Config;
 use crate::sandbox_client::SandboxError;
@@ -20,14 +20,13 @@ use crate::server;
 use crate::store;
 use crate::store::Pool;
 
-/// The oldest pgvector that is supported: the first with `halfvec`.
-const OLDEST_VECTOR: (u32, u32) = (0, 7);
+/// The oldest supported pgvector: the first with `halfvec`.
+const OLDEST_PGVECTOR: (u32, u32) = (0, 7);
 
-/// What a check found.
+/// Result of a check.
 enum Finding {
-    /// All is well.
     Ok(String),
-    /// Something is missing that the server can do without.
+    /// Something optional is missing.
     Warn(String),
     /// The server cannot work.
     Fail(String),
@@ -44,16 +43,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks everything. The exit code is 1 if something failed.
+/// Prints the result of every check. The exit code is 1 if one failed.
 pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     let mut failed = false;
     let mut report = |finding: Finding| {
         failed |= matches!(finding, Finding::Fail(_));
-        answer(finding);
+        output::print(finding);
     };
 
     for folder in disk::folders(config) {
-        report(space(&folder));
+        report(disk_space(&folder));
     }
     report(match server::check_open_files(&config.http) {
         Ok(allowed) => Finding::Ok(format!("open files: {allowed} allowed")),
@@ -61,10 +60,10 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     });
     match Database::open_beside_server(config).await {
         Ok(database) => {
-            report(Finding::Ok(format!("database: {}", database.place)));
-            report(version(&database.pool).await);
-            report(vector(&database.pool).await);
-            report(keys(config, &database.pool).await);
+            report(Finding::Ok(format!("database: {}", database.location)));
+            report(postgres_version(&database.pool).await);
+            report(pgvector_version(&database.pool).await);
+            report(api_keys(config, &database.pool).await);
             database.close().await;
         }
         Err(error) => report(Finding::Fail(format!("database: {error}"))),
@@ -72,9 +71,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     report(blobs(config).await);
     match server::certificate(&config.http) {
         Ok(None) => {}
-        Ok(Some(_)) => report(Finding::Ok(
-            "HTTPS: the certificate fits its key".to_owned(),
-        )),
+        Ok(Some(_)) => report(Finding::Ok("HTTPS: certificate and key match".to_owned())),
         Err(error) => report(Finding::Fail(format!("HTTPS: {error}"))),
     }
     for finding in upstreams(config).await {
@@ -87,31 +84,33 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn space(folder: &Path) -> Finding {
-    let shown = folder.display();
-    let free = match disk::free(folder) {
+fn disk_space(path: &Path) -> Finding {
+    let folder = path.display();
+    let free = match disk::free(path) {
         Ok(Some(free)) => free,
-        Ok(None) => return Finding::Ok(format!("disk: no limit for {shown}")),
-        Err(error) => return Finding::Fail(format!("disk: {shown}: {error}")),
+        Ok(None) => return Finding::Ok(format!("disk: no limit for {folder}")),
+        Err(error) => return Finding::Fail(format!("disk: {folder}: {error}")),
     };
-    let text = format!("disk: {:.1} GB free for {shown}", free as f64 / 1e9);
-    if free < disk::TOO_LITTLE {
-        Finding::Fail(format!("{text}; free some, or move the folder"))
-    } else if free < disk::LITTLE {
-        Finding::Warn(format!("{text}; that is little"))
+    let text = format!("disk: {:.1} GB free for {folder}", free as f64 / 1e9);
+    if free < disk::CRITICAL {
+        Finding::Fail(format!("{text}; free some space, or move the folder"))
+    } else if free < disk::LOW {
+        Finding::Warn(format!("{text}, which is low"))
     } else {
         Finding::Ok(text)
     }
 }
 
-async fn version(pool: &Pool) -> Finding {
+async fn postgres_version(pool: &Pool) -> Finding {
     let row: Result<(i32, String), _> = sqlx::query_as(
         "select current_setting('server_version_num')::integer, current_setting('server_version')",
     )
     .fetch_one(pool)
     .await;
     match row {
-        Ok((number, text)) if number >= OLDEST => Finding::Ok(format!("PostgreSQL: {text}")),
+        Ok((number, text)) if number >= OLDEST_VERSION => {
+            Finding::Ok(format!("PostgreSQL: {text}"))
+        }
         Ok((_, text)) => Finding::Fail(format!(
             "PostgreSQL: {text} is too old; upgrade it to 16 or later"
         )),
@@ -119,15 +118,15 @@ async fn version(pool: &Pool) -> Finding {
     }
 }
 
-async fn vector(pool: &Pool) -> Finding {
-    let found: Result<Option<String>, _> = sqlx::query_scalar(
+async fn pgvector_version(pool: &Pool) -> Finding {
+    let version: Result<Option<String>, _> = sqlx::query_scalar(
         "select coalesce(installed_version, default_version)
          from pg_available_extensions where name = 'vector'",
     )
     .fetch_optional(pool)
     .await;
-    match found {
-        Ok(Some(version)) if vector_version(&version) >= Some(OLDEST_VECTOR) => {
+    match version {
+        Ok(Some(version)) if parse_pgvector_version(&version) >= Some(OLDEST_PGVECTOR) => {
             Finding::Ok(format!("pgvector: {version}"))
         }
         Ok(Some(version)) => Finding::Fail(format!(
@@ -143,68 +142,68 @@ async fn vector(pool: &Pool) -> Finding {
     }
 }
 
-/// Makes a vector.
+/// Embeds a text, to check the embedding model and show its dimensions.
 async fn embeddings(config: &Config) -> Finding {
-    let made = async {
-        let upstreams = server::upstreams(&config.models).map_err(text_of)?;
-        let embeddings = server::embeddings(&config.retrieval, upstreams).map_err(text_of)?;
+    let result = async {
+        let upstreams = server::upstreams(&config.models).map_err(to_text)?;
+        let embeddings = server::embeddings(&config.retrieval, upstreams).map_err(to_text)?;
         let Some(model) = embeddings.default_model() else {
             return Ok(None);
         };
         let vectors = embeddings.embed_queries(model, &["a question"]).await;
-        let numbers = vectors.map_err(text_of)?.first().map_or(0, Vec::len);
-        Ok::<_, String>(Some((model.to_owned(), numbers)))
+        let dimensions = vectors.map_err(to_text)?.first().map_or(0, Vec::len);
+        Ok::<_, String>(Some((model.to_owned(), dimensions)))
     };
-    match made.await {
-        Ok(Some((model, numbers))) => {
-            Finding::Ok(format!("embeddings: {model}, {numbers} dimensions"))
+    match result.await {
+        Ok(Some((model, dimensions))) => {
+            Finding::Ok(format!("embeddings: {model}, {dimensions} dimensions"))
         }
         Ok(None) => Finding::Warn(
-            "embeddings: there is no model, so search in vector stores is lexical only; run \
-             `make setup`, or name a model in ASSISTD_EMBEDDING_MODEL"
+            "embeddings: there is no model, so vector stores are searched lexically only; run `make setup`, or \
+             name a model in ASSISTD_EMBEDDING_MODEL"
                 .to_owned(),
         ),
         Err(error) => Finding::Fail(format!("embeddings: {error}")),
     }
 }
 
-fn text_of(error: impl fmt::Display) -> String {
+fn to_text(error: impl fmt::Display) -> String {
     error.to_string()
 }
 
-fn vector_version(text: &str) -> Option<(u32, u32)> {
+fn parse_pgvector_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-async fn keys(config: &Config, pool: &Pool) -> Finding {
-    // A database that has not been served yet has no tables.
-    let exist = match store::api_keys::any_exist(pool).await {
-        Ok(exist) => exist || !config.http.api_keys.is_empty(),
+async fn api_keys(config: &Config, pool: &Pool) -> Finding {
+    // An error means that the tables do not exist yet: no server has run on this database.
+    let keys_exist = match store::api_keys::any_exist(pool).await {
+        Ok(keys_exist) => keys_exist || !config.http.api_keys.is_empty(),
         Err(_) => !config.http.api_keys.is_empty(),
     };
     let address = config.http.listen;
-    if exist {
-        Finding::Ok("API keys: only keys that exist are accepted".to_owned())
+    if keys_exist {
+        Finding::Ok("API keys: required".to_owned())
     } else if address.ip().is_loopback() {
         Finding::Ok(format!(
-            "API keys: none; {address} is for this machine only, and any key is accepted there"
+            "API keys: none; any key is accepted on {address}, which only this machine can reach"
         ))
     } else {
         Finding::Fail(format!(
-            "API keys: none, so the server will refuse to serve on {address}; create one with \
-             `assistd keys create --project NAME`"
+            "API keys: none, so the server refuses to serve on {address}; create one with `assistd keys \
+             create --project NAME`"
         ))
     }
 }
 
 async fn blobs(config: &Config) -> Finding {
-    let place = config.files.blob_location();
+    let location = config.files.blob_location();
     let probe = async { server::blobs(&config.files)?.probe().await };
     match probe.await {
-        Ok(()) => Finding::Ok(format!("files: {place} can be written and read")),
+        Ok(()) => Finding::Ok(format!("files: {location} can be written and read")),
         Err(error) => Finding::Fail(format!(
-            "files: {place}: {error}; check ASSISTD_BLOBS and, for a bucket, the AWS_… variables"
+            "files: {location}: {error}; check ASSISTD_BLOBS and, for a bucket, the AWS_… variables"
         )),
     }
 }
@@ -215,23 +214,23 @@ async fn upstreams(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![Finding::Fail(format!("models: {error}"))],
     };
     let mut findings = vec![Finding::Ok(format!("models: {}", upstreams.describe()))];
-    let begun = Instant::now();
+    let started = Instant::now();
     for result in upstreams.probe().await {
         let name = format!("upstream {} ({})", result.upstream, result.address);
         findings.push(match result.outcome {
             Ok(answer) => Finding::Ok(format!(
                 "{name}: {answer}, {} ms",
-                begun.elapsed().as_millis()
+                started.elapsed().as_millis()
             )),
             Err(error) => Finding::Fail(format!(
-                "{name}: {error} Check its base URL and key, and that it runs."
+                "{name}: {error} Check its base URL and key, and whether it runs."
             )),
         });
     }
     findings
 }
 
-/// Whether code can run: asks the workers, or has the embedded one check itself.
+/// Asks the sandbox workers for their state, or runs the check of the embedded worker.
 async fn sandbox(config: &Config) -> Vec<Finding> {
     match &config.sandbox.sandbox {
         config::SandboxWorkers::Off => vec![Finding::Ok(
@@ -251,26 +250,26 @@ async fn sandbox(config: &Config) -> Vec<Finding> {
 async fn embedded_sandbox(config: &Config) -> Finding {
     let program = match server::sandbox_program(config) {
         Ok(program) => program,
-        // Everything else works without it.
+        // A warning, as everything else works without it.
         Err(reason) => return Finding::Warn(format!("code_interpreter: off, because {reason}")),
     };
-    let checked = tokio::process::Command::new(&program.path)
+    let output = tokio::process::Command::new(&program.path)
         .arg("check")
         .env_clear()
         .envs(program.environment)
         .output()
         .await;
-    match checked {
+    match output {
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            let text = format!("code_interpreter: {}", said.trim());
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            let text = format!("code_interpreter: {}", stdout.trim());
             match output.status.success() {
                 true => Finding::Ok(text),
                 false => Finding::Fail(text),
             }
         }
         Err(error) => Finding::Fail(format!(
-            "code_interpreter: {} cannot be started: {error}",
+            "code_interpreter: could not start {}: {error}",
             program.path.display()
         )),
     }
@@ -292,10 +291,10 @@ mod tests {
 
     #[test]
     fn versions_of_pgvector_are_compared_by_number() {
-        assert!(vector_version("0.10.1") > Some(OLDEST_VECTOR));
-        assert!(vector_version("0.6.2") < Some(OLDEST_VECTOR));
-        assert!(vector_version("1.0") > Some(OLDEST_VECTOR));
-        assert_eq!(vector_version("unknown"), None);
+        assert!(parse_pgvector_version("0.10.1") > Some(OLDEST_PGVECTOR));
+        assert!(parse_pgvector_version("0.6.2") < Some(OLDEST_PGVECTOR));
+        assert!(parse_pgvector_version("1.0") > Some(OLDEST_PGVECTOR));
+        assert_eq!(parse_pgvector_version("unknown"), None);
     }
 
     #[test]

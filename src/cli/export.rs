@@ -1,12 +1,12 @@
-//! `assistd export`: writes out a project.
+//! `assistd export`: exports a project.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::CliError;
 use super::database::Database;
+use super::error::CliError;
+use super::output;
 use super::progress::Bar;
-use super::remark;
 use crate::config::Config;
 use crate::config::ExportFormat;
 use crate::server;
@@ -15,7 +15,6 @@ use crate::transfer::Exported;
 use crate::transfer::Target;
 use crate::transfer::export;
 
-/// Carries out `assistd export`, beside a server that runs or without one.
 pub(super) async fn run(
     config: &Config,
     project: &str,
@@ -33,33 +32,33 @@ pub(super) async fn run(
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;
-        let from = Export {
+        let request = Export {
             pool: &database.pool,
             blobs: &blobs,
             project,
         };
         let bar = Bar::new();
         let progress = |stage, done, total| bar.show(stage, done, total);
-        let exported = export(&from, &target, &progress).await;
-        bar.end();
+        let exported = export(&request, &target, &progress).await;
+        bar.finish();
         Ok::<_, CliError>(exported?)
     }
     .await;
     database.close().await;
-    // Standard output may be where the export goes.
-    remark(summary(project, &outcome?));
+    // On standard error: the export itself may go to standard output.
+    output::note(summary(project, &outcome?));
     Ok(ExitCode::SUCCESS)
 }
 
 fn summary(project: &str, exported: &Exported) -> String {
-    let mut text = format!("Exported of project {project:?}:");
+    let mut text = format!("Exported from project {project:?}:");
     for (kind, count) in &exported.objects {
         text += &format!("\n{count:>10} {}", kind.plural());
     }
     text += &format!("\n{:>10} contents of files", exported.contents);
-    let without = exported.without_contents.len();
-    if without > 0 {
-        text += &format!("\nThe contents of {without} files are not in it.");
+    let missing = exported.without_contents.len();
+    if missing > 0 {
+        text += &format!("\nThe contents of {missing} files are missing.");
     }
     text
 }

@@ -1,14 +1,13 @@
-//! `assistd import`: takes in what was exported here or elsewhere.
+//! `assistd import`: imports what this or another program has exported.
 
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::CliError;
-use super::answer;
 use super::database::Database;
+use super::error::CliError;
+use super::output;
 use super::progress::Bar;
-use super::remark;
 use crate::config::Config;
 use crate::server;
 use crate::transfer::Import;
@@ -16,8 +15,7 @@ use crate::transfer::Report;
 use crate::transfer::Source;
 use crate::transfer::import;
 
-/// Carries out `assistd import`, beside a server that runs or without one. It fails if anything
-/// was refused.
+/// The exit code is 1 if an object was refused.
 pub(super) async fn run(
     config: &Config,
     project: &str,
@@ -30,7 +28,7 @@ pub(super) async fn run(
     let database = Database::open_beside_server(config).await?;
     let outcome = async {
         database.migrate().await?;
-        let into = Import {
+        let request = Import {
             pool: &database.pool,
             blobs: &blobs,
             project,
@@ -39,21 +37,21 @@ pub(super) async fn run(
         };
         let bar = Bar::new();
         let progress = |stage, done, total| bar.show(stage, done, total);
-        let report = import(&into, source, &progress).await;
-        bar.end();
+        let report = import(&request, source, &progress).await;
+        bar.finish();
         Ok::<_, CliError>(report?)
     }
     .await;
     database.close().await;
     let report = outcome?;
-    tell(project, dry_run, &report);
+    print_report(project, dry_run, &report);
     Ok(match report.refused.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
 }
 
-fn tell(project: &str, dry_run: bool, report: &Report) {
+fn print_report(project: &str, dry_run: bool, report: &Report) {
     let Report {
         tallies,
         refused,
@@ -61,32 +59,32 @@ fn tell(project: &str, dry_run: bool, report: &Report) {
         contents,
     } = report;
     if dry_run {
-        answer(format_args!(
-            "Nothing was changed. This is what an import into project {project:?} would do:"
+        output::print(format_args!(
+            "Dry run, nothing was changed. An import into project {project:?} would do this:"
         ));
     } else {
-        answer(format_args!("Imported into project {project:?}:"));
+        output::print(format_args!("Imported into project {project:?}:"));
     }
     let row = |what: &str, new: &dyn Display, known: &dyn Display, refused: &dyn Display| {
-        answer(format_args!("{what:<24}{new:>10}{known:>16}{refused:>10}"));
+        output::print(format_args!("{what:<24}{new:>10}{known:>16}{refused:>10}"));
     };
-    row("", &"new", &"there already", &"refused");
+    row("", &"new", &"already there", &"refused");
     for (kind, tally) in tallies {
         row(kind.plural(), &tally.new, &tally.known, &tally.refused);
     }
     row("contents of files", &contents.new, &contents.there, &"");
-    list("Refused", refused);
-    list("Not as it was", remarks);
-    let missing = "Contents that are missing. Attach them with `assistd import --files FOLDER`";
-    list(missing, &contents.missing);
+    note_list("Refused", refused);
+    note_list("Changed on import", remarks);
+    let heading = "Missing file contents; add them with `assistd import --files FOLDER`";
+    note_list(heading, &contents.missing);
 }
 
-fn list(heading: &str, lines: &[impl Display]) {
+fn note_list(heading: &str, lines: &[impl Display]) {
     if lines.is_empty() {
         return;
     }
-    remark(format_args!("{heading} ({}):", lines.len()));
+    output::note(format_args!("{heading} ({}):", lines.len()));
     for line in lines {
-        remark(format_args!("  {line}"));
+        output::note(format_args!("  {line}"));
     }
 }

@@ -1,13 +1,11 @@
-//! `assistd keys`: makes, lists and revokes API keys.
+//! `assistd keys`: creates, lists and revokes API keys.
 
 use std::process::ExitCode;
 
-use super::CliError;
-use super::actor;
-use super::answer;
-use super::remark;
-use super::table;
-use super::with_database;
+use super::actor::actor;
+use super::database::with_database;
+use super::error::CliError;
+use super::output;
 use crate::config::Config;
 use crate::config::KeysCommand;
 use crate::config::SeedKey;
@@ -17,7 +15,6 @@ use crate::store;
 use crate::store::Pool;
 use crate::store::api_keys::CreateKeyError;
 
-/// Carries out `assistd keys …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: KeysCommand) -> Result<ExitCode, CliError> {
     let work = async |pool: &Pool| match command {
         KeysCommand::Create { project, name } => create(pool, &project, &name).await,
@@ -35,18 +32,18 @@ async fn create(pool: &Pool, project: &str, name: &str) -> Result<(), CliError> 
     let (hash, hint) = (api_key::hash(&key), api_key::hint(&key));
     let created = store::api_keys::create(pool, &actor, &project_id, name, &hash, &hint).await?;
     let id = created.id;
-    // The key alone goes to standard output, so that a script can catch it.
-    remark(format_args!(
+    // Only the key goes to standard output, for scripts.
+    output::note(format_args!(
         "Key {id} for project {project:?}. It is shown only now:"
     ));
-    answer(key);
+    output::print(key);
     Ok(())
 }
 
 async fn list(pool: &Pool) -> Result<(), CliError> {
     let keys = store::api_keys::list(pool).await?;
     if keys.is_empty() {
-        remark("There are no keys. Create one with `assistd keys create --project NAME`.");
+        output::note("There are no keys. Create one with `assistd keys create --project NAME`.");
         return Ok(());
     }
     let rows = keys.into_iter().map(|key| {
@@ -55,11 +52,11 @@ async fn list(pool: &Pool) -> Result<(), CliError> {
             key.project,
             key.name,
             key.hint,
-            table::time(key.created_at),
-            key.revoked_at.map(table::time).unwrap_or_default(),
+            output::to_minute(key.created_at),
+            key.revoked_at.map(output::to_minute).unwrap_or_default(),
         ]
     });
-    table::answer(["ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED"], rows);
+    output::print_table(["ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED"], rows);
     Ok(())
 }
 
@@ -69,15 +66,15 @@ async fn revoke(pool: &Pool, id: &str) -> Result<(), CliError> {
     if !store::api_keys::revoke(pool, &actor(), None, &parsed).await? {
         return Err(unknown());
     }
-    remark(format_args!(
-        "Key {id} is revoked. A running server notices within seconds."
+    output::note(format_args!(
+        "Key {id} is revoked. Running servers stop accepting it within seconds."
     ));
     Ok(())
 }
 
-/// Makes sure that the keys of the settings are accepted. Repeating it changes nothing.
-pub(super) async fn seed(pool: &Pool, seeds: &[SeedKey]) -> Result<(), CliError> {
-    for SeedKey { project, key } in seeds {
+/// Creates the keys of `ASSISTD_API_KEYS` that do not exist yet.
+pub(super) async fn create_from_settings(pool: &Pool, keys: &[SeedKey]) -> Result<(), CliError> {
+    for SeedKey { project, key } in keys {
         let project_id = store::projects::ensure(pool, &Actor::Settings, project).await?;
         let hash = api_key::hash(key.expose());
         let hint = api_key::hint(key.expose());
@@ -90,12 +87,10 @@ pub(super) async fn seed(pool: &Pool, seeds: &[SeedKey]) -> Result<(), CliError>
         match store::api_keys::find_by_hash(pool, &hash).await? {
             Some(owner) if owner.project == project_id => {}
             Some(_) => {
-                return Err(CliError::KeyTaken {
-                    wanted: project.clone(),
-                });
+                return Err(CliError::KeyTaken(project.clone()));
             }
             None => tracing::warn!(
-                "a key in ASSISTD_API_KEYS for project {project:?} was revoked; it stays so"
+                "ignoring a key in ASSISTD_API_KEYS for project {project:?}: it has been revoked"
             ),
         }
     }

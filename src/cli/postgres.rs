@@ -1,21 +1,21 @@
-//! `assistd postgres …`: a program of PostgreSQL on the embedded database, for backups and for a
-//! look inside.
+//! `assistd postgres`: runs a program of PostgreSQL on the embedded database, for backups and
+//! inspection.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::CliError;
 use super::database::Database;
-use super::database::options;
+use super::database::embedded_options;
+use super::error::CliError;
 use crate::config::Config;
 
-/// Runs a program with the database as its default; its exit code is ours.
+/// Runs a program with the embedded database as its default, and returns its exit code.
 pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCode, CliError> {
     if config.database.database_url.is_some() {
         return Err(CliError::NotEmbedded);
     }
     let (name, arguments) = command.split_first().ok_or(CliError::NoProgram)?;
-    let program = embedded_postgres::program(&options(config), name)?;
+    let program = embedded_postgres::program(&embedded_options(config), name)?;
     let database = Database::open_beside_server(config).await?;
     let connect = database.pool.options();
     let mut child = tokio::process::Command::new(&program);

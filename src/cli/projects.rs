@@ -1,14 +1,12 @@
-//! `assistd projects`: makes, lists and changes projects.
+//! `assistd projects`: creates, lists and changes projects.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use super::CliError;
-use super::actor;
-use super::answer;
-use super::remark;
-use super::table;
-use super::with_database;
+use super::actor::actor;
+use super::database::with_database;
+use super::error::CliError;
+use super::output;
 use crate::config::Config;
 use crate::config::Limit;
 use crate::config::LimitArgs;
@@ -22,10 +20,9 @@ use crate::store;
 use crate::store::Pool;
 use crate::store::projects::SaveProjectError;
 
-/// Projects asked for at a time.
+/// Projects read per query.
 const PAGE: i64 = 1000;
 
-/// Carries out `assistd projects …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<ExitCode, CliError> {
     let work = async |pool: &Pool| match command {
         ProjectsCommand::Create { name, limits } => create(pool, &name, limits).await,
@@ -45,7 +42,7 @@ pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// The project of this id or name, which must be there.
+/// Finds a project by id or name.
 pub(super) async fn find(pool: &Pool, id_or_name: &str) -> Result<Project, CliError> {
     store::projects::find_by_id_or_name(pool, id_or_name)
         .await?
@@ -55,11 +52,11 @@ pub(super) async fn find(pool: &Pool, id_or_name: &str) -> Result<Project, CliEr
 async fn create(pool: &Pool, name: &str, limits: LimitArgs) -> Result<(), CliError> {
     let limits = changes(limits).onto(ProjectLimits::default());
     let project = store::projects::create(pool, &actor(), name, &limits).await;
-    let project = project.map_err(|error| refused(error, name))?;
-    remark(format_args!(
-        "Project {name:?}. Make a key for it with `assistd keys create --project NAME`."
+    let project = project.map_err(|error| explain_conflict(error, name))?;
+    output::note(format_args!(
+        "Created project {name:?}. Create a key with `assistd keys create --project NAME`."
     ));
-    answer(project.id);
+    output::print(project.id);
     Ok(())
 }
 
@@ -79,7 +76,7 @@ async fn list(pool: &Pool) -> Result<(), CliError> {
         }
         request.after = projects.last().map(|project| project.id.to_string());
     }
-    let limit = |limit: Option<&dyn Display>| limit.map_or("-".to_owned(), |n| n.to_string());
+    let cell = |limit: Option<&dyn Display>| limit.map_or("-".to_owned(), |n| n.to_string());
     let heading = [
         "ID",
         "NAME",
@@ -94,14 +91,14 @@ async fn list(pool: &Pool) -> Result<(), CliError> {
         [
             project.id.to_string(),
             project.name,
-            table::time(project.created_at),
-            limit(limits.max_concurrent_runs.as_ref().map(|n| n as _)),
-            limit(limits.requests_per_minute.as_ref().map(|n| n as _)),
-            limit(limits.tokens_per_minute.as_ref().map(|n| n as _)),
-            limit(limits.storage_bytes.as_ref().map(|n| n as _)),
+            output::to_minute(project.created_at),
+            cell(limits.max_concurrent_runs.as_ref().map(|n| n as _)),
+            cell(limits.requests_per_minute.as_ref().map(|n| n as _)),
+            cell(limits.tokens_per_minute.as_ref().map(|n| n as _)),
+            cell(limits.storage_bytes.as_ref().map(|n| n as _)),
         ]
     });
-    table::answer(heading, rows);
+    output::print_table(heading, rows);
     Ok(())
 }
 
@@ -111,16 +108,16 @@ async fn update(
     name: Option<&str>,
     limits: LimitArgs,
 ) -> Result<(), CliError> {
-    let found = find(pool, project).await?;
-    store::projects::update(pool, &actor(), &found.id, name, &changes(limits))
+    let id = find(pool, project).await?.id;
+    store::projects::update(pool, &actor(), &id, name, &changes(limits))
         .await
-        .map_err(|error| refused(error, name.unwrap_or_default()))?
+        .map_err(|error| explain_conflict(error, name.unwrap_or_default()))?
         .ok_or_else(|| CliError::NoSuchProject(project.to_owned()))?;
-    remark("A running server notices within seconds.");
+    output::note("Running servers apply the change within seconds.");
     Ok(())
 }
 
-/// Shows how long threads are kept, after setting it if it is given.
+/// Sets the retention of threads if it is given, and shows it.
 async fn retention(
     pool: &Pool,
     name: &str,
@@ -132,26 +129,27 @@ async fn retention(
         store::projects::set_thread_retention(pool, &actor(), &project, days).await?;
     }
     match store::projects::thread_retention(pool, &project).await? {
-        Some(days) => answer(format_args!(
-            "Threads of project {name:?} are deleted once nothing has happened on them for {days} \
-             days."
+        Some(days) => output::print(format_args!(
+            "Threads of project {name:?} are deleted after {days} idle days."
         )),
-        None => answer(format_args!("Threads of project {name:?} are kept.")),
+        None => output::print(format_args!(
+            "Threads of project {name:?} are kept forever."
+        )),
     }
     Ok(())
 }
 
 fn changes(limits: LimitArgs) -> LimitChanges {
-    let small = |Limit(number): Limit| number.and_then(|number| i32::try_from(number).ok());
+    let to_i32 = |Limit(number): Limit| number.and_then(|number| i32::try_from(number).ok());
     LimitChanges {
-        max_concurrent_runs: limits.runs.map(small),
-        requests_per_minute: limits.requests_per_minute.map(small),
+        max_concurrent_runs: limits.runs.map(to_i32),
+        requests_per_minute: limits.requests_per_minute.map(to_i32),
         tokens_per_minute: limits.tokens_per_minute.map(|Limit(number)| number),
         storage_bytes: limits.storage.map(|Limit(number)| number),
     }
 }
 
-fn refused(error: SaveProjectError, name: &str) -> CliError {
+fn explain_conflict(error: SaveProjectError, name: &str) -> CliError {
     match error {
         SaveProjectError::NameTaken => CliError::NameTaken(name.to_owned()),
         SaveProjectError::Store(error) => error.into(),

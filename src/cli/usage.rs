@@ -1,15 +1,14 @@
-//! `assistd usage`: tells what projects have used.
+//! `assistd usage`: shows usage by project.
 
 use std::process::ExitCode;
 
 use chrono::Days;
 use chrono::Utc;
 
-use super::CliError;
+use super::database::with_database;
+use super::error::CliError;
+use super::output;
 use super::projects;
-use super::remark;
-use super::table;
-use super::with_database;
 use crate::config::Config;
 use crate::config::UsageArgs;
 use crate::config::UsageBy;
@@ -17,16 +16,18 @@ use crate::domain::usage::UsageQuery;
 use crate::store;
 use crate::store::Pool;
 
-/// Days that are summed up if nothing else is asked for.
-const DAYS: u64 = 30;
+/// Days of the report by default.
+const DEFAULT_DAYS: u64 = 30;
 
-/// Carries out `assistd usage`, beside a server that runs or without one.
-pub(super) async fn run(config: &Config, asked: UsageArgs) -> Result<ExitCode, CliError> {
-    let to = asked.to.unwrap_or_else(|| Utc::now().date_naive());
-    let earlier = || to.checked_sub_days(Days::new(DAYS - 1)).unwrap_or(to);
-    let from = asked.from.unwrap_or_else(earlier);
-    let tell = async |pool: &Pool| {
-        let project = match &asked.project {
+pub(super) async fn run(config: &Config, args: UsageArgs) -> Result<ExitCode, CliError> {
+    let to = args.to.unwrap_or_else(|| Utc::now().date_naive());
+    let default_from = || {
+        to.checked_sub_days(Days::new(DEFAULT_DAYS - 1))
+            .unwrap_or(to)
+    };
+    let from = args.from.unwrap_or_else(default_from);
+    let show = async |pool: &Pool| {
+        let project = match &args.project {
             None => None,
             Some(project) => Some(projects::find(pool, project).await?.id),
         };
@@ -34,8 +35,8 @@ pub(super) async fn run(config: &Config, asked: UsageArgs) -> Result<ExitCode, C
             project,
             from,
             to,
-            by_day: asked.by.contains(&UsageBy::Day),
-            by_model: asked.by.contains(&UsageBy::Model),
+            by_day: args.by.contains(&UsageBy::Day),
+            by_model: args.by.contains(&UsageBy::Model),
         };
         let rows = store::usage::sums(pool, &query).await?.into_iter();
         let rows = rows.map(|sum| {
@@ -67,10 +68,10 @@ pub(super) async fn run(config: &Config, asked: UsageArgs) -> Result<ExitCode, C
             "FUNCTIONS",
             "SANDBOX SECONDS",
         ];
-        table::answer(heading, rows);
+        output::print_table(heading, rows);
         Ok(())
     };
-    with_database(config, tell).await?;
-    remark(format_args!("From {from} to {to}, both included (UTC)."));
+    with_database(config, show).await?;
+    output::note(format_args!("From {from} to {to}, inclusive (UTC)."));
     Ok(ExitCode::SUCCESS)
 }

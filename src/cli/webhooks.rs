@@ -1,19 +1,17 @@
 //! `assistd webhooks`: manages webhook endpoints.
 //!
-//! Whether events may be posted to private addresses is a setting of the server that posts them, so
-//! nothing here decides it: `add` points it out, and `test` has a running server try.
+//! Whether events may be posted to private addresses is a setting of the server, not of the command:
+//! `add` only points it out, and `test` has a running server post an event.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::CliError;
-use super::actor;
-use super::answer;
-use super::remark;
-use super::table;
-use super::with_database;
+use super::actor::actor;
+use super::database::with_database;
+use super::error::CliError;
+use super::output;
 use crate::config::Config;
 use crate::config::WebhooksCommand;
 use crate::domain::ids::{EndpointId, EventId};
@@ -26,16 +24,15 @@ use crate::store::webhook_deliveries::{self, TestState};
 use crate::store::webhook_endpoints;
 use crate::webhooks;
 
-/// How long a test event waits for a server. Servers look for deliveries every second.
+/// How long to wait until a server claims the test event. Servers look for due deliveries every
+/// second.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server may take for one attempt: its own limit, and time to record the result.
+/// How long to wait for the result of the attempt: the server's own timeout, and time to record it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the state of a test event is read.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Carries out `assistd webhooks …`, beside a server that runs or without one.
 pub(super) async fn run(config: &Config, command: WebhooksCommand) -> Result<ExitCode, CliError> {
     let work = async |pool: &Pool| match command {
         WebhooksCommand::Add {
@@ -72,16 +69,16 @@ async fn add(pool: &Pool, project: &str, url: &str, events: &[String]) -> Result
         &secret,
     )
     .await?;
-    // The secret alone goes to standard output, so that a script can catch it.
-    remark(format_args!(
+    // Only the secret goes to standard output, for scripts.
+    output::note(format_args!(
         "Endpoint {id} for project {project:?}. Its secret is shown only now:"
     ));
-    answer(secret.reveal());
+    output::print(secret.reveal());
     if webhooks::check_url(url.as_str(), false).is_err() {
-        remark(format_args!(
+        output::note(format_args!(
             "This URL is in a private network or not encrypted. A server posts there only if \
-             ASSISTD_WEBHOOK_ALLOW_PRIVATE=true is set for the server itself; \
-             `assistd webhooks test {id}` has it try."
+             ASSISTD_WEBHOOK_ALLOW_PRIVATE=true is set for the server itself; check with \
+             `assistd webhooks test {id}`."
         ));
     }
     Ok(())
@@ -90,7 +87,7 @@ async fn add(pool: &Pool, project: &str, url: &str, events: &[String]) -> Result
 async fn list(pool: &Pool, project: Option<&str>) -> Result<(), CliError> {
     let endpoints = webhook_endpoints::list(pool, project).await?;
     if endpoints.is_empty() {
-        remark(
+        output::note(
             "There are no endpoints. Add one with `assistd webhooks add --project NAME --url URL`.",
         );
         return Ok(());
@@ -106,58 +103,57 @@ async fn list(pool: &Pool, project: Option<&str>) -> Result<(), CliError> {
             state,
         ]
     });
-    table::answer(["ID", "PROJECT", "URL", "EVENTS", "STATE"], rows);
+    output::print_table(["ID", "PROJECT", "URL", "EVENTS", "STATE"], rows);
     Ok(())
 }
 
 fn state(endpoint: &Endpoint) -> String {
-    let minute = table::time;
     match (&endpoint.disabled, endpoint.failing_since) {
-        (Some((at, reason)), _) => format!("off since {}: {reason}", minute(*at)),
-        (None, Some(since)) => format!("failing since {}", minute(since)),
+        (Some((at, reason)), _) => format!("off since {}: {reason}", output::to_minute(*at)),
+        (None, Some(since)) => format!("failing since {}", output::to_minute(since)),
         (None, None) => "on".to_owned(),
     }
 }
 
 async fn remove(pool: &Pool, id: &str) -> Result<(), CliError> {
-    let endpoint = parse(id)?;
-    found(
+    let endpoint = parse_id(id)?;
+    require_existing(
         id,
         webhook_endpoints::remove(pool, &actor(), &endpoint).await?,
     )?;
-    remark(format_args!("Endpoint {id} is removed."));
+    output::note(format_args!("Endpoint {id} is removed."));
     Ok(())
 }
 
 async fn rotate(pool: &Pool, id: &str, keep: Duration) -> Result<(), CliError> {
-    let endpoint = parse(id)?;
+    let endpoint = parse_id(id)?;
     let secret = SigningSecret::generate()?;
-    found(
+    require_existing(
         id,
         webhook_endpoints::rotate(pool, &actor(), &endpoint, &secret, keep).await?,
     )?;
-    remark(format_args!(
+    output::note(format_args!(
         "Events for {id} are signed by both secrets for {}. The new one is shown only now:",
         humantime::format_duration(keep)
     ));
-    answer(secret.reveal());
+    output::print(secret.reveal());
     Ok(())
 }
 
 async fn test(pool: &Pool, id: &str) -> Result<(), CliError> {
-    let endpoint = webhook_endpoints::find(pool, &parse(id)?).await?;
+    let endpoint = webhook_endpoints::find(pool, &parse_id(id)?).await?;
     let endpoint = endpoint.ok_or_else(|| CliError::NoSuchEndpoint(id.to_owned()))?;
     if let Some((_, reason)) = endpoint.disabled {
         let id = id.to_owned();
         return Err(CliError::EndpointDisabled { id, reason });
     }
     let event = webhook_deliveries::insert_test(pool, &endpoint.id).await?;
-    let state = end_of_test(pool, &event).await;
-    // An event that nobody has claimed must not be delivered later, when nobody waits for it.
+    let state = wait_for_result(pool, &event).await;
+    // An unclaimed event must not be delivered later, when nobody waits for it.
     webhook_deliveries::delete_event(pool, &event).await?;
     match state? {
         TestState::Delivered => {
-            remark(format_args!("Endpoint {id} accepted the test event."));
+            output::note(format_args!("Endpoint {id} accepted the test event."));
             Ok(())
         }
         TestState::Failed(reason) => Err(CliError::Undelivered(reason)),
@@ -168,9 +164,9 @@ async fn test(pool: &Pool, id: &str) -> Result<(), CliError> {
     }
 }
 
-/// The state of a test event once it was posted, or once waiting for that is of no use any more.
-async fn end_of_test(pool: &Pool, event: &EventId) -> Result<TestState, CliError> {
-    let begun = Instant::now();
+/// Waits for the result of the test event, at most until the timeout of its state.
+async fn wait_for_result(pool: &Pool, event: &EventId) -> Result<TestState, CliError> {
+    let started = Instant::now();
     loop {
         let state = webhook_deliveries::test_state(pool, event).await?;
         let timeout = match state {
@@ -178,30 +174,30 @@ async fn end_of_test(pool: &Pool, event: &EventId) -> Result<TestState, CliError
             TestState::Unclaimed => CLAIM_TIMEOUT,
             TestState::InFlight => CLAIM_TIMEOUT + ATTEMPT_TIMEOUT,
         };
-        if begun.elapsed() > timeout {
+        if started.elapsed() > timeout {
             return Ok(state);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 async fn enable(pool: &Pool, id: &str) -> Result<(), CliError> {
-    let endpoint = parse(id)?;
-    found(
+    let endpoint = parse_id(id)?;
+    require_existing(
         id,
         webhook_endpoints::enable(pool, &actor(), &endpoint).await?,
     )?;
-    remark(format_args!("Endpoint {id} is on."));
+    output::note(format_args!("Endpoint {id} is enabled."));
     Ok(())
 }
 
-fn parse(id: &str) -> Result<EndpointId, CliError> {
+fn parse_id(id: &str) -> Result<EndpointId, CliError> {
     id.parse()
         .map_err(|_| CliError::NoSuchEndpoint(id.to_owned()))
 }
 
-fn found(id: &str, is_there: bool) -> Result<(), CliError> {
-    match is_there {
+fn require_existing(id: &str, exists: bool) -> Result<(), CliError> {
+    match exists {
         true => Ok(()),
         false => Err(CliError::NoSuchEndpoint(id.to_owned())),
     }

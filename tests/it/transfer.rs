@@ -307,7 +307,7 @@ async fn a_project_that_moves_is_the_same_elsewhere() {
     let file = objects.path().join("stream");
     std::fs::write(&file, streamed.stdout).expect("the temporary folder is writable");
     let report = there.does(&["import", text(&file)]);
-    assert!(report.contains("Contents that are missing"), "{report}");
+    assert!(report.contains("Missing file contents"), "{report}");
     assert!(report.contains("\"manual.txt\", 25 bytes"), "{report}");
 }
 

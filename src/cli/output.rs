@@ -1,0 +1,39 @@
+//! Output of commands: results on standard output, notes on standard error.
+//!
+//! Write errors are ignored: a closed pipe, as with `| head`, is no reason to fail.
+
+use std::fmt;
+use std::io::Write as _;
+
+use crate::domain::Timestamp;
+
+/// Prints a line of the command's result.
+pub(super) fn print(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line for the user that is not part of the result.
+pub(super) fn note(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints a heading and rows in aligned columns.
+pub(super) fn print_table<const N: usize>(
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) {
+    let heading = heading.map(str::to_owned);
+    let rows: Vec<[String; N]> = std::iter::once(heading).chain(rows).collect();
+    for row in &rows {
+        let cells = std::iter::zip(row, 0..).map(|(cell, column)| {
+            let width = rows.iter().map(|row| row[column].chars().count()).max();
+            format!("{cell:<width$}  ", width = width.unwrap_or_default())
+        });
+        print(cells.collect::<String>().trim_end());
+    }
+}
+
+/// A time to the minute, for tables.
+pub(super) fn to_minute(time: Timestamp) -> String {
+    time.format("%Y-%m-%d %H:%M").to_string()
+}
