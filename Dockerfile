@@ -3,10 +3,10 @@
 #   docker build --target assistd --tag assistd .
 #   docker build --target assistd-sandbox --tag assistd-sandbox .
 #
-# Everything that either needs is in it; neither fetches anything when it runs.
+# Both are self-contained: they download nothing at run time.
 
 FROM rust:1.95-bookworm AS build
-# The sandbox worker is linked with Debian's Python, which its image has too.
+# The sandbox worker is linked with the Python of Debian, which its image has, too.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-dev \
  && rm -rf /var/lib/apt/lists/*
@@ -14,7 +14,7 @@ WORKDIR /src
 COPY . .
 ENV PYO3_PYTHON=/usr/bin/python3 \
     CARGO_PROFILE_RELEASE_STRIP=symbols
-# The caches stay with the builder, so that a second build compiles only what has changed.
+# The caches belong to the builder, so that the next build compiles only what has changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --package assistd --package assistd-sandbox \
@@ -30,14 +30,14 @@ RUN apt-get update \
 FROM python AS model
 WORKDIR /downloads
 COPY scripts/embedding_model scripts/embedding_model.txt scripts/
-# The script leaves out what it cannot get; an image must not.
+# The script succeeds without the model; an image must have it.
 RUN scripts/embedding_model \
  && test -e .venv/models/all-minilm-l6-v2/model.safetensors
 
 
 FROM python AS packages
 COPY sandbox/requirements.txt /
-# Where sessions see it, so that the programs in it know their place.
+# At the path at which sessions see it, as its scripts contain that path.
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --no-input --no-deps --require-hashes --only-binary :all: \
       --requirement /requirements.txt \
@@ -48,7 +48,7 @@ FROM debian:bookworm-slim AS assistd
 COPY --from=model /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=model /downloads/.venv/models /opt/assistd/.venv/models
 COPY --from=build /out/assistd /opt/assistd/assistd
-# A new volume mounted at these takes over their owner.
+# A new volume mounted at this folder inherits its owner.
 RUN ln -s /opt/assistd/assistd /usr/local/bin/assistd \
  && install -d -o 10001 -g 10001 /var/lib/assistd
 USER 10001:10001
@@ -72,7 +72,7 @@ USER 10002:10002
 WORKDIR /
 ENV ASSISTD_SANDBOX_PYTHON=/opt/venv/bin/python3 \
     ASSISTD_SANDBOX_LISTEN=unix:/run/assistd-sandbox/worker.sock
-# Loading Python's packages takes a busy machine a while.
+# On a busy machine, loading the Python packages takes a while.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=180s CMD ["assistd-sandbox", "ping"]
 ENTRYPOINT ["assistd-sandbox"]
 CMD ["serve"]

@@ -1,7 +1,7 @@
-"""The story that must always work, told by the official SDK against a running server.
+"""The demonstration: the official SDK against a running server.
 
-usage: demo.py BASE_URL        tells it, with the key in OPENAI_API_KEY if there is one
-       demo.py --is-there URL  exits with 0 if a server answers there
+usage: demo.py BASE_URL          runs it, with the key in OPENAI_API_KEY if that is set
+       demo.py --is-running URL  exits with 0 if a server answers at URL
 """
 
 import json
@@ -67,8 +67,8 @@ Parcels leave the warehouse in Hamburg every weekday at 17:00.
 }
 
 
-class Unable(Exception):
-    """Why the story cannot be told here: a sentence for whoever runs it."""
+class DemoError(Exception):
+    """Why the demonstration cannot go on, in a sentence for the user."""
 
 
 def get_weather(city):
@@ -76,7 +76,7 @@ def get_weather(city):
 
 
 def answer_calls(run):
-    """Does what the run asks for, as an application would."""
+    """Calls the functions that the run requires, as an application would."""
     outputs = []
     for call in run.required_action.submit_tool_outputs.tool_calls:
         result = get_weather(**json.loads(call.function.arguments))
@@ -93,11 +93,11 @@ def newest_text(client, thread):
     return "\n".join(part.text.value for part in newest(client, thread).content if part.type == "text")
 
 
-def ended(run):
-    """The run, which must not have failed."""
+def check_ended(run):
+    """Returns the run, and raises if it has failed."""
     if run.status in ("failed", "expired", "cancelled", "incomplete"):
         reason = run.last_error.message if run.last_error else "the server gives no reason"
-        raise Unable(f"run {run.id} ended as {run.status}: {reason}")
+        raise DemoError(f"run {run.id} ended as {run.status}: {reason}")
     return run
 
 
@@ -110,7 +110,7 @@ def show(text, mark="   "):
 
 
 class Watcher(AssistantEventHandler):
-    """Prints code, what it prints, and the answer, all while they come."""
+    """Prints the code, its output and the answer as they stream."""
 
     def on_run_step_created(self, run_step):
         self.begun = False
@@ -129,7 +129,7 @@ class Watcher(AssistantEventHandler):
                 self.write(part.text.value, "   ")
 
     def write(self, text, mark):
-        """Prints a piece of a text with a mark before each line; another mark begins another line."""
+        """Prints a chunk of text with a mark before each line; a new mark starts a new line."""
         for piece in text.splitlines(keepends=True):
             if self.begun != mark:
                 print(("\n" if self.begun else "") + mark, end="")
@@ -140,14 +140,14 @@ class Watcher(AssistantEventHandler):
                 self.begun = False
 
 
-def keep(client, file_id, name):
-    """Downloads a file and says where it is now."""
+def download(client, file_id, name):
+    """Downloads a file and prints its path."""
     path = Path(tempfile.mkdtemp(prefix="assistd-demo-")) / name
     path.write_bytes(client.files.content(file_id).read())
     print(f"   {file_id}, {path.stat().st_size} bytes, saved as {path}")
 
 
-def tell_of_the_analyst(client):
+def show_code_interpreter(client):
     beta = client.beta
 
     title("A data analyst: an assistant with code_interpreter, and a table attached to a message")
@@ -175,7 +175,7 @@ def tell_of_the_analyst(client):
         beta.assistants.delete(assistant.id)
         client.files.delete(file.id)
         return
-    ended(run)
+    check_ended(run)
     print(f"   {run.id}: {run.status} after {time.monotonic() - begun:.1f} s")
     for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
         if step.type == "tool_calls":
@@ -189,38 +189,38 @@ def tell_of_the_analyst(client):
     title("On the same thread: a picture")
     question = "Plot revenue over time and describe the trend."
     beta.threads.messages.create(thread.id, role="user", content=question)
-    ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
+    check_ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     for part in newest(client, thread).content:
         if part.type == "image_file":
-            keep(client, part.image_file.file_id, "revenue.png")
+            download(client, part.image_file.file_id, "revenue.png")
     show(newest_text(client, thread))
 
-    title("The same, streamed: the code while it is written, its output, the answer")
+    title("The same, streamed: the code, its output, the answer")
     beta.threads.messages.create(thread.id, role="user", content="Plot users over time as a bar chart.")
     with beta.threads.runs.stream(
         thread_id=thread.id, assistant_id=assistant.id, event_handler=Watcher()
     ) as stream:
         stream.until_done()
-        ended(stream.current_run)
+        check_ended(stream.current_run)
     print()
 
     title("A file that the code writes")
     beta.threads.messages.create(thread.id, role="user", content="Save the table as best_first.csv.")
-    ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
+    check_ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     show(newest_text(client, thread))
     for part in newest(client, thread).content:
         for annotation in part.text.annotations if part.type == "text" else []:
-            keep(client, annotation.file_path.file_id, annotation.text.split("/")[-1])
+            download(client, annotation.file_path.file_id, annotation.text.split("/")[-1])
 
     beta.threads.delete(thread.id)
     beta.assistants.delete(assistant.id)
     client.files.delete(file.id)
 
 
-def tell_of_the_librarian(client):
+def show_file_search(client):
     beta, stores = client.beta, client.vector_stores
 
-    title("A librarian: a folder of documents goes into a vector store")
+    title("A librarian: a folder of documents is indexed in a vector store")
     folder = Path(tempfile.mkdtemp(prefix="assistd-demo-"))
     for name, text in DOCUMENTS.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -229,13 +229,13 @@ def tell_of_the_librarian(client):
     batch = stores.file_batches.upload_and_poll(store.id, files=sorted(folder.iterdir()))
     print(f"   {store.id}: {batch.file_counts.completed} files indexed in {time.monotonic() - begun:.1f} s")
 
-    title("Searched by words and by meaning")
+    title("Hybrid search: lexical and semantic")
     for query in ["ERR-4712", "our feline colleague"]:
         found = stores.search(store.id, query=query).data
         best = f"{found[0].filename} ({found[0].score:.2f})" if found else "nothing"
         print(f"   {query!r} -> {best}")
 
-    title("Asked, and answered with citations, streamed")
+    title("A question, answered with citations, streamed")
     assistant = beta.assistants.create(
         model=MODEL,
         instructions="Answer from the files.",
@@ -250,7 +250,7 @@ def tell_of_the_librarian(client):
     with beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
         for event in stream:
             if event.event == "thread.run.failed":
-                ended(event.data)
+                check_ended(event.data)
             if event.event != "thread.message.delta":
                 continue
             for part in event.data.delta.content:
@@ -272,7 +272,7 @@ def tell_of_the_librarian(client):
         client.files.delete(file.id)
 
 
-def tell_of_runs(client):
+def show_runs(client):
     beta = client.beta
 
     title("An assistant, a thread, a run that is polled")
@@ -281,7 +281,7 @@ def tell_of_runs(client):
     )
     thread = beta.threads.create(metadata={"from": "demo"})
     beta.threads.messages.create(thread.id, role="user", content="Hello! Who are you?")
-    run = ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
+    run = check_ended(beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id))
     print(f"   {assistant.id}, {thread.id}, {run.id}: {run.status}")
     print(f"   answer: {newest_text(client, thread)}")
     print(f"   tokens: {run.usage.prompt_tokens} in, {run.usage.completion_tokens} out")
@@ -295,10 +295,10 @@ def tell_of_runs(client):
         for text in stream.text_deltas:
             first = first or time.monotonic() - begun
             print(text, end="", flush=True)
-        ended(stream.current_run)
+        check_ended(stream.current_run)
     print(f"\n   first token after {first * 1000:.0f} ms" if first else "\n   no text came")
 
-    title("A function of ours, polled: requires_action and submit_tool_outputs")
+    title("A function call, polled: requires_action and submit_tool_outputs")
     beta.threads.messages.create(thread.id, role="user", content="What is the weather in Oslo?")
     run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
     print(f"   {run.status}")
@@ -306,7 +306,7 @@ def tell_of_runs(client):
         run = beta.threads.runs.submit_tool_outputs_and_poll(
             run_id=run.id, thread_id=thread.id, tool_outputs=answer_calls(run)
         )
-    print(f"   {ended(run).status}: {newest_text(client, thread)}")
+    print(f"   {check_ended(run).status}: {newest_text(client, thread)}")
 
     title("The same, streamed")
     beta.threads.messages.create(thread.id, role="user", content="And the weather in Lima?")
@@ -322,9 +322,9 @@ def tell_of_runs(client):
                 print(text, end="", flush=True)
             print()
             run = stream.current_run
-    ended(run)
+    check_ended(run)
 
-    title("What the run did")
+    title("The steps of the run")
     for step in beta.threads.runs.steps.list(run.id, thread_id=thread.id, order="asc"):
         tokens = step.usage.total_tokens if step.usage else 0
         print(f"   {step.id}  {step.type}  {step.status}  {tokens} tokens")
@@ -334,19 +334,19 @@ def tell_of_runs(client):
 
 
 def message_of(error):
-    """What the server says is wrong."""
+    """The message of the server's error."""
     body = error.body if isinstance(error.body, dict) else {}
     return body.get("message") or error.message
 
 
-def why(error, base_url, key):
-    """A sentence about an error of the SDK."""
+def explain(error, base_url, key):
+    """Explains an error of the SDK in a sentence."""
     if isinstance(error, APIConnectionError):
         return f"no server answers at {base_url} ({error.__cause__ or error}): is it running?"
     if isinstance(error, AuthenticationError) and not key:
         return (
-            f"the server at {base_url} wants a key: set OPENAI_API_KEY to one "
-            "(its operator makes it with `assistd keys create --project NAME`)"
+            f"the server at {base_url} requires a key: set OPENAI_API_KEY to one "
+            "(its operator creates it with `assistd keys create --project NAME`)"
         )
     if isinstance(error, AuthenticationError):
         return f"the server at {base_url} does not accept the key in OPENAI_API_KEY: {message_of(error)}"
@@ -356,20 +356,20 @@ def why(error, base_url, key):
 
 
 def check_server(client, base_url):
-    """Fails unless the API is served there."""
+    """Raises unless the server has the Assistants API."""
     try:
         found = client.with_options(max_retries=0).beta.assistants.list(limit=1)
     except NotFoundError:
         found = None
-    # Pages for people come with success, too.
+    # Other web servers answer with success and a page.
     if not isinstance(getattr(found, "data", None), list):
-        raise Unable(
+        raise DemoError(
             f"{base_url} does not serve the Assistants API: set OPENAI_BASE_URL to a base URL of assistd, "
             "such as http://127.0.0.1:8000/v1, or unset it"
         )
 
 
-def is_there(url):
+def is_running(url):
     try:
         with urllib.request.urlopen(f"{url}/healthz", timeout=2) as response:
             return response.status == 200
@@ -378,22 +378,22 @@ def is_there(url):
 
 
 def main(base_url):
-    # The SDK announces the end of the hosted API with every call; this server is why it can go on.
+    # The SDK warns with every call that the hosted API has ended, which does not apply to this server.
     warnings.simplefilter("ignore", DeprecationWarning)
     key = os.environ.get("OPENAI_API_KEY")
     sdk = OpenAI(base_url=base_url, api_key=key or "any")
     try:
         check_server(sdk, base_url)
-        tell_of_the_analyst(sdk)
-        tell_of_the_librarian(sdk)
-        tell_of_runs(sdk)
-    except Unable as error:
+        show_code_interpreter(sdk)
+        show_file_search(sdk)
+        show_runs(sdk)
+    except DemoError as error:
         sys.exit(f"demo: {error}")
     except OpenAIError as error:
-        sys.exit(f"demo: {why(error, base_url, key)}")
+        sys.exit(f"demo: {explain(error, base_url, key)}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--is-there":
-        sys.exit(0 if is_there(sys.argv[2]) else 1)
+    if sys.argv[1] == "--is-running":
+        sys.exit(0 if is_running(sys.argv[2]) else 1)
     main(sys.argv[1])

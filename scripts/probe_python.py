@@ -1,11 +1,11 @@
-"""Says what a Python is good for: run by each one that set-up could take.
+"""Examines the Python that runs it; `scripts/setup` calls it with each candidate.
 
-Prints its real path, its version and what it lacks, in words for `scripts/setup`:
+Prints the real path, the version, and what is missing:
     venv    modules to make a virtual environment
     link    a shared libpython under the name that a linker looks for
     shared  a shared libpython at all
-    kind    being an ordinary CPython on Linux
-Exits with 1 when it is older than 3.11.
+    kind    a regular CPython on Linux
+Exits with 1 if it is older than 3.11.
 """
 
 import importlib.util
@@ -16,13 +16,13 @@ import sysconfig
 if sys.version_info < (3, 11):
     sys.exit(1)
 
-lacks = []
+missing = []
 if not all(importlib.util.find_spec(module) for module in ("ensurepip", "venv")):
-    lacks.append("venv")
+    missing.append("venv")
 if sys.platform != "linux" or sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-    lacks.append("kind")
+    missing.append("kind")
 elif not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-    lacks.append("shared")
+    missing.append("shared")
 elif not os.path.exists(os.path.join(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDLIBRARY"))):
-    lacks.append("link")
-print(os.path.realpath(sys.executable), "%d.%d.%d" % sys.version_info[:3], *lacks)
+    missing.append("link")
+print(os.path.realpath(sys.executable), "%d.%d.%d" % sys.version_info[:3], *missing)

