@@ -132,6 +132,10 @@ impl Signals {
 }
 
 /// Drains the server on the first signal, and ends the process on the second.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the second signal is to end the process without draining"
+)]
 async fn stop_on_signals(
     mut signals: Signals,
     stop: CancellationToken,

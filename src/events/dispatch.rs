@@ -88,6 +88,10 @@ pub struct Slot {
 
 /// Creates both sides. The process executes at most `slots` runs at a time.
 pub fn channel(slots: usize, claimant: Claimant) -> (Dispatcher, Inbox) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded by the slots: each assignment holds one"
+    )]
     let (sender, assignments) = mpsc::unbounded_channel();
     let slots = Arc::new(Semaphore::new(slots));
     let due = Arc::new(Notify::new());

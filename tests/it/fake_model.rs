@@ -44,6 +44,7 @@ impl FakeModel {
 
     /// A server with an address that refuses connections until [`FakeModel::serve`].
     pub fn unstarted() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "holds the calls of one test")]
         let (sender, calls) = mpsc::unbounded_channel();
         let embeddings = FakeEmbeddings::new();
         let router = Router::new()

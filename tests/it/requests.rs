@@ -604,6 +604,7 @@ async fn bodies_beyond_the_memory_for_them_wait_and_are_then_refused() {
     let server = Server::start(&db, &[("ASSISTD_MAX_BODY_MEMORY", "4MiB")]).await;
     let client = server.client();
     // An unfinished body that holds more than half of the budget.
+    #[expect(clippy::disallowed_methods, reason = "holds the body of one request")]
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<String>();
     let pieces = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
     let body = Body::wrap_stream(pieces.map(Ok::<_, std::io::Error>));

@@ -40,6 +40,10 @@ pub struct Delivery {
 
 impl WebhookReceiver {
     pub async fn start() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "holds the deliveries of one test"
+        )]
         let (sender, deliveries) = mpsc::unbounded_channel();
         let router = Router::new()
             .route("/hook", post(receive))

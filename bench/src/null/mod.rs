@@ -281,6 +281,7 @@ fn start(memory: Arc<Memory>, run: Arc<Run>, stream: bool, shown: String) -> Res
         tokio::spawn(drive::drive(memory, run, None));
         return json(shown);
     }
+    #[expect(clippy::disallowed_methods, reason = "holds the events of one run")]
     let (events, received) = mpsc::unbounded_channel();
     tokio::spawn(drive::drive(memory, run, Some(events)));
     let body = UnboundedReceiverStream::new(received).map(Ok::<Bytes, Infallible>);
