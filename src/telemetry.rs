@@ -234,7 +234,7 @@ impl Telemetry {
     pub fn flush(self) {
         let Some(traces) = self.traces else { return };
         if let Err(error) = traces.shutdown_with_timeout(Duration::from_secs(3)) {
-            tracing::warn!(error = %error, "could not export the remaining traces: {error}");
+            tracing::warn!(error.cause = %error, "could not export the remaining traces: {error}");
         }
     }
 }

@@ -84,9 +84,16 @@ pub(super) async fn monitor(folders: Vec<PathBuf>) {
 fn report(folder: &Path, free: u64, level: Level) {
     let (folder, megabytes) = (folder.display(), free / 1_000_000);
     match level {
-        Level::Sufficient => tracing::info!("the disk of {folder} has {megabytes} MB free again"),
-        Level::Low => tracing::warn!("the disk of {folder} has only {megabytes} MB free"),
+        Level::Sufficient => tracing::info!(
+            disk.free_mb = megabytes,
+            "the disk of {folder} has {megabytes} MB free again"
+        ),
+        Level::Low => tracing::warn!(
+            disk.free_mb = megabytes,
+            "the disk of {folder} has only {megabytes} MB free"
+        ),
         Level::Critical => tracing::error!(
+            disk.free_mb = megabytes,
             "the disk of {folder} is full or nearly so ({megabytes} MB free): free some space, or \
              requests fail and the database stops"
         ),

@@ -30,6 +30,7 @@ pub use sandbox::{Sandbox, sandbox_program};
 pub const EXTRACT: &str = "extract-document";
 
 /// Serves the API on `listener`, with TLS if there is a `certificate`, until `shutdown` resolves.
+///
 /// Then it drains: it accepts no more requests, lets active runs finish within the grace period, and
 /// releases the others for another process to claim.
 ///

@@ -103,7 +103,7 @@ impl Embedded {
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(error = %error, "the supervisor of PostgreSQL failed: {error}");
+            tracing::error!(error.cause = %error, "the supervisor of PostgreSQL failed: {error}");
         }
     }
 }
@@ -271,7 +271,7 @@ async fn supervise(
             match cluster.spawn_server() {
                 Ok(started) => break started,
                 Err(error) => {
-                    tracing::error!(error = %error, "could not start PostgreSQL: {error}; retrying");
+                    tracing::error!(error.cause = %error, "could not start PostgreSQL: {error}; retrying");
                 }
             }
             delay = (delay * 2).min(MAX_RESTART_DELAY);
