@@ -65,7 +65,6 @@ impl ActiveRuns {
         (registration, receiver)
     }
 
-    /// Whether a worker of this process executes the run under this lease.
     pub(super) fn contains(&self, lease: &Lease) -> bool {
         let runs = self.0.lock();
         runs.get(lease.run()).is_some_and(|run| run.lease == *lease)
@@ -80,7 +79,6 @@ impl ActiveRuns {
         runs.values().map(|run| run.lease.clone()).collect()
     }
 
-    /// Signals the worker that executes the run, if one of this process does.
     pub(super) fn stop(&self, run: &RunId, signal: StopSignal) {
         if let Some(run) = self.0.lock().get(run) {
             run.stop.send_replace(Some(signal));
@@ -97,7 +95,6 @@ impl ActiveRuns {
         }
     }
 
-    /// Signals all workers, and returns how many there are.
     pub(super) fn stop_all(&self, signal: StopSignal) -> usize {
         let runs = self.0.lock();
         for run in runs.values() {

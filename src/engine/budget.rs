@@ -27,7 +27,6 @@ pub(super) fn prompt_tokens(session: &Session) -> Result<Option<u32>, StopReason
     })
 }
 
-/// Most tokens of the next completion, by the run's budget.
 pub(super) fn completion_tokens(session: &Session) -> Result<Option<u32>, StopReason> {
     remaining(
         session.run.config.max_completion_tokens,

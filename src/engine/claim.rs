@@ -15,14 +15,12 @@ use crate::events::dispatch::Assignment;
 use crate::events::notifications::Notification;
 use crate::store::{self, StoreError};
 
-/// How often due runs are claimed without a notification.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How often the database is checked for orphans: runs with a lease of this process that none of
 /// its workers executes.
 const CHECK_ORPHANS_EVERY: Duration = Duration::from_secs(2);
 
-/// Most runs claimed in one statement.
 const BATCH: usize = 32;
 
 /// Starts dispatched runs until `stop`. Those that were dispatched before are still started.
@@ -61,7 +59,6 @@ pub(super) async fn claim_due_runs(
         }
         match claim(&shared, &slots).await {
             Ok(assignments) => {
-                // After a full batch, more runs may be due.
                 if assignments.len() >= BATCH {
                     due.notify_one();
                 }

@@ -14,7 +14,6 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts a clock that shows `base` now.
     pub(super) fn new(base: Timestamp) -> Self {
         Self {
             base,

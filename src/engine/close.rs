@@ -5,7 +5,6 @@ use crate::domain::message::{IncompleteReason, Message, MessageStatus};
 use crate::domain::run::Usage;
 use crate::domain::run_step::{RunStep, StepStatus};
 
-/// Ends a message; without a reason to be incomplete it is complete.
 pub(super) fn end_message(message: &mut Message, at: Timestamp, reason: Option<IncompleteReason>) {
     message.status = match reason {
         None => MessageStatus::Completed,
@@ -15,7 +14,6 @@ pub(super) fn end_message(message: &mut Message, at: Timestamp, reason: Option<I
     message.ended_at = Some(at);
 }
 
-/// Ends a step whose model call used these tokens.
 pub(super) fn end_step(step: &mut RunStep, at: Timestamp, status: StepStatus, usage: Usage) {
     step.status = status;
     step.ended_at = Some(at);

@@ -12,7 +12,6 @@ use crate::store::{self, StoreError};
 
 const WRITE_EVERY: Duration = Duration::from_millis(250);
 
-/// Writes new events periodically, those of all runs in one statement, until `stop`.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {

@@ -13,7 +13,6 @@ use crate::store::run_queue::Changes;
 /// What is still open when a run stops.
 #[derive(Debug, Default)]
 pub(super) struct OpenParts {
-    /// The message being written, with its step.
     pub(super) message: Option<(RunStep, Message)>,
     /// The step of the calls being written or executed. It has its usage if it is stored.
     pub(super) calls: Option<RunStep>,
@@ -21,7 +20,6 @@ pub(super) struct OpenParts {
     pub(super) tokens: Usage,
 }
 
-/// How a run and its open parts end.
 #[derive(Debug)]
 struct Termination {
     status: RunStatus,
@@ -182,7 +180,6 @@ async fn commit_termination(
         let usage = step.usage.unwrap_or(tokens);
         steps.push(termination.end_step(session, step, usage));
     } else if open.message.is_none() {
-        // The step whose outputs the caller has not submitted, if there is one.
         let step = session.last_tool_calls().await?;
         if let Some(step) = step.filter(|step| step.status == StepStatus::InProgress) {
             let usage = step.usage.unwrap_or_default();
@@ -257,7 +254,6 @@ async fn abort(
     Ok(())
 }
 
-/// The events of a terminated run: messages end before their steps, and the run is last.
 fn ended_events(messages: &[Message], steps: &[RunStep], state: &RunState) -> Vec<RunEvent> {
     let messages = messages
         .iter()

@@ -22,17 +22,14 @@ use crate::engine::tools::file_search::definition as file_search;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store::messages::Said;
 
-/// Largest stored picture that is sent to a model, in bytes.
 const IMAGE_MAX: u64 = 20 << 20;
 
 /// A part of the history that is kept or left out as a whole.
 #[derive(Debug, Clone)]
 pub(super) enum HistoryItem {
-    /// A user message.
     User(Vec<Content>),
     /// An assistant message that no tool calls follow.
     Assistant(String),
-    /// A turn that called tools.
     Calls {
         /// Text before the calls; may be empty.
         text: String,
@@ -40,12 +37,10 @@ pub(super) enum HistoryItem {
     },
 }
 
-/// A call with its output, as the model sees it.
 #[derive(Debug, Clone)]
 pub(super) struct CompletedCall {
     pub(super) id: String,
     pub(super) name: String,
-    /// JSON text, as the model wrote it.
     pub(super) arguments: String,
     pub(super) output: String,
 }
@@ -157,7 +152,6 @@ fn push_message(items: &mut Vec<HistoryItem>, message: Said) {
             let texts = message.content.into_iter().filter_map(|part| match part {
                 Content::Text { value, .. } => Some(value),
                 Content::Refusal { refusal } => Some(refusal),
-                // Upstreams accept no pictures in assistant messages.
                 Content::ImageFile { .. } | Content::ImageUrl { .. } => None,
             });
             items.push(HistoryItem::Assistant(texts.collect::<Vec<_>>().join("\n")));
@@ -165,10 +159,8 @@ fn push_message(items: &mut Vec<HistoryItem>, message: Said) {
     }
 }
 
-/// Why the pictures of a prompt cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PictureError {
-    /// Together they exceed this many bytes.
     #[error(
         "The pictures of the prompt have more than {0} bytes together \
          (ASSISTD_MAX_PROMPT_PICTURE_BYTES). A truncation_strategy of last_messages leaves out \
@@ -179,12 +171,10 @@ pub(super) enum PictureError {
     Blob(#[from] BlobError),
 }
 
-/// Renders history items as chat messages.
 pub(super) struct Renderer<'a> {
     blobs: &'a Blobs,
     /// Most bytes of stored pictures together: all of them are in memory at once.
     picture_bytes: u64,
-    /// Bytes of that which are left.
     left: u64,
 }
 

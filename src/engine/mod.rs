@@ -43,10 +43,8 @@ pub use crate::engine::shared::Deps;
 /// How long runs may take to be released at shutdown, once the grace period is over.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the end of the last active run is checked for at shutdown.
 const IDLE_POLL: Duration = Duration::from_millis(20);
 
-/// The engine of this process.
 pub struct Engine {
     shared: Arc<Shared>,
     tasks: TaskTracker,
@@ -57,7 +55,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts to claim and execute runs.
     pub fn start(deps: Deps, inbox: Inbox, outbox: Outbox) -> Self {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();

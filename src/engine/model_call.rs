@@ -21,21 +21,18 @@ use crate::models::{ChatRequest, TurnStream, UpstreamError, tokens};
 /// How often a prompt is shortened further after the upstream refused it as too long.
 const MAX_CUTS: usize = 6;
 
-/// A model call and what has come of it.
 pub(super) struct ModelCall {
     pub(super) turn: Turn,
     /// The budget that the prompt was built with, to count its tokens if the upstream does not.
     prompt_budget: Option<u32>,
 }
 
-/// What a model call works with.
 pub(super) struct CallContext<'a> {
     pub(super) session: &'a mut Session,
     pub(super) progress: &'a mut Progress,
     pub(super) workspace: Option<&'a Workspace>,
 }
 
-/// Why one request to the upstream did not complete the turn.
 enum CallError {
     Upstream(UpstreamError),
     Stopped(StopReason),
@@ -144,7 +141,6 @@ impl ModelCall {
         }
     }
 
-    /// Sends one request, and reads its response to the end.
     async fn request(
         &mut self,
         context: &mut CallContext<'_>,

@@ -9,7 +9,6 @@ use crate::engine::stop::StopReason;
 use crate::engine::usage_meter::UsageMeter;
 use crate::store;
 
-/// How far a run has come. All of it can be loaded from the stored steps.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// Completed turns; each but the last of a run has called tools.

@@ -31,7 +31,6 @@ const PAGE: i64 = 1_000;
 /// Tool outputs up to this length are never truncated, in bytes.
 const MIN_TRUNCATED: usize = 400;
 
-/// Why a request could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PromptError {
     /// The newest user message and what follows it exceed the budget, given in tokens.
@@ -43,7 +42,6 @@ pub(super) enum PromptError {
     Picture(#[from] PictureError),
 }
 
-/// What a request is built from, besides the thread.
 #[derive(Debug)]
 pub(super) struct PromptInput<'a> {
     pub(super) run: &'a Run,
@@ -52,7 +50,6 @@ pub(super) struct PromptInput<'a> {
     pub(super) workspace: Option<&'a Workspace>,
     /// Completed turns of the run.
     pub(super) turn: usize,
-    /// Most tokens of the completion.
     pub(super) completion_tokens: Option<u32>,
     /// Most bytes that the stored pictures of the prompt may have together.
     pub(super) picture_bytes: u64,
@@ -93,7 +90,6 @@ pub(super) async fn build(
     Ok(request(config, messages, turn, completion_tokens))
 }
 
-/// The instructions and the list of the workspace's files.
 fn system_message(config: &RunConfig, workspace: Option<&Workspace>) -> String {
     let files = workspace.and_then(Workspace::describe);
     let parts = [Some(config.instructions.clone()), files];

@@ -45,7 +45,6 @@ pub(super) async fn replay_missing_events(
     Ok(())
 }
 
-/// The first two events of a run.
 pub(super) fn created(state: &RunState) -> [RunEvent; 2] {
     let state = RunState {
         status: RunStatus::Queued,
@@ -58,7 +57,6 @@ pub(super) fn created(state: &RunState) -> [RunEvent; 2] {
     ]
 }
 
-/// The event of a run that is queued again after its outputs were submitted.
 pub(super) fn queued(state: &RunState, started_at: Option<crate::domain::Timestamp>) -> RunEvent {
     RunEvent::RunChanged(Box::new(RunState {
         status: RunStatus::Queued,
@@ -67,7 +65,6 @@ pub(super) fn queued(state: &RunState, started_at: Option<crate::domain::Timesta
     }))
 }
 
-/// The events that close messages and steps that were begun and not ended.
 fn close_orphaned(
     session: &mut Session,
     progress: &Progress,

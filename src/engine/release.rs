@@ -17,7 +17,6 @@ use crate::store::{self, StoreError};
 /// available.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
 
-/// First pause before the next attempt to terminate a run.
 const TERMINATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest pause before the next call of a database that is not available. Short enough for a
@@ -30,7 +29,6 @@ pub(super) fn backoff(failures: u32) -> Duration {
     pause.min(BACKOFF_MAX)
 }
 
-/// Releases a run for other processes to continue at once.
 pub(super) async fn immediately(shared: &Shared, lease: &Lease) {
     let pool = &shared.deps.pool;
     if let Err(error) = store::run_queue::release(pool, std::slice::from_ref(lease)).await {

@@ -32,7 +32,6 @@ const MAX_RECOVERIES: i32 = 5;
 /// Most turns of one run that call tools. Ends runs whose model never stops calling.
 const MAX_TURNS: usize = 100;
 
-/// Executes a run until it has ended, waits for the caller, or has to be released.
 pub(super) async fn execute(
     shared: Arc<Shared>,
     assignment: Assignment,
@@ -82,7 +81,6 @@ pub(super) async fn execute(
     drop(permit);
 }
 
-/// The execution of one run.
 struct RunLoop {
     session: Session,
     progress: Progress,

@@ -19,7 +19,6 @@ use crate::store::lease::Lease;
 use crate::store::run_queue::Changes;
 use crate::store::{self, StoreError};
 
-/// One attempt at a run.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) lease: Lease,
@@ -42,7 +41,6 @@ pub(super) struct Commit<'a> {
     pub(super) tokens: Usage,
 }
 
-/// The statement with which changes are written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Statement {
     Commit,
@@ -51,7 +49,6 @@ pub(super) enum Statement {
 }
 
 impl Session {
-    /// The signal to stop, if one was sent.
     pub(super) fn stop_signal(&self) -> Option<StopSignal> {
         *self.stop_signal.borrow()
     }
@@ -207,7 +204,6 @@ impl Session {
         }
     }
 
-    /// The last stored step that called tools.
     pub(super) async fn last_tool_calls(&self) -> Result<Option<RunStep>, StopReason> {
         let steps = store::run_steps::of_run(&self.shared.deps.pool, &self.run.id).await?;
         let calls_tools = |step: &RunStep| matches!(step.details, StepDetails::ToolCalls { .. });

@@ -13,7 +13,6 @@ use crate::sandbox_client::SandboxPool;
 use crate::store::Pool;
 use crate::store::lease::Claimant;
 
-/// What the engine works with.
 #[derive(Clone)]
 pub struct Deps {
     pub pool: Pool,

@@ -13,9 +13,7 @@ use crate::store::StoreError;
 /// A reason from outside for a worker to stop before its run has ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopSignal {
-    /// A client cancelled the run.
     Cancel,
-    /// The run is past `expires_at`.
     Expire,
     /// Another worker has claimed the run, or the run was deleted.
     LeaseLost,
@@ -23,17 +21,14 @@ pub(super) enum StopSignal {
     Drain,
 }
 
-/// Why a worker stops executing a run.
 #[derive(Debug)]
 pub(super) enum StopReason {
     Signalled(StopSignal),
     /// The database is not available. The run is released when it is back.
     Unavailable(StoreError),
-    /// The run fails with this error, which clients see.
     Failed(RunError),
     /// The run fails because of an error of this server. Clients do not see the cause.
     Internal(String),
-    /// The run fails because code_interpreter has no session for it.
     Sandbox(SandboxError),
     Incomplete(RunIncompleteReason),
 }
@@ -101,7 +96,6 @@ impl StopReason {
     }
 }
 
-/// The `last_error` of a run that fails because of an error of this server.
 pub(super) fn internal_error() -> RunError {
     RunError {
         code: RunErrorCode::ServerError,
@@ -109,7 +103,6 @@ pub(super) fn internal_error() -> RunError {
     }
 }
 
-/// The `last_error` of a run that fails because of its sandbox.
 pub(super) fn sandbox_error(error: &SandboxError) -> RunError {
     let code = match error {
         SandboxError::Busy => RunErrorCode::RateLimitExceeded,

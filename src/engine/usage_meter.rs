@@ -16,7 +16,6 @@ pub(super) struct UsageMeter {
 }
 
 impl UsageMeter {
-    /// A meter for a run whose stored steps have used these tokens.
     pub(super) fn new(tokens: Usage) -> Self {
         Self {
             tokens,
@@ -24,7 +23,6 @@ impl UsageMeter {
         }
     }
 
-    /// Tokens of all stored steps.
     pub(super) fn tokens(&self) -> Usage {
         self.tokens
     }

@@ -19,7 +19,6 @@ const NUMBERS_BYTES: usize = 40;
 /// How long a citation may be after the part of its name that is known, in bytes.
 const ALTERED_BYTES: usize = 600;
 
-/// The passages that a run can cite.
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) struct CitablePassages {
     /// By search index and position of the result.
@@ -28,7 +27,6 @@ pub(in crate::engine) struct CitablePassages {
     names: BTreeSet<String>,
 }
 
-/// Why a text is not a citation.
 enum Mismatch {
     /// It may become one.
     Incomplete,
@@ -36,7 +34,6 @@ enum Mismatch {
 }
 
 impl CitablePassages {
-    /// Adds a passage by its search index and position.
     pub(in crate::engine) fn insert(
         &mut self,
         place: (usize, usize),

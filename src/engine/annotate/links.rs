@@ -22,7 +22,6 @@ const FOLDER: &str = "mnt/data/";
 /// Longest spelling of one character of a path, in bytes, such as `%25F0%259F%2598%2580`.
 const SPELLING_BYTES: usize = 24;
 
-/// The files that can be linked to.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     known: Vec<KnownPath>,
@@ -32,7 +31,6 @@ pub(super) struct Links {
 
 #[derive(Debug)]
 struct KnownPath {
-    /// Path below the folder.
     path: String,
     /// The path with its folder, in the form in which paths are compared.
     compared: Vec<char>,
@@ -133,7 +131,6 @@ impl Links {
     }
 }
 
-/// Whether a link's target may follow this text.
 fn is_before_target(before: [&str; 2]) -> bool {
     let before = before.concat();
     let before = before.trim_end_matches([' ', '<']);

@@ -20,7 +20,6 @@ use crate::engine::annotate::reference::Reference;
 /// before it.
 const CONTEXT_BYTES: usize = 16;
 
-/// Annotates a text piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Annotator {
     links: Links,
@@ -28,11 +27,9 @@ pub(super) struct Annotator {
     passages: Option<CitablePassages>,
     /// The text that may still become a reference.
     held: String,
-    /// The end of the emitted text.
     context: String,
     /// Length of the emitted text in code points.
     length: usize,
-    /// Number of emitted annotations.
     annotations: usize,
 }
 

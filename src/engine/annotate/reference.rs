@@ -1,5 +1,3 @@
-//! The beginning of a text that could be a reference.
-
 use crate::domain::message::AnnotationTarget;
 
 /// What a text begins with, where it could be a reference.

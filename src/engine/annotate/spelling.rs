@@ -7,7 +7,6 @@
 
 use unicode_normalization::char::decompose_compatible;
 
-/// A character of a normalized path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathChar {
     pub(super) char: char,
@@ -129,13 +128,11 @@ impl Iterator for Decoder<'_> {
     }
 }
 
-/// The decoded beginning of a text.
 enum Decoded<T = char> {
     /// A value, and how many bytes spell it.
     To(T, usize),
     /// More text is needed to decide.
     Incomplete,
-    /// No encoding.
     Plain,
 }
 
@@ -233,7 +230,6 @@ fn entity(text: &str) -> Decoded {
     }
 }
 
-/// A character escaped with a backslash, as in Markdown.
 fn escaped(text: &str) -> Decoded {
     match text.chars().nth(1) {
         None => Decoded::Incomplete,

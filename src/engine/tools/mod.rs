@@ -17,7 +17,6 @@ use crate::engine::tools::code_interpreter::workspace::Workspace;
 use crate::engine::tools::file_search::definition::SearchSettings;
 use crate::engine::tools::file_search::execution::SearchContext;
 
-/// What the built-in tools of a run work with.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
     /// The thread's `/mnt/data`, if code_interpreter is offered.
@@ -26,7 +25,6 @@ pub(super) struct Tools {
     search: Option<SearchContext>,
 }
 
-/// How a run continues after a step of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterCalls {
     NextTurn,
@@ -50,14 +48,12 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Finds links to files of the workspace, and citations of what was found.
     pub(super) fn annotator(&self) -> Annotator {
         let links = self.workspace.as_ref().map(Workspace::links);
         let passages = self.search.as_ref().map(SearchContext::passages);
         Annotator::new(links.unwrap_or_default(), passages)
     }
 
-    /// The search index that the thread's next search gets.
     pub(super) fn next_search(&self) -> usize {
         self.search
             .as_ref()

@@ -45,7 +45,6 @@ pub(super) trait Source {
     }
 }
 
-/// What a turn starts with.
 #[derive(Debug, Default)]
 pub(super) struct TurnInput {
     /// Finds links and citations in the turn's text.
@@ -54,7 +53,6 @@ pub(super) struct TurnInput {
     pub(super) committed_message: Option<MessageId>,
     /// Pictures for the beginning of the next message.
     pub(super) images: Vec<FileId>,
-    /// The thread's next search index.
     pub(super) next_search: usize,
 }
 
@@ -68,7 +66,6 @@ pub(super) enum Effect {
     End(TurnEnd),
 }
 
-/// A message that is complete, with its step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CompletedMessage {
     pub(super) step: RunStep,
@@ -96,7 +93,6 @@ pub(super) struct SkippedCall {
     index: usize,
 }
 
-/// The properties of a run that its steps and messages repeat.
 #[derive(Debug)]
 struct RunContext {
     run: RunId,
@@ -106,7 +102,6 @@ struct RunContext {
     config: Arc<RunConfig>,
 }
 
-/// A piece of a tool call as the upstream sent it.
 #[derive(Debug)]
 struct CallPiece {
     index: usize,
@@ -115,7 +110,6 @@ struct CallPiece {
     arguments: String,
 }
 
-/// What a turn has produced so far.
 #[derive(Debug)]
 pub(super) struct Turn {
     context: RunContext,
@@ -123,7 +117,6 @@ pub(super) struct Turn {
     committed_message: Option<MessageId>,
     images: Vec<FileId>,
     next_search: usize,
-    /// The message being written, with its step.
     message: Option<(RunStep, Message)>,
     /// The first call, while the message before it is being committed.
     waiting_call: Option<CallPiece>,
@@ -219,12 +212,10 @@ impl Turn {
         self.message.is_some() || self.calls_step.is_some()
     }
 
-    /// The message being written, with its step.
     pub(super) fn open_message(&self) -> Option<&(RunStep, Message)> {
         self.message.as_ref()
     }
 
-    /// The step with the calls being written.
     pub(super) fn open_calls(&self) -> Option<RunStep> {
         self.calls_step.as_ref().map(|step| RunStep {
             details: StepDetails::ToolCalls {

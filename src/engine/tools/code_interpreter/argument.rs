@@ -24,14 +24,11 @@ enum State {
     Start,
     /// In arguments that are the code itself.
     Raw,
-    /// Between the members of the object.
     Members,
     Key(String),
     /// Between a key and its value. Whether the key is one of [`KEYS`].
     Value(bool),
-    /// In the string of the code.
     Code,
-    /// After a backslash in the code.
     Escape,
     /// In a `\uXXXX` escape, with the digits so far.
     Unicode(String),
@@ -42,7 +39,6 @@ enum State {
         string: bool,
         escape: bool,
     },
-    /// After the code.
     Done,
 }
 

@@ -60,7 +60,6 @@ pub(in crate::engine) fn is_call_to(config: &RunConfig, name: &str) -> bool {
     (name == NAME || name == ALIAS) && is_offered(config) && !config.tools.iter().any(function)
 }
 
-/// The JSON arguments of a call.
 pub(in crate::engine) fn arguments(code: &str) -> String {
     json!({ "code": code }).to_string()
 }

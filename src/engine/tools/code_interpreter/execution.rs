@@ -86,7 +86,6 @@ pub(in crate::engine) async fn run_code(
     Ok(())
 }
 
-/// Publishes the outputs of the running cell until it ends.
 async fn read_outputs(
     session: &mut Session,
     sandbox: &mut SandboxSession,
@@ -167,7 +166,6 @@ async fn open_sandbox_session(session: &mut Session) -> Result<SandboxSession, S
     Ok(session.until_stopped(open).await??)
 }
 
-/// Stores the files that the cell wrote into `/mnt/data`.
 async fn store_written_files(
     session: &mut Session,
     workspace: &mut Option<Workspace>,
@@ -268,7 +266,6 @@ fn missing_files(
         .collect()
 }
 
-/// The outputs of a cell so far.
 struct CellOutput<'a> {
     step: StepId,
     index: usize,

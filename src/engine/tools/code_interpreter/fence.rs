@@ -2,7 +2,6 @@
 
 use std::mem;
 
-/// Minimum number of back-ticks of a fence.
 const FENCE: usize = 3;
 
 /// Words that are a language tag even if code follows them on the same line. At the end of a line,
@@ -24,7 +23,6 @@ pub(super) struct CodeFence {
     state: State,
     /// Characters that may turn out to be part of the fence.
     held: String,
-    /// Number of back-ticks of the opening fence.
     ticks: usize,
 }
 
@@ -37,13 +35,11 @@ enum State {
     Language,
     /// After the language tag, on the same line.
     AfterLanguage,
-    /// In fenced code.
     Fenced,
     /// In back-ticks that may be the closing fence.
     Closing,
     /// After the closing fence, where only white space may follow.
     Closed,
-    /// In code without a fence.
     Plain,
 }
 

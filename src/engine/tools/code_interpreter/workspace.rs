@@ -10,7 +10,6 @@ use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::workspace_files::{self, Given, Written};
 
-/// The path of the folder in the sandbox.
 pub(in crate::engine) const FOLDER: &str = "/mnt/data/";
 
 const HEADING: &str = "Files available to code_interpreter:";
@@ -33,7 +32,6 @@ pub(in crate::engine) struct Workspace {
     written: BTreeMap<String, WorkspaceFile>,
 }
 
-/// A stored file and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct WorkspaceFile {
     pub(in crate::engine) file: FileId,
@@ -42,7 +40,6 @@ pub(in crate::engine) struct WorkspaceFile {
 }
 
 impl Workspace {
-    /// Loads the current files of a run's assistant and thread.
     pub(in crate::engine) async fn load(pool: &Pool, run: &Run) -> Result<Self, StoreError> {
         let given = workspace_files::given(pool, &run.project, &run.assistant, &run.thread).await?;
         let written = workspace_files::written(pool, &run.project, &run.thread).await?;
@@ -75,7 +72,6 @@ impl Workspace {
         &self.given
     }
 
-    /// The files that code has written.
     pub(in crate::engine) fn written(&self) -> impl Iterator<Item = &WorkspaceFile> {
         self.written.values()
     }
@@ -117,7 +113,6 @@ impl Workspace {
         Some(text)
     }
 
-    /// Every path below the folder with its file.
     pub(in crate::engine) fn links(&self) -> Vec<(String, FileId)> {
         let given = self.given.iter().flat_map(|item| {
             [item.path.clone(), item.file.to_string()].map(|path| (path, item.file.clone()))

@@ -13,7 +13,6 @@ pub(in crate::engine) const NAME: &str = "file_search";
 /// The name under which some models were trained to call it.
 pub(in crate::engine) const ALIAS: &str = "msearch";
 
-/// Most queries of one call.
 const QUERIES_MAX: usize = 5;
 
 /// Default number of results of a call, as in the hosted service.
@@ -22,7 +21,6 @@ const RESULTS: usize = 20;
 /// Most tokens of all results of a call, as in the hosted service.
 const TOKENS: u32 = 16_000;
 
-/// The same for models with small context windows.
 const RESULTS_OF_SMALL_MODELS: usize = 5;
 const TOKENS_OF_SMALL_MODELS: u32 = 4_000;
 
@@ -56,9 +54,7 @@ pub(in crate::engine) fn definition() -> ChatCompletionTools {
     })
 }
 
-/// The settings of a run's searches.
 pub(in crate::engine) struct SearchSettings {
-    /// Most results of a call.
     pub(in crate::engine) results: usize,
     /// Most tokens of these results together.
     pub(in crate::engine) tokens: u32,
@@ -66,7 +62,6 @@ pub(in crate::engine) struct SearchSettings {
     pub(in crate::engine) ranker: String,
     /// Lowest score of a result, 0 to 1.
     pub(in crate::engine) score_threshold: f64,
-    /// Weights of lexical and semantic search.
     pub(in crate::engine) weights: Weights,
 }
 

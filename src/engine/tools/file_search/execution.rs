@@ -25,7 +25,6 @@ const INDEXING_POLL: Duration = Duration::from_millis(250);
 /// The index of a thread's first search. The hosted service began its citations with 4.
 const FIRST_SEARCH_INDEX: usize = 4;
 
-/// What a run can search and cite.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct SearchContext {
     stores: Vec<VectorStoreId>,
@@ -73,12 +72,10 @@ impl SearchContext {
         self.passages.clone()
     }
 
-    /// The search index that the thread's next search gets.
     pub(in crate::engine) fn next_search_index(&self) -> usize {
         FIRST_SEARCH_INDEX + self.searches
     }
 
-    /// Executes one call of a step, and adds its results to the call.
     pub(in crate::engine) async fn run(
         &mut self,
         session: &mut Session,
