@@ -1,4 +1,4 @@
-//! Vector stores at work: files are indexed, and searched. Knows nothing of HTTP.
+//! Retrieval: indexes the files of vector stores, and searches them. Knows nothing of HTTP.
 
 mod embeddings;
 mod indexing;
@@ -8,4 +8,4 @@ mod search;
 pub use embeddings::{EmbedError, Embeddings};
 pub use indexing::{Indexer, IndexerDeps};
 pub use rerank::Reranker;
-pub use search::{Retrieval, SearchError, SearchHit, SearchQuery, rewrite};
+pub use search::{Retrieval, SearchError, SearchHit, SearchQuery, rewrite_query};

@@ -12,7 +12,7 @@ use crate::store::Pool;
 use crate::store::StoreError;
 
 /// Most numbers of a vector that pgvector can index as `halfvec`.
-pub const DIMENSIONS_MAX: i32 = 4_000;
+pub const MAX_DIMENSIONS: i32 = 4_000;
 
 /// What the names of the indexes begin with; the store's id follows.
 const PREFIX: &str = "chunk_embeddings_hnsw_";
@@ -53,7 +53,7 @@ pub struct LargeStore {
 }
 
 /// The stores with at least so many chunks.
-pub async fn large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
+pub async fn list_large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
     let stores = sqlx::query_as(
         "select s.id, f.chunks, s.sampled_chunks, s.embedding_model, s.dimensions,
                 exists (select from pg_index where indisvalid
@@ -70,7 +70,7 @@ pub async fn large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, StoreErr
 }
 
 /// Names of indexes whose stores are gone.
-pub async fn abandoned(pool: &Pool) -> Result<Vec<String>, StoreError> {
+pub async fn list_orphaned(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select relname::text from pg_index join pg_class on pg_class.oid = indexrelid
          where indrelid = 'chunk_embeddings'::regclass and starts_with(relname::text, $1)
@@ -84,7 +84,7 @@ pub async fn abandoned(pool: &Pool) -> Result<Vec<String>, StoreError> {
 }
 
 /// Estimates which lexemes are in very many chunks of the store, from some of its files.
-pub async fn sample(pool: &Pool, store: &LargeStore) -> Result<(), StoreError> {
+pub async fn sample_lexemes(pool: &Pool, store: &LargeStore) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     let (files, sampled): (Vec<i64>, i64) = sqlx::query_as(
         "select coalesce(array_agg(seq), '{}'), coalesce(sum(least(chunks, $3)), 0)::bigint

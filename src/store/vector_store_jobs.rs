@@ -1,6 +1,7 @@
 //! Table `vector_store_files` as a queue: files that are to be indexed. Only a lease writes what
 //! comes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::types::Json;
@@ -60,7 +61,7 @@ pub async fn claim(
     db: impl PgExecutor<'_>,
     owner: &str,
     lease: Duration,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<IndexJob>, StoreError> {
     let jobs = sqlx::query_as(
         "with due as (
@@ -76,7 +77,7 @@ pub async fn claim(
     )
     .bind(owner)
     .bind(lease)
-    .bind(limit)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
     Ok(jobs)
@@ -89,13 +90,14 @@ pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     Ok(count.fetch_one(db).await?)
 }
 
-/// Renews the leases of jobs that have a worker, given by their `seq` and attempt.
+/// Renews the leases of these jobs. A job that was claimed again since is left alone.
 pub async fn renew(
     db: impl PgExecutor<'_>,
-    jobs: &[(i64, i32)],
+    jobs: &[Arc<IndexJob>],
     lease: Duration,
 ) -> Result<(), StoreError> {
-    let (jobs, attempts): (Vec<i64>, Vec<i32>) = jobs.iter().copied().unzip();
+    let (seqs, attempts): (Vec<i64>, Vec<i32>) =
+        jobs.iter().map(|job| (job.seq, job.attempt)).unzip();
     // Locked in order, so that nobody who locks several waits in a circle.
     sqlx::query(
         "with held as (
@@ -106,7 +108,7 @@ pub async fn renew(
          update vector_store_files as f set due_at = now() + $3
          from held where f.seq = held.seq",
     )
-    .bind(jobs)
+    .bind(seqs)
     .bind(attempts)
     .bind(lease)
     .execute(db)
@@ -115,7 +117,10 @@ pub async fn renew(
 }
 
 /// How many chunks of a file are stored already, by an attempt that did not come to its end.
-pub async fn stored_chunks(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<i64, StoreError> {
+pub async fn count_stored_chunks(
+    db: impl PgExecutor<'_>,
+    job: &IndexJob,
+) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar("select count(*) from chunks where store_file = $1")
         .bind(job.seq)
         .fetch_one(db)

@@ -176,28 +176,28 @@ impl From<BatchRow> for Batch {
     }
 }
 
-/// How many deliveries may be under way at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Capacity {
-    /// More of them than this are not taken now.
-    pub free: i64,
-    /// Most for one endpoint, those under way included, so that a slow one does not hold up others.
+/// How many more deliveries a process may claim.
+#[derive(Debug, Clone)]
+pub struct Capacity<'a> {
+    /// Most deliveries of one claim.
+    pub free: usize,
+    /// Most deliveries in flight for one endpoint, so that a slow one does not hold up the others.
     pub per_endpoint: i64,
+    /// How many the process has in flight, by endpoint.
+    pub in_flight: Vec<(&'a EndpointId, i64)>,
 }
 
-/// Takes due deliveries, the longest due first. `busy` says how many are under way for whom.
+/// Claims due deliveries, the longest due first.
 ///
-/// What is about the same thing as an earlier delivery to the same endpoint waits until that one has
-/// come to its end.
+/// A delivery waits until all earlier ones about the same object to the same endpoint have ended.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     owner: &str,
     lease: Duration,
-    room: Capacity,
-    busy: &[(EndpointId, i64)],
+    capacity: &Capacity<'_>,
 ) -> Result<Vec<Delivery>, StoreError> {
-    let (endpoints, counts): (Vec<&str>, Vec<i64>) = busy
-        .iter()
+    let in_flight = capacity.in_flight.iter();
+    let (endpoints, counts): (Vec<&str>, Vec<i64>) = in_flight
         .map(|(endpoint, count)| (endpoint.as_str(), *count))
         .unzip();
     let deliveries = sqlx::query_as(
@@ -233,8 +233,8 @@ pub async fn claim(
     )
     .bind(owner)
     .bind(lease)
-    .bind(room.free)
-    .bind(room.per_endpoint)
+    .bind(i64::try_from(capacity.free).unwrap_or(i64::MAX))
+    .bind(capacity.per_endpoint)
     .bind(endpoints)
     .bind(counts)
     .fetch_all(db)
@@ -262,26 +262,26 @@ pub async fn record_success(
     Ok(())
 }
 
-/// What follows from an attempt that failed.
+/// The result of a failed attempt.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Why, for the operator.
+    /// For the operator.
     pub error: String,
-    /// When to try again; `None` gives the delivery up.
-    pub again_in: Option<Duration>,
-    /// Whether the endpoint wants to be told nothing any more.
+    /// Pause before the next attempt; `None` abandons the delivery.
+    pub retry_after: Option<Duration>,
+    /// Whether the endpoint asked for no further deliveries (410).
     pub is_gone: bool,
-    /// How long an endpoint may fail before it is switched off.
-    pub patience: Duration,
+    /// How long an endpoint may fail before it is disabled.
+    pub disable_after: Duration,
 }
 
-/// The endpoint was not told. If it is switched off for that, why.
+/// Records a failed attempt. Returns the reason if that disables the endpoint.
 pub async fn record_failure(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
-    setback: &Failure,
+    failure: &Failure,
 ) -> Result<Option<String>, StoreError> {
-    // What waits for this delivery need not be looked at before it.
+    // Later deliveries about the same object become due with this one, not before.
     let reason: Option<Option<String>> = sqlx::query_scalar(
         "with failed as (
              update webhook_deliveries
@@ -305,10 +305,10 @@ pub async fn record_failure(
     )
     .bind(delivery.seq)
     .bind(delivery.attempt)
-    .bind(&setback.error)
-    .bind(setback.again_in)
-    .bind(setback.is_gone)
-    .bind(setback.patience)
+    .bind(&failure.error)
+    .bind(failure.retry_after)
+    .bind(failure.is_gone)
+    .bind(failure.disable_after)
     .fetch_optional(db)
     .await?;
     Ok(reason.flatten())

@@ -7,7 +7,7 @@ use crate::domain::ids::VectorStoreId;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath};
 use crate::http::response::error::ApiError;
-use crate::retrieval::{SearchHit, SearchQuery, rewrite};
+use crate::retrieval::{SearchHit, SearchQuery, rewrite_query};
 use crate::wire::vector_store_search::{SearchPageObject, SearchRequest, SearchResultObject};
 
 /// `POST /vector_stores/{vector_store_id}/search`
@@ -19,7 +19,7 @@ pub async fn search(
     let mut request = SearchRequest::parse(body)?;
     if request.rewrite {
         for query in &mut request.queries {
-            *query = rewrite(query);
+            *query = rewrite_query(query);
         }
     }
     let query = SearchQuery {

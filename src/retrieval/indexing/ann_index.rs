@@ -1,86 +1,78 @@
-//! What large stores need so that searching them stays quick: an index of their vectors, and to
-//! know which words are everywhere. One process of all makes them, in the background.
+//! Builds ANN indexes and statistics of common lexemes for large vector stores. One process at a
+//! time builds, behind an advisory lock.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::ids::VectorStoreId;
 use crate::retrieval::embeddings::Embeddings;
-use crate::retrieval::search::NUMBERS_COMPARED;
-use crate::store::Pool;
-use crate::store::StoreError;
+use crate::retrieval::search::{EXACT_SCAN_MAX, needs_ann_index};
 use crate::store::vector_store_indexes::{self as indexes, LargeStore};
+use crate::store::{Pool, StoreError};
 
-/// How often it is looked for large stores.
-const LOOK_EVERY: Duration = Duration::from_secs(20);
+const CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
-/// From this many chunks on, some words are in too many.
+/// From this many chunks on, lexical search needs to know which lexemes are common.
 const SAMPLED_FROM: i64 = 20_000;
 
-/// A store that is this much larger than when it was sampled is sampled again, in hundredths.
-const GROWN: i64 = 150;
+/// A store is sampled again when it has grown to this many per cent.
+const SAMPLE_GROWTH_PERCENT: i64 = 150;
 
-/// From this many chunks on, the model of this machine takes hours.
+/// From this many chunks on, the local embedding model takes hours.
 const SLOW_FROM: i64 = 20_000;
 
-/// Looks after large stores until told to stop.
-pub(super) struct Caretaker {
-    /// The database.
+pub(super) struct IndexMaintainer {
     pub(super) pool: Pool,
-    /// The memory that an index may be built in, in bytes; `None` leaves it to the database.
+    /// Most memory for building an index, in bytes; `None` keeps the database's setting.
     pub(super) build_memory: Option<u64>,
-    /// Tells which model's vectors are made by this machine.
     pub(super) embeddings: Embeddings,
 }
 
-impl Caretaker {
+impl IndexMaintainer {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut told = HashSet::new();
-        loop {
-            match stop.run_until_cancelled(self.look(&mut told)).await {
-                Some(Ok(())) => {}
-                Some(Err(error)) => tracing::warn!(
-                    error.cause = %error,
-                    "large vector stores have no index yet: {error}"
-                ),
-                None => return,
+        let mut warned = HashSet::new();
+        let checks = async {
+            loop {
+                if let Err(error) = self.check(&mut warned).await {
+                    tracing::warn!(
+                        error.cause = %error,
+                        "could not maintain ANN indexes: {error}; retrying in {} s",
+                        CHECK_INTERVAL.as_secs()
+                    );
+                }
+                tokio::time::sleep(CHECK_INTERVAL).await;
             }
-            if stop
-                .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
-                .await
-                .is_none()
-            {
-                return;
-            }
-        }
+        };
+        stop.run_until_cancelled(checks).await;
     }
 
-    async fn look(&self, told: &mut HashSet<String>) -> Result<(), StoreError> {
-        for name in indexes::abandoned(&self.pool).await? {
+    /// `warned` are the stores about whose slow embedding the operator has been warned.
+    async fn check(&self, warned: &mut HashSet<VectorStoreId>) -> Result<(), StoreError> {
+        for name in indexes::list_orphaned(&self.pool).await? {
             if let Some(mut builder) = indexes::Builder::acquire(&self.pool).await? {
                 builder.drop(&name).await?;
-                tracing::info!("the index of a vector store that is gone was deleted");
+                tracing::info!("dropped ANN index {name} of a deleted vector store");
             }
         }
-        let fewest = SAMPLED_FROM
+        let min_chunks = SAMPLED_FROM
             .min(SLOW_FROM)
-            .min(NUMBERS_COMPARED / i64::from(indexes::DIMENSIONS_MAX));
-        for store in indexes::large(&self.pool, fewest).await? {
-            if self.is_slow(&store) && told.insert(store.id.to_string()) {
+            .min(EXACT_SCAN_MAX / i64::from(indexes::MAX_DIMENSIONS));
+        for store in indexes::list_large(&self.pool, min_chunks).await? {
+            let (id, chunks) = (&store.id, store.chunks);
+            if self.is_slow(&store) && warned.insert(id.clone()) {
                 tracing::warn!(
-                    vector_store.id = %store.id,
-                    "vector store {} has {} chunks, and their vectors are made by this machine's \
-                     processors, a few a second; a model server is faster: ASSISTD_EMBEDDING_MODEL",
-                    store.id, store.chunks
+                    vector_store.id = %id,
+                    "vector store {id} has {chunks} chunks, and this machine embeds a few of them a \
+                     second; a model server is faster: ASSISTD_EMBEDDING_MODEL"
                 );
             }
-            if store.chunks >= SAMPLED_FROM
-                && store.chunks >= store.sampled_chunks.saturating_mul(GROWN) / 100
-            {
-                indexes::sample(&self.pool, &store).await?;
+            let sampled = store.sampled_chunks.saturating_mul(SAMPLE_GROWTH_PERCENT) / 100;
+            if chunks >= SAMPLED_FROM && chunks >= sampled {
+                indexes::sample_lexemes(&self.pool, &store).await?;
             }
-            if wants_index(&store) && !store.has_index {
+            if can_have_index(&store) && !store.has_index {
                 self.build(&store).await?;
             }
         }
@@ -97,18 +89,20 @@ impl Caretaker {
             return Ok(());
         };
         let (id, chunks) = (&store.id, store.chunks);
-        tracing::info!(vector_store.id = %id, "building an index for the {chunks} chunks of {id}");
-        let begin = std::time::Instant::now();
+        tracing::info!(
+            vector_store.id = %id,
+            "vector store {id}: building an ANN index of {chunks} chunks"
+        );
+        let begin = Instant::now();
         builder.build(store, self.build_memory).await?;
         let seconds = begin.elapsed().as_secs_f64();
-        tracing::info!(vector_store.id = %id, "vector store {id} has an index, made in {seconds:.1} s");
+        tracing::info!(vector_store.id = %id, "vector store {id}: built its ANN index in {seconds:.1} s");
         Ok(())
     }
 }
 
-fn wants_index(store: &LargeStore) -> bool {
+fn can_have_index(store: &LargeStore) -> bool {
     store.dimensions.is_some_and(|dimensions| {
-        dimensions <= indexes::DIMENSIONS_MAX
-            && store.chunks.saturating_mul(dimensions.into()) > NUMBERS_COMPARED
+        dimensions <= indexes::MAX_DIMENSIONS && needs_ann_index(store.chunks, dimensions.into())
     })
 }

@@ -1,24 +1,24 @@
-//! Calibration of scores. Applications carry thresholds over from the hosted service, so a score must
-//! mean here what it meant there, whichever model made the vectors.
+//! Calibration of scores. Applications bring their thresholds from OpenAI's hosted service, so a score
+//! must mean here what it meant there, whichever model made the embeddings.
 //!
-//! Both curves are strictly increasing, so calibration never changes an order. Decision 10 has the
-//! measurements that the constants come from.
+//! All curves are strictly increasing, so calibration never changes an order. The constants come from
+//! the measurements in `docs/decisions/0010-calibrated-scores.md`.
 
-/// Points of a piecewise linear curve, from (0, 0) to (1, 1), both coordinates increasing.
+/// Points of a piecewise linear curve, from (0, 0) to (1, 1); both coordinates increase.
 type Curve = &'static [(f64, f64)];
 
-/// Cosines as they are: question and answer have 0.4 to 0.9, unrelated texts less than 0.2. These are
-/// the installed model's, and those of a model about which nothing else is known.
+/// The identity, for the installed model and unknown ones. Question and answer have a cosine of 0.4 to
+/// 0.9, unrelated texts less than 0.2.
 const WIDE: Curve = &[(0.0, 0.0), (1.0, 1.0)];
 
 /// OpenAI's text-embedding-3: question and answer have 0.35 to 0.6, unrelated texts about 0.1.
 const LOW: Curve = &[(0.0, 0.0), (0.1, 0.05), (0.6, 0.75), (1.0, 1.0)];
 
-/// Models trained with a low temperature: all cosines lie above 0.7, those of question and answer
-/// above 0.8.
+/// Models trained with a low temperature: unrelated texts have at least 0.7, question and answer at
+/// least 0.8.
 const NARROW: Curve = &[(0.0, 0.0), (0.75, 0.1), (0.9, 0.75), (1.0, 1.0)];
 
-/// Which curve the cosines of a model need, by a part of its name.
+/// Model families, by a part of the model's name.
 const FAMILIES: [(&str, Curve); 3] = [
     ("text-embedding-3", LOW),
     ("text-embedding-ada-002", NARROW),
@@ -26,7 +26,7 @@ const FAMILIES: [(&str, Curve); 3] = [
 ];
 
 /// From the weighted mean of similarity and lexical score to the hosted service's scale. The mean is
-/// low because a passage that has every word of a query once has a lexical score of about 0.45.
+/// low because a chunk with every term of a query once has a lexical score of about 0.45.
 const SCORE: Curve = &[
     (0.0, 0.0),
     (0.15, 0.15),
@@ -36,25 +36,24 @@ const SCORE: Curve = &[
     (1.0, 1.0),
 ];
 
-/// Brings the cosines of one model to the scale of the installed one.
+/// Maps the cosines of one model to the scale of the installed one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CosineScale(Curve);
 
 impl CosineScale {
-    /// The scale for vectors of this model.
     pub(super) fn of_model(model: &str) -> Self {
         let model = model.to_lowercase();
         let family = FAMILIES.iter().find(|(part, _)| model.contains(part));
         Self(family.map_or(WIDE, |(_, curve)| curve))
     }
 
-    /// How near two texts are in meaning, 0 to 1. Vectors that point apart have 0.
+    /// The similarity of two texts, 0 to 1. A negative cosine counts as 0.
     pub(super) fn similarity(self, cosine: f64) -> f64 {
         interpolate(self.0, cosine)
     }
 }
 
-/// The score of a result whose weighted mean of cosine and lexical score is `mean`.
+/// The score of a hit, from the weighted mean of its similarity and lexical score.
 pub(super) fn score(mean: f64) -> f64 {
     interpolate(SCORE, mean)
 }
@@ -78,10 +77,10 @@ mod tests {
         "text-embedding-3-small",
         "text-embedding-ada-002",
         "intfloat/multilingual-e5-large",
-        "of-whom-nothing-is-known",
+        "unknown-model",
     ];
 
-    /// The weighted mean for a cosine of this model's and a lexical score, with equal weights.
+    /// The score for equal weights.
     fn score_of(model: &str, cosine: f64, lexical: f64) -> f64 {
         score((CosineScale::of_model(model).similarity(cosine) + lexical) / 2.0)
     }
@@ -106,7 +105,7 @@ mod tests {
 
     #[test]
     fn recorded_pairs_have_their_recorded_scores() {
-        // The recorded question with each of the recorded texts, by the installed model.
+        // The recorded question with each recorded text, embedded by the installed model.
         for (cosine, lexical, recorded) in [(0.613, 0.303, 0.751), (0.551, 0.227, 0.680)] {
             let score = score_of("all-minilm-l6-v2", cosine, lexical);
             assert!((score - recorded).abs() < 0.05, "{score}, not {recorded}");
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_threshold_means_the_same_for_every_model() {
-        // Cosines of an answer in its question's words, and of a text that is about something else.
+        // Cosines of an answer in its question's words, and of an unrelated text.
         for (model, answer, other) in [
             ("all-minilm-l6-v2", 0.75, 0.18),
             ("text-embedding-3-large", 0.55, 0.12),
