@@ -1,4 +1,4 @@
-//! Vectors of texts, from the model of this machine or from an upstream.
+//! Embeddings of texts, by the local model or an upstream.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,60 +13,50 @@ use tokio::time::sleep;
 
 use crate::models::{Passthrough, UpstreamError, Upstreams};
 
-/// Texts that an upstream gets at once.
+/// Texts of one request to an upstream.
 const BATCH: usize = 64;
 
-/// How often a refused or failed request is made again, with growing pauses.
+/// Retries of a request to an upstream that is not available.
 const RETRIES: u32 = 4;
 
-/// How much indexing gives way to what somebody waits for, as `nice` has it.
-const BACKGROUND: i32 = 10;
+/// The niceness of threads that embed chunks, so that searches and requests come first.
+const BACKGROUND_NICENESS: i32 = 10;
 
-/// Largest answer that is read: a batch of vectors of 4,096 numbers in JSON.
-const ANSWER_BYTES: usize = 32 << 20;
+/// Largest response that is read: a batch of vectors with 4,096 dimensions in JSON.
+const RESPONSE_BYTES: usize = 32 << 20;
 
-/// Why there are no vectors.
+/// Why texts could not be embedded.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
-    /// It may go better later.
+    /// A later attempt may succeed.
     #[error("the embedding model {model} is not available: {reason}")]
-    Unavailable {
-        /// The model.
-        model: String,
-        /// Why.
-        reason: String,
-    },
-    /// It will not go better with the same texts.
+    Unavailable { model: String, reason: String },
+    /// The same texts would fail again.
     #[error("the embedding model {model} refused: {reason}")]
-    Refused {
-        /// The model.
-        model: String,
-        /// Why.
-        reason: String,
-    },
+    Refused { model: String, reason: String },
 }
 
-/// The models that make vectors. Cheap to clone.
+/// The embedding models. Cheap to clone.
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
-    local: Option<Arc<Local>>,
+    local: Option<Arc<LocalModel>>,
     upstreams: Upstreams,
 }
 
-/// A model of this machine. It takes some 100 MB, and is read when it is first needed.
-struct Local {
+/// The model in a folder of this machine. It takes about 100 MB, and is loaded when first used.
+struct LocalModel {
     folder: PathBuf,
     embedder: OnceLock<Embedder>,
 }
 
-impl Local {
+impl LocalModel {
     fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
         let embedder = match self.embedder.get() {
             Some(embedder) => embedder,
             None => {
-                let read = Embedder::open(&self.folder).map_err(|error| error.to_string())?;
-                self.embedder.get_or_init(|| read)
+                let loaded = Embedder::open(&self.folder).map_err(|error| error.to_string())?;
+                self.embedder.get_or_init(|| loaded)
             }
         };
         Ok(embedder.embed(texts))
@@ -74,11 +64,11 @@ impl Local {
 }
 
 impl Embeddings {
-    /// `default` is the model of stores that have none yet; without it they are searched by words.
-    /// `local` is the folder of a model of this machine: it makes the vectors of stores that have
-    /// that model, whatever the default is; without it an upstream is asked for them.
+    /// `default` is the model of stores that have none yet; without one, their search is lexical.
+    /// `local` is the folder of the local model. Stores that have that model use it, whatever the
+    /// default is; without the folder, they use the upstream that the model's name is routed to.
     pub fn new(default: Option<String>, local: Option<PathBuf>, upstreams: Upstreams) -> Self {
-        let local = local.map(|folder| Local {
+        let local = local.map(|folder| LocalModel {
             folder,
             embedder: OnceLock::new(),
         });
@@ -89,62 +79,55 @@ impl Embeddings {
         }
     }
 
-    /// The model of stores that have none yet.
     pub fn default_model(&self) -> Option<&str> {
         self.default.as_deref()
     }
 
-    /// Whether vectors of this model are made here, which takes a processor for a while.
+    /// Whether this process embeds with this model, which keeps a processor busy.
     pub fn is_local(&self, model: &str) -> bool {
         self.local.is_some() && model == embedder::MODEL
     }
 
     /// A vector for each query, in order, all of the same length.
-    ///
-    /// # Errors
-    /// If the model does not give them.
     pub async fn embed_queries(
         &self,
         model: &str,
         queries: &[&str],
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.embed(model, queries, Urgency::Waited).await
+        self.embed(model, queries, Priority::Interactive).await
     }
 
-    /// A vector for each passage, in order, all of the same length. Gives way to everything else.
-    ///
-    /// # Errors
-    /// If the model does not give them.
-    pub async fn embed_passages(
+    /// A vector for each text, in order, all of the same length. Runs at low priority.
+    pub async fn embed_chunks(
         &self,
         model: &str,
-        passages: &[&str],
+        texts: &[&str],
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.embed(model, passages, Urgency::Background).await
+        self.embed(model, texts, Priority::Background).await
     }
 
     async fn embed(
         &self,
         model: &str,
         texts: &[&str],
-        urgency: Urgency,
+        priority: Priority,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
         if let Some(local) = self.local.clone().filter(|_| self.is_local(model)) {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            let made = match urgency {
-                Urgency::Waited => tokio::task::spawn_blocking(move || local.embed(&texts))
+            let embedded = match priority {
+                Priority::Interactive => tokio::task::spawn_blocking(move || local.embed(&texts))
                     .await
                     .map_err(|panic| panic.to_string()),
-                Urgency::Background => in_background(move || local.embed(&texts)).await,
+                Priority::Background => in_background(move || local.embed(&texts)).await,
             };
-            return made.flatten().map_err(|reason| EmbedError::Refused {
+            return embedded.flatten().map_err(|reason| EmbedError::Refused {
                 model: model.to_owned(),
                 reason,
             });
         }
         let mut vectors = Vec::with_capacity(texts.len());
         for batch in texts.chunks(BATCH) {
-            vectors.extend(self.routed(model, batch).await?);
+            vectors.extend(self.embed_upstream(model, batch).await?);
         }
         let lengths = vectors.first().map_or(0, Vec::len);
         if vectors
@@ -159,10 +142,14 @@ impl Embeddings {
         Ok(vectors)
     }
 
-    async fn routed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+    async fn embed_upstream(
+        &self,
+        model: &str,
+        texts: &[&str],
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
         let mut pause = Duration::from_millis(500);
         for tries in 0.. {
-            let error = match self.ask(model, texts).await {
+            let error = match self.request(model, texts).await {
                 Ok(vectors) => return Ok(vectors),
                 Err(error) => error,
             };
@@ -175,7 +162,7 @@ impl Embeddings {
         unreachable!("the loop ends by returning")
     }
 
-    async fn ask(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+    async fn request(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let unavailable = |reason: String| EmbedError::Unavailable {
             model: model.to_owned(),
             reason,
@@ -185,8 +172,8 @@ impl Embeddings {
             reason,
         };
         let body = json!({ "model": model, "input": texts, "encoding_format": "float" });
-        let answered = self.upstreams.own_embeddings(body).await;
-        let Passthrough { mut body, .. } = answered.map_err(|error| {
+        let response = self.upstreams.own_embeddings(body).await;
+        let Passthrough { mut body, .. } = response.map_err(|error| {
             let message = error.message();
             match error {
                 UpstreamError::InvalidRequest { .. } | UpstreamError::ContextLength { .. } => {
@@ -199,48 +186,51 @@ impl Embeddings {
             }
         })?;
         let mut bytes = Vec::new();
-        while let Some(piece) = body
+        while let Some(received) = body
             .try_next()
             .await
             .map_err(|error| unavailable(error.to_string()))?
         {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > ANSWER_BYTES {
+            bytes.extend_from_slice(&received);
+            if bytes.len() > RESPONSE_BYTES {
                 return Err(refused("its answer is too large".into()));
             }
         }
-        let mut answer: Answer = serde_json::from_slice(&bytes)
+        let mut response: EmbeddingsResponse = serde_json::from_slice(&bytes)
             .map_err(|error| refused(format!("its answer cannot be read: {error}")))?;
-        answer.data.sort_by_key(|item| item.index);
-        let complete = answer.data.len() == texts.len()
-            && answer
+        response.data.sort_by_key(|item| item.index);
+        let is_complete = response.data.len() == texts.len()
+            && response
                 .data
                 .iter()
                 .enumerate()
-                .all(|(place, item)| item.index == place)
-            && answer
+                .all(|(n, item)| item.index == n)
+            && response
                 .data
                 .iter()
                 .all(|item| item.embedding.iter().all(|n| n.is_finite()));
-        if !complete {
+        if !is_complete {
             return Err(refused(
                 "its answer does not have a vector for each text".into(),
             ));
         }
-        Ok(answer.data.into_iter().map(|item| item.embedding).collect())
+        Ok(response
+            .data
+            .into_iter()
+            .map(|item| item.embedding)
+            .collect())
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Urgency {
-    /// Somebody waits for it.
-    Waited,
-    /// Nobody does.
+enum Priority {
+    /// A request waits for it.
+    Interactive,
     Background,
 }
 
-/// Does it on a thread of its own, behind everything else that wants the processor. A thread's
-/// priority cannot be raised again, so it ends with its work.
+/// Runs CPU-bound work on a thread of low priority. It is a new thread, since without privileges its
+/// priority cannot be raised again.
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
@@ -248,8 +238,8 @@ async fn in_background<T: Send + 'static>(
     std::thread::Builder::new()
         .name("embedder".into())
         .spawn(move || {
-            // On Linux this is the thread's alone. Without it, it is only less polite.
-            let _ = rustix::process::nice(BACKGROUND);
+            // On Linux this applies to the calling thread only. The work can be done without it.
+            let _ = rustix::process::nice(BACKGROUND_NICENESS);
             let _ = done.send(work());
         })
         .map_err(|error| error.to_string())?;
@@ -257,7 +247,7 @@ async fn in_background<T: Send + 'static>(
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct EmbeddingsResponse {
     data: Vec<Item>,
 }
 

@@ -11,7 +11,7 @@ use crate::domain::message::{AttachmentTool, NewMessage};
 use crate::domain::vector_store::{NewStoreFile, NewVectorStore};
 use crate::service::ProjectService;
 use crate::store;
-use crate::store::vector_stores::AddFilesError;
+use crate::store::vector_store_files::AddFilesError;
 
 /// The attachments of some messages by tool, each file once.
 #[derive(Debug)]

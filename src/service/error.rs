@@ -8,7 +8,7 @@ use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::retrieval::SearchError;
 use crate::store::runs::CreateRunError;
-use crate::store::vector_stores::AddFilesError;
+use crate::store::vector_store_files::AddFilesError;
 use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 

@@ -1,5 +1,5 @@
-//! Tables `chunks` and `chunk_embeddings`: what searches find. Only chunks of files that are
-//! completely indexed are found.
+//! Tables `chunks` and `chunk_embeddings`, as searched. Only chunks of completely indexed files are
+//! found.
 
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
@@ -10,59 +10,52 @@ use crate::store::attribute_filter;
 use crate::store::vector_store_jobs::vector_text;
 use crate::store::{Pool, StoreError, Transaction};
 
-/// Where to search: one store, or what a filter leaves of it.
+/// What a search considers: a vector store, or the files of it that match a filter.
 #[derive(Debug, Clone)]
 pub struct Scope {
     store: VectorStoreId,
-    /// With a filter, its files.
+    /// The matching files, if there is a filter.
     files: Option<Vec<i64>>,
-    /// Without one, files that have chunks and are not (or no more) indexed completely: few.
-    unfinished: Vec<i64>,
-    /// How much there is.
+    /// Without a filter, the few files whose chunks must be skipped: not completely indexed yet, or
+    /// removed from the store.
+    excluded: Vec<i64>,
     pub totals: Totals,
 }
 
-/// How much there is to be searched.
+/// Totals of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Chunks.
     pub chunks: i64,
-    /// Their tokens.
     pub tokens: i64,
 }
 
 /// A lexeme of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
-    /// The lexeme.
     pub lexeme: String,
-    /// In how many chunks it is; at least in so many, if it is in very many. 0 if in none.
+    /// Chunks that have it; a lower bound if it is very common.
     pub chunks: i64,
-    /// Their ids, if they are not very many.
+    /// The ids of these chunks, unless it is very common.
     pub ids: Option<Vec<i64>>,
 }
 
-/// A chunk that has some of a query's words.
+/// A candidate of a lexical search.
 #[derive(Debug, Clone, FromRow)]
 pub struct Candidate {
-    /// Its id.
     pub id: i64,
-    /// Its length in tokens.
     pub tokens: i32,
-    /// What words it has.
     pub lexemes: Lexemes,
 }
 
-/// The lexemes of a chunk as PostgreSQL sends a `tsvector`.
-///
-/// That is their number, then each with a zero byte, the number of its positions, and these, big
-/// endian. PostgreSQL itself takes ten times as long to count them.
+/// The lexemes of a chunk in the binary form of a `tsvector`: their number, then each with a zero
+/// byte, the number of its positions, and the positions, big endian. Counting here takes a tenth of
+/// the time that PostgreSQL takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Lexemes(Vec<u8>);
 
 impl Lexemes {
-    /// Each lexeme with how often it is in the chunk.
+    /// Each lexeme with its frequency in the chunk.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], u32)> {
         let mut rest = self.0.get(4..).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -76,28 +69,22 @@ impl Lexemes {
     }
 }
 
-/// A chunk as searches show it.
+/// A chunk with its file.
 #[derive(Debug, Clone, FromRow)]
 pub struct ChunkRow {
-    /// Its id.
     pub id: i64,
-    /// The file it is from.
     pub file_id: FileId,
-    /// The file's name.
     pub filename: String,
-    /// The file's attributes in this store.
+    /// The file's attributes in this vector store.
     pub attributes: Json<serde_json::Map<String, serde_json::Value>>,
-    /// The page it begins on.
+    /// The page on which it begins.
     pub page: Option<i32>,
-    /// The heading it begins under.
+    /// The heading under which it begins.
     pub heading: Option<String>,
-    /// Its text.
     pub content: String,
-    /// Its length in tokens.
     pub tokens: i32,
-    /// Cosines of the angles to the queries' vectors, in order; empty without vectors.
+    /// Cosine similarities to the queries' vectors, in their order.
     pub similarities: Vec<Option<f64>>,
-    /// What words it has.
     pub lexemes: Lexemes,
 }
 
@@ -105,32 +92,32 @@ pub struct ChunkRow {
 impl<'a> FromIterator<(&'a str, u16)> for Lexemes {
     fn from_iter<T: IntoIterator<Item = (&'a str, u16)>>(lexemes: T) -> Self {
         let mut sent = vec![0; 4];
-        for (lexeme, often) in lexemes {
+        for (lexeme, frequency) in lexemes {
             sent.extend_from_slice(lexeme.as_bytes());
             sent.push(0);
-            sent.extend_from_slice(&often.to_be_bytes());
-            sent.extend(vec![0; 2 * usize::from(often)]);
+            sent.extend_from_slice(&frequency.to_be_bytes());
+            sent.extend(vec![0; 2 * usize::from(frequency)]);
         }
         Self(sent)
     }
 }
 
-/// Of how many chunks an index keeps one in view while it looks for the nearest: with a fixed number
-/// it would miss more of them the larger the store is.
+/// Chunks of a vector store per HNSW candidate (`ef_search`): with a fixed number of candidates, recall
+/// would fall as stores grow.
 const CHUNKS_PER_CANDIDATE: i64 = 2_000;
 
-/// A transaction for searching: plans are made for the store at hand, since what is right for a
-/// large one is not for a small one, and nothing is ever looked for in all stores.
+/// Begins a transaction for searching. Statements are planned for their parameters, since large and
+/// small stores need different plans; sequential scans would read all stores.
 pub async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
-    let begun = pool.begin_with(
+    let transaction = pool.begin_with(
         "begin read only; set local plan_cache_mode = force_custom_plan;
          set local enable_seqscan = off; set local jit = off;
          set local hnsw.iterative_scan = strict_order",
     );
-    Ok(begun.await?)
+    Ok(transaction.await?)
 }
 
-/// What of a store is searched.
+/// Resolves the scope of a search: matching files and totals.
 pub async fn scope(
     pool: &Pool,
     store: &VectorStoreId,
@@ -156,47 +143,47 @@ pub async fn scope(
         query.push(" and ");
         attribute_filter::push(&mut query, filter);
     }
-    let found = query.build_query_as().fetch_one(pool).await?;
-    let (chunks, tokens, files, unfinished): (i64, i64, Option<Vec<i64>>, Vec<i64>) = found;
+    let row = query.build_query_as().fetch_one(pool).await?;
+    let (chunks, tokens, files, excluded): (i64, i64, Option<Vec<i64>>, Vec<i64>) = row;
     Ok(Scope {
         store: store.clone(),
         files,
-        unfinished,
+        excluded,
         totals: Totals { chunks, tokens },
     })
 }
 
-/// The lexemes of a text, with the chunks of the store that have them. A lexeme that more than
-/// `most` chunks have comes without, since it would cost much and tell little.
+/// The terms of a text. One that more than `max_chunks` chunks have comes without their ids: these
+/// would be expensive, and the term is hardly relevant.
 pub async fn terms(
     conn: &mut PgConnection,
     scope: &Scope,
     language: &str,
     text: &str,
-    most: i64,
+    max_chunks: i64,
 ) -> Result<Vec<Term>, StoreError> {
     let mut terms: Vec<Term> = Vec::new();
     let lexemes: Vec<(String, Option<i64>)> = sqlx::query_as(
-        "select asked.lexeme, common.chunks
-         from unnest(to_tsvector($2::regconfig, $3)) as asked
+        "select query.lexeme, common.chunks
+         from unnest(to_tsvector($2::regconfig, $3)) as query
          left join common_lexemes as common
-             on vector_store_id = $1 and common.lexeme = asked.lexeme",
+             on vector_store_id = $1 and common.lexeme = query.lexeme",
     )
     .bind(&scope.store)
     .bind(language)
     .bind(text)
     .fetch_all(&mut *conn)
     .await?;
-    // A part for each, so that each is planned by how rare it is.
+    // A subquery for each lexeme, so that each is planned by its frequency.
     let mut query = QueryBuilder::new("");
-    let mut parts = 0;
+    let mut subqueries = 0;
     for (lexeme, common) in lexemes {
         if common.is_none() {
-            let (n, between) = (terms.len(), if parts > 0 { " union all " } else { "" });
-            query.push(format!("{between}select {n}::bigint, array("));
-            with_words(&mut query, scope, &quoted(&lexeme), most + 1);
+            let (n, separator) = (terms.len(), if subqueries > 0 { " union all " } else { "" });
+            query.push(format!("{separator}select {n}::bigint, array("));
+            push_matching(&mut query, scope, &quoted(&lexeme), max_chunks + 1);
             query.push(")");
-            parts += 1;
+            subqueries += 1;
         }
         terms.push(Term {
             lexeme,
@@ -204,62 +191,61 @@ pub async fn terms(
             ids: None,
         });
     }
-    if parts > 0 {
-        let found: Vec<(i64, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
-        for (n, ids) in found {
+    if subqueries > 0 {
+        let ids_by_term: Vec<(i64, Vec<i64>)> = query.build_query_as().fetch_all(conn).await?;
+        for (n, ids) in ids_by_term {
             if let Some(term) = usize::try_from(n).ok().and_then(|n| terms.get_mut(n)) {
                 term.chunks = i64::try_from(ids.len()).unwrap_or(i64::MAX);
-                term.ids = (term.chunks <= most).then_some(ids);
+                term.ids = (term.chunks <= max_chunks).then_some(ids);
             }
         }
     }
     Ok(terms)
 }
 
-/// Chunks that have all of these lexemes, at most so many.
+/// Up to `limit` chunks that have all of these lexemes.
 pub async fn find_with_all_lexemes(
     conn: &mut PgConnection,
     scope: &Scope,
     lexemes: &[&str],
-    most: i64,
+    limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    let words: Vec<String> = lexemes.iter().map(|lexeme| quoted(lexeme)).collect();
+    let lexemes: Vec<String> = lexemes.iter().map(|lexeme| quoted(lexeme)).collect();
     let mut query = QueryBuilder::new("");
-    with_words(&mut query, scope, &words.join(" & "), most);
+    push_matching(&mut query, scope, &lexemes.join(" & "), limit);
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// The chunks nearest to a vector, nearest first. An index finds nearly all of them in less time;
-/// without one, or if `exact`, all are compared.
+/// The chunks nearest to a vector, nearest first. An exact scan compares all vectors; the ANN index, if
+/// there is one, takes less time and finds nearly all of the nearest.
 pub async fn nearest(
     conn: &mut PgConnection,
     scope: &Scope,
     vector: &[f32],
-    exact: bool,
-    most: i64,
+    is_exact: bool,
+    limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
     let dimensions = vector.len();
-    if !exact {
-        let looked_at = (scope.totals.chunks / CHUNKS_PER_CANDIDATE).clamp(200, 400);
+    if !is_exact {
+        let candidates = (scope.totals.chunks / CHUNKS_PER_CANDIDATE).clamp(200, 400);
         sqlx::query("select set_config('hnsw.ef_search', $1, true)")
-            .bind(looked_at.to_string())
+            .bind(candidates.to_string())
             .execute(&mut *conn)
             .await?;
     }
     let mut query = QueryBuilder::new("select chunk_id from chunk_embeddings as c");
-    inside(&mut query, scope);
-    // Either the index of vectors or that of files is of use: nothing is indexed by a sum.
-    let (of_vectors, of_files) = if exact { (" + 0", "") } else { ("", " + 0") };
-    in_files(&mut query, scope, of_files);
+    push_store(&mut query, scope);
+    // `+ 0` keeps the planner from using an index on that expression: only one of the two helps.
+    let (distance_suffix, file_suffix) = if is_exact { (" + 0", "") } else { ("", " + 0") };
+    push_files(&mut query, scope, file_suffix);
     query
         .push(format!(" order by (embedding::halfvec({dimensions}) <=> "))
         .push_bind(vector_text(vector))
-        .push(format!("::halfvec({dimensions})){of_vectors}"));
-    query.push(" limit ").push_bind(most);
+        .push(format!("::halfvec({dimensions})){distance_suffix}"));
+    query.push(" limit ").push_bind(limit);
     Ok(query.build_query_scalar().fetch_all(conn).await?)
 }
 
-/// The words of these chunks.
 pub async fn load_candidates(
     conn: &mut PgConnection,
     ids: &[i64],
@@ -273,7 +259,7 @@ pub async fn load_candidates(
     Ok(matches)
 }
 
-/// What these chunks are, and how near to each of the vectors.
+/// Loads chunks with their similarities to each of the vectors, in no order.
 pub async fn load(
     pool: &Pool,
     ids: &[i64],
@@ -284,7 +270,7 @@ pub async fn load(
                 c.tokens, tsvectorsend(c.lexemes) as lexemes, array[",
     );
     for (n, vector) in vectors.iter().enumerate() {
-        // A subquery is read once, not for each row.
+        // In a subquery, the vector is parsed once instead of for each row.
         query
             .push(if n > 0 { ", " } else { "" })
             .push("1 - (e.embedding <=> (select ")
@@ -302,41 +288,43 @@ pub async fn load(
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
-/// Adds a query for the ids of chunks with these words.
-fn with_words(query: &mut QueryBuilder<Postgres>, scope: &Scope, words: &str, most: i64) {
+/// Appends a query for the ids of chunks that match a `tsquery`.
+fn push_matching(query: &mut QueryBuilder<Postgres>, scope: &Scope, tsquery: &str, limit: i64) {
     query.push("select c.id from chunks as c");
-    inside(query, scope);
-    // By the index of words alone: that of files would be read for all their chunks, too.
-    in_files(query, scope, " + 0");
-    query.push(" and c.lexemes @@ ").push_bind(words.to_owned());
-    query.push("::tsquery limit ").push_bind(most);
+    push_store(query, scope);
+    // Force the GIN index; the file index would visit every chunk of those files.
+    push_files(query, scope, " + 0");
+    query
+        .push(" and c.lexemes @@ ")
+        .push_bind(tsquery.to_owned());
+    query.push("::tsquery limit ").push_bind(limit);
 }
 
-/// Adds the condition that `c` is in the store, and in no file that is not searched.
-fn inside(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
+/// Appends the condition that `c` is in the vector store, and in no excluded file.
+fn push_store(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     query
         .push(" where c.vector_store_id = ")
         .push_bind(scope.store.clone());
-    if !scope.unfinished.is_empty() {
+    if !scope.excluded.is_empty() {
         query
             .push(" and c.store_file <> all(")
-            .push_bind(scope.unfinished.clone())
+            .push_bind(scope.excluded.clone())
             .push(")");
     }
 }
 
-/// Adds the condition that `c` is in one of a filter's files, if there is one. `sum` is added to the
-/// file's key.
-fn in_files(query: &mut QueryBuilder<Postgres>, scope: &Scope, sum: &str) {
+/// Appends the condition that `c` is in one of the filtered files, if there is a filter. `suffix`
+/// follows the column name.
+fn push_files(query: &mut QueryBuilder<Postgres>, scope: &Scope, suffix: &str) {
     if let Some(files) = &scope.files {
         query
-            .push(format!(" and c.store_file{sum} = any("))
+            .push(format!(" and c.store_file{suffix} = any("))
             .push_bind(files.clone())
             .push(")");
     }
 }
 
-/// A lexeme as a query.
+/// A lexeme as a `tsquery`.
 fn quoted(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', r"\\").replace('\'', "''"))
 }
@@ -346,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_counted_as_postgresql_sends_them() {
+    fn lexemes_are_counted_as_postgresql_sends_them() {
         // tsvectorsend(to_tsvector('simple', 'the wing and the body'))
         let sent = b"\0\0\0\x04and\0\0\x01\0\x03body\0\0\x01\0\x05the\0\0\x02\0\x01\0\x04wing\0\0\x01\0\x02";
         let lexemes = Lexemes(sent.to_vec());

@@ -1,12 +1,13 @@
-//! Table `vector_store_batches`.
+//! Table `vector_store_batches`: file batches.
 
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{BatchId, ProjectId, VectorStoreId};
 use crate::domain::vector_store::{Batch, FileCounts, NewStoreFile};
-use crate::store::vector_stores::{self, AddFilesError};
-use crate::store::{StoreError, vector_store_files};
+use crate::store::StoreError;
+use crate::store::vector_store_files::{self, AddFilesError};
 
 impl FromRow<'_, PgRow> for Batch {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -20,8 +21,18 @@ impl FromRow<'_, PgRow> for Batch {
     }
 }
 
-/// Adds files to a vector store as a batch, as [`vector_store_files::insert`] does. `None` when
-/// there is no such store.
+/// All columns of a [`Batch`], up to the conditions on `b`.
+const SELECT: &str = "
+    select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
+           count(*) filter (where status = 'in_progress') as in_progress,
+           count(*) filter (where status = 'completed') as completed,
+           count(*) filter (where status = 'failed') as failed,
+           count(*) filter (where status = 'cancelled') as cancelled
+    from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
+    where b.project_id = ";
+
+/// Adds files to a vector store as a batch, as [`vector_store_files::insert`] does. `None` if there
+/// is no such store.
 ///
 /// # Errors
 /// [`AddFilesError`] without any file being added.
@@ -31,7 +42,7 @@ pub async fn insert(
     store: &VectorStoreId,
     files: &[NewStoreFile],
 ) -> Result<Option<BatchId>, AddFilesError> {
-    if !vector_stores::lock(conn, project, store).await? {
+    if !vector_store_files::lock_store(conn, project, store).await? {
         return Ok(None);
     }
     let id = BatchId::generate();
@@ -47,38 +58,28 @@ pub async fn insert(
     Ok(Some(id))
 }
 
-/// The batch of this id on this store.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,
     id: &BatchId,
 ) -> Result<Option<Batch>, StoreError> {
-    let batch = sqlx::query_as(
-        "select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
-                count(*) filter (where status = 'in_progress') as in_progress,
-                count(*) filter (where status = 'completed') as completed,
-                count(*) filter (where status = 'failed') as failed,
-                count(*) filter (where status = 'cancelled') as cancelled
-         from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
-         where b.project_id = $1 and b.vector_store_id = $2 and b.id = $3 group by b.id",
-    )
-    .bind(project)
-    .bind(store)
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
-    Ok(batch)
+    let mut query = QueryBuilder::new(SELECT);
+    query.push_bind(project);
+    query.push(" and b.vector_store_id = ").push_bind(store);
+    query.push(" and b.id = ").push_bind(id);
+    query.push(" group by b.id");
+    Ok(query.build_query_as().fetch_optional(db).await?)
 }
 
-/// Cancels what is not indexed yet of a batch. One that is through stays as it is.
+/// Cancels the files of a batch that are not indexed yet. A batch without such files stays as it is.
 pub async fn cancel(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,
     id: &BatchId,
 ) -> Result<(), StoreError> {
-    // Locked in order, so that two of these do not wait for each other in a circle.
+    // Locked in order, so that concurrent cancellations cannot deadlock.
     sqlx::query(
         "with pending as (
              select seq from vector_store_files
@@ -110,25 +111,15 @@ pub async fn list_all(
     project: &ProjectId,
     store: &VectorStoreId,
 ) -> Result<Vec<Batch>, StoreError> {
-    let batches = sqlx::query_as(
-        "select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
-                count(*) filter (where status = 'in_progress') as in_progress,
-                count(*) filter (where status = 'completed') as completed,
-                count(*) filter (where status = 'failed') as failed,
-                count(*) filter (where status = 'cancelled') as cancelled
-         from vector_store_batches as b left join vector_store_files as f on f.batch_id = b.id
-         where b.project_id = $1 and b.vector_store_id = $2
-         group by b.id order by b.created_at, b.id",
-    )
-    .bind(project)
-    .bind(store)
-    .fetch_all(db)
-    .await?;
-    Ok(batches)
+    let mut query = QueryBuilder::new(SELECT);
+    query.push_bind(project);
+    query.push(" and b.vector_store_id = ").push_bind(store);
+    query.push(" group by b.id order by b.created_at, b.id");
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Stores batches that exist already, with their ids and dates and without files. Ids that are
-/// taken stay as they are; how many were not. The caller knows their stores to be the project's.
+/// Imports batches with their ids and dates, without files. Returns how many were inserted: existing
+/// ids are skipped. The caller has checked that the stores are the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -152,7 +143,7 @@ pub async fn import(
          on conflict (id) do nothing",
     )
     .bind(project)
-    .bind(sqlx::types::Json(rows))
+    .bind(Json(rows))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

@@ -1,21 +1,17 @@
-//! Table `vector_store_files`, as clients see it: which files a vector store has, and how far they
-//! are.
+//! Table `vector_store_files` as clients see it. `vector_store_jobs.rs` has its queue.
 
 use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, QueryBuilder, Row};
 
 use crate::domain::ids::{BatchId, FileId, ProjectId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
     Attributes, Chunking, FileStatus, IndexError, MAX_FILES, NewStoreFile, VectorStoreFile,
 };
-use crate::store::ListError;
-use crate::store::Pool;
 use crate::store::page::Cursors;
-use crate::store::vector_stores::{self, AddFilesError};
-use crate::store::{StoreError, json, json_or_null, page};
+use crate::store::{ListError, Pool, StoreError, is_refused_by, json, json_or_null, page};
 
 impl FromRow<'_, PgRow> for VectorStoreFile {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -35,11 +31,38 @@ impl FromRow<'_, PgRow> for VectorStoreFile {
     }
 }
 
-/// Adds files to a vector store, each of them named once; they are due to be indexed at once.
-/// Whether there is such a store.
+/// The columns of a [`VectorStoreFile`].
+const COLUMNS: &str = "file_id, vector_store_id, created_at, status, last_error, usage_bytes,
+    chunk_tokens, chunk_overlap, attributes";
+
+/// Why files could not be added to a vector store.
+#[derive(Debug, thiserror::Error)]
+pub enum AddFilesError {
+    #[error("vector store {0} has expired")]
+    Expired(VectorStoreId),
+    #[error("vector store {0} would have more than {MAX_FILES} files")]
+    Full(VectorStoreId),
+    /// One of the files was deleted in the meantime.
+    #[error("a file was deleted while it was being added")]
+    FileDeleted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for AddFilesError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_refused_by(&error, "vector_store_files_file_id_fkey") {
+            return Self::FileDeleted;
+        }
+        Self::Store(error.into())
+    }
+}
+
+/// Adds files without duplicates to a vector store; they are due at once. Returns whether the store
+/// exists.
 ///
-/// A file that is in the store already gets the attributes that are given, and joins the batch. It
-/// is indexed again if it had failed or was cancelled, or if it is now to be cut in another way.
+/// A file that is already in the store gets the given attributes, and joins the batch. It is indexed
+/// again if it had failed or was cancelled, or if the chunking differs.
 ///
 /// # Errors
 /// [`AddFilesError`] without any file being added.
@@ -49,11 +72,36 @@ pub async fn insert(
     store: &VectorStoreId,
     files: &[NewStoreFile],
 ) -> Result<bool, AddFilesError> {
-    if !vector_stores::lock(conn, project, store).await? {
+    if !lock_store(conn, project, store).await? {
         return Ok(false);
     }
     add(conn, project, store, None, files).await?;
     Ok(true)
+}
+
+/// Locks a vector store until the transaction ends, so that nothing else adds to it or deletes it.
+/// Returns whether it exists.
+///
+/// # Errors
+/// [`AddFilesError::Expired`].
+pub(super) async fn lock_store(
+    conn: &mut PgConnection,
+    project: &ProjectId,
+    id: &VectorStoreId,
+) -> Result<bool, AddFilesError> {
+    let is_expired: Option<bool> = sqlx::query_scalar(
+        "select coalesce(last_active_at + expires_after_days * interval '24 hours' <= now(), false)
+         from vector_stores where project_id = $1 and id = $2 for no key update",
+    )
+    .bind(project)
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    match is_expired {
+        None => Ok(false),
+        Some(false) => Ok(true),
+        Some(true) => Err(AddFilesError::Expired(id.clone())),
+    }
 }
 
 /// Adds files to a vector store that the caller has locked.
@@ -65,7 +113,7 @@ pub(super) async fn add(
     files: &[NewStoreFile],
 ) -> Result<(), AddFilesError> {
     let ids: Vec<&str> = files.iter().map(|new| new.file.as_str()).collect();
-    let (all, known): (i64, i64) = sqlx::query_as(
+    let (all, existing): (i64, i64) = sqlx::query_as(
         "select count(*), count(*) filter (where file_id = any ($2))
          from vector_store_files where vector_store_id = $1",
     )
@@ -73,18 +121,18 @@ pub(super) async fn add(
     .bind(&ids)
     .fetch_one(&mut *conn)
     .await?;
-    let after = usize::try_from(all - known).unwrap_or(0) + files.len();
+    let after = usize::try_from(all - existing).unwrap_or(0) + files.len();
     if after > MAX_FILES {
         return Err(AddFilesError::Full(store.clone()));
     }
-    if known > 0 {
-        add_again(conn, store, batch, files).await?;
+    if existing > 0 {
+        update_existing(conn, store, batch, files).await?;
     }
     insert_new(conn, project, store, batch, files).await
 }
 
-/// The files as rows, for `jsonb_to_recordset`; what is not given is null.
-fn given(files: &[NewStoreFile]) -> Json<Vec<Value>> {
+/// The files as rows for `jsonb_to_recordset`; absent values are null.
+fn rows(files: &[NewStoreFile]) -> Json<Vec<Value>> {
     let row = |new: &NewStoreFile| {
         let NewStoreFile {
             file,
@@ -101,7 +149,7 @@ fn given(files: &[NewStoreFile]) -> Json<Vec<Value>> {
     Json(files.iter().map(row).collect())
 }
 
-/// Adds the files that are not in the store yet.
+/// Inserts the files that are not in the store yet.
 pub(super) async fn insert_new(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -123,7 +171,7 @@ pub(super) async fn insert_new(
     .bind(store)
     .bind(project)
     .bind(batch)
-    .bind(given(files))
+    .bind(rows(files))
     .bind(Chunking::AUTO.max_tokens)
     .bind(Chunking::AUTO.overlap_tokens)
     .execute(conn)
@@ -131,9 +179,9 @@ pub(super) async fn insert_new(
     Ok(())
 }
 
-/// Changes those of the files that are in the store. What has to be indexed again becomes another
-/// row: that makes its old chunks rubbish, and whatever a worker still writes for it void.
-async fn add_again(
+/// Updates the files that are already in the store. A file that must be indexed again gets a new row
+/// with a new `seq`: that invalidates its old chunks, and the writes of a worker that has claimed it.
+async fn update_existing(
     conn: &mut PgConnection,
     store: &VectorStoreId,
     batch: Option<&BatchId>,
@@ -160,7 +208,7 @@ async fn add_again(
     )
     .bind(store)
     .bind(batch)
-    .bind(given(files))
+    .bind(rows(files))
     .execute(&mut *conn)
     .await?;
     sqlx::query(
@@ -173,35 +221,33 @@ async fn add_again(
     )
     .bind(store)
     .bind(batch)
-    .bind(given(files))
+    .bind(rows(files))
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// This file in this store.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,
     file: &FileId,
 ) -> Result<Option<VectorStoreFile>, StoreError> {
-    let found = sqlx::query_as(
-        "select file_id, vector_store_id, created_at, status, last_error, usage_bytes,
-                chunk_tokens, chunk_overlap, attributes
-         from vector_store_files
-         where project_id = $1 and vector_store_id = $2 and file_id = $3",
-    )
-    .bind(project)
-    .bind(store)
-    .bind(file)
-    .fetch_optional(db)
-    .await?;
-    Ok(found)
+    let mut query = select();
+    query.push_bind(project);
+    query.push(" and vector_store_id = ").push_bind(store);
+    query.push(" and file_id = ").push_bind(file);
+    Ok(query.build_query_as().fetch_optional(db).await?)
 }
 
-/// A page of the files in a store, of one batch only if `batch` is given, with one status only if
-/// `status` is given.
+fn select() -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(COLUMNS);
+    query.push(" from vector_store_files where project_id = ");
+    query
+}
+
+/// A page of the files of a vector store, optionally of one batch or with one status.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -210,15 +256,9 @@ pub async fn list(
     status: Option<FileStatus>,
     request: &PageRequest,
 ) -> Result<Page<VectorStoreFile>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select file_id, vector_store_id, created_at, status, last_error, usage_bytes,
-                chunk_tokens, chunk_overlap, attributes
-         from vector_store_files where project_id = ",
-    );
-    query
-        .push_bind(project)
-        .push(" and vector_store_id = ")
-        .push_bind(store);
+    let mut query = select();
+    query.push_bind(project);
+    query.push(" and vector_store_id = ").push_bind(store);
     let mut within = vec![
         ("project_id", project.as_str()),
         ("vector_store_id", store.as_str()),
@@ -238,7 +278,7 @@ pub async fn list(
     page::fetch_by(pool, query, &cursors, request).await
 }
 
-/// Replaces a file's attributes. `None` when it is not in the store.
+/// Replaces a file's attributes. `None` if it is not in the store.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -246,22 +286,16 @@ pub async fn update(
     file: &FileId,
     attributes: &Attributes,
 ) -> Result<Option<VectorStoreFile>, StoreError> {
-    let changed = sqlx::query_as(
-        "update vector_store_files set attributes = $4
-         where project_id = $1 and vector_store_id = $2 and file_id = $3
-         returning file_id, vector_store_id, created_at, status, last_error, usage_bytes,
-                   chunk_tokens, chunk_overlap, attributes",
-    )
-    .bind(project)
-    .bind(store)
-    .bind(file)
-    .bind(Json(attributes))
-    .fetch_optional(db)
-    .await?;
-    Ok(changed)
+    let mut query = QueryBuilder::new("update vector_store_files set attributes = ");
+    query.push_bind(Json(attributes));
+    query.push(" where project_id = ").push_bind(project);
+    query.push(" and vector_store_id = ").push_bind(store);
+    query.push(" and file_id = ").push_bind(file);
+    query.push(" returning ").push(COLUMNS);
+    Ok(query.build_query_as().fetch_optional(db).await?)
 }
 
-/// Takes a file out of a store; whether it was in. The file itself stays.
+/// Removes a file from a vector store, and returns whether it was there. The file itself stays.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -280,15 +314,14 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// The text of a file as it was indexed; empty until that is done. `None` when the file is not in
-/// the store.
+/// The indexed text of a file, empty until it is indexed. `None` if it is not in the store.
 pub async fn content(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     store: &VectorStoreId,
     file: &FileId,
 ) -> Result<Option<String>, StoreError> {
-    let pieces: Vec<(Option<String>, Option<i32>)> = sqlx::query_as(
+    let chunks: Vec<(Option<String>, Option<i32>)> = sqlx::query_as(
         "select content, overlap_bytes
          from vector_store_files as f
          left join chunks on store_file = f.seq and status = 'completed'
@@ -300,11 +333,11 @@ pub async fn content(
     .bind(file)
     .fetch_all(db)
     .await?;
-    if pieces.is_empty() {
+    if chunks.is_empty() {
         return Ok(None);
     }
     let mut text = String::new();
-    for (content, overlap) in pieces {
+    for (content, overlap) in chunks {
         let overlap = overlap.and_then(|bytes| usize::try_from(bytes).ok());
         let content = content.as_deref().unwrap_or_default();
         text.push_str(content.get(overlap.unwrap_or(0)..).unwrap_or(content));
@@ -312,7 +345,7 @@ pub async fn content(
     Ok(Some(text))
 }
 
-/// Which files of a store were added by which batch.
+/// The files of a vector store that belong to a batch, with its id.
 pub async fn list_batch_ids(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -329,10 +362,9 @@ pub async fn list_batch_ids(
     Ok(batches)
 }
 
-/// Puts files into stores that they were in elsewhere, with their dates, in the given order.
-///
-/// What is in a store already stays as it is; how many were not. Nothing is indexed: the caller
-/// says how far each is, and knows files, stores and batches to be the project's.
+/// Imports files of vector stores with their dates and status, in this order. Returns how many were
+/// inserted: files that are already in their store are skipped. The caller has checked that files,
+/// stores and batches are the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -372,7 +404,7 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
-/// The project's files that have failed with `error` in some store.
+/// The project's files that have failed with this error in some vector store.
 pub async fn list_failed_with(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -389,7 +421,7 @@ pub async fn list_failed_with(
     Ok(files)
 }
 
-/// Lets a file be indexed wherever it had failed with `error`: what was wrong is put right.
+/// Makes a file due again wherever it has failed with this error, whose cause is removed.
 pub async fn retry(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -1,59 +1,54 @@
-//! What large vector stores have besides their rows: an index each over their vectors, in the
-//! catalogue of the database, and table `common_lexemes`.
+//! Large vector stores: an ANN index for each, and table `common_lexemes`.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection};
-
 use tracing::log::LevelFilter;
 
 use crate::domain::ids::VectorStoreId;
-use crate::store::Pool;
-use crate::store::StoreError;
+use crate::store::{Pool, StoreError};
 
-/// Most numbers of a vector that pgvector can index as `halfvec`.
+/// Most dimensions that pgvector can index as `halfvec`.
 pub const MAX_DIMENSIONS: i32 = 4_000;
 
-/// What the names of the indexes begin with; the store's id follows.
+/// Prefix of an index's name, before the id of its vector store.
 const PREFIX: &str = "chunk_embeddings_hnsw_";
 
-/// Held by the one session that builds or drops indexes.
+/// The advisory lock of the one session that builds or drops indexes: `assistd1` in ASCII.
 const LOCK: i64 = 0x6173_7369_7374_6431;
 
-/// Files of a sample, and chunks of each that are looked at.
+/// Files in a sample.
 const SAMPLE_FILES: i64 = 250;
+
+/// Most chunks of a file in a sample.
 const SAMPLE_CHUNKS: i64 = 20;
 
-/// A lexeme is common if by the sample so many chunks have it.
+/// A lexeme is common if an estimated number of chunks, at least this one, have it.
 const COMMON_FROM: i64 = 2_000;
 
-/// Bytes that a row takes in an index besides its numbers, by measurement.
+/// Measured size of a row in an index, besides the components of its vector.
 const ROW_BYTES: u64 = 1_100;
 
-/// How many candidates are kept in view while a vector gets its neighbours in an index. With pgvector's
-/// 64, a build takes two thirds of the time, and at 100,000 chunks in clusters no search finds more
-/// than 0.98 of the nearest twenty, however long it looks; with this, 0.999.
+/// Candidates kept while HNSW connects a vector to its neighbours. With pgvector's default of 64, a
+/// build takes two thirds of the time, but with 100,000 clustered chunks the recall of the nearest
+/// twenty is at most 0.98, whatever `ef_search` is; with 128 it is 0.999.
 const EF_CONSTRUCTION: i32 = 128;
 
 /// A store with many chunks.
 #[derive(Debug, Clone, FromRow)]
 pub struct LargeStore {
-    /// Its id.
     pub id: VectorStoreId,
-    /// How many chunks it has.
     pub chunks: i64,
-    /// How many it had when common lexemes were looked for.
+    /// Chunks at the time of its last sample.
     pub sampled_chunks: i64,
-    /// The model of its vectors.
     pub embedding_model: Option<String>,
-    /// How many numbers each of its vectors has.
     pub dimensions: Option<i32>,
-    /// Whether its vectors have an index that is ready.
+    /// Whether its ANN index is complete.
     pub has_index: bool,
 }
 
-/// The stores with at least so many chunks.
-pub async fn list_large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, StoreError> {
+/// The vector stores with at least `min_chunks` chunks.
+pub async fn list_large(pool: &Pool, min_chunks: i64) -> Result<Vec<LargeStore>, StoreError> {
     let stores = sqlx::query_as(
         "select s.id, f.chunks, s.sampled_chunks, s.embedding_model, s.dimensions,
                 exists (select from pg_index where indisvalid
@@ -62,14 +57,14 @@ pub async fn list_large(pool: &Pool, fewest: i64) -> Result<Vec<LargeStore>, Sto
                where status = 'completed' group by vector_store_id having sum(chunks) >= $1) as f
          join vector_stores as s on s.id = f.vector_store_id",
     )
-    .bind(fewest)
+    .bind(min_chunks)
     .bind(PREFIX)
     .fetch_all(pool)
     .await?;
     Ok(stores)
 }
 
-/// Names of indexes whose stores are gone.
+/// Names of the indexes of deleted vector stores.
 pub async fn list_orphaned(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select relname::text from pg_index join pg_class on pg_class.oid = indexrelid
@@ -83,7 +78,7 @@ pub async fn list_orphaned(pool: &Pool) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Estimates which lexemes are in very many chunks of the store, from some of its files.
+/// Estimates from a sample of its files which lexemes are common in a vector store.
 pub async fn sample_lexemes(pool: &Pool, store: &LargeStore) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     let (files, sampled): (Vec<i64>, i64) = sqlx::query_as(
@@ -125,16 +120,16 @@ pub async fn sample_lexemes(pool: &Pool, store: &LargeStore) -> Result<(), Store
     Ok(())
 }
 
-/// The one session of all processes that may build and drop indexes.
+/// The session that holds the lock for building and dropping indexes.
 pub struct Builder {
     session: PgConnection,
 }
 
 impl Builder {
-    /// `None` if there is one already.
+    /// `None` if another process has the lock.
     pub async fn acquire(pool: &Pool) -> Result<Option<Self>, StoreError> {
-        // Its settings and its lock are gone with it, even if it is just dropped. That a build takes
-        // long is no news.
+        // Not from the pool: its settings and its lock must end with it. A slow build is normal, so
+        // slow statements are not logged.
         let options = pool.options().clone();
         let options = options.log_slow_statements(LevelFilter::Off, Duration::ZERO);
         let mut session = PgConnection::connect_with(&options).await?;
@@ -146,27 +141,28 @@ impl Builder {
             session.close().await?;
             return Ok(None);
         }
-        // A build whose process has died is not to go on.
+        // A build must not outlive its process.
         sqlx::raw_sql("set statement_timeout = 0; set client_connection_check_interval = '2s'")
             .execute(&mut session)
             .await?;
         Ok(Some(Self { session }))
     }
 
-    /// Builds the index of a store's vectors. Searches and writes go on meanwhile.
+    /// Builds the ANN index of a vector store, without blocking searches or writes. `memory` bounds
+    /// `maintenance_work_mem`, in bytes.
     pub async fn build(
         &mut self,
         store: &LargeStore,
         memory: Option<u64>,
     ) -> Result<(), StoreError> {
         let name = format!("{PREFIX}{}", store.id);
-        // What an interrupted build has left is not valid, and is in the way.
+        // An interrupted build leaves an invalid index under this name.
         self.drop(&name).await?;
         if let Some(memory) = memory {
-            let numbers = u64::try_from(store.dimensions.unwrap_or(0)).unwrap_or(0);
+            let dimensions = u64::try_from(store.dimensions.unwrap_or(0)).unwrap_or(0);
             let rows = u64::try_from(store.chunks).unwrap_or(0);
-            let needed = rows * (2 * numbers + ROW_BYTES);
-            // With less than it needs a build takes many times as long.
+            let needed = rows * (2 * dimensions + ROW_BYTES);
+            // With less memory than needed, a build takes many times as long.
             let megabytes = needed.min(memory).div_ceil(1 << 20).max(64);
             sqlx::query("select set_config('maintenance_work_mem', $1 || 'MB', false)")
                 .bind(megabytes.to_string())
@@ -191,7 +187,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Drops an index, if there is one of this name.
+    /// Drops the index if it exists.
     pub async fn drop(&mut self, name: &str) -> Result<(), StoreError> {
         let statement: String =
             sqlx::query_scalar("select format('drop index concurrently if exists %I', $1)")

@@ -1,5 +1,5 @@
-//! Table `vector_store_files` as a queue: files that are to be indexed. Only a lease writes what
-//! comes of it.
+//! Table `vector_store_files` as a queue of indexing jobs. Every write shows the attempt, and changes
+//! nothing if the lease is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,54 +9,46 @@ use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use crate::domain::ids::{FileId, ProjectId, VectorStoreId};
 use crate::domain::vector_store::IndexError;
-use crate::store::Pool;
-use crate::store::StoreError;
+use crate::store::{Pool, StoreError};
 
-/// A file in a worker's hands.
+/// A claimed file of a vector store.
 #[derive(Debug, Clone, FromRow)]
 pub struct IndexJob {
-    /// Names the file in its store, for its chunks.
+    /// The key of the row, to which its chunks belong. A file that is removed from a store and added
+    /// again gets a new one.
     pub seq: i64,
-    /// Counts the workers that had it; shown with every write.
     pub attempt: i32,
-    /// Whose it is.
     pub project_id: ProjectId,
-    /// The store.
     pub vector_store_id: VectorStoreId,
-    /// The file.
     pub file_id: FileId,
-    /// Its name, which tells its kind.
+    /// Its extension decides how the file is read.
     pub filename: String,
-    /// Its size.
     pub bytes: i64,
     /// Most tokens of a chunk.
     pub chunk_tokens: i32,
-    /// Tokens that a chunk shares with the one before.
+    /// Tokens that a chunk shares with the previous one.
     pub chunk_overlap: i32,
-    /// How often it could not be done, for reasons that may pass.
+    /// Attempts that ended in a transient failure.
     pub failures: i32,
 }
 
-/// A chunk that is to be stored.
 #[derive(Debug, Clone)]
 pub struct NewChunk {
-    /// Position in its file.
+    /// Position in its file, from 0.
     pub ordinal: i32,
-    /// The page or slide that it begins on.
+    /// The page or slide on which it begins.
     pub page: Option<i32>,
-    /// The heading that it begins under.
+    /// The heading under which it begins.
     pub heading: Option<String>,
-    /// Its text.
     pub content: String,
-    /// Tokens of the text.
     pub tokens: i32,
-    /// Bytes at its beginning that repeat the chunk before.
+    /// Bytes at its beginning that repeat the previous chunk.
     pub overlap_bytes: i32,
-    /// Its vector, if there is a model.
+    /// `None` without an embedding model.
     pub embedding: Option<Vec<f32>>,
 }
 
-/// Takes up to `limit` due files, the longest due first.
+/// Claims up to `limit` due files, the longest due first.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     owner: &str,
@@ -83,7 +75,6 @@ pub async fn claim(
     Ok(jobs)
 }
 
-/// How many files are not indexed yet.
 pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let count =
         sqlx::query_scalar("select count(*) from vector_store_files where due_at is not null");
@@ -98,7 +89,7 @@ pub async fn renew(
 ) -> Result<(), StoreError> {
     let (seqs, attempts): (Vec<i64>, Vec<i32>) =
         jobs.iter().map(|job| (job.seq, job.attempt)).unzip();
-    // Locked in order, so that nobody who locks several waits in a circle.
+    // Locked in order, so that statements that lock several rows cannot deadlock.
     sqlx::query(
         "with held as (
              select f.seq from vector_store_files as f
@@ -116,7 +107,7 @@ pub async fn renew(
     Ok(())
 }
 
-/// How many chunks of a file are stored already, by an attempt that did not come to its end.
+/// Counts the chunks that earlier attempts have stored.
 pub async fn count_stored_chunks(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
@@ -128,7 +119,7 @@ pub async fn count_stored_chunks(
     Ok(count)
 }
 
-/// The embedding model of a store and how many numbers its vectors have, if it has one yet.
+/// The embedding model of a vector store and its dimensions, if it has one yet.
 pub async fn find_model(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
@@ -143,15 +134,15 @@ pub async fn find_model(
     Ok(model)
 }
 
-/// The embedding model of a store; if it has none yet, it has this one from now on. `None` for a
-/// store without.
+/// Sets the embedding model and dimensions of a vector store that has none yet. Returns those that it
+/// has then; `None` if the store was deleted.
 pub async fn fix_model(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
     model: &str,
     dimensions: i32,
 ) -> Result<Option<(String, i32)>, StoreError> {
-    let settled = sqlx::query_as(
+    let fixed = sqlx::query_as(
         "update vector_stores set embedding_model = coalesce(embedding_model, $2),
              dimensions = coalesce(dimensions, $3)
          where id = $1 returning embedding_model, dimensions",
@@ -161,13 +152,13 @@ pub async fn fix_model(
     .bind(dimensions)
     .fetch_optional(db)
     .await?;
-    Ok(settled)
+    Ok(fixed)
 }
 
 /// Stores some chunks of a file.
 ///
 /// # Errors
-/// [`StoreError::LeaseLost`] if the file is in other hands, cancelled or gone.
+/// [`StoreError::LeaseLost`] if the job was claimed again, cancelled or deleted.
 pub async fn add_chunks(
     pool: &Pool,
     job: &IndexJob,
@@ -175,15 +166,8 @@ pub async fn add_chunks(
     chunks: &[NewChunk],
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    hold(&mut tx, job).await?;
-    let column = |value: fn(&NewChunk) -> i32| chunks.iter().map(value).collect::<Vec<i32>>();
-    let pages: Vec<Option<i32>> = chunks.iter().map(|chunk| chunk.page).collect();
-    let headings: Vec<Option<&str>> = chunks.iter().map(|c| c.heading.as_deref()).collect();
-    let contents: Vec<&str> = chunks.iter().map(|chunk| chunk.content.as_str()).collect();
-    let embeddings: Vec<Option<String>> = chunks
-        .iter()
-        .map(|chunk| chunk.embedding.as_deref().map(vector_text))
-        .collect();
+    lock_job(&mut tx, job).await?;
+    let columns = ChunkColumns::from(chunks);
     sqlx::query(
         "with given as (
              select * from unnest($4::integer[], $5::integer[], $6::text[], $7::text[],
@@ -202,30 +186,60 @@ pub async fn add_chunks(
     .bind(&job.vector_store_id)
     .bind(job.seq)
     .bind(language)
-    .bind(column(|chunk| chunk.ordinal))
-    .bind(pages)
-    .bind(headings)
-    .bind(contents)
-    .bind(column(|chunk| chunk.tokens))
-    .bind(column(|chunk| chunk.overlap_bytes))
-    .bind(embeddings)
+    .bind(columns.ordinals)
+    .bind(columns.pages)
+    .bind(columns.headings)
+    .bind(columns.contents)
+    .bind(columns.tokens)
+    .bind(columns.overlap_bytes)
+    .bind(columns.embeddings)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
     Ok(())
 }
 
-/// Takes the chunks over that the same contents have somewhere in the project; whether there were any.
+/// Chunks by column, in the order of the parameters $4 to $10.
+#[derive(Default)]
+struct ChunkColumns<'a> {
+    ordinals: Vec<i32>,
+    pages: Vec<Option<i32>>,
+    headings: Vec<Option<&'a str>>,
+    contents: Vec<&'a str>,
+    tokens: Vec<i32>,
+    overlap_bytes: Vec<i32>,
+    embeddings: Vec<Option<String>>,
+}
+
+impl<'a> From<&'a [NewChunk]> for ChunkColumns<'a> {
+    fn from(chunks: &'a [NewChunk]) -> Self {
+        let mut columns = Self::default();
+        for chunk in chunks {
+            columns.ordinals.push(chunk.ordinal);
+            columns.pages.push(chunk.page);
+            columns.headings.push(chunk.heading.as_deref());
+            columns.contents.push(&chunk.content);
+            columns.tokens.push(chunk.tokens);
+            columns.overlap_bytes.push(chunk.overlap_bytes);
+            let embedding = chunk.embedding.as_deref().map(vector_text);
+            columns.embeddings.push(embedding);
+        }
+        columns
+    }
+}
+
+/// Copies the chunks of a file of the project with the same contents, chunking and embedding model.
+/// Returns whether there is such a file.
 ///
-/// They must be cut in the same way and embedded by the store's model. Chunks of the file that are
-/// stored already go. A store that has no model yet has `model` from now on, if it is given.
+/// Chunks that earlier attempts have stored are replaced. A store without an embedding model gets
+/// `model`.
 pub async fn copy_chunks(
     pool: &Pool,
     job: &IndexJob,
     sha256: &[u8],
     model: Option<&str>,
 ) -> Result<bool, StoreError> {
-    // A store may have got its model after some of its files: those have no vectors.
+    // A file may be older than its store's model, and then it has no embeddings.
     let source: Option<(i64, Option<String>, Option<i32>)> = sqlx::query_as(
         "select f.seq,
                 case when ours.embedding_model is null then theirs.embedding_model end,
@@ -255,22 +269,22 @@ pub async fn copy_chunks(
         return Ok(false);
     };
     let mut tx = pool.begin().await?;
-    // The store before the file, in the order in which a deletion takes them.
+    // The store is locked before the file, in the same order as by a deletion.
     if let (Some(model), Some(dimensions)) = (new_model, dimensions) {
-        let settled = fix_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
-        if settled != Some((model, dimensions)) {
+        let fixed = fix_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
+        if fixed != Some((model, dimensions)) {
             return Ok(false);
         }
     }
-    hold(&mut tx, job).await?;
-    let kept: Option<i64> = sqlx::query_scalar(
+    lock_job(&mut tx, job).await?;
+    let locked_source: Option<i64> = sqlx::query_scalar(
         "select seq from vector_store_files
          where seq = $1 and status = 'completed' for key share skip locked",
     )
     .bind(source)
     .fetch_optional(&mut *tx)
     .await?;
-    if kept.is_none() {
+    if locked_source.is_none() {
         return Ok(false);
     }
     for statement in [
@@ -303,7 +317,7 @@ pub async fn copy_chunks(
     Ok(true)
 }
 
-/// The file is indexed. A file that is in other hands, cancelled or gone stays as it is.
+/// Records that the file is indexed. Without the lease, nothing changes.
 pub async fn complete(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
@@ -312,10 +326,10 @@ pub async fn complete(
     sqlx::query(
         "update vector_store_files as f
          set status = 'completed', due_at = null, lease_owner = null, sha256 = $3,
-             chunks = found.chunks, tokens = found.tokens, usage_bytes = found.bytes
+             chunks = stored.chunks, tokens = stored.tokens, usage_bytes = stored.bytes
          from (select count(*) as chunks, coalesce(sum(tokens), 0) as tokens,
                       coalesce(sum(octet_length(content) - overlap_bytes), 0) as bytes
-               from chunks where store_file = $1) as found
+               from chunks where store_file = $1) as stored
          where f.seq = $1 and f.attempt = $2 and f.status = 'in_progress'",
     )
     .bind(job.seq)
@@ -326,7 +340,7 @@ pub async fn complete(
     Ok(())
 }
 
-/// The file cannot be indexed. Its chunks go with the sweep.
+/// Records that the file cannot be indexed. Maintenance deletes its chunks.
 pub async fn fail(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
@@ -381,8 +395,7 @@ pub async fn retry_after(
     Ok(())
 }
 
-/// Makes all leased files due at once; how many there were. Only for a process that knows that no
-/// other one is alive.
+/// Ends all leases and returns their number. Only for a process that knows that no other one is alive.
 pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     let released = sqlx::query(
         "update vector_store_files set due_at = now(), lease_owner = null
@@ -393,7 +406,8 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     Ok(released.rows_affected())
 }
 
-/// Deletes chunks of files that are in no store any more; whether there may be more.
+/// Deletes up to `limit` chunks of a file that was removed from its store. Returns false if there is
+/// none.
 pub async fn delete_dropped_chunks(pool: &Pool, limit: i64) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let dropped: Option<i64> = sqlx::query_scalar(
@@ -404,14 +418,14 @@ pub async fn delete_dropped_chunks(pool: &Pool, limit: i64) -> Result<bool, Stor
     let Some(file) = dropped else {
         return Ok(false);
     };
-    let gone = sqlx::query(
-        "with doomed as (
+    let deletion = sqlx::query(
+        "with deleted as (
              delete from chunks where id in (
                  select id from chunks where store_file = $1 order by ordinal limit $2)
              returning id)
-         delete from chunk_embeddings where chunk_id in (select id from doomed)",
+         delete from chunk_embeddings where chunk_id in (select id from deleted)",
     );
-    gone.bind(file).bind(limit).execute(&mut *tx).await?;
+    deletion.bind(file).bind(limit).execute(&mut *tx).await?;
     sqlx::query(
         "delete from dropped_store_files
          where store_file = $1 and not exists (select from chunks where store_file = $1)",
@@ -423,9 +437,9 @@ pub async fn delete_dropped_chunks(pool: &Pool, limit: i64) -> Result<bool, Stor
     Ok(true)
 }
 
-/// Makes sure that the file stays in this worker's hands until the transaction ends.
-async fn hold(conn: &mut PgConnection, job: &IndexJob) -> Result<(), StoreError> {
-    let held: Option<i64> = sqlx::query_scalar(
+/// Locks the row, so that the lease cannot be lost until the transaction ends.
+async fn lock_job(conn: &mut PgConnection, job: &IndexJob) -> Result<(), StoreError> {
+    let locked: Option<i64> = sqlx::query_scalar(
         "select seq from vector_store_files
          where seq = $1 and attempt = $2 and status = 'in_progress' for update",
     )
@@ -433,11 +447,11 @@ async fn hold(conn: &mut PgConnection, job: &IndexJob) -> Result<(), StoreError>
     .bind(job.attempt)
     .fetch_optional(conn)
     .await?;
-    held.map(drop).ok_or(StoreError::LeaseLost)
+    locked.map(drop).ok_or(StoreError::LeaseLost)
 }
 
-/// A vector as PostgreSQL reads it.
+/// The text form of a pgvector value.
 pub(super) fn vector_text(vector: &[f32]) -> String {
-    let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
-    format!("[{}]", numbers.join(","))
+    let components: Vec<String> = vector.iter().map(f32::to_string).collect();
+    format!("[{}]", components.join(","))
 }

@@ -7,11 +7,10 @@ use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 use crate::domain::ids::{AssistantId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::vector_store::{
-    FileCounts, MAX_FILES, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
+    FileCounts, NewVectorStore, SearchableStore, VectorStore, VectorStoreChanges,
 };
-use crate::store::ListError;
-use crate::store::Pool;
-use crate::store::{StoreError, is_refused_by, json, page, vector_store_files};
+use crate::store::vector_store_files::{self, AddFilesError};
+use crate::store::{ListError, Pool, StoreError, json, page};
 
 impl FromRow<'_, PgRow> for VectorStore {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -42,7 +41,7 @@ impl FromRow<'_, PgRow> for FileCounts {
     }
 }
 
-/// All that [`VectorStore`] needs, up to its `where` clause.
+/// All columns of a [`VectorStore`], up to the conditions on `s`.
 const SELECT: &str = "
     select s.id, s.created_at, s.name, s.description, s.metadata, s.expires_after_days,
            s.last_active_at, f.*,
@@ -58,33 +57,7 @@ const SELECT: &str = "
         from vector_store_files where vector_store_id = s.id) as f
     where s.project_id = ";
 
-/// Why files could not be added to a vector store.
-#[derive(Debug, thiserror::Error)]
-pub enum AddFilesError {
-    /// The vector store has expired.
-    #[error("vector store {0} has expired")]
-    Expired(VectorStoreId),
-    /// The vector store would have more than [`MAX_FILES`].
-    #[error("vector store {0} would have more than {MAX_FILES} files")]
-    Full(VectorStoreId),
-    /// One of the files was deleted in the meantime.
-    #[error("a file was deleted while it was being added")]
-    FileDeleted,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for AddFilesError {
-    fn from(error: sqlx::Error) -> Self {
-        if is_refused_by(&error, "vector_store_files_file_id_fkey") {
-            return Self::FileDeleted;
-        }
-        Self::Store(error.into())
-    }
-}
-
-/// Stores a new vector store with its files, which are due to be indexed at once.
+/// Inserts a vector store with its files, which are due at once.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -117,7 +90,6 @@ pub async fn insert(
     Ok(id)
 }
 
-/// The vector store of this id.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -128,7 +100,6 @@ pub async fn find(
     Ok(query.build_query_as().fetch_optional(db).await?)
 }
 
-/// Whether there is such a vector store.
 pub async fn exists(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -144,7 +115,6 @@ pub async fn exists(
     Ok(found)
 }
 
-/// A page of the project's vector stores.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -155,7 +125,7 @@ pub async fn list(
     page::fetch(pool, query, "vector_stores", project, request).await
 }
 
-/// Replaces what is given and keeps the rest; whether there is such a vector store.
+/// Replaces the given fields. Returns whether the vector store exists.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -186,40 +156,15 @@ pub async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-/// Holds the vector store until the transaction ends, so that nothing else adds to it or deletes
-/// it; whether there is one.
-///
-/// # Errors
-/// [`AddFilesError::Expired`] if it takes nothing more.
-pub(super) async fn lock(
-    conn: &mut PgConnection,
-    project: &ProjectId,
-    id: &VectorStoreId,
-) -> Result<bool, AddFilesError> {
-    let is_expired: Option<bool> = sqlx::query_scalar(
-        "select coalesce(last_active_at + expires_after_days * interval '24 hours' <= now(), false)
-         from vector_stores where project_id = $1 and id = $2 for no key update",
-    )
-    .bind(project)
-    .bind(id)
-    .fetch_optional(conn)
-    .await?;
-    match is_expired {
-        None => Ok(false),
-        Some(false) => Ok(true),
-        Some(true) => Err(AddFilesError::Expired(id.clone())),
-    }
-}
-
-/// Deletes the vector store, not its files, and takes it out of the project's assistants and
-/// threads; whether there was one. Its chunks are gone for searches, and the sweep deletes them.
+/// Deletes the vector store, not its files, and the references of the project's assistants and threads
+/// to it. Returns whether it existed. Searches no longer find its chunks; maintenance deletes them.
 pub async fn delete(
     conn: &mut PgConnection,
     project: &ProjectId,
     id: &VectorStoreId,
 ) -> Result<bool, StoreError> {
-    // Whoever adds to a thread's store locks the thread first, so this must do so too.
-    unlist(conn, project, id).await?;
+    // Adding to a thread's store locks the thread before the store, so this must do the same.
+    remove_references(conn, project, id).await?;
     let done = sqlx::query("delete from vector_stores where project_id = $1 and id = $2")
         .bind(project)
         .bind(id)
@@ -228,14 +173,14 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Rows are locked in order, so that deletions side by side do not wait for each other in a circle.
-async fn unlist(
+/// Locks rows in order, so that concurrent deletions cannot deadlock.
+async fn remove_references(
     conn: &mut PgConnection,
     project: &ProjectId,
     id: &VectorStoreId,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "with listing as (
+        "with referring as (
              select id from assistants
              where project_id = $1
                and tool_resources #> '{file_search,vector_store_ids}' <> '[]'
@@ -244,14 +189,14 @@ async fn unlist(
          update assistants set tool_resources = jsonb_set(
              tool_resources, '{file_search,vector_store_ids}',
              (tool_resources #> '{file_search,vector_store_ids}') - $2)
-         where id in (select id from listing)",
+         where id in (select id from referring)",
     )
     .bind(project)
     .bind(id)
     .execute(&mut *conn)
     .await?;
     sqlx::query(
-        "with listing as (
+        "with referring as (
              select id from threads
              where project_id = $1
                and tool_resources #> '{file_search,vector_store_ids}' <> '[]'
@@ -260,7 +205,7 @@ async fn unlist(
          update threads set tool_resources = jsonb_set(
              tool_resources, '{file_search,vector_store_ids}',
              (tool_resources #> '{file_search,vector_store_ids}') - $2)
-         where id in (select id from listing)",
+         where id in (select id from referring)",
     )
     .bind(project)
     .bind(id)
@@ -269,7 +214,7 @@ async fn unlist(
     Ok(())
 }
 
-/// The vector stores that a run searches, the assistant's first.
+/// The vector stores that a run searches: those of the assistant, then those of the thread.
 pub async fn list_for_run(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -295,8 +240,7 @@ pub async fn list_for_run(
     Ok(stores)
 }
 
-/// Whether a file of these vector stores is still to be indexed; stores that have expired do not
-/// count.
+/// Whether a file of these vector stores is not indexed yet. Expired stores do not count.
 pub async fn has_unindexed_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -318,13 +262,13 @@ pub async fn has_unindexed_files(
     Ok(found)
 }
 
-/// The vector store of this id, which is being used now; one that has expired stays so.
+/// Finds a vector store for a search and marks it as active now, unless it has expired.
 pub async fn touch(
     db: &Pool,
     project: &ProjectId,
     id: &VectorStoreId,
 ) -> Result<Option<SearchableStore>, StoreError> {
-    // Searches of the same minute need not wait for the disk and each other.
+    // Once a minute is enough: otherwise each search would wait for the disk and for the others.
     let found: Option<(bool, Option<String>, bool)> = sqlx::query_as(
         "select coalesce(last_active_at + expires_after_days * interval '24 hours' <= now(), false),
                 embedding_model, last_active_at < now() - interval '1 minute'
@@ -350,8 +294,8 @@ pub async fn touch(
     }))
 }
 
-/// Stores vector stores that exist already, with their ids and dates, in the given order and
-/// without files. Ids that are taken stay as they are; how many were not.
+/// Imports vector stores with their ids and dates, in this order and without files. Returns how many
+/// were inserted: existing ids are skipped.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

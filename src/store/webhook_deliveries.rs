@@ -1,5 +1,5 @@
-//! Tables `webhook_events` and `webhook_deliveries`: what endpoints are still to be told. Triggers
-//! fill them (migration 7); here is the queue.
+//! Tables `webhook_events` and `webhook_deliveries`. Triggers fill them (migration 7); this is the
+//! queue of deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,23 +20,22 @@ use crate::domain::{Metadata, Timestamp};
 use crate::store::StoreError;
 use crate::store::webhook_endpoints::Target;
 
-/// An event in a worker's hands, on its way to one endpoint.
+/// A claimed delivery: an event on its way to one endpoint.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     seq: i64,
     attempt: i32,
+    /// The row that the event is about, as it was then, in JSON.
     snapshot: String,
-    /// The event, the same for every endpoint and every attempt.
+    /// The same for every endpoint and every attempt.
     pub event: EventId,
-    /// Its type.
+    /// The event's type.
     pub kind: String,
-    /// When it happened.
     pub created_at: Timestamp,
-    /// How long ago that is, by the database's clock.
+    /// Time since `created_at`, by the database's clock.
     pub age: Duration,
-    /// How often it could not be delivered.
+    /// Failed attempts so far.
     pub failures: i32,
-    /// Where it goes.
     pub target: Target,
 }
 
@@ -58,15 +57,15 @@ impl FromRow<'_, PgRow> for Delivery {
 }
 
 impl Delivery {
-    /// How many earlier attempts have left no result.
+    /// Earlier attempts without a recorded result.
     pub fn unrecorded_attempts(&self) -> i32 {
         self.attempt - 1 - self.failures
     }
 
-    /// What it tells of.
+    /// The object that the event is about, as it was then.
     ///
     /// # Errors
-    /// [`StoreError::BadRow`] if this program does not understand what was written down.
+    /// [`StoreError::BadRow`] if the snapshot cannot be decoded.
     pub fn subject(&self) -> Result<Subject, StoreError> {
         let snapshot = &self.snapshot;
         Ok(if self.is_test() {
@@ -80,13 +79,13 @@ impl Delivery {
         })
     }
 
-    /// Whether an operator asked for it, to try the endpoint.
+    /// Whether an operator sent it to test the endpoint.
     pub fn is_test(&self) -> bool {
         self.kind == EventType::TEST.as_str()
     }
 }
 
-/// A row of `runs`.
+/// The snapshot of a row of `runs`.
 #[derive(Deserialize)]
 struct RunRow {
     id: RunId,
@@ -115,7 +114,7 @@ impl From<RunRow> for Run {
     }
 }
 
-/// A row of `vector_store_files`.
+/// The snapshot of a row of `vector_store_files`.
 #[derive(Deserialize)]
 struct FileRow {
     file_id: FileId,
@@ -147,7 +146,7 @@ impl From<FileRow> for VectorStoreFile {
     }
 }
 
-/// What [`create_batch_events`] writes down of a batch.
+/// The snapshot that [`create_batch_events`] takes of a batch.
 #[derive(Deserialize)]
 struct BatchRow {
     id: BatchId,
@@ -204,15 +203,15 @@ pub async fn claim(
         "with due as (
              select due.seq
              from webhook_endpoints as e
-             left join unnest($5::text[], $6::bigint[]) as busy (endpoint_id, n)
-                 on busy.endpoint_id = e.id
+             left join unnest($5::text[], $6::bigint[]) as in_flight (endpoint_id, n)
+                 on in_flight.endpoint_id = e.id
              cross join lateral (
                  select seq, due_at from webhook_deliveries as d
                  where endpoint_id = e.id and due_at <= now() and not exists (
                      select from webhook_deliveries as earlier
                      where earlier.endpoint_id = d.endpoint_id and earlier.subject = d.subject
                          and earlier.seq < d.seq and earlier.due_at is not null)
-                 order by due_at, seq limit greatest($4 - coalesce(busy.n, 0), 0)
+                 order by due_at, seq limit greatest($4 - coalesce(in_flight.n, 0), 0)
                  for update skip locked) as due
              where e.disabled_at is null
              order by due.due_at, due.seq limit $3),
@@ -242,7 +241,7 @@ pub async fn claim(
     Ok(deliveries)
 }
 
-/// The endpoint was told.
+/// Records a successful attempt, which ends the delivery.
 pub async fn record_success(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
@@ -296,7 +295,7 @@ pub async fn record_failure(
          set failing_since = coalesce(failing_since, now()),
              disabled_at = case when $5 or failing_since < now() - $6 then now() end,
              disabled_reason = case
-                 when $5 then 'it said that it is gone (410)'
+                 when $5 then 'the endpoint answered 410 Gone'
                  when failing_since < now() - $6
                      then 'nothing could be delivered for too long; last: ' || $3
              end
@@ -314,7 +313,7 @@ pub async fn record_failure(
     Ok(reason.flatten())
 }
 
-/// Nobody will be told, through no fault of the endpoint's.
+/// Abandons a delivery without counting it as a failure of the endpoint.
 pub async fn abandon(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
@@ -332,7 +331,7 @@ pub async fn abandon(
     Ok(())
 }
 
-/// Gives a delivery back that was not tried to its end.
+/// Ends the lease, so that any process can claim the delivery at once.
 pub async fn release(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     sqlx::query(
         "update webhook_deliveries set due_at = now(), lease_owner = null
@@ -345,8 +344,7 @@ pub async fn release(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(),
     Ok(())
 }
 
-/// Makes all leased deliveries due at once; how many there were. Only for a process that knows that
-/// no other one is alive.
+/// Ends all leases and returns their number. Only for a process that knows that no other one is alive.
 pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     let released = sqlx::query(
         "update webhook_deliveries set due_at = now(), lease_owner = null
@@ -357,16 +355,13 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     Ok(released.rows_affected())
 }
 
-/// How far the delivery of a test event is.
+/// The progress of a test event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TestState {
-    /// No server has claimed it.
     Unclaimed,
-    /// A server is posting it.
     InFlight,
-    /// The endpoint accepted it.
     Delivered,
-    /// It was not delivered, for this reason.
+    /// With the reason.
     Failed(String),
 }
 
@@ -390,7 +385,6 @@ pub async fn insert_test(
     Ok(event)
 }
 
-/// How far the delivery of this test event is.
 pub async fn test_state(db: impl PgExecutor<'_>, event: &EventId) -> Result<TestState, StoreError> {
     let row = sqlx::query(
         "select attempt, delivered_at is not null as is_delivered, last_error
@@ -408,7 +402,7 @@ pub async fn test_state(db: impl PgExecutor<'_>, event: &EventId) -> Result<Test
     })
 }
 
-/// Deletes an event with its deliveries.
+/// Deletes an event and its deliveries.
 pub async fn delete_event(db: impl PgExecutor<'_>, event: &EventId) -> Result<(), StoreError> {
     sqlx::query("delete from webhook_events where id = $1")
         .bind(event)
@@ -417,7 +411,7 @@ pub async fn delete_event(db: impl PgExecutor<'_>, event: &EventId) -> Result<()
     Ok(())
 }
 
-/// How many deliveries are still to be made, waiting ones included.
+/// Counts the deliveries that have not ended, except those of disabled endpoints.
 pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar(
         "select count(*) from webhook_deliveries as d
@@ -427,8 +421,8 @@ pub async fn count_pending(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     Ok(count.fetch_one(db).await?)
 }
 
-/// Makes the events of batches whose last file has come to its end. Each status is told once as long
-/// as its event is kept.
+/// Creates the events of file batches in which the last file has ended. As long as an event is kept,
+/// there is no second one of the same type for its batch.
 pub async fn create_batch_events(db: impl PgExecutor<'_>) -> Result<(), StoreError> {
     sqlx::query(
         "with checked as (
@@ -436,7 +430,7 @@ pub async fn create_batch_events(db: impl PgExecutor<'_>) -> Result<(), StoreErr
                  select seq from webhook_batch_checks order by seq limit 10000
                  for update skip locked)
              returning batch_id),
-         through as (
+         ended as (
              select b.project_id, b.id, b.vector_store_id, b.created_at,
                     b.cancelled_at is not null as is_cancelled,
                     count(*) filter (where status = 'completed') as completed,
@@ -446,13 +440,13 @@ pub async fn create_batch_events(db: impl PgExecutor<'_>) -> Result<(), StoreErr
              where b.id in (select batch_id from checked) group by b.id
              having count(*) filter (where status = 'in_progress') = 0),
          named as (
-             select project_id, id, row_to_json(through) as told,
+             select project_id, id, row_to_json(ended) as snapshot,
                     'vector_store.file_batch.' || case
                         when is_cancelled then 'cancelled'
                         when failed > 0 and completed + cancelled = 0 then 'failed'
                         else 'completed' end as happened
-             from through)
-         select tell_webhooks(project_id, happened, id, told) from named
+             from ended)
+         select tell_webhooks(project_id, happened, id, snapshot) from named
          where exists (select from webhooks_wanting(project_id, happened))",
     )
     .execute(db)
@@ -460,12 +454,12 @@ pub async fn create_batch_events(db: impl PgExecutor<'_>) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Deletes events that are older than `keep` and need not be told any more. What an endpoint that is
-/// switched off was still to be told is kept for as long as it would be tried.
+/// Deletes events that are older than `retention` and have no pending delivery. Pending deliveries of
+/// disabled endpoints protect an event for `retry_for` only.
 pub async fn delete_old_events(
     db: impl PgExecutor<'_>,
-    keep: Duration,
-    tried_for: Duration,
+    retention: Duration,
+    retry_for: Duration,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "delete from webhook_events as v
@@ -475,8 +469,8 @@ pub async fn delete_old_events(
              where d.event_id = v.id and d.due_at is not null
                  and (e.disabled_at is null or v.created_at > now() - $2))",
     )
-    .bind(keep)
-    .bind(tried_for)
+    .bind(retention)
+    .bind(retry_for)
     .execute(db)
     .await?;
     Ok(())

@@ -1,19 +1,16 @@
-//! Table `webhook_endpoints`: the operator's, so its functions go without a project, but for the one
-//! that makes an endpoint.
+//! Table `webhook_endpoints`. Operators manage it across projects, so only `insert` takes a project.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::postgres::PgArguments;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{FromRow, PgExecutor, Postgres, Row};
+use sqlx::{FromRow, PgExecutor, Postgres, QueryBuilder, Row};
 
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EndpointId, ProjectId};
 use crate::domain::webhook::{Endpoint, EventType, SigningSecret};
-use crate::store::Pool;
-use crate::store::{StoreError, audit_log};
+use crate::store::{Pool, StoreError, audit_log};
 
 impl FromRow<'_, PgRow> for Endpoint {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -31,14 +28,12 @@ impl FromRow<'_, PgRow> for Endpoint {
     }
 }
 
-/// Where to post, and by which secrets to sign.
+/// Where to post, and the secrets to sign with.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Its URL.
     pub url: String,
-    /// Its secret, and the one before it as long as that still counts.
+    /// The current secret, and the previous one until it expires.
     pub secrets: Vec<SigningSecret>,
 }
 
@@ -53,8 +48,14 @@ impl FromRow<'_, PgRow> for Target {
     }
 }
 
-/// Stores an endpoint that is told of events of these types from now on; without types, of all. That
-/// its URL is one to post to is for the caller to know.
+/// All columns of an [`Endpoint`], up to the `where` clause.
+const SELECT: &str = "
+    select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
+           disabled_reason
+    from webhook_endpoints as e join projects as p on p.id = e.project_id ";
+
+/// Subscribes an endpoint to future events of these types, or of all types. The caller has validated
+/// the URL.
 pub async fn insert(
     pool: &Pool,
     actor: &Actor,
@@ -80,8 +81,8 @@ pub async fn insert(
     Ok(id)
 }
 
-/// Carries out a change of one endpoint, with its entry in the audit log; whether there is such an
-/// endpoint.
+/// Executes a change of one endpoint and adds it to the audit log, in one transaction. Returns whether
+/// the endpoint exists.
 async fn change(
     pool: &Pool,
     actor: &Actor,
@@ -99,37 +100,33 @@ async fn change(
     Ok(true)
 }
 
-/// Every endpoint, or those of the project of this name; the oldest first.
+/// The endpoints of the project with this name, or of all projects; oldest first.
 pub async fn list(
     db: impl PgExecutor<'_>,
     project: Option<&str>,
 ) -> Result<Vec<Endpoint>, StoreError> {
-    let endpoints = sqlx::query_as(
-        "select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
-                disabled_reason
-         from webhook_endpoints as e join projects as p on p.id = e.project_id
-         where $1::text is null or p.name = $1 order by e.created_at, e.id",
-    )
-    .bind(project)
-    .fetch_all(db)
-    .await?;
-    Ok(endpoints)
+    let mut query = QueryBuilder::new(SELECT);
+    if let Some(project) = project {
+        query.push("where p.name = ").push_bind(project);
+    }
+    query.push(" order by e.created_at, e.id");
+    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Removes an endpoint; whether there was one. What it was still to be told it is not.
+/// Removes an endpoint and discards its pending deliveries. Returns whether it existed.
 pub async fn remove(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let removed = sqlx::query("delete from webhook_endpoints where id = $1").bind(id);
     change(pool, actor, "webhook.removed", id, &json!({}), removed).await
 }
 
-/// Signs by another secret from now on, and by the one before as well for as long as `keep`; whether
-/// there is such an endpoint. A secret before that one counts no more.
+/// Replaces the secret. The previous one is used as well for `overlap`; an even older one no longer.
+/// Returns whether the endpoint exists.
 pub async fn rotate(
     pool: &Pool,
     actor: &Actor,
     id: &EndpointId,
     secret: &SigningSecret,
-    keep: Duration,
+    overlap: Duration,
 ) -> Result<bool, StoreError> {
     let rotated = sqlx::query(
         "update webhook_endpoints
@@ -137,13 +134,13 @@ pub async fn rotate(
     )
     .bind(id)
     .bind(secret.as_bytes())
-    .bind(keep);
-    let details = json!({"old_secret_seconds": keep.as_secs()});
+    .bind(overlap);
+    let details = json!({"old_secret_seconds": overlap.as_secs()});
     change(pool, actor, "webhook.rotated", id, &details, rotated).await
 }
 
-/// Switches an endpoint on again; whether there is one. What was not delivered before is, unless it
-/// is too old.
+/// Enables a disabled endpoint, which resumes the deliveries that are not too old. Returns whether the
+/// endpoint exists.
 pub async fn enable(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let enabled = sqlx::query(
         "update webhook_endpoints
@@ -153,18 +150,11 @@ pub async fn enable(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool,
     change(pool, actor, "webhook.enabled", id, &json!({}), enabled).await
 }
 
-/// The endpoint of this id, also when it is switched off.
 pub async fn find(
     db: impl PgExecutor<'_>,
     id: &EndpointId,
 ) -> Result<Option<Endpoint>, StoreError> {
-    let endpoint = sqlx::query_as(
-        "select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
-                disabled_reason
-         from webhook_endpoints as e join projects as p on p.id = e.project_id where e.id = $1",
-    )
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
-    Ok(endpoint)
+    let mut query = QueryBuilder::new(SELECT);
+    query.push("where e.id = ").push_bind(id);
+    Ok(query.build_query_as().fetch_optional(db).await?)
 }

@@ -1,33 +1,30 @@
-//! Which addresses may be posted to. A URL that an operator wrote may still lead elsewhere than they
-//! think: whoever owns a name says where it points, and may say something else tomorrow.
+//! Classes of network addresses. A URL that an operator has checked may still lead elsewhere: the
+//! owner of a host name can change its address at any time.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is behind an address.
+/// Class of a network address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// The Internet.
+pub enum AddressClass {
     Public,
-    /// This machine, or a network of the site.
+    /// This machine or a private network.
     Private,
-    /// Nothing that takes webhooks: the machine's own link, where clouds keep the credentials of the
-    /// machine, and what is no address of a host.
-    Never,
+    /// Never the receiver of webhooks: link-local addresses, where clouds serve the credentials of
+    /// the machine, and addresses that are not those of a host.
+    Forbidden,
 }
 
-/// Services of clouds that hand out credentials, or configure the machine, at addresses that are not
-/// link-local.
+/// Metadata services of clouds at addresses that are not link-local.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-impl Place {
-    /// What is behind this address.
+impl AddressClass {
     pub fn of(address: IpAddr) -> Self {
         if METADATA.contains(&address) {
-            return Self::Never;
+            return Self::Forbidden;
         }
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
@@ -38,9 +35,9 @@ impl Place {
     fn of_v4(address: Ipv4Addr) -> Self {
         let [a, b, c, _] = address.octets();
         match (a, b, c) {
-            // This network; link-local; protocol assignments; multicast, reserved and broadcast.
-            (0, ..) | (169, 254, _) | (192, 0, 0) | (224.., ..) => Self::Never,
-            // 100.64.0.0/10 is shared by carriers, and 198.18.0.0/15 by those who measure.
+            // "This network", link-local, protocol assignments; multicast, reserved, broadcast.
+            (0, ..) | (169, 254, _) | (192, 0, 0) | (224.., ..) => Self::Forbidden,
+            // Besides RFC 1918: 100.64.0.0/10 (carrier-grade NAT), 198.18.0.0/15 (benchmarks).
             (10 | 127, ..)
             | (172, 16..=31, _)
             | (192, 168, _)
@@ -54,7 +51,7 @@ impl Place {
         if let Some(inner) = embedded_v4(address) {
             return Self::of(inner.into());
         }
-        // Beside these: NAT64 of a site's own, and what unique local addresses were before.
+        // Local-use NAT64 (RFC 8215), and the deprecated site-local addresses.
         let is_of_site = matches!(
             address.segments(),
             [0x64, 0xff9b, 1, ..] | [0xfec0..=0xfeff, ..]
@@ -63,14 +60,13 @@ impl Place {
             return Self::Private;
         }
         if address.is_unspecified() || address.is_unicast_link_local() || address.is_multicast() {
-            return Self::Never;
+            return Self::Forbidden;
         }
         Self::Public
     }
 }
 
-/// The IPv4 address that packets to this one arrive at in the end, if that is so: mapped, compatible,
-/// NAT64 or 6to4.
+/// The IPv4 address that an IPv6 address stands for: mapped, compatible, NAT64 or 6to4.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -90,10 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_lead_where_they_lead() {
+    fn addresses_have_their_class_in_every_notation() {
         let expected = [
             (
-                Place::Public,
+                AddressClass::Public,
                 &[
                     "93.184.216.34",
                     "2606:2800::1",
@@ -103,7 +99,7 @@ mod tests {
                 ][..],
             ),
             (
-                Place::Private,
+                AddressClass::Private,
                 &[
                     "127.0.0.1",
                     "127.8.8.8",
@@ -123,7 +119,7 @@ mod tests {
                 ],
             ),
             (
-                Place::Never,
+                AddressClass::Forbidden,
                 &[
                     "169.254.169.254",
                     "::ffff:169.254.169.254",
@@ -143,10 +139,10 @@ mod tests {
                 ],
             ),
         ];
-        for (place, addresses) in expected {
+        for (class, addresses) in expected {
             for address in addresses {
-                let parsed = address.parse().expect("it is an address");
-                assert_eq!(Place::of(parsed), place, "{address}");
+                let parsed = address.parse().expect("a valid address");
+                assert_eq!(AddressClass::of(parsed), class, "{address}");
             }
         }
     }

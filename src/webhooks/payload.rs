@@ -1,4 +1,4 @@
-//! The body of a delivery: an event that holds the object as the API shows it.
+//! The body of a delivery: an event with the object in the form of the API.
 
 use serde::Serialize;
 
@@ -25,38 +25,37 @@ struct EndpointObject<'a> {
     object: &'static str,
 }
 
-/// Writes the event.
 pub fn body(
     id: &EventId,
     kind: &str,
     created_at: Timestamp,
     subject: &Subject,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let event = Head {
+    let event = EventHead {
         id: id.as_str(),
         kind,
         created_at: seconds(created_at),
     };
     match subject {
-        Subject::Run(run) => event.write(RunObject::from(&**run)),
-        Subject::File(file) => event.write(VectorStoreFileObject::from(&**file)),
-        Subject::Batch(batch) => event.write(BatchObject::from(batch)),
-        Subject::Test(endpoint) => event.write(EndpointObject {
+        Subject::Run(run) => event.with_data(RunObject::from(&**run)),
+        Subject::File(file) => event.with_data(VectorStoreFileObject::from(&**file)),
+        Subject::Batch(batch) => event.with_data(BatchObject::from(batch)),
+        Subject::Test(endpoint) => event.with_data(EndpointObject {
             id: endpoint.as_str(),
             object: "webhook_endpoint",
         }),
     }
 }
 
-/// What all events have.
-struct Head<'a> {
+/// The part that all events have.
+struct EventHead<'a> {
     id: &'a str,
     kind: &'a str,
     created_at: i64,
 }
 
-impl Head<'_> {
-    fn write(self, data: impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+impl EventHead<'_> {
+    fn with_data(self, data: impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&EventObject {
             id: self.id,
             object: "event",

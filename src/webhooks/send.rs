@@ -1,4 +1,4 @@
-//! Posts events, to places where they may be posted.
+//! Posts events to endpoints, except to forbidden addresses.
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
@@ -12,60 +12,52 @@ use reqwest::{Client, Response, StatusCode, Url};
 use crate::domain::ids::EventId;
 use crate::domain::text::without_nul;
 use crate::store::webhook_endpoints::Target;
-use crate::webhooks::address::Place;
+use crate::webhooks::address::AddressClass;
 use crate::webhooks::signature::signatures;
 
-/// How long an endpoint may take for its answer.
+/// Time limit for the whole request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much of an answer is read, so that the connection can be used again. What it says does not
-/// matter.
-const ANSWER_BYTES: usize = 16 << 10;
+/// Most bytes of a response that are read. Its content does not matter, but a connection can be
+/// reused only after a complete response.
+const RESPONSE_BYTES: usize = 16 << 10;
 
-/// Posts to endpoints.
+/// The HTTP client of webhooks.
 #[derive(Debug, Clone)]
 pub struct Sender {
     http: Client,
     allow_private: bool,
 }
 
-/// Why a URL cannot be posted to. The texts do not repeat it.
+/// Why a URL cannot be posted to. The messages do not contain the URL, which may be secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// It is none, or of a scheme that is not HTTP's.
     #[error("expected an https:// URL")]
-    NoUrl,
-    /// It has a password, which would be shown with the URL.
-    #[error("a URL with a user or a password is not taken: the signature says who posts")]
+    Invalid,
+    #[error("the URL must not contain a user or password: the signature authenticates the sender")]
     Credentials,
-    /// What is signed can be read by others.
     #[error(
         "plain http:// is for private networks only; ASSISTD_WEBHOOK_ALLOW_PRIVATE=true allows them"
     )]
-    Plain,
-    /// It leads into a private network.
+    Unencrypted,
     #[error(
         "it leads to this machine or a private network; ASSISTD_WEBHOOK_ALLOW_PRIVATE=true allows that"
     )]
     Private,
-    /// It leads where no receiver of webhooks is.
-    #[error("it leads to a link-local address, to a cloud's metadata service, or nowhere")]
-    Never,
+    #[error("it leads to a link-local address, a cloud's metadata service, or no host at all")]
+    Forbidden,
 }
 
 /// Why an event was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The endpoint is not one to post to.
     #[error(transparent)]
-    UrlError(#[from] UrlError),
-    /// It answered, but not with success.
+    Url(#[from] UrlError),
     #[error("it answered {0}")]
     Status(StatusCode),
-    /// It did not answer in time.
     #[error("it did not answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
-    /// There is no connection, or it broke. The text does not repeat the URL.
+    /// The connection failed. The message does not contain the URL.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
 }
@@ -79,29 +71,27 @@ impl From<reqwest::Error> for SendError {
         let mut text = String::new();
         while let Some(error) = cause {
             if let Some(refused) = error.downcast_ref::<UrlError>() {
-                return Self::UrlError(*refused);
+                return Self::Url(*refused);
             }
             text = error.to_string();
             cause = error.source();
         }
-        // The innermost cause says most.
+        // The innermost cause is the most specific one.
         match text.is_empty() {
             true => Self::Unreachable(error.without_url().to_string()),
-            // It may quote what the other side has sent.
+            // It may quote bytes that the endpoint has sent.
             false => Self::Unreachable(without_nul(text)),
         }
     }
 }
 
 impl Sender {
-    /// A sender that posts into private networks only if it is told to.
-    ///
     /// # Errors
     /// If the system's certificates cannot be read.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
         let http = Client::builder()
-            .dns_resolver(Arc::new(Guard { allow_private }))
-            // A proxy would look names up by itself.
+            .dns_resolver(Arc::new(FilteringResolver { allow_private }))
+            // A proxy would resolve names itself, past the filter.
             .no_proxy()
             .redirect(Policy::none())
             .timeout(TIMEOUT)
@@ -116,7 +106,7 @@ impl Sender {
     /// Posts a signed event.
     ///
     /// # Errors
-    /// If the endpoint did not take it.
+    /// If the endpoint did not answer with a 2xx.
     pub async fn send(
         &self,
         target: &Target,
@@ -137,7 +127,7 @@ impl Sender {
             .send()
             .await?;
         let status = response.status();
-        finish(response).await;
+        read_to_end(response).await;
         match status.is_success() {
             true => Ok(()),
             false => Err(SendError::Status(status)),
@@ -145,72 +135,68 @@ impl Sender {
     }
 }
 
-/// Checks the URL's syntax, scheme and, if its host is one, its address. The addresses of a host name
+/// Validates a URL's syntax, scheme and, if its host is one, its address. The addresses of a host name
 /// are checked at each delivery.
-///
-/// # Errors
-/// If events cannot be posted there.
 pub fn check_url(url: &str, allow_private: bool) -> Result<Url, UrlError> {
-    let url = Url::parse(url).map_err(|_| UrlError::NoUrl)?;
+    let url = Url::parse(url).map_err(|_| UrlError::Invalid)?;
     match url.scheme() {
         "https" => {}
         "http" if allow_private => {}
-        "http" => return Err(UrlError::Plain),
-        _ => return Err(UrlError::NoUrl),
+        "http" => return Err(UrlError::Unencrypted),
+        _ => return Err(UrlError::Invalid),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::Credentials);
     }
-    // The resolver never sees a host that is an address.
-    let host = url.host_str().ok_or(UrlError::NoUrl)?;
+    // Addresses bypass the resolver, and with it its filter.
+    let host = url.host_str().ok_or(UrlError::Invalid)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse() {
-        admit(address, allow_private)?;
+        check_address(address, allow_private)?;
     }
     Ok(url)
 }
 
-/// Reads what is left of a short answer.
-async fn finish(mut response: Response) {
+async fn read_to_end(mut response: Response) {
     let mut read = 0;
-    while let Ok(Some(piece)) = response.chunk().await {
-        read += piece.len();
-        if read > ANSWER_BYTES {
+    while let Ok(Some(bytes)) = response.chunk().await {
+        read += bytes.len();
+        if read > RESPONSE_BYTES {
             return;
         }
     }
 }
 
-fn admit(address: IpAddr, allow_private: bool) -> Result<(), UrlError> {
-    match Place::of(address) {
-        Place::Public => Ok(()),
-        Place::Private if allow_private => Ok(()),
-        Place::Private => Err(UrlError::Private),
-        Place::Never => Err(UrlError::Never),
+fn check_address(address: IpAddr, allow_private: bool) -> Result<(), UrlError> {
+    match AddressClass::of(address) {
+        AddressClass::Public => Ok(()),
+        AddressClass::Private if allow_private => Ok(()),
+        AddressClass::Private => Err(UrlError::Private),
+        AddressClass::Forbidden => Err(UrlError::Forbidden),
     }
 }
 
-/// Looks names up, and hands out only addresses that may be connected to.
-struct Guard {
+/// Resolves host names, and returns only the addresses that may be posted to.
+struct FilteringResolver {
     allow_private: bool,
 }
 
-impl Resolve for Guard {
+impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let mut refused = None;
-            let mut admitted: Vec<SocketAddr> = Vec::new();
-            for address in found {
-                match admit(address.ip(), allow_private) {
-                    Ok(()) => admitted.push(address),
+            let mut allowed: Vec<SocketAddr> = Vec::new();
+            for address in resolved {
+                match check_address(address.ip(), allow_private) {
+                    Ok(()) => allowed.push(address),
                     Err(reason) => refused = Some(reason),
                 }
             }
             match refused {
-                Some(reason) if admitted.is_empty() => Err(reason.into()),
-                _ => Ok(Box::new(admitted.into_iter()) as Addrs),
+                Some(reason) if allowed.is_empty() => Err(reason.into()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
     }
@@ -228,21 +214,25 @@ mod tests {
     fn urls_that_lead_inside_are_taken_only_when_that_is_allowed() {
         for (url, by_default, when_allowed) in [
             ("https://example.com/hook", Ok(()), Ok(())),
-            ("http://example.com/hook", Err(UrlError::Plain), Ok(())),
+            (
+                "http://example.com/hook",
+                Err(UrlError::Unencrypted),
+                Ok(()),
+            ),
             ("https://10.0.0.1/", Err(UrlError::Private), Ok(())),
             ("https://[::1]:8443/", Err(UrlError::Private), Ok(())),
-            // Other ways to write 127.0.0.1.
+            // Other notations of 127.0.0.1.
             ("https://2130706433/", Err(UrlError::Private), Ok(())),
             ("https://0x7f.1/", Err(UrlError::Private), Ok(())),
             (
                 "https://169.254.169.254/",
-                Err(UrlError::Never),
-                Err(UrlError::Never),
+                Err(UrlError::Forbidden),
+                Err(UrlError::Forbidden),
             ),
             (
                 "https://[fe80::1]/",
-                Err(UrlError::Never),
-                Err(UrlError::Never),
+                Err(UrlError::Forbidden),
+                Err(UrlError::Forbidden),
             ),
             (
                 "https://a:b@example.com/",
@@ -251,10 +241,14 @@ mod tests {
             ),
             (
                 "ftp://example.com/",
-                Err(UrlError::NoUrl),
-                Err(UrlError::NoUrl),
+                Err(UrlError::Invalid),
+                Err(UrlError::Invalid),
             ),
-            ("example.com", Err(UrlError::NoUrl), Err(UrlError::NoUrl)),
+            (
+                "example.com",
+                Err(UrlError::Invalid),
+                Err(UrlError::Invalid),
+            ),
         ] {
             assert_eq!(check(url, false), by_default, "{url}");
             assert_eq!(check(url, true), when_allowed, "{url}");
@@ -263,16 +257,16 @@ mod tests {
 
     #[tokio::test]
     async fn names_that_lead_inside_are_refused_when_they_are_looked_up() {
-        let sender = Sender::new(false).expect("a client can be made");
+        let sender = Sender::new(false).expect("the system's certificates can be read");
         let target = Target {
-            endpoint: "we_test".parse().expect("it is an id"),
+            endpoint: "we_test".parse().expect("a valid id"),
             url: "https://localhost:9/".to_owned(),
             secrets: Vec::new(),
         };
         let event = EventId::generate();
         let refused = sender.send(&target, &event, Vec::new()).await;
         assert!(
-            matches!(refused, Err(SendError::UrlError(UrlError::Private))),
+            matches!(refused, Err(SendError::Url(UrlError::Private))),
             "{refused:?}"
         );
     }

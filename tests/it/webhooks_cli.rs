@@ -103,11 +103,7 @@ async fn what_cannot_be_posted_to_or_told_is_refused_with_a_reason() {
     let db = Db::new().await;
     for (url, events, reason) in [
         ("https://169.254.169.254/latest", None, "metadata service"),
-        (
-            "https://me:secret@example.com/",
-            None,
-            "a user or a password",
-        ),
+        ("https://me:secret@example.com/", None, "a user or password"),
         ("ftp://example.com/", None, "expected an https:// URL"),
         (
             "https://example.com/",

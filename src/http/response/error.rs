@@ -15,7 +15,7 @@ use crate::files::blobs::BlobError;
 use crate::http::response::rate_limits::format_duration;
 use crate::retrieval::SearchError;
 use crate::service::ServiceError;
-use crate::store::vector_stores::AddFilesError;
+use crate::store::vector_store_files::AddFilesError;
 use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 

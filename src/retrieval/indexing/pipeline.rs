@@ -125,7 +125,7 @@ impl Pipeline {
             true => Some(self.acquire_processor().await?),
             false => None,
         };
-        let vectors = self.embeddings.embed_passages(model, &texts).await?;
+        let vectors = self.embeddings.embed_chunks(model, &texts).await?;
         drop(permit);
         let dimensions = vectors.first().map_or(0, Vec::len);
         let dimensions = i32::try_from(dimensions).unwrap_or(i32::MAX);
@@ -179,7 +179,8 @@ async fn cut(job: &IndexJob, sections: Vec<Section>) -> Result<Vec<Chunk>, Index
     let strategy = Strategy::new(tokens(job.chunk_tokens), tokens(job.chunk_overlap))
         .map_err(|error| IndexFailure::server_error(error.to_string()))?;
     let chunks = tokio::task::spawn_blocking(move || {
-        TokenizedText::new(sections, MAX_TOKENS).map(|text| text.chunks(strategy).collect::<Vec<_>>())
+        TokenizedText::new(sections, MAX_TOKENS)
+            .map(|text| text.chunks(strategy).collect::<Vec<_>>())
     });
     match chunks.await {
         Ok(Ok(chunks)) => Ok(chunks),
