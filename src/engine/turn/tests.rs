@@ -538,10 +538,8 @@ fn replayed_deltas_equal_the_final_objects() {
     ]);
     let replayed = OpenObjects::after(turn.published.clone());
     let (step, message) = turn.turn.open_message().expect("no call has ended it");
-    assert_eq!(
-        replayed.messages.into_values().collect::<Vec<_>>(),
-        [message.clone()]
-    );
+    let messages: Vec<Message> = replayed.messages.into_values().collect();
+    assert_eq!(messages.as_slice(), std::slice::from_ref(message));
     assert_eq!(replayed.step.as_ref(), Some(step));
 
     let turn = turn.then([
