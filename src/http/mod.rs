@@ -1,12 +1,19 @@
-//! The HTTP surface. Every route stands in one table here, those of the admin API in another.
+//! The HTTP API: the table of routes, and what a request passes through.
+//!
+//! ```text
+//! connections   accepts the connection, TLS, slow clients
+//! request       middleware, then authentication and extractors
+//! handlers      parse with `wire`, call `service`, respond with `wire`
+//! response      errors, event streams, headers
+//! state         what handlers share
+//! ```
 
 pub mod connections;
 pub mod handlers;
+mod openapi;
 pub mod request;
 pub mod response;
 pub mod state;
-
-use std::sync::LazyLock;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -18,19 +25,19 @@ use crate::http::handlers::{
 use crate::http::request::{cors, middleware};
 use crate::http::state::ApiState;
 
-/// All routes: the API under `/v1`, and under the paths of Azure's clients.
+/// All routes: the API under `/v1` and under the paths of Azure's clients, which are `/openai`,
+/// `/openai/v1` and, for Foundry, `/api/projects/{name}`.
 ///
-/// Those are `/openai`, `/openai/v1` and, for Foundry, `/api/projects/{name}`. The clients also send
-/// an `api-version` that changes nothing here. The key decides the project, not the path. The admin
-/// API has a table of its own.
+/// Azure's clients also send an `api-version`, which is ignored. The API key selects the project, not
+/// the path.
 pub fn router(state: ApiState) -> Router {
     let timeout = state.limits.request_timeout;
     let handlers = &state.handlers;
-    let in_time = |routes| middleware::complete_within(routes, handlers.clone(), timeout);
+    let with_timeout = |routes| middleware::with_timeout(routes, handlers.clone(), timeout);
     let api = || {
-        in_time(routes())
-            .merge(middleware::complete(slow_routes(), handlers.clone()))
-            .merge(pass_through_routes())
+        with_timeout(routes())
+            .merge(middleware::to_completion(upload_routes(), handlers.clone()))
+            .merge(passthrough_routes())
     };
     let azure = api()
         .route(
@@ -42,7 +49,7 @@ pub fn router(state: ApiState) -> Router {
             post(passthrough::deployed_embeddings),
         );
     let admin = match state.service.has_admin_key() {
-        true => Router::new().nest("/admin", in_time(admin::routes())),
+        true => Router::new().nest("/admin", with_timeout(admin::routes())),
         false => Router::new(),
     };
     let router = admin
@@ -54,10 +61,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(operations::openapi))
-        .fallback(landing::page_or_no_such_route)
-        .method_not_allowed_fallback(operations::no_such_method);
-    let router = middleware::around(router, state.limits.body_timeout);
-    cors::layer(router, state.cors_origins.clone()).with_state(state)
+        .fallback(landing::page_or_not_found)
+        .method_not_allowed_fallback(operations::method_not_allowed);
+    let router = middleware::with_middleware(router, state.limits.body_timeout);
+    cors::with_cors(router, state.cors_origins.clone()).with_state(state)
 }
 
 fn routes() -> Router<ApiState> {
@@ -177,17 +184,17 @@ fn routes() -> Router<ApiState> {
         )
 }
 
-/// Routes that take as long as a file takes to come and be stored.
-fn slow_routes() -> Router<ApiState> {
+/// Routes that receive or copy file contents. They have no time limit.
+fn upload_routes() -> Router<ApiState> {
     Router::new()
         .route("/files", post(files::create))
         .route("/uploads/{upload_id}/parts", post(uploads::add_part))
         .route("/uploads/{upload_id}/complete", post(uploads::complete))
 }
 
-/// Routes that take as long as a model takes to answer. They change nothing here, and an answer that
-/// nobody waits for any more need not be paid for.
-fn pass_through_routes() -> Router<ApiState> {
+/// Routes that wait for a model. They have no time limit, and a client that disconnects cancels them,
+/// so that nobody pays for an unread response.
+fn passthrough_routes() -> Router<ApiState> {
     Router::new()
         .route("/chat/completions", post(passthrough::chat))
         .route("/embeddings", post(passthrough::embeddings))
@@ -204,14 +211,4 @@ fn pass_through_routes() -> Router<ApiState> {
             "/responses/{response_id}/input_items",
             get(passthrough::list_response_input),
         )
-}
-
-/// This server's OpenAPI document as JSON.
-fn openapi_json() -> &'static str {
-    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
-        let document: serde_json::Value = serde_yaml_ng::from_str(include_str!("openapi.yaml"))
-            .expect("the document is part of the program, and a test reads it");
-        document.to_string()
-    });
-    &DOCUMENT
 }

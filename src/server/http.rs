@@ -39,7 +39,7 @@ impl HttpServer {
         let stop = CancellationToken::new();
         let renewal = certificate
             .clone()
-            .map(|certificate| tokio::spawn(certificate.keep_fresh(stop.clone())));
+            .map(|certificate| tokio::spawn(certificate.watch_files(stop.clone())));
         let handlers = state.handlers.clone();
         let router = http::router(state);
         let serving = connections::serve(listener, router, certificate, limits, stop.clone());

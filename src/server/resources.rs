@@ -146,7 +146,7 @@ pub fn check_open_files(http: &HttpSettings) -> Result<u64, ServeError> {
 /// Limits of client connections. Raises the limit of open files as far as the system allows.
 pub(super) fn connection_limits(http: &HttpSettings) -> connections::Limits {
     let wanted = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
-    let files = usize::try_from(connections::allow_open_files()).unwrap_or(usize::MAX);
+    let files = usize::try_from(connections::raise_open_file_limit()).unwrap_or(usize::MAX);
     let connections = wanted.min(files.saturating_sub(OTHER_FILES).max(1));
     if connections < wanted {
         tracing::warn!(
@@ -158,8 +158,8 @@ pub(super) fn connection_limits(http: &HttpSettings) -> connections::Limits {
     }
     connections::Limits {
         connections,
-        idle: http.idle_timeout,
-        stalled: http.reader_timeout,
+        idle_timeout: http.idle_timeout,
+        reader_timeout: http.reader_timeout,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::ids::AssistantId;
 use crate::domain::page::{Page, PageRequest};
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
-use crate::wire::assistant::NewToolResources;
+use crate::wire::tool_resources::NewToolResources;
 
 impl ProjectService {
     /// Creates an assistant, with the vector store that its tool resources define.

@@ -22,7 +22,7 @@ use crate::store;
 use crate::store::lease::{Claimant, Lease};
 use crate::store::run_queue::{Claimed, Origin};
 use crate::store::runs::{CreateRunError, NewRun, SubmitError};
-use crate::wire::run::CreateRun;
+use crate::wire::run_request::CreateRun;
 use crate::wire::thread::NewThread;
 
 /// A run that was just queued, as its client sees it.

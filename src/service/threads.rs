@@ -13,8 +13,8 @@ use crate::events::notifications::Notification;
 use crate::service::attachments::Attachments;
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
-use crate::wire::assistant::NewToolResources;
 use crate::wire::thread::NewThread;
+use crate::wire::tool_resources::NewToolResources;
 
 /// How often a write is tried on a thread that another run has made busy, when that run has ended
 /// by the time it is looked up.

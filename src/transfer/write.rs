@@ -125,7 +125,7 @@ pub(super) fn step(step: &RunStep) -> Show {
         "ended_at": step.ended_at.map(exact),
         "details": step.details,
     });
-    Shown::new(StepObject::at_rest(step, true), unshown)
+    Shown::new(StepObject::stored(step, true), unshown)
 }
 
 pub(super) fn message(message: &Message) -> Show {

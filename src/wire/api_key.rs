@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::domain::api_key::ApiKey;
 use crate::wire::seconds;
 
-/// A key, with its secret in the one answer that tells it.
+/// An API key. Only the response to its creation contains its value.
 #[derive(Debug, Serialize)]
 pub struct ApiKeyObject<'a> {
     id: &'a str,
@@ -19,7 +19,7 @@ pub struct ApiKeyObject<'a> {
 }
 
 impl<'a> ApiKeyObject<'a> {
-    /// A key that was made just now.
+    /// A key that was just created.
     pub fn with_value(key: &'a ApiKey, value: &'a str) -> Self {
         Self {
             value: Some(value),

@@ -1,86 +1,84 @@
-//! Filters of searches by attributes.
+//! Filters by the attributes of files, for searches in vector stores.
 
 use crate::domain::vector_store::{AttributeValue, Comparison, Filter};
 use crate::wire::ParseError;
-use crate::wire::json::{Json, Kind as Type};
-use crate::wire::object::{self, Object, missing};
-use crate::wire::vector_store_file::attribute_value;
+use crate::wire::json::{Json, JsonType};
+use crate::wire::object::Object;
+use crate::wire::refusal::{missing, wrong_type};
+use crate::wire::vector_store_file::{MAX_ATTRIBUTE_KEY, parse_attribute_value};
 
 /// Deepest nesting of `and` and `or`.
-const DEPTH_MAX: usize = 8;
-/// Most comparisons in one filter.
-const COMPARISONS_MAX: usize = 256;
-/// Most values that an attribute is looked for among.
-const VALUES_MAX: usize = 1_000;
-/// Longest key of an attribute.
-const KEY_MAX: usize = 64;
+const MAX_DEPTH: usize = 8;
+const MAX_COMPARISONS: usize = 256;
+/// Maximum number of values in one `in` or `nin`.
+const MAX_VALUES: usize = 1_000;
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum Operator {
     And,
     Or,
     Compare(Comparison),
     Member { wanted: bool },
 }
 
-const KINDS: [(&str, Kind); 10] = [
-    ("eq", Kind::Compare(Comparison::Eq)),
-    ("ne", Kind::Compare(Comparison::Ne)),
-    ("gt", Kind::Compare(Comparison::Gt)),
-    ("gte", Kind::Compare(Comparison::Gte)),
-    ("lt", Kind::Compare(Comparison::Lt)),
-    ("lte", Kind::Compare(Comparison::Lte)),
-    ("in", Kind::Member { wanted: true }),
-    ("nin", Kind::Member { wanted: false }),
-    ("and", Kind::And),
-    ("or", Kind::Or),
+const OPERATORS: [(&str, Operator); 10] = [
+    ("eq", Operator::Compare(Comparison::Eq)),
+    ("ne", Operator::Compare(Comparison::Ne)),
+    ("gt", Operator::Compare(Comparison::Gt)),
+    ("gte", Operator::Compare(Comparison::Gte)),
+    ("lt", Operator::Compare(Comparison::Lt)),
+    ("lte", Operator::Compare(Comparison::Lte)),
+    ("in", Operator::Member { wanted: true }),
+    ("nin", Operator::Member { wanted: false }),
+    ("and", Operator::And),
+    ("or", Operator::Or),
 ];
 
-/// Takes the filter of this name out of a body.
+/// Takes the filter under this name.
 pub fn parse(body: &mut Object, name: &str) -> Result<Option<Filter>, ParseError> {
     let path = body.path(name);
     let Some(filter) = body.object(name)? else {
         return Ok(None);
     };
     let mut comparisons = 0;
-    let filter = parse_one(filter, 1, &mut comparisons)?;
-    if comparisons > COMPARISONS_MAX {
-        return Err(too_much(
+    let filter = parse_node(filter, 1, &mut comparisons)?;
+    if comparisons > MAX_COMPARISONS {
+        return Err(too_complex(
             path,
-            format!("more than {COMPARISONS_MAX} comparisons"),
+            format!("more than {MAX_COMPARISONS} comparisons"),
         ));
     }
     Ok(Some(filter))
 }
 
-fn parse_one(
+fn parse_node(
     mut filter: Object,
     depth: usize,
     comparisons: &mut usize,
 ) -> Result<Filter, ParseError> {
-    let parsed = match filter.kind(&KINDS)? {
-        kind @ (Kind::And | Kind::Or) => {
+    let parsed = match filter.type_tag(&OPERATORS)? {
+        operator @ (Operator::And | Operator::Or) => {
             let path = filter.path("filters");
-            if depth > DEPTH_MAX {
-                return Err(too_much(path, format!("nested deeper than {DEPTH_MAX}")));
+            if depth > MAX_DEPTH {
+                return Err(too_complex(path, format!("nested deeper than {MAX_DEPTH}")));
             }
             let parts = filter
-                .objects("filters", COMPARISONS_MAX)?
+                .objects("filters", MAX_COMPARISONS)?
                 .ok_or_else(|| missing(&path))?;
             let parts = parts
                 .into_iter()
-                .map(|part| parse_one(part, depth + 1, comparisons))
+                .map(|part| parse_node(part, depth + 1, comparisons))
                 .collect::<Result<_, _>>()?;
-            match kind {
-                Kind::And => Filter::And(parts),
+            match operator {
+                Operator::And => Filter::And(parts),
                 _ => Filter::Or(parts),
             }
         }
-        Kind::Compare(operator) => {
+        Operator::Compare(operator) => {
             *comparisons += 1;
-            let key = filter.required_string("key", KEY_MAX)?;
+            let key = filter.required_string("key", MAX_ATTRIBUTE_KEY)?;
             let path = filter.path("value");
-            let value = attribute_value(&path, filter.required("value")?)?;
+            let value = parse_attribute_value(&path, filter.required("value")?)?;
             check_order(operator, &path, &value)?;
             Filter::Compare {
                 key,
@@ -88,13 +86,13 @@ fn parse_one(
                 value,
             }
         }
-        Kind::Member { wanted } => {
+        Operator::Member { wanted } => {
             *comparisons += 1;
-            let key = filter.required_string("key", KEY_MAX)?;
+            let key = filter.required_string("key", MAX_ATTRIBUTE_KEY)?;
             let path = filter.path("value");
             let values = filter
-                .array_of("value", VALUES_MAX, |path, value| {
-                    text_or_number(&path, value)
+                .array_of("value", MAX_VALUES, |path, value| {
+                    parse_text_or_number(&path, value)
                 })?
                 .ok_or_else(|| missing(&path))?;
             Filter::Member {
@@ -108,7 +106,7 @@ fn parse_one(
     Ok(parsed)
 }
 
-/// Flags have no order.
+/// Refuses to order booleans.
 fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Result<(), ParseError> {
     match (operator, value) {
         (Comparison::Eq | Comparison::Ne, _)
@@ -116,25 +114,23 @@ fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Resu
         (
             Comparison::Gt | Comparison::Gte | Comparison::Lt | Comparison::Lte,
             AttributeValue::Flag(_),
-        ) => Err(object::wrong_type(
-            path,
-            "a string or a number",
-            Type::Boolean,
-        )),
+        ) => Err(wrong_type(path, "a string or a number", JsonType::Boolean)),
     }
 }
 
-fn text_or_number(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
-    match value.kind() {
-        Type::String | Type::Integer | Type::Decimal => attribute_value(path, value),
-        other @ (Type::Null | Type::Boolean | Type::Array | Type::Object) => {
-            Err(object::wrong_type(path, "a string or a number", other))
+fn parse_text_or_number(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
+    match value.json_type() {
+        JsonType::String | JsonType::Integer | JsonType::Decimal => {
+            parse_attribute_value(path, value)
+        }
+        other @ (JsonType::Null | JsonType::Boolean | JsonType::Array | JsonType::Object) => {
+            Err(wrong_type(path, "a string or a number", other))
         }
     }
 }
 
-fn too_much(path: String, what: String) -> ParseError {
-    ParseError::new(format!("Invalid '{path}': the filter is {what}."))
+fn too_complex(path: String, excess: String) -> ParseError {
+    ParseError::new(format!("Invalid '{path}': the filter is {excess}."))
         .param(path)
         .code("invalid_value")
 }
@@ -147,11 +143,11 @@ mod tests {
 
     fn parsed(filter: Value) -> Result<Option<Filter>, ParseError> {
         let body = Object::at(String::new(), json!({"filters": filter}));
-        parse(&mut body.expect("it is an object"), "filters")
+        parse(&mut body.expect("the test passes an object"), "filters")
     }
 
     fn refusal(filter: Value) -> (String, String) {
-        let error = parsed(filter).expect_err("it is refused");
+        let error = parsed(filter).expect_err("the filter is invalid");
         (
             error.param.unwrap_or_default(),
             error.code.unwrap_or_default().to_owned(),
@@ -159,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_operators_are_understood() {
+    fn all_operators_are_parsed() {
         let filter = json!({"type": "and", "filters": [
             {"type": "eq", "key": "open", "value": true},
             {"type": "gte", "key": "year", "value": 2020},
@@ -180,7 +176,7 @@ mod tests {
         };
         let number = |value: Value| match value {
             Value::Number(number) => AttributeValue::Number(number),
-            other => panic!("{other} is no number"),
+            other => panic!("{other} is not a number"),
         };
         let expected = Filter::And(vec![
             compare("open", Comparison::Eq, AttributeValue::Flag(true)),
@@ -198,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_where_it_stands() {
+    fn invalid_filters_are_refused_with_their_path() {
         let refused = |filter, param: &str, code: &str| {
             assert_eq!(refusal(filter), (param.to_owned(), code.to_owned()));
         };
@@ -231,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn filters_have_an_end() {
+    fn deep_and_long_filters_are_refused() {
         let mut deep = json!({"type": "eq", "key": "a", "value": 1});
-        for _ in 0..=DEPTH_MAX {
+        for _ in 0..=MAX_DEPTH {
             deep = json!({"type": "and", "filters": [deep]});
         }
         assert_eq!(refusal(deep).1, "invalid_value");
         let one = json!({"type": "eq", "key": "a", "value": 1});
-        let half = json!({"type": "or", "filters": vec![one; COMPARISONS_MAX / 2 + 1]});
+        let half = json!({"type": "or", "filters": vec![one; MAX_COMPARISONS / 2 + 1]});
         assert!(parsed(half.clone()).is_ok());
         let whole = json!({"type": "and", "filters": [half, half]});
         assert_eq!(refusal(whole), ("filters".into(), "invalid_value".into()));

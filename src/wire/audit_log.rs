@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::domain::audit::AuditEntry;
 use crate::wire::seconds;
 
-/// An act.
 #[derive(Debug, Serialize)]
 pub struct AuditLogEntry<'a> {
     id: &'a str,

@@ -1,19 +1,16 @@
-//! Why JSON was refused.
+//! The error of parsing JSON.
 
-/// A refusal in the terms of OpenAI's error envelope. Over HTTP it becomes a 400.
+/// Why JSON was refused, in the terms of OpenAI's error envelope. Over HTTP it becomes a 400.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ParseError {
-    /// What is wrong, in the words that clients know.
     pub message: String,
-    /// The path of the parameter at fault, such as `tools[0].function.name`.
+    /// The path of the refused parameter, such as `tools[0].function.name`.
     pub param: Option<String>,
-    /// A machine-readable code.
     pub code: Option<&'static str>,
 }
 
 impl ParseError {
-    /// A refusal that names neither a parameter nor a code yet.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -22,13 +19,11 @@ impl ParseError {
         }
     }
 
-    /// Names the parameter at fault.
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// Adds a machine-readable code.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self

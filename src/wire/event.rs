@@ -1,4 +1,4 @@
-//! Events of a stream: their names and their data.
+//! The events of a stream: their names and data.
 
 use serde::Serialize;
 
@@ -10,9 +10,12 @@ use crate::wire::message::{AnnotationObject, MessageObject};
 use crate::wire::run::RunObject;
 use crate::wire::run_step::{CodeOutputObject, ImageObject, RankingObject, StepObject};
 
-/// Writes `event: NAME\ndata: JSON\n\n` for an event of this run. With `passages`, search results
-/// have their text.
-pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, serde_json::Error> {
+/// Encodes an event of this run. With `includes_result_content`, search results contain their text.
+pub fn encode(
+    run: &Run,
+    event: &RunEvent,
+    includes_result_content: bool,
+) -> Result<Vec<u8>, serde_json::Error> {
     match event {
         RunEvent::RunCreated(state) => {
             frame("thread.run.created", &RunObject::in_state(run, state))
@@ -22,11 +25,11 @@ pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, ser
         }
         RunEvent::StepCreated(step) => frame(
             "thread.run.step.created",
-            &StepObject::in_event(step, passages),
+            &StepObject::in_event(step, includes_result_content),
         ),
         RunEvent::StepInProgress(step) => frame(
             "thread.run.step.in_progress",
-            &StepObject::in_event(step, passages),
+            &StepObject::in_event(step, includes_result_content),
         ),
         RunEvent::StepDelta { step, index, delta } => frame(
             "thread.run.step.delta",
@@ -34,7 +37,7 @@ pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, ser
         ),
         RunEvent::StepEnded(step) => frame(
             step_event(step.status),
-            &StepObject::in_event(step, passages),
+            &StepObject::in_event(step, includes_result_content),
         ),
         RunEvent::MessageCreated(message) => {
             frame("thread.message.created", &MessageObject::from(&**message))
@@ -59,7 +62,7 @@ pub fn write(run: &Run, event: &RunEvent, passages: bool) -> Result<Vec<u8>, ser
     }
 }
 
-/// One event of a stream, in the exact framing of the hosted service.
+/// Encodes one event as `event: NAME\ndata: JSON\n\n`, the framing of the hosted API.
 pub fn frame(name: &str, data: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(b"event: ");
@@ -105,8 +108,7 @@ const fn message_event(status: MessageStatus) -> &'static str {
     }
 }
 
-/// Clients merge deltas: strings are concatenated, so each is sent once, and nothing that was set
-/// is sent again.
+/// A change of an object. Clients merge deltas by concatenating strings, so no value is sent twice.
 #[derive(Serialize)]
 struct Delta<'a, T> {
     id: &'a str,
@@ -151,14 +153,14 @@ struct AnnotationDelta<'a> {
 fn message_delta<'a>(
     id: &'a str,
     index: usize,
-    first: bool,
+    is_first: bool,
     delta: &'a ContentDelta,
 ) -> Delta<'a, MessageDelta<'a>> {
     let part = match delta {
         ContentDelta::Text(value) => PartKind::Text {
             text: TextDelta {
                 value,
-                annotations: first.then(Vec::new),
+                annotations: is_first.then(Vec::new),
             },
         },
         ContentDelta::Annotated { index, annotation } => PartKind::Text {
@@ -222,7 +224,7 @@ struct SearchDelta<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FunctionDelta<'a> {
-    Began {
+    Start {
         name: &'a str,
         arguments: &'static str,
         output: Option<&'static str>,
@@ -235,7 +237,7 @@ enum FunctionDelta<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum CodeDelta<'a> {
-    Began {
+    Start {
         input: &'static str,
         outputs: [(); 0],
     },
@@ -263,12 +265,12 @@ fn step_delta<'a>(id: &'a str, index: usize, delta: &'a ToolCallDelta) -> Delta<
     };
     let (call, body) = match delta {
         ToolCallDelta::FunctionBegan { id, name } => {
-            let began = FunctionDelta::Began {
+            let start = FunctionDelta::Start {
                 name,
                 arguments: "",
                 output: None,
             };
-            (Some(id.as_str()), function(began))
+            (Some(id.as_str()), function(start))
         }
         ToolCallDelta::FunctionArguments(arguments) => {
             (None, function(FunctionDelta::Arguments { arguments }))
@@ -288,20 +290,24 @@ fn step_delta<'a>(id: &'a str, index: usize, delta: &'a ToolCallDelta) -> Delta<
             (Some(id.as_str()), CallBodyDelta::FileSearch { file_search })
         }
         ToolCallDelta::CodeBegan { id } => {
-            let began = CodeDelta::Began {
+            let start = CodeDelta::Start {
                 input: "",
                 outputs: [],
             };
-            (Some(id.as_str()), code(began))
+            (Some(id.as_str()), code(start))
         }
         ToolCallDelta::CodeInput(input) => (None, code(CodeDelta::Input { input })),
-        ToolCallDelta::CodeLogs { output: at, logs } => {
-            (None, output(*at, CodeOutputObject::Logs { logs }))
-        }
-        ToolCallDelta::CodeImage { output: at, file } => {
+        ToolCallDelta::CodeLogs {
+            output: index,
+            logs,
+        } => (None, output(*index, CodeOutputObject::Logs { logs })),
+        ToolCallDelta::CodeImage {
+            output: index,
+            file,
+        } => {
             let file_id = file.as_str();
             let image = ImageObject { file_id };
-            (None, output(*at, CodeOutputObject::Image { image }))
+            (None, output(*index, CodeOutputObject::Image { image }))
         }
     };
     let call = CallDelta {

@@ -4,10 +4,12 @@ use serde::Serialize;
 
 use crate::domain::file::{File, NewFile, Purpose};
 use crate::domain::ids::FileId;
-use crate::wire::object::{self, Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
+use crate::wire::value;
 use crate::wire::{ParseError, seconds};
 
-/// A file. Every file is ready for use at once, hence the constant status.
+/// A file. Its status is constant, because every file can be used at once.
 #[derive(Debug, Serialize)]
 pub struct FileObject<'a> {
     object: &'static str,
@@ -45,7 +47,8 @@ impl<'a> From<&'a File> for FileObject<'a> {
     }
 }
 
-/// The answer to a file's deletion, which has its own order of keys and no `.deleted`.
+/// The response to the deletion of a file. Unlike [`super::Deleted`], `object` has no suffix and the
+/// keys have another order.
 #[derive(Debug, Serialize)]
 pub struct DeletedFile<'a> {
     object: &'static str,
@@ -63,13 +66,16 @@ impl<'a> From<&'a FileId> for DeletedFile<'a> {
     }
 }
 
-/// Longest name of a file, in characters.
+/// Longest file name, in characters.
 pub const MAX_FILENAME: usize = 1024;
 
-/// The fields of a form that creates a file.
+const MIN_LIFETIME_SECONDS: i64 = 60 * 60;
+const MAX_LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// Parses the fields of a form that creates a file.
 pub fn parse_new(filename: String, mut fields: Object) -> Result<NewFile, ParseError> {
     let new = NewFile {
-        filename: object::string("filename", filename, MAX_FILENAME)?,
+        filename: value::string("filename", filename, MAX_FILENAME)?,
         purpose: parse_purpose(&mut fields)?,
         expires_after: parse_expires_after(&mut fields)?,
     };
@@ -77,29 +83,26 @@ pub fn parse_new(filename: String, mut fields: Object) -> Result<NewFile, ParseE
     Ok(new)
 }
 
-/// Takes `purpose`, refusing other values in the hosted service's words.
+/// Takes `purpose`; its refusal has the hosted API's text.
 pub fn parse_purpose(fields: &mut Object) -> Result<Purpose, ParseError> {
     let text = fields.required_string("purpose", usize::MAX)?;
-    let known = Purpose::UPLOADABLE;
-    let found = known
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, purpose)| *purpose);
-    found.ok_or_else(|| {
-        let words = known.map(|(word, _)| format!("'{word}'")).join(", ");
+    let purposes = Purpose::UPLOADABLE;
+    let purpose = purposes.iter().find(|(name, _)| *name == text);
+    purpose.map(|(_, purpose)| *purpose).ok_or_else(|| {
+        let names = purposes.map(|(name, _)| format!("'{name}'")).join(", ");
         let shown: String = text.chars().take(64).collect();
-        ParseError::new(format!("'{shown}' is not one of [{words}] - 'purpose'")).param("purpose")
+        ParseError::new(format!("'{shown}' is not one of [{names}] - 'purpose'")).param("purpose")
     })
 }
 
-/// Takes `expires_after`: seconds after the file's creation, from an hour to thirty days.
+/// Takes `expires_after`, in seconds after the file's creation.
 pub fn parse_expires_after(fields: &mut Object) -> Result<Option<i64>, ParseError> {
     let Some(mut policy) = fields.object("expires_after")? else {
         return Ok(None);
     };
-    let anchor = policy.word("anchor", &[("created_at", ())])?;
+    let anchor = policy.enum_value("anchor", &[("created_at", ())])?;
     anchor.ok_or_else(|| missing(&policy.path("anchor")))?;
-    let seconds = policy.integer("seconds", 3600, 2_592_000)?;
+    let seconds = policy.integer("seconds", MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS)?;
     let seconds = seconds.ok_or_else(|| missing(&policy.path("seconds")))?;
     policy.finish()?;
     Ok(Some(seconds))
@@ -113,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_purpose_or_life_is_refused_in_the_known_words() {
-        let fields = |value| Object::at(String::new(), value).expect("tests give objects");
+    fn an_invalid_purpose_or_lifetime_is_refused_with_the_recorded_text() {
+        let fields = |value| Object::at(String::new(), value).expect("the test passes an object");
         let message = |error: ParseError| json!(error.message);
         let refused = parse_purpose(&mut fields(json!({"purpose": "world_domination"})));
         assert_eq!(
@@ -124,12 +127,12 @@ mod tests {
                  'user_data', 'vision', 'evals'] - 'purpose'"
             ))
         );
-        let life = |policy| parse_expires_after(&mut fields(json!({"expires_after": policy})));
+        let lifetime = |policy| parse_expires_after(&mut fields(json!({"expires_after": policy})));
         assert_eq!(
-            life(json!({"anchor": "created_at", "seconds": 3600})).map_err(message),
+            lifetime(json!({"anchor": "created_at", "seconds": 3600})).map_err(message),
             Ok(Some(3600))
         );
-        assert_eq!(life(json!(null)).map_err(message), Ok(None));
+        assert_eq!(lifetime(json!(null)).map_err(message), Ok(None));
         for (policy, param) in [
             (json!({"seconds": 3600}), "expires_after.anchor"),
             (json!({"anchor": "created_at"}), "expires_after.seconds"),
@@ -151,23 +154,24 @@ mod tests {
             ),
             (json!("never"), "expires_after"),
         ] {
-            let error = life(policy.clone()).expect_err("the policy is invalid");
+            let error = lifetime(policy.clone()).expect_err("the policy is invalid");
             assert_eq!(error.param.as_deref(), Some(param), "{policy}");
         }
     }
 
     #[test]
-    fn a_file_shows_all_keys_in_the_known_order() {
+    fn a_file_serializes_with_all_keys_in_the_recorded_order() {
         let mut file = File {
-            id: "file-1".parse().expect("it is an id"),
+            id: "file-1".parse().expect("the prefix is that of files"),
             created_at: DateTime::from_timestamp(1_780_006_003, 900_000_000).expect("in range"),
             expires_at: None,
             filename: r"Assets\你好.txt".to_owned(),
             bytes: 50,
             purpose: Purpose::FineTune,
         };
-        let json =
-            |file: &File| serde_json::to_string(&FileObject::from(file)).expect("it is JSON");
+        let json = |file: &File| {
+            serde_json::to_string(&FileObject::from(file)).expect("the object serializes")
+        };
         assert_eq!(
             json(&file),
             r#"{"object":"file","id":"file-1","purpose":"fine-tune","filename":"Assets\\你好.txt","bytes":50,"created_at":1780006003,"expires_at":null,"status":"processed","status_details":null}"#

@@ -1,21 +1,21 @@
-//! Messages and their pieces.
+//! Messages and their content.
 
 use serde::Serialize;
 
 use crate::domain::Metadata;
 use crate::domain::ids::FileId;
-use crate::domain::message::NewMessage;
 use crate::domain::message::{
     Annotation, AnnotationTarget, Attachment, AttachmentTool, Content, ImageDetail,
-    IncompleteReason, Message, MessageStatus, Role,
+    IncompleteReason, Message, MessageStatus, NewMessage, Role,
 };
 use crate::wire::ParseError;
-use crate::wire::json::Kind;
-use crate::wire::object::{self, Object, missing};
-use crate::wire::seconds;
+use crate::wire::json::JsonType;
+use crate::wire::object::Object;
+use crate::wire::refusal::{missing, wrong_type};
+use crate::wire::{seconds, value};
 
-/// A message. Its status is shown on REST too, where the hosted service left it out: strict
-/// clients require it.
+/// A message. Unlike the hosted API, lists and retrievals show its status too, because strict clients
+/// require it.
 #[derive(Debug, Serialize)]
 pub struct MessageObject<'a> {
     id: &'a str,
@@ -79,7 +79,7 @@ impl<'a> From<&'a Message> for MessageObject<'a> {
     }
 }
 
-/// One part of a message.
+/// One part of a message's content.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ContentObject<'a> {
@@ -95,7 +95,7 @@ struct TextObject<'a> {
     annotations: Vec<AnnotationObject<'a>>,
 }
 
-/// What a stretch of text refers to.
+/// A reference from a span of text to a file.
 #[derive(Debug, Serialize)]
 pub struct AnnotationObject<'a> {
     r#type: &'static str,
@@ -111,13 +111,13 @@ pub struct AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct FileObject<'a> {
     file_id: &'a str,
-    /// Only of citations in deltas, and always empty there, as with the hosted service.
+    /// Present only in citations of deltas, and always empty there, as in the hosted API.
     #[serde(skip_serializing_if = "Option::is_none")]
     quote: Option<&'static str>,
 }
 
 impl AnnotationObject<'_> {
-    /// The same as deltas have it.
+    /// The annotation in the form that deltas have.
     pub fn in_delta(mut self) -> Self {
         if let Some(citation) = &mut self.file_citation {
             citation.quote = Some("");
@@ -150,7 +150,7 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct ImageFileObject<'a> {
     file_id: &'a str,
-    /// Only of pictures that a client sent.
+    /// Present only for pictures that a client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<ImageDetail>,
 }
@@ -187,21 +187,21 @@ impl<'a> From<&'a Content> for ContentObject<'a> {
     }
 }
 
-/// As many as a thread may have.
-const MESSAGES_MAX: usize = 100_000;
-const TEXT_MAX: usize = 256_000;
-const PARTS_MAX: usize = 1_000;
-const ATTACHMENTS_MAX: usize = 500;
+/// The maximum number of messages of a thread.
+const MAX_MESSAGES: usize = 100_000;
+const MAX_TEXT: usize = 256_000;
+const MAX_PARTS: usize = 1_000;
+const MAX_ATTACHMENTS: usize = 500;
+const MAX_ATTACHMENT_TOOLS: usize = 16;
 
-/// A message as a client writes it.
 pub fn parse_new(mut body: Object) -> Result<NewMessage, ParseError> {
     let roles = [("user", Role::User), ("assistant", Role::Assistant)];
     let role = body
-        .word("role", &roles)?
+        .enum_value("role", &roles)?
         .ok_or_else(|| missing(&body.path("role")))?;
     let content = parse_content(&mut body)?;
     let attachments = body
-        .objects("attachments", ATTACHMENTS_MAX)?
+        .objects("attachments", MAX_ATTACHMENTS)?
         .unwrap_or_default();
     let attachments = attachments
         .into_iter()
@@ -217,9 +217,9 @@ pub fn parse_new(mut body: Object) -> Result<NewMessage, ParseError> {
     })
 }
 
-/// Messages that come with a thread or a run.
+/// Takes the messages of a new thread or run.
 pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ParseError> {
-    let messages = body.array_of(name, MESSAGES_MAX, |path, message| {
+    let messages = body.array_of(name, MAX_MESSAGES, |path, message| {
         parse_new(Object::at(path, message)?)
     })?;
     Ok(messages.unwrap_or_default())
@@ -233,20 +233,20 @@ fn parse_content(body: &mut Object) -> Result<Vec<Content>, ParseError> {
             .code("invalid_value")
     };
     let content = body.required("content")?;
-    let parts = match content.kind() {
-        Kind::String => {
-            let value = object::string(&path, content, TEXT_MAX)?;
+    let parts = match content.json_type() {
+        JsonType::String => {
+            let value = value::string(&path, content, MAX_TEXT)?;
             return match value.is_empty() {
                 true => Err(empty()),
                 false => Ok(vec![Content::text(value)]),
             };
         }
-        Kind::Array => object::items(&path, content, PARTS_MAX, |n, part| {
-            parse_part(Object::at(format!("{path}[{n}]"), part)?)
+        JsonType::Array => value::array(&path, content, MAX_PARTS, |index, part| {
+            parse_part(Object::at(format!("{path}[{index}]"), part)?)
         })?,
         other => {
             let expected = "a string or a list of content parts";
-            return Err(object::wrong_type(&path, expected, other));
+            return Err(wrong_type(&path, expected, other));
         }
     };
     match parts.is_empty() {
@@ -256,34 +256,34 @@ fn parse_content(body: &mut Object) -> Result<Vec<Content>, ParseError> {
 }
 
 #[derive(Clone, Copy)]
-enum PartKindIn {
+enum ContentType {
     Text,
     ImageFile,
     ImageUrl,
 }
 
 fn parse_part(mut part: Object) -> Result<Content, ParseError> {
-    let kind = part.kind(&[
-        ("text", PartKindIn::Text),
-        ("image_file", PartKindIn::ImageFile),
-        ("image_url", PartKindIn::ImageUrl),
+    let content_type = part.type_tag(&[
+        ("text", ContentType::Text),
+        ("image_file", ContentType::ImageFile),
+        ("image_url", ContentType::ImageUrl),
     ])?;
     let details = [
         ("auto", ImageDetail::Auto),
         ("low", ImageDetail::Low),
         ("high", ImageDetail::High),
     ];
-    let content = match kind {
-        PartKindIn::Text => Content::text(part.required_string("text", TEXT_MAX)?),
-        PartKindIn::ImageFile => {
+    let content = match content_type {
+        ContentType::Text => Content::text(part.required_string("text", MAX_TEXT)?),
+        ContentType::ImageFile => {
             let path = part.path("image_file");
             let mut image = part.object("image_file")?.ok_or_else(|| missing(&path))?;
             let file = image.required_id("file_id")?;
-            let detail = Some(image.word("detail", &details)?.unwrap_or_default());
+            let detail = Some(image.enum_value("detail", &details)?.unwrap_or_default());
             image.finish()?;
             Content::ImageFile { file, detail }
         }
-        PartKindIn::ImageUrl => {
+        ContentType::ImageUrl => {
             let path = part.path("image_url");
             let mut image = part.object("image_url")?.ok_or_else(|| missing(&path))?;
             let url = image.required_string("url", usize::MAX)?;
@@ -298,7 +298,7 @@ fn parse_part(mut part: Object) -> Result<Content, ParseError> {
                 .param(path)
                 .code("invalid_value"));
             }
-            let detail = image.word("detail", &details)?.unwrap_or_default();
+            let detail = image.enum_value("detail", &details)?.unwrap_or_default();
             image.finish()?;
             Content::ImageUrl { url, detail }
         }
@@ -308,14 +308,13 @@ fn parse_part(mut part: Object) -> Result<Content, ParseError> {
 }
 
 fn parse_attachment(mut attachment: Object) -> Result<Attachment, ParseError> {
-    let path = attachment.path("file_id");
-    let file_id = attachment
-        .any("file_id")
-        .map(|value| object::id(&path, value))
-        .transpose()?;
+    let file_id = attachment.id("file_id")?;
     let mut tools = Vec::new();
-    for mut tool in attachment.objects("tools", 16)?.unwrap_or_default() {
-        let kind = tool.kind(&[
+    for mut tool in attachment
+        .objects("tools", MAX_ATTACHMENT_TOOLS)?
+        .unwrap_or_default()
+    {
+        let kind = tool.type_tag(&[
             ("code_interpreter", AttachmentTool::CodeInterpreter),
             ("file_search", AttachmentTool::FileSearch),
         ])?;

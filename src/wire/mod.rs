@@ -1,6 +1,8 @@
-//! JSON exactly as OpenAI's clients see it: the same keys in the same order, unset fields as null.
+//! OpenAI's JSON in both directions, without HTTP.
 //!
-//! Views over domain objects, so nothing is copied to be shown.
+//! Responses are views that borrow from domain objects and serialize to the same keys in the same
+//! order as the hosted API, unset fields as null. Requests are parsed by [`object::Object`] and
+//! refused with a [`ParseError`].
 
 pub mod api_key;
 pub mod assistant;
@@ -11,13 +13,19 @@ pub mod event;
 pub mod file;
 pub mod json;
 pub mod message;
+pub mod model;
 pub mod object;
 pub mod project;
+pub mod refusal;
 pub mod run;
+pub mod run_request;
 pub mod run_step;
 pub mod thread;
+pub mod tool;
+pub mod tool_resources;
 pub mod upload;
 pub mod usage;
+pub mod value;
 pub mod vector_store;
 pub mod vector_store_batch;
 pub mod vector_store_file;
@@ -30,7 +38,7 @@ use serde::Serialize;
 use crate::domain::Timestamp;
 use crate::domain::page::Page;
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Debug, Serialize)]
 pub struct List<T> {
     object: &'static str,
@@ -41,7 +49,7 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// Shows a page; `id` tells an item's id, which is also its cursor.
+    /// The view of a page. `id` returns an item's id, which is also its cursor.
     pub fn of<'a, D>(
         page: &'a Page<D>,
         id: impl Fn(&D) -> String,
@@ -57,7 +65,7 @@ impl<T> List<T> {
     }
 }
 
-/// The answer to a deletion.
+/// The response to a deletion.
 #[derive(Debug, Serialize)]
 pub struct Deleted {
     id: String,
@@ -66,7 +74,7 @@ pub struct Deleted {
 }
 
 impl Deleted {
-    /// Says that the object is gone; `object` is its kind with `.deleted` appended.
+    /// `object` is the type of the deleted object with `.deleted` appended.
     pub fn new(id: impl ToString, object: &'static str) -> Self {
         Self {
             id: id.to_string(),
@@ -76,7 +84,7 @@ impl Deleted {
     }
 }
 
-/// Unix seconds.
-pub fn seconds(at: Timestamp) -> i64 {
-    at.timestamp()
+/// A time as the API shows it, in Unix seconds.
+pub fn seconds(time: Timestamp) -> i64 {
+    time.timestamp()
 }

@@ -1,27 +1,27 @@
-//! Takes request bodies apart, refusing what the contract refuses with the texts, parameters and
-//! codes that clients know.
+//! Parses JSON objects field by field.
 //!
-//! An [`Object`] is emptied field by field; what is left at the end was unknown. Until a field is
-//! taken it is a part of the body's text, see [`Json`].
+//! An [`Object`] is emptied by taking its fields; what is left at the end is refused as unknown.
+//! Until it is taken, a field is a slice of the request body, see [`Json`].
 
-use std::ops::ControlFlow;
+use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
 use crate::domain::Metadata;
+use crate::domain::ids::WrongPrefix;
 use crate::wire::ParseError;
-use crate::wire::json::{Fields, Json, Kind};
+use crate::wire::json::{Fields, Json, JsonType};
+use crate::wire::refusal::{invalid_value, missing, too_many, wrong_type};
+use crate::wire::value;
 
-/// Most values of a tree that a whole request may become, for the routes that pass it on.
-pub const PASSED_VALUES_MAX: usize = 500_000;
+/// Maximum number of values in a request body that is passed through to a model.
+pub const MAX_PASSTHROUGH_VALUES: usize = 500_000;
 
-/// Most values of the caller's own JSON, such as the schemas of functions, in one request.
-const OWN_VALUES_MAX: usize = 50_000;
+const MAX_METADATA_PAIRS: usize = 16;
+const MAX_METADATA_KEY: usize = 64;
+const MAX_METADATA_VALUE: usize = 512;
 
-/// What one value of a tree takes in memory at most, while the array that it is in grows.
-pub const VALUE_BYTES: usize = 2 * size_of::<Value>();
-
-/// A JSON object on its way to a typed request.
+/// The fields of a JSON object that are not taken yet, and the object's path in its request.
 #[derive(Debug)]
 pub struct Object {
     path: String,
@@ -29,8 +29,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// An object of the program's own.
-    pub fn body(fields: Map<String, Value>) -> Self {
+    pub fn from_fields(fields: Map<String, Value>) -> Self {
         let kept = fields
             .into_iter()
             .map(|(name, value)| (name, Json::Tree(value)));
@@ -43,9 +42,9 @@ impl Object {
         }
     }
 
-    /// The body of a request.
-    pub fn of_body(body: Json) -> Result<Self, ParseError> {
-        if body.kind() == Kind::Object {
+    /// Parses a whole request body.
+    pub fn from_body(body: Json) -> Result<Self, ParseError> {
+        if body.json_type() == JsonType::Object {
             return Self::at(String::new(), body);
         }
         let excerpt = body.excerpt();
@@ -54,17 +53,17 @@ impl Object {
         )))
     }
 
-    /// A value inside a body, at `path`.
+    /// Parses a value inside a body, at `path`.
     pub fn at(path: String, value: impl Into<Json>) -> Result<Self, ParseError> {
         let value = value.into();
-        let kind = value.kind();
+        let json_type = value.json_type();
         match value.fields()? {
             Some(fields) => Ok(Self { path, fields }),
-            None => Err(wrong_type(&path, "an object", kind)),
+            None => Err(wrong_type(&path, "an object", json_type)),
         }
     }
 
-    /// Where a field of this object is, as `param` names it: `tools[0].function.name`.
+    /// The path of a field, as `param` names it: `tools[0].function.name`.
     pub fn path(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
@@ -73,14 +72,14 @@ impl Object {
         }
     }
 
-    /// Whether the field is there, be it null.
+    /// Whether the field is present, even as null.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.kept.iter().any(|(given, _)| given == name)
+        self.fields.kept.iter().any(|(key, _)| key == name)
     }
 
-    /// Takes a field for which null has a meaning of its own: `None` if it is absent, otherwise what
-    /// `take` makes of it.
-    pub fn given<T>(
+    /// Takes a field whose null differs from its absence: `None` if it is absent, otherwise the
+    /// result of `take`.
+    pub fn nullable<T>(
         &mut self,
         name: &str,
         take: impl FnOnce(&mut Self, &str) -> Result<Option<T>, ParseError>,
@@ -91,106 +90,89 @@ impl Object {
         }
     }
 
-    /// Takes the field as it is; null counts as absent.
-    pub fn any(&mut self, name: &str) -> Option<Json> {
-        let at = self
-            .fields
-            .kept
-            .iter()
-            .position(|(given, _)| given == name)?;
-        let (_, value) = self.fields.kept.remove(at);
-        (value.kind() != Kind::Null).then_some(value)
+    /// Takes a field without parsing it. Null counts as absent, here and in all methods below.
+    pub fn take(&mut self, name: &str) -> Option<Json> {
+        let index = self.fields.kept.iter().position(|(key, _)| key == name)?;
+        let (_, value) = self.fields.kept.remove(index);
+        (value.json_type() != JsonType::Null).then_some(value)
     }
 
-    /// Takes a field that must be there.
     pub fn required(&mut self, name: &str) -> Result<Json, ParseError> {
-        self.any(name).ok_or_else(|| missing(&self.path(name)))
+        self.take(name).ok_or_else(|| missing(&self.path(name)))
     }
 
-    /// Takes an object that is the caller's own, with any keys and values.
-    pub fn own_object(&mut self, name: &str) -> Result<Option<Value>, ParseError> {
+    /// Takes an object whose structure the API leaves to its clients.
+    pub fn arbitrary_object(&mut self, name: &str) -> Result<Option<Value>, ParseError> {
         let path = self.path(name);
-        match self.any(name) {
+        match self.take(name) {
             None => Ok(None),
-            Some(value) if value.kind() == Kind::Object => tree(&path, value).map(Some),
-            Some(other) => Err(wrong_type(&path, "an object", other.kind())),
+            Some(value) if value.json_type() == JsonType::Object => {
+                value::arbitrary(&path, value).map(Some)
+            }
+            Some(other) => Err(wrong_type(&path, "an object", other.json_type())),
         }
     }
 
-    /// Refuses a field that has more values than the caller's own JSON may have in one request.
-    pub fn check_size(&self, name: &str) -> Result<(), ParseError> {
-        let field = self.fields.kept.iter().find(|(given, _)| given == name);
+    /// Refuses a field with too many values in it, without taking it.
+    pub fn check_value_count(&self, name: &str) -> Result<(), ParseError> {
+        let field = self.fields.kept.iter().find(|(key, _)| key == name);
         match field {
-            Some((_, value)) => check_size(&self.path(name), value, OWN_VALUES_MAX),
+            Some((_, value)) => value::check_value_count(&self.path(name), value),
             None => Ok(()),
         }
     }
 
     /// Takes a string of at most `max` characters.
     pub fn string(&mut self, name: &str, max: usize) -> Result<Option<String>, ParseError> {
-        self.any(name)
-            .map(|value| string(&self.path(name), value, max))
+        self.take(name)
+            .map(|value| value::string(&self.path(name), value, max))
             .transpose()
     }
 
-    /// Takes a string that must be there.
+    /// Takes a string of at most `max` characters, which must be present.
     pub fn required_string(&mut self, name: &str, max: usize) -> Result<String, ParseError> {
-        string(&self.path(name), self.required(name)?, max)
+        value::string(&self.path(name), self.required(name)?, max)
     }
 
-    /// Takes an id that must be there.
+    pub fn id<T>(&mut self, name: &str) -> Result<Option<T>, ParseError>
+    where
+        T: FromStr<Err = WrongPrefix>,
+    {
+        self.take(name)
+            .map(|value| value::id(&self.path(name), value))
+            .transpose()
+    }
+
     pub fn required_id<T>(&mut self, name: &str) -> Result<T, ParseError>
     where
-        T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
+        T: FromStr<Err = WrongPrefix>,
     {
-        let path = self.path(name);
-        id(&path, self.required(name)?)
+        value::id(&self.path(name), self.required(name)?)
     }
 
-    /// Takes a boolean.
     pub fn boolean(&mut self, name: &str) -> Result<Option<bool>, ParseError> {
-        match self.any(name) {
+        match self.take(name) {
             None => Ok(None),
-            Some(value) if value.kind() == Kind::Boolean => value.read().map(Some),
-            Some(other) => Err(wrong_type(&self.path(name), "a boolean", other.kind())),
+            Some(value) if value.json_type() == JsonType::Boolean => value.read().map(Some),
+            Some(other) => Err(wrong_type(&self.path(name), "a boolean", other.json_type())),
         }
     }
 
     /// Takes a number from `min` to `max`.
     pub fn decimal(&mut self, name: &str, min: f64, max: f64) -> Result<Option<f64>, ParseError> {
-        let Some(value) = self.any(name) else {
-            return Ok(None);
-        };
-        let path = self.path(name);
-        let value = scalar(&path, "a decimal", value)?;
-        let wrong = || wrong_type(&path, "a decimal", kind_of(&value));
-        let number = value.as_f64().ok_or_else(wrong)?;
-        if number < min {
-            return Err(out_of_range("decimal", &path, false, min, &value));
-        }
-        if number > max {
-            return Err(out_of_range("decimal", &path, true, max, &value));
-        }
-        Ok(Some(number))
+        self.take(name)
+            .map(|value| value::decimal(&self.path(name), value, min, max))
+            .transpose()
     }
 
-    /// Takes a whole number from `min` to `max`.
+    /// Takes an integer from `min` to `max`.
     pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, ParseError> {
-        let Some(value) = self.any(name) else {
-            return Ok(None);
-        };
-        let path = self.path(name);
-        let value = scalar(&path, "an integer", value)?;
-        integer(&path, &value, min, max).map(Some)
+        self.take(name)
+            .map(|value| value::integer(&self.path(name), value, min, max))
+            .transpose()
     }
 
-    /// Takes an array of at most `max` items.
-    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ParseError> {
-        self.array_of(name, max, |_, item| Ok(item))
-    }
-
-    /// Takes an array of at most `max` items, each of which is parsed before the next one is read, so
-    /// that an array of many items takes no more memory than what they become.
+    /// Takes an array of at most `max` items; see [`value::array`].
     pub fn array_of<T>(
         &mut self,
         name: &str,
@@ -198,108 +180,107 @@ impl Object {
         mut parse: impl FnMut(String, Json) -> Result<T, ParseError>,
     ) -> Result<Option<Vec<T>>, ParseError> {
         let path = self.path(name);
-        let Some(value) = self.any(name) else {
+        let Some(array) = self.take(name) else {
             return Ok(None);
         };
-        items(&path, value, max, |n, item| {
-            parse(format!("{path}[{n}]"), item)
+        value::array(&path, array, max, |index, item| {
+            parse(format!("{path}[{index}]"), item)
         })
         .map(Some)
     }
 
-    /// Takes an array of ids.
-    pub fn ids<T>(&mut self, name: &str, max: usize) -> Result<Option<Vec<T>>, ParseError>
-    where
-        T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
-    {
-        self.array_of(name, max, |path, item| id(&path, item))
+    /// Takes an array of at most `max` items without parsing them.
+    pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ParseError> {
+        self.array_of(name, max, |_, item| Ok(item))
     }
 
-    /// Takes an object.
+    /// Takes an array of at most `max` ids.
+    pub fn ids<T>(&mut self, name: &str, max: usize) -> Result<Option<Vec<T>>, ParseError>
+    where
+        T: FromStr<Err = WrongPrefix>,
+    {
+        self.array_of(name, max, |path, item| value::id(&path, item))
+    }
+
     pub fn object(&mut self, name: &str) -> Result<Option<Self>, ParseError> {
         let path = self.path(name);
-        self.any(name)
+        self.take(name)
             .map(|value| Self::at(path, value))
             .transpose()
     }
 
-    /// Takes an array of objects of at most `max` items.
+    /// Takes an array of at most `max` objects.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ParseError> {
         self.array_of(name, max, Self::at)
     }
 
-    /// Takes one of some words.
-    pub fn word<T: Copy>(
+    /// Takes a string that must be one of `variants`; returns the value that stands for it.
+    pub fn enum_value<T: Copy>(
         &mut self,
         name: &str,
-        words: &[(&str, T)],
+        variants: &[(&str, T)],
     ) -> Result<Option<T>, ParseError> {
         let path = self.path(name);
         let Some(text) = self.string(name, usize::MAX)? else {
             return Ok(None);
         };
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value);
-        found.map(Some).ok_or_else(|| {
-            invalid_value(
-                &path,
-                &text,
-                &words.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-            )
-        })
+        match variants.iter().find(|(variant, _)| *variant == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => {
+                let supported: Vec<&str> = variants.iter().map(|(variant, _)| *variant).collect();
+                Err(invalid_value(&path, &text, &supported))
+            }
+        }
     }
 
-    /// Takes a `type`, which must be there and one of some words.
-    pub fn kind<T: Copy>(&mut self, words: &[(&str, T)]) -> Result<T, ParseError> {
-        self.word("type", words)?
+    /// Takes the `type` that tells the variants of a union apart; it must be present.
+    pub fn type_tag<T: Copy>(&mut self, variants: &[(&str, T)]) -> Result<T, ParseError> {
+        self.enum_value("type", variants)?
             .ok_or_else(|| missing(&self.path("type")))
     }
 
-    /// Takes metadata: at most 16 pairs, keys of at most 64 characters, values of at most 512.
+    /// Takes `metadata`: at most 16 pairs, keys of at most 64 characters, values of at most 512.
     pub fn metadata(&mut self) -> Result<Option<Metadata>, ParseError> {
         let path = self.path("metadata");
-        let Some(fields) = self.pairs("metadata", 16, 64)? else {
+        let Some(entries) = self.entries("metadata", MAX_METADATA_PAIRS, MAX_METADATA_KEY)? else {
             return Ok(None);
         };
         let pair = |(key, value)| {
-            let value = string(&format!("{path}.{key}"), value, 512)?;
+            let value = value::string(&format!("{path}.{key}"), value, MAX_METADATA_VALUE)?;
             Ok((key, value))
         };
-        fields
+        entries
             .into_iter()
             .map(pair)
             .collect::<Result<_, _>>()
             .map(Some)
     }
 
-    /// Takes an object that may have any keys: at most `max` of them, of at most `key_max`
-    /// characters.
-    pub fn pairs(
+    /// Takes an object with arbitrary keys: at most `max` of them, of at most `max_key` characters.
+    pub fn entries(
         &mut self,
         name: &str,
         max: usize,
-        key_max: usize,
+        max_key: usize,
     ) -> Result<Option<Vec<(String, Json)>>, ParseError> {
         let path = self.path(name);
         let Some(Self { fields, .. }) = self.object(name)? else {
             return Ok(None);
         };
-        let number = fields.kept.len() + fields.surplus;
-        if number > max {
+        let count = fields.kept.len() + fields.surplus;
+        if count > max {
             return Err(ParseError::new(format!(
                 "Invalid '{path}': too many properties. Expected an object with at most {max} \
-                 properties, but got an object with {number} properties instead."
+                 properties, but got an object with {count} properties instead."
             ))
             .param(path)
             .code("object_above_max_properties"));
         }
-        let too_long = |(key, _): &&(String, Json)| key.chars().count() > key_max;
-        if let Some((key, _)) = fields.kept.iter().find(too_long) {
+        let is_too_long = |(key, _): &&(String, Json)| key.chars().count() > max_key;
+        if let Some((key, _)) = fields.kept.iter().find(is_too_long) {
             return Err(ParseError::new(format!(
                 "Invalid property name in '{path}': '{}...' is too long. Expected a string with \
-                 maximum length {key_max}, but got a string with length {} instead.",
+                 maximum length {max_key}, but got a string with length {} instead.",
                 key.chars().take(32).collect::<String>(),
                 key.chars().count()
             ))
@@ -309,23 +290,24 @@ impl Object {
         Ok(Some(fields.kept))
     }
 
-    /// Everything not taken yet, for requests that are passed on.
-    pub fn rest(self) -> Result<Map<String, Value>, ParseError> {
+    /// All fields that are not taken yet, for requests that are passed through.
+    pub fn remaining(self) -> Result<Map<String, Value>, ParseError> {
+        const SUBJECT: &str = "The request body";
         if self.fields.surplus > 0 {
-            return Err(too_large("The request body", "fields"));
+            return Err(too_many(SUBJECT, "fields"));
         }
-        let mut room = PASSED_VALUES_MAX;
-        let mut rest = Map::new();
+        let mut budget = MAX_PASSTHROUGH_VALUES;
+        let mut remaining = Map::new();
         for (name, value) in self.fields.kept {
-            room = room
-                .checked_sub(value.size())
-                .ok_or_else(|| too_large("The request body", "values"))?;
-            rest.insert(name, value.read()?);
+            budget = budget
+                .checked_sub(value.value_count())
+                .ok_or_else(|| too_many(SUBJECT, "values"))?;
+            remaining.insert(name, value.read()?);
         }
-        Ok(rest)
+        Ok(remaining)
     }
 
-    /// Ends the taking apart: what is left was unknown.
+    /// Refuses fields that were not taken as unknown.
     pub fn finish(self) -> Result<(), ParseError> {
         match self.fields.kept.first() {
             None => Ok(()),
@@ -339,194 +321,6 @@ impl Object {
     }
 }
 
-/// The items of an array of at most `max`, parsed one after the other.
-pub fn items<T>(
-    path: &str,
-    array: Json,
-    max: usize,
-    mut parse: impl FnMut(usize, Json) -> Result<T, ParseError>,
-) -> Result<Vec<T>, ParseError> {
-    if array.kind() != Kind::Array {
-        return Err(wrong_type(path, "an array", array.kind()));
-    }
-    let mut parsed = Vec::new();
-    let mut number = 0;
-    let refusal = array.items(|item| {
-        number += 1;
-        if number > max {
-            return ControlFlow::Continue(());
-        }
-        match parse(number - 1, item) {
-            Ok(item) => {
-                parsed.push(item);
-                ControlFlow::Continue(())
-            }
-            Err(error) => ControlFlow::Break(error),
-        }
-    })?;
-    if number > max {
-        return Err(ParseError::new(format!(
-            "Invalid '{path}': array too long. Expected an array with maximum length {max}, but got \
-             an array with length {number} instead."
-        ))
-        .param(path)
-        .code("array_above_max_length"));
-    }
-    refusal.map_or(Ok(parsed), Err)
-}
-
-/// A value of the caller's own, as a tree.
-pub fn tree(path: &str, value: Json) -> Result<Value, ParseError> {
-    check_size(path, &value, OWN_VALUES_MAX)?;
-    value.read()
-}
-
-fn check_size(path: &str, value: &Json, max: usize) -> Result<(), ParseError> {
-    if value.size() <= max {
-        return Ok(());
-    }
-    Err(too_large(&format!("'{path}'"), "values").param(path))
-}
-
-fn too_large(what: &str, of: &str) -> ParseError {
-    ParseError::new(format!("Invalid body: {what} has too many {of}.")).code("invalid_value")
-}
-
-/// A value that is neither an array nor an object.
-fn scalar(path: &str, expected: &str, value: Json) -> Result<Value, ParseError> {
-    match value.kind() {
-        Kind::Null | Kind::Boolean | Kind::Integer | Kind::Decimal | Kind::String => value.read(),
-        kind @ (Kind::Array | Kind::Object) => Err(wrong_type(path, expected, kind)),
-    }
-}
-
-fn kind_of(value: &Value) -> Kind {
-    Json::from(value.clone()).kind()
-}
-
-/// A string of at most `max` characters.
-pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, ParseError> {
-    let value = value.into();
-    if value.kind() != Kind::String {
-        return Err(wrong_type(path, "a string", value.kind()));
-    }
-    let length = if max == usize::MAX {
-        0
-    } else {
-        value.characters()
-    };
-    if length > max {
-        return Err(ParseError::new(format!(
-            "Invalid '{path}': string too long. Expected a string with maximum length {max}, but \
-             got a string with length {length} instead."
-        ))
-        .param(path)
-        .code("string_above_max_length"));
-    }
-    value.read()
-}
-
-/// A whole number from `min` to `max`.
-pub fn integer(path: &str, value: &Value, min: i64, max: i64) -> Result<i64, ParseError> {
-    let wrong = || wrong_type(path, "an integer", kind_of(value));
-    let number = value.as_i64().ok_or_else(wrong)?;
-    if number < min {
-        return Err(out_of_range("integer", path, false, min, value));
-    }
-    if number > max {
-        return Err(out_of_range("integer", path, true, max, value));
-    }
-    Ok(number)
-}
-
-/// An id with the prefix of its kind.
-pub fn id<T>(path: &str, value: impl Into<Json>) -> Result<T, ParseError>
-where
-    T: std::str::FromStr<Err = crate::domain::ids::WrongPrefix>,
-{
-    let text = string(path, value, usize::MAX)?;
-    text.parse().map_err(|error| wrong_id(path, &text, &error))
-}
-
-/// The documented refusal of an id of another kind.
-pub fn wrong_id(path: &str, text: &str, error: &crate::domain::ids::WrongPrefix) -> ParseError {
-    let shown: String = text.chars().take(64).collect();
-    ParseError::new(format!(
-        "Invalid '{path}': '{shown}'. Expected an ID that begins with '{}'.",
-        error.prefix
-    ))
-    .param(path)
-    .code("invalid_value")
-}
-
-/// The documented refusal of a word that is none of the known ones.
-pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ParseError {
-    let quoted: Vec<String> = supported.iter().map(|word| format!("'{word}'")).collect();
-    let list = match quoted.as_slice() {
-        [] => String::new(),
-        [only] => only.clone(),
-        [first, second] => format!("{first} and {second}"),
-        [init @ .., last] => format!("{}, and {last}", init.join(", ")),
-    };
-    let shown: String = got.chars().take(64).collect();
-    ParseError::new(format!(
-        "Invalid value: '{shown}'. Supported values are: {list}."
-    ))
-    .param(path)
-    .code("invalid_value")
-}
-
-/// The documented refusal of an absent field.
-pub fn missing(path: &str) -> ParseError {
-    ParseError::new(format!("Missing required parameter: '{path}'."))
-        .param(path)
-        .code("missing_required_parameter")
-}
-
-/// The documented refusal of a value of another type.
-pub fn wrong_type(path: &str, expected: &str, got: Kind) -> ParseError {
-    let got = match got {
-        Kind::Null => "null",
-        Kind::Boolean => "a boolean",
-        Kind::Decimal => "a decimal",
-        Kind::Integer => "an integer",
-        Kind::String => "a string",
-        Kind::Array => "an array",
-        Kind::Object => "an object",
-    };
-    ParseError::new(format!(
-        "Invalid type for '{path}': expected {expected}, but got {got} instead."
-    ))
-    .param(path)
-    .code("invalid_type")
-}
-
-fn out_of_range(
-    kind: &str,
-    path: &str,
-    above: bool,
-    bound: impl std::fmt::Display,
-    got: &Value,
-) -> ParseError {
-    let code = match (kind, above) {
-        ("integer", true) => "integer_above_max_value",
-        ("integer", false) => "integer_below_min_value",
-        (_, true) => "decimal_above_max_value",
-        (_, false) => "decimal_below_min_value",
-    };
-    let (side, sign) = if above {
-        ("above maximum", "<=")
-    } else {
-        ("below minimum", ">=")
-    };
-    ParseError::new(format!(
-        "Invalid '{path}': {kind} {side} value. Expected a value {sign} {bound}, but got {got} \
-         instead."
-    ))
-    .param(path)
-    .code(code)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -534,13 +328,14 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Object {
-        let body = Json::of_body(value.to_string().into());
-        let body = body.and_then(Object::of_body);
-        body.expect("tests give objects")
+        let body = Json::parse_body(value.to_string().into());
+        let body = body.and_then(Object::from_body);
+        body.expect("the test passes an object")
     }
 
-    fn text_of<T: std::fmt::Debug>(result: Result<T, ParseError>) -> (String, String, String) {
-        let error = result.expect_err("should be refused");
+    /// The message, parameter and code of a refusal.
+    fn refusal<T: std::fmt::Debug>(result: Result<T, ParseError>) -> (String, String, String) {
+        let error = result.expect_err("the value is invalid");
         (
             error.message,
             error.param.unwrap_or_default(),
@@ -552,19 +347,19 @@ mod tests {
     fn refusals_have_the_documented_texts() {
         let cases = [
             (
-                text_of(object(json!({"metadata": {"modified": true}})).metadata()),
+                refusal(object(json!({"metadata": {"modified": true}})).metadata()),
                 "Invalid type for 'metadata.modified': expected a string, but got a boolean instead.",
                 "metadata.modified",
                 "invalid_type",
             ),
             (
-                text_of(object(json!({"limit": 101})).integer("limit", 1, 100)),
+                refusal(object(json!({"limit": 101})).integer("limit", 1, 100)),
                 "Invalid 'limit': integer above maximum value. Expected a value <= 100, but got 101 instead.",
                 "limit",
                 "integer_above_max_value",
             ),
             (
-                text_of(object(json!({"max_prompt_tokens": 10})).integer(
+                refusal(object(json!({"max_prompt_tokens": 10})).integer(
                     "max_prompt_tokens",
                     256,
                     i64::MAX,
@@ -574,32 +369,32 @@ mod tests {
                 "integer_below_min_value",
             ),
             (
-                text_of(object(json!({})).required_string("assistant_id", 10)),
+                refusal(object(json!({})).required_string("assistant_id", 10)),
                 "Missing required parameter: 'assistant_id'.",
                 "assistant_id",
                 "missing_required_parameter",
             ),
             (
-                text_of(object(json!({"name": "ééé"})).string("name", 2)),
+                refusal(object(json!({"name": "ééé"})).string("name", 2)),
                 "Invalid 'name': string too long. Expected a string with maximum length 2, but got a string with length 3 instead.",
                 "name",
                 "string_above_max_length",
             ),
             (
-                text_of(object(json!({"x": 1})).finish()),
+                refusal(object(json!({"x": 1})).finish()),
                 "Unknown parameter: 'x'.",
                 "x",
                 "unknown_parameter",
             ),
         ];
-        for ((message, param, code), expected, at, class) in cases {
+        for ((message, param, code), expected_message, expected_param, expected_code) in cases {
             assert_eq!(
                 (message.as_str(), param.as_str(), code.as_str()),
-                (expected, at, class)
+                (expected_message, expected_param, expected_code)
             );
         }
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("x"))).collect();
-        let (message, ..) = text_of(object(json!({"metadata": many})).metadata());
+        let (message, ..) = refusal(object(json!({"metadata": many})).metadata());
         assert_eq!(
             message,
             "Invalid 'metadata': too many properties. Expected an object with at most 16 \

@@ -6,7 +6,6 @@ use crate::domain::project::{LimitChanges, Project, ProjectLimits};
 use crate::wire::object::Object;
 use crate::wire::{ParseError, seconds};
 
-/// A project.
 #[derive(Debug, Serialize)]
 pub struct ProjectObject<'a> {
     id: &'a str,
@@ -28,10 +27,10 @@ impl<'a> From<&'a Project> for ProjectObject<'a> {
     }
 }
 
-/// Longest name of a project or key, in characters.
+/// Longest name of a project or API key, in characters.
 const MAX_NAME: usize = 200;
 
-/// Takes the `name` of a project or key: one line, not blank.
+/// Takes the `name` of a project or API key: one line, not blank.
 pub fn parse_name(body: &mut Object) -> Result<Option<String>, ParseError> {
     let name = body.string("name", MAX_NAME)?;
     if name
@@ -47,22 +46,17 @@ pub fn parse_name(body: &mut Object) -> Result<Option<String>, ParseError> {
     Ok(name)
 }
 
-/// Takes `limits`: an absent limit stays as it is, null removes it.
+/// Takes `limits`: an absent limit is kept, null removes it.
 pub fn parse_limits(body: &mut Object) -> Result<LimitChanges, ParseError> {
     let Some(mut limits) = body.object("limits")? else {
         return Ok(LimitChanges::default());
     };
     let [runs, requests, tokens, bytes] = ProjectLimits::MAX;
-    let small =
-        |number: Option<i64>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
-    let mut take = |name, max| -> Result<Option<Option<i64>>, ParseError> {
-        let is_given = limits.has(name);
-        let number = limits.integer(name, 1, max)?;
-        Ok(is_given.then_some(number))
-    };
+    let to_i32 = |limit: Option<i64>| limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+    let mut take = |name, max| limits.nullable(name, |limits, name| limits.integer(name, 1, max));
     let changes = LimitChanges {
-        max_concurrent_runs: take("max_concurrent_runs", runs)?.map(small),
-        requests_per_minute: take("requests_per_minute", requests)?.map(small),
+        max_concurrent_runs: take("max_concurrent_runs", runs)?.map(to_i32),
+        requests_per_minute: take("requests_per_minute", requests)?.map(to_i32),
         tokens_per_minute: take("tokens_per_minute", tokens)?,
         storage_bytes: take("storage_bytes", bytes)?,
     };

@@ -5,20 +5,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::domain::Metadata;
-use crate::domain::assistant::AssistantConfig;
-use crate::domain::ids::AssistantId;
-use crate::domain::message::NewMessage;
 use crate::domain::run::{
-    Run, RunConfig, RunError, RunIncompleteReason, RunState, RunStatus, Truncation, Usage,
+    Run, RunError, RunIncompleteReason, RunState, RunStatus, Truncation, Usage,
 };
 use crate::domain::tool::{Tool, ToolCall, ToolCallBody, ToolChoice};
-use crate::wire::ParseError;
-use crate::wire::assistant::SharedSettings;
-use crate::wire::json::Kind;
-use crate::wire::object::{self, Object, invalid_value, missing};
 use crate::wire::seconds;
 
-/// A run.
 #[derive(Debug, Serialize)]
 pub struct RunObject<'a> {
     id: &'a str,
@@ -37,7 +29,7 @@ pub struct RunObject<'a> {
     model: &'a str,
     instructions: &'a str,
     tools: &'a [Tool],
-    tool_resources: Resources,
+    tool_resources: EmptyResources,
     metadata: &'a Metadata,
     temperature: f64,
     top_p: f64,
@@ -52,12 +44,12 @@ pub struct RunObject<'a> {
     parallel_tool_calls: bool,
 }
 
-/// Runs have no tool resources of their own; the hosted service showed an empty object.
+/// Always empty, as in the hosted API: runs have no tool resources of their own.
 #[derive(Debug, Serialize)]
-struct Resources {}
+struct EmptyResources {}
 
 impl<'a> RunObject<'a> {
-    /// The run as it was in the given state.
+    /// The run as it was in an earlier state.
     pub fn in_state(run: &'a Run, state: &'a RunState) -> Self {
         let config = &*run.config;
         let ended_in = |statuses: &[RunStatus]| {
@@ -83,7 +75,7 @@ impl<'a> RunObject<'a> {
             model: &config.model,
             instructions: &config.instructions,
             tools: &config.tools,
-            tool_resources: Resources {},
+            tool_resources: EmptyResources {},
             metadata: &run.metadata,
             temperature: config.temperature.unwrap_or(1.0),
             top_p: config.top_p.unwrap_or(1.0),
@@ -144,7 +136,7 @@ impl<'a> RequiredAction<'a> {
                     arguments: &function.arguments,
                 },
             }),
-            // Never the caller's to answer.
+            // The server executes these itself.
             ToolCallBody::CodeInterpreter(_) | ToolCallBody::FileSearch(_) => None,
         };
         let tool_calls = calls.iter().filter_map(call).collect();
@@ -176,7 +168,7 @@ impl From<Truncation> for TruncationObject {
     }
 }
 
-/// The API has no word for the content filter here; the message's own details have.
+/// A run stopped by the content filter has no reason here; its message's details have one.
 #[derive(Debug, Serialize)]
 struct IncompleteDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,7 +186,7 @@ impl From<RunIncompleteReason> for IncompleteDetails {
     }
 }
 
-/// Tokens spent. `prompt_token_details` is singular on the wire.
+/// Token usage. The hosted API spells `prompt_token_details` in the singular.
 #[derive(Debug, Serialize)]
 pub struct UsageObject {
     prompt_tokens: u32,
@@ -239,17 +231,17 @@ impl Serialize for ToolChoiceObject<'_> {
         struct Named<'a> {
             name: &'a str,
         }
-        let typed = |serializer: S, kind: &str| {
+        let tagged = |serializer: S, tag: &str| {
             let mut map = serializer.serialize_map(Some(1))?;
-            map.serialize_entry("type", kind)?;
+            map.serialize_entry("type", tag)?;
             map.end()
         };
         match self.0 {
             ToolChoice::None => serializer.serialize_str("none"),
             ToolChoice::Auto => serializer.serialize_str("auto"),
             ToolChoice::Required => serializer.serialize_str("required"),
-            ToolChoice::CodeInterpreter => typed(serializer, "code_interpreter"),
-            ToolChoice::FileSearch => typed(serializer, "file_search"),
+            ToolChoice::CodeInterpreter => tagged(serializer, "code_interpreter"),
+            ToolChoice::FileSearch => tagged(serializer, "file_search"),
             ToolChoice::Function(name) => {
                 let mut map = serializer.serialize_map(Some(2))?;
                 map.serialize_entry("type", "function")?;
@@ -258,239 +250,4 @@ impl Serialize for ToolChoiceObject<'_> {
             }
         }
     }
-}
-
-/// What a client asks for when it creates a run: the settings override the assistant's.
-#[derive(Debug)]
-pub struct CreateRun {
-    /// The assistant.
-    pub assistant: AssistantId,
-    /// Whether the answer is to be a stream.
-    pub stream: bool,
-    /// Messages to append to the thread first.
-    pub additional_messages: Vec<NewMessage>,
-    /// What to attach to the run.
-    pub metadata: Metadata,
-    model: Option<String>,
-    additional_instructions: Option<String>,
-    overrides: SharedSettings,
-    max_prompt_tokens: Option<u32>,
-    max_completion_tokens: Option<u32>,
-    truncation: Truncation,
-    tool_choice: ToolChoice,
-    parallel_tool_calls: bool,
-}
-
-impl CreateRun {
-    /// Takes the fields of a run on an existing thread out of a body; the caller looks at what is
-    /// left.
-    pub fn parse(body: &mut Object) -> Result<Self, ParseError> {
-        let additional_messages = super::message::parse_all(body, "additional_messages")?;
-        let additional_instructions = body.string("additional_instructions", 256_000)?;
-        let request = Self::parse_without_messages(body)?;
-        Ok(Self {
-            additional_messages,
-            additional_instructions,
-            ..request
-        })
-    }
-
-    /// The same for a run that comes with its thread.
-    pub fn parse_without_messages(body: &mut Object) -> Result<Self, ParseError> {
-        let overrides = SharedSettings::parse(body)?;
-        let tokens = |body: &mut Object, name| -> Result<Option<u32>, ParseError> {
-            let given = body.integer(name, 256, i64::from(u32::MAX))?;
-            Ok(given.map(|tokens| u32::try_from(tokens).expect("it is in range")))
-        };
-        Ok(Self {
-            assistant: body.required_id("assistant_id")?,
-            stream: body.boolean("stream")?.unwrap_or(false),
-            additional_messages: Vec::new(),
-            metadata: body.metadata()?.unwrap_or_default(),
-            model: body.string("model", 256)?,
-            additional_instructions: None,
-            overrides,
-            max_prompt_tokens: tokens(body, "max_prompt_tokens")?,
-            max_completion_tokens: tokens(body, "max_completion_tokens")?,
-            truncation: parse_truncation(body)?,
-            tool_choice: parse_tool_choice(body)?,
-            parallel_tool_calls: body.boolean("parallel_tool_calls")?.unwrap_or(true),
-        })
-    }
-
-    /// The settings of the run: the assistant's with the overrides applied. An override that is null
-    /// keeps the assistant's setting: clients send null for all that they do not set.
-    pub fn config(&self, assistant: AssistantConfig) -> Result<RunConfig, ParseError> {
-        let AssistantConfig {
-            model,
-            instructions,
-            tools,
-            temperature,
-            top_p,
-            reasoning_effort,
-            response_format,
-            name: _,
-            description: _,
-        } = assistant;
-        let overrides = &self.overrides;
-        let mut config = RunConfig {
-            model: self.model.clone().unwrap_or(model),
-            instructions: overridden(&overrides.instructions, instructions).unwrap_or_default(),
-            tools: overrides.tools.clone().unwrap_or(tools),
-            temperature: overridden(&overrides.temperature, temperature),
-            top_p: overridden(&overrides.top_p, top_p),
-            reasoning_effort: overridden(&overrides.reasoning_effort, reasoning_effort),
-            response_format: overrides
-                .response_format
-                .clone()
-                .flatten()
-                .unwrap_or(response_format),
-            tool_choice: self.tool_choice.clone(),
-            parallel_tool_calls: self.parallel_tool_calls,
-            max_prompt_tokens: self.max_prompt_tokens,
-            max_completion_tokens: self.max_completion_tokens,
-            truncation: self.truncation,
-        };
-        if let Some(more) = &self.additional_instructions {
-            if !config.instructions.is_empty() {
-                config.instructions.push_str("\n\n");
-            }
-            config.instructions.push_str(more);
-        }
-        check_tools(&config)?;
-        Ok(config)
-    }
-}
-
-fn overridden<T: Clone>(given: &Option<Option<T>>, assistants: Option<T>) -> Option<T> {
-    given.clone().flatten().or(assistants)
-}
-
-/// A run offers the model no two tools of one name, and a forced choice must exist.
-fn check_tools(config: &RunConfig) -> Result<(), ParseError> {
-    let offers = |name: &str| {
-        config.tools.iter().any(|tool| match tool {
-            Tool::CodeInterpreter => name == "code_interpreter",
-            Tool::FileSearch { .. } => name == "file_search",
-            Tool::Function { .. } => false,
-        })
-    };
-    let namesake = config.tools.iter().find_map(|tool| match tool {
-        Tool::Function { function } if offers(&function.name) => Some(&function.name),
-        Tool::Function { .. } | Tool::CodeInterpreter | Tool::FileSearch { .. } => None,
-    });
-    if let Some(name) = namesake {
-        return Err(ParseError::new(format!(
-            "Invalid 'tools': a function cannot be named '{name}' beside the tool of that name, \
-             because models could not tell them apart."
-        ))
-        .param("tools")
-        .code("invalid_value"));
-    }
-    let offered = match &config.tool_choice {
-        ToolChoice::None | ToolChoice::Auto => true,
-        ToolChoice::Required => !config.tools.is_empty(),
-        ToolChoice::CodeInterpreter => config.tools.contains(&Tool::CodeInterpreter),
-        ToolChoice::FileSearch => config
-            .tools
-            .iter()
-            .any(|tool| matches!(tool, Tool::FileSearch { .. })),
-        ToolChoice::Function(name) => config
-            .tools
-            .iter()
-            .any(|tool| matches!(tool, Tool::Function { function } if function.name == *name)),
-    };
-    if offered {
-        return Ok(());
-    }
-    Err(
-        ParseError::new("Invalid 'tool_choice': the tool it asks for is not among the 'tools'.")
-            .param("tool_choice")
-            .code("invalid_value"),
-    )
-}
-
-fn parse_truncation(body: &mut Object) -> Result<Truncation, ParseError> {
-    let Some(mut strategy) = body.object("truncation_strategy")? else {
-        return Ok(Truncation::Auto);
-    };
-    let last = strategy.kind(&[("auto", false), ("last_messages", true)])?;
-    let path = strategy.path("last_messages");
-    let count = strategy.integer("last_messages", 1, i64::from(u32::MAX))?;
-    strategy.finish()?;
-    match (last, count) {
-        (false, None) => Ok(Truncation::Auto),
-        (true, Some(count)) => Ok(Truncation::LastMessages(
-            u32::try_from(count).expect("it is in range"),
-        )),
-        (true, None) => Err(missing(&path)),
-        (false, Some(_)) => Err(ParseError::new(format!(
-            "Invalid '{path}': it is for truncation strategies of type 'last_messages' only."
-        ))
-        .param(path)
-        .code("invalid_value")),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum ForcedTool {
-    CodeInterpreter,
-    FileSearch,
-    Function,
-}
-
-fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ParseError> {
-    let path = body.path("tool_choice");
-    let choice = match body.any("tool_choice") {
-        None => return Ok(ToolChoice::Auto),
-        Some(word) if word.kind() == Kind::String => {
-            return match object::string(&path, word, usize::MAX)?.as_str() {
-                "none" => Ok(ToolChoice::None),
-                "auto" => Ok(ToolChoice::Auto),
-                "required" => Ok(ToolChoice::Required),
-                other => Err(invalid_value(&path, other, &["none", "auto", "required"])),
-            };
-        }
-        Some(choice) => choice,
-    };
-    let mut choice = Object::at(path, choice)?;
-    let forced = match choice.kind(&[
-        ("code_interpreter", ForcedTool::CodeInterpreter),
-        ("file_search", ForcedTool::FileSearch),
-        ("function", ForcedTool::Function),
-    ])? {
-        ForcedTool::CodeInterpreter => ToolChoice::CodeInterpreter,
-        ForcedTool::FileSearch => ToolChoice::FileSearch,
-        ForcedTool::Function => {
-            let path = choice.path("function");
-            let mut function = choice.object("function")?.ok_or_else(|| missing(&path))?;
-            let name = function.required_string("name", 64)?;
-            function.finish()?;
-            ToolChoice::Function(name)
-        }
-    };
-    choice.finish()?;
-    Ok(forced)
-}
-
-/// The outputs that a client submits, by call.
-pub fn parse_outputs(mut body: Object) -> Result<(Vec<(String, String)>, bool), ParseError> {
-    let stream = body.boolean("stream")?.unwrap_or(false);
-    let outputs = body
-        .objects("tool_outputs", 1_000)?
-        .ok_or_else(|| missing("tool_outputs"))?;
-    body.finish()?;
-    let parse = |mut output: Object| {
-        let id = output.string("tool_call_id", 256)?.unwrap_or_default();
-        let text = output.string("output", usize::MAX)?.unwrap_or_default();
-        output.finish()?;
-        Ok((id, text))
-    };
-    Ok((
-        outputs
-            .into_iter()
-            .map(parse)
-            .collect::<Result<_, ParseError>>()?,
-        stream,
-    ))
 }

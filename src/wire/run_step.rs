@@ -10,7 +10,6 @@ use crate::domain::tool::{CodeOutput, SearchCall, SearchResult, ToolCall, ToolCa
 use crate::wire::run::UsageObject;
 use crate::wire::seconds;
 
-/// A run step.
 #[derive(Debug, Serialize)]
 pub struct StepObject<'a> {
     id: &'a str,
@@ -33,9 +32,9 @@ pub struct StepObject<'a> {
 }
 
 impl<'a> StepObject<'a> {
-    /// The step as an event shows it: its expiry stays visible. With `passages`, search results
-    /// have their text.
-    pub fn in_event(step: &'a RunStep, passages: bool) -> Self {
+    /// The step as events show it, with `expires_at` in every status. With `includes_result_content`, search
+    /// results contain their text.
+    pub fn in_event(step: &'a RunStep, includes_result_content: bool) -> Self {
         let ended_in = |status| step.ended_at.filter(|_| step.status == status).map(seconds);
         let usage = step.usage.filter(|_| step.status != StepStatus::InProgress);
         Self {
@@ -56,15 +55,15 @@ impl<'a> StepObject<'a> {
             expired_at: ended_in(StepStatus::Expired),
             failed_at: ended_in(StepStatus::Failed),
             last_error: step.last_error.as_ref(),
-            step_details: DetailsObject::of(&step.details, passages),
+            step_details: DetailsObject::of(&step.details, includes_result_content),
             usage: usage.map(UsageObject::from),
             metadata: Metadata::new(),
         }
     }
 
-    /// The step as lists show it: without expiry once it has ended.
-    pub fn at_rest(step: &'a RunStep, passages: bool) -> Self {
-        let mut object = Self::in_event(step, passages);
+    /// The step as lists and retrievals show it, with `expires_at` only while it is in progress.
+    pub fn stored(step: &'a RunStep, includes_result_content: bool) -> Self {
+        let mut object = Self::in_event(step, includes_result_content);
         if step.status != StepStatus::InProgress {
             object.expires_at = None;
         }
@@ -109,12 +108,10 @@ struct SearchObject<'a> {
     results: Vec<ResultObject<'a>>,
 }
 
-/// How results of a search are ranked.
 #[derive(Debug, Serialize)]
 pub struct RankingObject<'a> {
-    /// A name that changes nothing here.
+    /// As requested; this server has one ranker.
     pub ranker: &'a str,
-    /// Lowest score of a result.
     pub score_threshold: f64,
 }
 
@@ -125,24 +122,24 @@ struct ResultObject<'a> {
     score: f64,
     attributes: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<[PassageObject<'a>; 1]>,
+    content: Option<[ResultTextObject<'a>; 1]>,
 }
 
 #[derive(Debug, Serialize)]
-struct PassageObject<'a> {
+struct ResultTextObject<'a> {
     r#type: &'static str,
     text: &'a str,
 }
 
 impl<'a> SearchObject<'a> {
-    fn of(call: &'a SearchCall, passages: bool) -> Self {
+    fn of(call: &'a SearchCall, includes_result_content: bool) -> Self {
         let result = |result: &'a SearchResult| ResultObject {
             file_id: result.file.as_str(),
             file_name: &result.file_name,
             score: result.score,
             attributes: &result.attributes,
-            content: passages.then(|| {
-                [PassageObject {
+            content: includes_result_content.then(|| {
+                [ResultTextObject {
                     r#type: "text",
                     text: &result.content,
                 }]
@@ -171,26 +168,16 @@ struct CodeObject<'a> {
     outputs: Vec<CodeOutputObject<'a>>,
 }
 
-/// Something a cell put out.
+/// An output of executed code.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum CodeOutputObject<'a> {
-    /// Text.
-    Logs {
-        /// The text.
-        logs: &'a str,
-    },
-    /// A picture.
-    Image {
-        /// The stored file.
-        image: ImageObject<'a>,
-    },
+    Logs { logs: &'a str },
+    Image { image: ImageObject<'a> },
 }
 
-/// A picture that code put out.
 #[derive(Debug, Serialize)]
 pub struct ImageObject<'a> {
-    /// The stored file.
     pub file_id: &'a str,
 }
 
@@ -208,7 +195,7 @@ impl<'a> From<&'a CodeOutput> for CodeOutputObject<'a> {
 }
 
 impl<'a> CallObject<'a> {
-    fn of(call: &'a ToolCall, passages: bool) -> Self {
+    fn of(call: &'a ToolCall, includes_result_content: bool) -> Self {
         let body = match &call.body {
             ToolCallBody::Function(call) => CallBody::Function {
                 function: FunctionObject {
@@ -229,7 +216,7 @@ impl<'a> CallObject<'a> {
                 },
             },
             ToolCallBody::FileSearch(call) => CallBody::FileSearch {
-                file_search: SearchObject::of(call, passages),
+                file_search: SearchObject::of(call, includes_result_content),
             },
         };
         Self { id: &call.id, body }
@@ -237,7 +224,7 @@ impl<'a> CallObject<'a> {
 }
 
 impl<'a> DetailsObject<'a> {
-    fn of(details: &'a StepDetails, passages: bool) -> Self {
+    fn of(details: &'a StepDetails, includes_result_content: bool) -> Self {
         match details {
             StepDetails::MessageCreation { message } => Self::MessageCreation {
                 message_creation: CreatedMessage {
@@ -247,7 +234,7 @@ impl<'a> DetailsObject<'a> {
             StepDetails::ToolCalls { calls } => Self::ToolCalls {
                 tool_calls: calls
                     .iter()
-                    .map(|call| CallObject::of(call, passages))
+                    .map(|call| CallObject::of(call, includes_result_content))
                     .collect(),
             },
         }

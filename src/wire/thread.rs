@@ -6,12 +6,11 @@ use crate::domain::Metadata;
 use crate::domain::assistant::ToolResources;
 use crate::domain::message::NewMessage;
 use crate::domain::thread::Thread;
-use crate::wire::assistant::{NewToolResources, parse_new_tool_resources};
 use crate::wire::message::parse_all;
 use crate::wire::object::Object;
+use crate::wire::tool_resources::{NewToolResources, parse_new_tool_resources};
 use crate::wire::{ParseError, seconds};
 
-/// A thread.
 #[derive(Debug, Serialize)]
 pub struct ThreadObject<'a> {
     id: &'a str,
@@ -58,8 +57,8 @@ impl NewThread {
         Ok(new)
     }
 
-    /// Adds the tool resources that `POST /threads/runs` gives outside of `thread`. Those of one
-    /// tool may be given in one of the two places only.
+    /// Adds the tool resources that `POST /threads/runs` has outside of `thread`. For each tool, only
+    /// one of the two places may have resources, unless they are equal.
     pub fn add_tool_resources(&mut self, outer: ToolResources) -> Result<(), ParseError> {
         let ToolResources {
             code_interpreter,

@@ -5,10 +5,11 @@ use serde::Serialize;
 use crate::domain::file::{File, NewFile, NewUpload, Part, Upload};
 use crate::domain::ids::PartId;
 use crate::wire::file::{FileObject, MAX_FILENAME, parse_expires_after, parse_purpose};
-use crate::wire::object::{Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
 use crate::wire::{ParseError, seconds};
 
-/// An upload. The file appears once there is one.
+/// An upload. It contains its file once it is completed.
 #[derive(Debug, Serialize)]
 pub struct UploadObject<'a> {
     id: &'a str,
@@ -24,7 +25,6 @@ pub struct UploadObject<'a> {
 }
 
 impl<'a> UploadObject<'a> {
-    /// Shows an upload, and its file if it is complete.
     pub fn new(upload: &'a Upload, file: Option<&'a File>) -> Self {
         let Upload {
             id,
@@ -34,7 +34,7 @@ impl<'a> UploadObject<'a> {
             bytes,
             purpose,
             status,
-            // Not shown by the hosted service either.
+            // The hosted API does not show these either.
             mime_type: _,
             file_expires_after: _,
             file_id: _,
@@ -53,7 +53,6 @@ impl<'a> UploadObject<'a> {
     }
 }
 
-/// A part of an upload.
 #[derive(Debug, Serialize)]
 pub struct PartObject<'a> {
     id: &'a str,
@@ -79,10 +78,11 @@ impl<'a> From<&'a Part> for PartObject<'a> {
     }
 }
 
-/// Most parts that an upload can be completed with.
 const MAX_PARTS: usize = 10_000;
+const MAX_MIME_TYPE: usize = 256;
+/// Length of an MD5 checksum in hexadecimal.
+const MAX_MD5: usize = 32;
 
-/// A request to create an upload.
 pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
     let file = NewFile {
         filename: body.required_string("filename", MAX_FILENAME)?,
@@ -91,7 +91,7 @@ pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
     };
     let bytes = body.integer("bytes", 1, Upload::MAX_BYTES)?;
     let bytes = bytes.ok_or_else(|| missing("bytes"))?;
-    let mime_type = body.required_string("mime_type", 256)?;
+    let mime_type = body.required_string("mime_type", MAX_MIME_TYPE)?;
     body.finish()?;
     Ok(NewUpload {
         file,
@@ -100,11 +100,21 @@ pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
     })
 }
 
-/// The parts that an upload is completed with, in order, and the checksum that the client expects.
-pub fn parse_completion(mut body: Object) -> Result<(Vec<PartId>, Option<String>), ParseError> {
-    let parts: Option<Vec<PartId>> = body.ids("part_ids", MAX_PARTS)?;
-    let parts = parts.ok_or_else(|| missing("part_ids"))?;
-    let md5 = body.string("md5", 32)?;
-    body.finish()?;
-    Ok((parts, md5))
+/// A request to complete an upload.
+#[derive(Debug)]
+pub struct CompleteUpload {
+    /// The parts in the order in which they make up the file.
+    pub parts: Vec<PartId>,
+    /// The checksum that the client expects of the file, in hexadecimal.
+    pub md5: Option<String>,
+}
+
+impl CompleteUpload {
+    pub fn parse(mut body: Object) -> Result<Self, ParseError> {
+        let parts: Option<Vec<PartId>> = body.ids("part_ids", MAX_PARTS)?;
+        let parts = parts.ok_or_else(|| missing("part_ids"))?;
+        let md5 = body.string("md5", MAX_MD5)?;
+        body.finish()?;
+        Ok(Self { parts, md5 })
+    }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::domain::usage::{UsageQuery, UsageSum};
 
-/// All sums of a query.
+/// The sums that a query selects.
 #[derive(Debug, Serialize)]
 pub struct UsageList<'a> {
     object: &'static str,
@@ -39,9 +39,8 @@ struct ToolCalls {
 }
 
 impl<'a> UsageList<'a> {
-    /// Shows what a query has found.
     pub fn new(query: &UsageQuery, sums: &'a [UsageSum]) -> Self {
-        let show = |sum: &'a UsageSum| UsageObject {
+        let object = |sum: &'a UsageSum| UsageObject {
             object: "usage",
             project_id: sum.project.as_str(),
             project_name: &sum.project_name,
@@ -63,7 +62,7 @@ impl<'a> UsageList<'a> {
             object: "list",
             from: query.from,
             to: query.to,
-            data: sums.iter().map(show).collect(),
+            data: sums.iter().map(object).collect(),
             has_more: false,
         }
     }

@@ -11,11 +11,11 @@ use crate::domain::vector_store::{
     VectorStoreStatus,
 };
 use crate::wire::ParseError;
-use crate::wire::object::{Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
 use crate::wire::seconds;
 use crate::wire::vector_store_file::parse_chunking;
 
-/// A vector store.
 #[derive(Debug, Serialize)]
 pub struct VectorStoreObject<'a> {
     id: &'a str,
@@ -73,7 +73,7 @@ impl<'a> From<&'a VectorStore> for VectorStoreObject<'a> {
     }
 }
 
-/// Files by their status.
+/// The number of files in each status.
 #[derive(Debug, Serialize)]
 pub struct FileCountsObject {
     in_progress: i64,
@@ -102,26 +102,26 @@ impl From<&FileCounts> for FileCountsObject {
 }
 
 const ANCHOR: &str = "last_active_at";
-const NAME_MAX: usize = 1_000;
-const DESCRIPTION_MAX: usize = 10_000;
-const FILES_MAX: usize = 500;
-const DAYS_MAX: i64 = 365;
+const MAX_NAME: usize = 1_000;
+const MAX_DESCRIPTION: usize = 10_000;
+/// Maximum number of files in the request that creates a vector store.
+const MAX_NEW_FILES: usize = 500;
+const MAX_DAYS: i64 = 365;
 
-/// A new vector store.
 pub fn parse_new(mut body: Object) -> Result<NewVectorStore, ParseError> {
     let new = NewVectorStore {
-        name: body.string("name", NAME_MAX)?,
-        description: body.string("description", DESCRIPTION_MAX)?,
+        name: body.string("name", MAX_NAME)?,
+        description: body.string("description", MAX_DESCRIPTION)?,
         metadata: body.metadata()?.unwrap_or_default(),
-        expires_after_days: parse_expires_after(&mut body)?,
-        files: parse_files(&mut body, FILES_MAX)?,
+        expires_after_days: parse_expires_after(&mut body, "expires_after")?,
+        files: parse_files(&mut body, MAX_NEW_FILES)?,
     };
     body.finish()?;
     Ok(new)
 }
 
-/// A new vector store as the tool resources of an assistant or a thread describe it.
-pub fn parse_helper(mut body: Object) -> Result<NewVectorStore, ParseError> {
+/// Parses a vector store that the tool resources of an assistant or a thread define.
+pub fn parse_for_tool(mut body: Object) -> Result<NewVectorStore, ParseError> {
     let new = NewVectorStore {
         metadata: body.metadata()?.unwrap_or_default(),
         files: parse_files(&mut body, MAX_FILES)?,
@@ -131,37 +131,35 @@ pub fn parse_helper(mut body: Object) -> Result<NewVectorStore, ParseError> {
     Ok(new)
 }
 
-/// What is to change of a vector store.
 pub fn parse_changes(mut body: Object) -> Result<VectorStoreChanges, ParseError> {
-    let mut changes = VectorStoreChanges::default();
-    if body.has("name") {
-        changes.name = Some(body.string("name", NAME_MAX)?);
-    }
-    if body.has("expires_after") {
-        changes.expires_after_days = Some(parse_expires_after(&mut body)?);
-    }
-    changes.metadata = body.metadata()?;
+    let changes = VectorStoreChanges {
+        name: body.nullable("name", |body, name| body.string(name, MAX_NAME))?,
+        expires_after_days: body.nullable("expires_after", parse_expires_after)?,
+        metadata: body.metadata()?,
+    };
     body.finish()?;
     Ok(changes)
 }
 
-/// Days.
-fn parse_expires_after(body: &mut Object) -> Result<Option<i32>, ParseError> {
-    let Some(mut after) = body.object("expires_after")? else {
+/// Takes an expiry policy, in days since the last use.
+fn parse_expires_after(body: &mut Object, name: &str) -> Result<Option<i32>, ParseError> {
+    let Some(mut policy) = body.object(name)? else {
         return Ok(None);
     };
-    let path = after.path("anchor");
-    after
-        .word("anchor", &[(ANCHOR, ())])?
+    let path = policy.path("anchor");
+    policy
+        .enum_value("anchor", &[(ANCHOR, ())])?
         .ok_or_else(|| missing(&path))?;
-    let path = after.path("days");
-    let days = after.integer("days", 1, DAYS_MAX)?;
-    after.finish()?;
+    let path = policy.path("days");
+    let days = policy.integer("days", 1, MAX_DAYS)?;
+    policy.finish()?;
     let days = days.ok_or_else(|| missing(&path))?;
-    Ok(Some(i32::try_from(days).expect("it is in range")))
+    Ok(Some(
+        i32::try_from(days).expect("at most MAX_DAYS fits an i32"),
+    ))
 }
 
-/// `file_ids`, each once, all cut by the one `chunking_strategy`.
+/// Takes `file_ids` without repetitions, and the `chunking_strategy` of all of them.
 fn parse_files(body: &mut Object, max: usize) -> Result<Vec<NewStoreFile>, ParseError> {
     let files: Vec<FileId> = body.ids("file_ids", max)?.unwrap_or_default();
     let chunking = parse_chunking(body)?;
@@ -170,11 +168,11 @@ fn parse_files(body: &mut Object, max: usize) -> Result<Vec<NewStoreFile>, Parse
         attributes: None,
         chunking,
     };
-    Ok(once(files).map(file).collect())
+    Ok(unique(files).map(file).collect())
 }
 
-/// Every file once, where it is named first.
-pub fn once(files: Vec<FileId>) -> impl Iterator<Item = FileId> {
+/// Drops repetitions of a file after its first occurrence.
+pub fn unique(files: Vec<FileId>) -> impl Iterator<Item = FileId> {
     let mut seen = HashSet::new();
     files
         .into_iter()

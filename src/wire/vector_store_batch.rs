@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use crate::domain::vector_store::{Batch, BatchStatus, NewStoreFile};
 use crate::wire::ParseError;
-use crate::wire::object::{Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
 use crate::wire::seconds;
-use crate::wire::vector_store::{FileCountsObject, once};
+use crate::wire::vector_store::{FileCountsObject, unique};
 use crate::wire::vector_store_file::{self, parse_attributes, parse_chunking};
 
-/// A batch. Its name is the hosted service's; SDKs call it `vector_store.files_batch` in their
-/// types, and none looks.
+/// A batch. Its `object` is that of the hosted API; SDKs type it as `vector_store.files_batch`, but
+/// none checks it.
 #[derive(Debug, Serialize)]
 pub struct BatchObject<'a> {
     id: &'a str,
@@ -43,19 +44,19 @@ impl<'a> From<&'a Batch> for BatchObject<'a> {
     }
 }
 
-const FILES_MAX: usize = 2_000;
+const MAX_FILES: usize = 2_000;
 
-/// The files of a new batch: `file_ids` with settings for all of them, or `files` with settings
-/// each.
+/// Parses the files of a new batch: `file_ids` with common settings, or `files` with settings of
+/// their own.
 pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ParseError> {
-    let ids = body.ids("file_ids", FILES_MAX)?;
-    let files = body.objects("files", FILES_MAX)?;
+    let ids = body.ids("file_ids", MAX_FILES)?;
+    let files = body.objects("files", MAX_FILES)?;
     let attributes = parse_attributes(&mut body)?;
     let chunking = parse_chunking(&mut body)?;
     body.finish()?;
     let new: Vec<NewStoreFile> = match (ids, files) {
         (Some(_), Some(_)) => {
-            return Err(exclusive(
+            return Err(conflict(
                 "'file_ids' and 'files' are mutually exclusive.",
                 "files",
             ));
@@ -67,16 +68,16 @@ pub fn parse_new(mut body: Object) -> Result<Vec<NewStoreFile>, ParseError> {
                 attributes: attributes.clone(),
                 chunking,
             };
-            once(ids).map(file).collect()
+            unique(ids).map(file).collect()
         }
         (None, Some(files)) => {
-            for (name, is_given) in [
+            for (name, is_present) in [
                 ("attributes", attributes.is_some()),
                 ("chunking_strategy", chunking.is_some()),
             ] {
-                if is_given {
+                if is_present {
                     let text = format!("With 'files', give '{name}' with each of them.");
-                    return Err(exclusive(text, name));
+                    return Err(conflict(text, name));
                 }
             }
             parse_each(files)?
@@ -102,12 +103,12 @@ fn parse_each(files: Vec<Object>) -> Result<Vec<NewStoreFile>, ParseError> {
             Ok(new)
         } else {
             let text = format!("Invalid '{path}': file '{}' is named twice.", new.file);
-            Err(exclusive(text, path))
+            Err(conflict(text, path))
         }
     };
     files.into_iter().map(parse).collect()
 }
 
-fn exclusive(text: impl Into<String>, param: impl Into<String>) -> ParseError {
+fn conflict(text: impl Into<String>, param: impl Into<String>) -> ParseError {
     ParseError::new(text).param(param).code("invalid_value")
 }

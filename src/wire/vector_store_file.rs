@@ -6,11 +6,11 @@ use crate::domain::vector_store::{
     AttributeValue, Attributes, Chunking, FileStatus, IndexError, NewStoreFile, VectorStoreFile,
 };
 use crate::wire::ParseError;
-use crate::wire::json::{Json, Kind};
-use crate::wire::object::{self, Object, missing};
-use crate::wire::seconds;
+use crate::wire::json::{Json, JsonType};
+use crate::wire::object::Object;
+use crate::wire::refusal::{invalid_value, missing, wrong_type};
+use crate::wire::{seconds, value};
 
-/// A file in a vector store.
 #[derive(Debug, Serialize)]
 pub struct VectorStoreFileObject<'a> {
     id: &'a str,
@@ -68,7 +68,7 @@ impl<'a> From<&'a VectorStoreFile> for VectorStoreFileObject<'a> {
     }
 }
 
-/// The text of a file, in one piece.
+/// The extracted text of a file. There is always one page.
 #[derive(Debug, Serialize)]
 pub struct ContentPage<'a> {
     object: &'static str,
@@ -102,21 +102,28 @@ impl<'a> From<&'a str> for ContentPage<'a> {
     }
 }
 
-const CHUNK_TOKENS_MIN: i64 = 100;
-const CHUNK_TOKENS_MAX: i64 = 4_096;
-const ATTRIBUTES_MAX: usize = 16;
-const KEY_MAX: usize = 64;
-const TEXT_MAX: usize = 512;
+const MIN_CHUNK_TOKENS: i64 = 100;
+const MAX_CHUNK_TOKENS: i64 = 4_096;
+const MAX_ATTRIBUTES: usize = 16;
+/// Longest key of an attribute, in characters.
+pub const MAX_ATTRIBUTE_KEY: usize = 64;
+const MAX_ATTRIBUTE_TEXT: usize = 512;
 
-/// The statuses that lists of files can be filtered by.
-pub const STATUSES: [(&str, FileStatus); 4] = [
+const STATUSES: [(&str, FileStatus); 4] = [
     ("in_progress", FileStatus::InProgress),
     ("completed", FileStatus::Completed),
     ("failed", FileStatus::Failed),
     ("cancelled", FileStatus::Cancelled),
 ];
 
-/// A file that is to be added.
+/// Parses the status that a list of files is filtered by.
+pub fn parse_status_filter(text: &str) -> Result<FileStatus, ParseError> {
+    let status = STATUSES.iter().find(|(name, _)| *name == text);
+    status
+        .map(|(_, status)| *status)
+        .ok_or_else(|| invalid_value("filter", text, &STATUSES.map(|(name, _)| name)))
+}
+
 pub fn parse_new(mut body: Object) -> Result<NewStoreFile, ParseError> {
     let new = NewStoreFile {
         file: body.required_id("file_id")?,
@@ -127,7 +134,7 @@ pub fn parse_new(mut body: Object) -> Result<NewStoreFile, ParseError> {
     Ok(new)
 }
 
-/// New attributes, which must be given; null takes all away.
+/// Parses new attributes, which must be present; null removes all.
 pub fn parse_changes(mut body: Object) -> Result<Attributes, ParseError> {
     if !body.has("attributes") {
         return Err(missing("attributes"));
@@ -137,14 +144,14 @@ pub fn parse_changes(mut body: Object) -> Result<Attributes, ParseError> {
     Ok(attributes)
 }
 
-/// `attributes`: at most 16, keys of at most 64 characters; texts of at most 512, numbers, flags.
+/// Takes `attributes`: at most 16 strings of at most 512 characters, numbers or booleans.
 pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ParseError> {
     let path = body.path("attributes");
-    let Some(fields) = body.pairs("attributes", ATTRIBUTES_MAX, KEY_MAX)? else {
+    let Some(fields) = body.entries("attributes", MAX_ATTRIBUTES, MAX_ATTRIBUTE_KEY)? else {
         return Ok(None);
     };
     let attribute = |(key, value)| {
-        let value = attribute_value(&format!("{path}.{key}"), value)?;
+        let value = parse_attribute_value(&format!("{path}.{key}"), value)?;
         Ok((key, value))
     };
     fields
@@ -154,17 +161,16 @@ pub fn parse_attributes(body: &mut Object) -> Result<Option<Attributes>, ParseEr
         .map(Some)
 }
 
-/// The value of an attribute.
-pub fn attribute_value(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
-    match value.kind() {
-        Kind::Boolean => value.read().map(AttributeValue::Flag),
-        Kind::Integer | Kind::Decimal => value.read().map(AttributeValue::Number),
-        Kind::String => object::string(path, value, TEXT_MAX).map(AttributeValue::Text),
-        other @ (Kind::Null | Kind::Array | Kind::Object) => Err(object::wrong_type(
-            path,
-            "a string, a number or a boolean",
-            other,
-        )),
+pub fn parse_attribute_value(path: &str, value: Json) -> Result<AttributeValue, ParseError> {
+    match value.json_type() {
+        JsonType::Boolean => value.read().map(AttributeValue::Flag),
+        JsonType::Integer | JsonType::Decimal => value.read().map(AttributeValue::Number),
+        JsonType::String => {
+            value::string(path, value, MAX_ATTRIBUTE_TEXT).map(AttributeValue::Text)
+        }
+        other @ (JsonType::Null | JsonType::Array | JsonType::Object) => {
+            Err(wrong_type(path, "a string, a number or a boolean", other))
+        }
     }
 }
 
@@ -174,13 +180,14 @@ enum Strategy {
     Static,
 }
 
-/// `chunking_strategy`.
+/// Takes `chunking_strategy`.
 pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ParseError> {
     let Some(mut strategy) = body.object("chunking_strategy")? else {
         return Ok(None);
     };
-    let kind = strategy.kind(&[("auto", Strategy::Auto), ("static", Strategy::Static)])?;
-    let chunking = match kind {
+    let strategy_type =
+        strategy.type_tag(&[("auto", Strategy::Auto), ("static", Strategy::Static)])?;
+    let chunking = match strategy_type {
         Strategy::Auto => Chunking::AUTO,
         Strategy::Static => {
             let path = strategy.path("static");
@@ -194,11 +201,11 @@ pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ParseError>
 fn parse_static(mut sizes: Object) -> Result<Chunking, ParseError> {
     let path = sizes.path("max_chunk_size_tokens");
     let max = sizes
-        .integer("max_chunk_size_tokens", CHUNK_TOKENS_MIN, CHUNK_TOKENS_MAX)?
+        .integer("max_chunk_size_tokens", MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)?
         .ok_or_else(|| missing(&path))?;
     let path = sizes.path("chunk_overlap_tokens");
     let overlap = sizes
-        .integer("chunk_overlap_tokens", 0, CHUNK_TOKENS_MAX / 2)?
+        .integer("chunk_overlap_tokens", 0, MAX_CHUNK_TOKENS / 2)?
         .ok_or_else(|| missing(&path))?;
     if overlap > max / 2 {
         return Err(ParseError::new(format!(
@@ -209,9 +216,9 @@ fn parse_static(mut sizes: Object) -> Result<Chunking, ParseError> {
         .code("invalid_value"));
     }
     sizes.finish()?;
-    let small = |tokens| i32::try_from(tokens).expect("it is at most 4,096");
+    let to_i32 = |tokens| i32::try_from(tokens).expect("at most MAX_CHUNK_TOKENS fits an i32");
     Ok(Chunking {
-        max_tokens: small(max),
-        overlap_tokens: small(overlap),
+        max_tokens: to_i32(max),
+        overlap_tokens: to_i32(overlap),
     })
 }

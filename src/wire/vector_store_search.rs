@@ -6,19 +6,18 @@ use serde_json::{Map, Value};
 use crate::domain::ids::FileId;
 use crate::domain::vector_store::{Filter, Weights};
 use crate::wire::ParseError;
-use crate::wire::assistant::parse_weights;
 use crate::wire::attribute_filter;
-use crate::wire::json::{Json, Kind};
-use crate::wire::object::{self, Object};
+use crate::wire::json::{Json, JsonType};
+use crate::wire::object::Object;
+use crate::wire::tool::{MAX_SEARCH_RESULTS, parse_weights};
+use crate::wire::value;
 
-/// Most queries of one request.
 const MAX_QUERIES: usize = 16;
 
 /// Longest query, in characters.
-const MAX_QUERY: usize = 4_096;
+const MAX_QUERY_CHARS: usize = 4_096;
 
-/// Results by default.
-const RESULTS: usize = 10;
+const DEFAULT_RESULTS: usize = 10;
 
 /// A request to search a vector store.
 #[derive(Debug)]
@@ -26,11 +25,11 @@ pub struct SearchRequest {
     pub queries: Vec<String>,
     pub filter: Option<Filter>,
     pub limit: usize,
-    /// Lowest score of a result, 0 to 1.
+    /// Lowest score of a result, from 0 to 1.
     pub threshold: f64,
     pub weights: Weights,
     pub rerank: bool,
-    /// Whether the queries are to be rewritten for search.
+    /// Whether to rewrite the queries for search.
     pub rewrite: bool,
 }
 
@@ -42,14 +41,14 @@ impl SearchRequest {
             return Err(ParseError::new(message).param("query").code("empty_string"));
         }
         let rewrite = body.boolean("rewrite_query")?.unwrap_or(false);
-        let limit = body.integer("max_num_results", 1, 50)?;
+        let limit = body.integer("max_num_results", 1, MAX_SEARCH_RESULTS)?;
         let filter = attribute_filter::parse(&mut body, "filters")?;
         let mut threshold = 0.0;
         let mut weights = Weights::default();
         let mut rerank = true;
         if let Some(mut ranking) = body.object("ranking_options")? {
             let rankers = ["none", "auto", "default-2024-11-15", "default_2024_08_21"];
-            let ranker = ranking.word("ranker", &rankers.map(|ranker| (ranker, ranker)))?;
+            let ranker = ranking.enum_value("ranker", &rankers.map(|ranker| (ranker, ranker)))?;
             rerank = ranker != Some("none");
             threshold = ranking.decimal("score_threshold", 0.0, 1.0)?.unwrap_or(0.0);
             weights = parse_weights(&mut ranking)?.unwrap_or_default();
@@ -59,7 +58,9 @@ impl SearchRequest {
         Ok(Self {
             queries,
             filter,
-            limit: limit.map_or(RESULTS, |limit| usize::try_from(limit).unwrap_or(RESULTS)),
+            limit: limit.map_or(DEFAULT_RESULTS, |limit| {
+                usize::try_from(limit).unwrap_or(DEFAULT_RESULTS)
+            }),
             threshold,
             weights,
             rerank,
@@ -68,13 +69,13 @@ impl SearchRequest {
     }
 }
 
-/// `query` is a string or an array of strings.
-fn parse_queries(given: Json) -> Result<Vec<String>, ParseError> {
-    let query = |given| object::string("query", given, MAX_QUERY);
-    if given.kind() != Kind::Array {
-        return Ok(vec![query(given)?]);
+/// Reads `query`, which is a string or an array of strings.
+fn parse_queries(value: Json) -> Result<Vec<String>, ParseError> {
+    let query = |value| value::string("query", value, MAX_QUERY_CHARS);
+    if value.json_type() != JsonType::Array {
+        return Ok(vec![query(value)?]);
     }
-    let queries = object::items("query", given, MAX_QUERIES, |_, given| query(given))?;
+    let queries = value::array("query", value, MAX_QUERIES, |_, value| query(value))?;
     if queries.is_empty() {
         let message = format!("Invalid 'query': expected 1 to {MAX_QUERIES} strings.");
         return Err(ParseError::new(message)
@@ -84,7 +85,7 @@ fn parse_queries(given: Json) -> Result<Vec<String>, ParseError> {
     Ok(queries)
 }
 
-/// A page of results. There is always one page only.
+/// The results of a search. There is always one page.
 #[derive(Debug, Serialize)]
 pub struct SearchPageObject<'a> {
     object: &'static str,
@@ -106,7 +107,7 @@ impl<'a> SearchPageObject<'a> {
     }
 }
 
-/// A chunk that was found.
+/// A chunk that matches the query, with its score.
 #[derive(Debug, Serialize)]
 pub struct SearchResultObject<'a> {
     file_id: &'a str,

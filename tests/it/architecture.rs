@@ -64,7 +64,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "service",
-        &["events", "files", "wire", "store", "domain", "http"],
+        &["retrieval", "events", "files", "wire", "store", "domain"],
     ),
     (
         "engine",
@@ -276,7 +276,10 @@ fn nothing_is_spawned_that_shutdown_does_not_wait_for() {
 #[test]
 fn http_is_served_in_one_place() {
     assert_eq!(
-        elsewhere(r"\baxum::", &["http", "models/tests.rs", "wire/json.rs"]),
+        elsewhere(
+            r"\baxum::",
+            &["http", "models/tests.rs", "wire/json/mod.rs"]
+        ),
         [""; 0]
     );
 }

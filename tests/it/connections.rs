@@ -379,7 +379,7 @@ async fn a_certificate_encrypts_and_is_replaced_without_a_restart() {
     eventually("a remark on the certificate", || async {
         server
             .log()
-            .contains("the certificate in use stays as it was")
+            .contains("keeping the current certificate")
             .then_some(())
     })
     .await;

@@ -1,8 +1,5 @@
-//! Connections, from the moment they are accepted to their end: how many there may be, how long a
-//! client may keep one waiting, and how they are drained when the server stops.
-//!
-//! The language is HTTP/1.1, on TLS if there is a certificate. What is said on a connection is the
-//! router's business.
+//! Connections from accept to close: their number, their timeouts, TLS, and draining on shutdown. The
+//! protocol is HTTP/1.1; requests go to the router.
 
 mod stall;
 pub mod tls;
@@ -26,29 +23,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use self::stall::Impatient;
+use self::stall::StallTimeout;
 use self::tls::Certificate;
 
-/// Largest head of a request: the line, and all headers together.
-const HEAD_BYTES: usize = 64 << 10;
+/// Maximum size of a request line with all headers.
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// How long to wait when no connection can be accepted, as when there are no file descriptors left.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// Pause after an accept failed, for example because no file descriptors are left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What clients may take of a server.
+/// Bounds on the connections of clients.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Most connections at a time. More wait in the system's queue.
+    /// Maximum number of concurrent connections. Further ones queue in the kernel.
     pub connections: usize,
-    /// How long the next request's head may take to arrive whole, counted from the end of the last
-    /// answer, or from the beginning of the connection.
-    pub idle: Duration,
-    /// How long a client may take nothing of what is sent to it.
-    pub stalled: Duration,
+    /// Time limit for the complete head of the next request, from the end of the last response or
+    /// from the start of the connection.
+    pub idle_timeout: Duration,
+    /// How long a client may read nothing while there is data to send.
+    pub reader_timeout: Duration,
 }
 
-/// Serves `router` until `stop`, then drains: connections without a request are closed at once, the
-/// others when they have their answer. Ends when none is left.
+/// Serves `router` until `stop`, then drains: idle connections are closed at once, the others after
+/// their response. Returns when none is left.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -56,51 +53,56 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let door = Arc::new(Door::new(router, certificate, &limits));
-    let mut open = JoinSet::new();
-    // Below this, nobody keeps a connection for longer than one answer.
-    let crowded = limits.connections / 10;
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let server = Arc::new(ConnectionServer::new(router, certificate, &limits));
+    let mut connections = JoinSet::new();
+    // With fewer free permits than this, a connection is closed after one response.
+    let min_free_for_keep_alive = limits.connections / 10;
+    let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = async {
-            let place = room.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
-            (place, accept(&listener).await)
+            let permit = permits.clone().acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
+            (permit, accept(&listener).await)
         };
-        let (place, (stream, peer)) = tokio::select! {
+        let (permit, (stream, peer)) = tokio::select! {
             accepted = accepted => accepted,
-            // Frees what ended connections leave behind.
-            Some(_) = open.join_next() => continue,
+            // A join set keeps finished tasks until they are joined.
+            Some(_) = connections.join_next() => continue,
             () = stop.cancelled() => break,
         };
-        let keep_alive = room.available_permits() >= crowded;
-        let (door, stop) = (door.clone(), stop.clone());
+        let keep_alive = permits.available_permits() >= min_free_for_keep_alive;
+        let (server, stop) = (server.clone(), stop.clone());
         metrics::gauge!("assistd_connections").increment(1);
-        open.spawn(async move {
-            door.pass(stream, peer, keep_alive, stop).await;
+        connections.spawn(async move {
+            server.serve(stream, peer, keep_alive, stop).await;
             metrics::gauge!("assistd_connections").decrement(1);
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
-    while open.join_next().await.is_some() {}
+    while connections.join_next().await.is_some() {}
 }
 
-/// The next connection, and where it comes from. Failures are of the connection, or pass.
+/// Accepts the next connection; retries until one succeeds.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "no connection can be accepted: {error}");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
+                tracing::error!(
+                    %error,
+                    "could not accept a connection: {error}; retrying in {} s",
+                    ACCEPT_RETRY_DELAY.as_secs()
+                );
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether the failure concerns one connection only.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),
@@ -108,24 +110,24 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// What all connections go through.
-struct Door {
+/// Serves single connections.
+struct ConnectionServer {
     router: Router,
     certificate: Option<Certificate>,
     http: http1::Builder,
-    /// Without keeping connections alive.
+    /// Closes a connection after one response.
     http_once: http1::Builder,
-    idle: Duration,
-    stalled: Duration,
+    idle_timeout: Duration,
+    reader_timeout: Duration,
 }
 
-impl Door {
+impl ConnectionServer {
     fn new(router: Router, certificate: Option<Certificate>, limits: &Limits) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(limits.idle)
-            .max_header_size(HEAD_BYTES)
-            // A client that has said all it has to say may still want its answer.
+            .header_read_timeout(limits.idle_timeout)
+            .max_header_size(MAX_HEAD_BYTES)
+            // A client may close its sending side and still read the response.
             .half_close(true);
         let mut http_once = http.clone();
         http_once.keep_alive(false);
@@ -134,34 +136,34 @@ impl Door {
             certificate,
             http,
             http_once,
-            idle: limits.idle,
-            stalled: limits.stalled,
+            idle_timeout: limits.idle_timeout,
+            reader_timeout: limits.reader_timeout,
         }
     }
 
-    /// Serves one connection to its end.
-    async fn pass(
+    async fn serve(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
         keep_alive: bool,
         stop: CancellationToken,
     ) {
-        // Events are small and must not wait for each other.
+        // Nagle's algorithm would delay the small events of streams.
         let _ = stream.set_nodelay(true);
-        let stream = Impatient::new(stream, self.stalled);
+        let stream = StallTimeout::new(stream, self.reader_timeout);
         let Some(certificate) = &self.certificate else {
-            return self.converse(stream, peer, keep_alive, stop).await;
+            return self.serve_http(stream, peer, keep_alive, stop).await;
         };
-        let handshake = tokio::time::timeout(self.idle, certificate.acceptor().accept(stream));
+        let handshake =
+            tokio::time::timeout(self.idle_timeout, certificate.acceptor().accept(stream));
         match handshake.await {
-            Ok(Ok(stream)) => self.converse(stream, peer, keep_alive, stop).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed: {error}"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+            Ok(Ok(stream)) => self.serve_http(stream, peer, keep_alive, stop).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake with {peer} failed: {error}"),
+            Err(_) => tracing::debug!("TLS handshake with {peer} timed out"),
         }
     }
 
-    async fn converse<S>(
+    async fn serve_http<S>(
         &self,
         stream: S,
         peer: SocketAddr,
@@ -184,28 +186,28 @@ impl Door {
         let connection =
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
-        if let Err(error) = ended {
-            tracing::trace!(%error, "a connection broke: {error}");
+        if let Err(error) = result {
+            tracing::trace!(%error, "connection of {peer} failed: {error}");
         }
     }
 }
 
-/// How many files this process can be allowed to have open.
+/// The hard limit of open files of this process.
 pub fn open_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit};
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
 }
 
-/// Lets this process have as many files open as the system allows it, and says how many: every
-/// connection is one.
-pub fn allow_open_files() -> u64 {
+/// Raises the soft limit of open files to the hard one, because every connection is a file; returns
+/// the limit in effect.
+pub fn raise_open_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return u64::MAX;

@@ -1,4 +1,4 @@
-//! A connection that does not wait for ever for its client to take what is sent.
+//! A timeout for clients that stop reading.
 
 use std::future::Future as _;
 use std::io;
@@ -9,45 +9,44 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Breaks with [`TimedOut`](io::ErrorKind::TimedOut) when the other side takes nothing for too long
-/// while there is something to send.
-pub struct Impatient<S> {
+/// A stream whose writes fail with [`TimedOut`](io::ErrorKind::TimedOut) when the peer has read nothing
+/// for `timeout` while there is data to send.
+pub struct StallTimeout<S> {
     stream: S,
-    patience: Duration,
-    /// Runs while something waits to be sent.
-    waiting: Option<Pin<Box<Sleep>>>,
+    timeout: Duration,
+    /// Set while a write is pending.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Impatient<S> {
-    /// Gives the other side of `stream` this long at a time.
-    pub fn new(stream: S, patience: Duration) -> Self {
+impl<S> StallTimeout<S> {
+    pub fn new(stream: S, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
-            waiting: None,
+            timeout,
+            timer: None,
         }
     }
 
-    /// Lets time run while `polled` is pending, and ends the wait when it is over.
-    fn watch<T>(
+    /// Runs the timer while a write is pending; replaces the result by an error when it is over.
+    fn limit<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.waiting = None;
+            self.timer = None;
             return polled;
         }
-        let deadline = || Box::pin(tokio::time::sleep_until(Instant::now() + self.patience));
-        let waiting = self.waiting.get_or_insert_with(deadline);
-        waiting
+        let start = || Box::pin(tokio::time::sleep_until(Instant::now() + self.timeout));
+        let timer = self.timer.get_or_insert_with(start);
+        timer
             .as_mut()
             .poll(context)
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StallTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -57,14 +56,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(polled, context)
+        self.limit(polled, context)
     }
 
     fn poll_write_vectored(
@@ -73,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(polled, context)
+        self.limit(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -82,12 +81,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch(polled, context)
+        self.limit(polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watch(polled, context)
+        self.limit(polled, context)
     }
 }
 
@@ -99,18 +98,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_may_be_slow_but_not_stand_still() {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let (ours, mut theirs) = tokio::io::duplex(1);
-        let mut ours = Impatient::new(ours, PATIENCE);
-        let begun = Instant::now();
-        let sending = tokio::spawn(async move { ours.write_all(b"hello, world").await });
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        let (server, mut client) = tokio::io::duplex(1);
+        let mut server = StallTimeout::new(server, TIMEOUT);
+        let started = Instant::now();
+        let write = tokio::spawn(async move { server.write_all(b"hello, world").await });
         for _ in 0..5 {
-            tokio::time::sleep(PATIENCE / 4).await;
-            assert!(theirs.read_u8().await.is_ok());
+            tokio::time::sleep(TIMEOUT / 4).await;
+            assert!(client.read_u8().await.is_ok());
         }
-        let sent = sending.await.expect("it does not panic");
-        let error = sent.expect_err("nobody reads the rest");
+        let result = write.await.expect("the task does not panic");
+        let error = result.expect_err("the client has stopped reading");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() > PATIENCE * 2);
+        assert!(started.elapsed() > TIMEOUT * 2);
     }
 }

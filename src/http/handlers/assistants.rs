@@ -7,9 +7,8 @@ use crate::domain::ids::AssistantId;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
-use crate::wire::assistant::{
-    AssistantObject, parse_changes, parse_config, parse_new_tool_resources, parse_tool_resources,
-};
+use crate::wire::assistant::{AssistantObject, parse_changes, parse_config};
+use crate::wire::tool_resources::{parse_new_tool_resources, parse_tool_resources};
 use crate::wire::{Deleted, List};
 
 /// `POST /assistants`

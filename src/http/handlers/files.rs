@@ -17,6 +17,9 @@ use crate::http::response::error::ApiError;
 use crate::wire::List;
 use crate::wire::file::{DeletedFile, FileObject, parse_new};
 
+/// The default and the maximum number of files in a page.
+const MAX_PAGE: i64 = 10_000;
+
 /// `POST /files`
 pub async fn create(Caller(project): Caller, form: Form) -> Result<Response, ApiError> {
     let store = async |contents| Ok(project.store_contents(contents).await?);
@@ -33,7 +36,7 @@ pub async fn create(Caller(project): Caller, form: Form) -> Result<Response, Api
 
 /// `GET /files`
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
-    let request = query.page_of(10_000, 10_000)?;
+    let request = query.page_with_limits(MAX_PAGE, MAX_PAGE)?;
     let page = project.list_files(query.get("purpose"), &request).await?;
     let list = List::of(&page, |file| file.id.to_string(), FileObject::from);
     Ok(Json(list).into_response())
@@ -76,13 +79,13 @@ pub async fn content(
     Ok(download(&file, size, range, body))
 }
 
-/// Parses a file's id. Text that is no id cannot name a file, so the answer is the same 404.
+/// Parses a file's id. An invalid one gets the 404 of an unknown file, as in the hosted API.
 fn file_id(text: &str) -> Result<FileId, ApiError> {
     text.parse()
-        .map_err(|_| ApiError::no_such_file(text.chars().take(64).collect::<String>()))
+        .map_err(|_| ApiError::file_not_found(text.chars().take(64).collect::<String>()))
 }
 
-/// The part of a file that a client asks for.
+/// What a client requests of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
@@ -90,8 +93,8 @@ enum RequestedRange {
     Unsatisfiable,
 }
 
-/// Reads a `Range` header (RFC 9110, 14.2) with one range. Any other value, and `If-Range`, selects
-/// the whole file: there are no validators that `If-Range` could name.
+/// Parses a `Range` header (RFC 9110, 14.2) with one range. Any other value selects the whole file,
+/// and so does `If-Range`, because responses carry no validators that it could match.
 fn requested_range(headers: &HeaderMap, size: u64) -> RequestedRange {
     let value = headers
         .get(header::RANGE)
@@ -120,7 +123,7 @@ fn requested_range(headers: &HeaderMap, size: u64) -> RequestedRange {
 }
 
 fn range_not_satisfiable(size: u64) -> Response {
-    let refusal = ApiError::upstream(
+    let refusal = ApiError::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
         "invalid_request_error",
         format!("The file has {size} bytes, none of them in the requested range."),
@@ -152,10 +155,10 @@ fn download(file: &File, size: u64, range: Option<Range<u64>>, body: Payload) ->
     }
 }
 
-/// `Content-Disposition` of a download (RFC 6266): the name with characters outside of ASCII
-/// replaced, and then the whole name percent-encoded in `filename*`.
+/// `Content-Disposition` of a download (RFC 6266): the name with non-ASCII characters replaced, and if
+/// there are any, the full name percent-encoded in `filename*`.
 fn attachment(filename: &str) -> HeaderValue {
-    /// RFC 5987 allows these beside letters and digits.
+    /// All but the `attr-char` of RFC 5987.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'!')
         .remove(b'#')
@@ -169,21 +172,21 @@ fn attachment(filename: &str) -> HeaderValue {
         .remove(b'`')
         .remove(b'|')
         .remove(b'~');
-    let plain = |character: char| character == ' ' || character.is_ascii_graphic();
+    let is_plain = |character: char| character == ' ' || character.is_ascii_graphic();
     let quoted: String = filename
         .chars()
-        .map(|character| if plain(character) { character } else { '_' })
+        .map(|character| if is_plain(character) { character } else { '_' })
         .flat_map(|character| {
             let escape = matches!(character, '"' | '\\').then_some('\\');
             escape.into_iter().chain([character])
         })
         .collect();
     let mut value = format!("attachment; filename=\"{quoted}\"");
-    if !filename.chars().all(plain) {
+    if !filename.chars().all(is_plain) {
         value.push_str("; filename*=UTF-8''");
         value.extend(utf8_percent_encode(filename, ESCAPED));
     }
-    HeaderValue::from_str(&value).expect("only visible ASCII characters are left")
+    HeaderValue::from_str(&value).expect("other characters than visible ASCII are escaped")
 }
 
 #[cfg(test)]
@@ -191,8 +194,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_the_standard_says() {
-        let wanted = |range: &str, size| {
+    fn ranges_are_parsed_as_the_standard_says() {
+        let parse = |range: &str, size| {
             let mut headers = HeaderMap::new();
             headers.insert(header::RANGE, range.parse().expect("test values are valid"));
             requested_range(&headers, size)
@@ -218,7 +221,7 @@ mod tests {
             ("lines=1-2", 10, RequestedRange::Whole),
         ];
         for (range, size, expected) in cases {
-            assert_eq!(wanted(range, size), expected, "{range} of {size}");
+            assert_eq!(parse(range, size), expected, "{range} of {size}");
         }
         assert_eq!(
             requested_range(&HeaderMap::new(), 10),

@@ -1,4 +1,4 @@
-//! The page that a browser gets at `/`. Programs get the 404 of any path without a route.
+//! The page for browsers at `/`. Other clients get the 404 of a path without a route.
 
 use std::sync::LazyLock;
 
@@ -14,15 +14,17 @@ use crate::http::state::ApiState;
 const PAGE: &str = include_str!("landing.html");
 const STYLE: &str = include_str!("landing.css");
 
-/// Answers what no route takes: the page for a browser at `/`, otherwise 404.
-pub async fn page_or_no_such_route(
+/// The fallback of all routes: the page for a browser at `/`, otherwise 404.
+pub async fn page_or_not_found(
     State(state): State<ApiState>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     if method != Method::GET || uri.path() != "/" || !accepts_html(&headers) {
-        return operations::no_such_route(method, uri).await.into_response();
+        return operations::route_not_found(method, uri)
+            .await
+            .into_response();
     }
     let page = PAGE
         .replace("{{style}}", STYLE)
@@ -43,16 +45,16 @@ fn accepts_html(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("text/html"))
 }
 
-/// The base URL for SDKs, under the name that the browser used.
+/// The base URL for SDKs, with the host name that the browser used.
 fn base_url(headers: &HeaderMap, has_tls: bool) -> String {
-    // The name goes into HTML, so no other characters are let through.
-    let is_plain = |text: &&str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-        !text.is_empty() && text.bytes().all(is_plain)
+    // The host name goes into HTML, so other characters are not allowed.
+    let is_safe = |text: &&str| {
+        let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_safe)
     };
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text("host").filter(is_plain).unwrap_or("127.0.0.1:8000");
-    let scheme = match text("x-forwarded-proto") {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = header("host").filter(is_safe).unwrap_or("127.0.0.1:8000");
+    let scheme = match header("x-forwarded-proto") {
         Some("https") => "https",
         Some(_) | None if has_tls => "https",
         Some(_) | None => "http",
@@ -60,7 +62,7 @@ fn base_url(headers: &HeaderMap, has_tls: bool) -> String {
     format!("{scheme}://{host}/v1")
 }
 
-/// Everything is forbidden but the page's own style, which its hash names.
+/// Forbids everything except the page's own style, which is allowed by its hash.
 fn policy() -> HeaderValue {
     static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE));

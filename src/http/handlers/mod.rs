@@ -1,4 +1,10 @@
 //! The handlers, one file per resource.
+//!
+//! A handler has at most twenty lines: extractors have authenticated the caller and read the request
+//! (`request`); it parses the body with `wire`, calls one use case of `service`, and responds with a
+//! view of the result from `wire`. Errors become responses by [`ApiError`].
+//!
+//! [`ApiError`]: crate::http::response::error::ApiError
 
 pub mod admin;
 pub mod assistants;

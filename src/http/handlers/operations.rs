@@ -1,4 +1,4 @@
-//! What operators and tools ask for, and answers to what is no route.
+//! Health, readiness, metrics and the OpenAPI document; and the errors for unknown routes.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,42 +6,43 @@ use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::http::openapi;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
 
-/// `GET /healthz`: the process answers.
+/// `GET /healthz`: the process responds.
 pub async fn healthz() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// `GET /readyz`: the database answers too, so requests make sense.
+/// `GET /readyz`: the database responds too.
 pub async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError> {
     state.service.check_database().await?;
     Ok(Json(json!({"status": "ready"})).into_response())
 }
 
-/// `GET /metrics`, in Prometheus' text format.
+/// `GET /metrics`, in Prometheus' text format
 pub async fn metrics(State(state): State<ApiState>) -> Response {
-    let kind = [(
+    let content_type = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    (kind, (state.metrics)()).into_response()
+    (content_type, (state.metrics)()).into_response()
 }
 
-/// `GET /openapi.json`: this server's own description.
+/// `GET /openapi.json`
 pub async fn openapi() -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    (kind, crate::http::openapi_json()).into_response()
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, openapi::json()).into_response()
 }
 
-/// 404 for every path that is none of this server's.
-pub async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+/// 404 for a path without a route.
+pub async fn route_not_found(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(format!("Invalid URL ({method} {})", uri.path()))
 }
 
-/// 405 for a method that the path does not have.
-pub async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+/// 405 for a method that the path does not support.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::method_not_allowed(format!("Not allowed to {method} on {}", uri.path()))
         .code("method_not_supported")
 }

@@ -1,5 +1,5 @@
-//! `/chat/completions`, `/embeddings` and `/responses`: handed to the routed upstream and back, so
-//! that an application needs one base URL only.
+//! `/chat/completions`, `/embeddings` and `/responses`, which are passed through to the routed
+//! upstream, so that an application needs only one base URL.
 
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -10,9 +10,10 @@ use serde_json::Value;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, NameInPath, Query};
 use crate::http::response::error::ApiError;
-use crate::http::state::{ANSWERING_MODEL, ApiState};
+use crate::http::state::{ApiState, ROUTED_MODEL};
 use crate::models::{Passthrough, StoredResponseCall, UpstreamError};
-use crate::wire::object::{Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
 
 /// `POST /chat/completions`
 pub async fn chat(
@@ -20,9 +21,9 @@ pub async fn chat(
     Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(body, "messages")?;
+    let body = passthrough_body(body, "messages")?;
     project.admit_tokens().await?;
-    answer(state.upstreams.chat(body).await)
+    respond(state.upstreams.chat(body).await)
 }
 
 /// `POST /embeddings`
@@ -31,9 +32,9 @@ pub async fn embeddings(
     Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(body, "input")?;
+    let body = passthrough_body(body, "input")?;
     project.admit_tokens().await?;
-    answer(state.upstreams.embeddings(body).await)
+    respond(state.upstreams.embeddings(body).await)
 }
 
 /// `POST /responses`
@@ -42,9 +43,9 @@ pub async fn create_response(
     Caller(project): Caller,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(body, "model")?;
+    let body = passthrough_body(body, "model")?;
     project.admit_tokens().await?;
-    answer(state.upstreams.responses(body).await)
+    respond(state.upstreams.responses(body).await)
 }
 
 /// `GET /responses/{response_id}`
@@ -94,66 +95,66 @@ async fn stored_response(
     NameInPath(id): NameInPath,
     query: Query,
 ) -> Result<Response, ApiError> {
-    // The version of Azure's API belongs to the client's server, and an upstream has its own.
+    // `api-version` is for this server's Azure paths; an upstream has a version of its own.
     let mut query = query.pairs().to_vec();
     query.retain(|(name, _)| name != "api-version");
-    answer(state.upstreams.stored_response(call, &id, &query).await)
+    respond(state.upstreams.stored_response(call, &id, &query).await)
 }
 
-/// `POST /deployments/{model}/chat/completions`, Azure's way to name the model.
+/// `POST /deployments/{model}/chat/completions`, as Azure's clients name the model
 pub async fn deployed_chat(
     State(state): State<ApiState>,
     Caller(project): Caller,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(named(body, model)?, "messages")?;
+    let body = passthrough_body(with_model(body, model)?, "messages")?;
     project.admit_tokens().await?;
-    answer(state.upstreams.chat(body).await)
+    respond(state.upstreams.chat(body).await)
 }
 
-/// `POST /deployments/{model}/embeddings`, likewise.
+/// `POST /deployments/{model}/embeddings`, as Azure's clients name the model
 pub async fn deployed_embeddings(
     State(state): State<ApiState>,
     Caller(project): Caller,
     NameInPath(model): NameInPath,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = checked(named(body, model)?, "input")?;
+    let body = passthrough_body(with_model(body, model)?, "input")?;
     project.admit_tokens().await?;
-    answer(state.upstreams.embeddings(body).await)
+    respond(state.upstreams.embeddings(body).await)
 }
 
-fn named(body: Object, model: String) -> Result<Object, ApiError> {
-    let mut fields = body.rest()?;
+fn with_model(body: Object, model: String) -> Result<Object, ApiError> {
+    let mut fields = body.remaining()?;
     fields.insert("model".into(), Value::String(model));
-    Ok(Object::body(fields))
+    Ok(Object::from_fields(fields))
 }
 
-/// Only what the route needs is looked at; the upstream judges the rest.
-fn checked(body: Object, content: &str) -> Result<Value, ApiError> {
-    let fields = body.rest()?;
+/// Checks the parameters that routing needs. The upstream validates the others.
+fn passthrough_body(body: Object, required: &str) -> Result<Value, ApiError> {
+    let fields = body.remaining()?;
     if !fields.get("model").is_some_and(Value::is_string) {
         return Err(missing("model").into());
     }
-    if !fields.contains_key(content) {
-        return Err(missing(content).into());
+    if !fields.contains_key(required) {
+        return Err(missing(required).into());
     }
     Ok(Value::Object(fields))
 }
 
-fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiError> {
+fn respond(result: Result<Passthrough, UpstreamError>) -> Result<Response, ApiError> {
     let Passthrough {
         status,
         model,
         content_type,
         retry_after,
         body,
-    } = answered.map_err(refused)?;
+    } = result.map_err(upstream_error)?;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = (status, HttpBody::from_stream(body)).into_response();
     let headers = [
-        (ANSWERING_MODEL, model),
+        (ROUTED_MODEL, model),
         (header::CONTENT_TYPE, content_type),
         (header::RETRY_AFTER, retry_after),
     ];
@@ -165,11 +166,11 @@ fn answer(answered: Result<Passthrough, UpstreamError>) -> Result<Response, ApiE
     Ok(response)
 }
 
-fn refused(error: UpstreamError) -> ApiError {
+fn upstream_error(error: UpstreamError) -> ApiError {
     let message = error.message();
     match error {
         UpstreamError::RateLimited { .. } => {
-            ApiError::upstream(StatusCode::TOO_MANY_REQUESTS, "requests", message)
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "requests", message)
                 .code("rate_limit_exceeded")
         }
         UpstreamError::ContextLength { .. } => ApiError::invalid(message)
@@ -178,14 +179,14 @@ fn refused(error: UpstreamError) -> ApiError {
         UpstreamError::InvalidRequest {
             status: 404, code, ..
         } => match code.as_deref() {
-            Some("model_not_found") => ApiError::no_such_model(message),
+            Some("model_not_found") => ApiError::model_not_found(message),
             Some(_) | None => ApiError::not_found(message),
         },
         UpstreamError::InvalidRequest { .. } => ApiError::invalid(message),
         UpstreamError::Auth { .. }
         | UpstreamError::Unavailable { .. }
         | UpstreamError::Broken { .. } => {
-            ApiError::upstream(StatusCode::BAD_GATEWAY, "server_error", message)
+            ApiError::new(StatusCode::BAD_GATEWAY, "server_error", message)
         }
     }
 }

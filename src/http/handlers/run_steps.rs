@@ -16,14 +16,14 @@ pub async fn list(
     InPath((thread, run)): InPath<(ThreadId, RunId)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let includes_passages = query.includes_passages()?;
+    let includes_result_content = query.includes_result_content()?;
     let page = project
         .list_run_steps(&thread, &run, &query.page()?)
         .await?;
     let list = List::of(
         &page,
         |item| item.id.to_string(),
-        |step| StepObject::at_rest(step, includes_passages),
+        |step| StepObject::stored(step, includes_result_content),
     );
     Ok(Json(list).into_response())
 }
@@ -34,7 +34,7 @@ pub async fn retrieve(
     InPath((thread, run, id)): InPath<(ThreadId, RunId, StepId)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let includes_passages = query.includes_passages()?;
+    let includes_result_content = query.includes_result_content()?;
     let step = project.run_step(&thread, &run, &id).await?;
-    Ok(Json(StepObject::at_rest(&step, includes_passages)).into_response())
+    Ok(Json(StepObject::stored(&step, includes_result_content)).into_response())
 }

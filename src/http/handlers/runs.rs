@@ -15,10 +15,11 @@ use crate::http::response::sse::{self, Start};
 use crate::http::state::ApiState;
 use crate::service::StartedRun;
 use crate::wire::List;
-use crate::wire::assistant::parse_tool_resources;
 use crate::wire::object::Object;
-use crate::wire::run::{CreateRun, RunObject, parse_outputs};
+use crate::wire::run::RunObject;
+use crate::wire::run_request::{CreateRun, SubmitToolOutputs};
 use crate::wire::thread::NewThread;
+use crate::wire::tool_resources::parse_tool_resources;
 
 /// `POST /threads/{thread_id}/runs`
 pub async fn create(
@@ -28,11 +29,16 @@ pub async fn create(
     query: Query,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
-    let includes_passages = query.includes_passages()?;
+    let includes_result_content = query.includes_result_content()?;
     let request = CreateRun::parse(&mut body)?;
     body.finish()?;
     let started = project.create_run(&thread, &request).await?;
-    Ok(respond(&state, started, request.stream, includes_passages))
+    Ok(respond(
+        &state,
+        started,
+        request.stream,
+        includes_result_content,
+    ))
 }
 
 /// `POST /threads/runs`
@@ -43,7 +49,7 @@ pub async fn create_with_thread(
 ) -> Result<Response, ApiError> {
     let mut thread = match body.object("thread")? {
         Some(thread) => NewThread::parse(thread)?,
-        None => NewThread::parse(Object::body(Default::default()))?,
+        None => NewThread::parse(Object::from_fields(Default::default()))?,
     };
     thread.add_tool_resources(parse_tool_resources(&mut body)?)?;
     let request = CreateRun::parse_without_messages(&mut body)?;
@@ -70,7 +76,7 @@ pub async fn retrieve(
     InPath((thread, id)): InPath<(ThreadId, RunId)>,
 ) -> Result<Response, ApiError> {
     let run = project.run(&thread, &id).await?;
-    Ok((state.limits.poll_headers(), object(&state, &run)).into_response())
+    Ok((state.limits.poll_headers(), run_object(&state, &run)).into_response())
 }
 
 /// `POST /threads/{thread_id}/runs/{run_id}`
@@ -101,30 +107,20 @@ pub async fn submit_tool_outputs(
     InPath((thread, id)): InPath<(ThreadId, RunId)>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let (outputs, is_stream) = parse_outputs(body)?;
+    let SubmitToolOutputs { outputs, stream } = SubmitToolOutputs::parse(body)?;
     let started = project.submit_tool_outputs(&thread, &id, &outputs).await?;
-    Ok(respond(&state, started, is_stream, false))
+    Ok(respond(&state, started, stream, false))
 }
 
-/// `GET /threads/{thread_id}/runs/{run_id}/stream`, an extension: follows a run from its first
-/// event, or from the one after `Last-Event-ID`.
+/// `GET /threads/{thread_id}/runs/{run_id}/stream`, an extension: streams the events of a run from the
+/// first one, or from the one after `Last-Event-ID`
 pub async fn stream(
     State(state): State<ApiState>,
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, RunId)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let after = match headers.get("last-event-id") {
-        None => Seq::START,
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            Seq(text.trim().parse().map_err(|_| {
-                ApiError::invalid(
-                    "Invalid 'Last-Event-ID': expected the id of an event of this run.",
-                )
-            })?)
-        }
-    };
+    let after = last_event_id(&headers)?;
     let run = project.run(&thread, &id).await?;
     let start = Start {
         after,
@@ -134,27 +130,37 @@ pub async fn stream(
     Ok(sse::follow(&state, run, start))
 }
 
-/// Responds to a run that was started with its stream, or with its object.
+fn last_event_id(headers: &HeaderMap) -> Result<Seq, ApiError> {
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(Seq::START);
+    };
+    let text = value.to_str().unwrap_or_default();
+    text.trim().parse().map(Seq).map_err(|_| {
+        ApiError::invalid("Invalid 'Last-Event-ID': expected the id of an event of this run.")
+    })
+}
+
+/// Responds with the run's events or with the run itself.
 fn respond(
     state: &ApiState,
     started: StartedRun,
     is_stream: bool,
-    includes_passages: bool,
+    includes_result_content: bool,
 ) -> Response {
     let StartedRun { run, after, thread } = started;
     if !is_stream {
-        return object(state, &run);
+        return run_object(state, &run);
     }
     let start = Start {
         after,
         thread,
         has_ids: false,
-        includes_passages,
+        includes_result_content,
     };
     sse::follow(state, run, start)
 }
 
-fn object(state: &ApiState, run: &Run) -> Response {
+fn run_object(state: &ApiState, run: &Run) -> Response {
     let header = state.model_header(&run.config.model);
     (header, Json(RunObject::from(run))).into_response()
 }

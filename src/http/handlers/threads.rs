@@ -7,8 +7,8 @@ use crate::domain::ids::ThreadId;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
-use crate::wire::assistant::parse_tool_resources;
 use crate::wire::thread::{NewThread, ThreadObject};
+use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::{Deleted, List};
 
 /// `POST /threads`
@@ -17,8 +17,7 @@ pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Respons
     Ok(Json(ThreadObject::from(&thread)).into_response())
 }
 
-/// `GET /threads`, an extension that the hosted API did not have; `metadata[key]=value` selects
-/// threads with this pair.
+/// `GET /threads`, an extension; `metadata[key]=value` selects threads with this pair
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
     let page = project
         .list_threads(&query.metadata(), &query.page()?)

@@ -8,7 +8,7 @@ use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath};
 use crate::http::request::multipart::Form;
 use crate::http::response::error::ApiError;
-use crate::wire::upload::{PartObject, UploadObject, parse_completion, parse_new};
+use crate::wire::upload::{CompleteUpload, PartObject, UploadObject, parse_new};
 
 /// `POST /uploads`
 pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Response, ApiError> {
@@ -34,7 +34,7 @@ pub async fn complete(
     InPath((id,)): InPath<(UploadId,)>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let (parts, md5) = parse_completion(body)?;
+    let CompleteUpload { parts, md5 } = CompleteUpload::parse(body)?;
     let (upload, file) = project.complete_upload(&id, &parts, md5.as_deref()).await?;
     Ok(Json(UploadObject::new(&upload, Some(&file))).into_response())
 }

@@ -5,14 +5,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::{BatchId, VectorStoreId};
-use crate::http::handlers::vector_store_files::status_filter;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
 use crate::wire::List;
 use crate::wire::vector_store_batch::{BatchObject, parse_new};
-use crate::wire::vector_store_file::VectorStoreFileObject;
+use crate::wire::vector_store_file::{VectorStoreFileObject, parse_status_filter};
 
 /// `POST /vector_stores/{vector_store_id}/file_batches`
 pub async fn create(
@@ -52,7 +51,7 @@ pub async fn list_files(
     InPath((store, id)): InPath<(VectorStoreId, BatchId)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let status = status_filter(&query)?;
+    let status = query.get("filter").map(parse_status_filter).transpose()?;
     let page = project
         .list_vector_store_batch_files(&store, &id, status, &query.page()?)
         .await?;

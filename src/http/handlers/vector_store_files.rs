@@ -5,14 +5,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::{FileId, VectorStoreId};
-use crate::domain::vector_store::FileStatus;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::wire::object::invalid_value;
 use crate::wire::vector_store_file::{
-    ContentPage, STATUSES, VectorStoreFileObject, parse_changes, parse_new,
+    ContentPage, VectorStoreFileObject, parse_changes, parse_new, parse_status_filter,
 };
 use crate::wire::{Deleted, List};
 
@@ -34,7 +32,7 @@ pub async fn list(
     InPath((store,)): InPath<(VectorStoreId,)>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let status = status_filter(&query)?;
+    let status = query.get("filter").map(parse_status_filter).transpose()?;
     let page = project
         .list_vector_store_files(&store, status, &query.page()?)
         .await?;
@@ -86,16 +84,4 @@ pub async fn content(
 ) -> Result<Response, ApiError> {
     let text = project.vector_store_file_text(&store, &file).await?;
     Ok(Json(ContentPage::from(text.as_str())).into_response())
-}
-
-/// The status in the query by which a list of files is filtered.
-pub fn status_filter(query: &Query) -> Result<Option<FileStatus>, ApiError> {
-    let Some(given) = query.get("filter") else {
-        return Ok(None);
-    };
-    let status = STATUSES.iter().find(|(name, _)| *name == given);
-    match status {
-        Some((_, status)) => Ok(Some(*status)),
-        None => Err(invalid_value("filter", given, &STATUSES.map(|(name, _)| name)).into()),
-    }
 }

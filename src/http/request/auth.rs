@@ -1,24 +1,27 @@
-//! The caller of a request: its API key names a project. A handler that takes a [`Caller`] runs
-//! for callers with a valid key only.
+//! Authentication. A handler that takes a [`Caller`] or an [`AdminCaller`] runs only for requests with
+//! a valid key.
 
-use axum::extract::FromRequestParts;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 
+use crate::domain::audit::Actor;
 use crate::http::request::keyless::{self, Keyless};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
 use crate::service::{Authenticated, Budgets, ProjectService};
 
-/// The project on whose behalf a request is made.
+/// The project of the request's API key. The request is admitted within the project's rate limit.
 pub struct Caller(pub ProjectService);
 
 impl FromRequestParts<ApiState> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let key = key_of(&parts.headers).ok_or_else(|| {
+        let key = api_key(&parts.headers).ok_or_else(|| {
             ApiError::unauthorized(
                 "You didn't provide an API key. You need to provide your API key in an \
                  Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), \
@@ -49,26 +52,50 @@ impl FromRequestParts<ApiState> for Caller {
         }
         project.admit_request().await?;
         if state.limits.require_beta_header {
-            check_beta(parts)?;
+            check_beta_header(parts)?;
         }
         Ok(Self(project))
     }
 }
 
-/// Bearer token, Azure's `api-key`, or the password of Basic authentication with any user.
-pub fn key_of(headers: &HeaderMap) -> Option<String> {
+/// An operator who calls the admin API with the admin key.
+pub struct AdminCaller(pub Actor);
+
+impl FromRequestParts<ApiState> for AdminCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let address = peer.map_or_else(
+            || "unknown".to_owned(),
+            |ConnectInfo(address)| address.ip().to_canonical().to_string(),
+        );
+        let key = api_key(&parts.headers).unwrap_or_default();
+        if state.service.is_admin_key(&key) {
+            return Ok(Self(Actor::AdminApi(address)));
+        }
+        tracing::warn!(
+            client.address = %address,
+            "admin API: request from {address} refused, invalid key"
+        );
+        Err(ApiError::unauthorized("Invalid admin key.").code("invalid_api_key"))
+    }
+}
+
+/// The key of a request: a bearer token, Azure's `api-key`, or the password of Basic authentication.
+fn api_key(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let authorization = text(header::AUTHORIZATION.as_str());
     let key = authorization.and_then(|value| {
-        let (scheme, rest) = value.split_once(' ')?;
+        let (scheme, credentials) = value.split_once(' ')?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            return Some(rest.trim().to_owned());
+            return Some(credentials.trim().to_owned());
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
         let decoded = base64::engine::general_purpose::STANDARD
-            .decode(rest.trim())
+            .decode(credentials.trim())
             .ok()?;
         let pair = String::from_utf8(decoded).ok()?;
         pair.split_once(':')
@@ -78,7 +105,7 @@ pub fn key_of(headers: &HeaderMap) -> Option<String> {
         .filter(|key| !key.is_empty())
 }
 
-/// The key as error texts show it: the ends only, and of short keys nothing.
+/// The key as error texts show it: its ends, or of a short key nothing.
 fn masked(key: &str) -> String {
     let characters: Vec<char> = key.chars().collect();
     if characters.len() < 20 {
@@ -93,14 +120,14 @@ fn masked(key: &str) -> String {
     )
 }
 
-fn check_beta(parts: &Parts) -> Result<(), ApiError> {
+fn check_beta_header(parts: &Parts) -> Result<(), ApiError> {
     let path = parts.uri.path();
-    let wanted = path.contains("/assistants") || path.contains("/threads");
-    let given = parts
+    let is_required = path.contains("/assistants") || path.contains("/threads");
+    let header = parts
         .headers
         .get("openai-beta")
         .and_then(|value| value.to_str().ok());
-    if !wanted || given.is_some_and(|value| value.contains("assistants=v2")) {
+    if !is_required || header.is_some_and(|value| value.contains("assistants=v2")) {
         return Ok(());
     }
     Err(ApiError::invalid(
@@ -124,24 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_wherever_clients_put_them() {
-        let headers = |name, value: &str| {
+    fn keys_are_read_from_every_header_that_clients_use() {
+        let key = |name, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(
                 header::HeaderName::from_static(name),
                 value.parse().expect("test values are valid"),
             );
-            key_of(&headers)
+            api_key(&headers)
         };
+        assert_eq!(key("authorization", "Bearer sk-1").as_deref(), Some("sk-1"));
+        assert_eq!(key("api-key", "sk-2").as_deref(), Some("sk-2"));
         assert_eq!(
-            headers("authorization", "Bearer sk-1").as_deref(),
-            Some("sk-1")
-        );
-        assert_eq!(headers("api-key", "sk-2").as_deref(), Some("sk-2"));
-        assert_eq!(
-            headers("authorization", "Basic OnNrLTM=").as_deref(),
+            key("authorization", "Basic OnNrLTM=").as_deref(),
             Some("sk-3")
         );
-        assert_eq!(headers("authorization", "Bearer "), None);
+        assert_eq!(key("authorization", "Bearer "), None);
     }
 }

@@ -1,6 +1,6 @@
-//! A pace that request bodies must keep, so that nobody holds a handler and its memory for ever by
-//! sending a byte now and then. A slow line is no offence: however large the file, what counts is
-//! the time the server has waited for what came.
+//! A bound on how long a request body may stall, so that no client holds a handler and its memory by
+//! sending a byte now and then. Slow links are allowed; only time spent waiting counts, not the size
+//! of the body.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -11,19 +11,22 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, Sleep};
 
-/// Bytes that must come for each second of waiting, once the first patience is used up.
+/// How long the rest of a refused body is read and discarded. A client whose connection is closed
+/// while it sends would see a broken connection instead of the refusal.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes that earn one more second of waiting.
 const BYTES_PER_SECOND: u32 = 1024;
 
-/// The body came too slowly.
 #[derive(Debug, thiserror::Error)]
-#[error("the body came too slowly")]
-struct TooSlow;
+#[error("the request body stalled")]
+struct BodyTimeout;
 
-/// Whether it was the pace that broke a body.
-pub fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
+/// Whether the error of a body was caused by [`limit_stall`].
+pub fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<TooSlow>() {
+        if error.is::<BodyTimeout>() {
             return true;
         }
         cause = error.source();
@@ -31,47 +34,47 @@ pub fn is_to_blame(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// A body that breaks when the server has waited for it for longer than `patience`, and a second
-/// more for each [`BYTES_PER_SECOND`] that came. What was not used up does not pile up beyond
-/// `patience`. Time that the server itself takes does not count.
-pub fn keep(body: Body, patience: Duration) -> Body {
-    Body::from_stream(Paced {
+/// Fails a body when the server has waited for it for longer than `timeout`. Every KiB received earns
+/// one more second of waiting; unused time accumulates up to `timeout`. Time between reads does not
+/// count.
+pub fn limit_stall(body: Body, timeout: Duration) -> Body {
+    Body::from_stream(StallLimited {
         body: body.into_data_stream(),
-        patience,
-        left: patience,
+        timeout,
+        budget: timeout,
         waiting: None,
     })
 }
 
-struct Paced {
+struct StallLimited {
     body: BodyDataStream,
-    patience: Duration,
-    /// How long it may be waited for from now on.
-    left: Duration,
-    /// Since when it is being waited for, and what ends that.
+    timeout: Duration,
+    /// How long the server still waits for the next bytes.
+    budget: Duration,
+    /// When the current wait began, and the timer that ends it.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Stream for Paced {
+impl Stream for StallLimited {
     type Item = Result<Bytes, Box<dyn Error + Send + Sync>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Poll::Ready(next) = self.body.poll_next_unpin(context) else {
-            let left = self.left;
-            let (_, end) = self.waiting.get_or_insert_with(|| {
+            let budget = self.budget;
+            let (_, timer) = self.waiting.get_or_insert_with(|| {
                 let now = Instant::now();
-                (now, Box::pin(tokio::time::sleep_until(now + left)))
+                (now, Box::pin(tokio::time::sleep_until(now + budget)))
             });
-            ready!(end.as_mut().poll(context));
-            return Poll::Ready(Some(Err(Box::new(TooSlow))));
+            ready!(timer.as_mut().poll(context));
+            return Poll::Ready(Some(Err(Box::new(BodyTimeout))));
         };
         if let Some((since, _)) = self.waiting.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
+            self.budget = self.budget.saturating_sub(since.elapsed());
         }
         if let Some(Ok(bytes)) = &next {
             let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let earned = Duration::from_secs(bytes.into()) / BYTES_PER_SECOND;
-            self.left = self.patience.min(self.left + earned);
+            self.budget = self.timeout.min(self.budget + earned);
         }
         Poll::Ready(next.map(|next| next.map_err(Into::into)))
     }
@@ -85,59 +88,53 @@ mod tests {
 
     use super::*;
 
-    /// A body of pieces of one size, one every so often; how many of them came, and whether the pace
-    /// broke it.
-    async fn paced(
-        pieces: usize,
+    /// Reads a body of `count` chunks of `size` bytes, one every `interval`; returns how many of them
+    /// arrived, and whether the body timed out.
+    async fn read(
+        count: usize,
         size: usize,
-        every: Duration,
-        patience: Duration,
+        interval: Duration,
+        timeout: Duration,
     ) -> (usize, bool) {
-        let body = stream::iter(0..pieces).then(move |_| async move {
-            tokio::time::sleep(every).await;
+        let chunks = stream::iter(0..count).then(move |_| async move {
+            tokio::time::sleep(interval).await;
             Ok::<_, Infallible>(Bytes::from(vec![0; size]))
         });
-        let mut body = keep(Body::from_stream(body), patience).into_data_stream();
-        let mut came = 0;
-        while let Some(next) = body.next().await {
-            match next {
-                Ok(_) => came += 1,
-                Err(error) => return (came, is_to_blame(&error)),
+        let mut body = limit_stall(Body::from_stream(chunks), timeout).into_data_stream();
+        let mut received = 0;
+        while let Some(chunk) = body.next().await {
+            match chunk {
+                Ok(_) => received += 1,
+                Err(error) => return (received, is_timeout(&error)),
             }
         }
-        (came, false)
+        (received, false)
     }
 
     #[tokio::test]
-    async fn a_slow_line_may_take_its_time() {
-        let taken = paced(
-            500,
-            1024,
-            Duration::from_millis(5),
-            Duration::from_millis(2000),
-        )
-        .await;
-        assert_eq!(taken, (500, false));
+    async fn a_slow_link_may_take_longer_than_the_timeout() {
+        let (interval, timeout) = (Duration::from_millis(5), Duration::from_millis(2000));
+        assert_eq!(read(500, 1024, interval, timeout).await, (500, false));
     }
 
     #[tokio::test]
     async fn a_body_that_only_drips_is_ended() {
-        let (every, patience) = (Duration::from_millis(5), Duration::from_millis(100));
-        let (came, broken) = paced(10_000, 1, every, patience).await;
-        assert!(broken);
-        assert!(came <= 25, "{came}");
-        assert_eq!(paced(1, 1, patience * 10, patience).await, (0, true));
+        let (interval, timeout) = (Duration::from_millis(5), Duration::from_millis(100));
+        let (received, is_timed_out) = read(10_000, 1, interval, timeout).await;
+        assert!(is_timed_out);
+        assert!(received <= 25, "{received}");
+        assert_eq!(read(1, 1, timeout * 10, timeout).await, (0, true));
     }
 
     #[tokio::test]
-    async fn time_that_the_server_takes_is_not_the_clients() {
-        let patience = Duration::from_millis(50);
-        let pieces = (0..3).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"x")));
-        let body = Body::from_stream(stream::iter(pieces));
-        let mut body = keep(body, patience).into_data_stream();
-        while let Some(next) = body.next().await {
-            assert!(next.is_ok());
-            tokio::time::sleep(patience * 2).await;
+    async fn time_that_the_server_takes_does_not_count() {
+        let timeout = Duration::from_millis(50);
+        let chunks = (0..3).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"x")));
+        let body = Body::from_stream(stream::iter(chunks));
+        let mut body = limit_stall(body, timeout).into_data_stream();
+        while let Some(chunk) = body.next().await {
+            assert!(chunk.is_ok());
+            tokio::time::sleep(timeout * 2).await;
         }
     }
 }

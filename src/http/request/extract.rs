@@ -1,7 +1,6 @@
-//! What handlers take from a request. Every refusal has OpenAI's shape.
+//! Extractors for path parameters, queries and JSON bodies. They refuse with OpenAI's error texts.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use axum::body::{BodyDataStream, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -17,27 +16,27 @@ use crate::domain::ids::{
     UploadId, VectorStoreId, WrongPrefix,
 };
 use crate::domain::page::{Order, PageRequest};
-use crate::http::request::body_memory::Share;
-use crate::http::request::body_timeout;
+use crate::http::request::body_timeout::{DRAIN_TIMEOUT, is_timeout};
 use crate::http::request::keyless::{self, Keyless};
 use crate::http::response::error::ApiError;
-use crate::http::state::ApiState;
-use crate::wire::json::{Json, NUL};
-use crate::wire::object::{self, Object, PASSED_VALUES_MAX, VALUE_BYTES, wrong_id};
+use crate::http::state::{ApiState, Share};
+use crate::wire::json::{BYTES_PER_VALUE, Json, NUL_REFUSAL};
+use crate::wire::object::{MAX_PASSTHROUGH_VALUES, Object};
+use crate::wire::refusal::{invalid_value, wrong_id};
+use crate::wire::value;
 
-/// How long a refused client is listened to. One that is cut off while it sends sees a broken
-/// connection and never the reason.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a body of undeclared length is taken to have at first.
+/// Assumed length of a body without `Content-Length`, in bytes.
 const UNDECLARED_BYTES: usize = 64 << 10;
 
-/// Values of a body that is nothing out of the ordinary.
-const ORDINARY_VALUES: usize = 1_000;
+/// Values of a body that no memory is reserved for: an ordinary request has fewer.
+const MAX_UNCOUNTED_VALUES: usize = 1_000;
 
-/// An id in a path, under the name that routes and error texts give it.
+const DEFAULT_PAGE: i64 = 20;
+const MAX_PAGE: i64 = 100;
+
+/// An id that is a path parameter.
 pub trait PathId: FromStr<Err = WrongPrefix> {
-    /// The name, as in `/threads/{thread_id}`.
+    /// The name in routes and error texts, as in `/threads/{thread_id}`.
     const PARAM: &'static str;
 }
 
@@ -61,7 +60,7 @@ path_ids!(
     ApiKeyId => "key_id",
 );
 
-/// The ids in the request's path, checked for their prefixes.
+/// The ids in the path, whose prefixes are checked.
 #[derive(Debug)]
 pub struct InPath<T>(pub T);
 
@@ -69,7 +68,7 @@ fn path_id<T: PathId>(params: &RawPathParams) -> Result<T, ApiError> {
     let (_, text) = params
         .iter()
         .find(|(name, _)| *name == T::PARAM)
-        .ok_or_else(|| ApiError::internal(&format!("no {} in the route", T::PARAM)))?;
+        .ok_or_else(|| ApiError::internal(&format!("the route has no parameter {}", T::PARAM)))?;
     text.parse()
         .map_err(|error| wrong_id(T::PARAM, text, &error).into())
 }
@@ -100,7 +99,7 @@ in_path!(A);
 in_path!(A, B);
 in_path!(A, B, C);
 
-/// A part of the path that is no id, or one that is looked up whatever it looks like.
+/// The last path parameter, unchecked: a name, or an id whose prefix does not matter.
 #[derive(Debug)]
 pub struct NameInPath(pub String);
 
@@ -111,11 +110,11 @@ impl FromRequestParts<ApiState> for NameInPath {
         let params = path_params(parts, state).await?;
         let last = params.iter().last().map(|(_, text)| text.to_owned());
         last.map(Self)
-            .ok_or_else(|| ApiError::internal(&"no parameter in the route"))
+            .ok_or_else(|| ApiError::internal(&"the route has no parameters"))
     }
 }
 
-/// The request's query, decoded.
+/// The decoded query of the URL.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
@@ -130,27 +129,24 @@ impl FromRequestParts<ApiState> for Query {
         let has_nul =
             |(name, value): &(String, String)| name.contains('\0') || value.contains('\0');
         if pairs.iter().any(has_nul) {
-            return Err(ApiError::invalid(NUL));
+            return Err(ApiError::invalid(NUL_REFUSAL));
         }
         Ok(Self(pairs))
     }
 }
 
 impl Query {
-    /// The last value under this name; an empty one counts as absent.
+    /// The last value of this name; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().rev().find(|(given, _)| given == name);
-        found
-            .map(|(_, value)| value.as_str())
+        let last = self.0.iter().rev().find(|(key, _)| key == name);
+        last.map(|(_, value)| value.as_str())
             .filter(|value| !value.is_empty())
     }
 
-    /// All names and values.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
-    /// The id under this name.
     pub fn id<T: FromStr<Err = WrongPrefix>>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -160,16 +156,16 @@ impl Query {
             .map_err(|error| wrong_id(name, text, &error).into())
     }
 
-    /// A list given as `name`, `name[]` or `name[0]`.
+    /// The values of a list, which clients write as `name`, `name[]` or `name[0]`.
     pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter_map(move |(given, value)| {
-            let rest = given.strip_prefix(name)?;
-            let indexed = rest.starts_with('[') && rest.ends_with(']');
-            (rest.is_empty() || indexed).then_some(value.as_str())
+        self.0.iter().filter_map(move |(key, value)| {
+            let index = key.strip_prefix(name)?;
+            let is_indexed = index.starts_with('[') && index.ends_with(']');
+            (index.is_empty() || is_indexed).then_some(value.as_str())
         })
     }
 
-    /// Pairs given as `metadata[key]=value`.
+    /// The pairs written as `metadata[key]=value`.
     pub fn metadata(&self) -> Metadata {
         let pair = |(name, value): &(String, String)| {
             let key = name.strip_prefix("metadata[")?.strip_suffix(']')?;
@@ -178,20 +174,20 @@ impl Query {
         self.0.iter().filter_map(pair).collect()
     }
 
-    /// The usual pagination: 20 at a time, at most 100.
+    /// Parses the pagination of most lists: 20 objects by default, at most 100.
     pub fn page(&self) -> Result<PageRequest, ApiError> {
-        self.page_of(20, 100)
+        self.page_with_limits(DEFAULT_PAGE, MAX_PAGE)
     }
 
-    /// Pagination with other limits.
-    pub fn page_of(&self, default: i64, max: i64) -> Result<PageRequest, ApiError> {
+    /// Parses pagination with other limits.
+    pub fn page_with_limits(&self, default: i64, max: i64) -> Result<PageRequest, ApiError> {
         let limit = match self.get("limit") {
             None => default,
             Some(text) => {
-                let value = text
+                let limit = text
                     .parse::<i64>()
                     .map_or_else(|_| Value::String(text.to_owned()), Value::from);
-                object::integer("limit", &value, 1, max)?
+                value::integer("limit", limit, 1, max)?
             }
         };
         let order = match self.get("order") {
@@ -199,7 +195,7 @@ impl Query {
             Some("asc") => Order::Asc,
             Some("desc") => Order::Desc,
             Some(other) => {
-                return Err(object::invalid_value("order", other, &["asc", "desc"]).into());
+                return Err(invalid_value("order", other, &["asc", "desc"]).into());
             }
         };
         let cursor = |name| self.get(name).map(str::to_owned);
@@ -211,13 +207,12 @@ impl Query {
         })
     }
 
-    /// Whether `include[]` asks for the text of search results. Refuses values that the contract
-    /// does not know.
-    pub fn includes_passages(&self) -> Result<bool, ApiError> {
+    /// Whether `include[]` requests the content of search results. Refuses other values.
+    pub fn includes_result_content(&self) -> Result<bool, ApiError> {
         const KNOWN: &str = "step_details.tool_calls[*].file_search.results[*].content";
         match self.list("include").find(|value| *value != KNOWN) {
             None => Ok(self.list("include").next().is_some()),
-            Some(other) => Err(object::invalid_value("include", other, &[KNOWN]).into()),
+            Some(other) => Err(invalid_value("include", other, &[KNOWN]).into()),
         }
     }
 }
@@ -236,60 +231,61 @@ impl FromRequest<ApiState> for Body {
         };
         let share = request.extensions().get::<Share>().cloned();
         let share = share.unwrap_or_default();
-        let bytes = body_bytes(request, state, &share).await?;
+        let bytes = read_body(request, state, &share).await?;
         if bytes.is_empty() {
-            return Ok(Self(Object::body(Map::new())));
+            return Ok(Self(Object::from_fields(Map::new())));
         }
         is_json?;
         let length = bytes.len();
-        let body = Json::of_body(bytes)?;
-        // The few values of an ordinary request are no more than its other needs.
-        let values = body.size().min(PASSED_VALUES_MAX);
-        let tree = values.saturating_sub(ORDINARY_VALUES) * VALUE_BYTES;
-        state.body_memory.grow(&share, length, tree)?;
-        Ok(Self(Object::of_body(body)?))
+        let body = Json::parse_body(bytes)?;
+        let values = body.value_count().min(MAX_PASSTHROUGH_VALUES);
+        let tree = values.saturating_sub(MAX_UNCOUNTED_VALUES) * BYTES_PER_VALUE;
+        state.body_memory.extend(&share, length, tree)?;
+        Ok(Self(Object::from_body(body)?))
     }
 }
 
-/// The whole body of a request that is not a file.
-async fn body_bytes(request: Request, state: &ApiState, share: &Share) -> Result<Bytes, ApiError> {
+/// Reads a body into memory that is reserved in `share`.
+async fn read_body(request: Request, state: &ApiState, share: &Share) -> Result<Bytes, ApiError> {
     let limit = state.limits.max_body_bytes;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut pieces = request.into_body().into_data_stream();
+    let mut chunks = request.into_body().into_data_stream();
     let expected = declared.unwrap_or(UNDECLARED_BYTES).min(limit);
-    if let Err(error) = state.body_memory.wait_for(share, expected).await {
-        skip(pieces).await;
-        return Err(error);
+    if let Err(error) = state.body_memory.reserve(share, expected).await {
+        drain(chunks).await;
+        return Err(error.into());
     }
-    // Reserved at once, the buffer is never copied to a larger one. What is reserved takes no memory
-    // before it is written.
+    // The full capacity avoids copies to larger buffers. Memory is used only once it is written.
     let mut body = BytesMut::with_capacity(expected);
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| match body_timeout::is_to_blame(&error) {
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| match is_timeout(&error) {
             true => ApiError::too_slow(),
             false => ApiError::invalid("The request body ended early."),
         })?;
-        let length = body.len() + piece.len();
+        let length = body.len() + chunk.len();
         let checked = match length > limit {
             true => Err(ApiError::too_large(format!(
                 "The request body is too large: this server takes up to {limit} bytes here."
             ))),
-            false => state.body_memory.grow(share, length, 0),
+            false => state
+                .body_memory
+                .extend(share, length, 0)
+                .map_err(ApiError::from),
         };
         if let Err(error) = checked {
-            drop((body, piece));
-            share.give_back();
-            skip(pieces).await;
+            drop((body, chunk));
+            share.release();
+            drain(chunks).await;
             return Err(error);
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
 }
 
-/// Reads the rest of a refused body, so that its sender gets to read the answer.
-async fn skip(mut pieces: BodyDataStream) {
-    let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
-    drop(tokio::time::timeout(PATIENCE, rest).await);
+/// Reads and discards the rest of a refused body, so that its sender receives the refusal.
+async fn drain(mut chunks: BodyDataStream) {
+    let discard = async { while let Some(Ok(_)) = chunks.next().await {} };
+    drop(tokio::time::timeout(DRAIN_TIMEOUT, discard).await);
 }

@@ -1,25 +1,25 @@
-//! What a server without keys refuses.
+//! Protection of a server without API keys.
 //!
-//! Any key opens such a server, so web pages in a browser on the same machine must not be able to
-//! use it. Programs other than browsers send neither `Origin` nor `Sec-Fetch-Site` and are served.
+//! Such a server accepts any key, so a web page in a browser on the same machine must not be able to
+//! call it. Other programs send neither `Origin` nor `Sec-Fetch-Site` and are served.
 
 use std::net::Ipv4Addr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 
-use crate::http::request::cors::CorsOrigins;
 use crate::http::response::error::ApiError;
+use crate::http::state::CorsOrigins;
 
-/// Names under which containers reach the loopback interface of their host. `.internal` is reserved:
-/// the public DNS never resolves it.
+/// Host names by which containers reach the loopback interface of their host. The top-level domain
+/// `.internal` is reserved, so the public DNS never resolves them.
 const CONTAINER_HOSTS: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
 
-/// Marks a request that was let in without a known key.
+/// Marks a request that was accepted because the server has no API keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Keyless;
 
-/// Refuses requests that a page of a foreign origin may have caused.
+/// Refuses requests that a web page of another origin may have sent.
 pub fn check(headers: &HeaderMap, origins: &CorsOrigins) -> Result<(), ApiError> {
     if is_local_request(headers, origins) {
         return Ok(());
@@ -32,13 +32,13 @@ pub fn check(headers: &HeaderMap, origins: &CorsOrigins) -> Result<(), ApiError>
     ))
 }
 
-/// Refuses a JSON body without a JSON media type. A page can post any other type to another origin
-/// without asking first.
+/// Refuses a JSON body without a JSON media type. A browser posts some other types to any origin
+/// without a preflight request.
 pub fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers
+    let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    if given.is_some_and(is_json) {
+    if media_type.is_some_and(is_json) {
         return Ok(());
     }
     Err(ApiError::unsupported_media_type(
@@ -55,16 +55,16 @@ fn is_json(media_type: &str) -> bool {
 }
 
 fn is_local_request(headers: &HeaderMap, origins: &CorsOrigins) -> bool {
-    // A value that is not text matches nothing.
+    // A header that is not ASCII reads as empty, which is not a local host.
     let text = |name: &str| headers.get(name).map(|it| it.to_str().unwrap_or_default());
-    // A page whose name its owner points at this machine (DNS rebinding) is of the same origin as
-    // the server, and over plain HTTP its browser may send nothing but the name to tell.
+    // With DNS rebinding, a page's own host name resolves to this machine. To its browser the request
+    // is of the same origin, so the host name may be all that gives it away.
     if !text("host").is_none_or(is_local_host) {
         return false;
     }
     match text("origin") {
         Some(origin) => is_local_origin(origin) || origins.lists(origin),
-        // Browsers leave `Origin` out of requests for pictures, scripts and links.
+        // Browsers send no `Origin` with requests for images, scripts and links.
         None => !matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")),
     }
 }
@@ -84,7 +84,7 @@ fn is_local_host(host: &str) -> bool {
     };
     let name = authority.host().to_ascii_lowercase();
     is_loopback(&name)
-        // Programs that are given the address to listen on connect to loopback by it.
+        // A program that connects to the listening address of all interfaces reaches loopback.
         || matches!(&*name, "0.0.0.0" | "[::]")
         || CONTAINER_HOSTS.contains(&&*name)
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_keys_serves_no_page_that_uses_a_name_of_its_own_for_it() {
+    fn a_server_without_keys_serves_no_page_that_reaches_it_by_a_name_of_its_own() {
         for host in [
             "localhost:8000",
             "api.localhost:8000",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_keys_takes_json_as_json_only() {
+    fn a_server_without_keys_accepts_json_with_a_json_media_type_only() {
         let accepts = |media_type: &str| {
             let value = media_type.parse().expect("test values are valid");
             check_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)])).is_ok()

@@ -1,5 +1,5 @@
-//! What every request goes through: a request id, headers that clients read and those that keep
-//! browsers from harm, metrics, a trace span, a pace for its body, and a net for panics.
+//! Middleware of all requests: request ids, response headers, metrics, a trace span, the bound on
+//! stalled bodies, the memory of bodies, and panics.
 
 use std::any::Any;
 use std::time::{Duration, Instant};
@@ -15,49 +15,53 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::domain::ids;
-use crate::http::request::body_memory;
-use crate::http::request::body_timeout;
+use crate::http::request::body_timeout::limit_stall;
 use crate::http::response::error::ApiError;
 use crate::http::response::rate_limits;
+use crate::http::state::Share;
 use crate::service::Budgets;
 
-/// Wraps all routes. Bodies may keep the server waiting for `body_patience`.
-pub fn around<S: Clone + Send + Sync + 'static>(
+/// Wraps all routes. A request body may stall for `body_timeout`.
+pub fn with_middleware<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
-    body_patience: Duration,
+    body_timeout: Duration,
 ) -> Router<S> {
     router
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(body_memory::hold))
-        .layer(from_fn_with_state(body_patience, keep_pace))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn(hold_body_memory))
+        .layer(from_fn_with_state(body_timeout, limit_body_stall))
         .layer(from_fn(observe))
 }
 
-/// Runs the handlers of these routes to their end, each as a task of `handlers`: a client that
-/// goes away loses the answer, but never stops the work between two of its steps.
-pub fn complete<S: Clone + Send + Sync + 'static>(
+/// Runs each handler to its end as a task of `handlers`, so that a client that disconnects never
+/// stops it between two of its steps.
+pub fn to_completion<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     handlers: TaskTracker,
 ) -> Router<S> {
-    router.route_layer(from_fn_with_state(handlers, to_the_end))
+    router.route_layer(from_fn_with_state(handlers, spawn_handler))
 }
 
-/// As [`complete`], and answers 503 after `timeout`, while the handler goes on. A stream has
-/// answered when it begins.
-pub fn complete_within<S: Clone + Send + Sync + 'static>(
+/// As [`to_completion`], but responds with 503 if the response does not start within `timeout`. The
+/// handler continues.
+pub fn with_timeout<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     handlers: TaskTracker,
     timeout: Duration,
 ) -> Router<S> {
-    complete(router, handlers).route_layer(from_fn_with_state(timeout, in_time))
+    to_completion(router, handlers).route_layer(from_fn_with_state(timeout, limit_time))
 }
 
-async fn to_the_end(State(handlers): State<TaskTracker>, request: Request, next: Next) -> Response {
-    // The memory of the body is the task's, which may outlive the connection.
-    let handler = handlers.spawn(body_memory::hold(request, next).in_current_span());
+async fn spawn_handler(
+    State(handlers): State<TaskTracker>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // The task may outlive the connection, so it holds the memory of the body itself.
+    let handler = handlers.spawn(hold_body_memory(request, next).in_current_span());
     handler.await.unwrap_or_else(|error| {
         match error.try_into_panic() {
-            // Caught further out, like that of a handler that is no task.
+            // The outer layer catches it.
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => ApiError::unavailable("The server is stopping. Please retry your request.")
                 .into_response(),
@@ -65,7 +69,7 @@ async fn to_the_end(State(handlers): State<TaskTracker>, request: Request, next:
     })
 }
 
-async fn in_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+async fn limit_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::unavailable(
@@ -75,17 +79,30 @@ async fn in_time(State(timeout): State<Duration>, request: Request, next: Next) 
     }
 }
 
-async fn keep_pace(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+async fn limit_body_stall(
+    State(timeout): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    next.run(request.map(|body| body_timeout::keep(body, patience)))
+    next.run(request.map(|body| limit_stall(body, timeout)))
         .await
 }
 
-/// What is answered is data for the program that asked. A browser that is led here shows nothing of
-/// it, runs nothing of it, and keeps none of it; nor does a proxy.
-fn protect(headers: &mut HeaderMap) {
+/// Gives the request a [`Share`] of the body memory and releases it when the response begins.
+async fn hold_body_memory(mut request: Request, next: Next) -> Response {
+    let share = Share::default();
+    request.extensions_mut().insert(share.clone());
+    let response = next.run(request).await;
+    share.release();
+    response
+}
+
+/// Responses are data for programs: browsers must not render, execute, embed or cache them, and
+/// proxies must not cache them.
+fn add_security_headers(headers: &mut HeaderMap) {
     const ALWAYS: [(header::HeaderName, &str); 3] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -104,7 +121,7 @@ fn protect(headers: &mut HeaderMap) {
         .or_insert(HeaderValue::from_static("no-store"));
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn panic_response(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -114,7 +131,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 async fn observe(mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+    let started = Instant::now();
     let id = format!("req_{}", ids::hex32());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -147,7 +164,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
     .await;
 
     let status = response.status();
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     let labels = [
         ("route", route),
         ("method", method.to_string()),
@@ -157,7 +174,7 @@ async fn observe(mut request: Request, next: Next) -> Response {
     metrics::histogram!("assistd_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
 
     let headers = response.headers_mut();
-    protect(headers);
+    add_security_headers(headers);
     headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
     headers.insert(
         "openai-processing-ms",
@@ -185,26 +202,29 @@ mod tests {
 
     use super::*;
 
-    async fn broken() -> Response {
+    async fn panicking() -> Response {
         panic!("the cause")
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_like_any_other_and_its_cause_stays_here() {
-        let router = Router::new().route("/broken", get(broken));
-        let router = around(router, Duration::from_secs(1));
-        let request = Request::get("/broken").body(Body::empty());
-        let response = router.oneshot(request.expect("it is well formed")).await;
+    async fn a_panic_is_an_error_like_any_other_and_hides_its_cause() {
+        let router = Router::new().route("/panic", get(panicking));
+        let router = with_middleware(router, Duration::from_secs(1));
+        let request = Request::get("/panic").body(Body::empty());
+        let response = router
+            .oneshot(request.expect("the path is a valid URI"))
+            .await;
         let response = response.expect("routers do not fail");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(response.headers().contains_key("x-request-id"));
         let body = axum::body::to_bytes(response.into_body(), 10_000).await;
-        let text = String::from_utf8(body.expect("it is short").into()).expect("it is text");
+        let text =
+            String::from_utf8(body.expect("the body is short").into()).expect("the body is JSON");
         assert!(text.contains("\"type\":\"server_error\""), "{text}");
         assert!(!text.contains("the cause"), "{text}");
     }
 
-    /// A route whose handler answers when `go` is notified, and says so in `done`.
+    /// A route whose handler waits for `go` and then notifies `done`.
     fn slow(go: &Arc<Notify>, done: &Arc<Notify>) -> Router {
         let (go, done) = (go.clone(), done.clone());
         let handler = get(async move || {
@@ -216,14 +236,14 @@ mod tests {
 
     fn request(path: &str) -> Request {
         let request = Request::get(path).body(Body::empty());
-        request.expect("it is well formed")
+        request.expect("the path is a valid URI")
     }
 
     #[tokio::test]
-    async fn a_handler_that_takes_too_long_is_answered_for_and_goes_on() {
+    async fn a_handler_that_takes_too_long_continues_after_the_503() {
         let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
         let timeout = Duration::from_millis(10);
-        let router = complete_within(slow(&go, &done), handlers.clone(), timeout);
+        let router = with_timeout(slow(&go, &done), handlers.clone(), timeout);
         let response = router.oneshot(request("/slow")).await;
         let response = response.expect("routers do not fail");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -238,19 +258,22 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_goes_away_does_not_stop_its_handler() {
         let (go, done, handlers) = (Arc::default(), Arc::default(), TaskTracker::new());
-        let router = complete(slow(&go, &done), handlers.clone());
-        let mut answer = Box::pin(router.oneshot(request("/slow")));
-        assert!(answer.as_mut().now_or_never().is_none());
-        drop(answer);
+        let router = to_completion(slow(&go, &done), handlers.clone());
+        let mut response = Box::pin(router.oneshot(request("/slow")));
+        assert!(response.as_mut().now_or_never().is_none());
+        drop(response);
         go.notify_one();
         done.notified().await;
     }
 
     #[tokio::test]
     async fn a_panic_in_a_handlers_task_is_an_error_like_any_other() {
-        let router = Router::new().route("/broken", get(broken));
-        let router = around(complete(router, TaskTracker::new()), Duration::from_secs(1));
-        let response = router.oneshot(request("/broken")).await;
+        let router = Router::new().route("/panic", get(panicking));
+        let router = with_middleware(
+            to_completion(router, TaskTracker::new()),
+            Duration::from_secs(1),
+        );
+        let response = router.oneshot(request("/panic")).await;
         let response = response.expect("routers do not fail");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }

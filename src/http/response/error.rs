@@ -1,5 +1,4 @@
-//! OpenAI's error envelope: the only place that writes it, and the only one that maps our errors
-//! to HTTP.
+//! OpenAI's error envelope, and the mapping of all errors to HTTP responses.
 
 use std::time::Duration;
 
@@ -13,17 +12,18 @@ use crate::domain::vector_store::MAX_FILES;
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::http::response::rate_limits::format_duration;
+use crate::http::state::OutOfBodyMemory;
 use crate::retrieval::SearchError;
 use crate::service::ServiceError;
 use crate::store::vector_store_files::AddFilesError;
 use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 
-/// An answer that is not a success.
+/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    kind: &'static str,
+    error_type: &'static str,
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
@@ -31,10 +31,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+    /// An error of an arbitrary status; most have a constructor of their own.
+    pub fn new(status: StatusCode, error_type: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            kind,
+            error_type,
             message: message.into(),
             param: None,
             code: None,
@@ -42,44 +43,44 @@ impl ApiError {
         }
     }
 
-    /// 400: the request cannot be done as it is.
+    /// 400
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// 404: no such object, or none of the caller's.
+    /// 404
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
     }
 
-    /// The documented 404 of assistants, threads, messages, runs and run steps.
-    pub fn no_such(kind: &str, id: impl std::fmt::Display) -> Self {
-        Self::not_found(format!("No {kind} found with id '{id}'."))
+    /// 404 of objects that are not files or models.
+    pub fn object_not_found(object: &str, id: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("No {object} found with id '{id}'."))
     }
 
-    /// The documented 404 of files.
-    pub fn no_such_file(id: impl std::fmt::Display) -> Self {
+    /// 404 of files, as the hosted API words it.
+    pub fn file_not_found(id: impl std::fmt::Display) -> Self {
         Self::not_found(format!("No such File object: {id}")).param("id")
     }
 
-    /// The documented 404 of models.
-    pub fn no_such_model(message: impl Into<String>) -> Self {
+    /// 404 of models.
+    pub fn model_not_found(message: impl Into<String>) -> Self {
         Self::not_found(message)
             .param("model")
             .code("model_not_found")
     }
 
-    /// 401: no key, or not a good one.
+    /// 401
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
     }
 
-    /// 403.
+    /// 403
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
     }
 
-    /// 405.
+    /// 405
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -88,7 +89,7 @@ impl ApiError {
         )
     }
 
-    /// 408: the body came too slowly.
+    /// 408
     pub fn too_slow() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -98,7 +99,7 @@ impl ApiError {
         .header("connection", HeaderValue::from_static("close"))
     }
 
-    /// 413.
+    /// 413
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -107,7 +108,7 @@ impl ApiError {
         )
     }
 
-    /// 415.
+    /// 415
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -116,16 +117,16 @@ impl ApiError {
         )
     }
 
-    /// 503: for now, with a hint when to come again.
+    /// 503 with a `Retry-After` of one second.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
             .header("retry-after", HeaderValue::from_static("1"))
     }
 
-    /// 507: a disk of the server is full, and the cause says which. SDKs retry it as they do a 503,
-    /// but a proxy does not take the server for dead.
+    /// 507 for a full disk of the server. SDKs retry it like a 503, but load balancers do not take the
+    /// server out of service. The cause goes to the log.
     pub fn storage_full(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        tracing::error!(error.cause = %cause, "request failed: {cause}");
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "server_error",
@@ -135,28 +136,23 @@ impl ApiError {
         .code("storage_full")
     }
 
-    /// 429: not now, but so much later. `kind` is what there was too much of, `requests` or `tokens`.
+    /// 429. `limit` is the exceeded limit: `requests` or `tokens`.
     pub fn rate_limited(
-        kind: &'static str,
+        limit: &'static str,
         message: impl Into<String>,
         retry_after: Duration,
     ) -> Self {
         let milliseconds = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-        Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, limit, message)
             .code("rate_limit_exceeded")
-            // Whole seconds are for those who know no other, and must not be too early.
+            // Whole seconds, rounded up, are for clients without support for `retry-after-ms`.
             .header("retry-after", milliseconds.div_ceil(1000).max(1).into())
             .header("retry-after-ms", milliseconds.max(1).into())
     }
 
-    /// An upstream's failure, handed on with a status of ours.
-    pub fn upstream(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self::new(status, kind, message)
-    }
-
-    /// 500: our own fault. The cause goes to the log, never to the client.
+    /// 500. The cause goes to the log, never to the client.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(error.cause = %cause, "a request failed: {cause}");
+        tracing::error!(error.cause = %cause, "request failed: {cause}");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",
@@ -166,37 +162,38 @@ impl ApiError {
         )
     }
 
-    /// Names the parameter at fault.
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// Adds a machine-readable code.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// Adds a response header.
     pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// What it says.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The body, which is also what an `error` event of a stream carries.
+    /// The response body, which is also the data of an `error` event in a stream.
     pub fn body(&self) -> Value {
         json!({"error": {
             "message": self.message,
-            "type": self.kind,
+            "type": self.error_type,
             "param": self.param,
             "code": self.code,
         }})
+    }
+}
+
+impl From<OutOfBodyMemory> for ApiError {
+    fn from(_: OutOfBodyMemory) -> Self {
+        Self::unavailable(
+            "The server has too many large requests at the moment. Please retry your request in a \
+             moment.",
+        )
     }
 }
 
@@ -225,12 +222,12 @@ impl IntoResponse for ApiError {
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         match error {
-            ServiceError::NotFound { object, id } => Self::no_such(object, id),
-            ServiceError::FileNotFound(id) => Self::no_such_file(id),
+            ServiceError::NotFound { object, id } => Self::object_not_found(object, id),
+            ServiceError::FileNotFound(id) => Self::file_not_found(id),
             ServiceError::VectorStoreFileNotFound { store, file } => Self::not_found(format!(
                 "No file found with id '{file}' in vector store '{store}'."
             )),
-            ServiceError::ResourceNotFound(id) => Self::no_such("vector store", id)
+            ServiceError::ResourceNotFound(id) => Self::object_not_found("vector store", id)
                 .param("tool_resources.file_search.vector_store_ids"),
             ServiceError::Invalid(error) => error.into(),
             ServiceError::ThreadHasActiveRun { thread, run } => {
@@ -267,8 +264,8 @@ impl From<ServiceError> for ApiError {
             )),
             ServiceError::WrongToolOutputs { expected, given } => Self::invalid(format!(
                 "Expected tool outputs for call_ids [{}], got [{}]",
-                quoted(&expected),
-                quoted(&given),
+                quote_ids(&expected),
+                quote_ids(&given),
             )),
             ServiceError::VectorStoreExpired(id) => {
                 Self::invalid(format!("Vector store {id} is expired."))
@@ -320,7 +317,7 @@ impl From<ServiceError> for ApiError {
                 ),
                 retry_after,
             ),
-            ServiceError::Search(SearchError::Embed(error)) => Self::upstream(
+            ServiceError::Search(SearchError::Embed(error)) => Self::new(
                 StatusCode::BAD_GATEWAY,
                 "server_error",
                 format!("Cannot search: {error}."),
@@ -335,7 +332,7 @@ impl From<ServiceError> for ApiError {
     }
 }
 
-fn quoted(ids: &[String]) -> String {
+fn quote_ids(ids: &[String]) -> String {
     let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
     ids.join(", ")
 }
@@ -345,7 +342,7 @@ impl From<StoreError> for ApiError {
         match error {
             error @ StoreError::DiskFull(_) => Self::storage_full(&error),
             error if error.is_transient() => {
-                tracing::error!(error.cause = %error, "the database is not available: {error}");
+                tracing::error!(error.cause = %error, "database unavailable: {error}");
                 Self::unavailable(
                     "The server cannot reach its database right now. Please retry your request \
                      in a moment.",
@@ -400,7 +397,7 @@ impl From<BlobError> for ApiError {
             BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
             error @ BlobError::Missing { .. } => {
-                tracing::warn!(error.cause = %error, "a file was asked for: {error}");
+                tracing::warn!(error.cause = %error, "file contents requested but not stored: {error}");
                 Self::not_found(
                     "The contents of this file are not on this server: it was imported without \
                      them. The operator can attach them.",
@@ -425,8 +422,8 @@ impl From<FileError> for ApiError {
             ))
             .code("storage_limit_exceeded"),
             FileError::GivenUp => Self::invalid("The file arrived too slowly. Please try again."),
-            FileError::Gone(id) => Self::no_such_file(id),
-            FileError::NoUpload(id) => Self::no_such("upload", id),
+            FileError::Gone(id) => Self::file_not_found(id),
+            FileError::NoUpload(id) => Self::object_not_found("upload", id),
             FileError::NotPending { id, status } => Self::invalid(format!(
                 "Upload '{id}' has status '{}'; only a pending upload can be changed.",
                 status.as_str()

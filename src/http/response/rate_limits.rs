@@ -1,4 +1,4 @@
-//! The headers that report a project's limits, as OpenAI's clients read them.
+//! The `x-ratelimit-…` headers.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::service::Budgets;
 
-/// Adds the headers of the limits that the request was counted against.
+/// Adds the headers of the rate limits that the request was counted against.
 pub fn write_headers(budgets: &Budgets, headers: &mut HeaderMap) {
     let names = [
         (
@@ -36,14 +36,14 @@ pub fn write_headers(budgets: &Budgets, headers: &mut HeaderMap) {
     }
 }
 
-/// A duration as the hosted service writes it: `120ms`, `7.5s`, `1m0s`.
+/// Formats a duration as the hosted API does: `120ms`, `7.5s`, `1m0s`.
 pub fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     if milliseconds < 1000 {
         return format!("{milliseconds}ms");
     }
-    let (minutes, rest) = (milliseconds / 60_000, milliseconds % 60_000);
-    let seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
+    let (minutes, remainder) = (milliseconds / 60_000, milliseconds % 60_000);
+    let seconds = format!("{}.{:03}", remainder / 1000, remainder % 1000);
     let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
     match minutes {
         0 => format!("{seconds}s"),
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_as_clients_know_them() {
-        let written = |milliseconds| format_duration(Duration::from_millis(milliseconds));
+    fn durations_are_formatted_as_in_the_hosted_api() {
+        let format = |milliseconds| format_duration(Duration::from_millis(milliseconds));
         let cases = [
             (0, "0ms"),
             (120, "120ms"),
@@ -68,7 +68,7 @@ mod tests {
             (370_000, "6m10s"),
         ];
         for (milliseconds, expected) in cases {
-            assert_eq!(written(milliseconds), expected);
+            assert_eq!(format(milliseconds), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Streams: a loop over the feed, and nothing else.
+//! Responses that stream the events of a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,38 +17,38 @@ use crate::http::state::ApiState;
 use crate::wire::event::{self, DONE};
 use crate::wire::thread::ThreadObject;
 
-/// How often a silent stream says that it is alive, so that proxies keep it open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often an idle stream sends a comment, so that proxies keep the connection open.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where a stream begins, and what goes with it.
+/// Where a stream begins, and the form of its events.
 #[derive(Debug, Default)]
 pub struct Start {
-    /// Only events after this one.
+    /// The last event that the client has received.
     pub after: Seq,
-    /// A thread created along with the run, announced first.
+    /// The thread that was created with the run; it becomes the first event.
     pub thread: Option<Thread>,
-    /// Whether events carry their position as SSE ids, for clients that reconnect.
+    /// Whether events have their sequence number as `id`, for clients that reconnect.
     pub has_ids: bool,
-    /// Whether search results have their text.
-    pub includes_passages: bool,
+    /// Whether search results contain their text.
+    pub includes_result_content: bool,
 }
 
-/// Answers with the run's events up to the one that ends the stream. A reader that goes away
-/// changes nothing for the run.
+/// Responds with the run's events up to the one that ends the stream. A client that disconnects does
+/// not affect the run.
 pub fn follow(state: &ApiState, run: Run, start: Start) -> Response {
     let events = state.feed.follow(run.id.clone(), start.after);
     let model = state.model_header(&run.config.model);
-    let body = Body::from_stream(keep_alive(frames(Arc::new(run), start, events)));
+    let body = Body::from_stream(with_keep_alive(encode(Arc::new(run), start, events)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache"),
-        // Tells nginx not to hold events back.
+        // Disables the response buffering of nginx.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (model, headers, body).into_response()
 }
 
-fn frames(
+fn encode(
     run: Arc<Run>,
     start: Start,
     events: impl Stream<Item = Result<Numbered, FollowError>> + Send,
@@ -56,12 +56,12 @@ fn frames(
     async_stream::stream! {
         let mut events = std::pin::pin!(events);
         if let Some(thread) = &start.thread {
-            yield Ok(framed(event::frame("thread.created", &ThreadObject::from(thread))));
+            yield Ok(to_bytes(event::frame("thread.created", &ThreadObject::from(thread))));
         }
         while let Some(next) = events.next().await {
             match next {
                 Ok((seq, event)) => {
-                    let mut bytes = framed(event::write(&run, &event, start.includes_passages));
+                    let mut bytes = to_bytes(event::encode(&run, &event, start.includes_result_content));
                     if start.has_ids {
                         bytes = [format!("id: {}\n", seq.0).as_bytes(), &bytes].concat().into();
                     }
@@ -69,10 +69,10 @@ fn frames(
                 }
                 Err(error) => {
                     let error = match error {
-                        FollowError::Gone => ApiError::no_such("run", &run.id),
+                        FollowError::Gone => ApiError::object_not_found("run", &run.id),
                         FollowError::Store(error) => error.into(),
                     };
-                    yield Ok(framed(event::frame("error", &error.body())));
+                    yield Ok(to_bytes(event::frame("error", &error.body())));
                     break;
                 }
             }
@@ -81,25 +81,25 @@ fn frames(
     }
 }
 
-/// Our own types always serialise; should one not, the stream says so instead of breaking.
-fn framed(frame: Result<Vec<u8>, serde_json::Error>) -> Bytes {
+/// Serializing cannot fail for the types of `wire`. If it does, a comment takes the event's place.
+fn to_bytes(frame: Result<Vec<u8>, serde_json::Error>) -> Bytes {
     frame.map_or_else(
         |error| {
-            tracing::error!(%error, "an event cannot be written: {error}");
+            tracing::error!(%error, "could not encode an event: {error}; skipping it");
             Bytes::from_static(b": an event could not be written\n\n")
         },
         Bytes::from,
     )
 }
 
-/// Comment lines in between, which every client ignores.
-fn keep_alive(
+/// Sends comment lines, which clients ignore, while there are no events.
+fn with_keep_alive(
     frames: impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
     async_stream::stream! {
         let mut frames = std::pin::pin!(frames);
         loop {
-            match tokio::time::timeout(KEEP_ALIVE, frames.next()).await {
+            match tokio::time::timeout(KEEP_ALIVE_INTERVAL, frames.next()).await {
                 Ok(Some(frame)) => yield frame,
                 Ok(None) => return,
                 Err(_) => yield Ok(Bytes::from_static(b": keep-alive\n\n")),

@@ -23,9 +23,12 @@ use crate::domain::vector_store::{
 use crate::store::workspace_files::Written;
 use crate::transfer::{Kind, UNSHOWN};
 use crate::wire::ParseError;
-use crate::wire::assistant::{parse_config, parse_tool, parse_tool_resources};
+use crate::wire::assistant::parse_config;
 use crate::wire::json::Json;
-use crate::wire::object::{Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
+use crate::wire::tool::parse_tool;
+use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::vector_store_file::parse_attributes;
 
 /// An object that is to be stored.
@@ -127,7 +130,7 @@ struct Fields {
 
 impl Fields {
     fn new(fields: Map<String, Value>) -> Read<Self> {
-        let mut shown = Object::body(fields);
+        let mut shown = Object::from_fields(fields);
         let unshown = shown.object(UNSHOWN)?;
         Ok(Self { shown, unshown })
     }
@@ -139,7 +142,7 @@ impl Fields {
             None => None,
         };
         let path = self.shown.path(name);
-        let shown: Option<Value> = self.shown.any(name).map(Json::read).transpose()?;
+        let shown: Option<Value> = self.shown.take(name).map(Json::read).transpose()?;
         if let Some(text) = exact {
             let wrong = |_| ParseError::new(format!("'{path}' is not a date."));
             let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(wrong)?;
@@ -164,14 +167,14 @@ impl Fields {
 
     /// What only our export tells.
     fn unshown(&mut self, name: &str) -> Read<Option<Value>> {
-        let value = self.unshown.as_mut().and_then(|unshown| unshown.any(name));
+        let value = self.unshown.as_mut().and_then(|unshown| unshown.take(name));
         value.map(Json::read).transpose()
     }
 
     /// The sampling settings: null and the default look the same on the wire, but not to models.
     fn sampling(&mut self, name: &str, shown: Option<f64>) -> Option<f64> {
         match &mut self.unshown {
-            Some(unshown) => unshown.any(name).and_then(|value| value.read().ok()),
+            Some(unshown) => unshown.take(name).and_then(|value| value.read().ok()),
             None => shown.filter(|value| *value != 1.0),
         }
     }
@@ -249,7 +252,7 @@ fn batch(mut fields: Fields) -> Read<Batch> {
 
 fn store_file(mut fields: Fields) -> Read<(VectorStoreFile, Option<BatchId>)> {
     let batch = fields.unshown("batch_id")?;
-    let batch = batch.map(|id| crate::wire::object::id("batch_id", id));
+    let batch = batch.map(|id| crate::wire::value::id("batch_id", id));
     let status = fields.shown.string("status", usize::MAX)?;
     let told = match fields.shown.object("last_error")? {
         Some(mut error) => Some(IndexError {

@@ -15,8 +15,9 @@ use crate::domain::tool::{
     CodeCall, CodeOutput, FunctionCall, SearchCall, SearchResult, ToolCall, ToolCallBody,
 };
 use crate::wire::ParseError;
-use crate::wire::object::{Object, missing};
-use crate::wire::run::CreateRun;
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
+use crate::wire::run_request::CreateRun;
 
 /// Life of a run whose end is not told: what it is by default.
 const LIFE: Duration = Duration::from_secs(600);
@@ -35,13 +36,13 @@ pub(super) fn run(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Run> {
     let shown = &mut fields.shown;
     let id = shown.required_id("id")?;
     let thread = shown.required_id("thread_id")?;
-    let told = shown.word(
+    let told = shown.enum_value(
         "status",
         &RunStatus::ALL.map(|status| (status.as_str(), status)),
     )?;
     let told = told.ok_or_else(|| missing("status"))?;
     let reason = match shown.object("incomplete_details")? {
-        Some(mut details) => details.word("reason", &REASONS)?,
+        Some(mut details) => details.enum_value("reason", &REASONS)?,
         None => None,
     };
     let last_error = parse_error(shown)?;
@@ -177,7 +178,7 @@ pub(super) fn step(reader: &mut Reader<'_>, mut fields: Fields) -> Read<RunStep>
         ("completed", StepStatus::Completed),
         ("expired", StepStatus::Expired),
     ];
-    let status = shown.word("status", &statuses)?;
+    let status = shown.enum_value("status", &statuses)?;
     let status = match status.ok_or_else(|| missing("status"))? {
         // Its run is not going on either; the order of a thread's objects sees to it that they
         // end alike.
@@ -209,7 +210,7 @@ pub(super) fn step(reader: &mut Reader<'_>, mut fields: Fields) -> Read<RunStep>
 
 fn parse_details(shown: &mut Object) -> Read<StepDetails> {
     let mut details = inner(shown, "step_details")?;
-    if details.kind(&[("message_creation", true), ("tool_calls", false)])? {
+    if details.type_tag(&[("message_creation", true), ("tool_calls", false)])? {
         let mut created = inner(&mut details, "message_creation")?;
         let message = created.required_id("message_id")?;
         return Ok(StepDetails::MessageCreation { message });
@@ -261,7 +262,7 @@ fn parse_call(mut call: Object) -> Read<ToolCall> {
 }
 
 fn parse_output(mut output: Object) -> Read<CodeOutput> {
-    if output.kind(&[("logs", true), ("image", false)])? {
+    if output.type_tag(&[("logs", true), ("image", false)])? {
         let logs = output.string("logs", usize::MAX)?.unwrap_or_default();
         return Ok(CodeOutput::Logs(logs));
     }
@@ -272,11 +273,11 @@ fn parse_output(mut output: Object) -> Read<CodeOutput> {
 fn parse_search(call: &mut Object) -> Read<SearchCall> {
     let mut search = match call.object("file_search")? {
         Some(search) => search,
-        None => Object::body(Map::new()),
+        None => Object::from_fields(Map::new()),
     };
     let mut ranking = match search.object("ranking_options")? {
         Some(ranking) => ranking,
-        None => Object::body(Map::new()),
+        None => Object::from_fields(Map::new()),
     };
     let results = search.objects("results", usize::MAX)?.unwrap_or_default();
     let results = results.into_iter().map(parse_result);
@@ -303,7 +304,7 @@ fn parse_result(mut result: Object) -> Read<SearchResult> {
         score: result.decimal("score", 0.0, f64::MAX)?.unwrap_or(0.0),
         attributes: result
             .object("attributes")?
-            .map(Object::rest)
+            .map(Object::remaining)
             .transpose()?
             .unwrap_or_default(),
         page: None,

@@ -9,9 +9,11 @@ use crate::domain::message::{
 use crate::domain::thread::Thread;
 use crate::store::workspace_files::Written;
 use crate::wire::ParseError;
-use crate::wire::assistant::parse_tool_resources;
 use crate::wire::json::Json;
-use crate::wire::object::{self, Object, missing};
+use crate::wire::object::Object;
+use crate::wire::refusal::missing;
+use crate::wire::tool_resources::parse_tool_resources;
+use crate::wire::value;
 
 pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
     let written: Vec<(String, String)> = match fields.unshown("workspace")? {
@@ -19,7 +21,7 @@ pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
         None => Vec::new(),
     };
     let written = written.into_iter().map(|(path, file)| {
-        let file_id = object::id("workspace", file)?;
+        let file_id = value::id("workspace", file)?;
         Ok(Written { path, file_id })
     });
     let written = written.collect::<Read<_>>()?;
@@ -40,7 +42,7 @@ pub(super) fn message(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Messa
     let shown = &mut fields.shown;
     let id = shown.required_id("id")?;
     let reason = match shown.object("incomplete_details")? {
-        Some(mut details) => details.word("reason", &REASONS)?,
+        Some(mut details) => details.enum_value("reason", &REASONS)?,
         None => None,
     };
     // The hosted service did not show it.
@@ -51,7 +53,7 @@ pub(super) fn message(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Messa
         Some(_) | None => MessageStatus::Completed,
     };
     let roles = [("user", Role::User), ("assistant", Role::Assistant)];
-    let role = shown.word("role", &roles)?;
+    let role = shown.enum_value("role", &roles)?;
     let mut content = Vec::new();
     for part in shown.array("content", usize::MAX)?.unwrap_or_default() {
         match parse_part(part) {
@@ -115,8 +117,8 @@ where
 {
     let path = object.path(name);
     object
-        .any(name)
-        .map(|value| object::id(&path, value))
+        .take(name)
+        .map(|value| value::id(&path, value))
         .transpose()
 }
 
@@ -130,7 +132,7 @@ enum PartKind {
 
 fn parse_part(part: Json) -> Read<Content> {
     let mut part = Object::at("content".to_owned(), part)?;
-    let kind = part.kind(&[
+    let kind = part.type_tag(&[
         ("text", PartKind::Text),
         ("refusal", PartKind::Refusal),
         ("image_file", PartKind::ImageFile),
@@ -160,14 +162,14 @@ fn parse_part(part: Json) -> Read<Content> {
             let mut image = inner(&mut part, "image_file")?;
             Content::ImageFile {
                 file: image.required_id("file_id")?,
-                detail: image.word("detail", &DETAILS)?,
+                detail: image.enum_value("detail", &DETAILS)?,
             }
         }
         PartKind::ImageUrl => {
             let mut image = inner(&mut part, "image_url")?;
             Content::ImageUrl {
                 url: image.required_string("url", usize::MAX)?,
-                detail: image.word("detail", &DETAILS)?.unwrap_or_default(),
+                detail: image.enum_value("detail", &DETAILS)?.unwrap_or_default(),
             }
         }
     })
@@ -179,7 +181,7 @@ fn parse_annotation(mut annotation: Object) -> Read<Annotation> {
         let mut target = annotation.object(name)?.ok_or_else(|| missing(&path))?;
         target.required_id("file_id")
     };
-    let is_path = annotation.kind(&[("file_path", true), ("file_citation", false)])?;
+    let is_path = annotation.type_tag(&[("file_path", true), ("file_citation", false)])?;
     let target = if is_path {
         AnnotationTarget::FilePath(file(&mut annotation, "file_path")?)
     } else {

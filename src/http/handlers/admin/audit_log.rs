@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::handlers::admin::Admin;
+use crate::http::request::auth::AdminCaller;
 use crate::http::request::extract::Query;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
@@ -14,7 +14,7 @@ use crate::wire::audit_log::AuditLogEntry;
 /// `GET /admin/audit_log`
 pub async fn list(
     State(state): State<ApiState>,
-    _: Admin,
+    _: AdminCaller,
     query: Query,
 ) -> Result<Response, ApiError> {
     let page = state.service.list_audit_log(&query.page()?).await?;

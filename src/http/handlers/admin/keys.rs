@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::{ApiKeyId, ProjectId};
-use crate::http::handlers::admin::Admin;
+use crate::http::request::auth::AdminCaller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
@@ -16,7 +16,7 @@ use crate::wire::{Deleted, List};
 /// `GET /admin/projects/{project_id}/keys`
 pub async fn list(
     State(state): State<ApiState>,
-    _: Admin,
+    _: AdminCaller,
     InPath((project,)): InPath<(ProjectId,)>,
     query: Query,
 ) -> Result<Response, ApiError> {
@@ -28,10 +28,10 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `POST /admin/projects/{project_id}/keys`: the only response that ever contains the key.
+/// `POST /admin/projects/{project_id}/keys`: the only response that contains the key's value
 pub async fn create(
     State(state): State<ApiState>,
-    Admin(actor): Admin,
+    AdminCaller(actor): AdminCaller,
     InPath((project,)): InPath<(ProjectId,)>,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
@@ -44,10 +44,10 @@ pub async fn create(
     Ok(Json(ApiKeyObject::with_value(&key, &value)).into_response())
 }
 
-/// `DELETE /admin/projects/{project_id}/keys/{key_id}`: revokes the key, which stays in the list.
+/// `DELETE /admin/projects/{project_id}/keys/{key_id}`: revokes the key, which remains in the list
 pub async fn revoke(
     State(state): State<ApiState>,
-    Admin(actor): Admin,
+    AdminCaller(actor): AdminCaller,
     InPath((project, id)): InPath<(ProjectId, ApiKeyId)>,
 ) -> Result<Response, ApiError> {
     state.service.revoke_api_key(&actor, &project, &id).await?;

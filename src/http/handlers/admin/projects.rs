@@ -6,18 +6,18 @@ use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::ProjectId;
 use crate::domain::project::ProjectLimits;
-use crate::http::handlers::admin::Admin;
+use crate::http::request::auth::AdminCaller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
 use crate::wire::List;
-use crate::wire::object::missing;
 use crate::wire::project::{ProjectObject, parse_limits, parse_name};
+use crate::wire::refusal::missing;
 
 /// `GET /admin/projects`
 pub async fn list(
     State(state): State<ApiState>,
-    _: Admin,
+    _: AdminCaller,
     query: Query,
 ) -> Result<Response, ApiError> {
     let page = state.service.list_projects(&query.page()?).await?;
@@ -28,7 +28,7 @@ pub async fn list(
 /// `POST /admin/projects`
 pub async fn create(
     State(state): State<ApiState>,
-    Admin(actor): Admin,
+    AdminCaller(actor): AdminCaller,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {
     let name = parse_name(&mut body)?.ok_or_else(|| missing("name"))?;
@@ -41,7 +41,7 @@ pub async fn create(
 /// `GET /admin/projects/{project_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
-    _: Admin,
+    _: AdminCaller,
     InPath((id,)): InPath<(ProjectId,)>,
 ) -> Result<Response, ApiError> {
     let project = state.service.project(&id).await?;
@@ -51,7 +51,7 @@ pub async fn retrieve(
 /// `POST /admin/projects/{project_id}`
 pub async fn modify(
     State(state): State<ApiState>,
-    Admin(actor): Admin,
+    AdminCaller(actor): AdminCaller,
     InPath((id,)): InPath<(ProjectId,)>,
     Body(mut body): Body,
 ) -> Result<Response, ApiError> {

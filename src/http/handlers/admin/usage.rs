@@ -5,34 +5,43 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{Days, NaiveDate, Utc};
 
+use crate::domain::ids::ProjectId;
 use crate::domain::usage::UsageQuery;
-use crate::http::handlers::admin::Admin;
+use crate::http::request::auth::AdminCaller;
 use crate::http::request::extract::Query;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
-use crate::wire::object::invalid_value;
+use crate::wire::refusal::invalid_value;
 use crate::wire::usage::UsageList;
 
-/// Days that are summed up if nothing else is asked for.
-const DAYS: u64 = 30;
+/// Length of the period of a query without `from`, in days.
+const DEFAULT_DAYS: u64 = 30;
 
-/// `GET /admin/usage`: sums by project, and by day and model if `group_by` says so.
+/// `GET /admin/usage`: sums by project, with `group_by` also by day and model.
 pub async fn sums(
     State(state): State<ApiState>,
-    _: Admin,
+    _: AdminCaller,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let to = day(&query, "to")?.unwrap_or_else(|| Utc::now().date_naive());
-    let from = match day(&query, "from")? {
+    let query = parse_query(&state, &query).await?;
+    let sums = state.service.usage(&query).await?;
+    Ok(Json(UsageList::new(&query, &sums)).into_response())
+}
+
+async fn parse_query(state: &ApiState, query: &Query) -> Result<UsageQuery, ApiError> {
+    let to = parse_day(query, "to")?.unwrap_or_else(|| Utc::now().date_naive());
+    let from = match parse_day(query, "from")? {
         Some(from) => from,
-        None => to.checked_sub_days(Days::new(DAYS - 1)).unwrap_or(to),
+        None => to
+            .checked_sub_days(Days::new(DEFAULT_DAYS - 1))
+            .unwrap_or(to),
     };
     if from > to {
         return Err(ApiError::invalid("Invalid 'from': expected a day up to 'to'.").param("from"));
     }
     let (mut by_day, mut by_model) = (false, false);
-    for word in query.list("group_by").flat_map(|words| words.split(',')) {
-        match word {
+    for group in query.list("group_by").flat_map(|groups| groups.split(',')) {
+        match group {
             "day" => by_day = true,
             "model" => by_model = true,
             other => return Err(invalid_value("group_by", other, &["day", "model"]).into()),
@@ -40,25 +49,27 @@ pub async fn sums(
     }
     let project = match query.get("project") {
         None => None,
-        Some(text) => {
-            let found = state.service.project_named(text).await?;
-            let shown: String = text.chars().take(64).collect();
-            let found = found.ok_or_else(|| ApiError::no_such("project", shown))?;
-            Some(found.id)
-        }
+        Some(text) => Some(find_project(state, text).await?),
     };
-    let asked = UsageQuery {
+    Ok(UsageQuery {
         project,
         from,
         to,
         by_day,
         by_model,
-    };
-    let sums = state.service.usage(&asked).await?;
-    Ok(Json(UsageList::new(&asked, &sums)).into_response())
+    })
 }
 
-fn day(query: &Query, name: &str) -> Result<Option<NaiveDate>, ApiError> {
+async fn find_project(state: &ApiState, id_or_name: &str) -> Result<ProjectId, ApiError> {
+    let project = state.service.project_named(id_or_name).await?;
+    let project = project.ok_or_else(|| {
+        let shown: String = id_or_name.chars().take(64).collect();
+        ApiError::object_not_found("project", shown)
+    })?;
+    Ok(project.id)
+}
+
+fn parse_day(query: &Query, name: &str) -> Result<Option<NaiveDate>, ApiError> {
     let Some(text) = query.get(name) else {
         return Ok(None);
     };

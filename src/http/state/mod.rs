@@ -1,4 +1,7 @@
-//! What every handler can reach.
+//! What all handlers share. Nothing here names a handler, an extractor or a response.
+
+mod body_memory;
+mod cors_origins;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +10,22 @@ use axum::http::{HeaderName, HeaderValue};
 use tokio_util::task::TaskTracker;
 
 use crate::events::feed::Feed;
-use crate::http::request::body_memory::BodyMemory;
-use crate::http::request::cors::CorsOrigins;
 use crate::models::Upstreams;
 use crate::service::Service;
+
+pub use body_memory::{BodyMemory, OutOfBodyMemory, Share};
+pub use cors_origins::CorsOrigins;
 
 /// Shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
-    /// The use cases.
     pub service: Service,
-    /// The events that streams follow.
     pub feed: Feed,
-    /// Models, for the pass-through endpoints.
     pub upstreams: Upstreams,
     pub cors_origins: CorsOrigins,
-    /// The memory of request bodies.
     pub body_memory: BodyMemory,
     pub limits: Arc<Limits>,
-    /// The handlers under way, whether their clients still wait or not.
+    /// The running handlers, including those whose client has disconnected.
     pub handlers: TaskTracker,
     /// Renders `/metrics`.
     pub metrics: MetricsText,
@@ -39,11 +39,11 @@ pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Limits {
     /// Largest JSON body, in bytes.
     pub max_body_bytes: usize,
-    /// Maximum stall while a body is received.
+    /// Maximum stall while a request body is received.
     pub body_timeout: Duration,
     /// Time limit for a handler to start its response.
     pub request_timeout: Duration,
-    /// The interval that pollers are asked to keep.
+    /// The polling interval that responses suggest to clients.
     pub poll_after: Duration,
     /// Whether this server terminates TLS itself.
     pub has_tls: bool,
@@ -51,21 +51,21 @@ pub struct Limits {
     pub require_beta_header: bool,
 }
 
-/// The header that names the model which answers, where an application asked for another name.
-pub const ANSWERING_MODEL: HeaderName = HeaderName::from_static("x-assistd-model");
+/// The header with the name of the model that a request was routed to, if it differs from the
+/// requested name.
+pub const ROUTED_MODEL: HeaderName = HeaderName::from_static("x-assistd-model");
 
 impl ApiState {
-    /// [`ANSWERING_MODEL`] for a run of this model, if the routes give it another name. An upstream may
-    /// still refuse that name.
-    pub fn model_header(&self, asked: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
-        let answering = self.upstreams.route(asked).model;
-        let value = HeaderValue::from_str(&answering).ok()?;
-        (answering != asked).then_some([(ANSWERING_MODEL, value)])
+    /// [`ROUTED_MODEL`] for a run of `requested`, if the routes map it to another name.
+    pub fn model_header(&self, requested: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
+        let routed = self.upstreams.route(requested).model;
+        let value = HeaderValue::from_str(&routed).ok()?;
+        (routed != requested).then_some([(ROUTED_MODEL, value)])
     }
 }
 
 impl Limits {
-    /// Asks pollers for a shorter interval than the one to five seconds that SDKs keep by default.
+    /// Suggests an interval below the default of SDKs, which is one to five seconds.
     pub fn poll_headers(&self) -> [(&'static str, String); 1] {
         [(
             "openai-poll-after-ms",
