@@ -1,4 +1,4 @@
-//! What an operator does with projects: limits, keys, usage and the audit log.
+//! Administration: projects and their limits, API keys, usage, and the audit log.
 
 use crate::domain::api_key::{self, ApiKey};
 use crate::domain::audit::{Actor, AuditEntry};
@@ -54,7 +54,7 @@ impl Service {
             .ok_or_else(|| ServiceError::not_found("project", id))
     }
 
-    /// Creates an API key; returns it with its value, which is stored nowhere.
+    /// Creates an API key; returns it with its value, of which only the hash is stored.
     pub async fn create_api_key(
         &self,
         actor: &Actor,

@@ -1,4 +1,4 @@
-//! Authentication: an API key belongs to a project.
+//! Authentication of API keys and of the admin key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use crate::domain::project::LimitedProject;
 use crate::service::{Budgets, ProjectService, Service, ServiceError};
 use crate::store;
 
-/// How long the result of a lookup is used: a revoked key works this much longer at most, and
-/// changed limits take effect this much later.
-const CACHED_FOR: Duration = Duration::from_secs(5);
+/// How long the result of a lookup is cached. A revoked key works at most this much longer, and changed
+/// limits take effect at most this much later.
+const CACHE_TTL: Duration = Duration::from_secs(5);
 
-/// Bounds the memory that a client can fill by trying keys.
-const MAX_CACHED: usize = 10_000;
+/// Bounds the memory that a client can fill by guessing keys.
+const MAX_CACHED_KEYS: usize = 10_000;
 
 type Hash = [u8; 32];
 
-/// Results of recent lookups, by the key's hash; `None` is a key that does not exist.
+/// The results of recent lookups, by the key's hash; `None` for a key that does not exist.
 #[derive(Default)]
-pub(super) struct ApiKeys(RwLock<HashMap<Hash, (Option<Opened>, Instant)>>);
+pub(super) struct ApiKeyCache(RwLock<HashMap<Hash, (Option<KeyAccess>, Instant)>>);
 
 /// What an API key gives access to.
 #[derive(Clone)]
-struct Opened {
-    account: Arc<LimitedProject>,
+struct KeyAccess {
+    project: Arc<LimitedProject>,
     is_keyless: bool,
 }
 
-/// The key of the admin API, of which only the hash is kept.
+/// The hash of the key of the admin API.
 #[derive(Clone)]
 pub struct AdminKey(Hash);
 
@@ -50,13 +50,13 @@ impl AdminKey {
 /// A caller with a valid key.
 pub struct Authenticated {
     pub project: ProjectService,
-    /// Any key would have been accepted, because the server has none.
+    /// Whether the key was accepted only because the server has no keys.
     pub is_keyless: bool,
 }
 
 impl Service {
-    /// Looks up an API key; `None` if it is not valid. The admin key never opens a project.
-    /// What the request is counted against is recorded in `budgets`.
+    /// Looks up an API key; `None` if it is not valid. The admin key is not valid for any project.
+    /// `budgets` receives the budgets that the request is counted against.
     pub async fn authenticate(
         &self,
         key: &str,
@@ -66,46 +66,46 @@ impl Service {
         if self.matches_admin_key(&hash) {
             return Ok(None);
         }
-        let cached = self.0.api_keys.0.read().get(&hash).cloned();
-        let opened = match cached {
-            Some((opened, at)) if at.elapsed() < CACHED_FOR => opened,
+        let cached = self.0.api_key_cache.0.read().get(&hash).cloned();
+        let access = match cached {
+            Some((access, at)) if at.elapsed() < CACHE_TTL => access,
             _ => self.look_up(hash).await?,
         };
-        Ok(opened.map(|opened| Authenticated {
+        Ok(access.map(|access| Authenticated {
             project: ProjectService {
                 shared: self.0.clone(),
-                account: opened.account,
+                project: access.project,
                 budgets,
             },
-            is_keyless: opened.is_keyless,
+            is_keyless: access.is_keyless,
         }))
     }
 
-    async fn look_up(&self, hash: Hash) -> Result<Option<Opened>, ServiceError> {
-        let found = store::api_keys::find_by_hash(self.pool(), &hash).await?;
-        let mut opened = found.map(|account| Opened {
-            account: Arc::new(account),
+    async fn look_up(&self, hash: Hash) -> Result<Option<KeyAccess>, ServiceError> {
+        let project = store::api_keys::find_by_hash(self.pool(), &hash).await?;
+        let mut access = project.map(|project| KeyAccess {
+            project: Arc::new(project),
             is_keyless: false,
         });
-        if opened.is_none()
+        if access.is_none()
             && let Some(project) = &self.0.deps.keyless_project
             && !store::api_keys::any_exist(self.pool()).await?
         {
             let limits = store::projects::limits(self.pool(), project).await?;
-            opened = limits.map(|limits| Opened {
-                account: Arc::new(LimitedProject {
+            access = limits.map(|limits| KeyAccess {
+                project: Arc::new(LimitedProject {
                     project: project.clone(),
                     limits,
                 }),
                 is_keyless: true,
             });
         }
-        let mut cache = self.0.api_keys.0.write();
-        if cache.len() >= MAX_CACHED {
+        let mut cache = self.0.api_key_cache.0.write();
+        if cache.len() >= MAX_CACHED_KEYS {
             cache.clear();
         }
-        cache.insert(hash, (opened.clone(), Instant::now()));
-        Ok(opened)
+        cache.insert(hash, (access.clone(), Instant::now()));
+        Ok(access)
     }
 
     /// Whether the admin API is enabled.

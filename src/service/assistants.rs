@@ -1,5 +1,3 @@
-//! Assistants.
-
 use serde_json::{Map, Value};
 
 use crate::domain::Metadata;
@@ -11,7 +9,7 @@ use crate::store;
 use crate::wire::tool_resources::NewToolResources;
 
 impl ProjectService {
-    /// Creates an assistant, with the vector store that its tool resources define.
+    /// Creates an assistant, and the vector store that its tool resources define.
     pub async fn create_assistant(
         &self,
         config: &AssistantConfig,
@@ -56,7 +54,7 @@ impl ProjectService {
             .ok_or_else(|| ServiceError::not_found("assistant", id))
     }
 
-    /// Changes the settings that are given, by their API names.
+    /// Changes the settings in `changes`, which are named as in the API.
     pub async fn update_assistant(
         &self,
         id: &AssistantId,

@@ -1,5 +1,5 @@
-//! Files that messages attach for a thread's tools: those for code_interpreter are added to the
-//! thread's files, those for file_search to its vector store.
+//! Files that messages attach for tools. Those for code_interpreter are added to the thread's files,
+//! those for file_search to its vector store.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::service::ProjectService;
 use crate::store;
 use crate::store::vector_store_files::AddFilesError;
 
-/// The attachments of some messages by tool, each file once.
+/// The attached files of messages by tool, without repetitions.
 #[derive(Debug)]
 pub(super) struct Attachments {
     code_interpreter: Vec<FileId>,
@@ -38,7 +38,7 @@ impl Attachments {
 }
 
 impl ProjectService {
-    /// Adds attachments to the tools of an existing thread.
+    /// Adds attachments to the tool resources of an existing thread.
     pub(super) async fn add_attachments(
         &self,
         connection: &mut PgConnection,
@@ -64,7 +64,7 @@ impl ProjectService {
         Ok(())
     }
 
-    /// Adds attachments to the resources of a thread that is about to be created.
+    /// Adds attachments to the tool resources of a thread that is about to be created.
     pub(super) async fn add_attachments_to_resources(
         &self,
         connection: &mut PgConnection,
@@ -126,7 +126,7 @@ impl ProjectService {
     }
 }
 
-/// The files that messages attach for a tool, each once.
+/// The files that messages attach for a tool, without repetitions.
 pub(super) fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
     let attachments = messages.iter().flat_map(|message| &message.attachments);
     let files = attachments

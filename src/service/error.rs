@@ -12,7 +12,7 @@ use crate::store::vector_store_files::AddFilesError;
 use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 
-/// Why a use case was refused, or failed. HTTP answers with OpenAI's texts for each.
+/// Why a use case was refused, or failed. The HTTP layer words the response to each.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     #[error("no {object} {id}")]
@@ -24,9 +24,63 @@ pub enum ServiceError {
     /// A vector store in `tool_resources` does not exist.
     #[error("no vector store {0}")]
     ResourceNotFound(VectorStoreId),
+    /// A list's cursor names no object of the list; `param` is `after` or `before`.
+    #[error("{param}: no object {id} in the list")]
+    UnknownCursor { param: &'static str, id: String },
     /// The request contradicts an object that it refers to.
     #[error(transparent)]
     Invalid(#[from] ParseError),
+    #[error(transparent)]
+    Run(#[from] RunRefusal),
+    #[error("vector store {0} has expired and cannot be searched")]
+    SearchInExpiredStore(VectorStoreId),
+    #[error("vector store {0} has expired and takes no files")]
+    AddToExpiredStore(VectorStoreId),
+    #[error("vector store {0} would have too many files")]
+    AddToFullStore(VectorStoreId),
+    #[error("a file was deleted while it was being added")]
+    FileDeletedMeanwhile,
+    /// A file of a type that file_search cannot read.
+    #[error("files with extension {extension} cannot be searched")]
+    FileNotSearchable { extension: String },
+    /// A file that is not an image in a format that models accept.
+    #[error("files with extension {extension} are not images")]
+    FileNotImage { extension: String },
+    #[error("a project named {0} exists")]
+    ProjectNameTaken(String),
+    #[error("limit of {limit} requests per minute reached")]
+    TooManyRequests { limit: i32, retry_after: Duration },
+    #[error("limit of {limit} tokens per minute reached")]
+    TooManyTokens {
+        limit: i64,
+        /// Tokens of the last minute.
+        used: i64,
+        retry_after: Duration,
+    },
+    /// A key of 32 random bytes was generated twice.
+    #[error("the generated API key exists already")]
+    DuplicateKey,
+    /// The operating system's source of random numbers failed.
+    #[error("no API key could be generated: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error("the disk of the database is full: {0}")]
+    DatabaseFull(StoreError),
+    /// The database cannot be reached now; the same call may succeed later.
+    #[error("the database is unavailable: {0}")]
+    DatabaseUnavailable(StoreError),
+    #[error(transparent)]
+    Database(StoreError),
+}
+
+/// Why the state of a thread or a run refuses a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RunRefusal {
     #[error("thread {thread} has an active run {run}")]
     ThreadHasActiveRun { thread: ThreadId, run: RunId },
     #[error("thread {thread} takes no messages while run {run} is active")]
@@ -39,56 +93,19 @@ pub enum ServiceError {
     NothingToRun,
     #[error("code_interpreter is not available: {0}")]
     CodeInterpreterUnavailable(String),
+    #[error("the project may have {0} runs at a time")]
+    TooManyRuns(i32),
     #[error("a run in status {} cannot be updated", .0.as_str())]
-    RunNotUpdatable(RunStatus),
+    NotUpdatable(RunStatus),
     #[error("a run in status {} cannot be cancelled", .0.as_str())]
-    RunNotCancellable(RunStatus),
+    NotCancellable(RunStatus),
     #[error("a run in status {} does not accept tool outputs", .0.as_str())]
-    RunTakesNoOutputs(RunStatus),
+    TakesNoOutputs(RunStatus),
     #[error("tool outputs for {given:?} instead of {expected:?}")]
     WrongToolOutputs {
         expected: Vec<String>,
         given: Vec<String>,
     },
-    #[error("vector store {0} is expired")]
-    VectorStoreExpired(VectorStoreId),
-    /// A file of a type that file_search cannot read.
-    #[error("files with extension {extension} cannot be searched")]
-    FileNotSearchable { extension: String },
-    /// A file that is not a picture in a format that models accept.
-    #[error("files with extension {extension} are not pictures")]
-    FileNotPicture { extension: String },
-    #[error(transparent)]
-    AddFiles(#[from] AddFilesError),
-    #[error("the project may have {0} runs at a time")]
-    TooManyRuns(i32),
-    /// A key of 32 random bytes was generated twice.
-    #[error("the generated API key exists already")]
-    DuplicateKey,
-    #[error("a project named {0} exists")]
-    ProjectNameTaken(String),
-    #[error("limit of {limit} requests per minute reached")]
-    TooManyRequests { limit: i32, retry_after: Duration },
-    #[error("limit of {limit} tokens per minute reached")]
-    TooManyTokens {
-        limit: i64,
-        /// Tokens of the last minute.
-        used: i64,
-        retry_after: Duration,
-    },
-    /// The operating system's source of random numbers failed.
-    #[error("no API key could be generated: {0}")]
-    Random(#[from] rand::rand_core::OsError),
-    #[error(transparent)]
-    Search(#[from] SearchError),
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error(transparent)]
-    Blob(#[from] BlobError),
-    #[error(transparent)]
-    List(#[from] ListError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl ServiceError {
@@ -100,19 +117,49 @@ impl ServiceError {
     }
 }
 
-impl From<CreateRunError> for ServiceError {
-    fn from(error: CreateRunError) -> Self {
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
         match error {
-            CreateRunError::NothingToRun => Self::NothingToRun,
-            CreateRunError::ThreadBusy => Self::ThreadContended,
-            CreateRunError::TooManyRuns(max) => Self::TooManyRuns(max),
-            CreateRunError::Store(error) => Self::Store(error),
+            StoreError::DiskFull(_) => Self::DatabaseFull(error),
+            error if error.is_transient() => Self::DatabaseUnavailable(error),
+            error => Self::Database(error),
         }
     }
 }
 
 impl From<sqlx::Error> for ServiceError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
+        StoreError::from(error).into()
+    }
+}
+
+impl From<ListError> for ServiceError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::UnknownCursor { param, id } => Self::UnknownCursor { param, id },
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddFilesError> for ServiceError {
+    fn from(error: AddFilesError) -> Self {
+        match error {
+            AddFilesError::Expired(id) => Self::AddToExpiredStore(id),
+            AddFilesError::Full(id) => Self::AddToFullStore(id),
+            AddFilesError::FileDeleted => Self::FileDeletedMeanwhile,
+            AddFilesError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateRunError> for ServiceError {
+    fn from(error: CreateRunError) -> Self {
+        match error {
+            CreateRunError::NothingToRun => RunRefusal::NothingToRun.into(),
+            CreateRunError::ThreadBusy => RunRefusal::ThreadContended.into(),
+            CreateRunError::TooManyRuns(max) => RunRefusal::TooManyRuns(max).into(),
+            CreateRunError::Store(error) => error.into(),
+        }
     }
 }

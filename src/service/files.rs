@@ -1,5 +1,3 @@
-//! Files.
-
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -13,14 +11,15 @@ use crate::files::{self, PendingFile};
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
 
-/// Contents of a new file that are stored, while its row is not.
+/// The stored contents of a new file that has no row yet.
 pub struct StoredContents {
     id: FileId,
     pending: PendingFile,
 }
 
 impl ProjectService {
-    /// Stores the contents of a new file. Dropped before [`Self::create_file`], they are deleted.
+    /// Stores the contents of a new file. If the result is dropped instead of passed to
+    /// [`Self::create_file`], they are deleted.
     pub async fn store_contents(
         &self,
         contents: impl Stream<Item = Result<Bytes, BlobError>> + Send,
@@ -41,7 +40,7 @@ impl ProjectService {
         Ok(pending.keep(self.id(), &id, new).await?)
     }
 
-    /// Lists files, only those of one purpose if it is given.
+    /// Lists files, with `purpose` only those of that purpose.
     pub async fn list_files(
         &self,
         purpose: Option<&str>,

@@ -1,17 +1,15 @@
-//! Messages.
-
 use crate::domain::Metadata;
 use crate::domain::ids::{FileId, MessageId, RunId, ThreadId};
 use crate::domain::message::{AttachmentTool, Content, Message, NewMessage};
 use crate::domain::page::{Page, PageRequest};
 use crate::service::attachments::{Attachments, files_for};
 use crate::service::threads::MAX_TRIES_WHEN_BUSY;
-use crate::service::{ProjectService, ServiceError};
+use crate::service::{ProjectService, RunRefusal, ServiceError};
 use crate::store;
 
 impl ProjectService {
-    /// Appends a message to a thread without an active run, and gives its attachments to the
-    /// thread's tools.
+    /// Appends a message to a thread without an active run, and adds its attachments to the thread's
+    /// tool resources.
     pub async fn create_message(
         &self,
         thread: &ThreadId,
@@ -24,11 +22,11 @@ impl ProjectService {
             }
             if let Some(run) = store::runs::active_on(self.pool(), self.id(), thread).await? {
                 let thread = thread.clone();
-                return Err(ServiceError::ThreadLocked { thread, run });
+                return Err(RunRefusal::ThreadLocked { thread, run }.into());
             }
             self.check_thread(thread).await?;
         }
-        Err(ServiceError::ThreadContended)
+        Err(RunRefusal::ThreadContended.into())
     }
 
     /// `None` when the thread does not exist or has an active run.
@@ -55,7 +53,7 @@ impl ProjectService {
         Ok(message)
     }
 
-    /// Lists messages, only those of one run if it is given.
+    /// Lists messages, with `run` only those that it created.
     pub async fn list_messages(
         &self,
         thread: &ThreadId,
@@ -113,8 +111,7 @@ impl ProjectService {
         }
     }
 
-    /// Refuses messages that refer to files which do not exist, or which the tool that they are
-    /// attached for cannot read.
+    /// Refuses messages whose files do not exist or cannot be read by the tool they are attached for.
     pub(super) async fn check_message_files(
         &self,
         messages: &[NewMessage],
@@ -122,15 +119,15 @@ impl ProjectService {
         let attachments = messages.iter().flat_map(|message| &message.attachments);
         let attached = attachments.filter_map(|attachment| attachment.file_id.as_ref());
         let content = messages.iter().flat_map(|message| &message.content);
-        let pictures: Vec<FileId> = content
+        let images: Vec<FileId> = content
             .filter_map(|content| match content {
                 Content::ImageFile { file, .. } => Some(file.clone()),
                 Content::Text { .. } | Content::Refusal { .. } | Content::ImageUrl { .. } => None,
             })
             .collect();
-        self.check_files_exist(attached.chain(&pictures)).await?;
+        self.check_files_exist(attached.chain(&images)).await?;
         let searched = files_for(messages, AttachmentTool::FileSearch);
         self.check_searchable(&searched).await?;
-        self.check_pictures(&pictures).await
+        self.check_images(&images).await
     }
 }

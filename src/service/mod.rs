@@ -1,8 +1,8 @@
 //! Use cases: what an application or an operator can do, independent of HTTP.
 //!
-//! A use case owns its transaction, checks what it refers to, admits it by the project's limits,
-//! and dispatches or announces what follows from it. [`Service`] serves all projects;
-//! [`ProjectService`] acts for one of them, so no call can name another project's rows.
+//! A use case checks the objects that a request refers to, admits it within the project's limits, owns
+//! the transaction, and dispatches or notifies after the commit. [`Service`] serves all projects;
+//! [`ProjectService`] acts for one of them, so no call can reach another project's rows.
 
 mod admin;
 mod api_keys;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 pub use api_keys::{AdminKey, Authenticated};
-pub use error::ServiceError;
+pub use error::{RunRefusal, ServiceError};
 pub use files::StoredContents;
 pub use rate_limits::{Budget, Budgets};
 pub use runs::StartedRun;
@@ -37,24 +37,24 @@ use crate::events::feed::Feed;
 use crate::events::notifications::Notifier;
 use crate::files::blobs::Blobs;
 use crate::retrieval::Retrieval;
-use crate::service::api_keys::ApiKeys;
+use crate::service::api_keys::ApiKeyCache;
 use crate::service::rate_limits::RateLimiter;
 use crate::store::{self, Pool};
 
-/// What use cases work with.
+/// The dependencies of the use cases.
 pub struct Deps {
     pub pool: Pool,
     pub blobs: Blobs,
     pub feed: Feed,
     pub dispatcher: Dispatcher,
     pub notifier: Notifier,
-    /// Notified when files were added to vector stores.
+    /// Wakes the indexer when files were added to vector stores.
     pub indexing: Arc<Notify>,
     pub retrieval: Retrieval,
-    /// Why code_interpreter cannot be used now; `None` if it can.
+    /// Returns why code_interpreter cannot be used now; `None` if it can.
     pub code_interpreter_unavailable: Box<dyn Fn() -> Option<String> + Send + Sync>,
-    /// The project that any key opens as long as none exists; for servers that only this machine
-    /// can reach.
+    /// The project that any key is valid for while no key exists. Only set on servers that no other
+    /// machine can reach.
     pub keyless_project: Option<ProjectId>,
     /// The key of the admin API, if that is enabled.
     pub admin_key: Option<AdminKey>,
@@ -68,18 +68,18 @@ pub struct Settings {
     pub max_file_bytes: u64,
     /// Time after which a run that has not ended expires.
     pub run_expiry: Duration,
-    /// Idle days after which vector stores expire that are created for a thread's attachments;
-    /// `None` is never.
+    /// Idle days after which a vector store expires that was created for a thread's attachments;
+    /// `None` means never.
     pub thread_store_expiry: Option<i32>,
 }
 
-/// The use cases of all projects. Cheap to clone.
+/// The use cases that are not limited to one project. Cheap to clone.
 #[derive(Clone)]
 pub struct Service(Arc<Shared>);
 
 struct Shared {
     deps: Deps,
-    api_keys: ApiKeys,
+    api_key_cache: ApiKeyCache,
     rate_limiter: RateLimiter,
 }
 
@@ -87,12 +87,12 @@ impl Service {
     pub fn new(deps: Deps) -> Self {
         Self(Arc::new(Shared {
             deps,
-            api_keys: ApiKeys::default(),
+            api_key_cache: ApiKeyCache::default(),
             rate_limiter: RateLimiter::default(),
         }))
     }
 
-    /// Fails unless the database answers.
+    /// Fails unless the database responds.
     pub async fn check_database(&self) -> Result<(), ServiceError> {
         store::database_time(&self.0.deps.pool).await?;
         Ok(())
@@ -107,17 +107,17 @@ impl Service {
 #[derive(Clone)]
 pub struct ProjectService {
     shared: Arc<Shared>,
-    account: Arc<LimitedProject>,
+    project: Arc<LimitedProject>,
     budgets: Budgets,
 }
 
 impl ProjectService {
     fn id(&self) -> &ProjectId {
-        &self.account.project
+        &self.project.project
     }
 
     fn limits(&self) -> &ProjectLimits {
-        &self.account.limits
+        &self.project.limits
     }
 
     fn pool(&self) -> &Pool {

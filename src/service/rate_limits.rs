@@ -1,8 +1,8 @@
-//! Requests and tokens per minute.
+//! Limits on requests and tokens per minute.
 //!
 //! Projects without such limits cost no statement. For the others the database counts, because only
-//! that is exact across replicas. Requests that arrive while a statement is under way are counted
-//! together by the next one, so a process has one such statement per project at a time.
+//! that is exact across replicas. Requests that arrive during a statement are counted together by the
+//! next one, so a process runs at most one such statement per project.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -28,7 +28,7 @@ pub struct Budget {
 }
 
 /// The budgets that one request was counted against, for the headers of its response. Clones share
-/// them.
+/// their state.
 #[derive(Debug, Clone, Default)]
 pub struct Budgets(Arc<SharedBudgets>);
 
@@ -57,7 +57,7 @@ impl ProjectService {
         let limiter = &self.shared.rate_limiter;
         let Decision { is_granted, taken } =
             limiter.take(self.pool(), self.id(), per_minute).await?;
-        // Set already only if a request is admitted twice, and then the first budget is reported.
+        // A request that is admitted twice reports its first budget.
         let _ = self.budgets.0.requests.set(Budget {
             limit: per_minute.into(),
             remaining: taken.left,
@@ -72,7 +72,7 @@ impl ProjectService {
         }
     }
 
-    /// Refuses what would use tokens if the project has used up those of the last minute.
+    /// Refuses a request that uses tokens if the project has used up those of the last minute.
     pub async fn admit_tokens(&self) -> Result<(), ServiceError> {
         let Some(limit) = self.limits().tokens_per_minute else {
             return Ok(());
@@ -94,7 +94,7 @@ impl ProjectService {
     }
 }
 
-/// Counts the requests of projects that have a limit of requests.
+/// Counts the requests of projects with a limit on requests per minute.
 #[derive(Default)]
 pub(super) struct RateLimiter(Mutex<HashMap<ProjectId, Arc<Counter>>>);
 
@@ -129,7 +129,7 @@ impl RateLimiter {
         }
         let mut waiting = std::mem::take(&mut *counter.waiting.lock());
         waiting.retain(|sender| !sender.is_closed());
-        // This request is among them, unless the task that took it failed before it had a decision.
+        // This request is among them, unless another task took it and failed before a decision.
         let is_lost = matches!(
             receiver.try_recv(),
             Err(oneshot::error::TryRecvError::Closed)
@@ -142,7 +142,7 @@ impl RateLimiter {
         });
         let own = is_lost.then(|| decisions.next()).flatten();
         for (sender, decision) in std::iter::zip(waiting, decisions) {
-            // A receiver that is gone has used its request all the same.
+            // A cancelled request counts all the same.
             let _ = sender.send(decision);
         }
         let refused = Decision {

@@ -1,5 +1,5 @@
-//! Checks of what a request refers to: files and vector stores must exist, and files must be of a
-//! type that the tool can read.
+//! Checks of the files and vector stores that a request refers to: they must exist, and a file must
+//! have a type that its tool can read.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ impl ProjectService {
         }
     }
 
-    /// Refuses files that file_search cannot read, by the same rules as indexing.
+    /// Refuses files that file_search cannot read, with the check that indexing uses.
     pub(super) async fn check_searchable(&self, files: &[FileId]) -> Result<(), ServiceError> {
         let is_readable =
             |name: &str, head: &[u8]| documents::extract::check_head(name, head).is_ok();
@@ -44,15 +44,15 @@ impl ProjectService {
         }
     }
 
-    /// Refuses files that are not pictures in a format that models accept.
-    pub(super) async fn check_pictures(&self, files: &[FileId]) -> Result<(), ServiceError> {
-        let is_picture = |_: &str, head: &[u8]| image_type(head).is_some();
+    /// Refuses files that are not images in a format that models accept.
+    pub(super) async fn check_images(&self, files: &[FileId]) -> Result<(), ServiceError> {
+        let is_image = |_: &str, head: &[u8]| image_type(head).is_some();
         let refused = self
-            .first_refused(files, IMAGE_HEAD_BYTES, is_picture)
+            .first_refused(files, IMAGE_HEAD_BYTES, is_image)
             .await?;
         match refused {
             None => Ok(()),
-            Some(extension) => Err(ServiceError::FileNotPicture { extension }),
+            Some(extension) => Err(ServiceError::FileNotImage { extension }),
         }
     }
 
@@ -76,9 +76,8 @@ impl ProjectService {
         }
     }
 
-    /// The extension of the first file that is not accepted by its name and first bytes. A file
-    /// without stored contents, as import may leave it, is accepted, since nothing can be said of
-    /// it.
+    /// The extension of the first file whose name and first bytes `is_accepted` refuses. A file without
+    /// stored contents, as an import may leave it, cannot be checked and is accepted.
     async fn first_refused(
         &self,
         files: &[FileId],
@@ -107,7 +106,7 @@ impl ProjectService {
     }
 }
 
-/// Reads the first `length` bytes of a file that has at least so many.
+/// Reads the first `length` bytes of a file that is not shorter.
 async fn read_head(blobs: &Blobs, id: &FileId, length: u64) -> Result<Vec<u8>, BlobError> {
     if length == 0 {
         return Ok(Vec::new());

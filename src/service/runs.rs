@@ -1,7 +1,7 @@
 //! Runs and their steps.
 //!
 //! A use case stores the run, dispatches it to this process's engine or notifies all engines, and
-//! returns. It never waits for a model.
+//! returns without waiting for a model.
 
 use sqlx::PgConnection;
 
@@ -17,7 +17,7 @@ use crate::events::dispatch::Slot;
 use crate::events::notifications::Notification;
 use crate::service::attachments::Attachments;
 use crate::service::threads::{MAX_TRIES_WHEN_BUSY, needs_indexing};
-use crate::service::{ProjectService, ServiceError};
+use crate::service::{ProjectService, RunRefusal, ServiceError};
 use crate::store;
 use crate::store::lease::{Claimant, Lease};
 use crate::store::run_queue::{Claimed, Origin};
@@ -25,17 +25,17 @@ use crate::store::runs::{CreateRunError, NewRun, SubmitError};
 use crate::wire::run_request::CreateRun;
 use crate::wire::thread::NewThread;
 
-/// A run that was just queued, as its client sees it.
+/// A run that was just queued, in the form that its client receives.
 #[derive(Debug)]
 pub struct StartedRun {
     pub run: Run,
-    /// The event that the run's stream follows.
+    /// The stream of the run begins after this event.
     pub after: Seq,
     /// The thread that was created with the run.
     pub thread: Option<Thread>,
 }
 
-/// A stored run; with a lease if it was stored for a slot of this process.
+/// A stored run, with a lease if a slot of this process was reserved for it.
 type StoredRun = (Run, Option<Lease>);
 
 impl ProjectService {
@@ -97,7 +97,7 @@ impl ProjectService {
         if config.tools.contains(&Tool::CodeInterpreter)
             && let Some(reason) = (self.shared.deps.code_interpreter_unavailable)()
         {
-            return Err(ServiceError::CodeInterpreterUnavailable(reason));
+            return Err(RunRefusal::CodeInterpreterUnavailable(reason).into());
         }
         Ok(config)
     }
@@ -119,7 +119,7 @@ impl ProjectService {
         }
     }
 
-    /// Stores a run, and tries again if the run that made the thread busy has just ended.
+    /// Stores a run; retries if the run that made the thread busy has ended in the meantime.
     async fn insert_when_idle(
         &self,
         new: &NewRun<'_>,
@@ -128,21 +128,21 @@ impl ProjectService {
     ) -> Result<StoredRun, ServiceError> {
         for _ in 0..MAX_TRIES_WHEN_BUSY {
             match self.insert_run(new, request, slot).await {
-                Err(ServiceError::NothingToRun) => {
+                Err(error @ ServiceError::Run(RunRefusal::NothingToRun)) => {
                     self.check_thread(new.thread).await?;
-                    return Err(ServiceError::NothingToRun);
+                    return Err(error);
                 }
-                Err(ServiceError::ThreadContended) => {
+                Err(ServiceError::Run(RunRefusal::ThreadContended)) => {
                     let active = store::runs::active_on(self.pool(), self.id(), new.thread).await?;
                     if let Some(run) = active {
                         let thread = new.thread.clone();
-                        return Err(ServiceError::ThreadHasActiveRun { thread, run });
+                        return Err(RunRefusal::ThreadHasActiveRun { thread, run }.into());
                     }
                 }
                 stored => return stored,
             }
         }
-        Err(ServiceError::ThreadContended)
+        Err(RunRefusal::ThreadContended.into())
     }
 
     /// Stores a run after its additional messages.
@@ -163,9 +163,9 @@ impl ProjectService {
         if !messages.is_empty()
             && !store::threads::exists(&mut *connection, self.id(), new.thread).await?
         {
-            return Err(ServiceError::NothingToRun);
+            return Err(RunRefusal::NothingToRun.into());
         }
-        // Inserted first, so that they are older than the messages that the run writes.
+        // Inserted before the run, so that they are older than the messages that it writes.
         store::messages::insert_all(&mut *connection, self.id(), new.thread, messages).await?;
         let attachments = Attachments::of(messages);
         self.add_attachments(&mut *connection, new.thread, &attachments)
@@ -244,13 +244,13 @@ impl ProjectService {
             Some(run) => Ok(run),
             None => {
                 let run = self.run(thread, id).await?;
-                Err(ServiceError::RunNotUpdatable(run.state.status))
+                Err(RunRefusal::NotUpdatable(run.state.status).into())
             }
         }
     }
 
-    /// Asks the run's worker to cancel it; a run without a worker is cancelled by whoever claims
-    /// it.
+    /// Signals the run's worker to cancel it. A run without a worker becomes due, and the worker that
+    /// claims it cancels it.
     pub async fn cancel_run(&self, thread: &ThreadId, id: &RunId) -> Result<Run, ServiceError> {
         match store::runs::cancel(self.pool(), self.id(), thread, id).await? {
             Some(run) => {
@@ -261,12 +261,12 @@ impl ProjectService {
             }
             None => {
                 let run = self.run(thread, id).await?;
-                Err(ServiceError::RunNotCancellable(run.state.status))
+                Err(RunRefusal::NotCancellable(run.state.status).into())
             }
         }
     }
 
-    /// Stores the outputs of all function calls that a run waits for, and queues it again.
+    /// Stores the outputs of all function calls that a run waits for, and queues the run again.
     pub async fn submit_tool_outputs(
         &self,
         thread: &ThreadId,
@@ -312,11 +312,12 @@ impl ProjectService {
                 Ok(()) => ServiceError::not_found("run", id),
                 Err(error) => error,
             },
-            SubmitError::WrongStatus(status) => ServiceError::RunTakesNoOutputs(status),
-            SubmitError::WrongCalls { expected } => ServiceError::WrongToolOutputs {
+            SubmitError::WrongStatus(status) => RunRefusal::TakesNoOutputs(status).into(),
+            SubmitError::WrongCalls { expected } => RunRefusal::WrongToolOutputs {
                 expected,
                 given: outputs.iter().map(|(id, _)| id.clone()).collect(),
-            },
+            }
+            .into(),
             SubmitError::Store(error) => error.into(),
         }
     }
@@ -348,7 +349,7 @@ impl ProjectService {
     }
 }
 
-/// The hosted service answers with a queued run, even if a worker has started it by then.
+/// The hosted API responds with a queued run, even if a worker has already started it.
 fn queued(mut run: Run) -> Run {
     run.state.status = RunStatus::Queued;
     run.state.started_at = None;

@@ -1,5 +1,3 @@
-//! Threads.
-
 use serde_json::{Map, json};
 use sqlx::PgConnection;
 
@@ -16,13 +14,13 @@ use crate::store;
 use crate::wire::thread::NewThread;
 use crate::wire::tool_resources::NewToolResources;
 
-/// How often a write is tried on a thread that another run has made busy, when that run has ended
-/// by the time it is looked up.
+/// Maximum number of tries of a write to a thread that was busy with a run which had ended by the time
+/// it was looked up.
 pub(super) const MAX_TRIES_WHEN_BUSY: usize = 6;
 
 impl ProjectService {
-    /// Creates a thread with its messages and the vector store that its tool resources define or
-    /// its attachments need.
+    /// Creates a thread with its messages, and the vector store that its tool resources define or its
+    /// attachments need.
     pub async fn create_thread(&self, new: NewThread) -> Result<Thread, ServiceError> {
         self.check_new_thread(&new).await?;
         if new.messages.is_empty() && new.tool_resources.vector_store.is_none() {
@@ -87,7 +85,7 @@ impl ProjectService {
         Ok(thread)
     }
 
-    /// Lists threads, only those with all of these pairs of metadata.
+    /// Lists the threads that have all of these metadata pairs.
     pub async fn list_threads(
         &self,
         metadata: &Metadata,
@@ -102,7 +100,7 @@ impl ProjectService {
             .ok_or_else(|| ServiceError::not_found("thread", id))
     }
 
-    /// Replaces the metadata and the resources of each tool that are given.
+    /// Replaces `metadata` if it is present, and the resources of each tool that has some.
     pub async fn update_thread(
         &self,
         id: &ThreadId,
@@ -122,8 +120,8 @@ impl ProjectService {
             .ok_or_else(|| ServiceError::not_found("thread", id))
     }
 
-    /// Deletes a thread and everything on it. The worker of an active run stops, and readers of its
-    /// events get the end of their stream.
+    /// Deletes a thread with its messages and runs. The worker of an active run stops, and the streams
+    /// of its events end.
     pub async fn delete_thread(&self, id: &ThreadId) -> Result<(), ServiceError> {
         let active = store::runs::active_on(self.pool(), self.id(), id).await?;
         if !store::threads::delete(self.pool(), self.id(), id).await? {
@@ -144,7 +142,7 @@ impl ProjectService {
     }
 }
 
-/// Whether the thread comes with files that have to be indexed.
+/// Whether the thread has files that must be indexed.
 pub(super) fn needs_indexing(new: &NewThread) -> bool {
     new.tool_resources.vector_store.is_some() || Attachments::of(&new.messages).need_indexing()
 }

@@ -24,8 +24,8 @@ impl ProjectService {
         Ok(files::uploads::add_part(self.pool(), blobs, self.id(), id, contents).await?)
     }
 
-    /// Makes a file of the parts, in the order given. `md5` is the checksum that the client expects
-    /// of it, in hexadecimal.
+    /// Creates a file from the parts in this order. `md5` is the checksum that the client expects of
+    /// the file, in hexadecimal.
     pub async fn complete_upload(
         &self,
         id: &UploadId,

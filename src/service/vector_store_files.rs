@@ -61,7 +61,7 @@ impl ProjectService {
         self.store_file_or_not_found(store, file, updated).await
     }
 
-    /// Takes a file out of a vector store; the file itself stays.
+    /// Removes a file from a vector store without deleting the file.
     pub async fn remove_vector_store_file(
         &self,
         store: &VectorStoreId,
@@ -73,7 +73,7 @@ impl ProjectService {
             .await
     }
 
-    /// The text that was extracted from a file; empty until it is indexed.
+    /// The extracted text of a file; empty until the file is indexed.
     pub async fn vector_store_file_text(
         &self,
         store: &VectorStoreId,
@@ -132,7 +132,7 @@ impl ProjectService {
         Err(batch_not_found(id))
     }
 
-    /// Cancels the files of a batch that are not indexed yet.
+    /// Cancels the indexing of the batch's files that are not indexed yet.
     pub async fn cancel_vector_store_batch(
         &self,
         store: &VectorStoreId,

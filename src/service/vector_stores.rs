@@ -57,7 +57,7 @@ impl ProjectService {
         Ok(())
     }
 
-    /// Searches a vector store, which counts as a use for its expiry.
+    /// Searches a vector store. This counts as activity for its expiry.
     pub async fn search_vector_store(
         &self,
         id: &VectorStoreId,
@@ -67,7 +67,7 @@ impl ProjectService {
             .await?
             .ok_or_else(|| ServiceError::not_found("vector store", id))?;
         if store.is_expired {
-            return Err(ServiceError::VectorStoreExpired(id.clone()));
+            return Err(ServiceError::SearchInExpiredStore(id.clone()));
         }
         Ok(self.shared.deps.retrieval.search(&store, query).await?)
     }

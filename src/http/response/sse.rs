@@ -14,6 +14,7 @@ use crate::domain::thread::Thread;
 use crate::events::feed::{FollowError, Numbered};
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
+use crate::service::ServiceError;
 use crate::wire::event::{self, DONE};
 use crate::wire::thread::ThreadObject;
 
@@ -70,7 +71,7 @@ fn encode(
                 Err(error) => {
                     let error = match error {
                         FollowError::Gone => ApiError::object_not_found("run", &run.id),
-                        FollowError::Store(error) => error.into(),
+                        FollowError::Store(error) => ServiceError::from(error).into(),
                     };
                     yield Ok(to_bytes(event::frame("error", &error.body())));
                     break;
