@@ -60,13 +60,15 @@ fn print_report(project: &str, dry_run: bool, report: &Report) {
     } = report;
     if dry_run {
         output::print(format_args!(
-            "Dry run, nothing was changed. An import into project {project:?} would do this:"
+            "Nothing was changed. An import into project {project:?} would do this:"
         ));
     } else {
         output::print(format_args!("Imported into project {project:?}:"));
     }
-    let row = |what: &str, new: &dyn Display, known: &dyn Display, refused: &dyn Display| {
-        output::print(format_args!("{what:<24}{new:>10}{known:>16}{refused:>10}"));
+    let row = |kind: &str, new: &dyn Display, existing: &dyn Display, refused: &dyn Display| {
+        output::print(format_args!(
+            "{kind:<24}{new:>10}{existing:>16}{refused:>10}"
+        ));
     };
     row("", &"new", &"already there", &"refused");
     for (kind, tally) in tallies {

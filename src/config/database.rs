@@ -38,10 +38,10 @@ pub struct DatabaseSettings {
         value_parser = values::at_least(2)
     )]
     pub database_connections: u32,
-    /// Folder of the embedded database's programs (initdb, postgres); absent: looked for
+    /// Folder of initdb and postgres for the embedded database; absent: search for them
     #[arg(long, env = "ASSISTD_POSTGRES_BIN", value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
-    /// User that runs a new embedded database when assistd is started by root
+    /// User that runs a new embedded database if assistd runs as root
     #[arg(
         long,
         env = "ASSISTD_POSTGRES_USER",

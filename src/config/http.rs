@@ -20,7 +20,7 @@ pub const DEFAULT_PROJECT: &str = "default";
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Serving")]
 pub struct HttpSettings {
-    /// Address to serve on; one other than this machine's own needs API keys
+    /// Address to serve on; one that other machines can reach needs API keys
     #[arg(
         long,
         env = "ASSISTD_LISTEN",
@@ -29,7 +29,7 @@ pub struct HttpSettings {
         value_parser = listen_address
     )]
     pub listen: SocketAddr,
-    /// Keys to accept, as project:key,project:key; once a key exists, only known keys are accepted
+    /// API keys to accept, as project:key,project:key; once a key exists, every request needs one
     #[arg(
         long,
         env = "ASSISTD_API_KEYS",
@@ -39,7 +39,7 @@ pub struct HttpSettings {
         hide_default_value = true
     )]
     pub api_keys: Vec<SeedKey>,
-    /// Key of the admin API under /admin, 16 characters or more; absent: there is no admin API
+    /// Key of the admin API under /admin, at least 16 characters; absent: no admin API
     #[arg(
         long,
         env = "ASSISTD_ADMIN_KEY",
@@ -60,7 +60,7 @@ pub struct HttpSettings {
         action = clap::ArgAction::Set
     )]
     pub require_beta_header: bool,
-    /// Web pages that may call the API, as origins such as https://app.example, or * for all
+    /// Origins of web pages that may call the API, such as https://app.example, or * for all
     #[arg(
         long,
         env = "ASSISTD_CORS_ORIGINS",
@@ -88,10 +88,10 @@ pub struct HttpSettings {
         default_value = "512MiB"
     )]
     pub max_file_bytes: Bytes,
-    /// Certificate to serve HTTPS with: a PEM file with the chain, looked at every minute and at SIGHUP
+    /// Certificate chain to serve HTTPS with, in PEM; read again every minute and on SIGHUP
     #[arg(long, env = "ASSISTD_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, in PEM
+    /// Private key of the certificate, in PEM
     #[arg(long, env = "ASSISTD_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Maximum concurrent client connections; further ones queue
@@ -141,7 +141,7 @@ pub struct HttpSettings {
         value_parser = values::positive_duration
     )]
     pub request_timeout: Duration,
-    /// Milliseconds that polling clients are asked to wait between polls
+    /// Polling interval suggested to clients, in milliseconds
     #[arg(
         long,
         env = "ASSISTD_POLL_AFTER_MS",
@@ -150,7 +150,7 @@ pub struct HttpSettings {
         value_parser = values::at_least(1)
     )]
     pub poll_after_ms: u32,
-    /// How long runs may go on after the signal to stop
+    /// Time limit for active runs to finish after the signal to stop
     #[arg(
         long,
         env = "ASSISTD_SHUTDOWN_GRACE",

@@ -11,7 +11,7 @@ use super::values;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Storage")]
 pub struct MaintenanceSettings {
-    /// How long the event log of an ended run is kept
+    /// Delete the event log of an ended run after this long
     #[arg(
         long,
         env = "ASSISTD_EVENT_RETENTION",

@@ -64,7 +64,7 @@ pub struct Cli {
 /// All settings, the same for every command.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// TOML file with more settings
+    /// TOML file with further settings
     #[arg(long, env = "ASSISTD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]

@@ -43,13 +43,13 @@ pub struct ModelSettings {
     )]
     pub openai_api_key: Option<Secret>,
     /// Model used for names that match no route, and for retired names that an upstream does not know;
-    /// absent: names are passed on
+    /// absent: pass names on unchanged
     #[arg(long, env = "ASSISTD_DEFAULT_MODEL", value_name = "MODEL")]
     pub default_model: Option<String>,
-    /// YAML file for the scripted model, instead of the built-in script
+    /// YAML script of the scripted model; absent: the built-in script
     #[arg(long, env = "ASSISTD_SCRIPT", value_name = "FILE")]
     pub script: Option<PathBuf>,
-    /// Fail a call to an upstream that has sent nothing for this long
+    /// Fail an upstream request that has received nothing for this long
     #[arg(
         long,
         env = "ASSISTD_UPSTREAM_TIMEOUT",
@@ -58,7 +58,7 @@ pub struct ModelSettings {
         value_parser = values::positive_duration
     )]
     pub upstream_timeout: Duration,
-    /// How often a failed call to an upstream is retried
+    /// Maximum retries of a failed upstream request
     #[arg(
         long,
         env = "ASSISTD_UPSTREAM_RETRIES",
@@ -67,7 +67,7 @@ pub struct ModelSettings {
         value_parser = values::at_least(0)
     )]
     pub upstream_retries: u32,
-    /// Longest line of an upstream's streamed answer; a longer one fails the run
+    /// Maximum length of a line in an upstream's stream; a longer one fails the run
     #[arg(
         long,
         env = "ASSISTD_MAX_UPSTREAM_LINE_BYTES",
@@ -75,7 +75,7 @@ pub struct ModelSettings {
         default_value = "16MiB"
     )]
     pub max_upstream_line_bytes: Bytes,
-    /// Longest answer of an upstream to one turn of a run, as it is sent; a longer one fails the run
+    /// Maximum size of an upstream's response to one turn of a run; a larger one fails the run
     #[arg(
         long,
         env = "ASSISTD_MAX_UPSTREAM_ANSWER_BYTES",
@@ -83,7 +83,7 @@ pub struct ModelSettings {
         default_value = "64MiB"
     )]
     pub max_upstream_answer_bytes: Bytes,
-    /// Maximum size of a prompt's stored pictures together; more of them fail the run
+    /// Maximum total size of the stored pictures in a prompt; a larger total fails the run
     #[arg(
         long,
         env = "ASSISTD_MAX_PROMPT_PICTURE_BYTES",

@@ -11,7 +11,7 @@ use clap::Args;
 #[command(next_help_heading = "Models")]
 pub struct RetrievalSettings {
     /// Embedding model: a folder with all-MiniLM-L6-v2, the name of a model of an upstream, or off;
-    /// absent: the model that set-up has installed, which needs no upstream
+    /// absent: the model that `make setup` installs
     #[arg(
         long,
         env = "ASSISTD_EMBEDDING_MODEL",
@@ -19,7 +19,7 @@ pub struct RetrievalSettings {
         default_value = "installed"
     )]
     pub embedding_model: EmbeddingModel,
-    /// PDFium library, readable by everybody, for parsing PDF files; absent: the built-in parser
+    /// PDFium library, readable by all users, for parsing PDF files; absent: the built-in parser
     #[arg(
         long,
         env = "ASSISTD_PDFIUM",

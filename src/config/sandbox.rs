@@ -29,8 +29,8 @@ pub struct SandboxSettings {
         hide_default_value = true
     )]
     pub sandbox_token: Option<Secret>,
-    /// The embedded worker's program; absent: assistd-sandbox beside assistd. Its own settings,
-    /// which `assistd-sandbox serve --help` lists, are passed on from the environment
+    /// Program of the embedded worker; absent: assistd-sandbox beside assistd. It gets its own settings,
+    /// listed by `assistd-sandbox serve --help`, from the environment
     #[arg(long, env = "ASSISTD_SANDBOX_PROGRAM", value_name = "FILE")]
     pub sandbox_program: Option<PathBuf>,
     /// Environment of the embedded worker: the variables `ASSISTD_SANDBOX_…` that are its settings

@@ -10,7 +10,7 @@ use super::values;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Observability")]
 pub struct TelemetrySettings {
-    /// What to log: a level, or directives such as `info,assistd::engine=debug`
+    /// Log filter: a level, or directives such as `info,assistd::engine=debug`
     #[arg(
         long,
         env = "ASSISTD_LOG",

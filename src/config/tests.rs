@@ -8,7 +8,6 @@ use super::load::{command, with_defaults};
 use super::models::{DEFAULT_UPSTREAM, OPENAI, SCRIPTED_UPSTREAM};
 use super::*;
 
-/// A configuration file with this text.
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_bytes()).expect("written");
@@ -300,9 +299,9 @@ fn secrets_do_not_show() {
          [[upstream]]\nname = \"a\"\nbase_url = \"http://a\"\napi_key = \"hidden-4\"\n",
     )
     .expect("valid");
-    let shown = format!("{config:?}");
-    assert!(!shown.contains("hidden"), "{shown}");
-    assert!(shown.contains("[redacted]"), "{shown}");
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("hidden"), "{debug}");
+    assert!(debug.contains("[redacted]"), "{debug}");
 
     for text in [
         "openai_api_key = \"hidden\n",
@@ -362,12 +361,12 @@ fn every_configuration_that_the_documents_show_can_be_used() {
     }
 }
 
-/// The settings with these environment variables, as far as they name files.
+/// Loads the settings with these environment variables.
 fn load_with(variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, String> {
     let arguments = [&["assistd"], flags].concat();
     let variable = |name: &str| {
-        let found = variables.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| (*value).to_owned())
+        let variable = variables.iter().find(|(other, _)| *other == name);
+        variable.map(|(_, value)| (*value).to_owned())
     };
     match Cli::try_load(arguments, variable) {
         Ok(cli) => Ok(cli.config),
@@ -389,9 +388,9 @@ fn a_variable_may_be_in_a_file_of_its_own() {
         ("ASSISTD_DATABASE_PASSWORD_FILE", ""),
     ];
     let config = load_with(&variables, &[]).expect("valid");
-    let shown = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    let exposed = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
     assert_eq!(
-        shown(&config.models.openai_api_key).as_deref(),
+        exposed(&config.models.openai_api_key).as_deref(),
         Some("sk-of-a-file")
     );
     let projects: Vec<_> = config
@@ -406,7 +405,7 @@ fn a_variable_may_be_in_a_file_of_its_own() {
 
     let config = load_with(&variables, &["--openai-api-key=sk-of-a-flag"]).expect("valid");
     assert_eq!(
-        shown(&config.models.openai_api_key).as_deref(),
+        exposed(&config.models.openai_api_key).as_deref(),
         Some("sk-of-a-flag")
     );
 }
@@ -433,7 +432,7 @@ fn a_variables_file_wins_over_the_configuration_file_and_may_hold_an_upstreams_k
 }
 
 #[test]
-fn mistakes_with_a_variables_file_are_told_without_what_it_says() {
+fn mistakes_in_a_variables_file_are_reported_without_its_contents() {
     let hidden = file("hidden");
     let hidden = hidden.path().display().to_string();
     for (variables, expected) in [
@@ -459,7 +458,7 @@ fn mistakes_with_a_variables_file_are_told_without_what_it_says() {
     }
 }
 
-/// Settings that take any text, which is used, and judged, later: names, paths and secrets.
+/// Settings that accept any text: names, paths and secrets.
 const FREE: &[&str] = &[
     "aws_access_key_id",
     "aws_secret_access_key",
@@ -483,7 +482,7 @@ const FREE: &[&str] = &[
     "tls_key",
 ];
 
-/// A value that each other setting cannot have, and what the message says it expects.
+/// An invalid value of each other setting, and the format that the message must name.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("admin_key", "short", "at least 16 visible ASCII characters"),
     ("api_keys", "no-project", "PROJECT:KEY"),

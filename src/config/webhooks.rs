@@ -10,7 +10,7 @@ use super::values;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Webhooks")]
 pub struct WebhookSettings {
-    /// Let this server post events to private networks and this machine, and over plain http://
+    /// Allow webhooks to private networks and this machine, and over plain http://
     #[arg(
         long,
         env = "ASSISTD_WEBHOOK_ALLOW_PRIVATE",

@@ -376,7 +376,7 @@ async fn the_commands_do_the_same_and_are_written_down() {
         "{listed}"
     );
     assert!(run(&["usage", "--by", "day,model"]).starts_with("PROJECT"));
-    assert!(fails(&["usage", "--project", "nobody"]).contains("there is no project \"nobody\""));
+    assert!(fails(&["usage", "--project", "nobody"]).contains("project \"nobody\" not found"));
     assert!(fails(&["projects", "create", "acme"]).contains("already"));
     assert!(fails(&["projects", "update", "acme", "--runs", "0"]).contains("from 1"));
 

@@ -194,5 +194,8 @@ fn programs_are_run_on_the_embedded_database_only() {
     let refused = crate::process::output(elsewhere.args(query));
     assert!(!refused.status.success());
     let printed = crate::process::text(&refused);
-    assert!(printed.contains("give them that URL"), "{printed}");
+    assert!(
+        printed.contains("for the embedded database only"),
+        "{printed}"
+    );
 }

@@ -127,7 +127,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
 
     let server = ServerProcess::start(&mut assistd(folder.path()));
     assert!(
-        server.greeting.contains("only keys that exist"),
+        server.greeting.contains("API keys  required"),
         "{}",
         server.greeting
     );
@@ -144,7 +144,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
     assert!(revoked.status.success(), "{}", text(&revoked));
     let unknown = output(assistd(folder.path()).args(["keys", "revoke", "key_none"]));
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(text(&unknown).contains("there is no key key_none"));
+    assert!(text(&unknown).contains("key key_none not found"));
 
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait().code(), Some(0));

@@ -578,7 +578,7 @@ async fn idle_threads_are_deleted_where_their_project_wants_it() {
     let aged = sqlx::query(old).bind(&busy).execute(&fixture.db.pool).await;
     aged.expect("the server answers");
     let shown = fixture.does(&["projects", "retention", "default", "--days", "30"]);
-    assert!(shown.contains("for 30 days"), "{shown}");
+    assert!(shown.contains("after 30 idle days"), "{shown}");
     // Maintenance runs at the start of a server, and every few minutes afterwards.
     let again = Server::start(&fixture.db, &[]).await;
     eventually("the deletion of an idle thread", || async {

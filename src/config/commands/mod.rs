@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use clap::ValueEnum;
 
-use super::http::DEFAULT_PROJECT;
-use super::values;
+use crate::config::http::DEFAULT_PROJECT;
+use crate::config::values;
 
 pub use keys::KeysCommand;
 pub use projects::{Limit, LimitArgs, ProjectsCommand};
