@@ -1,4 +1,4 @@
-"""Does with Jupyter kernels what the benchmark does with sandbox sessions, and says how long it took.
+"""Measures Jupyter kernels in the way in which the benchmark measures sandbox sessions.
 
 One JSON object a line comes in and one goes out for each; at the end of its input it stops its kernels.
 Times are in milliseconds, memory is the proportional set size in MiB.
@@ -12,12 +12,12 @@ import time
 
 from jupyter_client import KernelManager
 
-# Far more than a kernel takes to start, or to answer, on a busy machine.
+# Seconds; far more than a kernel needs to start or to answer on a busy machine.
 PATIENCE_SECONDS = 120
 
 
 class Kernel:
-    """A kernel with a client, as a program that runs notebooks has them."""
+    """A kernel with its client."""
 
     def __init__(self):
         self.manager = KernelManager()
@@ -25,7 +25,7 @@ class Kernel:
         self.client = None
 
     def connect(self):
-        """Waits until it answers and its output is heard.
+        """Waits until the kernel answers and its output is received.
 
         The client's own wait_for_ready also waits for 200 ms of silence, which would not be the kernel's.
         """
@@ -38,12 +38,12 @@ class Kernel:
                 self.client.get_iopub_msg(timeout=0.05)
                 return
             except queue.Empty:
-                # Said before this client listened; have it say something again.
+                # The output was sent before this client subscribed; execute the cell again.
                 self.client.kernel_info()
                 self.client.get_shell_msg(timeout=PATIENCE_SECONDS)
 
     def run(self, code):
-        """Runs a cell to its end; the text of its result, and how many pictures it showed."""
+        """Executes a cell; returns the text of its result and the number of its images."""
         result, pictures = "", 0
         cell = self.client.execute(code)
         while True:
@@ -74,13 +74,13 @@ class Kernel:
 
 
 class Jupyter:
-    """The kernel that lives on, and what can be asked for."""
+    """The commands, and the kernel that lives across them."""
 
     def __init__(self):
         self.live_kernel = None
 
     def start(self, code):
-        """A new kernel's first cell."""
+        """Times a new kernel's first cell."""
         began = time.perf_counter()
         kernel = Kernel()
         try:
@@ -91,7 +91,7 @@ class Jupyter:
             kernel.stop()
 
     def live(self, code, times):
-        """The same cell again and again in one kernel."""
+        """Times a repeated cell in one kernel."""
         if not self.live_kernel:
             self.live_kernel = Kernel()
             self.live_kernel.connect()
@@ -104,7 +104,7 @@ class Jupyter:
         return {"ms": taken, **shown}
 
     def burst(self, code, times):
-        """So many new kernels at once: when each had its first result, and the memory of all."""
+        """Starts kernels at once; returns when each had its first result, and the memory of all."""
         began = time.perf_counter()
         kernels, taken = [], []
         try:

@@ -1,4 +1,4 @@
-"""A long mixed load that proves that nothing acknowledged is lost.
+"""A long mixed load that checks that nothing acknowledged is lost.
 
 The soak starts assistd with its own database, the scripted model and the sandbox worker in a
 temporary folder. Callers create, run, read and delete, and abandon some of their requests. After a
@@ -27,14 +27,14 @@ from soaklib.server import ACTIVE_RUNS, LEFT_BEHIND, Server, SoakFailed, disturb
 ROOT = Path(__file__).resolve().parent.parent
 # Seconds after the load within which every run must be terminal or wait for its caller.
 SETTLE_LIMIT = 60
-# Connections that read back at the same time, and files that are searched for.
+# Concurrent connections for the comparison, and files that are searched for.
 READERS = 32
 SEARCHES = 200
 INTERRUPTED = 130
 
 
 async def apply_load(world, server):
-    """Lets the callers work for the whole time, and disturbs them twice."""
+    """Runs the callers for the whole time, with two disturbances."""
     seconds, journal = world.options.minutes * 60, world.journal
     callers = [Caller(number, world).work() for number in range(world.options.callers)]
     tasks = [asyncio.create_task(task) for task in (*callers, disturb(server, journal, seconds))]
@@ -53,7 +53,7 @@ async def apply_load(world, server):
 
 
 async def read_back(world, server):
-    """Compares everything with the ledger. Returns what is left behind in the database."""
+    """Compares everything with the ledger. Returns leftovers in the database."""
     ledger, deadline = world.ledger, time.monotonic() + SETTLE_LIMIT
     while await server.count(ACTIVE_RUNS) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
@@ -81,14 +81,14 @@ async def read_back(world, server):
 
 
 async def soak(world, server):
-    """Returns when the load began and ended, and what it has left behind in the database."""
+    """Returns when the load started and ended, and its leftovers in the database."""
     soaking = asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, soaking.cancel)
     begun, left = time.monotonic(), {}
     try:
         server.start()
-        # The server is not there yet, so the first errors are none of the load's.
+        # Errors before the server has started are not counted.
         await server.ready(Journal())
         await world.prepare()
         begun = time.monotonic()
@@ -125,7 +125,7 @@ def main():
     if not options.assistd.is_file():
         sys.exit(f"soak: {options.assistd} does not exist; build it with `bench/soak`")
     folder = Path(tempfile.mkdtemp(prefix="assistd-soak-"))
-    # Started by root, the server runs PostgreSQL as another user, who must be able to enter.
+    # As root, the server runs PostgreSQL as another user, who must be able to enter the folder.
     folder.chmod(0o755)
     server = Server(options.assistd, folder)
     world, remains = World(server.port, options), None

@@ -1,4 +1,4 @@
-"""The load: callers that perform operations one after the other."""
+"""The load: callers that perform operations sequentially."""
 
 import asyncio
 import collections
@@ -30,7 +30,7 @@ RETRY_PAUSE = 0.1, 0.5
 
 
 class World:
-    """What all callers share."""
+    """State shared by all callers."""
 
     def __init__(self, port, options):
         self.port, self.options = port, options
@@ -52,7 +52,7 @@ class World:
 
 
 class Operation(NamedTuple):
-    """What a caller can do. One without a thread leaves all threads of the caller as they are."""
+    """An operation. One without a thread changes none of the caller's threads."""
 
     name: str
     perform: Callable
@@ -102,7 +102,7 @@ class Caller:
 
     async def perform(self, operation):
         """Performs one operation and times it. When its outcome is unknown the caller leaves the
-        thread for good, as an application does whose user has gone away."""
+        thread permanently, like an application whose user is gone."""
         begun, name = time.monotonic(), operation.name
         self.journal.operations.add(name)
         try:
@@ -152,7 +152,7 @@ class Caller:
         return created["id"]
 
     async def compare(self):
-        """Reads back a thread in use, or one that was left, while the load goes on."""
+        """Compares a thread in use, or one that was left, during the load."""
         await self.comparison.thread(self.chance.choice(self.threads + self.left[-20:]))
 
     async def update_metadata(self):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over raw streams, so that a connection can be reset in the middle of anything."""
+"""HTTP/1.1 over raw streams, so that a connection can be reset at any time."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ import time
 REQUEST_LIMIT = 120
 # Seconds after sending within which a request is abandoned.
 ABANDON_WITHIN = 0.030
-# Bytes. An answer of a hundred messages fits several times.
+# Bytes. Several times the size of a page of a hundred messages.
 READ_BUFFER = 1 << 22
 
 
 class Unacknowledged(Exception):
-    """The request may have been carried out or not."""
+    """The request may have been executed or not."""
 
 
 class Abandoned(Unacknowledged):
-    """The caller has hung up on purpose."""
+    """The caller has hung up deliberately."""
 
 
 class Refused(Exception):
-    """A 4xx answer. The load sends nothing that deserves one."""
+    """A 4xx response, which no request of the load should get."""
 
     def __init__(self, label, status, body):
         super().__init__(f"{label}: {status} {body[:300].decode(errors='replace')}")
@@ -40,7 +40,7 @@ def label_of(method, path):
 
 
 class Client:
-    """One connection to the server, opened again whenever it is gone."""
+    """One connection to the server, reopened when it is lost."""
 
     def __init__(self, port, journal, chance=random.Random(0), abandon=0.0):
         self.port, self.journal, self.chance, self.abandon = port, journal, chance, abandon
@@ -98,7 +98,7 @@ class Client:
         return None if body is None else json.loads(body)
 
     async def pages(self, path):
-        """Returns a whole list with the oldest object first, or None after a 404."""
+        """Returns a whole list, oldest object first, or None after a 404."""
         objects, after = [], ""
         while page := await self.get(f"{path}?limit=100&order=asc{after}"):
             objects += page["data"]

@@ -1,12 +1,12 @@
-"""Compares objects as the server returns them with the ledger."""
+"""Compares the server's objects with the ledger."""
 
 import collections
 import re
 
 from .client import Refused
 
-# Only one file has the key that is searched for. As words count more than scripted embeddings,
-# which other files may resemble by chance, that file must be found first.
+# Only one file has the searched key. Lexical search outweighs scripted embeddings, which are similar
+# by chance, so that file must be the first hit.
 RANKING = {"score_threshold": 0.0, "hybrid_search": {"embedding_weight": 0.5, "text_weight": 1.0}}
 TERMINAL = {"completed", "failed", "cancelled", "expired", "incomplete"}
 
@@ -37,7 +37,7 @@ def expected_texts(model, prompt, run_id):
 
 class Comparison:
     """Compares with one ledger. `is_final` says that the load is over: then every run must be
-    terminal or wait for a caller that has left, and steps are compared, too."""
+    terminal or wait for a caller that has left, and steps are compared as well."""
 
     def __init__(self, world, client, is_final):
         self.ledger, self.journal = world.ledger, world.journal

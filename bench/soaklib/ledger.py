@@ -1,4 +1,4 @@
-"""What the server has acknowledged, and what happened besides."""
+"""Acknowledged objects, counts and errors of a soak."""
 
 import array
 import collections
@@ -28,14 +28,14 @@ class Thread:
     """
 
     id: str
-    # Each of these is right: the acknowledged metadata, and those of later attempts.
+    # Any of these is valid: the acknowledged metadata, and those of later attempts.
     metadata: list[dict]
     messages: dict[str, str] = dataclasses.field(default_factory=dict)
     attempted_texts: set[str] = dataclasses.field(default_factory=set)
     attempted_deletions: set[str] = dataclasses.field(default_factory=set)
     deleted_messages: set[str] = dataclasses.field(default_factory=set)
     runs: dict[str, Run] = dataclasses.field(default_factory=dict)
-    # The outcome of its last request is unknown, so one run more may exist, or wait for outputs.
+    # The outcome of its last request is unknown, so one more run may exist or wait for outputs.
     is_uncertain: bool = False
     # None while the outcome of the deletion is unknown.
     is_deleted: bool | None = False
@@ -52,7 +52,7 @@ class File:
 
 
 class Ledger:
-    """All acknowledged objects, and every difference that was found between them and the server."""
+    """All acknowledged objects, and every difference between them and the server."""
 
     def __init__(self):
         self.threads: list[Thread] = []

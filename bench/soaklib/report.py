@@ -1,4 +1,4 @@
-"""The report of a soak, and whether it has passed."""
+"""The report and the verdict of a soak."""
 
 import collections
 import datetime
@@ -14,9 +14,9 @@ from pathlib import Path
 from .ledger import RECOVERY
 
 # MiB per minute. At a few hundred requests a second this is well below a leak of 1 KiB a request,
-# and above what a warm allocator drifts by.
+# and above the drift of a warm allocator.
 MEMORY_LIMIT = 8.0
-# Seconds. The slope of a shorter stretch says more about the allocator than about a leak.
+# Seconds. The slope of a shorter stretch depends more on the allocator than on a leak.
 SHORTEST_FIT = 60
 
 
@@ -55,7 +55,7 @@ def memory_slopes(journal, begun, ended):
 
 
 def checks_of(world, errors_in_log, slopes, left, remains):
-    """All checks: what is counted, its figure, and the most it may be."""
+    """All checks: name, figure, and maximum."""
     journal, ledger = world.journal, world.ledger
     judged = [slope for seconds, slope, _ in slopes if seconds >= SHORTEST_FIT]
     return [
@@ -74,7 +74,7 @@ def checks_of(world, errors_in_log, slopes, left, remains):
 
 
 def report(options, world, log, slopes, left, remains):
-    """Returns the report, and whether every check holds."""
+    """Returns the report and whether every check passed."""
     journal, ledger = world.journal, world.ledger
     errors_in_log = sum(n for text, n in log[0].items() if text.startswith("ERROR"))
     checks = checks_of(world, errors_in_log, slopes, left, remains)

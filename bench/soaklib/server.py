@@ -1,4 +1,4 @@
-"""The process of assistd with all that it starts: disturbed, watched, stopped."""
+"""The assistd process and its children: disturbances, monitoring and shutdown."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ IDLE_IN_TRANSACTION = """select count(*) from pg_stat_activity
     where state like 'idle in transaction%' and state_change < now() - interval '2 s'"""
 ACTIVE_RUNS = """select count(*) from runs
     where status in ('queued', 'in_progress', 'cancelling')"""
-# What must be zero when the load is over. The database also knows the runs that no caller knows.
+# Must be zero after the load. The database also has runs that no caller knows.
 LEFT_BEHIND = {
     "runs that are queued, in progress or cancelling": ACTIVE_RUNS,
     "leases on runs": "select count(*) from runs where lease_owner is not null",
@@ -36,7 +36,7 @@ LEFT_BEHIND = {
 
 
 class SoakFailed(Exception):
-    """The soak cannot go on."""
+    """The soak cannot continue."""
 
 
 class Server:
@@ -61,7 +61,7 @@ class Server:
         self.process = None
 
     def start(self):
-        # Ctrl-C must not reach it, as the soak stops it in good order: hence a session of its own.
+        # Its own session keeps Ctrl-C from it, as the soak stops it in order.
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [self.program], env=self.environment, stdin=subprocess.DEVNULL,
@@ -136,12 +136,12 @@ class Server:
 
 
 async def restart_postgres(server, journal):
-    """Stops PostgreSQL in good order, as an operator might. The server must start it again."""
+    """Stops PostgreSQL in order, as an operator might. The server must start it again."""
     before = server.postmaster()
     if before is None:
         raise SoakFailed("there is no postmaster to stop")
     os.kill(before, signal.SIGINT)
-    # Requests may succeed until it has ended.
+    # Requests may succeed until it has stopped.
     while Path(f"/proc/{before}").exists():
         await asyncio.sleep(0.02)
     seconds = await server.ready(journal)
@@ -152,7 +152,7 @@ async def restart_postgres(server, journal):
 
 async def kill_server(server, journal):
     """Ends the server without a warning and starts it again at once. A start that fails is
-    reported and repeated, as by a service manager, so that the soak goes on."""
+    reported and retried, as by a service manager, so that the soak continues."""
     server.process.kill()
     server.process.wait()
     killed = time.monotonic()
@@ -186,7 +186,7 @@ async def watch(server, journal):
         in_recovery = journal.is_recovery(time.monotonic())
         if server.process.poll() is not None and not in_recovery:
             raise SoakFailed(f"the server ended by itself: status {server.process.returncode}")
-        # A process that has just been killed has no memory any more.
+        # A process that was just killed has no memory.
         with contextlib.suppress(OSError, TypeError):
             journal.memory.append((time.monotonic(), server.memory()))
         if tick % 10 == 0 and not in_recovery:

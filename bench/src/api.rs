@@ -121,7 +121,7 @@ impl Api {
     }
 
     /// Creates a thread with one question in it.
-    pub(crate) async fn create_asked_thread(&self) -> Result<String, CallError> {
+    pub(crate) async fn create_thread_with_question(&self) -> Result<String, CallError> {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"{QUESTION}"}}]}}"#);
         id(&self.http.post("/v1/threads", body).await?)
     }

@@ -4,8 +4,8 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds on the machine's monotonic clock.
 ///
-/// Every process on the machine reads the same clock, so a stamp written by the fake upstream can
-/// be subtracted from one taken by the load generator.
+/// All processes of the machine share this clock, so times of the fake upstream and of the load
+/// generator can be subtracted.
 pub(crate) fn now_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux always has this clock");
     let seconds = u64::try_from(time.tv_sec()).expect("the monotonic clock counts from boot");

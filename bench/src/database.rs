@@ -1,4 +1,4 @@
-//! The database behind the server under test: what it counts, what it costs, and filling it.
+//! The database of the server under test: counters, processes, and bulk rows.
 
 use crate::process;
 use nix::unistd::Pid;
@@ -9,20 +9,20 @@ use sqlx::postgres::PgPoolOptions;
 use std::path::Path;
 use std::str::FromStr;
 
-/// A connection to the server's database, and the database's processes if they run here.
+/// A connection to the server's database, and its postmaster if that is local.
 pub(crate) struct Database {
     pool: PgPool,
     postmaster: Option<Pid>,
 }
 
-/// Counters that only grow.
+/// Monotonic counters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counters {
-    /// Transaction ids handed out: one for each transaction that wrote or locked a row.
+    /// Transaction ids assigned: one per transaction that wrote or locked a row.
     pub(crate) writing: i64,
     /// Transactions committed in this database, reads included. Lags up to ten seconds behind.
     pub(crate) committed: i64,
-    /// Times the write-ahead log was synced to disk. Lags likewise.
+    /// Syncs of the write-ahead log. Lags likewise.
     pub(crate) synced: i64,
 }
 
@@ -52,17 +52,16 @@ impl Database {
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(&pool)
             .await?;
-        // A database on another machine has no process of this number here, or not a postgres.
+        // On another machine's database, no local postgres has this process id.
         let postmaster = process::parent_of(Pid::from_raw(backend), "postgres");
         Ok(Self { pool, postmaster })
     }
 
-    /// Its one connection.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The database's first process, if it runs on this machine.
+    /// The postmaster, if it runs on this machine.
     pub(crate) fn postmaster(&self) -> Option<Pid> {
         self.postmaster
     }
@@ -71,7 +70,7 @@ impl Database {
         let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
             .fetch_one(&self.pool)
             .await?;
-        // PostgreSQL 18 counts syncs of the log where it counts all other input and output.
+        // PostgreSQL 18 counts syncs of the log in `pg_stat_io`.
         let synced = if version >= 180_000 {
             "select coalesce(sum(fsyncs), 0)::bigint from pg_stat_io where object = 'wal'"
         } else {
@@ -94,8 +93,7 @@ impl Database {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await
     }
 
-    /// Copies a thread and its messages `times` times under new ids, so that the table grows
-    /// without the server's help.
+    /// Copies a thread and its messages `times` times under new ids, by SQL.
     pub(crate) async fn multiply_thread(&self, id: &str, times: i32) -> Result<(), sqlx::Error> {
         for (table, key, fresh) in [
             ("threads", "id", [("id", COPIED_THREAD)].as_slice()),
@@ -118,7 +116,7 @@ impl Database {
                 let made = fresh.iter().find(|(name, _)| name == column);
                 made.map_or(format!("original.{column}"), |(_, sql)| (*sql).to_owned())
             });
-            // Only names from the catalogue and constants are put into the statement.
+            // The statement has only catalogue names and constants.
             let sql = format!(
                 "insert into {table} ({}) select {}
                  from {table} original cross join generate_series(1, $2) copy

@@ -1,6 +1,6 @@
 //! A lean HTTP/1.1 client: keep-alive, no Nagle, no redirects, no decoding.
 //!
-//! The load generator shares the machine with what it measures, so it must cost little; the null
+//! The load generator shares the machine with the measured servers, so it must be cheap; the null
 //! server calls the upstream with it for the same reason.
 
 use bytes::Bytes;
@@ -13,18 +13,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::net::SocketAddr;
 
-/// Why a call gave no usable answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The connection failed before or while the answer was read.
+    /// The connection failed before the response was complete.
     #[error("{path}: {cause}")]
     Transport {
         /// Path of the request.
         path: String,
-        /// What the client library says.
+        /// The client library's message.
         cause: String,
     },
-    /// An answer that is not 2xx.
+    /// A response whose status is not 2xx.
     #[error("{path}: HTTP {status}: {body}")]
     Status {
         /// Path of the request.
@@ -34,12 +34,12 @@ pub(crate) enum CallError {
         /// The beginning of its body.
         body: String,
     },
-    /// A 2xx answer that is not what the protocol promises.
+    /// A 2xx response that violates the protocol.
     #[error("{0}")]
     Protocol(String),
 }
 
-/// The kind of most bodies.
+/// The content type of most bodies.
 const JSON: &str = "application/json";
 
 /// A pool of connections to one address on this machine. Cheap to clone.
@@ -51,7 +51,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Makes a client that sends `key` as its bearer token. Connects only when first used.
+    /// Creates a client with a bearer token. Connects on first use.
     pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -67,13 +67,12 @@ impl Http {
         }
     }
 
-    /// Reads an object.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, CallError> {
         let answer = self.send(Method::GET, path, JSON, Bytes::new()).await?;
         collect(path, answer).await
     }
 
-    /// Posts a JSON body and reads the whole answer.
+    /// Posts a JSON body and reads the whole response.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -82,7 +81,7 @@ impl Http {
         self.post_form(path, JSON, body).await
     }
 
-    /// Posts a body of another kind, and reads the whole answer.
+    /// Posts a body of another content type and reads the whole response.
     pub(crate) async fn post_form(
         &self,
         path: &str,
@@ -93,7 +92,7 @@ impl Http {
         collect(path, answer).await
     }
 
-    /// Posts a JSON body and gives the answer's body to read as it comes.
+    /// Posts a JSON body; the response body for streaming.
     pub(crate) async fn open(
         &self,
         path: &str,
@@ -144,7 +143,7 @@ async fn collect(path: &str, body: Incoming) -> Result<Bytes, CallError> {
     Ok(collected.to_bytes())
 }
 
-/// An error of the connection, with the cause that the library's short text leaves out.
+/// A connection error with its causes, which the library's message omits.
 pub(crate) fn transport(path: &str, error: &dyn std::error::Error) -> CallError {
     let mut cause = error.to_string();
     let mut source = error.source();

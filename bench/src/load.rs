@@ -1,4 +1,4 @@
-//! Callers that repeat an operation, and the sum of what they saw.
+//! Concurrent callers that repeat an operation, and their results.
 
 use crate::BenchError;
 use crate::http::CallError;
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 /// When the callers stop.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
-    /// When this much time has passed; operations under way are finished and counted.
+    /// After this time; operations in progress are completed and counted.
     For(Duration),
-    /// After so many operations by all callers together.
+    /// After this many operations of all callers together.
     Times(usize),
 }
 
-/// What the callers did.
+/// The results of all callers.
 pub(crate) struct Load<T> {
-    /// What the operations gave, in no order.
+    /// The operations' values in no order.
     pub(crate) samples: Vec<T>,
-    /// Milliseconds that each operation took.
+    /// The duration of each operation in milliseconds.
     pub(crate) ms: Vec<f64>,
     elapsed: Duration,
 }
@@ -33,16 +33,15 @@ impl<T> Load<T> {
         self.ms.len()
     }
 
-    /// Operations a second.
+    /// Operations per second.
     pub(crate) fn rate(&self) -> f64 {
         self.count() as f64 / self.elapsed.as_secs_f64()
     }
 }
 
-/// Lets `callers` repeat an operation, each waiting for its last before its next.
+/// Repeats an operation with `callers` concurrent callers, each of which performs one at a time.
 ///
-/// The operation is given its number, counted from 0 over all callers. The first failure ends it
-/// all.
+/// The operation gets its number, counted from 0 over all callers. The first failure stops all.
 pub(crate) async fn repeat<T, F, Fut>(
     callers: usize,
     bound: Bound,
@@ -95,7 +94,7 @@ where
     Ok(load)
 }
 
-/// The value that `share` (0 to 1) of the samples do not exceed.
+/// The value that a `share` (0 to 1) of the samples does not exceed.
 pub(crate) fn percentile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -104,7 +103,7 @@ pub(crate) fn percentile(samples: &[f64], share: f64) -> f64 {
     found.unwrap_or(f64::NAN)
 }
 
-/// The middle of the samples.
+/// The median of the samples.
 pub(crate) fn median(samples: &[f64]) -> f64 {
     percentile(samples, 0.5)
 }

@@ -1,9 +1,10 @@
-//! The benchmark of assistd: a load generator, a null server, a fake upstream, a client of the
-//! sandbox worker, and vector stores of any size.
+//! The benchmark of assistd: load generator, null server, fake upstream, sandbox client, and vector
+//! stores of any size.
 //!
-//! `bench/README.md` says what is measured and how to read it.
+//! `bench/README.md` describes the measurements and how to read the results.
 
 mod api;
+mod benchmark;
 mod clock;
 mod database;
 mod http;
@@ -15,7 +16,6 @@ mod process;
 mod report;
 mod retrieval;
 mod sandbox;
-mod sitting;
 mod stamp;
 mod steps;
 mod subject;
@@ -42,7 +42,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 
-/// Why a benchmark or one of its steps could not be done.
+/// Why a benchmark or a step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error(transparent)]
@@ -53,17 +53,17 @@ pub(crate) enum BenchError {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A server that did not come up.
+    /// A server did not start.
     #[error("{name} did not start: {why}\n{tail}")]
     Start {
         name: &'static str,
         why: String,
         tail: String,
     },
-    /// Runs and calls of the model do not match.
+    /// The number of model calls does not match the runs.
     #[error("the upstream was called {found} times, not {expected}")]
     Calls { expected: u64, found: u64 },
-    /// A worker's answer that is not the one due.
+    /// An unexpected response of a worker.
     #[error("the sandbox worker says {0}")]
     Worker(String),
     #[error("the sandbox worker sent {0}")]
@@ -78,10 +78,10 @@ pub(crate) enum BenchError {
     Interrupted,
 }
 
-/// Measures assistd beside a server that does nothing.
+/// Measures assistd and compares it with a minimal server.
 #[derive(Parser)]
 enum Command {
-    /// Measure, and print the figures beside their targets.
+    /// Measure, and print figures with their targets.
     Run(Run),
     /// Serve the null server.
     Null {
@@ -100,13 +100,13 @@ enum Command {
 
 #[derive(Parser)]
 struct Run {
-    /// Less of everything: five minutes instead of an hour and a half.
+    /// Measure less: five minutes instead of an hour and a half.
     #[arg(long)]
     quick: bool,
-    /// Only the steps whose name begins so, after a warm-up; results are not written.
+    /// Run only steps whose name starts with this, after a warm-up; write no results.
     #[arg(long, value_name = "PREFIX")]
     only: Option<String>,
-    /// Measure a second null server instead of assistd: how much the harness itself varies.
+    /// Measure a second null server instead of assistd, to see the variance of the method.
     #[arg(long)]
     null: bool,
     /// The server to measure [default: assistd beside this program]
@@ -115,10 +115,10 @@ struct Run {
     /// The sandbox worker to measure [default: assistd-sandbox beside the server]
     #[arg(long, value_name = "PATH")]
     sandbox: Option<PathBuf>,
-    /// A Python with Jupyter, for figures beside the sandbox worker's
+    /// A Python with Jupyter, to compare with the sandbox worker
     #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
     jupyter: PathBuf,
-    /// A folder with the Cranfield collection, to measure the quality of search with
+    /// A folder with the Cranfield collection, to measure search quality
     #[arg(long, value_name = "DIR", env = "BENCH_CRANFIELD")]
     cranfield: Option<PathBuf>,
     /// A folder with the local embedding model
@@ -128,13 +128,13 @@ struct Run {
         default_value = ".venv/models/all-minilm-l6-v2"
     )]
     embedding_model: PathBuf,
-    /// A scratch database for assistd; without it assistd runs its own.
+    /// A scratch database for assistd [default: its embedded one]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// A further setting of assistd, as in its environment.
+    /// An environment variable for assistd, as NAME=VALUE
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
-    /// Folder for the results.
+    /// Folder for the results
     #[arg(long, default_value = "bench/results")]
     results: PathBuf,
 }
@@ -167,7 +167,7 @@ async fn main() -> ExitCode {
 
 async fn serve(listen: SocketAddr, router: Router) -> Result<ExitCode, BenchError> {
     let listener = TcpListener::bind(listen).await?.tap_io(|socket| {
-        // Without it small answers wait; but they come all the same.
+        // Only delays small responses if it fails.
         let _ = socket.set_nodelay(true);
     });
     axum::serve(listener, router).await?;
@@ -175,7 +175,7 @@ async fn serve(listen: SocketAddr, router: Router) -> Result<ExitCode, BenchErro
 }
 
 async fn run(options: Run) -> Result<ExitCode, BenchError> {
-    // A thousand streams take three thousand descriptors; children inherit the limit.
+    // A thousand streams need three thousand descriptors; children inherit the limit.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let plan = if options.quick {
@@ -208,7 +208,7 @@ async fn run(options: Run) -> Result<ExitCode, BenchError> {
         model: options.embedding_model,
     };
     let only = options.only.as_deref();
-    let report = sitting::sit(tested, programs.as_ref(), &assets, &plan, only).await?;
+    let report = benchmark::measure(tested, programs.as_ref(), &assets, &plan, only).await?;
     let title = if options.quick {
         "Benchmark, quick"
     } else {

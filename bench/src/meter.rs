@@ -1,4 +1,4 @@
-//! CPU time spent between two moments, by whom.
+//! CPU time between two moments, by process.
 
 use crate::BenchError;
 use crate::process;
@@ -8,14 +8,14 @@ use nix::unistd::Pid;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a stretch of time cost.
+/// The CPU time of an interval.
 pub(crate) struct Cost {
-    /// CPU time of the server's process.
+    /// CPU time of the server process.
     pub(crate) server: Duration,
-    /// CPU time of the database's processes, if they run here.
+    /// CPU time of the database's processes, if they are local.
     pub(crate) database: Option<Duration>,
-    /// Cores kept busy by processes that have no part in the benchmark.
-    pub(crate) strangers: f64,
+    /// Cores used by processes that have no part in the benchmark.
+    pub(crate) other_processes: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -32,13 +32,13 @@ fn read(subject: &Subject, upstream: &Upstream) -> Result<Reading, BenchError> {
     Ok(Reading {
         at: Instant::now(),
         server: process::cpu(subject.pid()),
-        database: postmaster.map(process::cpu_of_family),
+        database: postmaster.map(process::cpu_with_children),
         harness: process::cpu(Pid::this()) + process::cpu(upstream.pid()),
         machine: process::cpu_of_machine()?,
     })
 }
 
-/// Measures from its making to its [`Meter::stop`].
+/// Measures from its creation to [`Meter::stop`].
 pub(crate) struct Meter {
     start: Reading,
 }
@@ -57,11 +57,11 @@ impl Meter {
             .zip(start.database)
             .map(|(end, start)| end.saturating_sub(start));
         let known = server + database.unwrap_or_default() + (end.harness - start.harness);
-        let strange = (end.machine - start.machine).saturating_sub(known);
+        let other_cpu = (end.machine - start.machine).saturating_sub(known);
         Ok(Cost {
             server,
             database,
-            strangers: strange.as_secs_f64() / (end.at - start.at).as_secs_f64(),
+            other_processes: other_cpu.as_secs_f64() / (end.at - start.at).as_secs_f64(),
         })
     }
 }

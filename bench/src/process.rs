@@ -1,4 +1,4 @@
-//! What a process costs, read from `/proc`; and children that do not outlive the benchmark.
+//! CPU time and memory of processes from `/proc`, and child processes that end with the benchmark.
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Clock ticks a second in `/proc`, fixed by Linux for all programs.
+/// Clock ticks per second in `/proc`, a constant of Linux.
 const TICKS: u64 = 100;
 
-/// The facts of `/proc/<pid>/stat` that the benchmark needs.
+/// The fields of `/proc/<pid>/stat` that the benchmark needs.
 struct Stat {
     name: String,
     parent: i32,
@@ -26,7 +26,7 @@ struct Stat {
 
 fn stat(pid: Pid) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in brackets and may hold any character, so the fields are counted from its end.
+    // The name in parentheses may have any character, so fields are counted from its end.
     let (head, tail) = text.rsplit_once(')')?;
     let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
     let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
@@ -42,13 +42,13 @@ fn time(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 1_000 / TICKS)
 }
 
-/// CPU time of one process, its children not counted. Zero when it is gone.
+/// CPU time of a process without its children. Zero if it does not exist.
 pub(crate) fn cpu(pid: Pid) -> Duration {
     stat(pid).map_or(Duration::ZERO, |stat| time(stat.own))
 }
 
 /// CPU time of a process and of all its children, ended ones included.
-pub(crate) fn cpu_of_family(parent: Pid) -> Duration {
+pub(crate) fn cpu_with_children(parent: Pid) -> Duration {
     let Some(own) = stat(parent) else {
         return Duration::ZERO;
     };
@@ -56,7 +56,7 @@ pub(crate) fn cpu_of_family(parent: Pid) -> Duration {
     time(own.own + own.ended_children + children.map(|child| child.own).sum::<u64>())
 }
 
-/// CPU time of the whole machine so far, without idle and stolen time.
+/// CPU time of the machine, without idle and stolen time.
 pub(crate) fn cpu_of_machine() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let first = text.lines().next().unwrap_or_default();
@@ -68,7 +68,7 @@ pub(crate) fn cpu_of_machine() -> io::Result<Duration> {
     Ok(time([1, 2, 3, 6, 7].map(field).iter().sum()))
 }
 
-/// The processes started by `parent`.
+/// The child processes of `parent`.
 pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let all = all().into_iter();
     all.filter(|(_, stat)| stat.parent == parent.as_raw())
@@ -102,22 +102,22 @@ pub(crate) fn tree(root: Pid) -> Vec<Pid> {
     tree
 }
 
-/// CPU time of the programs that have no part in the benchmark, and of their ended children.
+/// CPU time of processes that have no part in the benchmark, including their ended children.
 ///
-/// Unlike [`cpu_of_machine`] less one's own it is right where own processes end without anybody
-/// counting what they used.
-pub(crate) fn cpu_of_strangers() -> Duration {
-    let strangers = strangers().into_iter();
+/// Subtracting the benchmark's CPU time from [`cpu_of_machine`] would count processes of the benchmark
+/// that end without being measured.
+pub(crate) fn cpu_of_other_processes() -> Duration {
+    let other_processes = other_processes().into_iter();
     time(
-        strangers
+        other_processes
             .map(|(_, stat)| stat.own + stat.ended_children)
             .sum(),
     )
 }
 
-/// All but this process, what it started, and the operating system's own threads.
-fn strangers() -> Vec<(Pid, Stat)> {
-    /// The parent of the operating system's own threads.
+/// All processes except this one, its descendants, and kernel threads.
+fn other_processes() -> Vec<(Pid, Stat)> {
+    /// The parent of all kernel threads.
     const KTHREADD: Pid = Pid::from_raw(2);
     let known = [tree(Pid::this()), tree(KTHREADD)].concat();
     let mut all = all();
@@ -125,8 +125,7 @@ fn strangers() -> Vec<(Pid, Stat)> {
     all
 }
 
-/// The memory of these processes in MiB, what they share with others divided among all that share
-/// it. `None` where it may not be read.
+/// The proportional set size of these processes in MiB; `None` without permission to read it.
 pub(crate) fn pss_mib(processes: &[Pid]) -> Option<f64> {
     let kib = processes.iter().map(|pid| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -142,7 +141,7 @@ pub(crate) fn parent_of(pid: Pid, name: &str) -> Option<Pid> {
     Some(Pid::from_raw(stat.parent))
 }
 
-/// Resident memory of a process in MiB: now, and its peak since [`reset_peak`].
+/// Resident memory of a process in MiB: current, and peak since [`reset_peak`].
 pub(crate) fn memory_mib(pid: Pid) -> Option<(f64, f64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let field = |name: &str| {
@@ -153,18 +152,17 @@ pub(crate) fn memory_mib(pid: Pid) -> Option<(f64, f64)> {
     Some((field("VmRSS:")?, field("VmHWM:")?))
 }
 
-/// Forgets the peak of a process's resident memory.
+/// Resets the peak of a process's resident memory.
 pub(crate) fn reset_peak(pid: Pid) -> io::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5")
 }
 
-/// A process that is stopped when this is dropped.
-pub(crate) struct Running {
+/// A child process that is stopped on drop.
+pub(crate) struct ChildProcess {
     child: Child,
 }
 
-impl Running {
-    /// Starts a command.
+impl ChildProcess {
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let child = command.spawn().map_err(|error| {
             let program = command.get_program().to_string_lossy();
@@ -177,19 +175,19 @@ impl Running {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// How the process ended, or `None` while it runs.
+    /// The exit status; `None` while the process runs.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(status.to_string())
     }
 
-    /// Ends the process as a power cut would.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(|_| ())
     }
 
-    /// Asks the process to end, and ends it after twenty seconds.
+    /// Sends SIGTERM, and SIGKILL after twenty seconds.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
         if self.ended().is_some() {
             return Ok(());
@@ -206,7 +204,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
             eprintln!("could not stop process {}: {error}", self.pid());
@@ -214,17 +212,17 @@ impl Drop for Running {
     }
 }
 
-/// Processes that are stopped as by Ctrl-Z until this is dropped.
+/// Processes that are suspended until this is dropped.
 pub(crate) struct Paused(Vec<Pid>);
 
 impl Paused {
-    /// Pauses a process and its children.
+    /// Suspends a process and its children.
     pub(crate) fn family(parent: Pid) -> nix::Result<Self> {
-        // The parent first, so that it starts no further child.
+        // The parent first, so that it forks no further child.
         kill(parent, Signal::SIGSTOP)?;
         let mut paused = Self(vec![parent]);
         for child in children(parent) {
-            // One that has just ended needs no pausing.
+            // Fails for a process that has just ended.
             if kill(child, Signal::SIGSTOP).is_ok() {
                 paused.0.push(child);
             }
@@ -236,7 +234,7 @@ impl Paused {
 impl Drop for Paused {
     fn drop(&mut self) {
         for pid in &self.0 {
-            // One that is gone needs no waking.
+            // Fails for a process that has ended.
             let _ = kill(*pid, Signal::SIGCONT);
         }
     }
@@ -249,11 +247,13 @@ mod tests {
     #[test]
     fn children_are_found_with_their_memory_and_are_no_strangers() {
         let mut command = Command::new("sleep");
-        let child = Running::start(command.arg("60")).expect("every system has it");
+        let child = ChildProcess::start(command.arg("60")).expect("every system has it");
         assert!(tree(Pid::this()).contains(&child.pid()));
         let [one, both] = [&[child.pid()][..], &[child.pid(), Pid::this()]].map(pss_mib);
         assert!(Some(0.0) < one && one < both, "{one:?} {both:?}");
-        let strangers: Vec<Pid> = strangers().into_iter().map(|(pid, _)| pid).collect();
-        assert!(!strangers.contains(&child.pid()) && strangers.contains(&Pid::from_raw(1)));
+        let other_processes: Vec<Pid> = other_processes().into_iter().map(|(pid, _)| pid).collect();
+        assert!(
+            !other_processes.contains(&child.pid()) && other_processes.contains(&Pid::from_raw(1))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Figures beside their targets: as a table to read, and as JSON to compare.
+//! Figures with their targets, as Markdown tables and as JSON.
 
 use crate::BenchError;
 use crate::load::median;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fmt::Write;
 
-/// All that a sitting found.
+/// All figures of a benchmark.
 pub(crate) struct Report {
     tested: &'static str,
     started: String,
@@ -24,10 +24,10 @@ pub(crate) struct Report {
 struct Values {
     tested: Vec<f64>,
     other: Vec<f64>,
-    strangers: f64,
+    other_processes: f64,
 }
 
-/// More than this many cores in strangers' hands make a figure doubtful.
+/// A figure is doubtful if other processes used more than this many cores.
 const QUIET: f64 = 0.5;
 
 impl Report {
@@ -45,7 +45,7 @@ impl Report {
         self.add(step, self.tested, figures, |values| &mut values.tested);
     }
 
-    /// Adds the figures of what is measured beside the tested, by its name.
+    /// Adds the figures of the compared program `name`.
     pub(crate) fn add_other(
         &mut self,
         other: &str,
@@ -66,7 +66,7 @@ impl Report {
             Ok(figures) => {
                 for (name, value) in figures.values {
                     let values = self.values.entry(name).or_default();
-                    values.strangers = values.strangers.max(figures.strangers);
+                    values.other_processes = values.other_processes.max(figures.other_processes);
                     side(values).push(value);
                 }
             }
@@ -78,7 +78,7 @@ impl Report {
         }
     }
 
-    /// Whether a step gave no figures.
+    /// Whether a step failed.
     pub(crate) fn has_failures(&self) -> bool {
         !self.failures.is_empty()
     }
@@ -88,7 +88,7 @@ impl Report {
         figures.filter_map(|figure| Some(Row::new(figure, self.values.get(figure.name)?)))
     }
 
-    /// The tables, as Markdown that also reads well as it is.
+    /// The tables as aligned Markdown.
     pub(crate) fn markdown(&self, title: &str) -> String {
         let mut out = format!("# {title}\n\n{} · {}\n", self.started, machine());
         for table in &TABLES {
@@ -116,7 +116,7 @@ impl Report {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        // Without anything beside it there is neither its column nor a ratio.
+        // A table without a comparison has neither its column nor a ratio.
         let is_shown = |column: &usize| table.other.is_some() || !matches!(column, 2..=3);
         let columns: Vec<usize> = (0..widths.len()).filter(is_shown).collect();
         out.push('\n');
@@ -145,7 +145,7 @@ impl Report {
         }
     }
 
-    /// Everything, each round by itself.
+    /// All figures of every round.
     pub(crate) fn json(&self) -> serde_json::Value {
         let figures: Vec<_> = TABLES
             .iter()
@@ -157,7 +157,7 @@ impl Report {
                     "tested": row.values.tested,
                     "target": row.target(),
                     "met": row.verdict,
-                    "strangers_cores": row.values.strangers,
+                    "strangers_cores": row.values.other_processes,
                 });
                 if let Some(other) = other {
                     figure[other] = json!(row.values.other);
@@ -203,7 +203,7 @@ impl<'a> Row<'a> {
             tested,
             other,
             verdict,
-            noisy: values.strangers > QUIET,
+            noisy: values.other_processes > QUIET,
         }
     }
 
@@ -237,7 +237,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A ratio with two digits after the point, or more where these would say nothing.
+/// A ratio with two decimals, or more for small ones.
 fn shown_ratio(ratio: f64) -> String {
     if ratio < 0.095 {
         format!("{ratio:.4}")
@@ -246,7 +246,7 @@ fn shown_ratio(ratio: f64) -> String {
     }
 }
 
-/// The machine in a few words.
+/// A short description of the machine.
 fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {

@@ -1,8 +1,8 @@
-//! Time stamps that travel inside the answer's text.
+//! Time stamps in the text of answers.
 //!
-//! The fake upstream writes each token as the moment it was sent, so whoever reads the tokens at
-//! the far end can tell the server's share of a delay from the upstream's own. The first token also
-//! says when the request arrived and how many messages it carried.
+//! The fake upstream writes each token as the time at which it was sent, so that a client can separate
+//! the server's delay from the upstream's. The first token also has the time at which the request
+//! arrived, and the number of its messages.
 
 use std::fmt::Write;
 
@@ -10,16 +10,16 @@ const FIRST: u8 = b'^';
 const NEXT: u8 = b'~';
 const HEX: usize = 16;
 
-/// What a token says of itself; times as [`crate::clock::now_ns`].
+/// The content of a token; times are those of [`crate::clock::now_ns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stamp {
-    /// The answer's first token.
+    /// The first token of an answer.
     First {
-        /// When the request had arrived at the upstream.
+        /// When the request arrived at the upstream.
         arrived: u64,
         /// When this token was sent.
         sent: u64,
-        /// How many messages the request carried.
+        /// The number of messages in the request.
         messages: u64,
     },
     /// Any later token.
@@ -30,7 +30,7 @@ pub(crate) enum Stamp {
 }
 
 impl Stamp {
-    /// Appends the token's text. It is plain ASCII and needs no escaping in JSON.
+    /// Appends the token's text: ASCII without characters that JSON escapes.
     pub(crate) fn write(self, text: &mut String) {
         let written = match self {
             Self::First {
@@ -44,7 +44,7 @@ impl Stamp {
     }
 }
 
-/// Calls `each` for every whole stamp in `text`, in order.
+/// Calls `each` for every complete stamp in `text`, in order.
 pub(crate) fn scan(text: &[u8], mut each: impl FnMut(Stamp)) {
     for mark in memchr::memchr2_iter(FIRST, NEXT, text) {
         let field = |n: usize| hex(text.get(mark + 1 + n * HEX..mark + 1 + (n + 1) * HEX)?);

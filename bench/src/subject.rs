@@ -1,11 +1,11 @@
-//! The servers under test, started and stopped by the benchmark.
+//! The servers under test, and the fake upstream.
 
 use crate::BenchError;
 use crate::api::Api;
 use crate::database::Database;
 use crate::http::Http;
 use crate::process;
-use crate::process::Running;
+use crate::process::ChildProcess;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
-/// The key that the servers under test are given, so that checking it is part of what they cost.
+/// The API key of the servers under test, so that their cost includes its check.
 const KEY: &str = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// How to start a server.
@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The same with further settings, which yield to those it has already.
+    /// Adds settings that do not override existing ones.
     pub(crate) fn with<'a>(&self, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut kind = self.clone();
         if let Self::Assistd { settings, .. } = &mut kind {
@@ -53,7 +53,6 @@ impl Kind {
         kind
     }
 
-    /// What the server is called.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -66,24 +65,24 @@ impl Kind {
 pub(crate) struct Subject {
     name: &'static str,
     pub(crate) api: Api,
-    /// Its database, unless it has none.
+    /// The database, unless it is a null server.
     pub(crate) database: Option<Database>,
     kind: Kind,
     listen: SocketAddr,
     upstream: SocketAddr,
-    server: Running,
-    // Dropped after the server, which writes to it to the end.
+    server: ChildProcess,
+    // Dropped after the server, which writes to it until it exits.
     folder: TempDir,
 }
 
 impl Subject {
-    /// Starts a server and waits for its first answer.
+    /// Starts a server and waits for its first response.
     pub(crate) async fn start(kind: Kind, upstream: SocketAddr) -> Result<Self, BenchError> {
         let folder = TempDir::with_prefix("assistd-bench-")?;
-        // An unprivileged database server must be able to look into it.
-        open_to_all(folder.path())?;
+        // An unprivileged database server must be able to enter the folder.
+        make_accessible(folder.path())?;
         let listen = free_address()?;
-        let server = Running::start(&mut command(&kind, listen, upstream, folder.path())?)?;
+        let server = ChildProcess::start(&mut command(&kind, listen, upstream, folder.path())?)?;
         let mut subject = Self {
             name: kind.name(),
             api: Api {
@@ -101,36 +100,35 @@ impl Subject {
         Ok(subject)
     }
 
-    /// The server's process.
     pub(crate) fn pid(&self) -> Pid {
         self.server.pid()
     }
 
-    /// Ends the server as a power cut would end it; its own database may live on.
+    /// Kills the server; its embedded database may keep running.
     pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
         self.database = None;
         Ok(self.server.kill()?)
     }
 
-    /// Ends the server as an administrator would.
+    /// Stops the server with SIGTERM.
     pub(crate) fn stop(&mut self) -> Result<(), BenchError> {
         self.database = None;
         Ok(self.server.stop()?)
     }
 
-    /// Starts an ended server on the same data; gives the time to its first answer.
+    /// Restarts a stopped server on its data; the time to its first response.
     pub(crate) async fn restart(&mut self) -> Result<Duration, BenchError> {
         let path = self.folder.path();
         let mut command = command(&self.kind, self.listen, self.upstream, path)?;
         let start = Instant::now();
-        self.server = Running::start(&mut command)?;
+        self.server = ChildProcess::start(&mut command)?;
         self.answer().await?;
         let elapsed = start.elapsed();
         self.connect_database().await?;
         Ok(elapsed)
     }
 
-    /// Waits until the server creates a thread, which needs all of it.
+    /// Waits until the server can create a thread.
     async fn answer(&mut self) -> Result<(), BenchError> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -172,7 +170,7 @@ impl Drop for Subject {
         if let Err(error) = self.server.stop() {
             eprintln!("could not stop {}: {error}", self.name);
         }
-        // A server that was killed leaves its database behind.
+        // A killed server leaves its database running.
         let file = cluster(self.folder.path()).join("postmaster.pid");
         let Ok(text) = fs::read_to_string(file) else {
             return;
@@ -195,11 +193,11 @@ fn cluster(folder: &Path) -> PathBuf {
     folder.join("data/postgres")
 }
 
-/// The fake upstream, in a process of its own.
+/// The fake upstream, as a process.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     http: Http,
-    process: Running,
+    process: ChildProcess,
 }
 
 impl Upstream {
@@ -210,7 +208,7 @@ impl Upstream {
         let upstream = Self {
             address,
             http: Http::new(address, KEY),
-            process: Running::start(&mut command)?,
+            process: ChildProcess::start(&mut command)?,
         };
         while upstream.calls().await.is_err() {
             sleep(Duration::from_millis(5)).await;
@@ -218,7 +216,7 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// How often the model was called so far.
+    /// The number of model calls so far.
     pub(crate) async fn calls(&self) -> Result<u64, BenchError> {
         let body = self.http.get("/calls").await?;
         let count = std::str::from_utf8(&body).ok().and_then(|n| n.parse().ok());
@@ -272,12 +270,12 @@ fn command(
     Ok(command)
 }
 
-fn open_to_all(folder: &Path) -> std::io::Result<()> {
+fn make_accessible(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
-/// An address on this machine that nobody listens at.
+/// An unused local address.
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }

@@ -1,7 +1,7 @@
-//! A fake Chat Completions upstream whose speed the model's name decides.
+//! A fake Chat Completions upstream; the model's name decides its speed.
 //!
-//! Every token is a [`Stamp`]. A request that offers tools and does not end with a tool's result is
-//! answered with one call of the first function offered. Its embeddings are made of the text alone.
+//! Every token is a [`Stamp`]. A request with tools whose last message is no tool result is answered
+//! with a call of the first function. Embeddings are derived from the text.
 
 use crate::clock;
 use crate::retrieval;
@@ -23,10 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How fast an answer comes and how long it is. Its text form is the name of a model.
+/// The speed and length of an answer. Its text form is a model name.
 ///
-/// The name begins like a well-known model's, so that a server which counts tokens or looks up a
-/// context window does here what it does in earnest.
+/// The name starts like a known model's, so that a server counts tokens and looks up the context window
+/// as in production.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     /// Milliseconds from the request to the first token.
@@ -38,7 +38,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// An answer that is there at once.
+    /// An answer without delays.
     pub(crate) const fn instant(tokens: u64) -> Self {
         Self {
             first_ms: 0,
@@ -47,7 +47,7 @@ impl Pace {
         }
     }
 
-    /// The time that the whole answer takes.
+    /// The duration of the whole answer.
     pub(crate) const fn duration(self) -> Duration {
         Duration::from_millis(self.first_ms + self.gap_ms * (self.tokens - 1))
     }
@@ -74,7 +74,7 @@ impl FromStr for Pace {
     fn from_str(name: &str) -> Result<Self, String> {
         let mut numbers = name.rsplit('-').map(str::parse::<u64>);
         let mut number = || numbers.next().and_then(Result::ok);
-        // Read from the end.
+        // Parsed from the end.
         match (number(), number(), number()) {
             (Some(tokens @ 1..), Some(gap_ms), Some(first_ms)) => Ok(Self {
                 first_ms,
@@ -162,7 +162,7 @@ async fn complete(State(calls): State<Arc<AtomicU64>>, body: Bytes) -> Response 
     ([(CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
-/// Answers with vectors that are the same for the same texts.
+/// Answers with vectors derived from the texts.
 async fn embed(body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Embeddings {
@@ -211,7 +211,7 @@ impl Answer {
             }
             return Body::from(whole);
         }
-        // Headers go out with the first token, as most servers have it.
+        // Headers are sent with the first token, as most servers do.
         sleep_until(self.pace.due(self.start, 0)).await;
         Body::from_stream(stream::unfold((self, 0), |(answer, token)| async move {
             if token == answer.pace.tokens {
@@ -224,7 +224,7 @@ impl Answer {
         }))
     }
 
-    /// Appends a token's event, and behind the last one everything that ends the answer.
+    /// Appends a token's event, and after the last token the end of the answer.
     fn push(&self, token: u64, out: &mut String) {
         let sent = clock::now_ns();
         let stamp = match token {
@@ -263,7 +263,7 @@ fn finish(reason: &str, tokens: u64, out: &mut String) {
     ));
 }
 
-/// The name under which assistd offers its sandbox.
+/// The function name of assistd's sandbox.
 const CODE_INTERPRETER: &str = "code_interpreter";
 
 fn call_function(name: &str, number: u64) -> String {

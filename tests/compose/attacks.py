@@ -10,11 +10,11 @@ from pathlib import Path
 from stack import containers, inside, run
 
 ATTACKS = Path(__file__).parents[2] / "sandbox/tests/attacks"
-# What needs a root of the session's own, and so the stronger tier.
+# Attacks that only the stronger tier prevents, where a session has its own root.
 NAMESPACES_ONLY = {"view"}
 
-# What the attacks look for, in the worker's container: processes with a key in their environment, of
-# the worker's user. Their numbers must be none that a session's own processes may have.
+# The attacks' targets in the worker's container: processes of the worker's user with a key in their
+# environment. Their ids must differ from those of a session's own processes.
 SIBLING = "import os, time\nwhile os.getpid() < 100:\n    if os.fork(): os._exit(0)\ntime.sleep(3600)"
 
 
@@ -24,7 +24,7 @@ def processes_with(container, marker):
 
 
 def prepare(worker, marker):
-    """Puts what attacks look for beside the worker; gives the numbers of two processes."""
+    """Starts the attacks' targets beside the worker; returns two process ids."""
     inside(worker, "/bin/sh", "-c",
            f"echo {marker} > /run/assistd-sandbox/secret.txt; mkdir -p /run/assistd-sandbox/work")
     for _ in range(2):
@@ -38,7 +38,7 @@ def prepare(worker, marker):
 
 
 def cell(client, assistant, thread, code):
-    """What a cell prints that a run in this thread executes."""
+    """The output of a cell that a run on this thread executes."""
     client.beta.threads.messages.create(thread.id, role="user", content=f"```python\n{code}\n```")
     done = client.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
     assert done.status == "completed", done
@@ -49,7 +49,7 @@ def cell(client, assistant, thread, code):
 
 
 def assault(client, assistant):
-    """Runs all attacks; fails if one gains something. Tells the tier, and how many attacks there were."""
+    """Runs all attacks and fails if one succeeds. Prints the tier and the number of attacks."""
     workers = containers("sandbox")
     tiers = {inside(worker, "assistd-sandbox", "ping").split()[1] for worker in workers}
     (tier,) = tiers
@@ -58,7 +58,7 @@ def assault(client, assistant):
     thread = client.beta.threads.create()
     targets = workers
     if tier == "Container":
-        # A session has its container's name, and its worker is for this thread alone.
+        # A session has its container's hostname, and a worker serves this thread only.
         name = cell(client, assistant, thread, "import socket; print(socket.gethostname())").strip()
         targets = [worker for worker in workers if worker.startswith(name)]
         assert targets, name
@@ -70,7 +70,7 @@ def assault(client, assistant):
             continue
         if tier == "Namespaces":
             thread = client.beta.threads.create()
-        # Whichever worker has the session: the numbers of all are tried.
+        # The session's worker is unknown, so the process ids of all workers are tried.
         for worker in targets:
             scenery = {
                 "folder": "/run/assistd-sandbox",

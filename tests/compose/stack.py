@@ -1,4 +1,4 @@
-"""The composed stack, seen from outside: containers, their state, and what runs in them."""
+"""The composed stack: containers, their state, and commands in them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def compose(*arguments):
 
 
 def containers(service=None):
-    """Ids of the running containers."""
+    """The ids of the running containers."""
     filters = [f"label=com.docker.compose.project={PROJECT}"]
     if service:
         filters.append(f"label=com.docker.compose.service={service}")
@@ -33,12 +33,12 @@ def inspect(container):
 
 
 def inside(container, *command, check=True):
-    """What a command writes that runs in the container, as the container's user."""
+    """The output of a command in the container, as the container's user."""
     return run("docker", "exec", container, *command, check=check)
 
 
 def wait_until_healthy(expected, seconds=180):
-    """Waits until so many containers run as `expected` says by service, all of them healthy."""
+    """Waits until the expected number of containers per service runs, all of them healthy."""
     until = time.monotonic() + seconds
     while True:
         state = {}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the images that Dockerfile and docker-compose.yml begin with, where none can be pulled: Debian
-# from its archive, the rest on top of it. Does nothing for those that are there.
+# Builds the base images of Dockerfile and docker-compose.yml where none can be pulled: Debian from its
+# archive, the others based on it. Skips existing images.
 #
 #   stand_ins.sh STATE    STATE is a folder to work in
 set -euo pipefail
@@ -10,7 +10,7 @@ mirror="${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
 
 missing() { ! docker image inspect "$1" > /dev/null 2>&1; }
 
-# Of a folder, without BuildKit, which would keep a copy of it.
+# Builds from a folder without BuildKit, which would copy it.
 build() {
   echo "stand_ins: $1"
   DOCKER_BUILDKIT=0 docker build --quiet --network host --tag "$1" \
@@ -18,7 +18,7 @@ build() {
     { cat "$state/stand-in.log" >&2; exit 1; }
 }
 
-# debian:SUITE-slim, with the certificate authorities of this machine: its network may have its own.
+# debian:SUITE-slim, with this machine's certificate authorities, as its network may have private ones.
 debian() {
   local suite="$1" root="$state/$1"
   missing "debian:$suite-slim" || return 0
@@ -45,7 +45,7 @@ debian bookworm
 debian trixie
 
 if missing rust:1.95-bookworm; then
-  # This machine's toolchain, linked and not copied.
+  # This machine's toolchain, hard-linked instead of copied.
   toolchain="$(rustc --print sysroot)"
   rm -rf "$state/rust"
   mkdir -p "$state/rust/bin"

@@ -1,4 +1,4 @@
-"""The story that docker-compose.yml must always tell, through the published port with the official SDK.
+"""End-to-end checks of docker-compose.yml, through the published port with the official SDK.
 
     story.py ADDRESS KEY
 
@@ -33,7 +33,7 @@ def told(what):
 
 
 def ask(assistant, question, **message):
-    """A thread with one question, and the run that has answered it."""
+    """Creates a thread with one question and a completed run."""
     thread = beta.threads.create(messages=[{"role": "user", "content": question, **message}])
     run = beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=assistant.id)
     assert run.status == "completed", run
@@ -94,7 +94,7 @@ def search():
 
 
 class Listener(threading.Thread):
-    """Follows a run's stream until it ends or breaks; then asks whichever replica is there for the rest."""
+    """Follows a run's stream to its end; after a broken connection, resumes it on another replica."""
 
     def __init__(self, assistant):
         super().__init__()

@@ -120,6 +120,24 @@ async fn projects_are_made_changed_and_listed() {
     let written = admin.list("//admin/audit_log").await;
     assert_eq!(written.len(), 2, "made and changed once: {written:?}");
 
+    // The oldest project is the one of servers without API keys.
+    project(&admin, "other").await;
+    let first = admin.get("//admin/projects?order=asc&limit=2").await;
+    assert_eq!(first["has_more"], true);
+    assert_eq!(first["data"][1], changed);
+    let after = first["last_id"].as_str().expect("a page has a cursor");
+    let rest = admin
+        .get(&format!("//admin/projects?order=asc&after={after}"))
+        .await;
+    assert_eq!(rest["data"].as_array().map(Vec::len), Some(1), "{rest}");
+    assert_eq!(rest["data"][0]["name"], "other");
+}
+
+#[tokio::test]
+async fn requests_about_projects_that_make_no_sense_are_refused() {
+    let db = Db::new().await;
+    let (_server, admin) = start(&db).await;
+    let path = format!("//admin/projects/{}", project(&admin, "acme").await);
     project(&admin, "other").await;
     for (method, path, body, status, param) in [
         (
@@ -191,20 +209,9 @@ async fn projects_are_made_changed_and_listed() {
             refused.status, status,
             "{method} {path} {body}: {refused:?}"
         );
-        let told = refused.body["error"]["param"].as_str().unwrap_or_default();
-        assert_eq!(told, param, "{method} {path} {body}: {refused:?}");
+        let actual = refused.body["error"]["param"].as_str().unwrap_or_default();
+        assert_eq!(actual, param, "{method} {path} {body}: {refused:?}");
     }
-
-    // The oldest project is the one of servers without API keys.
-    let first = admin.get("//admin/projects?order=asc&limit=2").await;
-    assert_eq!(first["has_more"], true);
-    assert_eq!(first["data"][1], changed);
-    let after = first["last_id"].as_str().expect("a page has a cursor");
-    let rest = admin
-        .get(&format!("//admin/projects?order=asc&after={after}"))
-        .await;
-    assert_eq!(rest["data"].as_array().map(Vec::len), Some(1), "{rest}");
-    assert_eq!(rest["data"][0]["name"], "other");
 }
 
 #[tokio::test]

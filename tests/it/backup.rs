@@ -60,6 +60,28 @@ async fn read_all(client: &Client, paths: &[String]) -> Vec<Value> {
     bodies
 }
 
+/// Creates a vector store with a file and waits until it is indexed; the store's id.
+async fn index(client: &Client, file: &str) -> String {
+    let store = json!({"name": "Wrecks", "file_ids": [file]});
+    let store = id(&client.post("/vector_stores", store).await);
+    eventually("the file is indexed", || async {
+        let store = client.get(&format!("/vector_stores/{store}")).await;
+        (store["file_counts"]["completed"] == 1).then_some(())
+    })
+    .await;
+    store
+}
+
+/// Submits an output to the run, and waits until it is completed.
+async fn submit_output(client: &Client, thread: &str, waiting: &Value) {
+    let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
+    let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sun"}]});
+    let run = id(waiting);
+    let submit = format!("/threads/{thread}/runs/{run}/submit_tool_outputs");
+    client.post(&submit, outputs).await;
+    client.wait_for_status(thread, &run, &["completed"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_a_working_server_brings_everything_back() {
     let settings = [("ASSISTD_EMBEDDING_MODEL", "scripted/embeddings")];
@@ -70,13 +92,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     let text = "The wreck lies at four fathoms. ".repeat(500);
     let file = client.upload("wreck.txt", &text).await;
     let file_id = id(&file);
-    let store = json!({"name": "Wrecks", "file_ids": [file_id]});
-    let store = id(&client.post("/vector_stores", store).await);
-    eventually("the file is indexed", || async {
-        let store = client.get(&format!("/vector_stores/{store}")).await;
-        (store["file_counts"]["completed"] == 1).then_some(())
-    })
-    .await;
+    let store = index(&client, &file_id).await;
     let question = json!({"query": "How deep is the wreck?"});
     let search = format!("/vector_stores/{store}/search");
     let found = client.post(&search, question.clone()).await;
@@ -161,13 +177,7 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
     }
 
     // The restored runs continue.
-    let call = &waiting["required_action"]["submit_tool_outputs"]["tool_calls"][0]["id"];
-    let outputs = json!({"tool_outputs": [{"tool_call_id": call, "output": "sun"}]});
-    let submit = format!("/threads/{asking}/runs/{asked}/submit_tool_outputs");
-    client.post(&submit, outputs).await;
-    client
-        .wait_for_status(&asking, &asked, &["completed"])
-        .await;
+    submit_output(&client, &asking, &waiting).await;
     let cancel = format!("/threads/{busy}/runs/{counting}/cancel");
     client.post(&cancel, json!({})).await;
     client
@@ -181,9 +191,9 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
 fn programs_are_run_on_the_embedded_database_only() {
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let query = ["postgres", "psql", "-At", "-c", "select current_user"];
-    let asked = crate::process::output(assistd(folder.path()).args(query));
-    let printed = crate::process::text(&asked);
-    assert!(asked.status.success(), "{printed}");
+    let output = crate::process::output(assistd(folder.path()).args(query));
+    let printed = crate::process::text(&output);
+    assert!(output.status.success(), "{printed}");
     assert!(printed.contains("assistd"), "{printed}");
     let wrong = ["postgres", "psql", "-c", "selec"];
     let failed = crate::process::output(assistd(folder.path()).args(wrong));

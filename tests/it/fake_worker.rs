@@ -182,14 +182,16 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn serve_connection(mut stream: impl Stream, state: &State) -> io::Result<()> {
-    let Request::Hello { version, token } = receive(&mut stream).await? else {
+/// Exchanges greetings and opens a session; its name, or `None` if the request was refused.
+async fn open_session(stream: &mut impl Stream, state: &State) -> io::Result<Option<String>> {
+    let Request::Hello { version, token } = receive(stream).await? else {
         panic!("the first request is not hello");
     };
     assert_eq!(version, VERSION);
     if token != state.token {
         let message = "wrong token".to_owned();
-        return send(&mut stream, &Response::Refused { message }).await;
+        send(stream, &Response::Refused { message }).await?;
+        return Ok(None);
     }
     let report = Report {
         version,
@@ -203,22 +205,24 @@ async fn serve_connection(mut stream: impl Stream, state: &State) -> io::Result<
         idle_seconds: 1,
         cell_seconds: 1,
     };
-    send(&mut stream, &Response::Hello(report)).await?;
+    send(stream, &Response::Hello(report)).await?;
     let Request::Open {
         session,
         project,
         create,
-    } = receive(&mut stream).await?
+    } = receive(stream).await?
     else {
         panic!("the second request is not open");
     };
     assert!(project.starts_with("proj_"), "{project}");
     let fresh = !state.sessions.lock().contains_key(&session);
     if fresh && !create {
-        return send(&mut stream, &Response::Absent).await;
+        send(stream, &Response::Absent).await?;
+        return Ok(None);
     }
     if fresh && state.is_full.load(Ordering::SeqCst) {
-        return send(&mut stream, &Response::Busy).await;
+        send(stream, &Response::Busy).await?;
+        return Ok(None);
     }
     let files = {
         let mut sessions = state.sessions.lock();
@@ -231,7 +235,14 @@ async fn serve_connection(mut stream: impl Stream, state: &State) -> io::Result<
         files,
         notice,
     };
-    send(&mut stream, &opened).await?;
+    send(stream, &opened).await?;
+    Ok(Some(session))
+}
+
+async fn serve_connection(mut stream: impl Stream, state: &State) -> io::Result<()> {
+    let Some(session) = open_session(&mut stream, state).await? else {
+        return Ok(());
+    };
     loop {
         match receive(&mut stream).await? {
             Request::Put {

@@ -79,6 +79,28 @@ fn tool_output(request: &Value) -> &str {
     last["content"].as_str().expect("the value is a string")
 }
 
+/// Checks the order of events of a run that searches once and answers with four deltas.
+fn verify_event_names(events: &[Event]) {
+    let names: Vec<&str> = events.iter().map(|event| &*event.name).collect();
+    let step = ["thread.run.step.created", "thread.run.step.in_progress"];
+    let delta = "thread.message.delta";
+    let expected = [
+        &[
+            "thread.run.created",
+            "thread.run.queued",
+            "thread.run.in_progress",
+        ][..],
+        &step,
+        &["thread.run.step.delta", "thread.run.step.completed"],
+        &step,
+        &["thread.message.created", "thread.message.in_progress"],
+        &[delta, delta, delta, delta],
+        &["thread.message.completed", "thread.run.step.completed"],
+        &["thread.run.completed", "done"],
+    ];
+    assert_eq!(names, expected.concat());
+}
+
 #[tokio::test]
 async fn an_answer_is_streamed_with_its_citation_as_recorded() {
     let fixture = SearchRunFixture::start().await;
@@ -98,9 +120,9 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
             call.answer_search(&["What does Ana like?"]).await;
 
             let call = fixture.next_call().await;
-            let asked = &call.request["messages"];
-            let asked = &asked[asked.as_array().map_or(0, Vec::len) - 2]["tool_calls"][0];
-            assert_eq!(asked["function"]["name"], "file_search");
+            let messages = &call.request["messages"];
+            let requested = &messages[messages.as_array().map_or(0, Vec::len) - 2]["tool_calls"][0];
+            assert_eq!(requested["function"]["name"], "file_search");
             let passage = format!("【4:0†foods.txt】\n{FOODS}");
             assert!(
                 tool_output(&call.request).contains(&passage),
@@ -115,30 +137,12 @@ async fn an_answer_is_streamed_with_its_citation_as_recorded() {
         })
         .await;
 
-    let names: Vec<&str> = events.iter().map(|event| &*event.name).collect();
-    let step = ["thread.run.step.created", "thread.run.step.in_progress"];
-    let delta = "thread.message.delta";
-    let expected = [
-        &[
-            "thread.run.created",
-            "thread.run.queued",
-            "thread.run.in_progress",
-        ][..],
-        &step,
-        &["thread.run.step.delta", "thread.run.step.completed"],
-        &step,
-        &["thread.message.created", "thread.message.in_progress"],
-        &[delta, delta, delta, delta],
-        &["thread.message.completed", "thread.run.step.completed"],
-        &["thread.run.completed", "done"],
-    ];
-    assert_eq!(names, expected.concat());
-
+    verify_event_names(&events);
     let delta = &events[5].data["delta"]["step_details"]["tool_calls"];
     let ranking = json!({"ranker": "default_2024_08_21", "score_threshold": 0.0});
-    let began = json!([{"index": 0, "id": "call_0", "type": "file_search",
+    let first = json!([{"index": 0, "id": "call_0", "type": "file_search",
                         "file_search": {"ranking_options": ranking, "results": []}}]);
-    assert_eq!(*delta, began);
+    assert_eq!(*delta, first);
     let step = &events[6].data;
     let score = results(step)[0]["score"]
         .as_f64()

@@ -41,11 +41,10 @@ fn bomb() -> Vec<u8> {
 /// A part of the extracted text, or the error code and a part of the message.
 type Ending = Result<&'static str, (&'static str, &'static str)>;
 
-#[tokio::test]
-async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
-    let fixture = RetrievalFixture::start().await;
+/// Names and contents of files, and how their indexing ends.
+fn documents() -> Vec<(&'static str, Vec<u8>, Ending)> {
     let nested = |depth: usize| format!("<html>{}kelp", "<div>".repeat(depth)).into_bytes();
-    let table: Vec<(&str, Vec<u8>, Ending)> = vec![
+    vec![
         (
             "first.md",
             b"# Kelp\n\nIt floats.".to_vec(),
@@ -114,7 +113,13 @@ async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
             br#"{"kelp": "\u0000 \ud800"}"#.to_vec(),
             Ok("kelp"),
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn each_fails_for_its_own_reason_and_no_other_file_with_it() {
+    let fixture = RetrievalFixture::start().await;
+    let table = documents();
     let mut ids = Vec::new();
     for (name, bytes, _) in &table {
         assert!(bytes.len() < 1_000_000, "{name} is small");

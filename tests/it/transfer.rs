@@ -469,8 +469,13 @@ async fn threads_of_the_hosted_api_go_on_here() {
         messages[3]["content"][0]["text"]["value"],
         "There was none."
     );
+}
 
-    // File contents are imported later.
+#[tokio::test]
+async fn the_contents_of_imported_files_may_come_later() {
+    let fixture = TransferFixture::new(&[]).await;
+    let client = &fixture.client;
+    fixture.does(&["import", text(&sample("hosted"))]);
     let path = "/files/file-HostedData/content";
     let missing = client
         .send(Method::GET, path, None)

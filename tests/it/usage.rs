@@ -136,7 +136,11 @@ async fn usage_is_told_by_project_day_and_model() {
         );
     }
 
-    // Summing up by day does not change any total.
+    verify_summing_up(&db).await;
+}
+
+/// Checks that summing up by day changes no total.
+async fn verify_summing_up(db: &Db) {
     sqlx::raw_sql(
         "insert into usage_entries (project_id, at, id, model, runs, model_calls, prompt_tokens,
                                     completion_tokens, code_calls, search_calls, function_calls,

@@ -353,8 +353,14 @@ async fn what_makes_no_sense_is_refused_where_it_stands() {
     let files = vec![file.as_str(); 501];
     refused(&client, "/vector_stores", json!({"file_ids": files})).await;
     assert_eq!(client.list(&one).await, Vec::<Value>::new());
+}
 
-    let nowhere = [
+#[tokio::test]
+async fn what_does_not_exist_is_named_by_the_error() {
+    let (_db, _server, client) = start().await;
+    let file = id(&client.upload("a.txt", "a").await);
+    let path = format!("/vector_stores/{}", store(&client, json!({})).await);
+    let missing = [
         (
             "/vector_stores/vs_none",
             "No vector store found with id 'vs_none'.",
@@ -371,7 +377,7 @@ async fn what_makes_no_sense_is_refused_where_it_stands() {
             "No vector store file batch found with id 'vsfb_none'.",
         ),
     ];
-    for (path, text) in nowhere {
+    for (path, text) in missing {
         let reply = client.send(Method::GET, path, None).await;
         let reply = reply.expect("the server answers");
         assert_eq!(

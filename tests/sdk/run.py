@@ -1,7 +1,7 @@
-"""Starts the server and the validating proxy, runs the suites, prints what failed and one line of counts.
+"""Starts the server and the validating proxy, runs the suites, prints failures and one line of counts.
 
-The server is $ASSISTD_BIN, by default the debug build. It runs twice, each time with its own embedded
-Postgres in a temporary folder: once as usual, and once with runs that expire after seconds and without code_interpreter.
+The server is $ASSISTD_BIN, by default the debug build. Two servers run, each with its own embedded
+Postgres in a temporary folder: the usual one, and one with runs that expire after seconds and without code_interpreter.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROOT = HERE.parents[1]
 
 
 def built_server():
-    """The debug build, wherever cargo puts it."""
+    """The debug build in Cargo's target folder."""
     folder = subprocess.run([str(ROOT / "scripts" / "target_folder")], check=True, capture_output=True, text=True)
     return str(Path(folder.stdout.strip()) / "debug" / "assistd")
 
@@ -33,12 +33,12 @@ def built_server():
 SERVER = os.environ.get("ASSISTD_BIN") or built_server()
 START_SECONDS = 60
 STOP_SECONDS = 30
-# Receivers of webhooks are on this machine. The origin is that of the page in browser/.
+# Webhook receivers listen on the loopback address. The origin is that of the page in browser/.
 USUAL = {"ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true", "ASSISTD_CORS_ORIGINS": "http://app.example"}
-# The second server also asks for the header that the first leaves optional, and runs no code.
+# The second server also requires the beta header, and runs no code.
 SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
-# Versions that are here for the sake of some files: the last one that has vector stores under `beta` only.
+# Versions that run only some files: the last one that has vector stores under `beta` only.
 ONLY = {"1.65.5": ["test_vector_stores.py", "test_file_search.py"]}
 
 # The counts at the end of a runner's output: pytest's last line, and the summary of node's test runner.
@@ -50,7 +50,7 @@ COUNTS = {
 
 
 class Suite:
-    """A folder of tests, the command that runs it, and the project that it works in."""
+    """A folder of tests, the command that runs them, and their API key."""
 
     def __init__(self, name, folder, command, environment=None):
         self.name = name
@@ -81,7 +81,7 @@ def all_suites():
 
 
 class Processes:
-    """What was started, to be stopped in the opposite order."""
+    """Started processes, which are stopped in reverse order."""
 
     def __init__(self, work):
         self._work = work
@@ -94,7 +94,7 @@ class Processes:
         return process
 
     def stop(self, process):
-        """Asks a process to end and gives its exit code."""
+        """Stops a process; returns its exit code."""
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
@@ -115,7 +115,7 @@ def free_port():
 
 
 def wait_for(what, process, log, ready):
-    """Waits until `ready()` is true; ends the program when the process died or takes too long."""
+    """Waits until `ready()` is true; exits if the process has died or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -141,7 +141,7 @@ def start_server(processes, work, data, name, keys, special):
         "ASSISTD_UPSTREAM_RETRIES": "2",
         "ASSISTD_POLL_AFTER_MS": "50",
     }
-    # Nothing that the caller's environment says about databases and upstreams is meant for this server.
+    # The caller's settings for databases and upstreams must not reach the server.
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "DATABASE_URL"))
     }
@@ -151,11 +151,11 @@ def start_server(processes, work, data, name, keys, special):
     return url
 
 
-def start_proxy(processes, work, usual, short_lived, whole):
+def start_proxy(processes, work, usual, short_lived, is_whole):
     port = free_port()
     command = [sys.executable, str(HERE / "proxy" / "proxy.py"), "--port", str(port)]
     command += ["--route", f"={usual}", "--route", f"/short-lived={short_lived}"]
-    command += ["--report", str(work / "contract.txt")] + ["--all-operations"] * whole
+    command += ["--report", str(work / "contract.txt")] + ["--all-operations"] * is_whole
     process = processes.start("proxy", command)
     url = f"http://127.0.0.1:{port}"
     wait_for("the proxy", process, work / "proxy.log", lambda: answers(f"{url}/healthz"))
@@ -163,13 +163,13 @@ def start_proxy(processes, work, usual, short_lived, whole):
 
 
 def run_suite(suite, work, data, server_url, proxy_url, arguments):
-    """Runs one suite; gives its counts and whether it went well."""
+    """Runs one suite; returns its counts."""
     environment = os.environ | suite.environment | {
         "SDK_SERVER_URL": server_url,
         "SDK_BASE_URL": f"{proxy_url}/v1",
         "SDK_SHORT_LIVED_URL": f"{proxy_url}/short-lived/v1",
         "SDK_API_KEY": suite.key,
-        # For commands beside the server.
+        # For `assistd` commands beside the server.
         "SDK_SERVER": SERVER,
         "SDK_DATA_DIR": str(data / "usual"),
         "SDK_PROJECT": suite.name,
@@ -187,25 +187,25 @@ def run_suite(suite, work, data, server_url, proxy_url, arguments):
     if code and not counts["failed"]:
         counts["failed"] = 1
     seconds = time.monotonic() - started
-    said = ", ".join(f"{number} {kind}" for kind, number in counts.items())
-    print(f"{suite.name}: {said} in {seconds:.0f} s", flush=True)
+    summary = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    print(f"{suite.name}: {summary} in {seconds:.0f} s", flush=True)
     if code:
         print(text[-12000:], flush=True)
     return counts
 
 
 def _last_number(pattern, text):
-    found = re.findall(pattern, text, re.MULTILINE)
-    return int(found[-1]) if found else 0
+    numbers = re.findall(pattern, text, re.MULTILINE)
+    return int(numbers[-1]) if numbers else 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [suite.name for suite in all_suites()]
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"one of {', '.join(names)}; all by default")
-    parser.add_argument("--jobs", type=int, default=3, help="suites at the same time")
-    parser.add_argument("--keep", type=Path, help="a folder for logs and the report, which stays")
-    parser.add_argument("--args", default="", help="more arguments for the runners, such as '-k cancel'")
+    parser.add_argument("--jobs", type=int, default=3, help="concurrent suites")
+    parser.add_argument("--keep", type=Path, help="keep logs and the report in this folder")
+    parser.add_argument("--args", default="", help="further arguments for the test runners, such as '-k cancel'")
     options = parser.parse_args()
     unknown = set(options.suites) - set(names)
     if unknown:
@@ -225,26 +225,26 @@ def main():
 
 
 def run_all(suites, options, temporary):
-    """Runs the suites against two servers; gives the counts of each, and of the contract over all of them."""
-    # Only a whole run can be expected to reach every operation.
-    whole = not options.suites and not options.args
+    """Runs the suites against two servers; returns the counts of each suite and of the contract."""
+    # Only a whole run reaches every operation.
+    is_whole = not options.suites and not options.args
     work, data = options.keep or temporary / "logs", temporary / "data"
     work.mkdir(parents=True, exist_ok=True)
-    # Every suite works in a project of its own, so that none sees the others' objects.
+    # Every suite has its own project, so that none sees the others' objects.
     keys = ",".join(f"{suite.name}:{suite.key}" for suite in suites) + ",stranger:sk-test-stranger"
     processes = Processes(work)
     try:
         usual = start_server(processes, work, data, "usual", keys, USUAL)
         short_lived = start_server(processes, work, data, "short-lived", keys, SHORT_LIVED)
-        proxy, proxy_url = start_proxy(processes, work, usual, short_lived, whole)
+        proxy, proxy_url = start_proxy(processes, work, usual, short_lived, is_whole)
         arguments = options.args.split()
         with ThreadPoolExecutor(options.jobs) as pool:
             results = list(pool.map(lambda suite: run_suite(suite, work, data, usual, proxy_url, arguments), suites))
-        kept = processes.stop(proxy) == 0
+        is_contract_kept = processes.stop(proxy) == 0
     finally:
         processes.stop_all()
     print((work / "contract.txt").read_text(), end="")
-    return [*results, {"passed": kept, "failed": not kept, "skipped": 0}]
+    return [*results, {"passed": is_contract_kept, "failed": not is_contract_kept, "skipped": 0}]
 
 
 if __name__ == "__main__":

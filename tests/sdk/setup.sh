@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the SDKs under test and what the suites need, into tests/sdk/.cache. Does nothing where all is there.
+# Installs the SDKs under test and the suites' tools into tests/sdk/.cache, unless they are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p .cache
@@ -28,12 +28,12 @@ for package in node/packages/* browser; do
   rm -rf "$folder"
   mkdir "$folder"
   cp "$package"/*.json "$folder"
-  # The suites need only what the newest SDK uses on any current Node, so its engine wish is no obstacle.
+  # The newest SDK requires a newer Node than the suites need, so its `engines` field is ignored.
   (cd "$folder" && npm ci --silent --no-audit --no-fund --engine-strict=false)
   stamp "$package"/*.json > "$folder/.stamp"
 done
 
-# The suite in browser/ fails without a browser, and says so.
+# Without a browser, the suite in browser/ fails with a message.
 if [ -z "${CHROMIUM:-}" ] && [ ! -x /usr/bin/chromium ] && [ ! -x /usr/bin/chromium-browser ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
     echo "installing chromium"

@@ -1,4 +1,4 @@
-//! Drives a run: one turn of the model, told as events when somebody listens.
+//! Executes a run: one model turn, streamed as events if there is a reader.
 
 use super::Call;
 use super::Memory;
@@ -15,14 +15,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Where the events of a run go; nowhere when it is polled.
+/// The reader of a run's events; none for a polled run.
 struct Events(Option<UnboundedSender<Bytes>>);
 
 impl Events {
-    /// Sends an event whose JSON is made only if somebody listens.
+    /// Sends an event; its JSON is built only if there is a reader.
     fn send(&self, name: &str, data: impl FnOnce() -> String) {
         if let Some(sender) = &self.0 {
-            // A reader that went away does not end the run.
+            // A reader that hangs up does not end the run.
             let _ = sender.send(format!("event: {name}\ndata: {}\n\n", data()).into());
         }
     }
@@ -62,8 +62,8 @@ struct FunctionDelta<'a> {
     arguments: Cow<'a, str>,
 }
 
-/// Takes a queued run through one turn, to `completed` or `requires_action`; to `failed` when the
-/// upstream fails.
+/// Executes one turn of a queued run; it ends `completed`, `requires_action`, or `failed` if the upstream
+/// fails.
 pub(super) async fn drive(
     memory: Arc<Memory>,
     run: Arc<Run>,
@@ -232,7 +232,7 @@ impl Turn<'_> {
         self.call = Some(call);
     }
 
-    /// Keeps what the turn brought; gives the run's next status.
+    /// Stores the turn's results; the run's next status.
     fn end(self) -> &'static str {
         if let Some(call) = self.call {
             self.run.progress.lock().call = Some(call);

@@ -1,8 +1,7 @@
-//! An in-memory server that speaks as much of the Assistants protocol as the benchmark needs.
+//! An in-memory server with the part of the Assistants API that the benchmark needs.
 //!
-//! It validates nothing, stores nothing that outlives it and never forgets. What it takes is the
-//! price of the protocol and of the load generator, so a real server's figures are read as
-//! multiples of these.
+//! It validates nothing, persists nothing and deletes nothing. Its cost is that of the protocol and of
+//! the load generator, so a real server's figures are read as multiples of these.
 
 mod drive;
 mod objects;
@@ -28,7 +27,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 struct Assistant {
     model: String,
-    /// The tools as JSON text, shown and sent upstream as they came.
+    /// The tools as JSON text, returned and forwarded unchanged.
     tools: String,
 }
 
@@ -57,7 +56,7 @@ struct Progress {
     steps: Vec<String>,
 }
 
-/// A function call, and what the client answered.
+/// A function call and its output.
 #[derive(Clone)]
 struct Call {
     id: String,
@@ -101,7 +100,7 @@ impl Memory {
     }
 }
 
-/// Why a request is not served.
+/// Why a request is refused.
 enum Refused {
     /// It names something that was never made.
     Missing,

@@ -1,4 +1,4 @@
-//! The objects as JSON text, with every field that a real server sends.
+//! API objects as JSON text, with every field of a real server.
 
 use super::Call;
 use super::Run;
@@ -41,7 +41,7 @@ pub(super) fn message(thread: &str, id: &str, role: &str, text: &str, run: Optio
     )
 }
 
-/// A message that has only begun.
+/// A message in progress.
 pub(super) fn empty_message(run: &Run, id: &str) -> String {
     let Run {
         id: run_id,
@@ -118,7 +118,7 @@ pub(super) fn message_step(run: &Run, id: &str, status: &str, message: &str) -> 
     step(run, id, "message_creation", status, &details)
 }
 
-/// A step of tool calls; without a call it has only begun.
+/// A tool-call step; without a call it is in progress.
 pub(super) fn tool_step(run: &Run, id: &str, status: &str, call: Option<&Call>) -> String {
     let call = call.map_or(String::new(), |call| function_call(call, true));
     let details = format!(r#"{{"type":"tool_calls","tool_calls":[{call}]}}"#);

@@ -1,4 +1,4 @@
-//! The calls of the API that make vector stores and search them.
+//! API calls for vector stores.
 
 use crate::api::Api;
 use crate::api::id;
@@ -10,26 +10,25 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often a batch is looked at.
+/// Interval between polls of a batch.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A file that is to be uploaded.
+/// A file to upload.
 #[derive(Clone)]
 pub(super) struct File {
-    /// Its ending tells its kind.
+    /// The extension decides the file type.
     pub(super) name: String,
     pub(super) contents: Bytes,
 }
 
-/// What to search for.
 #[derive(Clone)]
 pub(super) struct Query {
     pub(super) text: String,
-    /// Restricts it to files by their attributes.
+    /// Attribute filter.
     pub(super) filter: Option<Value>,
-    /// How much meaning and words count; the server's own idea if `None`.
+    /// Weights of semantic and lexical search; the server's default if `None`.
     pub(super) weights: Option<Weights>,
-    /// Most results.
+    /// Maximum number of results.
     pub(super) results: usize,
 }
 
@@ -39,7 +38,6 @@ pub(super) enum Weights {
     WordsAlone,
 }
 
-/// A result of a search.
 #[derive(Deserialize)]
 pub(super) struct Hit {
     pub(super) filename: String,
@@ -52,14 +50,14 @@ struct Content {
 }
 
 impl Hit {
-    /// The text that was found.
+    /// The text of the hit.
     pub(super) fn text(&self) -> &str {
         self.content.first().map_or("", |content| &content.text)
     }
 }
 
 impl Api {
-    /// Uploads a file; gives its id.
+    /// Uploads a file; its id.
     pub(super) async fn upload(&self, file: &File) -> Result<String, CallError> {
         const BOUNDARY: &str = "----bench-boundary-1b0d5e";
         let mut form = format!(
@@ -75,12 +73,12 @@ impl Api {
         id(&self.http.post_form("/v1/files", &kind, form).await?)
     }
 
-    /// Creates an empty vector store; gives its id.
+    /// Creates an empty vector store; its id.
     pub(super) async fn create_store(&self) -> Result<String, CallError> {
         id(&self.http.post("/v1/vector_stores", "{}").await?)
     }
 
-    /// Adds files to a vector store; gives the id of the batch.
+    /// Adds files to a vector store; the id of the batch.
     pub(super) async fn create_batch(
         &self,
         store: &str,
@@ -109,7 +107,7 @@ impl Api {
         }
     }
 
-    /// Searches, and leaves the answer unread.
+    /// Searches without parsing the response.
     pub(super) async fn search(&self, store: &str, query: &Query) -> Result<Bytes, CallError> {
         let mut body = json!({ "query": query.text, "max_num_results": query.results });
         if let Some(filter) = &query.filter {
@@ -128,7 +126,7 @@ impl Api {
     }
 }
 
-/// Reads the answer to a search.
+/// Parses the response of a search.
 pub(super) fn hits(answer: &[u8]) -> Result<Vec<Hit>, CallError> {
     #[derive(Deserialize)]
     struct Page {

@@ -1,4 +1,4 @@
-//! The Cranfield collection: abstracts, questions, and which abstracts answer them.
+//! The Cranfield collection: abstracts, questions and relevance judgements.
 
 use crate::BenchError;
 use std::collections::HashMap;
@@ -7,28 +7,26 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The collection, as far as it is measured with.
 pub(super) struct Collection {
-    /// Title and abstract by number. Two abstracts are empty, and left out.
+    /// Title and abstract by number, without the two empty ones.
     pub(super) documents: Vec<(u32, String)>,
     pub(super) questions: Vec<Question>,
 }
 
 pub(super) struct Question {
     pub(super) text: String,
-    /// The documents that answer it, whatever their grade: a good deal of them is graded the
-    /// wrong way round.
+    /// The relevant documents of any grade: many grades are inverted in the collection.
     pub(super) relevant: HashSet<u32>,
 }
 
-/// How well a question is answered, or questions in the mean.
+/// The retrieval quality of one question, or a mean of several.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(super) struct Scores {
-    /// Normalised discounted cumulative gain of the first ten.
+    /// Normalised discounted cumulative gain at ten.
     pub(super) ndcg_10: f64,
-    /// The share of the relevant that is among the first twenty.
+    /// Recall at twenty.
     pub(super) recall_20: f64,
-    /// One in the place of the first relevant one.
+    /// Reciprocal rank of the first relevant document.
     pub(super) reciprocal: f64,
 }
 
@@ -47,11 +45,11 @@ impl Collection {
             let (title, body) = (field('T'), field('W'));
             (!body.is_empty()).then(|| (number, format!("{title}\n\n{body}\n")))
         });
-        // Judgements go by a question's place, not by the number it has.
+        // Judgements refer to questions by position, not by number.
         let mut relevant: HashMap<u32, HashSet<u32>> = HashMap::new();
         for line in text("QRelsCorrectedforTRECeval")?.lines() {
             let numbers: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
-            // The fifth grade is that of no interest.
+            // Grade 5 means not relevant.
             if let [question, _, document, 1..=4] = numbers[..] {
                 relevant.entry(question).or_default().insert(document);
             }
@@ -76,7 +74,7 @@ impl Collection {
     }
 }
 
-/// Records begin with `.I` and a number, their fields with a dot and a letter.
+/// Parses records, which start with `.I` and a number; fields start with a dot and a letter.
 fn records(text: &str) -> Vec<(u32, HashMap<char, String>)> {
     let mut records: Vec<(u32, HashMap<char, String>)> = Vec::new();
     let mut field = None;
@@ -102,7 +100,7 @@ fn records(text: &str) -> Vec<(u32, HashMap<char, String>)> {
     records
 }
 
-/// Scores documents, the best first and none twice.
+/// Scores a ranking of distinct documents.
 pub(super) fn score(ranked: &[u32], relevant: &HashSet<u32>) -> Scores {
     let discount = |place: usize| 1.0 / (place as f64 + 2.0).log2();
     let hits: Vec<usize> = (0..ranked.len())
@@ -119,7 +117,7 @@ pub(super) fn score(ranked: &[u32], relevant: &HashSet<u32>) -> Scores {
     }
 }
 
-/// The mean of scores, of which there must be some.
+/// The mean of scores, which must not be empty.
 pub(super) fn mean(scores: &[Scores]) -> Scores {
     let mean = |of: fn(&Scores) -> f64| scores.iter().map(of).sum::<f64>() / scores.len() as f64;
     Scores {

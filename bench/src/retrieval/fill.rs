@@ -1,6 +1,6 @@
-//! Puts chunks into the server's database without the server's help, which would take hours.
+//! Copies chunks directly into the server's database; indexing them would take hours.
 
-use super::cloud;
+use super::vectors;
 use super::words::Words;
 use crate::BenchError;
 use crate::database::Database;
@@ -20,10 +20,10 @@ use tokio::time::sleep;
 /// The embedding model of the stores, which the fake upstream serves.
 pub(super) const MODEL: &str = "bench-embedding";
 
-/// Bytes that are sent to the database at a time.
+/// Bytes per message to the database.
 const BLOCK: usize = 1 << 20;
 
-/// A store that is to be filled.
+/// A store to fill.
 pub(super) struct Empty {
     pub(super) id: String,
     pub(super) chunks: u64,
@@ -34,11 +34,11 @@ pub(super) struct Empty {
 #[derive(Clone)]
 pub(super) struct Filled {
     pub(super) id: String,
-    /// The numbers of its chunks.
+    /// The range of its chunk numbers.
     pub(super) chunks: Range<u64>,
 }
 
-/// A store while it is filled.
+/// A store being filled.
 struct Filling {
     id: String,
     chunks: Range<u64>,
@@ -48,7 +48,7 @@ struct Filling {
 }
 
 impl Filling {
-    /// Its chunks, each with its file's key and its place in the file.
+    /// Its chunks, each with its file's key and its position in the file.
     fn chunks(&self) -> impl Iterator<Item = (u64, i64, i32)> {
         self.chunks.clone().map(|chunk| {
             let place = chunk - self.chunks.start;
@@ -71,8 +71,8 @@ pub(super) async fn fill(
         .cast_unsigned();
     let mut filling = Vec::with_capacity(stores.len());
     for store in stores {
-        // Topics are whole in a store.
-        first = first.next_multiple_of(cloud::CHUNKS_PER_TOPIC);
+        // Each topic belongs to one store.
+        first = first.next_multiple_of(vectors::CHUNKS_PER_TOPIC);
         let chunks = first..first + store.chunks;
         first = chunks.end;
         filling.push(Filling {
@@ -87,7 +87,7 @@ pub(super) async fn fill(
         .iter()
         .map(|store| store.chunks.clone().count() as u64)
         .sum();
-    // An index of words is made faster from a whole table than by many rows, one by one.
+    // Building the lexical index from the whole table is faster than inserting row by row.
     let indexes: Vec<(String, String)> = sqlx::query_as(
         "select indexrelid::regclass::text, pg_get_indexdef(indexrelid)
          from pg_index join pg_class on pg_class.oid = indexrelid
@@ -114,7 +114,7 @@ pub(super) async fn fill(
         sqlx::query(statement).execute(pool).await?;
     }
     settle(database).await;
-    // From now on the server knows that there are chunks.
+    // Tells the server's statistics that there are chunks.
     sqlx::query(
         "update vector_store_files as f
          set chunks = found.chunks, tokens = found.tokens, usage_bytes = found.bytes
@@ -136,13 +136,12 @@ pub(super) async fn fill(
     Ok(filled.collect())
 }
 
-/// Has everything written that is still to be, so that it is not while something is measured. Not
-/// everyone may ask for it.
+/// Runs a checkpoint, so that none happens during a measurement. Needs a privileged role.
 pub(super) async fn settle(database: &Database) {
     let _ = sqlx::query("checkpoint").execute(database.pool()).await;
 }
 
-/// Waits until the store has an index for its vectors; gives the time it took.
+/// Waits until the store has an ANN index; the time it took.
 pub(super) async fn wait_for_index(
     database: &Database,
     store: &Filled,
@@ -166,7 +165,7 @@ pub(super) async fn wait_for_index(
     }
 }
 
-/// The numbers of the chunks nearest to a vector, by comparing all.
+/// The numbers of the chunks nearest to a vector, by an exact scan.
 pub(super) async fn nearest(
     database: &Database,
     store: &Filled,
@@ -174,10 +173,10 @@ pub(super) async fn nearest(
     limit: i64,
 ) -> Result<Vec<i64>, BenchError> {
     let mut text = String::new();
-    cloud::write(vector, &mut text);
+    vectors::write(vector, &mut text);
     let dimensions = vector.len();
-    // Adding nothing keeps an index out of it, and a subquery is read once instead of for each row.
-    // Only a number is put into the statement.
+    // `+ 0` keeps the planner from using an index, and the subquery is evaluated once instead of per
+    // row. The statement has only a number inserted.
     let sql = format!(
         "select chunk_id from chunk_embeddings where vector_store_id = $1
          order by (embedding::halfvec({dimensions}) <=> (select $2::halfvec({dimensions}))) + 0
@@ -192,13 +191,13 @@ pub(super) async fn nearest(
     Ok(found)
 }
 
-/// Adds a store's files; gives their keys.
+/// Adds a store's files; their keys.
 async fn add_files(pool: &PgPool, store: &Empty, first: u64) -> Result<Vec<i64>, BenchError> {
     let files = store.chunks.div_ceil(store.chunks_per_file);
     sqlx::query("update vector_stores set embedding_model = $2, dimensions = $3 where id = $1")
         .bind(&store.id)
         .bind(MODEL)
-        .bind(cloud::DIMENSIONS as i32)
+        .bind(vectors::DIMENSIONS as i32)
         .execute(pool)
         .await?;
     sqlx::query(
@@ -212,8 +211,7 @@ async fn add_files(pool: &PgPool, store: &Empty, first: u64) -> Result<Vec<i64>,
     .bind(files.cast_signed())
     .execute(pool)
     .await?;
-    // A hundredth of the files is of each year, half of them in each language, whatever they are
-    // about.
+    // Attributes are independent of topics: 1 % of the files per year, half of them per language.
     let mut keys: Vec<(String, i64)> = sqlx::query_as(
         "insert into vector_store_files (vector_store_id, file_id, project_id, status, attributes,
                                          chunk_tokens, chunk_overlap)
@@ -286,8 +284,8 @@ async fn copy_embeddings(pool: &PgPool, stores: &Arc<Vec<Filling>>) -> Result<()
         move |rows| {
             for store in stores.iter() {
                 for (chunk, file, _) in store.chunks() {
-                    // PostgreSQL's form of a halfvec: how many numbers, nothing, the numbers.
-                    let vector = cloud::of_chunk(chunk);
+                    // Binary halfvec: dimensions, an unused field, the numbers.
+                    let vector = vectors::of_chunk(chunk);
                     let mut embedding = (vector.len() as u16).to_be_bytes().to_vec();
                     embedding.extend([0, 0]);
                     let halves = vector.into_iter().map(f16::from_f32);
@@ -307,8 +305,8 @@ async fn copy_embeddings(pool: &PgPool, stores: &Arc<Vec<Filling>>) -> Result<()
     .await
 }
 
-/// PostgreSQL's binary form of what it makes of a chunk's text: how many lexemes, and of each its
-/// text, how often it is there, and where.
+/// A chunk's tsvector in PostgreSQL's binary form: the number of lexemes, and for each its text, the
+/// number of its positions, and the positions.
 fn text_vector(chunk: u64, words: &[usize], lexemes: &[Option<String>]) -> Vec<u8> {
     let name = format!("c{chunk}");
     let mut places: Vec<(&str, u16)> = vec![(&name, 1)];
@@ -328,7 +326,7 @@ fn text_vector(chunk: u64, words: &[usize], lexemes: &[Option<String>]) -> Vec<u
     vector
 }
 
-/// Makes sure of a few chunks that PostgreSQL finds the same lexemes in them.
+/// Checks a few chunks' lexemes against PostgreSQL's.
 async fn check(pool: &PgPool, stores: &[&str]) -> Result<(), BenchError> {
     let (seen, wrong): (i64, i64) = sqlx::query_as(
         "select count(*),
@@ -344,7 +342,7 @@ async fn check(pool: &PgPool, stores: &[&str]) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Rows in PostgreSQL's binary form, on their way to it.
+/// A `COPY` of rows in PostgreSQL's binary format.
 struct Rows {
     block: Vec<u8>,
     blocks: Sender<Vec<u8>>,
@@ -360,7 +358,7 @@ impl Rows {
         self.block.extend_from_slice(bytes);
     }
 
-    /// Sends the rows if they are enough; whether anyone still wants them.
+    /// Sends the buffered rows if there are enough; whether the receiver still exists.
     fn send(&mut self) -> bool {
         self.block.len() < BLOCK || self.flush()
     }
@@ -380,7 +378,7 @@ async fn copy(
     let (blocks, mut made) = mpsc::channel(8);
     let making = spawn_blocking(move || {
         let mut block = b"PGCOPY\n\xff\r\n\0".to_vec();
-        // No flags, and no more of the header.
+        // No flags and no header extension.
         block.extend([0; 8]);
         let mut rows = Rows { block, blocks };
         make(&mut rows);
@@ -396,7 +394,7 @@ async fn copy(
     Ok(())
 }
 
-/// Runs a statement that names an index of the server's.
+/// Executes a statement with the name of one of the server's indexes.
 async fn run(pool: &PgPool, statement: String) -> Result<(), BenchError> {
     sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
     Ok(())

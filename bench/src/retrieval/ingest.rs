@@ -1,4 +1,4 @@
-//! How fast files are indexed: from the creation of a batch until it is completed.
+//! Indexing speed, from a batch's creation to its completion.
 
 use super::calls::File;
 use super::pdf::pdf;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Uploads at a time.
+/// Concurrent uploads.
 const UPLOADS: usize = 8;
 
 /// Size of a text file.
@@ -22,7 +22,7 @@ const TEXT_BYTES: usize = 4_000;
 const PAGES: u64 = 10;
 const LINES: usize = 50;
 
-/// What was indexed.
+/// The result of indexing one batch.
 pub(super) struct Indexed {
     pub(super) store: String,
     files: usize,
@@ -39,7 +39,7 @@ impl Indexed {
     }
 }
 
-/// Uploads files, then indexes them in a new store, and times that.
+/// Uploads files, and times their indexing in a new store.
 pub(super) async fn index(api: &Api, files: Vec<File>) -> Result<Indexed, BenchError> {
     let count = files.len();
     let bytes = files.iter().map(|file| file.contents.len()).sum();
@@ -61,7 +61,7 @@ pub(super) async fn index(api: &Api, files: Vec<File>) -> Result<Indexed, BenchE
     })
 }
 
-/// Text files, unlike those of another `kind`.
+/// Text files, different for every `kind`.
 pub(super) fn texts(words: &Words, kind: u64, count: u64) -> Vec<File> {
     let numbers = (0..count).map(|n| kind * 1_000_000 + n);
     let files = numbers.map(|number| File {

@@ -1,7 +1,6 @@
-//! Vector stores: how fast files are indexed, how fast and how well they are found.
+//! Vector stores: indexing speed, search latency and search quality.
 
 mod calls;
-mod cloud;
 mod cranfield;
 mod fill;
 mod ingest;
@@ -10,15 +9,16 @@ mod quality;
 mod random;
 mod search;
 mod steps;
+mod vectors;
 mod words;
 
-pub(crate) use cloud::of_text as vector_of;
-pub(crate) use cloud::write as write_vector;
-pub(crate) use steps::sit;
+pub(crate) use steps::measure;
+pub(crate) use vectors::of_text as vector_of;
+pub(crate) use vectors::write as write_vector;
 
 use std::path::PathBuf;
 
-/// What is measured with, besides the server.
+/// Files that some steps need.
 pub(crate) struct Assets {
     /// A folder with the Cranfield collection, if there is one.
     pub(crate) cranfield: Option<PathBuf>,

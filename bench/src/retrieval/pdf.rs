@@ -1,10 +1,10 @@
-//! PDF files as simple as can be.
+//! Minimal PDF files.
 
 use std::fmt::Write;
 
-/// Makes a PDF file of these pages, each of lines of plain ASCII.
+/// Creates a PDF file of pages with lines of plain ASCII.
 pub(super) fn pdf(pages: &[Vec<String>]) -> Vec<u8> {
-    // Objects: 1 is the catalogue, 2 the list of pages, 3 the font, then two for each page.
+    // Objects: 1 catalogue, 2 list of pages, 3 font, then two for each page.
     let kids: Vec<String> = (0..pages.len())
         .map(|page| format!("{} 0 R", 4 + 2 * page))
         .collect();

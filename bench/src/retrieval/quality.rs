@@ -1,4 +1,4 @@
-//! How good the results are, on a collection with known answers.
+//! Search quality on a collection with relevance judgements.
 
 use super::calls;
 use super::calls::File;
@@ -16,10 +16,10 @@ use crate::steps::Figures;
 use std::path::Path;
 use std::sync::Arc;
 
-/// As many as the API allows.
+/// The API's maximum.
 const RESULTS: usize = 50;
 
-/// Indexes the collection, one file a document, and asks its questions.
+/// Indexes the collection, one file per document, and searches for its questions.
 pub(super) async fn measure(
     api: &Api,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same in every process.
+//! Deterministic pseudorandom numbers.
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 pub(super) struct Random(u64);
@@ -21,16 +21,16 @@ impl Random {
         self.next() % limit
     }
 
-    /// From 0 up to but not 1.
+    /// A number in [0, 1).
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Almost normally distributed, around 0, with deviation 1: the sum of four even ones.
+    /// Approximately standard normal: the sum of four uniform numbers.
     pub(super) fn bell(&mut self) -> f32 {
-        /// What four numbers of 16 bits sum up to in the mean.
+        /// The mean sum of four 16-bit numbers.
         const MEAN: f32 = 2.0 * 65_535.0;
-        /// And how far they lie from it: 65,536 times the root of a third.
+        /// Its standard deviation: 65,536 times the square root of a third.
         const DEVIATION: f32 = 37_837.2;
         let bits = self.next();
         let sum: u64 = (0..4).map(|n| (bits >> (16 * n)) & 0xFFFF).sum();
@@ -38,12 +38,12 @@ impl Random {
     }
 }
 
-/// A number made of another, as good as random.
+/// Hashes a number.
 pub(super) fn mix(n: u64) -> u64 {
     Random::new(n).next()
 }
 
-/// A number made of a text, as good as random (FNV-1a, mixed).
+/// Hashes a text (FNV-1a, mixed).
 pub(super) fn hash(text: &str) -> u64 {
     let folded = text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)

@@ -1,14 +1,14 @@
-//! How fast a store of a given size is searched, and how much an index misses.
+//! Search latency of stores by size, and recall of the ANN index.
 
 use super::calls;
 use super::calls::Query;
 use super::calls::Weights;
-use super::cloud;
 use super::fill;
 use super::fill::Empty;
 use super::fill::Filled;
 use super::random::hash;
 use super::random::mix;
+use super::vectors;
 use super::words::Words;
 use crate::BenchError;
 use crate::api::Api;
@@ -28,35 +28,35 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the model asks for in a run, too.
+/// The number of results that runs request.
 const RESULTS: usize = 20;
 
-/// Stores with more chunks of so many dimensions get an index for their vectors.
+/// Stores with more chunks of these dimensions get an ANN index.
 const INDEXED_FROM: u64 = 5_208;
 
-/// Chunks of a store that lies beside the one that is measured.
+/// Chunks of each small store beside the measured one.
 const SMALL: u64 = 100;
 
-/// Callers where there are many.
+/// Concurrent callers.
 const CALLERS: usize = 16;
 
-/// Searches before any is timed.
+/// Searches before the timed ones.
 const WARM_UP: usize = 50;
 
-/// How much is done.
+/// How much to measure.
 #[derive(Clone, Copy)]
 pub(super) struct Amounts {
-    /// Searches timed by themselves.
+    /// Individually timed searches.
     pub(super) singles: usize,
-    /// How long a rate is measured.
+    /// Duration of a rate measurement.
     pub(super) stretch: Duration,
-    /// Queries whose nearest chunks are looked up one by one.
+    /// Queries compared with an exact scan.
     pub(super) compared: usize,
-    /// Small stores beside the one that is measured.
+    /// Small stores beside the measured one.
     pub(super) small_stores: usize,
 }
 
-/// A server with small stores, to which larger ones are added.
+/// A server with small stores, to which larger stores are added.
 pub(super) struct Searched {
     subject: Subject,
     words: Arc<Words>,
@@ -64,7 +64,7 @@ pub(super) struct Searched {
     amounts: Amounts,
 }
 
-/// A way of searching: which stores, and how.
+/// A kind of search: the stores and the request.
 #[derive(Clone)]
 struct Way {
     stores: Arc<Vec<Filled>>,
@@ -96,7 +96,7 @@ impl Searched {
         })
     }
 
-    /// Adds a store of so many chunks, and measures it. `name` is what its figures begin with.
+    /// Adds a store with this many chunks and measures it. `name` is the prefix of its figures.
     pub(super) async fn measure(
         &self,
         name: &str,
@@ -108,7 +108,7 @@ impl Searched {
         let empty = Empty {
             id: self.subject.api.create_store().await?,
             chunks,
-            // No store has more than 10,000 files.
+            // A store may have at most 10,000 files.
             chunks_per_file: 20.max(chunks / 10_000),
         };
         let mut filled = fill::fill(database, &self.words, vec![empty]).await?;
@@ -168,7 +168,7 @@ impl Searched {
         Ok(())
     }
 
-    /// Searches in a way, and adds how long that took to the figures.
+    /// Executes one kind of search and adds its figures.
     async fn put(
         &self,
         name: String,
@@ -177,7 +177,7 @@ impl Searched {
         bound: Bound,
         figures: &mut Figures,
     ) -> Result<Load<()>, BenchError> {
-        // No figure is of queries that were asked before.
+        // No query is repeated, as it might be cached.
         let load = self.search(hash(&name), way, callers, bound).await?;
         figures.put(format!("{name}.p50"), median(&load.ms));
         figures.put(format!("{name}.p99"), percentile(&load.ms, 0.99));
@@ -209,7 +209,7 @@ impl Searched {
         repeat(callers, bound, operation).await
     }
 
-    /// The share of the twenty nearest chunks that a search by meaning finds.
+    /// The share of the twenty nearest chunks that a semantic search finds.
     async fn recall(&self, store: &Filled) -> Result<f64, BenchError> {
         let (mut due, mut found) = (0, 0);
         for number in 0..self.amounts.compared as u64 {
@@ -225,7 +225,7 @@ impl Searched {
                 .iter()
                 .filter_map(|hit| number_of(hit.text()))
                 .collect();
-            let vector = cloud::of_query(chunk);
+            let vector = vectors::of_query(chunk);
             let limit = RESULTS as i64;
             let nearest = fill::nearest(database(&self.subject)?, store, &vector, limit).await?;
             due += nearest.len();
@@ -239,18 +239,18 @@ fn database(subject: &Subject) -> Result<&Database, BenchError> {
     subject.database.as_ref().ok_or(BenchError::NoDatabase)
 }
 
-/// The chunk that the search of this number is made for.
+/// The chunk that the search of this number looks for.
 fn asked_for(store: &Filled, number: u64) -> u64 {
     let chunks = store.chunks.end - store.chunks.start;
     store.chunks.start + mix(number) % chunks
 }
 
-/// The number that a chunk begins with.
+/// Parses the number at the start of a chunk.
 fn number_of(text: &str) -> Option<i64> {
     text.split(' ').next()?.strip_prefix('c')?.parse().ok()
 }
 
-/// Searches, and makes sure that something is found.
+/// Searches and checks that there are hits.
 async fn find(api: &Api, store: &Filled, query: &Query) -> Result<(), CallError> {
     let answer = api.search(&store.id, query).await?;
     match memchr::memmem::find(&answer, b"\"file_id\"") {

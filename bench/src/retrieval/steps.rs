@@ -1,4 +1,4 @@
-//! Which steps there are, and the servers they need.
+//! The steps, and the servers they need.
 
 use super::Assets;
 use super::calls::File;
@@ -22,22 +22,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
-/// No step may take longer than this: half a million chunks are stored, and indexed, in one.
-const STEP_LIMIT: Duration = Duration::from_secs(90 * 60);
+/// Time limit of a step; one stores and indexes half a million chunks.
+const STEP_TIMEOUT: Duration = Duration::from_secs(90 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// The answers to known questions.
+    /// Search quality on the Cranfield collection.
     Quality,
-    /// Text files become vectors of an upstream.
+    /// Text files, with embeddings of the upstream.
     IngestUpstream,
-    /// Text files become words alone.
+    /// Text files, without embeddings.
     IngestWords,
-    /// Text files become vectors of the local model.
+    /// Text files, with embeddings of the local model.
     IngestLocal,
-    /// PDF files become words alone.
+    /// PDF files, without embeddings.
     IngestPdf,
-    /// A store of so many thousand chunks is searched; 0 stands for a hundred chunks.
+    /// Search in a store of this many thousand chunks; 0 means a hundred chunks.
     Search(u64),
 }
 
@@ -54,12 +54,12 @@ impl Step {
         Self::Search(500),
     ];
 
-    /// Whether it is for those with time to spare.
+    /// Whether only a full benchmark runs the step.
     fn is_long(self) -> bool {
         matches!(self, Self::Search(100..))
     }
 
-    /// What the step lacks, if it cannot be done.
+    /// What is missing for the step, if anything.
     fn lacks(self, assets: &Assets) -> Option<&'static str> {
         let needs_model = matches!(self, Self::Quality | Self::IngestLocal);
         if needs_model && !assets.model.is_dir() {
@@ -86,8 +86,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// Takes the steps whose names begin with `only`, or those of the plan.
-pub(crate) async fn sit(
+/// Runs the steps whose names start with `only`, or those of the plan.
+pub(crate) async fn measure(
     tested: &Kind,
     assets: &Assets,
     plan: &Plan,
@@ -103,7 +103,7 @@ pub(crate) async fn sit(
     if steps.is_empty() {
         return Ok(());
     }
-    let mut sitting = Sitting {
+    let mut runner = StepRunner {
         tested,
         assets,
         plan,
@@ -117,32 +117,32 @@ pub(crate) async fn sit(
             eprintln!("{step} is left out: {lack}");
             continue;
         }
-        let (start, strange) = (Instant::now(), process::cpu_of_strangers());
-        let taken = timeout(STEP_LIMIT, sitting.take(step)).await;
-        let taken = taken.unwrap_or(Err(BenchError::Unexpected("the step did not end in time")));
+        let (start, other_cpu) = (Instant::now(), process::cpu_of_other_processes());
+        let result = timeout(STEP_TIMEOUT, runner.run(step)).await;
+        let result = result.unwrap_or(Err(BenchError::Unexpected("the step did not end in time")));
         let elapsed = start.elapsed().as_secs_f64();
-        let strange = process::cpu_of_strangers().saturating_sub(strange);
-        let mut figures = std::mem::take(&mut sitting.figures);
-        figures.strangers = strange.as_secs_f64() / elapsed;
-        report.add_tested(step, taken.map(|()| figures));
+        let other_cpu = process::cpu_of_other_processes().saturating_sub(other_cpu);
+        let mut figures = std::mem::take(&mut runner.figures);
+        figures.other_processes = other_cpu.as_secs_f64() / elapsed;
+        report.add_tested(step, result.map(|()| figures));
         eprintln!("{step}: {elapsed:.1} s");
     }
     Ok(())
 }
 
-struct Sitting<'a> {
+struct StepRunner<'a> {
     tested: &'a Kind,
     assets: &'a Assets,
     plan: &'a Plan,
     upstream: Upstream,
     words: Arc<Words>,
-    /// The server that is searched, once there is one.
+    /// The server for searches, once it is started.
     searched: Option<Searched>,
     figures: Figures,
 }
 
-impl Sitting<'_> {
-    async fn take(&mut self, step: Step) -> Result<(), BenchError> {
+impl StepRunner<'_> {
+    async fn run(&mut self, step: Step) -> Result<(), BenchError> {
         let full = self.plan.thorough;
         let texts = if full { 1_000 } else { 200 };
         let few = if full { 100 } else { 20 };
@@ -193,7 +193,7 @@ impl Sitting<'_> {
         }
     }
 
-    /// Indexes files with a server of its own, whose embedding model is this.
+    /// Indexes files on a new server with this embedding model.
     async fn index(&mut self, step: Step, model: &str, files: Vec<File>) -> Result<(), BenchError> {
         let subject = self.server(model).await?;
         let indexed = ingest::index(&subject.api, files).await?;

@@ -1,37 +1,37 @@
-//! Texts of made-up words that are as frequent as those of a language are (Zipf).
+//! Texts of made-up words with the frequencies of a natural language (Zipf).
 
-use super::cloud;
 use super::random::Random;
 use super::random::mix;
+use super::vectors;
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// Words that carry no meaning, and that a search leaves out.
+/// Stop words, which a search ignores.
 const STOP_WORDS: [&str; 30] = [
     "the", "of", "and", "to", "a", "in", "is", "that", "for", "it", "with", "as", "was", "on",
     "by", "this", "are", "be", "at", "from", "or", "not", "but", "which", "they", "can", "has",
     "been", "its", "were",
 ];
 
-/// All other words.
+/// The number of other words.
 const VOCABULARY: usize = 30_000;
 
-/// Words that a topic has for itself, more or less.
+/// Words of a topic; topics may share some.
 const WORDS_PER_TOPIC: u64 = 120;
 
-/// These are too frequent to be a topic's.
+/// Words that are too frequent to belong to a topic.
 const FREQUENT: u64 = 500;
 
 /// The share of stop words in a text.
 const STOPS: f64 = 0.42;
 
-/// The share of its topic's words among the others.
+/// The share of topic words among the other words.
 const TOPICAL: f64 = 0.25;
 
-/// The vocabulary. Words go by their numbers.
+/// The vocabulary. Words are identified by number.
 pub(super) struct Words {
     words: Vec<String>,
-    /// The share of words up to each in a text, stop words and topics left out.
+    /// Cumulative frequencies, without stop words and topics.
     up_to: Vec<f64>,
 }
 
@@ -57,7 +57,7 @@ impl Words {
         Self { words, up_to }
     }
 
-    /// All words, by their numbers.
+    /// All words by number.
     pub(super) fn all(&self) -> &[String] {
         &self.words
     }
@@ -66,7 +66,7 @@ impl Words {
     pub(super) fn of_chunk(&self, chunk: u64) -> Vec<usize> {
         let mut random = Random::new(mix(chunk ^ 0x77));
         let length = 200 + random.below(201);
-        let topic = cloud::topic(chunk);
+        let topic = vectors::topic(chunk);
         (0..length)
             .map(|_| match random.unit() {
                 share if share < STOPS => random.below(STOP_WORDS.len() as u64) as usize,
@@ -90,10 +90,10 @@ impl Words {
         out.push('.');
     }
 
-    /// A text of so many bytes, unlike any of another number.
+    /// A text of this many bytes, different for every number.
     pub(super) fn text(&self, number: u64, bytes: usize) -> String {
         let mut text = format!("Report {number}\n\n");
-        let first = mix(number) % (1 << 40) * cloud::CHUNKS_PER_TOPIC;
+        let first = mix(number) % (1 << 40) * vectors::CHUNKS_PER_TOPIC;
         for chunk in first.. {
             if text.len() >= bytes {
                 break;
@@ -105,10 +105,10 @@ impl Words {
         text
     }
 
-    /// A question for a chunk: a few words of its topic, and a few that may be in any.
+    /// A query for a chunk: a few words of its topic and a few random ones.
     pub(super) fn query(&self, chunk: u64) -> String {
         let mut random = Random::new(mix(chunk ^ 0x9));
-        let topic = cloud::topic(chunk);
+        let topic = vectors::topic(chunk);
         let mut text = String::from("what is the");
         for _ in 0..3 {
             let word = topical(topic, &mut random);
@@ -123,7 +123,7 @@ impl Words {
         text
     }
 
-    /// A word that is as likely as it is frequent.
+    /// A random word by frequency.
     fn frequent(&self, random: &mut Random) -> usize {
         let share = random.unit();
         let rank = self.up_to.partition_point(|up_to| *up_to <= share);

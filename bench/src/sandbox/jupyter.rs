@@ -1,7 +1,7 @@
-//! Jupyter kernels, which `bench/jupyter.py` starts and talks to.
+//! Jupyter kernels, driven by `bench/jupyter.py`.
 
 use super::Cell;
-use super::Shown;
+use super::CellOutput;
 use crate::BenchError;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,29 +20,29 @@ use tokio::process::ChildStdout;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The program that does with kernels what is asked for.
+/// The script that drives the kernels.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/jupyter.py");
 
-/// How long it may take to stop its kernels.
+/// Time limit for stopping the kernels.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// The script while it runs.
+/// The running script.
 pub(super) struct Jupyter {
     child: Child,
     asks: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    // What Jupyter writes goes nowhere else.
+    // Jupyter's files stay in this folder.
     _folder: TempDir,
 }
 
-/// What the script answers.
+/// A reply of the script.
 #[derive(Deserialize)]
 struct Answer {
     ms: Vec<f64>,
     #[serde(default)]
     mib: f64,
     #[serde(flatten)]
-    shown: Shown,
+    shown: CellOutput,
 }
 
 impl Jupyter {
@@ -69,14 +69,13 @@ impl Jupyter {
         })
     }
 
-    /// Runs a cell in a new kernel; gives the milliseconds from before its start to the end of the
-    /// cell.
+    /// Executes a cell in a new kernel; the milliseconds from its start to the end of the cell.
     pub(super) async fn first_cell(&mut self, cell: &Cell) -> Result<f64, BenchError> {
         let answer = self.ask(cell, json!({"do": "start"})).await?;
         answer.ms.first().copied().ok_or(BenchError::Nothing)
     }
 
-    /// Runs a cell so often in the kernel that is kept; gives the milliseconds of each.
+    /// Executes a cell repeatedly in one kernel; the milliseconds of each.
     pub(super) async fn live_cells(
         &mut self,
         cell: &Cell,
@@ -86,8 +85,8 @@ impl Jupyter {
         Ok(answer.await?.ms)
     }
 
-    /// Starts so many kernels at once; gives when each had run its cell, in milliseconds, and the
-    /// memory of all in MiB.
+    /// Starts kernels at once; when each had executed its cell, in milliseconds, and the memory of all
+    /// in MiB.
     pub(super) async fn burst(
         &mut self,
         cell: &Cell,

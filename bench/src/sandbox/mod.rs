@@ -1,47 +1,46 @@
-//! The sandbox worker by itself, beside Jupyter kernels that do the same.
+//! The sandbox worker, compared with Jupyter kernels.
 
-mod dialogue;
+mod connection;
 mod jupyter;
 mod steps;
 mod worker;
 
-pub(crate) use steps::sit;
+pub(crate) use steps::measure;
 
 use crate::BenchError;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// What is measured.
+/// The programs to measure.
 pub(crate) struct Programs {
-    /// The worker.
     pub(crate) worker: PathBuf,
-    /// A Python that has Jupyter, if there is one.
+    /// A Python with Jupyter, if there is one.
     pub(crate) jupyter: Option<PathBuf>,
 }
 
-/// Code, and what it is to show.
+/// Code and its expected output.
 struct Cell {
     code: &'static str,
-    /// The text of its result, if that matters.
+    /// The text of the result, if it is checked.
     result: Option<&'static str>,
     pictures: usize,
 }
 
-/// As little as a cell can do and show.
+/// The smallest cell with a result.
 const TRIVIAL: Cell = Cell {
     code: "1+1",
     result: Some("2"),
     pictures: 0,
 };
 
-/// What an analysis begins with.
+/// The usual imports of an analysis.
 const IMPORTS: Cell = Cell {
     code: "import numpy, pandas, matplotlib.pyplot",
     result: Some(""),
     pictures: 0,
 };
 
-/// An analysis that is nothing but its picture.
+/// A small plot.
 const PLOT: Cell = Cell {
     code: "import numpy, pandas, matplotlib.pyplot\n\
            pandas.DataFrame({'month': range(12), 'revenue': numpy.arange(12) ** 2})\
@@ -50,14 +49,13 @@ const PLOT: Cell = Cell {
     pictures: 1,
 };
 
-/// What a cell showed.
 #[derive(Debug, Default, Deserialize)]
-struct Shown {
+struct CellOutput {
     result: String,
     pictures: usize,
 }
 
-impl Shown {
+impl CellOutput {
     fn check(&self, cell: &Cell) -> Result<(), BenchError> {
         let is_expected = cell.result.is_none_or(|text| self.result.trim() == text);
         if is_expected && self.pictures == cell.pictures {

@@ -1,4 +1,4 @@
-//! What is done with sessions and kernels.
+//! The steps for sessions and kernels.
 
 use super::Cell;
 use super::IMPORTS;
@@ -21,46 +21,46 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-/// No step may take longer than this.
-const STEP_LIMIT: Duration = Duration::from_secs(300);
+/// Time limit of a step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// By then the worker has made another spare for the one that was taken.
+/// Time in which the worker forks a replacement for a used session.
 const REFILL: Duration = Duration::from_millis(300);
 
-/// By then the kernel has cleared up after a session that ended.
+/// Time in which the operating system frees an ended session.
 const CLEARING: Duration = Duration::from_millis(100);
 
-/// Idle sessions whose memory is measured: as many as a worker has by default.
+/// Idle sessions for measuring memory: a worker's default limit.
 const IDLE: usize = 16;
 
-/// Sessions that are asked for at once.
+/// Sessions that are opened at once.
 const BURST: usize = 50;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// A trivial cell in a new session.
     New,
-    /// The same without a pause, so that there are seldom spares.
-    Hurried,
-    /// The same by a worker that keeps no spares.
-    Forked,
+    /// The same without pauses, so that pre-forked sessions are seldom available.
+    WithoutPause,
+    /// The same with a worker that pre-forks no sessions.
+    WithoutSpares,
     /// Trivial cells in one session.
     Live,
     /// The usual imports in a new session.
     Imports,
     /// A plot in a new session.
     Plot,
-    /// What idle sessions take.
+    /// The memory of idle sessions.
     Memory,
-    /// Many new sessions at the same time.
+    /// Many new sessions at once.
     Burst,
 }
 
 impl Step {
     const ALL: [Self; 8] = [
         Self::New,
-        Self::Hurried,
-        Self::Forked,
+        Self::WithoutPause,
+        Self::WithoutSpares,
         Self::Live,
         Self::Imports,
         Self::Plot,
@@ -71,8 +71,8 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Self::New => "sandbox.new",
-            Self::Hurried => "sandbox.hurried",
-            Self::Forked => "sandbox.forked",
+            Self::WithoutPause => "sandbox.hurried",
+            Self::WithoutSpares => "sandbox.forked",
             Self::Live => "sandbox.live",
             Self::Imports => "sandbox.imports",
             Self::Plot => "sandbox.plot",
@@ -88,8 +88,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// Takes the steps whose names begin with `only`, or all.
-pub(crate) async fn sit(
+/// Runs the steps whose names start with `only`, or all.
+pub(crate) async fn measure(
     programs: &Programs,
     plan: &Plan,
     only: Option<&str>,
@@ -100,7 +100,7 @@ pub(crate) async fn sit(
     if steps.is_empty() {
         return Ok(());
     }
-    let mut sitting = Sitting {
+    let mut runner = StepRunner {
         worker: Worker::start(&programs.worker, None).await?,
         bare: Worker::start(&programs.worker, Some(0)).await?,
         jupyter: match &programs.jupyter {
@@ -111,35 +111,35 @@ pub(crate) async fn sit(
         ours: Figures::default(),
         theirs: Figures::default(),
     };
-    sitting.warm_up().await?;
+    runner.warm_up().await?;
     for step in steps {
-        let (start, strange) = (Instant::now(), process::cpu_of_strangers());
-        let taken = timeout(STEP_LIMIT, sitting.take(step)).await;
-        let in_time = taken.is_ok();
-        let taken = taken.unwrap_or(Err(BenchError::Unexpected("the step did not end in time")));
+        let (start, other_cpu) = (Instant::now(), process::cpu_of_other_processes());
+        let result = timeout(STEP_TIMEOUT, runner.run(step)).await;
+        let in_time = result.is_ok();
+        let result = result.unwrap_or(Err(BenchError::Unexpected("the step did not end in time")));
         let elapsed = start.elapsed().as_secs_f64();
-        let strange = process::cpu_of_strangers().saturating_sub(strange);
-        let [mut ours, mut theirs] = [&mut sitting.ours, &mut sitting.theirs].map(std::mem::take);
-        ours.strangers = strange.as_secs_f64() / elapsed;
-        theirs.strangers = ours.strangers;
-        report.add_tested(step, taken.map(|()| ours));
+        let other_cpu = process::cpu_of_other_processes().saturating_sub(other_cpu);
+        let [mut ours, mut theirs] = [&mut runner.ours, &mut runner.theirs].map(std::mem::take);
+        ours.other_processes = other_cpu.as_secs_f64() / elapsed;
+        theirs.other_processes = ours.other_processes;
+        report.add_tested(step, result.map(|()| ours));
         report.add_other("jupyter", step, Ok(theirs));
         eprintln!("{step}: {elapsed:.1} s");
         if !in_time {
-            // Answers to what it asked may still come.
+            // Replies to earlier requests may still arrive.
             break;
         }
     }
-    match sitting.jupyter {
+    match runner.jupyter {
         Some(jupyter) => jupyter.end().await,
         None => Ok(()),
     }
 }
 
-struct Sitting<'a> {
-    /// With its default settings, but for the number of sessions.
+struct StepRunner<'a> {
+    /// Default settings except for the number of sessions.
     worker: Worker,
-    /// Without spares.
+    /// Without pre-forked sessions.
     bare: Worker,
     jupyter: Option<Jupyter>,
     plan: &'a Plan,
@@ -147,9 +147,8 @@ struct Sitting<'a> {
     theirs: Figures,
 }
 
-impl Sitting<'_> {
-    /// Brings the packages of both into the memory of the machine, and Jupyter's cache of fonts
-    /// into its folder.
+impl StepRunner<'_> {
+    /// Loads both programs' packages into the page cache, and fills Jupyter's font cache.
     async fn warm_up(&mut self) -> Result<(), BenchError> {
         self.worker.first_cell(&PLOT).await?;
         self.bare.first_cell(&PLOT).await?;
@@ -159,7 +158,7 @@ impl Sitting<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, step: Step) -> Result<(), BenchError> {
+    async fn run(&mut self, step: Step) -> Result<(), BenchError> {
         let (cells, kernels) = (self.plan.cells, self.plan.kernels);
         match step {
             Step::New => self.first_cells("new", &TRIVIAL, cells, kernels).await,
@@ -171,15 +170,15 @@ impl Sitting<'_> {
                 let (cells, kernels) = (cells / 4, kernels / 2);
                 self.first_cells("plot", &PLOT, cells, kernels).await
             }
-            Step::Hurried => self.hurried().await,
-            Step::Forked => self.forked().await,
+            Step::WithoutPause => self.without_pause().await,
+            Step::WithoutSpares => self.without_spares().await,
             Step::Live => self.live().await,
             Step::Memory => self.memory().await,
             Step::Burst => self.burst().await,
         }
     }
 
-    /// First cells of so many sessions and kernels by turns, one at a time.
+    /// Executes first cells in sessions and kernels alternately, one at a time.
     async fn first_cells(
         &mut self,
         name: &str,
@@ -202,7 +201,7 @@ impl Sitting<'_> {
         Ok(())
     }
 
-    async fn hurried(&mut self) -> Result<(), BenchError> {
+    async fn without_pause(&mut self) -> Result<(), BenchError> {
         let mut ours = Vec::new();
         for _ in 0..self.plan.cells {
             ours.push(self.worker.first_cell(&TRIVIAL).await?);
@@ -211,7 +210,7 @@ impl Sitting<'_> {
         Ok(())
     }
 
-    async fn forked(&mut self) -> Result<(), BenchError> {
+    async fn without_spares(&mut self) -> Result<(), BenchError> {
         let mut ours = Vec::new();
         for _ in 0..self.plan.cells {
             sleep(CLEARING).await;
@@ -226,7 +225,7 @@ impl Sitting<'_> {
     async fn live(&mut self) -> Result<(), BenchError> {
         const AT_A_TIME: usize = 20;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let mut session = self.worker.door.open().await?;
+        let mut session = self.worker.address.open().await?;
         session.run(&TRIVIAL).await?;
         for _ in 0..(2 * self.plan.cells).div_ceil(AT_A_TIME) {
             for _ in 0..AT_A_TIME {
@@ -244,7 +243,7 @@ impl Sitting<'_> {
         Ok(())
     }
 
-    /// Memory is the proportional set size: what processes share is divided among them.
+    /// Memory is the proportional set size: shared memory is divided among its processes.
     async fn memory(&mut self) -> Result<(), BenchError> {
         let own = self.bare.processes();
         let Some(mib) = process::pss_mib(&own) else {
@@ -255,13 +254,13 @@ impl Sitting<'_> {
         self.ours.put("sandbox.memory.worker", mib);
         let mut sessions = Vec::new();
         for _ in 0..IDLE {
-            sessions.push(self.bare.door.open().await?);
+            sessions.push(self.bare.address.open().await?);
         }
         for (name, cell) in [("idle", &TRIVIAL), ("plot", &PLOT)] {
             for session in &mut sessions {
                 session.run(cell).await?.check(cell)?;
             }
-            // Everything but what was there before is of the sessions.
+            // The increase is the memory of the sessions.
             let mut processes = self.bare.processes();
             processes.retain(|pid| !own.contains(pid));
             let mib = process::pss_mib(&processes).ok_or(BenchError::Nothing)?;
@@ -284,7 +283,7 @@ impl Sitting<'_> {
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
         for _ in 0..BURST {
-            let door = self.worker.door.clone();
+            let door = self.worker.address.clone();
             tasks.spawn(async move {
                 let mut session = door.open().await?;
                 session.run(&TRIVIAL).await?.check(&TRIVIAL)?;
@@ -325,8 +324,8 @@ impl Sitting<'_> {
     }
 }
 
-/// Figures of sessions or kernels that were asked for at once: when each had run its cell, in
-/// milliseconds from the start of all, and the memory they then took.
+/// Adds figures of sessions or kernels opened at once: when each had executed its cell, in milliseconds
+/// from the start of all, and their memory.
 fn put_burst(figures: &mut Figures, ms: &[f64], mib: Option<f64>) {
     let last = percentile(ms, 1.0);
     figures.put("sandbox.burst.good", ms.len() as f64);

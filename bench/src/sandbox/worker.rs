@@ -1,11 +1,11 @@
-//! A sandbox worker, started and stopped by the benchmark.
+//! A sandbox worker process.
 
 use super::Cell;
-use super::Shown;
-use super::dialogue::Dialogue;
+use super::CellOutput;
+use super::connection::Connection;
 use crate::BenchError;
 use crate::process;
-use crate::process::Running;
+use crate::process::ChildProcess;
 use nix::unistd::Pid;
 use std::fs;
 use std::fs::File;
@@ -20,41 +20,40 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
-/// More sessions than any step has at a time.
+/// More sessions than any step opens at once.
 const SESSIONS: usize = 64;
 
-/// How long a worker may take to warm its interpreter up.
+/// Time limit for a worker's start, which warms its interpreter up.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-/// Where a worker listens. Cheap to clone.
+/// The address of a worker. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct WorkerAddress {
     socket: Arc<Path>,
     opened: Arc<AtomicU64>,
 }
 
-impl Door {
-    /// Takes a new session over a connection of its own.
-    pub(super) async fn open(&self) -> Result<Dialogue, BenchError> {
+impl WorkerAddress {
+    /// Opens a new session on a new connection.
+    pub(super) async fn open(&self) -> Result<Connection, BenchError> {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
-        let mut dialogue = Dialogue::begin(&self.socket).await?;
-        dialogue.open(format!("bench_{number}")).await?;
-        Ok(dialogue)
+        let mut connection = Connection::connect(&self.socket).await?;
+        connection.open_session(format!("bench_{number}")).await?;
+        Ok(connection)
     }
 }
 
-/// A running worker, with the sessions it has.
 pub(super) struct Worker {
-    /// From starting it to its first greeting.
+    /// Time from the process's start to its first greeting.
     pub(super) start: Duration,
-    pub(super) door: Door,
-    process: Running,
-    // Dropped after the process, which writes to it to the end.
+    pub(super) address: WorkerAddress,
+    process: ChildProcess,
+    // Dropped after the process, which writes to it until it exits.
     _folder: TempDir,
 }
 
 impl Worker {
-    /// Starts a worker; it keeps `spares` sessions warm, or its own default.
+    /// Starts a worker with this many pre-forked sessions, or its default.
     pub(super) async fn start(program: &Path, spares: Option<u32>) -> Result<Self, BenchError> {
         let folder = TempDir::with_prefix("assistd-bench-")?;
         let socket = folder.path().join("worker.sock");
@@ -68,13 +67,13 @@ impl Worker {
             .arg("--die-with-parent")
             .args(["--sessions", &SESSIONS.to_string()])
             .args(spares.map(|number| format!("--spares={number}")))
-            // Kept open until the worker is dropped: it ends when this closes.
+            // The worker exits when this is closed, so it stays open until the drop.
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file);
         let begun = Instant::now();
-        let mut process = Running::start(&mut command)?;
-        while Dialogue::begin(&socket).await.is_err() {
+        let mut process = ChildProcess::start(&mut command)?;
+        while Connection::connect(&socket).await.is_err() {
             let why = match process.ended() {
                 Some(status) => format!("it ended: {status}"),
                 None if begun.elapsed() > READY_WITHIN => "it does not listen".to_owned(),
@@ -91,7 +90,7 @@ impl Worker {
         }
         Ok(Self {
             start: begun.elapsed(),
-            door: Door {
+            address: WorkerAddress {
                 socket: socket.into(),
                 opened: Arc::default(),
             },
@@ -100,19 +99,19 @@ impl Worker {
         })
     }
 
-    /// Runs a cell in a new session, and ends that; gives the milliseconds from before the
-    /// connection to the end of the cell.
+    /// Executes a cell in a new session and closes it; the milliseconds from connecting to the end of
+    /// the cell.
     pub(super) async fn first_cell(&self, cell: &Cell) -> Result<f64, BenchError> {
         let begun = Instant::now();
-        let mut session = self.door.open().await?;
-        let shown: Shown = session.run(cell).await?;
+        let mut session = self.address.open().await?;
+        let shown: CellOutput = session.run(cell).await?;
         let elapsed = begun.elapsed();
         shown.check(cell)?;
         session.close().await?;
         Ok(elapsed.as_secs_f64() * 1e3)
     }
 
-    /// The worker's processes, those of its sessions included.
+    /// The worker's processes, including its sessions.
     pub(super) fn processes(&self) -> Vec<Pid> {
         process::tree(self.process.pid())
     }

@@ -1,6 +1,6 @@
-//! Runs in which the model calls `code_interpreter`, beside runs in which it calls a function.
+//! Runs with a `code_interpreter` call, compared with runs with a function call.
 
-use super::Taking;
+use super::StepContext;
 use crate::BenchError;
 use crate::api::Api;
 use crate::api::Tool;
@@ -13,10 +13,10 @@ use tokio::time::sleep;
 
 const INSTANT: Pace = Pace::instant(20);
 
-/// By then the sandbox worker has made another spare session.
+/// Time in which the sandbox worker pre-forks another session.
 const REFILL: Duration = Duration::from_millis(300);
 
-impl Taking<'_> {
+impl StepContext<'_> {
     /// Streamed runs with one call each, one at a time: of code in a new session, of code in the
     /// same session again, and of a function.
     pub(super) async fn code_run(&mut self) -> Result<(), BenchError> {
@@ -24,20 +24,20 @@ impl Taking<'_> {
         let api = self.subject.api.clone();
         let coder = api.create_assistant(INSTANT, Tool::Code).await?;
         let caller = api.create_assistant(INSTANT, Tool::Function).await?;
-        // The worker may still be starting.
-        code_run(&api, &api.create_asked_thread().await?, &coder).await?;
+        // Waits until the worker has started.
+        code_run(&api, &api.create_thread_with_question().await?, &coder).await?;
         let called = self.upstream.calls().await?;
         let work = async {
             let [mut new, mut live, mut function] = [const { Vec::new() }; 3];
             for _ in 0..count {
                 sleep(REFILL).await;
-                // Whatever runs first after a pause is slower, and not for what it does.
-                let thread = api.create_asked_thread().await?;
+                // The first run after a pause is slower, whatever it does.
+                let thread = api.create_thread_with_question().await?;
                 function_run(&api, &thread, &caller).await?;
-                let thread = api.create_asked_thread().await?;
+                let thread = api.create_thread_with_question().await?;
                 new.push(code_run(&api, &thread, &coder).await?);
                 live.push(code_run(&api, &thread, &coder).await?);
-                let thread = api.create_asked_thread().await?;
+                let thread = api.create_thread_with_question().await?;
                 function.push(function_run(&api, &thread, &caller).await?);
             }
             Ok([new, live, function].map(|ms| median(&ms)))
@@ -53,7 +53,7 @@ impl Taking<'_> {
     }
 }
 
-/// Milliseconds that a run takes whose model calls `code_interpreter` once.
+/// Executes a run with one `code_interpreter` call; its duration in milliseconds.
 async fn code_run(api: &Api, thread: &str, assistant: &str) -> Result<f64, CallError> {
     let start = Instant::now();
     let events = api.run_events(thread, assistant).await?;
@@ -63,7 +63,7 @@ async fn code_run(api: &Api, thread: &str, assistant: &str) -> Result<f64, CallE
     Ok(elapsed.as_secs_f64() * 1e3)
 }
 
-/// Milliseconds that a run takes whose model calls a function once, which is answered at once.
+/// Executes a run with one function call, answered at once; its duration in milliseconds.
 async fn function_run(api: &Api, thread: &str, assistant: &str) -> Result<f64, CallError> {
     let start = Instant::now();
     let events = api.run_events(thread, assistant).await?;

@@ -1,7 +1,7 @@
-//! What becomes of runs when the database stands still or the server dies.
+//! Runs during a stopped database and after a killed server.
 
-use super::Taking;
-use super::runs::asked_threads;
+use super::StepContext;
+use super::runs::create_threads_with_question;
 use crate::BenchError;
 use crate::api::Status;
 use crate::api::Tool;
@@ -17,9 +17,8 @@ use tokio::time::sleep;
 
 const INSTANT: Pace = Pace::instant(20);
 
-impl Taking<'_> {
-    /// Stops the database's processes while streams are under way, and counts the tokens that come
-    /// meanwhile.
+impl StepContext<'_> {
+    /// Suspends the database's processes during streams, and counts the tokens that arrive meanwhile.
     pub(super) async fn paused_database(&mut self) -> Result<(), BenchError> {
         const STREAMS: usize = 8;
         const PAUSE: Duration = Duration::from_millis(1_500);
@@ -35,7 +34,7 @@ impl Taking<'_> {
         let assistant = api.create_assistant(pace, Tool::None).await?;
         let seen = Arc::new(AtomicU64::new(0));
         let mut streams = JoinSet::new();
-        for thread in asked_threads(&api, STREAMS).await? {
+        for thread in create_threads_with_question(&api, STREAMS).await? {
             let (api, assistant, seen) = (api.clone(), assistant.clone(), seen.clone());
             streams.spawn(async move { api.stream_run(&thread, &assistant, pace, &seen).await });
         }
@@ -60,7 +59,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// An orderly end and a new start on the same data.
+    /// Stops the server and starts it again on the same data.
     pub(super) async fn restart(&mut self) -> Result<(), BenchError> {
         self.subject.stop()?;
         let first_answer = self.subject.restart().await?;
@@ -68,7 +67,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Kills the server with runs in flight and says what has become of them a minute later.
+    /// Kills the server during runs, and counts their outcomes a minute later.
     pub(super) async fn crash(&mut self) -> Result<(), BenchError> {
         const RUNS: usize = 16;
         const WATCH: Duration = Duration::from_secs(60);
@@ -80,7 +79,7 @@ impl Taking<'_> {
         let api = self.subject.api.clone();
         let slow = api.create_assistant(pace, Tool::None).await?;
         let mut runs = Vec::new();
-        for thread in asked_threads(&api, RUNS).await? {
+        for thread in create_threads_with_question(&api, RUNS).await? {
             let run = api.create_run(&thread, &slow).await?;
             runs.push((thread, run));
         }

@@ -1,4 +1,4 @@
-//! The steps of the benchmark. Each puts one kind of load on one server and gives figures.
+//! The steps of the benchmark. Each applies one kind of load to one server and yields figures.
 
 mod code;
 mod failures;
@@ -16,34 +16,33 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-/// How much of everything a sitting does.
+/// How much the steps measure.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// How long rates are measured.
+    /// Duration of a rate measurement.
     pub(crate) stretch: Duration,
-    /// How often short steps are repeated; the median counts.
+    /// Repetitions of short steps; the median counts.
     pub(crate) rounds: usize,
-    /// Operations where each is timed by itself.
+    /// Individually timed operations.
     pub(crate) singles: usize,
-    /// Streams one after the other where there is one at a time.
+    /// Streams of a single caller.
     pub(crate) lone_streams: usize,
-    /// Waves of streams where there are many.
+    /// Waves of concurrent streams.
     pub(crate) waves: usize,
-    /// Messages put into the table for the step with a full table.
+    /// Messages added for the step with a full table.
     pub(crate) table_messages: i32,
     /// Tokens of each of the thousand streams.
     pub(crate) thousand_tokens: u64,
-    /// Cells where each is the first of its session.
+    /// Cells that are the first of their session.
     pub(crate) cells: usize,
-    /// Jupyter kernels beside them, one at a time.
+    /// Jupyter kernels, one at a time.
     pub(crate) kernels: usize,
-    /// Wait for the database's lagging counters, for what comes of a crash, for fifty kernels, and
-    /// for vector stores of any size.
+    /// Include the slow steps: lagging counters, crash, fifty kernels, and large vector stores.
     pub(crate) thorough: bool,
 }
 
 impl Plan {
-    /// Less than three minutes, and two for vector stores.
+    /// Takes less than three minutes, and two for vector stores.
     pub(crate) fn quick() -> Self {
         Self {
             stretch: Duration::from_millis(1_500),
@@ -59,7 +58,7 @@ impl Plan {
         }
     }
 
-    /// Less than half an hour, and one more for vector stores.
+    /// Takes less than half an hour, and an hour for vector stores.
     pub(crate) fn full() -> Self {
         Self {
             stretch: Duration::from_secs(3),
@@ -102,7 +101,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// All steps, in the order in which they are taken.
+    /// All steps in execution order.
     pub(crate) const ALL: [Self; 24] = [
         Self::WarmUp,
         Self::CreateThread(1),
@@ -130,7 +129,7 @@ impl Step {
         Self::Crash,
     ];
 
-    /// How often the step is repeated on each server.
+    /// Repetitions of the step on each server.
     pub(crate) fn rounds(self, plan: &Plan) -> usize {
         match self {
             Self::CreateThread(_)
@@ -153,7 +152,7 @@ impl Step {
         }
     }
 
-    /// Whether the step asks for something that the null server does not have.
+    /// Whether the step needs a feature that the null server lacks.
     pub(crate) fn needs_database(self) -> bool {
         match self {
             Self::Commits
@@ -175,38 +174,38 @@ impl Step {
         }
     }
 
-    /// Puts the step's load on a server.
-    pub(crate) async fn take(
+    /// Applies the step's load to a server.
+    pub(crate) async fn run(
         self,
         plan: &Plan,
         upstream: &Upstream,
         subject: &mut Subject,
     ) -> Result<Figures, BenchError> {
-        let mut taking = Taking {
+        let mut context = StepContext {
             plan,
             upstream,
             subject,
             figures: Figures::default(),
         };
         match self {
-            Self::WarmUp => taking.warm_up().await?,
-            Self::CreateThread(callers) => taking.create_thread(callers).await?,
-            Self::AddMessage(callers) => taking.add_message(callers).await?,
-            Self::ListMessages(callers) => taking.list_messages(callers).await?,
-            Self::FullTable => taking.full_table().await?,
-            Self::RunAlone => taking.run_alone().await?,
-            Self::Commits => taking.commits().await?,
-            Self::Flow(callers) => taking.flow(callers).await?,
-            Self::ToolLoop(callers) => taking.tool_loop(callers).await?,
-            Self::CodeRun => taking.code_run().await?,
-            Self::LongThread => taking.long_thread().await?,
-            Self::Streams(streams) => taking.streams(streams).await?,
-            Self::ThousandStreams => taking.thousand_streams().await?,
-            Self::PausedDatabase => taking.paused_database().await?,
-            Self::Restart => taking.restart().await?,
-            Self::Crash => taking.crash().await?,
+            Self::WarmUp => context.warm_up().await?,
+            Self::CreateThread(callers) => context.create_thread(callers).await?,
+            Self::AddMessage(callers) => context.add_message(callers).await?,
+            Self::ListMessages(callers) => context.list_messages(callers).await?,
+            Self::FullTable => context.full_table().await?,
+            Self::RunAlone => context.run_alone().await?,
+            Self::Commits => context.commits().await?,
+            Self::Flow(callers) => context.flow(callers).await?,
+            Self::ToolLoop(callers) => context.tool_loop(callers).await?,
+            Self::CodeRun => context.code_run().await?,
+            Self::LongThread => context.long_thread().await?,
+            Self::Streams(streams) => context.streams(streams).await?,
+            Self::ThousandStreams => context.thousand_streams().await?,
+            Self::PausedDatabase => context.paused_database().await?,
+            Self::Restart => context.restart().await?,
+            Self::Crash => context.crash().await?,
         }
-        Ok(taking.figures)
+        Ok(context.figures)
     }
 }
 
@@ -233,16 +232,16 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a step found: figures by name, such as `flow.16.rate`.
+/// A step's figures by name, such as `flow.16.rate`.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) values: Vec<(String, f64)>,
-    /// Cores that others kept busy meanwhile, at worst.
-    pub(crate) strangers: f64,
+    /// The most cores that other processes used meanwhile.
+    pub(crate) other_processes: f64,
 }
 
-/// A step while it is taken.
-struct Taking<'a> {
+/// The context of a running step.
+struct StepContext<'a> {
     plan: &'a Plan,
     upstream: &'a Upstream,
     subject: &'a mut Subject,
@@ -255,12 +254,12 @@ impl Figures {
     }
 }
 
-impl Taking<'_> {
+impl StepContext<'_> {
     fn put(&mut self, name: impl Into<String>, value: f64) {
         self.figures.put(name, value);
     }
 
-    /// Does some work and says what it cost.
+    /// Measures the CPU time of some work.
     async fn metered<T>(
         &mut self,
         work: impl Future<Output = Result<T, BenchError>>,
@@ -268,7 +267,7 @@ impl Taking<'_> {
         let meter = Meter::start(self.subject, self.upstream)?;
         let done = work.await?;
         let cost = meter.stop(self.subject, self.upstream)?;
-        self.figures.strangers = self.figures.strangers.max(cost.strangers);
+        self.figures.other_processes = self.figures.other_processes.max(cost.other_processes);
         Ok((done, cost))
     }
 }

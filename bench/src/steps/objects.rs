@@ -1,13 +1,13 @@
-//! Calls without a model: threads and messages.
+//! Requests without a model call: threads and messages.
 
-use super::Taking;
+use super::StepContext;
 use crate::BenchError;
 use crate::load::Load;
 use crate::load::median;
 use crate::load::percentile;
 use crate::load::repeat;
 
-impl Taking<'_> {
+impl StepContext<'_> {
     pub(super) async fn create_thread(&mut self, callers: usize) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
         let bound = self.plan.bound();
@@ -42,7 +42,7 @@ impl Taking<'_> {
         self.list("list", callers).await.map(|_| ())
     }
 
-    /// The same list before and after the table is filled with other threads' messages.
+    /// Lists messages before and after the table is filled with other threads' messages.
     pub(super) async fn full_table(&mut self) -> Result<(), BenchError> {
         let before = self.list("list-before", 1).await?;
         let thread = self.filled_thread().await?;
@@ -55,7 +55,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Gives the median in milliseconds.
+    /// The median in milliseconds.
     async fn list(&mut self, name: &str, callers: usize) -> Result<f64, BenchError> {
         let thread = self.filled_thread().await?;
         let api = self.subject.api.clone();
@@ -69,7 +69,7 @@ impl Taking<'_> {
         Ok(median(&load.ms))
     }
 
-    /// A thread of a hundred messages.
+    /// A thread with a hundred messages.
     async fn filled_thread(&self) -> Result<String, BenchError> {
         let api = &self.subject.api;
         let thread = api.create_thread().await?;

@@ -1,6 +1,6 @@
-//! Runs that are polled, with a model that answers at once.
+//! Polled runs, with a model that answers at once.
 
-use super::Taking;
+use super::StepContext;
 use crate::BenchError;
 use crate::api::Api;
 use crate::api::Status;
@@ -21,11 +21,11 @@ use tokio::time::sleep;
 /// The model of the polled runs.
 const INSTANT: Pace = Pace::instant(100);
 
-/// The database's counters lag behind by this much at most.
+/// The maximum lag of the database's counters.
 const COUNTERS_LAG: Duration = Duration::from_secs(11);
 
-impl Taking<'_> {
-    /// Brings the server to its ordinary state, and says how much memory that takes.
+impl StepContext<'_> {
+    /// Warms the server up and measures its memory.
     pub(super) async fn warm_up(&mut self) -> Result<(), BenchError> {
         self.repeat_flow(8, Bound::Times(400)).await?;
         let pace = Pace {
@@ -40,12 +40,12 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// One run at a time on threads that are there already.
+    /// One run at a time on existing threads.
     pub(super) async fn run_alone(&mut self) -> Result<(), BenchError> {
         let count = self.plan.singles;
         let api = self.subject.api.clone();
         let assistant = api.create_assistant(INSTANT, Tool::None).await?;
-        let threads = Arc::new(asked_threads(&api, count).await?);
+        let threads = Arc::new(create_threads_with_question(&api, count).await?);
         let called = self.upstream.calls().await?;
         let work = repeat(1, Bound::Times(count), {
             let (api, threads) = (api.clone(), threads.clone());
@@ -75,18 +75,18 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// What runs one after the other do to the database.
+    /// Transactions and log syncs of sequential runs.
     pub(super) async fn commits(&mut self) -> Result<(), BenchError> {
         let count = self.plan.singles;
         let api = self.subject.api.clone();
         let assistant = api.create_assistant(INSTANT, Tool::None).await?;
-        let threads = asked_threads(&api, count).await?;
-        let before = self.settled_counters().await?;
+        let threads = create_threads_with_question(&api, count).await?;
+        let before = self.counters_after_lag().await?;
         for thread in &threads {
             let run = api.create_run(thread, &assistant).await?;
             api.wait_for(Status::Completed, thread, &run).await?;
         }
-        let after = self.settled_counters().await?;
+        let after = self.counters_after_lag().await?;
         let per_run = |from: i64, to: i64| (to - from) as f64 / count as f64;
         self.put("commits.writing", per_run(before.writing, after.writing));
         if self.plan.thorough {
@@ -96,7 +96,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    async fn settled_counters(&self) -> Result<crate::database::Counters, BenchError> {
+    async fn counters_after_lag(&self) -> Result<crate::database::Counters, BenchError> {
         if self.plan.thorough {
             sleep(COUNTERS_LAG).await;
         }
@@ -104,7 +104,7 @@ impl Taking<'_> {
         Ok(database.ok_or(BenchError::NoDatabase)?.counters().await?)
     }
 
-    /// The whole of what an application does: thread, message, run, poll, list.
+    /// A whole application flow: thread, message, run, poll, list.
     pub(super) async fn flow(&mut self, callers: usize) -> Result<(), BenchError> {
         self.repeat_flow(callers, self.plan.bound()).await
     }
@@ -120,7 +120,7 @@ impl Taking<'_> {
                 api.add_message(&thread).await?;
                 let run = api.create_run(&thread, &assistant).await?;
                 api.wait_for(Status::Completed, &thread, &run).await?;
-                // Proves that the answer is there.
+                // Fails if the answer is missing.
                 arrival(&api.list_messages(&thread, 20).await?)
             }
         });
@@ -137,7 +137,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// A run that asks for a function's result, is given it, and ends.
+    /// A run with a function call whose output is submitted at once.
     pub(super) async fn tool_loop(&mut self, callers: usize) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
         let assistant = api.create_assistant(INSTANT, Tool::Function).await?;
@@ -147,7 +147,7 @@ impl Taking<'_> {
             move |_| {
                 let (api, assistant) = (api.clone(), assistant.clone());
                 async move {
-                    let thread = api.create_asked_thread().await?;
+                    let thread = api.create_thread_with_question().await?;
                     let start = Instant::now();
                     let run = api.create_run(&thread, &assistant).await?;
                     let waiting = Status::RequiresAction;
@@ -174,7 +174,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Runs on threads of one message and of a thousand.
+    /// Runs on threads with one message and with a thousand.
     pub(super) async fn long_thread(&mut self) -> Result<(), BenchError> {
         let api = self.subject.api.clone();
         let assistant = api.create_assistant(INSTANT, Tool::None).await?;
@@ -187,7 +187,7 @@ impl Taking<'_> {
         let (mut before, mut create) = ([vec![], vec![]], [vec![], vec![]]);
         let mut reached = Vec::new();
         for _ in 0..self.plan.singles / 10 {
-            for (n, thread) in [api.create_asked_thread().await?, long.clone()]
+            for (n, thread) in [api.create_thread_with_question().await?, long.clone()]
                 .iter()
                 .enumerate()
             {
@@ -207,12 +207,12 @@ impl Taking<'_> {
         self.put("long-thread.1000.before-upstream", median(&before[1]));
         let growth = median(&create[1]) / median(&create[0]);
         self.put("long-thread.create-growth", growth);
-        // Instructions may add a message to those stored.
+        // Instructions may add a message to the prompt.
         self.put("long-thread.reached", median(&reached).min(100.0));
         Ok(())
     }
 
-    /// Makes sure that each run called the model as often as it should.
+    /// Checks how often the runs called the model.
     pub(super) async fn expect_calls(
         &self,
         before: u64,
@@ -229,12 +229,15 @@ impl Taking<'_> {
     }
 }
 
-/// Makes threads with a question in each.
-pub(super) async fn asked_threads(api: &Api, count: usize) -> Result<Vec<String>, BenchError> {
+/// Creates threads with one question each.
+pub(super) async fn create_threads_with_question(
+    api: &Api,
+    count: usize,
+) -> Result<Vec<String>, BenchError> {
     let api = api.clone();
     let load = repeat(8, Bound::Times(count), move |_| {
         let api = api.clone();
-        async move { api.create_asked_thread().await }
+        async move { api.create_thread_with_question().await }
     });
     Ok(load.await?.samples)
 }

@@ -1,7 +1,7 @@
-//! Streamed runs, with a model that takes its time.
+//! Streamed runs, with a model of realistic speed.
 
-use super::Taking;
-use super::runs::asked_threads;
+use super::StepContext;
+use super::runs::create_threads_with_question;
 use crate::BenchError;
 use crate::api::Streamed;
 use crate::api::Tool;
@@ -18,18 +18,18 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-/// A model of ordinary speed: 200 ms to the first token, fifty tokens a second.
+/// A model of usual speed: 200 ms to the first token, fifty tokens per second.
 const ORDINARY: Pace = Pace {
     first_ms: 200,
     gap_ms: 20,
     tokens: 100,
 };
 
-/// A stream that takes longer than this has failed.
+/// Time limit of a stream.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-impl Taking<'_> {
-    /// So many streams at any time.
+impl StepContext<'_> {
+    /// This many concurrent streams.
     pub(super) async fn streams(&mut self, streams: usize) -> Result<(), BenchError> {
         let waves = match streams {
             1 => self.plan.lone_streams,
@@ -55,7 +55,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// A thousand streams, all open at the same time.
+    /// A thousand concurrent streams.
     pub(super) async fn thousand_streams(&mut self) -> Result<(), BenchError> {
         let pace = Pace {
             first_ms: 200,
@@ -75,11 +75,10 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// Opens `total` streams, `concurrent` at a time, and says what became of each and how much
-    /// CPU time the server took.
+    /// Opens `total` streams, `concurrent` at a time; the outcome of each, and the server's CPU time.
     ///
-    /// The first ones begin spread evenly over half the time that one takes, as callers' requests
-    /// do not come in one instant.
+    /// The first ones start evenly over half a stream's duration, as requests of independent callers
+    /// do.
     pub(super) async fn stream_all(
         &mut self,
         concurrent: usize,
@@ -88,7 +87,7 @@ impl Taking<'_> {
     ) -> Result<(Vec<Result<Streamed, CallError>>, Duration), BenchError> {
         let api = self.subject.api.clone();
         let assistant = api.create_assistant(pace, Tool::None).await?;
-        let threads = Arc::new(asked_threads(&api, total).await?);
+        let threads = Arc::new(create_threads_with_question(&api, total).await?);
         let seen = Arc::new(AtomicU64::new(0));
         let apart = pace.duration() / 2 / u32::try_from(concurrent).unwrap_or(u32::MAX);
         let work = repeat(concurrent, Bound::Times(total), move |number| {
@@ -99,7 +98,7 @@ impl Taking<'_> {
                     sleep(apart * u32::try_from(number).unwrap_or(u32::MAX)).await;
                 }
                 let stream = api.stream_run(&threads[number], &assistant, pace, &seen);
-                // A broken stream is a finding, not the end of the step.
+                // A broken stream is counted and does not fail the step.
                 Ok(timeout(PATIENCE, stream).await.unwrap_or_else(|_| {
                     Err(CallError::Protocol("a stream did not end".to_owned()))
                 }))

@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the official image's entry point does with the variables that docker-compose.yml sets: a new
-# database gets its user, its password and its name, then the command runs.
+# Imitates the official image's entry point for the variables of docker-compose.yml: creates user,
+# password and name of a new database, then executes the command.
 set -euo pipefail
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   initdb --username "$POSTGRES_USER" --pwfile "$POSTGRES_PASSWORD_FILE" --encoding UTF8 --no-locale \

@@ -366,15 +366,24 @@ impl OpenStream {
         let after = self.after.unwrap_or(0);
         let mut position = log.partition_point(|event| sequence_number(event) <= Some(after));
         for event in seen.iter().filter(|event| !is_end(event)) {
-            let next = log.get(position);
-            let is_next = |next: &&Event| event.name == next.name && event.data == next.data;
-            if next.is_some_and(|next| is_next(&next)) {
+            let is_same = |next: &Event| event.name == next.name && event.data == next.data;
+            if log.get(position).is_some_and(is_same) {
                 position += 1;
                 continue;
             }
-            // What a worker sent last before it was lost is not logged. A new attempt follows.
-            let is_lost = position > 0 && attempt(next) > attempt(log.get(position - 1));
-            assert!(is_lost, "{event:?} instead of {next:?}");
+            // The last events of a lost worker are not logged; the next attempt takes their place.
+            let attempt = log.get(position).map_or(0, attempt_of);
+            let start = log.partition_point(|event| attempt_of(event) < attempt);
+            let previous = start
+                .checked_sub(1)
+                .map_or(0, |last| attempt_of(&log[last]));
+            let is_unlogged = attempt > 1 && (position == start || attempt > previous + 1);
+            let next = log.get(position);
+            assert!(
+                is_unlogged,
+                "{event:?} instead of {next:?} (attempt {attempt})"
+            );
+            position = start;
         }
     }
 }
@@ -389,8 +398,9 @@ fn sequence_number(event: &Event) -> Option<i64> {
     event.id.parse().ok()
 }
 
-fn attempt(event: Option<&Event>) -> Option<i64> {
-    event.and_then(sequence_number).map(|number| number >> 32)
+/// The attempt that logged the event.
+fn attempt_of(event: &Event) -> i64 {
+    sequence_number(event).map_or(0, |number| number >> 32)
 }
 
 #[derive(PartialEq)]

@@ -1,4 +1,4 @@
-// openai-node in a page of a real Chromium, and pages that must not get through. The environment tells where things
+// openai-node in pages in Chromium, some of which must be refused. The environment tells where things
 // are: SDK_PACKAGE (a folder with node_modules), SDK_SERVER_URL, SDK_API_KEY, SDK_SERVER (the program), and
 // optionally CHROMIUM (the browser).
 
@@ -27,10 +27,10 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-// The origin that the server lists, and some that it does not. All lead to `pages`.
+// The listed origin and unlisted ones. All resolve to `pages`.
 const LISTED = 'http://app.example';
 const FOREIGN = ['http://evil.example', 'http://intranet', 'http://printer.local', 'http://app.test'];
-// A name that its owner points at the server without keys.
+// A foreign name that resolves to the server without API keys (DNS rebinding).
 const REBOUND = 'http://rebound.example';
 
 let browser;
@@ -64,7 +64,7 @@ function chromiumProgram() {
       accessSync(program, constants.X_OK);
       return program;
     } catch {
-      // The next one may be there.
+      // Tries the next path.
     }
   }
   throw new Error(
@@ -97,7 +97,7 @@ async function servePages(script) {
   return server;
 }
 
-// A server that any key opens.
+// A server without API keys.
 async function startKeyless() {
   const folder = mkdtempSync(path.join(tmpdir(), 'assistd-browser-'));
   const isOurs = ([name]) => !/^(ASSISTD_|OPENAI_|DATABASE_URL)/.test(name);
@@ -141,7 +141,7 @@ function browserTest(name, body) {
   });
 }
 
-// A program is no browser, so it may look.
+// Only browsers are refused, so this program may read.
 async function assistantsOf(origin) {
   const response = await fetch(`${origin}/v1/assistants`, { headers: { authorization: 'Bearer any' } });
   assert.equal(response.status, 200);
@@ -204,13 +204,13 @@ browserTest('a page of another origin reads nothing, even with a key', async (pa
 for (const origin of FOREIGN) {
   browserTest(`a form of ${origin} creates nothing on a server without keys`, async (page) => {
     await page.goto(origin);
-    // Stands for browsers that send the credentials of a URL before they are asked for them.
+    // Simulates browsers that send the credentials of a URL without a challenge.
     await page.setExtraHTTPHeaders({ authorization: 'Bearer any' });
     const answered = page.waitForResponse((response) => response.url().includes('/v1/assistants'));
     await page.evaluate((action) => {
       const form = document.createElement('form');
       Object.assign(form, { action, method: 'POST', enctype: 'text/plain' });
-      // Makes a JSON object of `name=value`.
+      // Encodes a JSON object as `name=value`.
       const field = Object.assign(document.createElement('input'), {
         name: '{"model":"scripted/hello","name":"',
         value: '"}',
@@ -241,7 +241,7 @@ for (const origin of FOREIGN) {
       });
       return [await attempt({ headers }), await attempt({ mode: 'no-cors' }), await picture];
     }, `${keyless.origin}/v1/assistants`);
-    // An opaque answer shows nothing to a script.
+    // A script cannot read an opaque response.
     assert.deepEqual(outcomes, ['failed', 'opaque', 'failed']);
     assert.deepEqual(await assistantsOf(keyless.origin), []);
   });

@@ -1,4 +1,4 @@
-"""Sends generated requests, good and bad, to every operation of the published document.
+"""Sends generated requests, valid and invalid, to every operation of the OpenAPI document.
 
 Whatever comes, the answer must be a documented one: no 5xx, and the error envelope for every refusal. The first
 pass makes the ids up too; the second names objects that exist, so that bodies get past the look-up.
@@ -65,7 +65,7 @@ def existing_objects():
 
 
 def run_pass(name, folder, ids, excluded):
-    """One run of the fuzzer with these ids in paths and bodies; gives whether it found nothing."""
+    """Runs the fuzzer once with these ids in paths and bodies; returns whether it found nothing."""
     lines = ["[parameters]", *(f'"path.{key}" = {json.dumps(value)}' for key, value in ids.items())]
     config = folder / f"{name}.toml"
     config.write_text("\n".join(lines) + "\n")

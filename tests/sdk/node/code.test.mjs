@@ -1,4 +1,4 @@
-// An analyst at work: the bundled model writes Python, which runs in the sandbox.
+// Data analysis: the bundled model writes Python, which runs in the sandbox.
 
 import assert from 'node:assert/strict';
 import { inflateSync } from 'node:zlib';
@@ -26,10 +26,10 @@ async function analyst(client, content) {
 
 const codeOf = (step) => step.step_details.tool_calls[0].code_interpreter;
 
-// Without the places of the pieces, which the older SDKs keep in what they put together.
+// Removes the indexes of deltas, which older SDKs keep in accumulated objects.
 const unplaced = (value) => JSON.parse(JSON.stringify(value, (key, inner) => (key === 'index' ? undefined : inner)));
 
-// The bytes of a picture's pixels, each row with the kind of its filter in front.
+// The image's pixel rows, each preceded by its filter type.
 function pixels(png) {
   assert.equal(png.subarray(1, 4).toString('latin1'), 'PNG');
   const parts = [];

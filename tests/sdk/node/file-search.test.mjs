@@ -1,4 +1,4 @@
-// A librarian at work: documents are indexed for real, searched, quoted and cited.
+// Documents are indexed, searched, quoted and cited.
 
 import assert from 'node:assert/strict';
 import { OpenAI, at, atStep, collect, promise, remove, sdk, within } from './sdk.mjs';
@@ -14,7 +14,7 @@ const DOCUMENTS = {
 const storesOf = (client) => client.vectorStores ?? client.beta.vectorStores;
 const asFile = ([name, text]) => sdk.toFile(Buffer.from(text), name);
 
-// A store of documents, all indexed, and the ids of its files by name.
+// Creates a store of indexed documents; the ids of its files by name.
 async function library(client, documents = DOCUMENTS) {
   const stores = storesOf(client);
   const { id } = await stores.create({ name: 'Library' });
@@ -39,7 +39,7 @@ async function librarian(client, content, store, attachments) {
   return { assistant_id, thread_id };
 }
 
-// What is cited, each marker checked against its place in the text.
+// The cited files, with each marker's position checked.
 const cited = ({ value, annotations }) =>
   annotations.map(({ type, text, start_index, end_index, file_citation }) => {
     assert.equal(type, 'file_citation');
@@ -77,7 +77,7 @@ promise('a streamed answer has its citation in one piece', async ({ client, thre
   const stream = threads.runs
     .stream(thread_id, { assistant_id, include: CONTENT })
     .on('toolCallCreated', (call) => begun.push(call.type))
-    // The SDK adds what follows to the first of them.
+    // The SDK merges later deltas into the first one.
     .on('textDelta', (delta) => deltas.push({ value: delta.value, marked: delta.annotations?.length > 0 }));
   const [message] = await stream.finalMessages();
   assert.deepEqual(begun, ['file_search']);

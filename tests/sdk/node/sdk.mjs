@@ -1,4 +1,4 @@
-// The SDK under test and small things to work with. The environment tells which SDK and where the server is:
+// The SDK under test and helpers. The environment names the SDK and the server:
 // SDK_PACKAGE (a folder with node_modules), SDK_BASE_URL (with /v1), SDK_API_KEY, SDK_SHORT_LIVED_URL.
 
 import { createRequire } from 'node:module';
@@ -26,7 +26,7 @@ export const WEATHER = {
   },
 };
 
-// Version 4 takes path parameters one by one, later ones take the last and name the others.
+// Version 4 has positional path parameters; later versions take the last one and an object with the others.
 const positional = major < 5;
 export const at = (thread_id, id, params) =>
   positional ? [thread_id, id, ...(params ? [params] : [])] : [id, { thread_id, ...params }];
@@ -38,7 +38,7 @@ export const within = (vector_store_id, id, params) =>
   positional ? [vector_store_id, id, ...(params ? [params] : [])] : [id, { vector_store_id, ...params }];
 export const remove = (resource, ...args) => (resource.delete ?? resource.del).apply(resource, args);
 
-// Declares a test. Its body gets a client that names the test to the validating proxy.
+// Declares a test. Its body gets a client whose requests name the test to the validating proxy.
 export function promise(name, body, options = {}) {
   test(name, { timeout: 60_000, ...options }, async (t) => {
     const defaultHeaders = { 'x-test': `node ${version} ${name}` };
@@ -61,7 +61,7 @@ export function promise(name, body, options = {}) {
   });
 }
 
-// All elements of a list, page after page.
+// All elements of a paginated list.
 export async function collect(page) {
   const all = [];
   for await (const element of await page) all.push(element);

@@ -1,9 +1,9 @@
-// AssistantStream, the strictest reader of event order.
+// AssistantStream, which depends most on the order of events.
 
 import assert from 'node:assert/strict';
 import { WEATHER, at, major, promise, shortLivedURL } from './sdk.mjs';
 
-// The names of what a stream emits, in order, and the joined text.
+// The names of a stream's events in order, and its joined text.
 function listen(stream) {
   const heard = { names: [], text: '' };
   for (const name of [

@@ -1,9 +1,9 @@
-// Vector stores, the files in them, their batches, and the stores that assistants and threads make.
+// Vector stores, their files and batches, and stores created with assistants and threads.
 
 import assert from 'node:assert/strict';
 import { OpenAI, collect, promise, remove, sdk, within } from './sdk.mjs';
 
-// Where this version has vector stores: under `beta` at first.
+// The first versions have vector stores under `beta`.
 const storesOf = (client) => client.vectorStores ?? client.beta.vectorStores;
 
 const upload = async (client, name = 'foods.txt', text = 'Ana likes cake.') =>

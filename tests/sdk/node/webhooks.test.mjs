@@ -1,4 +1,4 @@
-// An application is told of its runs, and knows by its SDK's own means that the server has told it.
+// Webhook deliveries about runs, verified with the SDK.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -36,7 +36,7 @@ promise(
 
     const { thread_id, assistant_id } = await scene('echo');
     const done = await threads.runs.createAndPoll(thread_id, { assistant_id });
-    // Other tests of this project have runs too.
+    // Other tests create runs in this project, too.
     const mine = () => posts.find(({ body }) => JSON.parse(body).data.id === done.id);
     while (!mine()) await new Promise((resolve) => (arrived = resolve));
     const { headers, body } = mine();

@@ -1,4 +1,4 @@
-"""What the OpenAPI document promises about one response body or one stream event."""
+"""Validates response bodies and stream events against the OpenAPI document."""
 
 import json
 import re
@@ -14,7 +14,7 @@ METHODS = ("get", "post", "delete", "put", "patch")
 
 
 class Operation:
-    """One method on one path of the document."""
+    """A method of a path in the document."""
 
     def __init__(self, method, path, definition, pattern):
         self.method = method
@@ -27,7 +27,7 @@ class Operation:
 
 
 class Contract:
-    """The document, ready to judge responses."""
+    """The document, prepared for validation."""
 
     def __init__(self, document=DOCUMENT):
         self.document = yaml.safe_load(document.read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ class Contract:
         return None
 
     def body_violations(self, operation, status, content_type, body):
-        """What is wrong with a JSON body; `body` is the parsed value."""
+        """The violations in a parsed JSON body."""
         if status >= 400:
             return self.violations("ErrorResponse", body)
         response = self._response(operation, status)
@@ -65,11 +65,11 @@ class Contract:
         return found + _page_violations(body)
 
     def event_violations(self, name, data):
-        """What is wrong with one event of a run's stream."""
+        """The violations in an event of a run's stream."""
         return self.violations("AssistantStreamEvents", {name: data})
 
     def header_violations(self, operation, status, headers):
-        """Required headers that are missing or malformed."""
+        """The required headers that are missing or malformed."""
         response = self._response(operation, status) or self._resolve(
             {"$ref": "#/components/responses/Error"}
         )
@@ -85,7 +85,7 @@ class Contract:
         return found
 
     def violations(self, schema_name, value):
-        """What is wrong with a value by a named schema of the document."""
+        """The violations of a named schema in a value."""
         return self._violations_of({"$ref": f"#/components/schemas/{schema_name}"}, value)
 
     def _violations_of(self, schema, value):
@@ -118,14 +118,14 @@ def _pattern(path):
 
 
 def _canonical(path):
-    """The path under /v1 of a request that came in by one of the Azure prefixes."""
+    """The path under /v1 of a request with an Azure prefix."""
     path = re.sub(r"^/openai/deployments/[^/]+/", "/v1/", path)
     return re.sub(r"^/openai/(v1/)?", "/v1/", path)
 
 
 def _describe(error):
     while error.context:
-        # Of the alternatives of a oneOf, the one that got furthest explains most.
+        # The best-matching alternative of a oneOf explains most.
         error = max(error.context, key=lambda nested: len(nested.absolute_path))
     where = "/".join(str(part) for part in error.absolute_path) or "(whole)"
     return f"{where}: {error.message[:300]}"

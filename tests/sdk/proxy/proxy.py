@@ -1,4 +1,4 @@
-"""A reverse proxy that passes everything on and judges every response by the OpenAPI document.
+"""A reverse proxy that validates every response against the OpenAPI document.
 
     python proxy.py --route PREFIX=URL [--route …] --report FILE [--all-operations]
 
@@ -26,7 +26,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", 
 
 
 class Judge:
-    """Collects verdicts over all requests."""
+    """Collects violations over all requests."""
 
     def __init__(self, contract):
         self.contract = contract
@@ -43,7 +43,7 @@ class Judge:
         return sorted(
             str(operation)
             for operation in self.contract.operations
-            # Some operations always refuse; and the suites' servers have no upstream.
+            # Some operations always fail, and the suites' servers have no upstream.
             if str(operation) not in self.covered
             and any(str(status).startswith("2") for status in operation.definition["responses"])
             and "x-assistd-upstream" not in operation.definition
@@ -71,7 +71,7 @@ class Proxy:
         self._session = None
 
     async def start(self):
-        # Nothing is decompressed, decoded or remembered between requests.
+        # Requests are forwarded without decompression, decoding or cookies.
         self._session = ClientSession(
             auto_decompress=False, cookie_jar=DummyCookieJar(), timeout=ClientTimeout(total=None)
         )
@@ -111,7 +111,7 @@ class Proxy:
 
 
 class Exchange:
-    """One request and its response, as the judge sees them."""
+    """One request and its response."""
 
     def __init__(self, judge, method, path, headers):
         self._judge = judge
@@ -139,7 +139,7 @@ class Exchange:
         if self._type == "text/event-stream" and operation_id != "createChatCompletion":
             if headers["Content-Type"] != "text/event-stream; charset=utf-8":
                 self._report([f"content type {headers['Content-Type']!r}"])
-            # A stream that goes on in the middle cannot be judged as a whole.
+            # A resumed stream cannot be validated as a whole.
             self._rules = None if self._resumed else StreamRules(operation_id)
             self._parser = EventParser(numbered=operation_id == "streamRun")
 
@@ -200,11 +200,11 @@ class Exchange:
 async def serve(options):
     judge = Judge(Contract())
     routes = [tuple(route.split("=", 1)) for route in options.route]
-    # The longest prefix decides.
+    # The longest matching prefix wins.
     routes.sort(key=lambda route: -len(route[0]))
     proxy = Proxy(routes, judge)
     await proxy.start()
-    # A client that leaves must end the request to the server too.
+    # A client that hangs up must end the request to the server.
     server = web.Server(proxy.handle, handler_cancellation=True)
     runner = web.ServerRunner(server)
     await runner.setup()

@@ -21,7 +21,7 @@ STEP_ENDS = {
 }
 MESSAGE_ENDS = {"thread.message.completed", "thread.message.incomplete"}
 
-# What a stream begins with, by the operation that answers with it.
+# The first event of a stream by operation.
 OPENINGS = {
     "createThreadAndRun": [
         "thread.created",
@@ -52,7 +52,7 @@ class OpenMessage:
 
 
 class StreamRules:
-    """Follows one stream; `violations` grows as events break rules."""
+    """Checks one stream and collects `violations`."""
 
     def __init__(self, operation_id):
         self.operation_id = operation_id
@@ -85,12 +85,12 @@ class StreamRules:
             self._run_end(name, data)
 
     def finish(self, cut_off):
-        """The response is over; `cut_off` when it was the client that left."""
+        """Ends the stream; `cut_off` if the client hung up."""
         if cut_off:
             return
         for due, name in zip(OPENINGS.get(self.operation_id, []), self.names):
             if name != due:
-                # A run may be cancelled, expire or fail while it still waits.
+                # A queued run may be cancelled, expire or fail.
                 if name not in RUN_ENDS | {"thread.run.cancelling", "error"}:
                     self._broken(f"the stream begins with {name} where {due} was due")
                 break
@@ -102,7 +102,7 @@ class StreamRules:
 
     def _check_position(self, name):
         if self.operation_id == "streamRun" and self.end == "thread.run.requires_action":
-            # The whole life of a run, read again, goes on where its caller handed in the outputs.
+            # A replayed stream continues where the caller submitted the outputs.
             self.end = None if name != "done" else self.end
         if self.done:
             self._broken(f"{name} after done")
@@ -265,7 +265,7 @@ class StreamRules:
             return
         if self.step or self.message:
             self._broken(f"{name} while a step or message is open")
-        # Earlier steps may be in other responses, and an interrupted step may have no usage.
+        # Earlier steps may be in other responses, and an interrupted step has no usage.
         whole = self.operation_id in ("createRun", "createThreadAndRun") and all(self.usage)
         if run["usage"] and whole:
             for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
@@ -291,14 +291,14 @@ class StreamRules:
 
 
 class EventParser:
-    """Cuts a byte stream into events and checks their framing."""
+    """Splits a byte stream into events and checks their framing."""
 
     def __init__(self, numbered):
         self._numbered = numbered
         self._rest = b""
 
     def feed(self, chunk):
-        """Yields (name, data, problem) for every event that is complete; comments are passed over."""
+        """Yields (name, data, problem) for every complete event; comments are skipped."""
         *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
         for block in blocks:
             if not block.startswith(b":"):

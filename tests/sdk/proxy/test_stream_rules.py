@@ -1,4 +1,4 @@
-"""The rules must notice what they are there for: each test breaks one of them."""
+"""Each test violates one of the rules, which must be detected."""
 
 import pytest
 
@@ -111,7 +111,7 @@ def test_only_a_run_that_is_read_again_goes_on_after_requires_action():
 
 
 def code_stream(deltas, outputs):
-    """A stream with one call of code_interpreter, made of these deltas, that ends with these outputs."""
+    """A stream with one code_interpreter call, with these deltas and final outputs."""
     step = STEP | {"step_details": {"type": "tool_calls", "tool_calls": []}}
     final = {"id": "call_1", "type": "code_interpreter", "code_interpreter": {"input": "1+1", "outputs": outputs}}
     begin = {"index": 0, "id": "call_1", "type": "code_interpreter", "code_interpreter": {"input": "1", "outputs": []}}

@@ -1,4 +1,4 @@
-"""Clients and small things to work with. The suite is told where the server is by the environment:
+"""Clients and helpers. The environment names the server:
 
 `SDK_BASE_URL` (with `/v1`), `SDK_API_KEY`, and `SDK_SHORT_LIVED_URL` for a server whose runs expire soon.
 """
@@ -36,13 +36,13 @@ def mode(request):
 
 @pytest.fixture
 def labels(request):
-    """Headers that tell the validating proxy which test is speaking."""
+    """Headers that name the test to the validating proxy."""
     return {"x-test": f"python {openai.__version__} {request.node.name}"}
 
 
 @pytest.fixture
 def connect(mode, labels):
-    """Makes a client of the mode under test."""
+    """Creates a client of the mode under test."""
 
     def make(**options):
         cls = openai.OpenAI if mode == "sync" else openai.AsyncOpenAI
@@ -64,7 +64,7 @@ def short_lived(connect):
 
 @pytest.fixture
 def scene(client):
-    """Makes an assistant with a scripted model, and a thread with one message."""
+    """Creates an assistant with a scripted model, and a thread with one message."""
 
     async def make(model, message="Hi", client=client, **assistant):
         created = await got(client.beta.assistants.create(model=f"scripted/{model}", **assistant))
@@ -87,5 +87,5 @@ def answer(client):
 
 @pytest.fixture
 def stores(client):
-    """Where this version of the SDK has vector stores: under `beta` at first."""
+    """The vector store API, which the first versions have under `beta`."""
     return client.vector_stores if hasattr(client, "vector_stores") else client.beta.vector_stores

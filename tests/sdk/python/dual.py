@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 
 async def got(value):
-    """The value, awaited if it has to be."""
+    """The value, awaited if it is awaitable."""
     return await value if inspect.isawaitable(value) else value
 
 
 async def each(iterable):
-    """The elements of a list page with all that follow, or the events of a stream."""
+    """The elements of all pages of a list, or the events of a stream."""
     iterable = await got(iterable) if not hasattr(iterable, "__aiter__") else iterable
     if hasattr(iterable, "__aiter__"):
         async for element in iterable:
@@ -24,13 +24,13 @@ async def each(iterable):
 
 
 async def collect(iterable):
-    """All that `each` gives."""
+    """The items of `each` as a list."""
     return [element async for element in each(iterable)]
 
 
 @asynccontextmanager
 async def opened(manager):
-    """`with` or `async with`, whichever the client needs."""
+    """`with` or `async with`, as the client requires."""
     if hasattr(manager, "__aenter__"):
         async with manager as inside:
             yield inside

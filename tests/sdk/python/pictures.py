@@ -1,4 +1,4 @@
-"""Reads PNG pictures, as far as plots need it, without a library: any of the SDKs' environments can look at one."""
+"""Decodes the PNG images of plots without a library, so that it works in every SDK's environment."""
 
 import struct
 import zlib

@@ -51,7 +51,7 @@ async def test_a_json_schema_format_comes_back_verbatim(client):
 
 
 async def test_the_order_of_a_schemas_properties_is_kept(client):
-    # A model fills in a schema in the order in which it is written.
+    # Models fill in a schema in the order of its keys.
     properties = {name: {"type": "string"} for name in ("reasoning", "zebra", "answer", "b", "aa")}
     schema = {"type": "object", "properties": properties}
     assistant = await got(

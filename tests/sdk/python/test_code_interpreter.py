@@ -1,4 +1,4 @@
-"""An analyst at work: the bundled model writes Python, which runs in the sandbox."""
+"""Data analysis: the bundled model writes Python, which runs in the sandbox."""
 
 import time
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ CODE = {"type": "code_interpreter"}
 
 @pytest.fixture
 def analyst(client):
-    """Makes an assistant with code_interpreter, and a thread whose first message has the sales attached."""
+    """Creates an assistant with code_interpreter, and a thread whose first message has the sales attached."""
 
     async def make(message, client=client):
         assistant = await got(
@@ -39,7 +39,7 @@ def analyst(client):
 
 @pytest.fixture
 def outcome(client):
-    """Runs a thread; gives its run, its newest message and the run's steps, oldest first."""
+    """Runs a thread; returns the run, the newest message and the run's steps, oldest first."""
 
     async def run(at, message=None):
         if message:
@@ -61,7 +61,7 @@ def code_of(step):
 
 
 def details_of(step):
-    """The step's details; what the SDK puts together keeps the places of the pieces, which are left out here."""
+    """The step's details without the delta indexes that the SDK keeps in accumulated objects."""
 
     def plain(value):
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ async def assert_is_a_plot(client, file_id):
     assert len(data) == file.bytes
     picture = Picture(data)
     assert picture.width > 300 and picture.height > 200
-    # Neither blank nor noise: a white ground, and the line, the letters and their smooth edges.
+    # A plot: mostly white, with a line, letters and antialiased edges.
     colours = picture.colours()
     assert len(colours) > 50
     assert any(pixel[:3] == (255, 255, 255) for pixel in picture.rows[0])
@@ -125,13 +125,13 @@ async def test_a_plot_is_streamed_to_an_event_handler(client, analyst, mode):
     assert [details_of(step) for step in steps] == [details_of(step) for step in stored]
 
     called = {name: [values for called, values in handler.calls if called == name] for name, _ in handler.calls}
-    # The SDK tells calls apart by their place in a step, so the second step's first call is no new one to it.
+    # The SDK identifies calls by their index in a step, so it misses the first call of the second step.
     assert [call.type for (call,) in called["on_tool_call_created"]] == ["code_interpreter"]
     deltas = [delta.code_interpreter for delta, _ in called["on_tool_call_delta"]]
     pieces = [delta.input for delta in deltas if delta.input]
     assert len(pieces) > 10
     assert "".join(pieces) == "".join(code_of(step).input for step in stored[:-1])
-    # The code of a call is there before the first of its outputs.
+    # A call's code precedes its first output.
     kinds = ["code" if delta.input else "output" for delta in deltas if delta.input or delta.outputs]
     changes = [kind for kind, before in zip(kinds, [None, *kinds]) if kind != before]
     assert changes == ["code", "output", "code", "output"]

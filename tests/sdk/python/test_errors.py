@@ -1,4 +1,4 @@
-"""Refusals. Clients match on these texts, so they are compared letter by letter."""
+"""Error responses. Clients match on these texts, so they are compared exactly."""
 
 import re
 
@@ -146,7 +146,7 @@ async def test_a_run_in_progress_cannot_be_modified(client, scene):
     await got(client.beta.threads.runs.cancel(run.id, thread_id=at.thread_id))
 
 
-# What the validator says: the parameters of a new assistant or run, and the expected message, param and code.
+# Validation errors: the parameters of a new assistant or run, and the expected message, param and code.
 INVALID_ASSISTANTS = [
     (
         {"model": "scripted/echo", "name": "x" * 257},

@@ -1,4 +1,4 @@
-"""A librarian at work: documents are indexed for real, searched, quoted and cited."""
+"""Documents are indexed, searched, quoted and cited."""
 
 import asyncio
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ DOCUMENTS = {
 
 @pytest.fixture
 def library(stores):
-    """Makes a store of these documents, all indexed; gives its id and the ids of its files by name."""
+    """Creates a store of indexed documents; returns its id and the ids of its files by name."""
 
     async def make(documents=DOCUMENTS):
         store = await got(stores.create(name="Library"))
@@ -38,7 +38,7 @@ def library(stores):
 
 @pytest.fixture
 def found(client, stores):
-    """The page of a search, as sent; the first versions of the SDK have no method for it."""
+    """The raw search results; the first versions of the SDK have no method for searches."""
 
     async def search(store, query, **more):
         if hasattr(stores, "search"):
@@ -60,7 +60,7 @@ def names(found):
 
 @pytest.fixture
 def librarian(client):
-    """Makes an assistant that searches this store, and a thread that asks it something."""
+    """Creates an assistant that searches this store, and a thread with a question."""
 
     async def make(question, store=None, tool=SEARCH, **thread):
         resources = {"file_search": {"vector_store_ids": [store]}} if store else {}
@@ -76,7 +76,7 @@ def librarian(client):
 
 @pytest.fixture
 def outcome(client):
-    """Runs a thread; gives the text of its newest message and the run."""
+    """Runs a thread; returns the text of its newest message and the run."""
 
     async def run(both, **more):
         run = await got(client.beta.threads.runs.create_and_poll(**both, **more))
@@ -88,7 +88,7 @@ def outcome(client):
 
 
 def cited(text):
-    """What is cited, each marker checked against its place in the text."""
+    """The cited files, with each marker's position checked."""
     for annotation in text.annotations:
         assert annotation.type == "file_citation"
         assert text.value[annotation.start_index : annotation.end_index] == annotation.text
@@ -96,7 +96,7 @@ def cited(text):
 
 
 async def searches(client, run, **more):
-    """The run's searches, from the list of its steps."""
+    """The run's searches, from its steps."""
     steps = await collect(
         client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, order="asc", **more)
     )
@@ -277,7 +277,7 @@ async def test_searches_are_filtered_by_attributes(client, stores, names):
         text = f"Report {name} about turtles."
         file = await got(client.files.create(file=(f"{name}.txt", text.encode()), purpose="assistants"))
         files.append({"file_id": file.id, "attributes": attributes})
-    # Only later versions have a parameter for it.
+    # Only later versions have this parameter.
     batch = await got(stores.file_batches.create(store.id, file_ids=[], extra_body={"file_ids": None, "files": files}))
     batch = await got(stores.file_batches.poll(batch.id, vector_store_id=store.id))
     assert batch.file_counts.completed == 4

@@ -1,4 +1,4 @@
-"""Models, chat completions and embeddings: what an application uses beside the assistants."""
+"""Models, chat completions and embeddings."""
 
 import pytest
 from openai import NotFoundError, PermissionDeniedError

@@ -8,7 +8,7 @@ from dual import collect, each, got, opened
 
 
 def recorder(mode):
-    """An event handler that remembers which callback was called with what."""
+    """An event handler that records its calls."""
     base = openai.AssistantEventHandler if mode == "sync" else openai.AsyncAssistantEventHandler
     names = [name for name in dir(base) if name.startswith("on_")]
 

@@ -9,7 +9,7 @@ from dual import collect, got
 
 @pytest.fixture
 def waiting(client, scene):
-    """Brings a run to the point where it waits for the outputs of its function calls."""
+    """Creates a run and waits until it requires outputs of function calls."""
 
     async def bring(message="weather in Oslo", model="weather", **parameters):
         at = await scene(model, message, tools=[WEATHER])

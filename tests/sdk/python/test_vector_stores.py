@@ -19,7 +19,7 @@ def upload(client):
 
 @pytest.fixture
 def filled(stores, upload):
-    """A store with this many files, all indexed."""
+    """Creates a store with this many indexed files."""
 
     async def make(count):
         store = await got(stores.create(name="filled"))
@@ -186,7 +186,7 @@ async def test_a_batch_may_have_settings_for_each_file(stores, upload):
         {"file_id": await upload("a.txt"), "attributes": {"n": 1}},
         {"file_id": await upload("b.txt"), "chunking_strategy": STATIC},
     ]
-    # Only later versions have a parameter for it.
+    # Only later versions have this parameter.
     batch = await got(stores.file_batches.create(store.id, file_ids=openai.NOT_GIVEN, extra_body={"files": files}))
     listed = await collect(stores.file_batches.list_files(batch.id, vector_store_id=store.id, order="asc"))
     assert [file.attributes for file in listed] == [{"n": 1}, {}]

@@ -1,4 +1,4 @@
-"""An application is told of its runs, and knows by its SDK's own means that the server has told it."""
+"""Webhook deliveries about runs, verified with the SDK."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ SECONDS = 60
 
 
 def webhooks(*arguments):
-    """Runs `assistd webhooks …` beside the server; what it printed, and what it said."""
+    """Runs `assistd webhooks …` beside the server; its standard output and standard error."""
     environment = os.environ | {"ASSISTD_DATA_DIR": os.environ["SDK_DATA_DIR"], "ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true"}
     command = [os.environ["SDK_SERVER"], "webhooks", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
@@ -32,7 +32,7 @@ def webhooks(*arguments):
 
 @pytest.fixture
 def endpoint():
-    """A receiver that the project's endings of runs are told to: its secret, and what came."""
+    """A receiver subscribed to the project's runs: its secret and its deliveries."""
     posts = queue.Queue()
 
     class Receiver(BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def endpoint():
 
 
 async def told_of(run, posts):
-    """The post about a run. Other tests of this project have runs too."""
+    """The delivery about a run. Other tests create runs in this project, too."""
     while True:
         headers, body = await asyncio.to_thread(posts.get, timeout=SECONDS)
         if json.loads(body)["data"]["id"] == run.id:

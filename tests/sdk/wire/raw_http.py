@@ -1,4 +1,4 @@
-"""Requests without an SDK, for tests that look at the bytes."""
+"""Requests without an SDK, for tests of raw bytes."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ class Answer:
 
 
 def send(method, path, body=None, base=BASE_URL, test="wire", headers=None, raw=None):
-    """One request and its whole answer; `body` is sent as JSON, `raw` as it is."""
+    """Sends a request and reads the response; `body` is sent as JSON, `raw` unchanged."""
     response, connection = begin(method, path, body, base, test, headers, raw)
     answer = Answer(response, response.read())
     connection.close()
@@ -31,7 +31,7 @@ def send(method, path, body=None, base=BASE_URL, test="wire", headers=None, raw=
 
 
 def begin(method, path, body=None, base=BASE_URL, test="wire", headers=None, raw=None):
-    """One request whose answer is still to be read."""
+    """Sends a request; the response is not read yet."""
     url = urlsplit(base)
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     sent = {"Authorization": f"Bearer {KEY}", "x-test": f"wire {test}"}
@@ -45,7 +45,7 @@ def begin(method, path, body=None, base=BASE_URL, test="wire", headers=None, raw
 
 
 def events_of(raw):
-    """(name, data) of every event, and the `id:` lines; the framing is compared exactly."""
+    """(name, data) of every event, and the `id:` lines; the framing is checked exactly."""
     assert raw.endswith(b"\n\n")
     events, numbers = [], []
     for block in raw.decode().split("\n\n")[:-1]:

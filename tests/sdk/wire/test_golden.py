@@ -77,7 +77,7 @@ def test_a_search_and_what_is_cited_of_it(post, include):
     kind = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
     file_id = send("POST", "/files", raw=form, headers=kind).json["id"]
     assistant_id, _ = scene(post, "librarian", tools=[{"type": "file_search"}])
-    # The thread's own store: its run waits until the file is indexed.
+    # A file in the thread's store makes the run wait until it is indexed.
     attachments = [{"file_id": file_id, "tools": [{"type": "file_search"}]}]
     message = {"role": "user", "content": "Who likes cake?", "attachments": attachments}
     thread_id = post("/threads", {"messages": [message]}).json["id"]

@@ -1,4 +1,4 @@
-"""What no SDK shows: the server's own additions, and how it treats broken requests."""
+"""Behaviour that no SDK shows: the server's extensions, and malformed requests."""
 
 import base64
 import re
@@ -20,7 +20,7 @@ def http(request):
 
 @pytest.fixture
 def run(http):
-    """A finished run and the bytes of its stream."""
+    """A completed run and the bytes of its stream."""
     assistant_id = http("POST", "/assistants", {"model": "scripted/greeter"}).json["id"]
     thread_id = http("POST", "/threads", {"messages": [{"role": "user", "content": "Hi"}]}).json["id"]
     stream = http("POST", f"/threads/{thread_id}/runs", {"assistant_id": assistant_id, "stream": True}).body
@@ -75,7 +75,7 @@ def test_several_readers_follow_a_running_run(http, request):
 
 
 def _without_joins(events):
-    """Events with the pieces of one text joined, for how they are cut is not promised."""
+    """Events with the deltas of one text joined, as their boundaries are not specified."""
     kept, said = [], ""
     for name, data in events:
         if name == "thread.message.delta":

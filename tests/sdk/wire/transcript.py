@@ -1,4 +1,4 @@
-"""Compares a stream with the transcript that is expected of it.
+"""Compares a stream with its expected transcript.
 
 A transcript (golden/*.yaml) lists the events in order. An event names the fields that differ from the base
 object of its kind (golden/objects.yaml). Before the comparison ids become `run_1`, `msg_2`, … by order of
@@ -13,15 +13,15 @@ from pathlib import Path
 import yaml
 
 GOLDEN = Path(__file__).parent / "golden"
-# Long enough not to be the name of a field, such as `run_id`.
+# Long enough to exclude names of fields such as `run_id`.
 ID = re.compile(r"\b(?:(asst_|thread_|run_|step_|msg_|file-)[A-Za-z0-9]{12,}|(call_)[A-Za-z0-9-]+)")
 ANY = "ANY"
-# What the deltas of a tool call add to, by the call's type.
+# The fields that deltas of a tool call append to, by the call's type.
 PIECES = {"function": "arguments", "code_interpreter": "input"}
 
 
 def expected(name):
-    """The events of a transcript, in full."""
+    """The expanded events of a transcript."""
     bases = yaml.safe_load((GOLDEN / "objects.yaml").read_text())
     transcript = yaml.safe_load((GOLDEN / f"{name}.yaml").read_text())
     return [_expand(event, bases, transcript.get("run", {})) for event in transcript["events"]]
@@ -36,7 +36,7 @@ def _expand(event, bases, of_run):
 
 
 def normal(events):
-    """The events of a stream as a transcript has them."""
+    """The events of a stream in the form of a transcript."""
     return _join([(name, _redact(data)) for name, data in _with_short_ids(events)])
 
 
@@ -80,7 +80,7 @@ def _join(events):
 
 
 def _piece(name, data):
-    """What a delta adds to what was said before, when it does nothing else."""
+    """The text that a delta appends, if it does nothing else."""
     if name == "thread.message.delta":
         text = _part(data).get("text", {})
         return text.get("value") if list(text) == ["value"] else None
@@ -93,7 +93,7 @@ def _piece(name, data):
 
 
 def _goes_on(before, data):
-    # The event that begins a tool call stays by itself: it has the id, and no arguments yet. So does a reference.
+    # The first event of a tool call is not merged: it has the id and no arguments. Neither is a reference.
     part = _part(before)
     alone = "id" in part or part.get("text", {}).get("annotations") or "outputs" in part.get("code_interpreter", {})
     return _place(before) == _place(data) and not alone

@@ -1,4 +1,4 @@
-//! Vectors that lie as those of texts do: in clusters, and in few of the directions there are.
+//! Vectors distributed like embeddings of texts: in clusters, and in a low-dimensional subspace.
 
 use super::random::Random;
 use super::random::hash;
@@ -6,26 +6,25 @@ use super::random::mix;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-/// Numbers of a vector.
+/// Dimensions of a vector.
 pub(crate) const DIMENSIONS: usize = 1_536;
 
-/// Chunks that lie in the same cluster: those whose numbers differ by their remainder only.
+/// Chunks per cluster: consecutive chunk numbers.
 pub(super) const CHUNKS_PER_TOPIC: u64 = 100;
 
 /// Clusters.
 pub(super) const TOPICS: u64 = 400;
 
-/// Directions that all vectors have in common, but for noise.
+/// Dimensions of the common subspace; the others have noise only.
 const DIRECTIONS: usize = 96;
 
-/// How far a chunk lies from the middle of its cluster, which lies 1 from the middle of all, in
-/// each direction.
+/// Standard deviation of chunks around their cluster's centre; centres deviate by 1.
 const SPREAD: f32 = 0.5;
 
-/// How far a query lies from the chunk it is made for, in each direction.
+/// Standard deviation of a query around its chunk.
 const AWAY: f32 = 0.25;
 
-/// Noise in each dimension: a fifth of a vector's length all in all.
+/// Noise per dimension; in sum a fifth of a vector's length.
 const NOISE: f32 = 0.056;
 
 static BASIS: LazyLock<Vec<Vec<f32>>> = LazyLock::new(|| {
@@ -37,17 +36,17 @@ static BASIS: LazyLock<Vec<Vec<f32>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The cluster that a chunk lies in, which its words go by, too.
+/// The cluster of a chunk, which is also the topic of its words.
 pub(super) fn topic(chunk: u64) -> u64 {
     mix(chunk / CHUNKS_PER_TOPIC) % TOPICS
 }
 
-/// The vector of the chunk of this number.
+/// The vector of a chunk.
 pub(super) fn of_chunk(chunk: u64) -> Vec<f32> {
     spread(place(chunk), mix(chunk ^ 0x0C))
 }
 
-/// The vector of the query that is made for the chunk of this number.
+/// The vector of the query for a chunk.
 pub(super) fn of_query(chunk: u64) -> Vec<f32> {
     let mut random = Random::new(mix(chunk ^ 0x0A));
     let mut place = place(chunk);
@@ -57,7 +56,7 @@ pub(super) fn of_query(chunk: u64) -> Vec<f32> {
     spread(place, random.next())
 }
 
-/// The vector of a text: that of a query if it is one made by [`super::words::Words::query`].
+/// The vector of a text, for queries of [`super::words::Words::query`] that of the query.
 pub(crate) fn of_text(text: &str) -> Vec<f32> {
     let last = text.rsplit(' ').next().unwrap_or_default();
     match last.strip_prefix('q').map(str::parse) {
@@ -66,8 +65,8 @@ pub(crate) fn of_text(text: &str) -> Vec<f32> {
     }
 }
 
-/// Writes a vector as JSON and as PostgreSQL read it. Five digits are more than a half-precision
-/// number of its size holds.
+/// Writes a vector in a form that is both JSON and PostgreSQL's. Five digits exceed the precision of a
+/// halfvec.
 pub(crate) fn write(vector: &[f32], out: &mut String) {
     out.push('[');
     for (n, number) in vector.iter().enumerate() {

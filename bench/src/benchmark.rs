@@ -1,5 +1,5 @@
-//! One sitting: every step on the server under test and on the null server by turns, then those of
-//! the sandbox worker and Jupyter, then those of vector stores.
+//! A whole benchmark: every step alternately on the server under test and on the null server, then the
+//! steps of the sandbox worker and Jupyter, then those of vector stores.
 
 use crate::BenchError;
 use crate::report::Report;
@@ -17,11 +17,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
-/// No step may take longer than this on one server.
-const STEP_LIMIT: Duration = Duration::from_secs(180);
+/// Time limit of a step on one server.
+const STEP_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Takes the steps whose names begin with `only`, or those of the plan.
-pub(crate) async fn sit(
+/// Runs the steps whose names start with `only`, or those of the plan.
+pub(crate) async fn measure(
     tested: Kind,
     programs: Option<&Programs>,
     assets: &Assets,
@@ -39,11 +39,11 @@ pub(crate) async fn sit(
         measure_servers(&steps, tested.clone(), plan, &mut report).await?;
     }
     match programs {
-        Some(programs) => sandbox::sit(programs, plan, only, &mut report).await?,
+        Some(programs) => sandbox::measure(programs, plan, only, &mut report).await?,
         None => eprintln!("there is no sandbox worker to measure"),
     }
     if matches!(tested, Kind::Assistd { .. }) {
-        retrieval::sit(&tested, assets, plan, only, &mut report).await?;
+        retrieval::measure(&tested, assets, plan, only, &mut report).await?;
     }
     Ok(report)
 }
@@ -57,7 +57,7 @@ async fn measure_servers(
     let upstream = Upstream::start().await?;
     let mut tested = Subject::start(tested, upstream.address).await?;
     let mut null = Subject::start(Kind::Null, upstream.address).await?;
-    // Without the warm-up the first figures would be of a cold server.
+    // Without a warm-up, the first figures would measure a cold server.
     let warm_up = [Step::WarmUp]
         .into_iter()
         .filter(|step| !steps.contains(step));
@@ -67,10 +67,10 @@ async fn measure_servers(
         }
         let start = Instant::now();
         for _ in 0..step.rounds(plan) {
-            let figures = take(step, plan, &upstream, &mut tested).await;
+            let figures = run_step(step, plan, &upstream, &mut tested).await;
             report.add_tested(step, figures);
             if !step.needs_database() {
-                let figures = take(step, plan, &upstream, &mut null).await;
+                let figures = run_step(step, plan, &upstream, &mut null).await;
                 report.add_other("null", step, figures);
             }
         }
@@ -79,14 +79,14 @@ async fn measure_servers(
     Ok(())
 }
 
-async fn take(
+async fn run_step(
     step: Step,
     plan: &Plan,
     upstream: &Upstream,
     subject: &mut Subject,
 ) -> Result<Figures, BenchError> {
-    let taking = step.take(plan, upstream, subject);
-    timeout(STEP_LIMIT, taking)
+    let running = step.run(plan, upstream, subject);
+    timeout(STEP_TIMEOUT, running)
         .await
         .unwrap_or(Err(BenchError::Unexpected("the step did not end in time")))
 }

@@ -1,7 +1,7 @@
-//! A connection to a worker, as assistd has one for each run.
+//! A connection to a sandbox worker, as assistd opens one per run.
 
 use super::Cell;
-use super::Shown;
+use super::CellOutput;
 use crate::BenchError;
 use sandbox_protocol::ExecStatus;
 use sandbox_protocol::Frame;
@@ -17,46 +17,45 @@ use tokio::io::AsyncWriteExt;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-/// A connection, after its greeting.
-pub(super) struct Dialogue {
+pub(super) struct Connection {
     stream: BufReader<UnixStream>,
 }
 
-impl Dialogue {
-    /// Connects, and makes sure that a worker answers.
-    pub(super) async fn begin(socket: &Path) -> Result<Self, BenchError> {
+impl Connection {
+    /// Connects and exchanges greetings.
+    pub(super) async fn connect(socket: &Path) -> Result<Self, BenchError> {
         let stream = BufReader::new(UnixStream::connect(socket).await?);
-        let mut dialogue = Self { stream };
+        let mut connection = Self { stream };
         let hello = Request::Hello {
             version: VERSION,
             token: None,
         };
-        match dialogue.ask(&hello).await? {
-            Response::Hello(_) => Ok(dialogue),
+        match connection.exchange(&hello).await? {
+            Response::Hello(_) => Ok(connection),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Takes a session that does not exist yet.
-    pub(super) async fn open(&mut self, session: String) -> Result<(), BenchError> {
+    /// Opens a new session.
+    pub(super) async fn open_session(&mut self, session: String) -> Result<(), BenchError> {
         let open = Request::Open {
             session,
             project: "bench".to_owned(),
             create: true,
         };
-        match self.ask(&open).await? {
+        match self.exchange(&open).await? {
             Response::Opened { fresh: true, .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Runs a cell to its end.
-    pub(super) async fn run(&mut self, cell: &Cell) -> Result<Shown, BenchError> {
+    /// Executes a cell.
+    pub(super) async fn run(&mut self, cell: &Cell) -> Result<CellOutput, BenchError> {
         let code = cell.code.to_owned();
-        self.say(&Request::Exec { code }).await?;
-        let mut shown = Shown::default();
+        self.send(&Request::Exec { code }).await?;
+        let mut shown = CellOutput::default();
         loop {
-            match self.hear().await? {
+            match self.receive().await? {
                 Response::Text {
                     source: TextSource::Result,
                     text,
@@ -79,25 +78,24 @@ impl Dialogue {
         }
     }
 
-    /// Ends the session.
     pub(super) async fn close(mut self) -> Result<(), BenchError> {
-        match self.ask(&Request::Close).await? {
+        match self.exchange(&Request::Close).await? {
             Response::Closed => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn ask(&mut self, request: &Request) -> Result<Response, BenchError> {
-        self.say(request).await?;
-        self.hear().await
+    async fn exchange(&mut self, request: &Request) -> Result<Response, BenchError> {
+        self.send(request).await?;
+        self.receive().await
     }
 
-    async fn say(&mut self, request: &Request) -> Result<(), BenchError> {
+    async fn send(&mut self, request: &Request) -> Result<(), BenchError> {
         let bytes = Frame::message(request)?.encode()?;
         Ok(self.stream.write_all(&bytes).await?)
     }
 
-    async fn hear(&mut self) -> Result<Response, BenchError> {
+    async fn receive(&mut self) -> Result<Response, BenchError> {
         Ok(self.frame().await?.read()?)
     }
 
