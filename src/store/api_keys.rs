@@ -1,4 +1,4 @@
-//! Table `api_keys`. Keys themselves never get here, only their hashes.
+//! Table `api_keys`, which holds hashes of keys only.
 
 use serde_json::json;
 use sqlx::FromRow;
@@ -20,6 +20,16 @@ use crate::store::StoreError;
 use crate::store::audit_log;
 use crate::store::is_refused_by;
 use crate::store::page;
+use crate::store::projects::limit_columns;
+
+/// The columns of an [`ApiKey`].
+macro_rules! columns {
+    () => {
+        "id, (select projects.name from projects where projects.id = api_keys.project_id) \
+             as project, \
+         name, hint, created_at, revoked_at"
+    };
+}
 
 /// Why a key could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -69,12 +79,11 @@ pub async fn create(
     let mut transaction = pool.begin().await?;
     // A conflict is no error to PostgreSQL, which would log it at every start that repeats the keys
     // of the settings.
-    let key: Option<ApiKey> = sqlx::query_as(
+    let key: Option<ApiKey> = sqlx::query_as(concat!(
         "insert into api_keys (id, project_id, name, hash, hint) values ($1, $2, $3, $4, $5)
-         on conflict (hash) do nothing
-         returning id, (select projects.name from projects where projects.id = $2) as project,
-                   name, hint, created_at, revoked_at",
-    )
+             on conflict (hash) do nothing returning ",
+        columns!()
+    ))
     .bind(ApiKeyId::generate())
     .bind(project)
     .bind(name)
@@ -89,51 +98,54 @@ pub async fn create(
     Ok(key)
 }
 
-/// The project that the key with this hash opens, with its limits.
+/// The project that the key with this hash authenticates; `None` if there is no such key or it was
+/// revoked.
 pub async fn find_by_hash(
     db: impl PgExecutor<'_>,
     hash: &[u8],
 ) -> Result<Option<LimitedProject>, StoreError> {
-    let account = sqlx::query_as(
-        "select p.id, max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes
+    let account = sqlx::query_as(concat!(
+        "select p.id, ",
+        limit_columns!(),
+        "
          from api_keys k join projects p on p.id = k.project_id
-         where hash = $1 and revoked_at is null",
-    )
+         where hash = $1 and revoked_at is null"
+    ))
     .bind(hash)
     .fetch_optional(db)
     .await?;
     Ok(account)
 }
 
-/// Every key of every project, the oldest first, revoked ones included.
+/// All keys of all projects, oldest first, including revoked ones.
 pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>, StoreError> {
-    let keys = sqlx::query_as(
-        "select k.id, p.name as project, k.name, k.hint, k.created_at, k.revoked_at
-         from api_keys k join projects p on p.id = k.project_id
-         order by k.created_at, k.id",
-    )
+    let keys = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from api_keys order by created_at, id"
+    ))
     .fetch_all(db)
     .await?;
     Ok(keys)
 }
 
-/// A page of the project's keys, revoked ones included.
+/// A page of the project's keys, including revoked ones.
 pub async fn of_project(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
 ) -> Result<Page<ApiKey>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, (select projects.name from projects where projects.id = project_id) as project,
-                name, hint, created_at, revoked_at
-         from api_keys where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        " from api_keys where project_id = "
+    ));
     query.push_bind(project);
     page::fetch(pool, query, "api_keys", project, request).await
 }
 
-/// Revokes a key, for good; with a project, only one of its own. Returns whether there is such a
-/// key; one that was revoked before stays as it is.
+/// Revokes a key; with a project, only if it is the project's. Returns whether the key exists. A key
+/// that was revoked before is left unchanged.
 pub async fn revoke(
     pool: &Pool,
     actor: &Actor,
@@ -166,8 +178,8 @@ pub async fn revoke(
     Ok(true)
 }
 
-/// Whether a key was ever made. Revoked ones count: who revokes the last key does not want the
-/// server open to everybody again.
+/// Whether any key was ever created. Revoked keys count: revoking the last one must not open the
+/// server to everybody again.
 pub async fn any_exist(db: impl PgExecutor<'_>) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar("select exists (select from api_keys)")
         .fetch_one(db)

@@ -11,7 +11,14 @@ use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
 use crate::store::ListError;
 use crate::store::Pool;
-use crate::store::{AsWritten, StoreError, json, page};
+use crate::store::{JsonText, StoreError, json, page};
+
+/// The columns of an [`Assistant`].
+macro_rules! columns {
+    () => {
+        "id, created_at, config, tool_resources, metadata"
+    };
+}
 
 impl FromRow<'_, PgRow> for Assistant {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -25,7 +32,6 @@ impl FromRow<'_, PgRow> for Assistant {
     }
 }
 
-/// Stores a new assistant.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -33,14 +39,15 @@ pub async fn insert(
     tool_resources: &ToolResources,
     metadata: &Metadata,
 ) -> Result<Assistant, StoreError> {
-    let assistant = sqlx::query_as(
+    let assistant = sqlx::query_as(concat!(
         "insert into assistants (id, project_id, config, tool_resources, metadata)
          values ($1, $2, $3, $4, $5)
-         returning id, created_at, config, tool_resources, metadata",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(AssistantId::generate())
     .bind(project)
-    .bind(AsWritten(config))
+    .bind(JsonText(config))
     .bind(Json(tool_resources))
     .bind(Json(metadata))
     .fetch_one(db)
@@ -48,16 +55,17 @@ pub async fn insert(
     Ok(assistant)
 }
 
-/// The assistant of this id.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &AssistantId,
 ) -> Result<Option<Assistant>, StoreError> {
-    let assistant = sqlx::query_as(
-        "select id, created_at, config, tool_resources, metadata from assistants
-         where project_id = $1 and id = $2",
-    )
+    let assistant = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from assistants
+         where project_id = $1 and id = $2"
+    ))
     .bind(project)
     .bind(id)
     .fetch_optional(db)
@@ -65,21 +73,22 @@ pub async fn find(
     Ok(assistant)
 }
 
-/// A page of the project's assistants.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,
 ) -> Result<Page<Assistant>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, created_at, config, tool_resources, metadata from assistants where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        " from assistants where project_id = "
+    ));
     query.push_bind(project);
     page::fetch(pool, query, "assistants", project, request).await
 }
 
-/// Replaces the settings named in `changes` and keeps the others; likewise each tool's resources,
-/// and the metadata as a whole. `None` when there is no such assistant.
+/// Replaces the settings named in `changes`, the resources of the tools in `tool_resources`, and the
+/// metadata as a whole. `None` if the assistant does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -88,17 +97,18 @@ pub async fn update(
     tool_resources: &ToolResources,
     metadata: Option<&Metadata>,
 ) -> Result<Option<Assistant>, StoreError> {
-    let assistant = sqlx::query_as(
+    let assistant = sqlx::query_as(concat!(
         "update assistants
          set config = (select json_object_agg(key, coalesce(changed.value, kept.value))
                        from json_each(config) kept full join json_each($3) changed using (key)),
              tool_resources = tool_resources || $4,
              metadata = coalesce($5, metadata)
-         where project_id = $1 and id = $2 returning id, created_at, config, tool_resources, metadata",
-    )
+         where project_id = $1 and id = $2 returning ",
+        columns!()
+    ))
     .bind(project)
     .bind(id)
-    .bind(AsWritten(changes))
+    .bind(JsonText(changes))
     .bind(Json(tool_resources))
     .bind(metadata.map(Json))
     .fetch_optional(db)
@@ -106,7 +116,7 @@ pub async fn update(
     Ok(assistant)
 }
 
-/// Deletes the assistant; whether there was one. Its runs stay.
+/// Deletes the assistant, but not its runs. Returns whether it existed.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -120,8 +130,8 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Stores assistants that exist already, with their ids and dates, in the given order. Ids that
-/// are taken stay as they are; how many were not.
+/// Imports assistants with their ids and dates, in this order. Existing ids are left unchanged.
+/// Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -137,16 +147,16 @@ pub async fn import(
         })
     };
     let rows: Vec<Value> = assistants.iter().map(row).collect();
-    let done = sqlx::query(
-        "insert into assistants (id, project_id, created_at, config, tool_resources, metadata)
-         select id, $1, created_at, config, tool_resources, metadata
-         from rows from (json_to_recordset($2) as (id text, created_at timestamptz, config json,
-                                                   tool_resources jsonb, metadata jsonb))
-             with ordinality as given (id, created_at, config, tool_resources, metadata, n)
-         order by n on conflict (id) do nothing",
-    )
+    let done = sqlx::query(concat!(
+        "insert into assistants (project_id, ",
+        columns!(),
+        ") select $1, ",
+        columns!(),
+        " from json_populate_recordset(null::assistants, $2) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
     .bind(project)
-    .bind(AsWritten(&rows))
+    .bind(JsonText(&rows))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

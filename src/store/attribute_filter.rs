@@ -1,11 +1,11 @@
-//! Conditions on `vector_store_files.attributes`, as SQL. The row is called `f`.
+//! SQL for attribute filters. The row of `vector_store_files` has the alias `f`.
 
 use sqlx::types::Json;
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::domain::vector_store::{AttributeValue, Comparison, Filter};
 
-/// Adds a condition, in parentheses.
+/// Appends a condition in parentheses.
 pub(super) fn push(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     match filter {
         Filter::And(parts) => join(query, parts, " and ", "true"),
@@ -34,7 +34,7 @@ pub(super) fn push(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
 fn join(
     query: &mut QueryBuilder<Postgres>,
     parts: &[Filter],
-    between: &'static str,
+    operator: &'static str,
     empty: &'static str,
 ) {
     query.push("(");
@@ -43,14 +43,14 @@ fn join(
     }
     for (n, part) in parts.iter().enumerate() {
         if n > 0 {
-            query.push(between);
+            query.push(operator);
         }
         push(query, part);
     }
     query.push(")");
 }
 
-/// JSON compares equal where type and value are; order is asked for only between the same types.
+/// JSON values are equal if their types and values are; only values of the same type are ordered.
 fn compare(
     query: &mut QueryBuilder<Postgres>,
     key: &str,
@@ -65,7 +65,7 @@ fn compare(
         Comparison::Lt => "<",
         Comparison::Lte => "<=",
     };
-    let kind = match value {
+    let json_type = match value {
         AttributeValue::Flag(_) => "boolean",
         AttributeValue::Number(_) => "number",
         AttributeValue::Text(_) => "string",
@@ -82,7 +82,7 @@ fn compare(
         .push("(case when jsonb_typeof(f.attributes -> ")
         .push_bind(key.to_owned())
         .push(") = ")
-        .push_bind(kind)
+        .push_bind(json_type)
         .push(" then ");
     match value {
         AttributeValue::Text(text) => {

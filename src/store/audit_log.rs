@@ -1,5 +1,4 @@
-//! Table `audit_log`: administrative acts. An entry is written by the transaction that carries its
-//! act out, so there is neither without the other.
+//! Table `audit_log`: administrative actions. The transaction of an action writes its entry as well.
 
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -25,7 +24,7 @@ impl FromRow<'_, PgRow> for AuditEntry {
     }
 }
 
-/// Writes an act down and commits it. `details` must hold no secret.
+/// Adds the entry of an action to its transaction and commits both. `details` must not hold secrets.
 pub(super) async fn commit(
     mut transaction: Transaction,
     actor: &Actor,
@@ -53,7 +52,6 @@ pub(super) async fn commit(
     Ok(())
 }
 
-/// A page of the log.
 pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<AuditEntry>, ListError> {
     let query = QueryBuilder::new(
         "select id, created_at, actor, action, object, details from audit_log where true",

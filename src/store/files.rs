@@ -1,5 +1,5 @@
-//! Table `files`. A file whose time is over is not there any more, for every function here, even
-//! before the sweep has deleted it.
+//! Table `files`. To all functions here, an expired file does not exist, even before maintenance has
+//! deleted it.
 
 use sqlx::{PgConnection, PgExecutor, QueryBuilder};
 
@@ -11,8 +11,15 @@ use crate::store::Pool;
 use crate::store::projects::{self, QuotaError};
 use crate::store::{StoreError, page};
 
-/// Stores a file whose contents of this many bytes lie in the blob store already. In a transaction,
-/// which holds the project's place for them if its storage is limited.
+/// The columns of a [`File`].
+macro_rules! columns {
+    () => {
+        "id, created_at, expires_at, filename, bytes, purpose"
+    };
+}
+
+/// Stores the row of a file whose blob of this size is stored already. If the project has a quota,
+/// other uploads of the project wait until the transaction ends.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -20,41 +27,42 @@ pub async fn insert(
     new: &NewFile,
     bytes: i64,
 ) -> Result<File, QuotaError> {
-    if let Some(file) = insert_if(&mut *conn, project, id, new, bytes, false).await? {
+    if let Some(file) = insert_within_quota(&mut *conn, project, id, new, bytes, false).await? {
         return Ok(file);
     }
-    projects::claim_storage(&mut *conn, project, bytes).await?;
-    let file = insert_if(conn, project, id, new, bytes, true).await?;
+    projects::claim_quota(&mut *conn, project, bytes).await?;
+    let file = insert_within_quota(conn, project, id, new, bytes, true).await?;
     Ok(file.ok_or_else(StoreError::missing_row)?)
 }
 
-/// Stores a file if the project's storage has no limit, or there is room.
-async fn insert_if(
+/// Stores a file if the project has no quota, or the quota was claimed.
+async fn insert_within_quota(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &FileId,
     new: &NewFile,
     bytes: i64,
-    has_room: bool,
+    is_claimed: bool,
 ) -> Result<Option<File>, StoreError> {
     let NewFile {
         filename,
         purpose,
         expires_after,
     } = new;
-    let file = sqlx::query_as(
+    let file = sqlx::query_as(concat!(
         "insert into files (id, project_id, expires_at, filename, bytes, purpose)
          select $1, id, now() + $3 * interval '1 second', $4, $5, $6
          from projects where id = $2 and ($7 or storage_bytes is null)
-         returning id, created_at, expires_at, filename, bytes, purpose",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(id)
     .bind(project)
     .bind(expires_after)
     .bind(filename)
     .bind(bytes)
     .bind(purpose)
-    .bind(has_room)
+    .bind(is_claimed)
     .fetch_optional(db)
     .await?;
     Ok(file)
@@ -66,10 +74,12 @@ pub async fn find(
     project: &ProjectId,
     id: &FileId,
 ) -> Result<Option<File>, StoreError> {
-    let file = sqlx::query_as(
-        "select id, created_at, expires_at, filename, bytes, purpose from files
-         where project_id = $1 and id = $2 and (expires_at is null or expires_at > now())",
-    )
+    let file = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from files
+         where project_id = $1 and id = $2 and (expires_at is null or expires_at > now())"
+    ))
     .bind(project)
     .bind(id)
     .fetch_optional(db)
@@ -77,15 +87,15 @@ pub async fn find(
     Ok(file)
 }
 
-/// The first of these files that is not the project's, if there is one.
+/// The first of these files that the project does not have.
 pub async fn first_missing(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     ids: &[&str],
 ) -> Result<Option<String>, StoreError> {
     let missing = sqlx::query_scalar(
-        "select wanted.id from unnest($2::text[]) with ordinality as wanted (id, n)
-         where not exists (select from files where project_id = $1 and files.id = wanted.id
+        "select requested.id from unnest($2::text[]) with ordinality as requested (id, n)
+         where not exists (select from files where project_id = $1 and files.id = requested.id
                            and (expires_at is null or expires_at > now()))
          order by n limit 1",
     )
@@ -96,18 +106,19 @@ pub async fn first_missing(
     Ok(missing)
 }
 
-/// A page of the project's files, of one purpose or of all. A purpose that no file can have
-/// lists nothing.
+/// A page of the project's files, optionally of one purpose. An unknown purpose lists nothing.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     purpose: Option<&str>,
     request: &PageRequest,
 ) -> Result<Page<File>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, created_at, expires_at, filename, bytes, purpose from files
-         where (expires_at is null or expires_at > now()) and project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        " from files
+         where (expires_at is null or expires_at > now()) and project_id = "
+    ));
     query.push_bind(project);
     if let Some(purpose) = purpose {
         query.push(" and purpose = ").push_bind(purpose);
@@ -115,8 +126,8 @@ pub async fn list(
     page::fetch(pool, query, "files", project, request).await
 }
 
-/// Stores files that exist already, with their ids and dates, in the given order. Ids that are
-/// taken stay as they are; how many were not. Their contents may come later.
+/// Imports files with their ids and dates, in this order. Existing ids are left unchanged. Returns
+/// the number of new rows. The blobs may be stored later.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -133,14 +144,14 @@ pub async fn import(
         })
     };
     let rows: Vec<serde_json::Value> = files.iter().map(row).collect();
-    let done = sqlx::query(
-        "insert into files (id, project_id, created_at, expires_at, filename, bytes, purpose)
-         select id, $1, created_at, expires_at, filename, bytes, purpose
-         from rows from (jsonb_to_recordset($2) as (id text, created_at timestamptz,
-                 expires_at timestamptz, filename text, bytes bigint, purpose text))
-             with ordinality as given (id, created_at, expires_at, filename, bytes, purpose, n)
-         order by n on conflict (id) do nothing",
-    )
+    let done = sqlx::query(concat!(
+        "insert into files (project_id, ",
+        columns!(),
+        ") select $1, ",
+        columns!(),
+        " from jsonb_populate_recordset(null::files, $2) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
     .bind(project)
     .bind(sqlx::types::Json(rows))
     .execute(db)
@@ -148,7 +159,7 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
-/// Keeps the file from being deleted until the transaction ends; whether it is there.
+/// Locks the file against deletion until the transaction ends. Returns whether it exists.
 pub async fn hold(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -162,7 +173,7 @@ pub async fn hold(
     Ok(found.is_some())
 }
 
-/// Deletes the row and leaves its blob loose; whether there was one.
+/// Deletes the row, which makes its blob unreferenced. Returns whether it existed.
 pub async fn delete(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -179,13 +190,13 @@ pub async fn delete(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    unlist(conn, project, id).await?;
+    remove_mentions(conn, project, id).await?;
     Ok(true)
 }
 
-/// Deletes rows whose time is over, at most `limit`, and leaves their blobs loose; how many.
+/// Deletes at most `limit` expired rows, which makes their blobs unreferenced. Returns their number.
 pub async fn delete_expired(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
-    let gone: Vec<(ProjectId, FileId)> = sqlx::query_as(
+    let deleted: Vec<(ProjectId, FileId)> = sqlx::query_as(
         "delete from files where id in (
              select id from files where expires_at <= now()
              order by expires_at limit $1 for update skip locked)
@@ -194,15 +205,15 @@ pub async fn delete_expired(conn: &mut PgConnection, limit: i64) -> Result<usize
     .bind(limit)
     .fetch_all(&mut *conn)
     .await?;
-    for (project, id) in &gone {
-        unlist(conn, project, id).await?;
+    for (project, id) in &deleted {
+        remove_mentions(conn, project, id).await?;
     }
-    Ok(gone.len())
+    Ok(deleted.len())
 }
 
-/// Takes a file out of what the project's assistants and threads give to code_interpreter. Rows
-/// are locked in order, so that deletions side by side do not wait for each other in a circle.
-async fn unlist(
+/// Removes a file from the code_interpreter resources of the project's assistants and threads. Rows
+/// are locked in the order of their ids, so that concurrent deletions do not deadlock.
+async fn remove_mentions(
     conn: &mut PgConnection,
     project: &ProjectId,
     id: &FileId,

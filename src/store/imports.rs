@@ -1,4 +1,4 @@
-//! What an import must know of ids that others have made, the same for every table of objects.
+//! Queries of imports, which are the same for several tables.
 
 use std::collections::HashSet;
 
@@ -7,24 +7,16 @@ use sqlx::{PgExecutor, QueryBuilder};
 use crate::domain::ids::{FileId, ProjectId};
 use crate::store::StoreError;
 
-/// A table of objects with an id.
+/// A table with an `id` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
-    /// `files`
     Files,
-    /// `vector_stores`
     VectorStores,
-    /// `vector_store_batches`
     VectorStoreBatches,
-    /// `assistants`
     Assistants,
-    /// `threads`
     Threads,
-    /// `messages`
     Messages,
-    /// `runs`
     Runs,
-    /// `run_steps`
     RunSteps,
 }
 
@@ -43,56 +35,54 @@ impl Table {
     }
 }
 
-/// Who has these ids already.
+/// Ids that exist already.
 #[derive(Debug, Default)]
-pub struct Taken {
-    /// The project itself.
+pub struct ExistingIds {
+    /// Those of the project itself.
     pub ours: HashSet<String>,
-    /// Others.
+    /// Those of other projects.
     pub others: HashSet<String>,
 }
 
-/// Who has which of these ids.
-pub async fn taken(
+/// Which of these ids exist already.
+pub async fn existing_ids(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     table: Table,
     ids: &[&str],
-) -> Result<Taken, StoreError> {
+) -> Result<ExistingIds, StoreError> {
     let mut query = QueryBuilder::new("select id, project_id = ");
     query.push_bind(project);
     query.push(" from ").push(table.name());
     query.push(" where id = any (").push_bind(ids).push(")");
     let rows: Vec<(String, bool)> = query.build_query_as().fetch_all(db).await?;
-    let mut taken = Taken::default();
+    let mut existing = ExistingIds::default();
     for (id, is_ours) in rows {
         if is_ours {
-            taken.ours.insert(id);
+            existing.ours.insert(id);
         } else {
-            taken.others.insert(id);
+            existing.others.insert(id);
         }
     }
-    Ok(taken)
+    Ok(existing)
 }
 
-/// A file whose contents may have to be found.
+/// A file whose content may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Described {
-    /// Its id.
+pub struct FileSummary {
     pub id: FileId,
-    /// Its name.
     pub filename: String,
-    /// The size that its contents have.
+    /// Size of its content in bytes.
     pub bytes: i64,
 }
 
-/// The project's files in the order of their ids, from after one of them on.
+/// The project's files in the order of their ids, beginning after the id `after`.
 pub async fn files_after(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     after: &str,
     limit: i64,
-) -> Result<Vec<Described>, StoreError> {
+) -> Result<Vec<FileSummary>, StoreError> {
     let files = sqlx::query_as(
         "select id, filename, bytes from files
          where project_id = $1 and id > $2 and (expires_at is null or expires_at > now())

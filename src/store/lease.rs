@@ -1,10 +1,11 @@
-//! The right of a process to work on a run.
+//! Leases on runs.
 
 use std::time::Duration;
 
 use crate::domain::ids::RunId;
 
-/// The right to write one run, until another worker takes it over. Made here only.
+/// The right to write one run until it expires and another worker claims the run. Only the store
+/// creates leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub(super) run: RunId,
@@ -12,17 +13,16 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The run.
     pub fn run(&self) -> &RunId {
         &self.run
     }
 
-    /// How often the run was taken up, this time included.
+    /// The number of claims of the run so far: the fencing number of this lease.
     pub fn attempt(&self) -> i32 {
         self.attempt
     }
 
-    /// For tests of who works with leases.
+    /// A lease for tests that have no database.
     #[cfg(test)]
     pub fn of_attempt(run: &RunId, attempt: i32) -> Self {
         let run = run.clone();
@@ -30,11 +30,11 @@ impl Lease {
     }
 }
 
-/// The worker that takes a lease, and for how long.
+/// The process that claims runs.
 #[derive(Debug, Clone)]
 pub struct Claimant {
-    /// Names the process.
+    /// Unique name of the process.
     pub owner: String,
-    /// Time without a sign of life after which others may take the run.
+    /// Duration of a lease after its last renewal.
     pub lease: Duration,
 }

@@ -1,16 +1,27 @@
 //! Table `messages`.
 
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
-use crate::domain::ids::{MessageId, ProjectId, RunId, ThreadId};
-use crate::domain::message::{Content, Message, NewMessage, Role};
+use crate::domain::ids::{AssistantId, MessageId, ProjectId, RunId, ThreadId};
+use crate::domain::message::{
+    Attachment, Content, IncompleteReason, Message, MessageStatus, NewMessage, Role,
+};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
+
+/// The columns of a [`Message`].
+macro_rules! columns {
+    () => {
+        "id, thread_id, created_at, status, incomplete_reason, ended_at, role, content, \
+         attachments, assistant_id, run_id, metadata"
+    };
+}
 
 impl FromRow<'_, PgRow> for Message {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -31,15 +42,51 @@ impl FromRow<'_, PgRow> for Message {
     }
 }
 
-/// Appends a message, unless a run is active on the thread. `None` when the thread is missing or
-/// busy: `runs::active_on` tells which.
+/// A row of the table as JSON, with the names of its columns.
+#[derive(Debug, Serialize)]
+pub(super) struct MessageRow<'a> {
+    id: &'a MessageId,
+    thread_id: &'a ThreadId,
+    created_at: Timestamp,
+    status: MessageStatus,
+    incomplete_reason: Option<IncompleteReason>,
+    ended_at: Option<Timestamp>,
+    role: Role,
+    content: &'a [Content],
+    attachments: &'a [Attachment],
+    assistant_id: Option<&'a AssistantId>,
+    run_id: Option<&'a RunId>,
+    metadata: &'a Metadata,
+}
+
+impl<'a> From<&'a Message> for MessageRow<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            id: &message.id,
+            thread_id: &message.thread,
+            created_at: message.created_at,
+            status: message.status,
+            incomplete_reason: message.incomplete_reason,
+            ended_at: message.ended_at,
+            role: message.role,
+            content: &message.content,
+            attachments: &message.attachments,
+            assistant_id: message.assistant.as_ref(),
+            run_id: message.run.as_ref(),
+            metadata: &message.metadata,
+        }
+    }
+}
+
+/// Appends a message. `None` if the thread does not exist or has an active run; `runs::active_on`
+/// finds the latter.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
     message: &NewMessage,
 ) -> Result<Option<Message>, StoreError> {
-    let message = sqlx::query_as(
+    let message = sqlx::query_as(concat!(
         "insert into messages (id, project_id, thread_id, status, ended_at, role, content,
                                attachments, metadata)
          select $3, t.project_id, t.id, 'completed', now(), $4, $5, $6, $7
@@ -47,9 +94,9 @@ pub async fn insert(
                where project_id = $1 and id = $2 for key share) as t
          where not exists (select from runs where thread_id = t.id and
              status in ('queued', 'in_progress', 'requires_action', 'cancelling'))
-         returning id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
-                   attachments, assistant_id, run_id, metadata",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(project)
     .bind(thread)
     .bind(MessageId::generate())
@@ -62,7 +109,7 @@ pub async fn insert(
     Ok(message)
 }
 
-/// Appends messages to a thread that the caller knows to be its own and idle, in the given order.
+/// Appends messages in this order. The thread must be the project's and have no active run.
 pub async fn insert_all(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -88,18 +135,18 @@ pub async fn insert_all(
     Ok(())
 }
 
-/// The message of this id on this thread.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
     id: &MessageId,
 ) -> Result<Option<Message>, StoreError> {
-    let message = sqlx::query_as(
-        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
-                attachments, assistant_id, run_id, metadata
-         from messages where project_id = $1 and thread_id = $2 and id = $3",
-    )
+    let message = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from messages where project_id = $1 and thread_id = $2 and id = $3"
+    ))
     .bind(project)
     .bind(thread)
     .bind(id)
@@ -108,7 +155,7 @@ pub async fn find(
     Ok(message)
 }
 
-/// A page of the thread's messages, of one run's only if `run` is given.
+/// A page of the thread's messages, only those of one run if it is given.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -116,11 +163,12 @@ pub async fn list(
     run: Option<&RunId>,
     request: &PageRequest,
 ) -> Result<Page<Message>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
-                attachments, assistant_id, run_id, metadata
-         from messages where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        "
+         from messages where project_id = "
+    ));
     query
         .push_bind(project)
         .push(" and thread_id = ")
@@ -131,7 +179,7 @@ pub async fn list(
     page::fetch(pool, query, "messages", project, request).await
 }
 
-/// What a prompt needs of a message.
+/// The part of a message that a prompt needs.
 #[derive(Debug, Clone)]
 pub struct Said {
     /// The message.
@@ -148,7 +196,7 @@ pub struct Said {
     pub seq: i64,
 }
 
-/// The thread's messages before a point, newest first: what a prompt is built from.
+/// The thread's messages before a position, newest first, for prompts.
 pub async fn newest(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -171,7 +219,7 @@ pub async fn newest(
     .bind(limit)
     .fetch_all(db)
     .await?;
-    // By position: there may be thousands, and names are looked up row by row.
+    // Columns are read by position: looking names up in each of thousands of rows takes longer.
     let read = |row: &PgRow| {
         Ok(Said {
             id: row.try_get(0)?,
@@ -185,7 +233,7 @@ pub async fn newest(
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Replaces the message's metadata if given. `None` when there is no such message.
+/// Replaces the metadata, if given. `None` if the message does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -193,12 +241,12 @@ pub async fn update(
     id: &MessageId,
     metadata: Option<&Metadata>,
 ) -> Result<Option<Message>, StoreError> {
-    let message = sqlx::query_as(
+    let message = sqlx::query_as(concat!(
         "update messages set metadata = coalesce($4, metadata)
          where project_id = $1 and thread_id = $2 and id = $3
-         returning id, thread_id, created_at, status, incomplete_reason, ended_at, role, content,
-                   attachments, assistant_id, run_id, metadata",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(project)
     .bind(thread)
     .bind(id)
@@ -208,7 +256,7 @@ pub async fn update(
     Ok(message)
 }
 
-/// Deletes the message; whether there was one.
+/// Deletes the message. Returns whether it existed.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -225,27 +273,24 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Stores messages that exist already, with their ids and dates, in the given order. Ids that are
-/// taken stay as they are; how many were not. The caller knows their threads to be the project's.
+/// Imports messages of the project's threads with their ids and dates, in this order. Existing ids
+/// are left unchanged. Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     messages: &[Message],
 ) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        "insert into messages (id, project_id, thread_id, created_at, status, incomplete_reason,
-                               ended_at, role, content, attachments, assistant_id, run_id, metadata)
-         select id, $1, thread, created_at, status, incomplete_reason, ended_at, role, content,
-                attachments, assistant, run, metadata
-         from rows from (jsonb_to_recordset($2) as (id text, thread text, created_at timestamptz,
-                 status text, incomplete_reason text, ended_at timestamptz, role text,
-                 content jsonb, attachments jsonb, assistant text, run text, metadata jsonb))
-             with ordinality as given (id, thread, created_at, status, incomplete_reason, ended_at,
-                                       role, content, attachments, assistant, run, metadata, n)
-         order by n on conflict (id) do nothing",
-    )
+    let rows: Vec<MessageRow<'_>> = messages.iter().map(MessageRow::from).collect();
+    let done = sqlx::query(concat!(
+        "insert into messages (project_id, ",
+        columns!(),
+        ") select $1, ",
+        columns!(),
+        " from jsonb_populate_recordset(null::messages, $2) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
     .bind(project)
-    .bind(Json(messages))
+    .bind(Json(rows))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

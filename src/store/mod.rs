@@ -1,8 +1,8 @@
-//! The only SQL of the program: one file per table, a function per thing that is done to it.
+//! All SQL of the program, one file per table.
 //!
-//! Executors come first, so that the caller chooses pool or transaction; the project comes second,
-//! so that no query can forget whose rows it may touch. Only the run engine's own functions go
-//! without one: a lease says which run they may write.
+//! Functions take the executor first, so that the caller chooses between pool and transaction, and the
+//! project second, so that no query can touch rows of another project. Functions of the engine take
+//! a lease instead of a project.
 
 pub mod api_keys;
 pub mod assistants;
@@ -48,22 +48,23 @@ use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
 
 use crate::domain::Timestamp;
 
-/// The SQLSTATE of a statement that found no space on a disk.
+/// SQLSTATE: the server's disk is full.
 const DISK_FULL: &str = "53100";
 
-/// What can go wrong with stored things.
+/// A failure of the database, or a lost lease. What an operation refuses has an error type of its
+/// own, beside the operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A constraint of this name refused the row.
+    /// The row violates the constraint of this name.
     #[error("refused by constraint {0}")]
     Constraint(String),
-    /// Another worker has the run, or the run is gone, or it was asked to stop.
+    /// Another worker has claimed the job, or the job was deleted or cancelled.
     #[error("the lease on the run is lost")]
     LeaseLost,
-    /// A row that the program cannot read.
+    /// A stored row cannot be read.
     #[error("unreadable row: {0}")]
     BadRow(#[from] serde_json::Error),
-    /// The database has no space left for what was to be written.
+    /// The disk of the database is full.
     #[error("the disk of the database is full: {0}")]
     DiskFull(#[source] sqlx::Error),
     /// The database failed or could not be reached.
@@ -98,10 +99,9 @@ impl StoreError {
         Self::Database(sqlx::Error::RowNotFound)
     }
 
-    /// Whether the same call may succeed later. `false` means that it fails however often it is
-    /// repeated, because the database refuses what it was given.
+    /// Whether the same call may succeed later. `false` means that the database refuses it each time.
     ///
-    /// Whoever repeats a call must pause, longer each time: a full disk is transient too.
+    /// Repeat such a call with back-off: a full disk counts as transient as well.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::DiskFull(_)
@@ -121,52 +121,52 @@ impl StoreError {
     }
 }
 
-/// Whether an error with this SQLSTATE says something about the server, the connection or other
-/// transactions, and nothing about the statement.
+/// Whether an error with this SQLSTATE is about the server, the connection or other transactions, and
+/// not about the statement.
 fn is_transient(code: &str) -> bool {
-    /// Classes: connection failure; login refused, as while a password is changed; no resources
-    /// (connections, memory, disk); the server stops or starts, or a statement was cancelled;
-    /// input and output errors of the server.
+    /// Classes: connection failure; failed login, as while a password is changed; insufficient
+    /// resources (connections, memory, disk); server shutdown or start, or a cancelled statement;
+    /// I/O errors of the server.
     const CLASSES: [&str; 5] = ["08", "28", "53", "57", "58"];
-    /// Read-only transaction: the server became a standby. Idle transaction ended. Serialization
-    /// failure and deadlock. No such database: it is being restored. Lock not available.
+    /// Read-only transaction (the server became a standby), idle transaction timeout, serialization
+    /// failure, deadlock, no such database (it is being restored), lock not available.
     const CODES: [&str; 6] = ["25006", "25P03", "40001", "40P01", "3D000", "55P03"];
     CLASSES.iter().any(|class| code.starts_with(class)) || CODES.contains(&code)
 }
 
-/// The database's time, which alone dates what workers write.
+/// The database's clock, by which everything that workers write is dated.
 pub async fn database_time(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreError> {
     Ok(sqlx::query_scalar("select clock_timestamp()")
         .fetch_one(db)
         .await?)
 }
 
-/// A JSON column as the type it holds.
+/// Reads a JSON column.
 fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
     use sqlx::Row as _;
     row.try_get::<sqlx::types::Json<T>, _>(column)
         .map(|value| value.0)
 }
 
-/// A value for a `json` column, which keeps the order of keys as they were written; `jsonb` does
-/// not. A model fills in a schema in the order of its properties.
-struct AsWritten<'a, T>(&'a T);
+/// A value for a `json` column. Unlike `jsonb`, `json` keeps the order of keys, and a model fills in
+/// a schema in the order of its properties.
+struct JsonText<'a, T>(&'a T);
 
-impl<T> sqlx::Type<sqlx::Postgres> for AsWritten<'_, T> {
+impl<T> sqlx::Type<sqlx::Postgres> for JsonText<'_, T> {
     fn type_info() -> PgTypeInfo {
         const JSON: Oid = Oid(114);
         PgTypeInfo::with_oid(JSON)
     }
 }
 
-impl<T: serde::Serialize> sqlx::Encode<'_, sqlx::Postgres> for AsWritten<'_, T> {
+impl<T: serde::Serialize> sqlx::Encode<'_, sqlx::Postgres> for JsonText<'_, T> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         serde_json::to_writer(&mut **buffer, self.0)?;
         Ok(IsNull::No)
     }
 }
 
-/// A nullable JSON column as the type it holds.
+/// Reads a nullable JSON column.
 fn json_or_null<T: serde::de::DeserializeOwned>(
     row: &PgRow,
     column: &str,
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_by_itself_is_tried_again() {
+    fn errors_that_may_pass_by_themselves_are_transient() {
         let transient = [
             "08006", "28P01", "53100", "53200", "53300", "57014", "57P01", "57P03", "57P05",
             "58030", "25006", "25P03", "40001", "40P01", "3D000", "55P03",
@@ -197,13 +197,13 @@ mod tests {
             assert!(!is_transient(code), "{code}");
         }
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let away = [
+        let unavailable = [
             sqlx::Error::Io(broken),
             sqlx::Error::PoolTimedOut,
             sqlx::Error::PoolClosed,
             sqlx::Error::WorkerCrashed,
         ];
-        for error in away {
+        for error in unavailable {
             assert!(StoreError::from(error).is_transient());
         }
         let refused = [

@@ -1,4 +1,4 @@
-//! Cursor pagination over `(created_at, seq)`, the same for every table.
+//! Cursor pagination over `(created_at, seq)`, shared by all tables.
 
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Postgres, QueryBuilder};
@@ -30,18 +30,16 @@ impl From<sqlx::Error> for ListError {
     }
 }
 
-/// What the cursors of a list name: the value of one column, in rows where others have the given
-/// values.
+/// How cursors of a list identify rows.
 pub(super) struct Cursors<'a> {
-    /// The table that is listed.
     pub table: &'static str,
-    /// The column whose values are cursors.
+    /// The column that holds cursors.
     pub column: &'static str,
-    /// Columns that tell whose the row is, with the values they must have.
+    /// Columns that must have these values, such as the project.
     pub within: &'a [(&'static str, &'a str)],
 }
 
-/// Finishes a list query over a table of a project's and runs it; cursors are ids.
+/// Completes a list query over a project's table, whose cursors are ids, and runs it.
 pub(super) async fn fetch<T>(
     pool: &Pool,
     query: QueryBuilder<Postgres>,
@@ -60,11 +58,10 @@ where
     fetch_by(pool, query, &cursors, page).await
 }
 
-/// Finishes a list query and runs it.
+/// Completes a list query and runs it.
 ///
-/// `query` ends in a complete `where` clause over the table; cursors, order and limit are added
-/// here. `before` alone pages backwards: it answers with the objects nearest to the cursor, in the
-/// requested order.
+/// `query` must end in a complete `where` clause; cursors, order and limit are appended. `before`
+/// alone pages backwards: it returns the objects nearest to the cursor, in the requested order.
 pub(super) async fn fetch_by<T>(
     pool: &Pool,
     mut query: QueryBuilder<Postgres>,
@@ -76,10 +73,10 @@ where
 {
     let ascending = page.order == Order::Asc;
     if let Some(after) = &page.after {
-        cursors.beyond(&mut query, after, ascending);
+        cursors.push_range(&mut query, after, ascending);
     }
     if let Some(before) = &page.before {
-        cursors.beyond(&mut query, before, !ascending);
+        cursors.push_range(&mut query, before, !ascending);
     }
     let backwards = page.before.is_some() && page.after.is_none();
     query.push(if ascending != backwards {
@@ -106,23 +103,23 @@ where
 }
 
 impl Cursors<'_> {
-    /// Keeps what comes strictly after the cursor (or before it). Two scalar subqueries rather
-    /// than one row subquery, because only they can be matched against the index.
-    fn beyond(&self, query: &mut QueryBuilder<Postgres>, id: &str, later: bool) {
-        query.push(if later {
+    /// Keeps rows strictly after or before the cursor. The planner can match two scalar subqueries
+    /// against the index, but not one row subquery.
+    fn push_range(&self, query: &mut QueryBuilder<Postgres>, id: &str, is_after: bool) {
+        query.push(if is_after {
             " and (created_at, seq) > ("
         } else {
             " and (created_at, seq) < ("
         });
         for (column, end) in [("created_at", ", "), ("seq", ")")] {
             query.push("(select ").push(column).push(" from ");
-            self.row(query, id);
+            self.push_row(query, id);
             query.push(")").push(end);
         }
     }
 
-    /// The row that a cursor names, if it is the caller's.
-    fn row(&self, query: &mut QueryBuilder<Postgres>, id: &str) {
+    /// Appends the table and the condition that select the row of a cursor.
+    fn push_row(&self, query: &mut QueryBuilder<Postgres>, id: &str) {
         query
             .push(self.table)
             .push(" where ")
@@ -138,7 +135,7 @@ impl Cursors<'_> {
         }
     }
 
-    /// An empty page may be the list's end or a cursor that never was; clients must be told apart.
+    /// Checks that a cursor exists: an empty page may be the end of the list or have an unknown cursor.
     async fn check(
         &self,
         pool: &Pool,
@@ -147,7 +144,7 @@ impl Cursors<'_> {
     ) -> Result<(), ListError> {
         let Some(id) = id else { return Ok(()) };
         let mut query = QueryBuilder::new("select exists (select from ");
-        self.row(&mut query, id);
+        self.push_row(&mut query, id);
         query.push(")");
         if query.build_query_scalar::<bool>().fetch_one(pool).await? {
             Ok(())

@@ -1,12 +1,12 @@
-//! Sessions with PostgreSQL, shared by all parts of a process.
+//! The connection pool.
 //!
-//! A session returns to the pool only when it is idle for certain: its last statement ran to its
-//! end, outside of a transaction. A future that is dropped while a statement runs closes the
-//! session, and a transaction that is dropped is rolled back before anybody else gets its session.
-//! sqlx's own pool cannot promise that: its `begin`, cancelled at the wrong moment, hands a session
-//! with an open transaction to the next user, whose writes then vanish with it.
+//! A session returns to the pool only when it is certainly idle: its last statement ran to its end,
+//! outside of a transaction. A future that is dropped while a statement runs closes the session, and
+//! a dropped transaction is rolled back before its session is used again.
+//! sqlx's own pool does not guarantee that: its `begin`, cancelled at the wrong moment, returns a
+//! session with an open transaction to the pool, and the writes of its next user are lost.
 //!
-//! Nothing else opens transactions, and returning a session costs no round trip.
+//! Only this module opens transactions. Returning a session costs no round trip.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -27,21 +27,21 @@ use sqlx::{
 };
 use tokio_util::task::TaskTracker;
 
-/// How long to wait for a session, or for the server to accept a new one.
+/// Timeout for obtaining a session, and for opening a new one.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a session may take to show that it is alive, or to roll back.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for a ping or a rollback.
+const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A session that was used this recently is taken to be alive; others are asked first.
-const TRUSTED: Duration = Duration::from_secs(1);
+/// A session that was idle for longer than this is pinged before it is used.
+const PING_AFTER: Duration = Duration::from_secs(1);
 
-/// Sessions end at this age, since the memory that PostgreSQL keeps for one only grows.
+/// Maximum age of a session, because the memory that PostgreSQL keeps for it only grows.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// The sessions of a process. Cheap to clone.
+/// A connection pool. Cheap to clone.
 ///
-/// A reference is an executor of single statements; [`Pool::begin`] opens a transaction.
+/// A reference executes single statements; [`Pool::begin`] opens a transaction.
 #[derive(Clone)]
 pub struct Pool {
     sessions: managed::Pool<Sessions>,
@@ -50,24 +50,24 @@ pub struct Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options hold the password.
+        // The options contain the password.
         formatter.debug_struct("Pool").finish_non_exhaustive()
     }
 }
 
 impl Pool {
-    /// A pool of at most `size` sessions, none of which is open yet.
+    /// A pool of at most `size` sessions, which are opened when they are needed.
     pub fn new(options: PgConnectOptions, size: u32) -> Self {
         let sessions = Sessions {
             options: Arc::new(options),
-            broken: Mutex::default(),
+            closed_at: Mutex::default(),
         };
         let sessions = managed::Pool::builder(sessions)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
             .wait_timeout(Some(SESSION_TIMEOUT))
             .create_timeout(Some(SESSION_TIMEOUT))
-            .recycle_timeout(Some(ANSWER_TIMEOUT))
-            // The last one used is the one whose caches are warm.
+            .recycle_timeout(Some(ROUND_TRIP_TIMEOUT))
+            // The session that was used last has the warmest caches.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
@@ -78,17 +78,17 @@ impl Pool {
         }
     }
 
-    /// A pool as above whose first session is open.
+    /// Like [`Pool::new`], but opens the first session.
     ///
     /// # Errors
-    /// If the server cannot be reached.
+    /// If the server is unreachable.
     pub async fn connect(options: PgConnectOptions, size: u32) -> Result<Self, Error> {
         let pool = Self::new(options, size);
         pool.session().await?.release();
         Ok(pool)
     }
 
-    /// How sessions are opened.
+    /// The options with which sessions are opened.
     pub fn options(&self) -> &PgConnectOptions {
         &self.sessions.manager().options
     }
@@ -96,12 +96,12 @@ impl Pool {
     /// Opens a transaction.
     ///
     /// # Errors
-    /// If there is no session in time, or the server refuses.
+    /// If no session is available in time, or the server refuses.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         self.begin_with("begin").await
     }
 
-    /// Opens a transaction by statements of its own, the first of which is a `begin`.
+    /// Opens a transaction with these statements, the first of which must be a `begin`.
     ///
     /// # Errors
     /// As for [`Pool::begin`].
@@ -109,9 +109,9 @@ impl Pool {
         let mut session = self.session().await?;
         let mut begun = session.execute(statements).await;
         if let Err(error) = &begun
-            && self.notice(error)
+            && self.note_closed(error)
         {
-            // The server had closed the session; nothing was done in it, so another one may try.
+            // The server had closed the session before anything was executed: try another one.
             drop(session);
             session = self.session().await?;
             begun = session.execute(statements).await;
@@ -123,8 +123,7 @@ impl Pool {
         })
     }
 
-    /// Closes idle sessions, hands out no more, and waits for transactions that are being rolled
-    /// back.
+    /// Closes idle sessions, opens no more, and waits for pending rollbacks.
     pub async fn close(&self) {
         self.sessions.close();
         self.rollbacks.close();
@@ -142,10 +141,10 @@ impl Pool {
         }
     }
 
-    /// Whether the error means that the session is gone. Then the others are asked for a sign of
-    /// life before they are used: what closed one, such as a restart of the server, closed all.
-    fn notice(&self, error: &Error) -> bool {
-        let is_gone = match error {
+    /// Whether the error means that the session is closed. Then all idle sessions are pinged before
+    /// their next use, since a restart of the server, for example, closes all of them.
+    fn note_closed(&self, error: &Error) -> bool {
+        let is_closed = match error {
             Error::Database(error) => {
                 error
                     .try_downcast_ref::<PgDatabaseError>()
@@ -156,20 +155,20 @@ impl Pool {
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,
             _ => false,
         };
-        if is_gone {
-            *self.sessions.manager().broken.lock() = Some(Instant::now());
+        if is_closed {
+            *self.sessions.manager().closed_at.lock() = Some(Instant::now());
         }
-        is_gone
+        is_closed
     }
 
-    /// Returns a session after a statement of its own, if that left it idle.
+    /// Returns a session after a single statement, if it is idle.
     fn finish(&self, session: Session, outcome: Result<(), &Error>) {
         match outcome {
             Ok(()) => session.release(),
-            // An error of the statement ends it, and the session goes on.
-            Err(error @ Error::Database(_)) if !self.notice(error) => session.release(),
+            // After an error of the statement the session is idle again.
+            Err(error @ Error::Database(_)) if !self.note_closed(error) => session.release(),
             Err(error) => {
-                self.notice(error);
+                self.note_closed(error);
             }
         }
     }
@@ -178,8 +177,8 @@ impl Pool {
 /// Opens and checks sessions.
 struct Sessions {
     options: Arc<PgConnectOptions>,
-    /// When a session was last found broken.
-    broken: Mutex<Option<Instant>>,
+    /// When a session was last found closed.
+    closed_at: Mutex<Option<Instant>>,
 }
 
 impl managed::Manager for Sessions {
@@ -192,22 +191,22 @@ impl managed::Manager for Sessions {
 
     async fn recycle(&self, session: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
         if metrics.age() > MAX_AGE {
-            return Err(RecycleError::message("the session is old"));
+            return Err(RecycleError::message("maximum age reached"));
         }
         let last_used = metrics.recycled.unwrap_or(metrics.created);
-        let is_suspect = self.broken.lock().is_some_and(|at| at >= last_used);
-        if is_suspect || last_used.elapsed() > TRUSTED {
+        let may_be_closed = self.closed_at.lock().is_some_and(|at| at >= last_used);
+        if may_be_closed || last_used.elapsed() > PING_AFTER {
             session.ping().await?;
         }
         Ok(())
     }
 }
 
-/// A session in use. Dropped without [`Session::release`], it is closed.
+/// A session in use. Unless it is released, dropping it closes it.
 struct Session(Option<Object<Sessions>>);
 
 impl Session {
-    /// Returns the session, which must be idle.
+    /// Returns the session, which must be idle, to the pool.
     fn release(mut self) {
         self.0 = None;
     }
@@ -217,13 +216,17 @@ impl Deref for Session {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("it is there until it is dropped")
+        self.0
+            .as_ref()
+            .expect("only `release` and `drop` take the session")
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("it is there until it is dropped")
+        self.0
+            .as_mut()
+            .expect("only `release` and `drop` take the session")
     }
 }
 
@@ -235,7 +238,7 @@ impl Drop for Session {
     }
 }
 
-/// An open transaction. Dropped, it is rolled back.
+/// An open transaction. Dropping it rolls it back.
 #[must_use]
 pub struct Transaction {
     session: Option<Session>,
@@ -251,11 +254,11 @@ impl fmt::Debug for Transaction {
 }
 
 impl Transaction {
-    /// Commits. If this fails or is dropped half-way, whether the transaction was committed is not
-    /// known, and its session is closed.
+    /// Commits. If this fails or is dropped, it is unknown whether the transaction was committed, and
+    /// the session is closed.
     ///
     /// # Errors
-    /// If the server refuses or does not answer.
+    /// If the server refuses or is unreachable.
     pub async fn commit(mut self) -> Result<(), Error> {
         if let Some(mut session) = self.session.take() {
             session.execute("commit").await?;
@@ -271,7 +274,7 @@ impl Deref for Transaction {
     fn deref(&self) -> &PgConnection {
         self.session
             .as_ref()
-            .expect("it is there until the transaction ends")
+            .expect("only `commit` and `drop` take the session")
     }
 }
 
@@ -279,7 +282,7 @@ impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.session
             .as_mut()
-            .expect("it is there until the transaction ends")
+            .expect("only `commit` and `drop` take the session")
     }
 }
 
@@ -288,11 +291,11 @@ impl Drop for Transaction {
         let Some(mut session) = self.session.take() else {
             return;
         };
-        // Without a runtime the session is closed, which rolls back, too.
+        // Without a runtime the session is closed, which also rolls back.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let rollback = async move {
                 let rollback = session.execute("rollback");
-                if let Ok(Ok(_)) = tokio::time::timeout(ANSWER_TIMEOUT, rollback).await {
+                if let Ok(Ok(_)) = tokio::time::timeout(ROUND_TRIP_TIMEOUT, rollback).await {
                     session.release();
                 }
             };

@@ -13,6 +13,21 @@ use crate::store::Pool;
 use crate::store::page::{self, Cursors};
 use crate::store::{StoreError, audit_log, is_refused_by};
 
+/// The columns of [`ProjectLimits`].
+macro_rules! limit_columns {
+    () => {
+        "max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes"
+    };
+}
+pub(super) use limit_columns;
+
+/// The columns of a [`Project`].
+macro_rules! columns {
+    () => {
+        concat!("id, name, created_at, ", limit_columns!())
+    };
+}
+
 /// Why a project could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveProjectError {
@@ -53,10 +68,10 @@ impl From<sqlx::Error> for QuotaError {
     }
 }
 
-/// Of the two numbers that name an advisory lock, the first: the project stores something.
-const STORING: i32 = 1;
-/// The project begins a run.
-const BEGINNING_A_RUN: i32 = 2;
+/// First key of advisory locks that serialise uploads of a project.
+const STORAGE_LOCK: i32 = 1;
+/// First key of advisory locks that serialise the creation of runs of a project.
+const RUN_CREATION_LOCK: i32 = 2;
 
 impl FromRow<'_, PgRow> for ProjectLimits {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -97,13 +112,13 @@ pub async fn create(
     limits: &ProjectLimits,
 ) -> Result<Project, SaveProjectError> {
     let mut transaction = pool.begin().await?;
-    let project: Project = sqlx::query_as(
+    let project: Project = sqlx::query_as(concat!(
         "insert into projects (id, name, max_concurrent_runs, requests_per_minute,
                                tokens_per_minute, storage_bytes)
          values ($1, $2, $3, $4, $5, $6)
-         returning id, name, created_at, max_concurrent_runs, requests_per_minute,
-                   tokens_per_minute, storage_bytes",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(ProjectId::generate())
     .bind(name)
     .bind(limits.max_concurrent_runs)
@@ -118,7 +133,7 @@ pub async fn create(
     Ok(project)
 }
 
-/// Changes a project's name, if one is given, and its limits. `None` when there is no such project.
+/// Changes the name, if given, and the limits of a project. `None` if the project does not exist.
 pub async fn update(
     pool: &Pool,
     actor: &Actor,
@@ -127,11 +142,12 @@ pub async fn update(
     changes: &LimitChanges,
 ) -> Result<Option<Project>, SaveProjectError> {
     let mut transaction = pool.begin().await?;
-    let before: Option<Project> = sqlx::query_as(
-        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
-                tokens_per_minute, storage_bytes
-         from projects where id = $1 for no key update",
-    )
+    let before: Option<Project> = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from projects where id = $1 for no key update"
+    ))
     .bind(id)
     .fetch_optional(&mut *transaction)
     .await?;
@@ -166,43 +182,44 @@ pub async fn update(
     Ok(Some(after))
 }
 
-/// The project of this id.
 pub async fn find(db: impl PgExecutor<'_>, id: &ProjectId) -> Result<Option<Project>, StoreError> {
-    let project = sqlx::query_as(
-        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
-                tokens_per_minute, storage_bytes
-         from projects where id = $1",
-    )
+    let project = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from projects where id = $1"
+    ))
     .bind(id)
     .fetch_optional(db)
     .await?;
     Ok(project)
 }
 
-/// The project of this id or, if there is none, of this name.
+/// The project with this id or, if there is none, with this name.
 pub async fn find_by_id_or_name(
     db: impl PgExecutor<'_>,
     id_or_name: &str,
 ) -> Result<Option<Project>, StoreError> {
-    let project = sqlx::query_as(
-        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
-                tokens_per_minute, storage_bytes
+    let project = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
          from projects where id = $1 or name = $1
-         order by id = $1 desc limit 1",
-    )
+         order by id = $1 desc limit 1"
+    ))
     .bind(id_or_name)
     .fetch_optional(db)
     .await?;
     Ok(project)
 }
 
-/// A page of all projects.
 pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<Project>, ListError> {
-    let query = QueryBuilder::new(
-        "select id, name, created_at, max_concurrent_runs, requests_per_minute,
-                tokens_per_minute, storage_bytes
-         from projects where true",
-    );
+    let query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        "
+         from projects where true"
+    ));
     let cursors = Cursors {
         table: "projects",
         column: "id",
@@ -211,7 +228,7 @@ pub async fn list(pool: &Pool, request: &PageRequest) -> Result<Page<Project>, L
     page::fetch_by(pool, query, &cursors, request).await
 }
 
-/// The project of this name, which `actor` makes if there is none.
+/// The project with this name; `actor` creates it if it does not exist.
 pub async fn ensure(pool: &Pool, actor: &Actor, name: &str) -> Result<ProjectId, StoreError> {
     let found = "select id from projects where name = $1";
     let find = async || {
@@ -229,10 +246,10 @@ pub async fn ensure(pool: &Pool, actor: &Actor, name: &str) -> Result<ProjectId,
     }
 }
 
-/// The project of this name, which is made if there is none, without an entry in the audit log: for
-/// the one that servers make for themselves. Safe to call from many processes at once.
+/// The project with this name. Creates it if it does not exist, without an entry in the audit log:
+/// for the project that servers create for themselves. Safe for concurrent processes.
 pub async fn find_or_create(db: impl PgExecutor<'_>, name: &str) -> Result<ProjectId, StoreError> {
-    // The update changes nothing; without it, a row that exists would not be returned.
+    // The update changes nothing, but without it an existing row would not be returned.
     let project = sqlx::query_scalar(
         "insert into projects (id, name) values ($1, $2)
          on conflict (name) do update set name = excluded.name
@@ -245,7 +262,8 @@ pub async fn find_or_create(db: impl PgExecutor<'_>, name: &str) -> Result<Proje
     Ok(project)
 }
 
-/// After how many days without messages or runs the project's threads are deleted; `None` is never.
+/// Threads of the project are deleted after this many days without messages and runs; `None` means
+/// never.
 pub async fn thread_retention(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -257,7 +275,7 @@ pub async fn thread_retention(
     Ok(days.flatten())
 }
 
-/// Sets after how many days without messages or runs the project's threads are deleted; `None` is
+/// Sets after how many days without messages and runs the project's threads are deleted; `None` means
 /// never.
 pub async fn set_thread_retention(
     pool: &Pool,
@@ -282,30 +300,31 @@ pub async fn set_thread_retention(
     .await
 }
 
-/// The project's limits; `None` if there is no such project.
+/// The project's limits; `None` if it does not exist.
 pub async fn limits(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
 ) -> Result<Option<ProjectLimits>, StoreError> {
-    let limits = sqlx::query_as(
-        "select max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes
-         from projects where id = $1",
-    )
+    let limits = sqlx::query_as(concat!(
+        "select ",
+        limit_columns!(),
+        " from projects where id = $1"
+    ))
     .bind(project)
     .fetch_optional(db)
     .await?;
     Ok(limits)
 }
 
-/// Makes sure that the project may store so many bytes more, and that until the transaction ends
-/// nobody else stores anything for it. For projects that have a limit.
-pub(super) async fn claim_storage(
+/// Checks that the project may store this many more bytes, and blocks its other uploads until the
+/// transaction ends. For projects with a quota.
+pub(super) async fn claim_quota(
     conn: &mut PgConnection,
     project: &ProjectId,
     bytes: i64,
 ) -> Result<(), QuotaError> {
-    lock(&mut *conn, STORING, project).await?;
-    // A statement of its own, which sees what others have committed while this one waited.
+    lock(&mut *conn, STORAGE_LOCK, project).await?;
+    // A separate statement sees what others have committed while this one waited for the lock.
     let row = sqlx::query(
         "select storage_bytes,
                 ((select coalesce(sum(bytes), 0) from files
@@ -326,18 +345,18 @@ pub(super) async fn claim_storage(
     }
 }
 
-/// Lets nobody else begin a run of the project until the transaction ends.
+/// Blocks the creation of other runs of the project until the transaction ends.
 pub(super) async fn lock_runs(
     conn: &mut PgConnection,
     project: &ProjectId,
 ) -> Result<(), StoreError> {
-    lock(conn, BEGINNING_A_RUN, project).await
+    lock(conn, RUN_CREATION_LOCK, project).await
 }
 
-async fn lock(conn: &mut PgConnection, what: i32, project: &ProjectId) -> Result<(), StoreError> {
-    // Two projects may share a number, and then wait for each other.
+async fn lock(conn: &mut PgConnection, key: i32, project: &ProjectId) -> Result<(), StoreError> {
+    // Two projects may have the same hash; then they only wait for each other.
     sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
-        .bind(what)
+        .bind(key)
         .bind(project)
         .execute(conn)
         .await?;

@@ -1,7 +1,7 @@
-//! Table `request_budgets`: requests of projects that may make so many a minute.
+//! Table `request_budgets`: the rate limit of requests (a token bucket).
 //!
-//! A budget holds a minute's requests and fills up steadily. All that is kept is when it will be
-//! full: each request moves that moment on by its share of a minute.
+//! A budget holds one minute's requests and refills steadily. Only the time at which it will be full
+//! is stored; each request moves it by one request's share of a minute.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::store::StoreError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What was taken from a budget, and how it stands.
+/// The result of taking requests from a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// How many of the wanted requests may be made.
+    /// Number of requests that are allowed, at most the requested number.
     pub granted: usize,
-    /// How many more could be made now.
+    /// Number of further requests that would be allowed now.
     pub left: i64,
-    /// When the budget will be full, if nothing more is taken.
+    /// Time until the budget is full if nothing more is taken.
     pub full_in: Duration,
-    /// When the next request can be made.
+    /// Time until the next request is allowed.
     pub next_in: Duration,
 }
 
-/// Takes up to `wanted` requests from the project's budget.
+/// Takes up to `requested` requests from the project's budget.
 pub async fn take(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
-    wanted: usize,
+    requested: usize,
     per_minute: i32,
 ) -> Result<Taken, StoreError> {
     let per_minute = per_minute.max(1);
@@ -47,7 +47,7 @@ pub async fn take(
          returning granted, extract(epoch from full_at - now())::float8 as full_in",
     )
     .bind(project)
-    .bind(i32::try_from(wanted).unwrap_or(i32::MAX))
+    .bind(i32::try_from(requested).unwrap_or(i32::MAX))
     .bind(per_minute)
     .bind(share)
     .fetch_one(db)

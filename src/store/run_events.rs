@@ -1,4 +1,4 @@
-//! Table `run_events`: the log half of the feed.
+//! Table `run_events`: the event log of runs.
 
 use serde_json::value::RawValue;
 use sqlx::{PgExecutor, Row};
@@ -8,44 +8,44 @@ use crate::domain::ids::RunId;
 use crate::store::StoreError;
 use crate::store::lease::Lease;
 
-/// A stretch of consecutive events of one run, written out.
+/// Consecutive events of one run, serialised.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Position of the first.
+    /// Sequence number of the first event.
     pub first: Seq,
-    /// Position of the last.
+    /// Sequence number of the last event.
     pub last: Seq,
-    /// A JSON array of them.
+    /// A JSON array of the events.
     pub json: String,
 }
 
 impl Segment {
-    /// Writes out events that begin at `first`; `None` when there are none.
+    /// Serialises events that begin at `first`. `None` if there are none.
     pub fn new<'a>(
         first: Seq,
         events: impl IntoIterator<Item = &'a RunEvent>,
     ) -> Result<Option<Self>, StoreError> {
-        let written: Vec<Box<RawValue>> = events
+        let serialised: Vec<Box<RawValue>> = events
             .into_iter()
             .map(serde_json::value::to_raw_value)
             .collect::<Result<_, serde_json::Error>>()?;
-        if written.is_empty() {
+        if serialised.is_empty() {
             return Ok(None);
         }
-        let last = Seq(first.plus(written.len()).0 - 1);
+        let last = Seq(first.plus(serialised.len()).0 - 1);
         Ok(Some(Self {
             first,
             last,
-            json: serde_json::to_string(&written)?,
+            json: serde_json::to_string(&serialised)?,
         }))
     }
 }
 
-/// Appends stretches of several runs in one statement. Those whose lease is lost are left out, and
-/// one written already stays as it is.
+/// Appends segments of several runs in one statement. Segments whose lease is lost are skipped; one
+/// that was written before is left unchanged.
 ///
-/// The executor's connection need not wait for the disk (`synchronous_commit = off`): what may be
-/// lost with the machine is a few deltas; the objects themselves are committed separately.
+/// The session need not wait for the disk (`synchronous_commit = off`): only deltas may be lost if the
+/// machine fails, since the objects are committed separately.
 pub async fn append(
     db: impl PgExecutor<'_>,
     segments: &[(Lease, Segment)],
@@ -83,37 +83,37 @@ pub async fn append(
     Ok(())
 }
 
-/// The run's logged events after a position, in order, each once.
+/// The logged events of a run after a sequence number, in order and without duplicates.
 pub async fn after(
     db: impl PgExecutor<'_>,
     run: &RunId,
-    seen: Seq,
+    after: Seq,
 ) -> Result<Vec<(Seq, RunEvent)>, StoreError> {
     let rows = sqlx::query(
         "select first_seq, events from run_events
          where run_id = $1 and last_seq > $2 order by first_seq",
     )
     .bind(run)
-    .bind(seen)
+    .bind(after)
     .fetch_all(db)
     .await?;
-    let mut seen = seen;
-    let mut found = Vec::new();
+    let mut last = after;
+    let mut numbered = Vec::new();
     for row in &rows {
         let first: Seq = row.try_get("first_seq")?;
         let events: Vec<RunEvent> = serde_json::from_str(row.try_get("events")?)?;
         for (n, event) in events.into_iter().enumerate() {
             let seq = first.plus(n);
-            if seq > seen {
-                seen = seq;
-                found.push((seq, event));
+            if seq > last {
+                last = seq;
+                numbered.push((seq, event));
             }
         }
     }
-    Ok(found)
+    Ok(numbered)
 }
 
-/// Forgets the events of runs that ended before `age` ago; how many rows went.
+/// Deletes the events of runs that ended longer than `age` ago. Returns the number of rows.
 pub async fn forget(db: impl PgExecutor<'_>, age: std::time::Duration) -> Result<u64, StoreError> {
     let done = sqlx::query(
         "delete from run_events where (run_id, first_seq) in (

@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, Row};
@@ -20,49 +19,52 @@ use crate::domain::run::{Run, RunState, RunStatus};
 use crate::domain::run_step::RunStep;
 use crate::domain::usage::UsageEntry;
 use crate::store::lease::{Claimant, Lease};
+use crate::store::messages::MessageRow;
 use crate::store::run_events::Segment;
-use crate::store::runs::status_names;
+use crate::store::run_steps::StepRow;
+use crate::store::runs::{run_columns, status_names};
+use crate::store::usage::amount_columns;
 use crate::store::{Pool, StoreError, run_steps};
 
-/// A run in a worker's hands.
+/// A claimed run.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// The right to write it.
     pub lease: Lease,
-    /// As it is now.
+    /// The run after the claim.
     pub run: Run,
-    /// How it got here.
+    /// Why it was due.
     pub origin: Origin,
 }
 
-/// How a run came into a worker's hands.
+/// Why a run was due when it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It is new.
+    /// It was created.
     Created,
-    /// The caller submitted tool outputs.
+    /// The client submitted tool outputs.
     Submitted {
-        /// When the run was taken up before.
+        /// When a worker had claimed the run before.
         started_at: Option<Timestamp>,
     },
-    /// Its worker was lost; this is the how-manieth time.
+    /// Recovered after a lost lease; the number of recoveries so far.
     Recovered(i32),
 }
 
-/// Takes up to `limit` due runs, the longest due first.
+/// Claims up to `limit` due runs, the longest due first.
 ///
-/// Queued ones become `in_progress`; those that are to be cancelled or are past their time keep
-/// their status for the worker to end. With `only_ending`, takes only these last. A lease that was
-/// never released counts as a recovery.
+/// Queued runs become `in_progress`. Cancelled and expired ones keep their status for the worker to
+/// terminate; with `only_ending`, only these are claimed. A lease that was not released counts as a
+/// recovery.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
     limit: i64,
     only_ending: bool,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "with due as (
-             select id, status as was, started_at as was_started_at, lease_owner as lost_by,
+             select id as run_id, status as was, started_at as was_started_at,
+                    lease_owner as lost_by,
                     status = any($4) and expires_at > now() as startable
              from runs where due_at <= now()
                  and (not $5 or status = 'cancelling' or expires_at <= now())
@@ -72,11 +74,11 @@ pub async fn claim(
              recoveries = recoveries + (due.lost_by is not null)::int,
              status = case when startable then 'in_progress' else status end,
              started_at = case when startable then now() else started_at end
-         from due where runs.id = due.id
-         returning runs.id, project_id, thread_id, assistant_id, created_at, config, metadata,
-                   status, started_at, expires_at, ended_at, outcome, attempt, recoveries,
-                   due.was, due.was_started_at",
-    )
+         from due where runs.id = due.run_id
+         returning ",
+        run_columns!(),
+        ", attempt, recoveries, was, was_started_at"
+    ))
     .bind(&claimant.owner)
     .bind(claimant.lease)
     .bind(limit)
@@ -84,11 +86,11 @@ pub async fn claim(
     .bind(only_ending)
     .fetch_all(db)
     .await?;
-    // A run that this version cannot read must not keep the others from being driven.
+    // A run that this version cannot read must not block the others.
     let readable = |row: &PgRow| match claimed(row) {
         Ok(claimed) => Some(claimed),
         Err(error) => {
-            tracing::error!(error.cause = %error, "a claimed run cannot be read: {error}");
+            tracing::error!(error.cause = %error, "could not read a claimed run: {error}; its lease will run out");
             None
         }
     };
@@ -99,7 +101,7 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     let run = Run::from_row(row)?;
     let attempt: i32 = row.try_get("attempt")?;
     let recoveries: i32 = row.try_get("recoveries")?;
-    // Past its time, a run keeps this status when it is claimed, and may have been claimed before.
+    // An expired run keeps the status `queued` when it is claimed, so it may have been claimed before.
     let is_new = run.state.status == RunStatus::InProgress || recoveries == 0;
     let origin = match row.try_get("was")? {
         RunStatus::Queued if is_new => match row.try_get("was_started_at")? {
@@ -126,33 +128,22 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     })
 }
 
-/// What a worker writes in one go: all of it or, when the lease is lost, nothing.
+/// What a worker commits: everything or, if the lease is lost, nothing.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
     /// New steps, and new versions of steps written before.
     pub steps: Vec<&'a RunStep>,
     /// New messages.
     pub messages: Vec<&'a Message>,
-    /// The status the run takes; without one it stays in the worker's hands.
+    /// The new state of the run. Without one, the worker keeps its lease.
     pub state: Option<&'a RunState>,
-    /// The events that tell of all this, so that the log never lags behind the objects.
+    /// The events about all this, so that the log never lags behind the objects.
     pub events: Option<Segment>,
-    /// What all this took.
+    /// What all this used.
     pub used: Option<UsageEntry>,
 }
 
-#[derive(Serialize)]
-struct MessageRow<'a> {
-    id: &'a str,
-    created_at: Timestamp,
-    status: crate::domain::message::MessageStatus,
-    incomplete_reason: Option<crate::domain::message::IncompleteReason>,
-    ended_at: Option<Timestamp>,
-    content: &'a [crate::domain::message::Content],
-    attachments: &'a [crate::domain::message::Attachment],
-}
-
-/// Writes what a worker did. This is the only way a worker writes.
+/// Commits what a worker did.
 pub async fn commit(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -163,20 +154,10 @@ pub async fn commit(
         Some(state) => state.status.allowed_from(),
         None => &[RunStatus::InProgress, RunStatus::Cancelling],
     };
-    let messages: Vec<MessageRow<'_>> = changes
-        .messages
-        .iter()
-        .map(|message| MessageRow {
-            id: message.id.as_str(),
-            created_at: message.created_at,
-            status: message.status,
-            incomplete_reason: message.incomplete_reason,
-            ended_at: message.ended_at,
-            content: &message.content,
-            attachments: &message.attachments,
-        })
-        .collect();
-    let held = sqlx::query(
+    let steps: Vec<StepRow<'_>> = changes.steps.iter().copied().map(StepRow::from).collect();
+    let messages = changes.messages.iter().copied().map(MessageRow::from);
+    let messages: Vec<MessageRow<'_>> = messages.collect();
+    let held = sqlx::query(concat!(
         "with held as (
              update runs set
                  status = coalesce($4, status),
@@ -194,9 +175,7 @@ pub async fn commit(
              select step.id, held.project_id, held.id, held.thread_id, held.assistant_id,
                     step.created_at, step.status, step.expires_at, step.ended_at,
                     step.last_error, step.details, step.usage
-             from held, jsonb_to_recordset($8) as step (id text, created_at timestamptz,
-                 status text, expires_at timestamptz, ended_at timestamptz, last_error jsonb,
-                 details jsonb, usage jsonb)
+             from held, jsonb_populate_recordset(null::run_steps, $8) as step
              on conflict (id) do update set status = excluded.status,
                  ended_at = excluded.ended_at, last_error = excluded.last_error,
                  details = excluded.details, usage = excluded.usage
@@ -207,27 +186,24 @@ pub async fn commit(
              select message.id, held.project_id, held.thread_id, message.created_at,
                     message.status, message.incomplete_reason, message.ended_at, 'assistant',
                     message.content, message.attachments, held.assistant_id, held.id
-             from held, jsonb_to_recordset($9) as message (id text, created_at timestamptz,
-                 status text, incomplete_reason text, ended_at timestamptz, content jsonb,
-                 attachments jsonb)
+             from held, jsonb_populate_recordset(null::messages, $9) as message
          ), events as (
              insert into run_events (run_id, first_seq, last_seq, events)
              select held.id, $10, $11, $12 from held where $12::text is not null
              on conflict (run_id, first_seq) do update
                  set last_seq = excluded.last_seq, events = excluded.events
          ), used as (
-             insert into usage_entries (project_id, at, id, model, runs, model_calls,
-                                        prompt_tokens, completion_tokens, code_calls,
-                                        search_calls, function_calls, sandbox_ms)
-             select held.project_id, used.*
-             from held, jsonb_to_recordset($13) as used (at timestamptz, id uuid, model text,
-                 runs integer, model_calls integer, prompt_tokens bigint,
-                 completion_tokens bigint, code_calls integer, search_calls integer,
-                 function_calls integer, sandbox_ms bigint)
+             insert into usage_entries (project_id, at, id, model, ",
+        amount_columns!(),
+        ")
+             select held.project_id, at, used.id, model, ",
+        amount_columns!(),
+        "
+             from held, jsonb_populate_recordset(null::usage_entries, $13) as used
              on conflict (project_id, at, id) do nothing
          )
-         select from held",
-    )
+         select from held"
+    ))
     .bind(&lease.run)
     .bind(lease.attempt)
     .bind(claimant.lease)
@@ -235,7 +211,7 @@ pub async fn commit(
     .bind(changes.state.map(|state| Json(&state.outcome)))
     .bind(changes.state.and_then(|state| state.ended_at))
     .bind(status_names(from))
-    .bind(Json(&changes.steps))
+    .bind(Json(&steps))
     .bind(Json(&messages))
     .bind(changes.events.as_ref().map(|events| events.first))
     .bind(changes.events.as_ref().map(|events| events.last))
@@ -246,8 +222,8 @@ pub async fn commit(
     held.map(drop).ok_or(StoreError::LeaseLost)
 }
 
-/// Ends a run together with the steps that were left in progress: all of it or, when the lease is
-/// lost, nothing. For changes that hold nothing of what the run produced.
+/// Ends a run together with its steps in progress: everything or, if the lease is lost, nothing. The
+/// changes must not hold what the run has produced, which the database may refuse.
 pub async fn abort(
     pool: &Pool,
     claimant: &Claimant,
@@ -263,8 +239,7 @@ pub async fn abort(
     Ok(())
 }
 
-/// The run's status as long as the lease holds; `None` when it is lost. Tells a worker whose
-/// write was refused why.
+/// The run's status while the lease is valid; `None` if it is lost. Explains a refused commit.
 pub async fn status_under_lease(
     db: impl PgExecutor<'_>,
     lease: &Lease,
@@ -277,7 +252,7 @@ pub async fn status_under_lease(
     Ok(status)
 }
 
-/// Renews all leases of a process in one statement; answers with those that still hold.
+/// Renews leases in one statement. Returns the runs whose leases are still valid.
 pub async fn renew(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -300,8 +275,7 @@ pub async fn renew(
     Ok(held)
 }
 
-/// Releases runs at once: a worker that stops in an orderly way lets others go on with them. That
-/// is no recovery.
+/// Releases runs at shutdown: they are due at once, and it does not count as a recovery.
 pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), StoreError> {
     let runs: Vec<&str> = leases.iter().map(|lease| lease.run.as_str()).collect();
     let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
@@ -318,7 +292,7 @@ pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), St
     Ok(())
 }
 
-/// The runs of this process that were asked to stop.
+/// The runs of this process whose cancellation was requested.
 pub async fn cancelling_of(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -331,12 +305,12 @@ pub async fn cancelling_of(
     Ok(runs)
 }
 
-/// The leases that the process holds by the database's account.
+/// The leases that the process holds according to the database.
 pub async fn leased_to(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
 ) -> Result<Vec<Lease>, StoreError> {
-    // A leased run is always due at some time, and the index of due runs is small.
+    // Every leased run has a `due_at`, and the index of due runs is small.
     let rows: Vec<(RunId, i32)> = sqlx::query_as(
         "select id, attempt from runs where due_at is not null and lease_owner = $1",
     )
@@ -347,11 +321,11 @@ pub async fn leased_to(
     Ok(rows.into_iter().map(lease).collect())
 }
 
-/// Makes runs due whose lease the process holds without a worker that executes them; how many still
-/// were.
+/// Makes runs due that are leased to the process but executed by none of its workers. Returns how
+/// many still were.
 ///
-/// At once the first time, since most of them were never executed; then later each time, since the
-/// run itself may be what ends its workers.
+/// The first time they are due at once, since most of them were never executed; then with back-off,
+/// since the run itself may be what ends its workers.
 pub async fn release_orphans(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -377,8 +351,8 @@ pub async fn release_orphans(
     Ok(released.rows_affected())
 }
 
-/// Makes all leased runs due at once, as after a lost lease; how many there were. Only for a process
-/// that knows that no other one is alive.
+/// Makes all leased runs due at once, as after lost leases. Returns their number. Only for a process
+/// that knows that no other one is running.
 pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     let released = sqlx::query(
         "update runs set due_at = now(), lease_owner = null, recoveries = recoveries + 1
@@ -389,8 +363,8 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     Ok(released.rows_affected())
 }
 
-/// Releases a run that was interrupted because the database was away. It is due after `pause`, and
-/// the attempt does not count as a recovery.
+/// Releases a run that was interrupted because the database was unavailable. It is due after `pause`,
+/// and the attempt does not count as a recovery.
 pub async fn suspend(
     db: impl PgExecutor<'_>,
     lease: &Lease,
@@ -408,17 +382,16 @@ pub async fn suspend(
     Ok(())
 }
 
-/// When a run is due again that could not be ended.
+/// When a run that could not be terminated is due again.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
-    /// The first pause; each is twice as long as the one before.
+    /// The first pause; each one is twice as long as the previous one.
     pub first: Duration,
-    /// The longest pause.
     pub max: Duration,
 }
 
-/// Releases a run that could not be ended. Its recoveries are used up, more than `max_recoveries`:
-/// what follows may only try to end it, so that neither a model is called nor code is run again.
+/// Releases a run that could not be terminated. Its recoveries then exceed `max_recoveries`, so later
+/// attempts only try to terminate it: no model is called and no code is executed again.
 pub async fn exhaust(
     db: impl PgExecutor<'_>,
     lease: &Lease,
@@ -440,7 +413,7 @@ pub async fn exhaust(
     Ok(())
 }
 
-/// How many runs are due: the queue's depth.
+/// The number of due runs.
 pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let depth = sqlx::query_scalar("select count(*) from runs where due_at <= now()")
         .fetch_one(db)

@@ -1,18 +1,27 @@
-//! Table `run_steps`. Only a lease writes it (`run_queue::commit`, `run_queue::abort`), a caller's
-//! tool outputs (`runs::submit`), and an import of runs that are over.
+//! Table `run_steps`. Written by workers with a lease (`run_queue::commit`, `run_queue::abort`), by
+//! `runs::submit` with tool outputs, and by imports of terminal runs.
 
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::Timestamp;
-use crate::domain::ids::{ProjectId, RunId, StepId, ThreadId};
+use crate::domain::ids::{AssistantId, ProjectId, RunId, StepId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::run::RunState;
-use crate::domain::run_step::RunStep;
+use crate::domain::run::{RunError, RunState, Usage};
+use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, json_or_null, page};
+
+/// The columns of a [`RunStep`].
+macro_rules! columns {
+    () => {
+        "id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at, \
+         last_error, details, usage"
+    };
+}
 
 impl FromRow<'_, PgRow> for RunStep {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -32,7 +41,40 @@ impl FromRow<'_, PgRow> for RunStep {
     }
 }
 
-/// The step of this id in this run.
+/// A row of the table as JSON, with the names of its columns.
+#[derive(Debug, Serialize)]
+pub(super) struct StepRow<'a> {
+    id: &'a StepId,
+    run_id: &'a RunId,
+    thread_id: &'a ThreadId,
+    assistant_id: &'a AssistantId,
+    created_at: Timestamp,
+    status: StepStatus,
+    expires_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    last_error: Option<&'a RunError>,
+    details: &'a StepDetails,
+    usage: Option<Usage>,
+}
+
+impl<'a> From<&'a RunStep> for StepRow<'a> {
+    fn from(step: &'a RunStep) -> Self {
+        Self {
+            id: &step.id,
+            run_id: &step.run,
+            thread_id: &step.thread,
+            assistant_id: &step.assistant,
+            created_at: step.created_at,
+            status: step.status,
+            expires_at: step.expires_at,
+            ended_at: step.ended_at,
+            last_error: step.last_error.as_ref(),
+            details: &step.details,
+            usage: step.usage,
+        }
+    }
+}
+
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -40,11 +82,12 @@ pub async fn find(
     run: &RunId,
     id: &StepId,
 ) -> Result<Option<RunStep>, StoreError> {
-    let step = sqlx::query_as(
-        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
-                last_error, details, usage
-         from run_steps where project_id = $1 and thread_id = $2 and run_id = $3 and id = $4",
-    )
+    let step = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from run_steps where project_id = $1 and thread_id = $2 and run_id = $3 and id = $4"
+    ))
     .bind(project)
     .bind(thread)
     .bind(run)
@@ -54,7 +97,6 @@ pub async fn find(
     Ok(step)
 }
 
-/// A page of the run's steps.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -62,11 +104,12 @@ pub async fn list(
     run: &RunId,
     request: &PageRequest,
 ) -> Result<Page<RunStep>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
-                last_error, details, usage
-         from run_steps where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        "
+         from run_steps where project_id = "
+    ));
     query
         .push_bind(project)
         .push(" and thread_id = ")
@@ -77,32 +120,34 @@ pub async fn list(
 
 /// All steps of a run, oldest first.
 pub async fn of_run(db: impl PgExecutor<'_>, run: &RunId) -> Result<Vec<RunStep>, StoreError> {
-    let steps = sqlx::query_as(
-        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
-                last_error, details, usage
-         from run_steps where run_id = $1 order by created_at, seq",
-    )
+    let steps = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from run_steps where run_id = $1 order by created_at, seq"
+    ))
     .bind(run)
     .fetch_all(db)
     .await?;
     Ok(steps)
 }
 
-/// The thread's tool calls since a point, oldest first: what a prompt is built from.
+/// The steps with tool calls of the thread since a time, oldest first, for prompts.
 pub async fn tool_calls_since(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
     since: Option<Timestamp>,
 ) -> Result<Vec<RunStep>, StoreError> {
-    let steps = sqlx::query_as(
-        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
-                last_error, details, usage
+    let steps = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
          from run_steps
          where project_id = $1 and thread_id = $2 and details ->> 'type' = 'tool_calls'
              and created_at >= coalesce($3, '-infinity')
-         order by created_at, seq",
-    )
+         order by created_at, seq"
+    ))
     .bind(project)
     .bind(thread)
     .bind(since)
@@ -111,7 +156,7 @@ pub async fn tool_calls_since(
     Ok(steps)
 }
 
-/// Whether code has run on this thread.
+/// Whether code was executed on this thread.
 pub async fn has_run_code(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -131,8 +176,37 @@ pub async fn has_run_code(
     Ok(has)
 }
 
-/// Ends the steps that a run left in progress when it took this final state. What they did since
-/// they were stored is lost.
+/// The step of a run that is in progress.
+pub(super) async fn find_open(db: impl PgExecutor<'_>, run: &RunId) -> Result<RunStep, StoreError> {
+    let step = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from run_steps where run_id = $1 and status = 'in_progress'"
+    ))
+    .bind(run)
+    .fetch_one(db)
+    .await?;
+    Ok(step)
+}
+
+/// Completes a step with these details.
+pub(super) async fn complete(
+    db: impl PgExecutor<'_>,
+    id: &StepId,
+    details: &StepDetails,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update run_steps set details = $2, status = 'completed', ended_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(Json(details))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends the steps that are in progress when their run ends in this state.
 pub async fn end_open(
     db: impl PgExecutor<'_>,
     run: &RunId,
@@ -152,28 +226,24 @@ pub async fn end_open(
     Ok(())
 }
 
-/// Stores steps of runs that exist already, with their ids and dates, in the given order. Ids that
-/// are taken stay as they are; how many were not. The caller knows the runs to be the project's,
-/// and over.
+/// Imports steps of terminal runs of the project with their ids and dates, in this order. Existing
+/// ids are left unchanged. Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     steps: &[RunStep],
 ) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        "insert into run_steps (id, project_id, run_id, thread_id, assistant_id, created_at, status,
-                                expires_at, ended_at, last_error, details, usage)
-         select id, $1, run, thread, assistant, created_at, status, expires_at, ended_at,
-                last_error, details, usage
-         from rows from (jsonb_to_recordset($2) as (id text, run text, thread text, assistant text,
-                 created_at timestamptz, status text, expires_at timestamptz, ended_at timestamptz,
-                 last_error jsonb, details jsonb, usage jsonb))
-             with ordinality as given (id, run, thread, assistant, created_at, status, expires_at,
-                                       ended_at, last_error, details, usage, n)
-         order by n on conflict (id) do nothing",
-    )
+    let rows: Vec<StepRow<'_>> = steps.iter().map(StepRow::from).collect();
+    let done = sqlx::query(concat!(
+        "insert into run_steps (project_id, ",
+        columns!(),
+        ") select $1, ",
+        columns!(),
+        " from jsonb_populate_recordset(null::run_steps, $2) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
     .bind(project)
-    .bind(Json(steps))
+    .bind(Json(rows))
     .execute(db)
     .await?;
     Ok(done.rows_affected())

@@ -15,13 +15,22 @@ use crate::domain::event::Seq;
 use crate::domain::ids::{AssistantId, ProjectId, RunId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::run::{Run, RunConfig, RunState, RunStatus};
-use crate::domain::run_step::{RunStep, StepDetails};
+use crate::domain::run_step::StepDetails;
 use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::lease::{Claimant, Lease};
-use crate::store::{AsWritten, StoreError, is_refused_by, json, page, projects};
+use crate::store::{JsonText, StoreError, is_refused_by, json, page, projects, run_steps};
+
+/// The columns of a [`Run`].
+macro_rules! run_columns {
+    () => {
+        "id, project_id, thread_id, assistant_id, created_at, config, metadata, status, \
+         started_at, expires_at, ended_at, outcome"
+    };
+}
+pub(super) use run_columns;
 
 impl FromRow<'_, PgRow> for Run {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -44,22 +53,18 @@ impl FromRow<'_, PgRow> for Run {
     }
 }
 
-/// What a client asks for when it creates a run.
+/// A run to create.
 #[derive(Debug, Clone)]
 pub struct NewRun<'a> {
-    /// The run's id, chosen beforehand so that its event feed can be opened first.
+    /// Chosen by the caller, so that the run's feed can be opened before the run is stored.
     pub id: RunId,
-    /// The thread, which the caller knows to belong to the project.
     pub thread: &'a ThreadId,
-    /// The assistant.
     pub assistant: &'a AssistantId,
-    /// Settings.
     pub config: Arc<RunConfig>,
-    /// What the client attaches to it.
     pub metadata: &'a Metadata,
-    /// Life of the run.
+    /// Time until the run expires.
     pub expires_after: Duration,
-    /// Whether the thread must have a message, because nothing else tells the model what to do.
+    /// Whether the thread must have a message, because there are no instructions.
     pub needs_message: bool,
 }
 
@@ -96,7 +101,7 @@ pub async fn insert(
     new: &NewRun<'_>,
     claimant: Option<&Claimant>,
 ) -> Result<(Run, Option<Lease>), CreateRunError> {
-    let run: Option<Run> = sqlx::query_as(
+    let run: Option<Run> = sqlx::query_as(concat!(
         "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
                            status, started_at, due_at, attempt, lease_owner)
          select $1, project_id, id, $4, $5, $6, now() + $7,
@@ -106,14 +111,14 @@ pub async fn insert(
                 case when $8 is null then 0 else 1 end, $8
          from threads where project_id = $2 and id = $3
              and (not $10 or exists (select from messages where thread_id = threads.id))
-         returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                   started_at, expires_at, ended_at, outcome",
-    )
+         returning ",
+        run_columns!()
+    ))
     .bind(&new.id)
     .bind(project)
     .bind(new.thread)
     .bind(new.assistant)
-    .bind(AsWritten(&*new.config))
+    .bind(JsonText(&*new.config))
     .bind(Json(new.metadata))
     .bind(new.expires_after)
     .bind(claimant.map(|claimant| &claimant.owner))
@@ -141,8 +146,8 @@ pub async fn insert_within(
     max: i32,
 ) -> Result<(Run, Option<Lease>), CreateRunError> {
     projects::lock_runs(&mut *conn, project).await?;
-    // A statement of its own, which sees what others have committed while this one waited.
-    let at_work: i64 = sqlx::query_scalar(
+    // A separate statement sees what others have committed while this one waited for the lock.
+    let active: i64 = sqlx::query_scalar(
         "select count(*) from (
              select from runs
              where project_id = $1 and status in ('queued', 'in_progress', 'cancelling')
@@ -152,25 +157,25 @@ pub async fn insert_within(
     .bind(max)
     .fetch_one(&mut *conn)
     .await?;
-    // That the thread is busy is the better answer, and the insertion gives it.
-    if at_work >= i64::from(max) && active_on(&mut *conn, project, new.thread).await?.is_none() {
+    // If the thread is busy, the insertion fails with that error, which takes precedence.
+    if active >= i64::from(max) && active_on(&mut *conn, project, new.thread).await?.is_none() {
         return Err(CreateRunError::TooManyRuns(max));
     }
     insert(conn, project, new, claimant).await
 }
 
-/// The run of this id on this thread.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
     id: &RunId,
 ) -> Result<Option<Run>, StoreError> {
-    let run = sqlx::query_as(
-        "select id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                started_at, expires_at, ended_at, outcome
-         from runs where project_id = $1 and thread_id = $2 and id = $3",
-    )
+    let run = sqlx::query_as(concat!(
+        "select ",
+        run_columns!(),
+        "
+         from runs where project_id = $1 and thread_id = $2 and id = $3"
+    ))
     .bind(project)
     .bind(thread)
     .bind(id)
@@ -179,18 +184,18 @@ pub async fn find(
     Ok(run)
 }
 
-/// A page of the thread's runs.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     request: &PageRequest,
 ) -> Result<Page<Run>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                started_at, expires_at, ended_at, outcome
-         from runs where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        run_columns!(),
+        "
+         from runs where project_id = "
+    ));
     query
         .push_bind(project)
         .push(" and thread_id = ")
@@ -198,7 +203,7 @@ pub async fn list(
     page::fetch(pool, query, "runs", project, request).await
 }
 
-/// The run that keeps the thread busy, if one does.
+/// The active run of the thread.
 pub async fn active_on(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -215,8 +220,7 @@ pub async fn active_on(
     Ok(run)
 }
 
-/// Replaces the run's metadata if given, unless a worker is at it. `None` when there is no such
-/// run or it is in progress.
+/// Replaces the metadata, if given. `None` if the run does not exist or is in progress.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -224,12 +228,12 @@ pub async fn update(
     id: &RunId,
     metadata: Option<&Metadata>,
 ) -> Result<Option<Run>, StoreError> {
-    let run = sqlx::query_as(
+    let run = sqlx::query_as(concat!(
         "update runs set metadata = coalesce($4, metadata)
          where project_id = $1 and thread_id = $2 and id = $3 and status <> 'in_progress'
-         returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                   started_at, expires_at, ended_at, outcome",
-    )
+         returning ",
+        run_columns!()
+    ))
     .bind(project)
     .bind(thread)
     .bind(id)
@@ -239,21 +243,21 @@ pub async fn update(
     Ok(run)
 }
 
-/// Asks an active run to stop. A run that no worker has becomes due at once, so that one ends it.
-/// `None` when there is no such run or its status does not allow it.
+/// Requests the cancellation of an active run. A run without a worker becomes due at once, so that a
+/// worker terminates it. `None` if the run does not exist or its status does not allow it.
 pub async fn cancel(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
     id: &RunId,
 ) -> Result<Option<Run>, StoreError> {
-    let run = sqlx::query_as(
+    let run = sqlx::query_as(concat!(
         "update runs set status = 'cancelling', outcome = '{}',
              due_at = case when lease_owner is null then now() else due_at end
          where project_id = $1 and thread_id = $2 and id = $3 and status = any($4)
-         returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                   started_at, expires_at, ended_at, outcome",
-    )
+         returning ",
+        run_columns!()
+    ))
     .bind(project)
     .bind(thread)
     .bind(id)
@@ -263,19 +267,18 @@ pub async fn cancel(
     Ok(run)
 }
 
-/// Why tool outputs were not taken.
+/// Why tool outputs were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// No such run.
     #[error("no such run")]
     NotFound,
-    /// The run does not wait for outputs, or no longer.
+    /// The run does not wait for tool outputs.
     #[error("the run is {0:?}")]
     WrongStatus(RunStatus),
-    /// Not exactly the outputs that are awaited.
+    /// The outputs do not match the required calls.
     #[error("expected outputs for {expected:?}")]
     WrongCalls {
-        /// Ids of the awaited calls, in order.
+        /// Ids of the required calls, in order.
         expected: Vec<String>,
     },
     /// The store failed.
@@ -289,21 +292,21 @@ impl From<sqlx::Error> for SubmitError {
     }
 }
 
-/// A run whose caller has answered.
+/// A run whose tool outputs were stored.
 #[derive(Debug)]
 pub struct Submitted {
-    /// The run, queued again or already in the claimant's hands.
+    /// The run, queued again or leased to the claimant.
     pub run: Run,
-    /// The claimant's right to it.
+    /// The claimant's lease.
     pub lease: Option<Lease>,
-    /// Where the events that follow begin.
+    /// Events of the next attempt follow this sequence number.
     pub after: Seq,
-    /// When the run was taken up before.
+    /// When a worker had claimed the run before.
     pub started_at: Option<Timestamp>,
 }
 
-/// Takes the outputs of all awaited calls, ends their step, and queues the run again; with a
-/// claimant, hands it straight to that worker. All of it or nothing.
+/// Stores the outputs of all required calls, completes their step, and queues the run again or leases
+/// it to the claimant. Must be called in a transaction.
 pub async fn submit(
     connection: &mut PgConnection,
     project: &ProjectId,
@@ -335,43 +338,29 @@ pub async fn submit(
         .into_iter()
         .map(|call| call.id)
         .collect();
-    let complete = expected.len() == outputs.len()
+    let is_complete = expected.len() == outputs.len()
         && expected
             .iter()
-            .all(|id| outputs.iter().any(|(answered, _)| answered == id));
-    if !complete {
+            .all(|id| outputs.iter().any(|(call, _)| call == id));
+    if !is_complete {
         return Err(SubmitError::WrongCalls { expected });
     }
 
-    let step: RunStep = sqlx::query_as(
-        "select id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at,
-                last_error, details, usage
-         from run_steps where run_id = $1 and status = 'in_progress'",
-    )
-    .bind(id)
-    .fetch_one(&mut *connection)
-    .await?;
+    let step = run_steps::find_open(&mut *connection, id).await?;
     let details = with_outputs(step.details, outputs);
-    sqlx::query(
-        "update run_steps set details = $2, status = 'completed', ended_at = clock_timestamp()
-         where id = $1",
-    )
-    .bind(&step.id)
-    .bind(Json(&details))
-    .execute(&mut *connection)
-    .await?;
+    run_steps::complete(&mut *connection, &step.id, &details).await?;
 
     let attempt: i32 = row.try_get("attempt")?;
-    let run: Run = sqlx::query_as(
+    let run: Run = sqlx::query_as(concat!(
         "update runs set outcome = '{}', lease_owner = $2,
              status = case when $2 is null then 'queued' else 'in_progress' end,
              started_at = case when $2 is null then started_at else now() end,
              due_at = case when $2 is null then now() else now() + $3 end,
              attempt = case when $2 is null then attempt else attempt + 1 end
          where id = $1
-         returning id, project_id, thread_id, assistant_id, created_at, config, metadata, status,
-                   started_at, expires_at, ended_at, outcome",
-    )
+         returning ",
+        run_columns!()
+    ))
     .bind(id)
     .bind(claimant.map(|claimant| &claimant.owner))
     .bind(claimant.map(|claimant| claimant.lease))
@@ -406,10 +395,10 @@ fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetai
     }
 }
 
-/// Stores runs that are over, with their ids and dates, in the given order. Ids that are taken stay
-/// as they are; how many were not. The caller knows their threads to be the project's.
+/// Imports terminal runs of the project's threads with their ids and dates, in this order. Existing
+/// ids are left unchanged. Returns the number of new rows.
 ///
-/// A run that is not over breaks a constraint: nobody here could go on with it.
+/// A run that is not terminal violates a constraint.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -418,6 +407,7 @@ pub async fn import(
     let row = |run: &Run| {
         serde_json::json!({
             "id": run.id,
+            "project_id": project,
             "thread_id": run.thread,
             "assistant_id": run.assistant,
             "created_at": run.created_at,
@@ -431,21 +421,15 @@ pub async fn import(
         })
     };
     let rows: Vec<serde_json::Value> = runs.iter().map(row).collect();
-    let done = sqlx::query(
-        "insert into runs (id, project_id, thread_id, assistant_id, created_at, config, metadata,
-                           status, started_at, expires_at, ended_at, outcome)
-         select id, $1, thread_id, assistant_id, created_at, config, metadata, status, started_at,
-                expires_at, ended_at, outcome
-         from rows from (json_to_recordset($2) as (id text, thread_id text, assistant_id text,
-                 created_at timestamptz, config json, metadata jsonb, status text,
-                 started_at timestamptz, expires_at timestamptz, ended_at timestamptz,
-                 outcome jsonb))
-             with ordinality as given (id, thread_id, assistant_id, created_at, config, metadata,
-                                       status, started_at, expires_at, ended_at, outcome, n)
-         order by n on conflict (id) do nothing",
-    )
-    .bind(project)
-    .bind(AsWritten(&rows))
+    let done = sqlx::query(concat!(
+        "insert into runs (",
+        run_columns!(),
+        ") select ",
+        run_columns!(),
+        " from json_populate_recordset(null::runs, $1) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
+    .bind(JsonText(&rows))
     .execute(db)
     .await?;
     Ok(done.rows_affected())
@@ -455,8 +439,7 @@ pub(super) fn status_names(statuses: &[RunStatus]) -> Vec<&'static str> {
     statuses.iter().map(|status| status.as_str()).collect()
 }
 
-/// Whether the run does nothing by itself any more: it is over, or waits for the caller. `None`
-/// when there is no such run.
+/// Whether the run is terminal or waits for tool outputs. `None` if it does not exist.
 pub async fn is_idle(db: impl PgExecutor<'_>, run: &RunId) -> Result<Option<bool>, StoreError> {
     let is_idle = sqlx::query_scalar(
         "select ended_at is not null or status = 'requires_action' from runs where id = $1",

@@ -14,6 +14,13 @@ use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
+/// The columns of a [`Thread`].
+macro_rules! columns {
+    () => {
+        "id, created_at, metadata, tool_resources"
+    };
+}
+
 impl FromRow<'_, PgRow> for Thread {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
@@ -25,17 +32,17 @@ impl FromRow<'_, PgRow> for Thread {
     }
 }
 
-/// Stores a new thread, without messages.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     metadata: &Metadata,
     tool_resources: &ToolResources,
 ) -> Result<Thread, StoreError> {
-    let thread = sqlx::query_as(
+    let thread = sqlx::query_as(concat!(
         "insert into threads (id, project_id, metadata, tool_resources) values ($1, $2, $3, $4)
-         returning id, created_at, metadata, tool_resources",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(ThreadId::generate())
     .bind(project)
     .bind(Json(metadata))
@@ -45,16 +52,17 @@ pub async fn insert(
     Ok(thread)
 }
 
-/// The thread of this id.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &ThreadId,
 ) -> Result<Option<Thread>, StoreError> {
-    let thread = sqlx::query_as(
-        "select id, created_at, metadata, tool_resources from threads
-         where project_id = $1 and id = $2",
-    )
+    let thread = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from threads
+         where project_id = $1 and id = $2"
+    ))
     .bind(project)
     .bind(id)
     .fetch_optional(db)
@@ -62,7 +70,6 @@ pub async fn find(
     Ok(thread)
 }
 
-/// Whether there is such a thread.
 pub async fn exists(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -77,16 +84,18 @@ pub async fn exists(
     Ok(found)
 }
 
-/// A page of the project's threads; with `metadata`, only those that have all these pairs.
+/// A page of the project's threads whose metadata contains these pairs.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
     metadata: &Metadata,
     request: &PageRequest,
 ) -> Result<Page<Thread>, ListError> {
-    let mut query = QueryBuilder::new(
-        "select id, created_at, metadata, tool_resources from threads where project_id = ",
-    );
+    let mut query = QueryBuilder::new(concat!(
+        "select ",
+        columns!(),
+        " from threads where project_id = "
+    ));
     query.push_bind(project);
     if !metadata.is_empty() {
         query
@@ -96,7 +105,8 @@ pub async fn list(
     page::fetch(pool, query, "threads", project, request).await
 }
 
-/// Replaces what is given and keeps the rest. `None` when there is no such thread.
+/// Replaces the metadata, if given, and the resources of the tools in `tool_resources`. `None` if the
+/// thread does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -104,11 +114,12 @@ pub async fn update(
     metadata: Option<&Metadata>,
     tool_resources: &Map<String, Value>,
 ) -> Result<Option<Thread>, StoreError> {
-    let thread = sqlx::query_as(
+    let thread = sqlx::query_as(concat!(
         "update threads
          set metadata = coalesce($3, metadata), tool_resources = tool_resources || $4
-         where project_id = $1 and id = $2 returning id, created_at, metadata, tool_resources",
-    )
+         where project_id = $1 and id = $2 returning ",
+        columns!()
+    ))
     .bind(project)
     .bind(id)
     .bind(metadata.map(Json))
@@ -118,7 +129,7 @@ pub async fn update(
     Ok(thread)
 }
 
-/// Adds files to what the thread's code_interpreter sees, each once.
+/// Adds files to the thread's code_interpreter resources, without duplicates.
 pub async fn add_code_interpreter_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -145,8 +156,7 @@ pub async fn add_code_interpreter_files(
     Ok(())
 }
 
-/// Holds the thread's resources until the transaction ends and tells them. `None` when there is no
-/// such thread.
+/// Locks the thread row and returns its tool resources. `None` if the thread does not exist.
 pub async fn lock(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -162,7 +172,6 @@ pub async fn lock(
     Ok(resources.map(|resources| resources.0))
 }
 
-/// Makes this the thread's vector store.
 pub async fn set_vector_store(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -182,7 +191,7 @@ pub async fn set_vector_store(
     Ok(())
 }
 
-/// Deletes the thread with all its messages and runs; whether there was one.
+/// Deletes the thread with its messages and runs. Returns whether it existed.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -196,21 +205,21 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Stores threads that exist already, with their ids and dates, in the given order. Ids that are
-/// taken stay as they are; how many were not.
+/// Imports threads with their ids and dates, in this order. Existing ids are left unchanged. Returns
+/// the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     threads: &[Thread],
 ) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        "insert into threads (id, project_id, created_at, metadata, tool_resources)
-         select id, $1, created_at, metadata, tool_resources
-         from rows from (jsonb_to_recordset($2) as (id text, created_at timestamptz,
-                                                    metadata jsonb, tool_resources jsonb))
-             with ordinality as given (id, created_at, metadata, tool_resources, n)
-         order by n on conflict (id) do nothing",
-    )
+    let done = sqlx::query(concat!(
+        "insert into threads (project_id, ",
+        columns!(),
+        ") select $1, ",
+        columns!(),
+        " from jsonb_populate_recordset(null::threads, $2) with ordinality
+         order by ordinality on conflict (id) do nothing"
+    ))
     .bind(project)
     .bind(Json(threads))
     .execute(db)
@@ -218,11 +227,11 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
-/// Deletes threads on which nothing has happened for as long as their project keeps such, at most
-/// `limit` at a time; how many.
+/// Deletes at most `limit` threads that were idle for longer than the retention of their project.
+/// Returns their number.
 pub async fn delete_idle(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
-    // While they are held, nothing can be added to them. What was added just before is seen by the
-    // second statement.
+    // Nothing can be added to a locked thread. What was added just before is visible to the second
+    // statement.
     let idle: Vec<(ThreadId, Timestamp)> = sqlx::query_as(
         "select t.id, p.idle_since
          from (select id, now() - thread_retention_days * interval '24 hours' as idle_since

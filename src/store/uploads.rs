@@ -8,7 +8,18 @@ use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::projects::{self, QuotaError};
 
-/// Stores a new upload, which takes parts for an hour.
+/// The columns of an [`Upload`]. A pending one that has expired counts as such even before
+/// maintenance has marked it.
+macro_rules! columns {
+    () => {
+        "id, created_at, expires_at, filename, bytes, mime_type, purpose, \
+         case when status = 'pending' and expires_at <= now() then 'expired' else status end \
+             as status, \
+         file_expires_after, file_id"
+    };
+}
+
+/// Stores a new upload, which expires in an hour.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -24,13 +35,13 @@ pub async fn insert(
         bytes,
         mime_type,
     } = new;
-    let upload = sqlx::query_as(
+    let upload = sqlx::query_as(concat!(
         "insert into uploads (id, project_id, expires_at, filename, bytes, mime_type, purpose,
                               status, file_expires_after)
          values ($1, $2, now() + interval '1 hour', $3, $4, $5, $6, 'pending', $7)
-         returning id, created_at, expires_at, filename, bytes, mime_type, purpose, status,
-                   file_expires_after, file_id",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(UploadId::generate())
     .bind(project)
     .bind(filename)
@@ -43,20 +54,17 @@ pub async fn insert(
     Ok(upload)
 }
 
-/// The upload of this id, as it stands now: one whose time is over is expired, whether or not the
-/// sweep has seen it.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &UploadId,
 ) -> Result<Option<Upload>, StoreError> {
-    let upload = sqlx::query_as(
-        "select id, created_at, expires_at, filename, bytes, mime_type, purpose,
-                case when status = 'pending' and expires_at <= now() then 'expired' else status end
-                    as status,
-                file_expires_after, file_id
-         from uploads where project_id = $1 and id = $2",
-    )
+    let upload = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
+         from uploads where project_id = $1 and id = $2"
+    ))
     .bind(project)
     .bind(id)
     .fetch_optional(db)
@@ -81,8 +89,8 @@ pub async fn lock(
     find(conn, project, id).await
 }
 
-/// Stores a part whose bytes lie in the blob store already, and holds the project's place for them if
-/// its storage is limited. The upload must be locked.
+/// Stores the row of a part whose blob is stored already. The upload must be locked. If the project
+/// has a quota, its other uploads wait until the transaction ends.
 pub async fn insert_part(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -90,22 +98,24 @@ pub async fn insert_part(
     id: &PartId,
     bytes: i64,
 ) -> Result<Part, QuotaError> {
-    if let Some(part) = insert_part_if(&mut *conn, project, upload, id, bytes, false).await? {
+    if let Some(part) =
+        insert_part_within_quota(&mut *conn, project, upload, id, bytes, false).await?
+    {
         return Ok(part);
     }
-    projects::claim_storage(&mut *conn, project, bytes).await?;
-    let part = insert_part_if(conn, project, upload, id, bytes, true).await?;
+    projects::claim_quota(&mut *conn, project, bytes).await?;
+    let part = insert_part_within_quota(conn, project, upload, id, bytes, true).await?;
     Ok(part.ok_or_else(StoreError::missing_row)?)
 }
 
-/// Stores a part if the project's storage has no limit, or there is room.
-async fn insert_part_if(
+/// Stores a part if the project has no quota, or the quota was claimed.
+async fn insert_part_within_quota(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     upload: &UploadId,
     id: &PartId,
     bytes: i64,
-    has_room: bool,
+    is_claimed: bool,
 ) -> Result<Option<Part>, StoreError> {
     let part = sqlx::query_as(
         "insert into upload_parts (id, upload_id, bytes)
@@ -116,13 +126,13 @@ async fn insert_part_if(
     .bind(upload)
     .bind(bytes)
     .bind(project)
-    .bind(has_room)
+    .bind(is_claimed)
     .fetch_optional(db)
     .await?;
     Ok(part)
 }
 
-/// All parts of an upload that was found for the project already.
+/// All parts of an upload, which the caller has found to be the project's.
 pub async fn parts(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<Vec<Part>, StoreError> {
     let parts = sqlx::query_as(
         "select id, upload_id, created_at, bytes from upload_parts where upload_id = $1",
@@ -133,7 +143,7 @@ pub async fn parts(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<Vec<Par
     Ok(parts)
 }
 
-/// Size of all parts of an upload together, in bytes.
+/// Total size of all parts of an upload in bytes.
 pub async fn size(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<i64, StoreError> {
     let size = sqlx::query_scalar(
         "select coalesce(sum(bytes), 0)::bigint from upload_parts where upload_id = $1",
@@ -144,7 +154,7 @@ pub async fn size(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<i64, Sto
     Ok(size)
 }
 
-/// Turns a locked upload into its file, which was stored in the same transaction.
+/// Completes a locked upload with its file, which was stored in the same transaction.
 pub async fn complete(
     conn: &mut PgConnection,
     id: &UploadId,
@@ -153,7 +163,7 @@ pub async fn complete(
     close(&mut *conn, id, "completed", Some(file)).await
 }
 
-/// Gives a locked upload up.
+/// Cancels a locked upload.
 pub async fn cancel(conn: &mut PgConnection, id: &UploadId) -> Result<Upload, StoreError> {
     close(&mut *conn, id, "cancelled", None).await
 }
@@ -164,11 +174,11 @@ async fn close(
     status: &str,
     file: Option<&FileId>,
 ) -> Result<Upload, StoreError> {
-    let upload = sqlx::query_as(
+    let upload = sqlx::query_as(concat!(
         "update uploads set status = $2, file_id = $3 where id = $1 and status = 'pending'
-         returning id, created_at, expires_at, filename, bytes, mime_type, purpose, status,
-                   file_expires_after, file_id",
-    )
+         returning ",
+        columns!()
+    ))
     .bind(id)
     .bind(status)
     .bind(file)
@@ -177,7 +187,7 @@ async fn close(
     Ok(upload)
 }
 
-/// Deletes the rows of all parts and leaves their blobs loose; which they were.
+/// Deletes all parts of an upload, which makes their blobs unreferenced. Returns their ids.
 pub async fn delete_parts(
     db: impl PgExecutor<'_>,
     upload: &UploadId,
@@ -189,8 +199,8 @@ pub async fn delete_parts(
     Ok(ids)
 }
 
-/// Marks uploads as expired whose time is long over and leaves the blobs of their parts loose. An
-/// upload that was completed in its last minute may still be copying its parts, hence the wait.
+/// Marks uploads as expired, and deletes their parts, an hour after they have expired: an upload that
+/// was completed in its last minute may still be copying its parts.
 pub async fn expire(pool: &Pool) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query(

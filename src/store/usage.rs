@@ -1,8 +1,8 @@
-//! Tables `usage_entries` and `usage_days`: what projects have used.
+//! Tables `usage_entries` and `usage_days`: usage records and their sums by day.
 //!
-//! Entries are written by [`run_queue::commit`](crate::store::run_queue::commit), together with what was made
-//! of what was used. So usage is neither lost nor counted twice, whatever dies when. No row is
-//! written by two runs: entries become sums by day later, out of the way of runs.
+//! [`run_queue::commit`](crate::store::run_queue::commit) writes entries in the transaction of what
+//! they account for, so a crash at any point neither loses nor double-counts usage. No two runs write
+//! the same row; maintenance adds old entries to the sums of their days.
 
 use std::time::Duration;
 
@@ -13,8 +13,17 @@ use crate::domain::ids::ProjectId;
 use crate::domain::usage::{Amounts, UsageQuery, UsageSum};
 use crate::store::StoreError;
 
-/// How old entries are when they are summed up: older than the minute that limits look at, and than
-/// any write that might be repeated.
+/// The columns of [`Amounts`] in both tables.
+macro_rules! amount_columns {
+    () => {
+        "runs, model_calls, prompt_tokens, completion_tokens, code_calls, search_calls, \
+         function_calls, sandbox_ms"
+    };
+}
+pub(super) use amount_columns;
+
+/// Age at which entries are summed up: beyond the minute of the token limit, and beyond any repeated
+/// commit.
 const SUMMED_UP_AFTER: Duration = Duration::from_secs(3600);
 
 impl FromRow<'_, PgRow> for UsageSum {
@@ -38,7 +47,7 @@ impl FromRow<'_, PgRow> for UsageSum {
     }
 }
 
-/// Sums of usage, by project, then day, then model.
+/// Sums of usage, ordered by project, day and model.
 pub async fn sums(
     db: impl PgExecutor<'_>,
     query: &UsageQuery,
@@ -61,12 +70,9 @@ pub async fn sums(
     {
         sql.push(if n == 0 { "" } else { " union all " });
         sql.push("select project_id, ").push(at);
-        sql.push(
-            " as day, model, runs, model_calls, prompt_tokens, completion_tokens,
-                      code_calls, search_calls, function_calls, sandbox_ms from ",
-        );
+        sql.push(concat!(" as day, model, ", amount_columns!(), " from "));
         sql.push(table).push(" where ");
-        // By the column itself, for the index.
+        // Compares the column itself, so that its index is used.
         match table {
             "usage_days" => sql
                 .push("day between ")
@@ -100,10 +106,11 @@ pub async fn sums(
     Ok(sql.build_query_as().fetch_all(db).await?)
 }
 
-/// Adds up to `limit` old entries to the sums of their days; how many. Any number of processes may.
+/// Adds at most `limit` old entries to the sums of their days. Returns their number. Any number of
+/// processes may call this at the same time.
 pub async fn sum_up(db: impl PgExecutor<'_>, limit: i64) -> Result<i64, StoreError> {
-    // Rows are written in order, so that two of these do not wait for each other in a circle.
-    let summed = sqlx::query_scalar(
+    // Rows are written in order, so that concurrent calls do not deadlock.
+    let summed = sqlx::query_scalar(concat!(
         "with old as (
              select project_id, at, id from usage_entries where at < now() - $1
              limit $2 for update skip locked
@@ -112,8 +119,9 @@ pub async fn sum_up(db: impl PgExecutor<'_>, limit: i64) -> Result<i64, StoreErr
              where entry.project_id = old.project_id and entry.at = old.at and entry.id = old.id
              returning entry.*
          ), days as (
-             insert into usage_days as sum (project_id, day, model, runs, model_calls, prompt_tokens,
-                 completion_tokens, code_calls, search_calls, function_calls, sandbox_ms)
+             insert into usage_days as sum (project_id, day, model, ",
+        amount_columns!(),
+        ")
              select project_id, (at at time zone 'UTC')::date, model, sum(runs), sum(model_calls),
                     sum(prompt_tokens), sum(completion_tokens), sum(code_calls),
                     sum(search_calls), sum(function_calls), sum(sandbox_ms)
@@ -128,8 +136,8 @@ pub async fn sum_up(db: impl PgExecutor<'_>, limit: i64) -> Result<i64, StoreErr
                  function_calls = sum.function_calls + excluded.function_calls,
                  sandbox_ms = sum.sandbox_ms + excluded.sandbox_ms
          )
-         select count(*) from gone",
-    )
+         select count(*) from gone"
+    ))
     .bind(SUMMED_UP_AFTER)
     .bind(limit)
     .fetch_one(db)
@@ -137,25 +145,24 @@ pub async fn sum_up(db: impl PgExecutor<'_>, limit: i64) -> Result<i64, StoreErr
     Ok(summed)
 }
 
-/// The tokens of a project's last minute.
+/// Tokens that a project has used in the last minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastMinute {
-    /// How many were used.
     pub tokens: i64,
-    /// When they will be less than the limit, if they are not.
+    /// Time until they are below the limit; `None` if they are.
     pub below_in: Option<Duration>,
-    /// When none of them will count any more.
+    /// Time until none of them counts any more.
     pub over_in: Duration,
 }
 
-/// Sums up the tokens that the project has used in the last minute, and tells when they will be
-/// less than `limit`.
+/// Sums up the tokens of the project's last minute, and computes when they will be below `limit`.
 pub async fn last_minute(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     limit: i64,
 ) -> Result<LastMinute, StoreError> {
-    // The newest entry that reaches the limit together with all later ones has to grow old.
+    // The sum is below the limit once the newest entry that reaches it, together with all later
+    // ones, is a minute old.
     let row = sqlx::query(
         "with used as (
              select at, prompt_tokens + completion_tokens as tokens,

@@ -1,29 +1,27 @@
-//! Table `workspace_files`, and everything else that belongs into a thread's `/mnt/data`.
+//! Table `workspace_files`, and all other files of a thread's `/mnt/data`.
 
 use sqlx::PgExecutor;
 
 use crate::domain::ids::{AssistantId, FileId, ProjectId, ThreadId};
 use crate::store::StoreError;
 
-/// A file that a client gave to code_interpreter.
+/// A file from the code_interpreter resources of an assistant or thread.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Given {
-    /// The file.
     pub id: FileId,
-    /// Its name, as the client sent it.
     pub filename: String,
 }
 
-/// A file that code wrote.
+/// A file that code has written.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Written {
     /// Path below `/mnt/data`.
     pub path: String,
-    /// The file that has its newest content.
+    /// The stored file with its latest content.
     pub file_id: FileId,
 }
 
-/// What the assistant and the thread give to code_interpreter, each file once: the assistant's
+/// The code_interpreter resources of an assistant and a thread without duplicates: the assistant's
 /// files first, each list in its order.
 pub async fn given(
     db: impl PgExecutor<'_>,
@@ -54,7 +52,7 @@ pub async fn given(
     Ok(files)
 }
 
-/// What code has written on this thread.
+/// The files that code has written on this thread.
 pub async fn written(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -73,7 +71,7 @@ pub async fn written(
     Ok(files)
 }
 
-/// Notes the newest content of a path. Nothing is noted on a thread that is gone.
+/// Records the latest content of a path. Does nothing if the thread does not exist.
 pub async fn upsert(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

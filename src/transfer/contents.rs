@@ -14,7 +14,7 @@ use crate::files;
 use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::store;
-use crate::store::imports::Described;
+use crate::store::imports::FileSummary;
 use crate::transfer::import::Import;
 use crate::transfer::{Progress, Stage, TransferError};
 
@@ -41,7 +41,7 @@ pub struct Attached {
 /// A file whose contents are missing.
 #[derive(Debug)]
 pub struct Missing {
-    file: Described,
+    file: FileSummary,
     why: Why,
 }
 
@@ -57,7 +57,7 @@ enum Why {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Described {
+        let FileSummary {
             id,
             filename,
             bytes,
@@ -141,7 +141,7 @@ impl Originals {
     }
 
     /// What is under the file's id, or has its name and size.
-    fn find(&self, file: &Described) -> Result<&Path, Why> {
+    fn find(&self, file: &FileSummary) -> Result<&Path, Why> {
         let bytes = u64::try_from(file.bytes).unwrap_or(0);
         match self.by_id.get(&file.id) {
             Some((path, size)) if *size == bytes => return Ok(path),
@@ -224,7 +224,7 @@ pub(super) async fn attach(
 async fn put(
     import: &Import<'_>,
     project: &ProjectId,
-    file: &Described,
+    file: &FileSummary,
     path: &Path,
 ) -> Result<bool, TransferError> {
     let original = tokio::fs::File::open(path).await;
@@ -243,8 +243,8 @@ async fn put(
 mod tests {
     use super::*;
 
-    fn described(id: &str, filename: &str, bytes: i64) -> Described {
-        Described {
+    fn described(id: &str, filename: &str, bytes: i64) -> FileSummary {
+        FileSummary {
             id: id.parse().expect("an id"),
             filename: filename.to_owned(),
             bytes,

@@ -18,7 +18,7 @@ use crate::files::blobs::Blobs;
 use crate::store;
 use crate::store::Pool;
 use crate::store::StoreError;
-use crate::store::imports::{Table, taken};
+use crate::store::imports::{Table, existing_ids};
 use crate::store::workspace_files::Written;
 use crate::transfer::contents::{self, Attached, FilesToAttach, Originals};
 use crate::transfer::order::Contents;
@@ -345,7 +345,7 @@ impl Importer<'_> {
             .await?;
         let batches = files.iter().flat_map(|(_, batch)| batch);
         let batches: Vec<&str> = batches.map(BatchId::as_str).collect();
-        let batches = taken(
+        let batches = existing_ids(
             &mut *conn,
             self.project,
             Table::VectorStoreBatches,
@@ -376,7 +376,7 @@ impl Importer<'_> {
             threads.push(thread);
         }
         let named: Vec<&str> = sorted.contents.iter().map(|(id, _)| id.as_str()).collect();
-        let there = taken(&mut *conn, project, Table::Threads, &named).await?;
+        let there = existing_ids(&mut *conn, project, Table::Threads, &named).await?;
         for (id, contents) in &sorted.contents {
             let text = id.as_str();
             let is_known = written.contains_key(id)
@@ -493,7 +493,7 @@ impl Importer<'_> {
         let mut seen = HashSet::new();
         items.retain(|item| seen.insert(id(item)));
         let ids: Vec<&str> = seen.iter().map(String::as_str).collect();
-        let taken = taken(&mut *conn, self.project, table, &ids).await?;
+        let taken = existing_ids(&mut *conn, self.project, table, &ids).await?;
         let mut new = Vec::new();
         for item in items {
             let id = id(&item);
@@ -539,7 +539,7 @@ impl Importer<'_> {
     ) -> Result<Vec<T>, StoreError> {
         let ids: HashSet<String> = items.iter().map(&parent).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let ours = taken(conn, self.project, parents, &ids).await?.ours;
+        let ours = existing_ids(conn, self.project, parents, &ids).await?.ours;
         let mut orphans: BTreeMap<String, u64> = BTreeMap::new();
         let mut kept = Vec::new();
         for item in items {
