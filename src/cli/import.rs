@@ -74,7 +74,7 @@ fn print_report(project: &str, dry_run: bool, report: &Report) {
     for (kind, tally) in tallies {
         row(kind.plural(), &tally.new, &tally.known, &tally.refused);
     }
-    row("contents of files", &contents.new, &contents.there, &"");
+    row("contents of files", &contents.new, &contents.present, &"");
     note_list("Refused", refused);
     note_list("Changed on import", remarks);
     let heading = "Missing file contents; add them with `assistd import --files FOLDER`";

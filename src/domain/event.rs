@@ -132,7 +132,8 @@ impl RunEvent {
         }
     }
 
-    /// Whether a client's stream ends with this event: the run is terminal or waits for tool outputs.
+    /// Whether a client's stream ends with this event: the run is terminal or waits for tool
+    /// outputs.
     pub fn ends_stream(&self) -> bool {
         self.run_status()
             .is_some_and(|status| status.is_terminal() || status == RunStatus::RequiresAction)

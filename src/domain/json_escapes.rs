@@ -23,8 +23,8 @@ pub fn replace_unstorable(json: &str) -> Cow<'_, str> {
     rewrite(json, |_| REPLACEMENT.into())
 }
 
-/// Encodes lone surrogates for [`SurrogateDecoder`]: as U+0000 and four hexadecimal digits. U+0000 has no
-/// other meaning in the result.
+/// Encodes lone surrogates for [`SurrogateDecoder`]: as U+0000 and four hexadecimal digits. U+0000
+/// has no other meaning in the result.
 pub fn mark_surrogates(json: &str) -> Cow<'_, str> {
     rewrite(json, |unit| format!("\\u0000{unit:04x}").into())
 }
@@ -67,8 +67,8 @@ fn unit_at(json: &str, at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
-/// Decodes the strings of [`mark_surrogates`] JSON one after the other. A surrogate pair that is split over
-/// two strings becomes one character; a surrogate that stays alone becomes U+FFFD.
+/// Decodes the strings of [`mark_surrogates`] JSON one after the other. A surrogate pair that is
+/// split over two strings becomes one character; a surrogate that stays alone becomes U+FFFD.
 #[derive(Debug, Default)]
 pub struct SurrogateDecoder {
     /// A high surrogate at the end of the previous string.

@@ -18,7 +18,8 @@ pub struct Project {
 /// Limits of a project; `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectLimits {
-    /// Runs that are queued or in progress at a time. Those that wait for tool outputs do not count.
+    /// Runs that are queued or in progress at a time. Those that wait for tool outputs do not
+    /// count.
     pub max_concurrent_runs: Option<i32>,
     /// Requests of any kind per minute.
     pub requests_per_minute: Option<i32>,

@@ -128,9 +128,9 @@ impl RunStatus {
 
     /// The statuses a run may be in just before it becomes `self`.
     ///
-    /// This is the whole state machine. `in_progress` follows itself when a run is recovered after a
-    /// lost lease. A run in `cancelling` may still end in another status if its worker commits that
-    /// first.
+    /// This is the whole state machine. `in_progress` follows itself when a run is recovered after
+    /// a lost lease. A run in `cancelling` may still end in another status if its worker commits
+    /// that first.
     pub const fn allowed_from(self) -> &'static [Self] {
         match self {
             Self::Queued => &[Self::RequiresAction],

@@ -166,8 +166,8 @@ pub struct IndexError {
 }
 
 impl IndexError {
-    /// The file was imported without its content. Attaching the content later finds the file by this
-    /// very error, so the text must not change.
+    /// The file was imported without its content. Attaching the content later finds the file by
+    /// this very error, so the text must not change.
     pub fn without_contents() -> Self {
         Self {
             code: IndexErrorCode::InvalidFile,

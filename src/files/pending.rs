@@ -57,8 +57,8 @@ impl PendingFile {
         self.bytes
     }
 
-    /// Claims the blob for a row that the same transaction inserts. [`PendingFile::set_claimed`] must
-    /// follow once it is committed.
+    /// Claims the blob for a row that the same transaction inserts. [`PendingFile::set_claimed`]
+    /// must follow once it is committed.
     pub(super) async fn claim(&self, conn: &mut PgConnection) -> Result<(), FileError> {
         if store::unreferenced_blobs::remove(conn, &self.name).await? {
             Ok(())

@@ -144,8 +144,8 @@ pub async fn of_project(
     page::fetch(pool, query, "api_keys", project, request).await
 }
 
-/// Revokes a key; with a project, only if it is the project's. Returns whether the key exists. A key
-/// that was revoked before is left unchanged.
+/// Revokes a key; with a project, only if it is the project's. Returns whether the key exists. A
+/// key that was revoked before is left unchanged.
 pub async fn revoke(
     pool: &Pool,
     actor: &Actor,

@@ -87,8 +87,8 @@ pub async fn list(
     page::fetch(pool, query, "assistants", project, request).await
 }
 
-/// Replaces the settings named in `changes`, the resources of the tools in `tool_resources`, and the
-/// metadata as a whole. `None` if the assistant does not exist.
+/// Replaces the settings named in `changes`, the resources of the tools in `tool_resources`, and
+/// the metadata as a whole. `None` if the assistant does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

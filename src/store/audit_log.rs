@@ -1,4 +1,5 @@
-//! Table `audit_log`: administrative actions. The transaction of an action writes its entry as well.
+//! Table `audit_log`: administrative actions. The transaction of an action writes its entry as
+//! well.
 
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -24,7 +25,8 @@ impl FromRow<'_, PgRow> for AuditEntry {
     }
 }
 
-/// Adds the entry of an action to its transaction and commits both. `details` must not hold secrets.
+/// Adds the entry of an action to its transaction and commits both. `details` must not hold
+/// secrets.
 pub(super) async fn commit(
     mut transaction: Transaction,
     actor: &Actor,

@@ -1,5 +1,5 @@
-//! Table `files`. To all functions here, an expired file does not exist, even before maintenance has
-//! deleted it.
+//! Table `files`. To all functions here, an expired file does not exist, even before maintenance
+//! has deleted it.
 
 use sqlx::{PgConnection, PgExecutor, QueryBuilder};
 
@@ -194,7 +194,8 @@ pub async fn delete(
     Ok(true)
 }
 
-/// Deletes at most `limit` expired rows, which makes their blobs unreferenced. Returns their number.
+/// Deletes at most `limit` expired rows, which makes their blobs unreferenced. Returns their
+/// number.
 pub async fn delete_expired(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
     let deleted: Vec<(ProjectId, FileId)> = sqlx::query_as(
         "delete from files where id in (

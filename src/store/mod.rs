@@ -1,8 +1,8 @@
 //! All SQL of the program, one file per table.
 //!
-//! Functions take the executor first, so that the caller chooses between pool and transaction, and the
-//! project second, so that no query can touch rows of another project. Functions of the engine take
-//! a lease instead of a project.
+//! Functions take the executor first, so that the caller chooses between pool and transaction, and
+//! the project second, so that no query can touch rows of another project. Functions of the engine
+//! take a lease instead of a project.
 
 pub mod api_keys;
 pub mod assistants;
@@ -99,7 +99,8 @@ impl StoreError {
         Self::Database(sqlx::Error::RowNotFound)
     }
 
-    /// Whether the same call may succeed later. `false` means that the database refuses it each time.
+    /// Whether the same call may succeed later. `false` means that the database refuses it each
+    /// time.
     ///
     /// Repeat such a call with back-off: a full disk counts as transient as well.
     pub fn is_transient(&self) -> bool {
@@ -121,8 +122,8 @@ impl StoreError {
     }
 }
 
-/// Whether an error with this SQLSTATE is about the server, the connection or other transactions, and
-/// not about the statement.
+/// Whether an error with this SQLSTATE is about the server, the connection or other transactions,
+/// and not about the statement.
 fn is_transient(code: &str) -> bool {
     /// Classes: connection failure; failed login, as while a password is changed; insufficient
     /// resources (connections, memory, disk); server shutdown or start, or a cancelled statement;
@@ -148,8 +149,8 @@ fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, 
         .map(|value| value.0)
 }
 
-/// A value for a `json` column. Unlike `jsonb`, `json` keeps the order of keys, and a model fills in
-/// a schema in the order of its properties.
+/// A value for a `json` column. Unlike `jsonb`, `json` keeps the order of keys, and a model fills
+/// in a schema in the order of its properties.
 struct JsonText<'a, T>(&'a T);
 
 impl<T> sqlx::Type<sqlx::Postgres> for JsonText<'_, T> {

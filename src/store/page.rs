@@ -135,7 +135,8 @@ impl Cursors<'_> {
         }
     }
 
-    /// Checks that a cursor exists: an empty page may be the end of the list or have an unknown cursor.
+    /// Checks that a cursor exists: an empty page may be the end of the list or have an unknown
+    /// cursor.
     async fn check(
         &self,
         pool: &Pool,

@@ -1,10 +1,10 @@
 //! The connection pool.
 //!
 //! A session returns to the pool only when it is certainly idle: its last statement ran to its end,
-//! outside of a transaction. A future that is dropped while a statement runs closes the session, and
-//! a dropped transaction is rolled back before its session is used again.
-//! sqlx's own pool does not guarantee that: its `begin`, cancelled at the wrong moment, returns a
-//! session with an open transaction to the pool, and the writes of its next user are lost.
+//! outside of a transaction. A future that is dropped while a statement runs closes the session,
+//! and a dropped transaction is rolled back before its session is used again. sqlx's own pool does
+//! not guarantee that: its `begin`, cancelled at the wrong moment, returns a session with an open
+//! transaction to the pool, and the writes of its next user are lost.
 //!
 //! Only this module opens transactions. Returning a session costs no round trip.
 
@@ -254,8 +254,8 @@ impl fmt::Debug for Transaction {
 }
 
 impl Transaction {
-    /// Commits. If this fails or is dropped, it is unknown whether the transaction was committed, and
-    /// the session is closed.
+    /// Commits. If this fails or is dropped, it is unknown whether the transaction was committed,
+    /// and the session is closed.
     ///
     /// # Errors
     /// If the server refuses or is unreachable.

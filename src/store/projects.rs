@@ -275,8 +275,8 @@ pub async fn thread_retention(
     Ok(days.flatten())
 }
 
-/// Sets after how many days without messages and runs the project's threads are deleted; `None` means
-/// never.
+/// Sets after how many days without messages and runs the project's threads are deleted; `None`
+/// means never.
 pub async fn set_thread_retention(
     pool: &Pool,
     actor: &Actor,

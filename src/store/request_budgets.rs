@@ -1,7 +1,7 @@
 //! Table `request_budgets`: the rate limit of requests (a token bucket).
 //!
-//! A budget holds one minute's requests and refills steadily. Only the time at which it will be full
-//! is stored; each request moves it by one request's share of a minute.
+//! A budget holds one minute's requests and refills steadily. Only the time at which it will be
+//! full is stored; each request moves it by one request's share of a minute.
 
 use std::time::Duration;
 

@@ -44,8 +44,8 @@ impl Segment {
 /// Appends segments of several runs in one statement. Segments whose lease is lost are skipped; one
 /// that was written before is left unchanged.
 ///
-/// The session need not wait for the disk (`synchronous_commit = off`): only deltas may be lost if the
-/// machine fails, since the objects are committed separately.
+/// The session need not wait for the disk (`synchronous_commit = off`): only deltas may be lost if
+/// the machine fails, since the objects are committed separately.
 pub async fn append(
     db: impl PgExecutor<'_>,
     segments: &[(Lease, Segment)],

@@ -1,7 +1,7 @@
 //! Table `runs` as a queue: who executes which run, and until when.
 //!
-//! A run row is the job. `due_at` is when a worker must look at it next: it was queued, the lease of
-//! its worker ran out, or it expired while it waited for the caller. So one query, [`claim`], is
+//! A run row is the job. `due_at` is when a worker must look at it next: it was queued, the lease
+//! of its worker ran out, or it expired while it waited for the caller. So one query, [`claim`], is
 //! scheduler, reaper and expiry at once.
 //!
 //! A worker writes through [`commit`] and [`abort`] only, and shows its [`Lease`] to do so.
@@ -101,7 +101,8 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
     let run = Run::from_row(row)?;
     let attempt: i32 = row.try_get("attempt")?;
     let recoveries: i32 = row.try_get("recoveries")?;
-    // An expired run keeps the status `queued` when it is claimed, so it may have been claimed before.
+    // An expired run keeps the status `queued` when it is claimed, so it may have been claimed
+    // before.
     let is_new = run.state.status == RunStatus::InProgress || recoveries == 0;
     let origin = match row.try_get("was")? {
         RunStatus::Queued if is_new => match row.try_get("was_started_at")? {
@@ -222,8 +223,8 @@ pub async fn commit(
     held.map(drop).ok_or(StoreError::LeaseLost)
 }
 
-/// Ends a run together with its steps in progress: everything or, if the lease is lost, nothing. The
-/// changes must not hold what the run has produced, which the database may refuse.
+/// Ends a run together with its steps in progress: everything or, if the lease is lost, nothing.
+/// The changes must not hold what the run has produced, which the database may refuse.
 pub async fn abort(
     pool: &Pool,
     claimant: &Claimant,
@@ -351,8 +352,8 @@ pub async fn release_orphans(
     Ok(released.rows_affected())
 }
 
-/// Makes all leased runs due at once, as after lost leases. Returns their number. Only for a process
-/// that knows that no other one is running.
+/// Makes all leased runs due at once, as after lost leases. Returns their number. Only for a
+/// process that knows that no other one is running.
 pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     let released = sqlx::query(
         "update runs set due_at = now(), lease_owner = null, recoveries = recoveries + 1
@@ -363,8 +364,8 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     Ok(released.rows_affected())
 }
 
-/// Releases a run that was interrupted because the database was unavailable. It is due after `pause`,
-/// and the attempt does not count as a recovery.
+/// Releases a run that was interrupted because the database was unavailable. It is due after
+/// `pause`, and the attempt does not count as a recovery.
 pub async fn suspend(
     db: impl PgExecutor<'_>,
     lease: &Lease,
@@ -390,8 +391,8 @@ pub struct Backoff {
     pub max: Duration,
 }
 
-/// Releases a run that could not be terminated. Its recoveries then exceed `max_recoveries`, so later
-/// attempts only try to terminate it: no model is called and no code is executed again.
+/// Releases a run that could not be terminated. Its recoveries then exceed `max_recoveries`, so
+/// later attempts only try to terminate it: no model is called and no code is executed again.
 pub async fn exhaust(
     db: impl PgExecutor<'_>,
     lease: &Lease,

@@ -243,8 +243,8 @@ pub async fn update(
     Ok(run)
 }
 
-/// Requests the cancellation of an active run. A run without a worker becomes due at once, so that a
-/// worker terminates it. `None` if the run does not exist or its status does not allow it.
+/// Requests the cancellation of an active run. A run without a worker becomes due at once, so that
+/// a worker terminates it. `None` if the run does not exist or its status does not allow it.
 pub async fn cancel(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -305,8 +305,8 @@ pub struct Submitted {
     pub started_at: Option<Timestamp>,
 }
 
-/// Stores the outputs of all required calls, completes their step, and queues the run again or leases
-/// it to the claimant. Must be called in a transaction.
+/// Stores the outputs of all required calls, completes their step, and queues the run again or
+/// leases it to the claimant. Must be called in a transaction.
 pub async fn submit(
     connection: &mut PgConnection,
     project: &ProjectId,

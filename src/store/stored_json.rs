@@ -2,8 +2,8 @@
 //!
 //! The types of `domain` are stored as they serialise, so renaming one of their fields or variants
 //! would make rows of earlier versions unreadable. These tests fail then: keep the stored name with
-//! `#[serde(rename = "…")]`. A new variant does not compile before it has a snapshot here. A snapshot
-//! that has been released never changes; a new form is added beside it as [`legacy`].
+//! `#[serde(rename = "…")]`. A new variant does not compile before it has a snapshot here. A
+//! snapshot that has been released never changes; a new form is added beside it as [`legacy`].
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ fn stored<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, text: 
     legacy(value, text);
 }
 
-/// Asserts the stored form of every variant of an enum: `pattern => value, JSON;`. The patterns must
-/// be exhaustive, and each must match its value.
+/// Asserts the stored form of every variant of an enum: `pattern => value, JSON;`. The patterns
+/// must be exhaustive, and each must match its value.
 macro_rules! variants {
     ($type:ty: $($pattern:pat => $value:expr, $text:expr;)+) => {
         let _exhaustive = |value: &$type| match value {

@@ -105,8 +105,8 @@ pub async fn list(
     page::fetch(pool, query, "threads", project, request).await
 }
 
-/// Replaces the metadata, if given, and the resources of the tools in `tool_resources`. `None` if the
-/// thread does not exist.
+/// Replaces the metadata, if given, and the resources of the tools in `tool_resources`. `None` if
+/// the thread does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -205,8 +205,8 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Imports threads with their ids and dates, in this order. Existing ids are left unchanged. Returns
-/// the number of new rows.
+/// Imports threads with their ids and dates, in this order. Existing ids are left unchanged.
+/// Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -21,8 +21,8 @@ pub async fn insert(db: impl PgExecutor<'_>, name: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Takes a blob off the list: in the transaction that inserts the row which owns it, or after it was
-/// deleted. Returns whether it was listed.
+/// Takes a blob off the list: in the transaction that inserts the row which owns it, or after it
+/// was deleted. Returns whether it was listed.
 pub async fn remove(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreError> {
     let done = sqlx::query("delete from loose_blobs where name = $1")
         .bind(name)

@@ -199,8 +199,8 @@ pub async fn delete_parts(
     Ok(ids)
 }
 
-/// Marks uploads as expired, and deletes their parts, an hour after they have expired: an upload that
-/// was completed in its last minute may still be copying its parts.
+/// Marks uploads as expired, and deletes their parts, an hour after they have expired: an upload
+/// that was completed in its last minute may still be copying its parts.
 pub async fn expire(pool: &Pool) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     sqlx::query(

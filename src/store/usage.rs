@@ -1,8 +1,8 @@
 //! Tables `usage_entries` and `usage_days`: usage records and their sums by day.
 //!
 //! [`run_queue::commit`](crate::store::run_queue::commit) writes entries in the transaction of what
-//! they account for, so a crash at any point neither loses nor double-counts usage. No two runs write
-//! the same row; maintenance adds old entries to the sums of their days.
+//! they account for, so a crash at any point neither loses nor double-counts usage. No two runs
+//! write the same row; maintenance adds old entries to the sums of their days.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ macro_rules! amount_columns {
 }
 pub(super) use amount_columns;
 
-/// Age at which entries are summed up: beyond the minute of the token limit, and beyond any repeated
-/// commit.
+/// Age at which entries are summed up: beyond the minute of the token limit, and beyond any
+/// repeated commit.
 const SUMMED_UP_AFTER: Duration = Duration::from_secs(3600);
 
 impl FromRow<'_, PgRow> for UsageSum {

@@ -1,4 +1,4 @@
-//! Contents of files that were imported without them.
+//! Content of files that were imported without it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,43 +15,42 @@ use crate::files::FileError;
 use crate::files::blobs::BlobError;
 use crate::store;
 use crate::store::imports::FileSummary;
-use crate::transfer::import::Import;
-use crate::transfer::{Progress, Stage, TransferError};
+use crate::transfer::{Import, Progress, Stage, TransferError};
 
-/// Files looked at together.
+/// Files per query.
 const PAGE: i64 = 500;
 
-/// How many contents are looked for at a time.
+/// Concurrent lookups in blob storage.
 const LOOKUPS: usize = 16;
 
-/// How much of an original is read at a time.
-const PIECE: usize = 128 << 10;
+/// Size in bytes of the chunks in which an original is read.
+const CHUNK: usize = 128 << 10;
 
-/// What is known of the contents of a project's files.
+/// The result for the content of a project's files.
 #[derive(Debug, Default)]
 pub struct Attached {
-    /// Imported files whose contents were there already.
-    pub there: u64,
-    /// Files of the project whose contents were found now.
+    /// Number of imported files that had their content already.
+    pub present: u64,
+    /// Number of files of the project that got their content now.
     pub new: u64,
-    /// Files of the project whose contents are still missing.
+    /// Files of the project that still have no content.
     pub missing: Vec<Missing>,
 }
 
-/// A file whose contents are missing.
+/// A file without content.
 #[derive(Debug)]
 pub struct Missing {
     file: FileSummary,
-    why: Why,
+    reason: MissingReason,
 }
 
 #[derive(Debug)]
-enum Why {
-    /// Nothing was found.
+enum MissingReason {
+    /// There is no original.
     NotFound,
-    /// More than one original could be it.
+    /// Several originals match.
     Several(Vec<PathBuf>),
-    /// The original under its id has another size.
+    /// The original named by its id has another size.
     OtherSize(PathBuf, u64),
 }
 
@@ -63,9 +62,9 @@ impl fmt::Display for Missing {
             bytes,
         } = &self.file;
         write!(f, "{id}: {filename:?}, {bytes} bytes")?;
-        match &self.why {
-            Why::NotFound => Ok(()),
-            Why::Several(paths) => {
+        match &self.reason {
+            MissingReason::NotFound => Ok(()),
+            MissingReason::Several(paths) => {
                 write!(
                     f,
                     "; several originals could be it, name the right one {id}:"
@@ -74,24 +73,22 @@ impl fmt::Display for Missing {
                     .iter()
                     .try_for_each(|path| write!(f, " {}", path.display()))
             }
-            Why::OtherSize(path, size) => {
+            MissingReason::OtherSize(path, size) => {
                 write!(f, "; {} has {size} bytes", path.display())
             }
         }
     }
 }
 
-/// What an import knows of contents.
+/// What an import knows about the content of files.
 #[derive(Debug)]
 pub(super) struct FilesToAttach {
-    /// The files that the import is about. The project may have others, which are none of its
-    /// business unless they lack contents.
+    /// Files of the source. Other files of the project matter only if they lack content.
     pub(super) imported: HashSet<FileId>,
-    /// Where their contents may be.
     pub(super) originals: Originals,
 }
 
-/// Originals of files in folders.
+/// An index of original files in folders.
 #[derive(Debug, Default)]
 pub(super) struct Originals {
     by_id: HashMap<FileId, (PathBuf, u64)>,
@@ -99,7 +96,7 @@ pub(super) struct Originals {
 }
 
 impl Originals {
-    /// Looks through folders and those below them.
+    /// Indexes folders recursively.
     pub(super) fn index(folders: &[&Path]) -> Result<Self, TransferError> {
         let mut originals = Self::default();
         for folder in folders {
@@ -117,7 +114,7 @@ impl Originals {
         paths.sort_by_key(std::fs::DirEntry::file_name);
         for entry in paths {
             let path = entry.path();
-            // Links to folders are not followed, as they may lead around in circles.
+            // Links to folders are not followed, since they may form a cycle.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.add(&path)?;
                 continue;
@@ -140,27 +137,27 @@ impl Originals {
         Ok(())
     }
 
-    /// What is under the file's id, or has its name and size.
-    fn find(&self, file: &FileSummary) -> Result<&Path, Why> {
+    /// The original that is named by the file's id, or else has its name and size.
+    fn find(&self, file: &FileSummary) -> Result<&Path, MissingReason> {
         let bytes = u64::try_from(file.bytes).unwrap_or(0);
         match self.by_id.get(&file.id) {
             Some((path, size)) if *size == bytes => return Ok(path),
-            Some((path, size)) => return Err(Why::OtherSize(path.clone(), *size)),
+            Some((path, size)) => return Err(MissingReason::OtherSize(path.clone(), *size)),
             None => {}
         }
-        // Some clients send names with folders in them.
+        // Some clients send names with directories.
         let name = file.filename.rsplit(['/', '\\']).next();
         let name = name.unwrap_or_default().to_owned();
         match self.by_name.get(&(name, bytes)).map(Vec::as_slice) {
-            None | Some([]) => Err(Why::NotFound),
+            None | Some([]) => Err(MissingReason::NotFound),
             Some([only]) => Ok(only),
-            Some(several) => Err(Why::Several(several.to_vec())),
+            Some(several) => Err(MissingReason::Several(several.to_vec())),
         }
     }
 }
 
-/// The file's id, if the path has it as its name, with an extension or without, or as the name of
-/// the folder it is in.
+/// The file id in a path: as the file name, with or without an extension, or as the name of its
+/// folder.
 fn id_in(path: &Path) -> Option<FileId> {
     let folder = path.parent().and_then(Path::file_name);
     let names = [path.file_name(), path.file_stem(), folder];
@@ -168,8 +165,7 @@ fn id_in(path: &Path) -> Option<FileId> {
     ids.filter_map(|name| name.to_str()?.parse().ok()).next()
 }
 
-/// Finds contents for files of the project that lack them, and lets those be indexed that waited
-/// for it.
+/// Attaches content to files of the project that lack it, and indexes those that waited for it.
 pub(super) async fn attach(
     import: &Import<'_>,
     conn: &mut PgConnection,
@@ -197,21 +193,21 @@ pub(super) async fn attach(
         let sizes: Vec<Option<u64>> = sizes.buffered(LOOKUPS).try_collect().await?;
         for (file, size) in std::iter::zip(files, sizes) {
             if size.and_then(|size| i64::try_from(size).ok()) == Some(file.bytes) {
-                attached.there += u64::from(known.imported.contains(&file.id));
+                attached.present += u64::from(known.imported.contains(&file.id));
                 if !import.dry_run {
                     let is_waiting = waiting.contains(&file.id);
-                    let settled =
+                    let claimed =
                         files::claim_blob(import.pool, project, &file.id, is_waiting).await;
-                    settled.map_err(|error| TransferError::contents(&file.id, error))?;
+                    claimed.map_err(|error| TransferError::contents(&file.id, error))?;
                 }
             } else {
                 match known.originals.find(&file) {
                     Ok(path) if import.dry_run || put(import, project, &file, path).await? => {
                         attached.new += 1;
                     }
-                    // Somebody has deleted the file.
+                    // The file was deleted in the meantime.
                     Ok(_) => {}
-                    Err(why) => attached.missing.push(Missing { file, why }),
+                    Err(reason) => attached.missing.push(Missing { file, reason }),
                 }
             }
             checked += 1;
@@ -220,7 +216,7 @@ pub(super) async fn attach(
     }
 }
 
-/// Stores an original as the contents of a file; whether the file was still there.
+/// Stores an original as the content of a file. Returns whether the file still exists.
 async fn put(
     import: &Import<'_>,
     project: &ProjectId,
@@ -229,10 +225,11 @@ async fn put(
 ) -> Result<bool, TransferError> {
     let original = tokio::fs::File::open(path).await;
     let original = original.map_err(TransferError::file(path))?;
-    let pieces = ReaderStream::with_capacity(original, PIECE).map_err(BlobError::from);
+    let content = ReaderStream::with_capacity(original, CHUNK).map_err(BlobError::from);
     let limit = u64::try_from(file.bytes).unwrap_or(0);
-    let put = files::attach(import.pool, import.blobs, project, &file.id, pieces, limit).await;
-    match put {
+    let attached =
+        files::attach(import.pool, import.blobs, project, &file.id, content, limit).await;
+    match attached {
         Ok(()) => Ok(true),
         Err(FileError::Gone(_)) => Ok(false),
         Err(error) => Err(TransferError::contents(&file.id, error)),
@@ -256,8 +253,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
-            std::fs::write(&path, text).expect("it can be written");
+            std::fs::create_dir_all(path.parent().expect("every path here is in the folder"))
+                .expect("temporary folders are writable");
+            std::fs::write(&path, text).expect("temporary folders are writable");
             path
         };
         let plain = write("a/file-1", "12345");
@@ -266,12 +264,12 @@ mod tests {
         let named = write("b/manual.txt", "1234");
         write("b/twice.txt", "12");
         write("c/twice.txt", "34");
-        let originals = Originals::index(&[folder.path()]).expect("it can be read");
+        let originals = Originals::index(&[folder.path()]).expect("temporary folders are readable");
         let find = |id: &str, name: &str, bytes| {
-            let found = originals.find(&described(id, name, bytes));
-            found.map(Path::to_owned).map_err(|why| {
+            let original = originals.find(&described(id, name, bytes));
+            original.map(Path::to_owned).map_err(|reason| {
                 let file = described(id, name, bytes);
-                Missing { file, why }.to_string()
+                Missing { file, reason }.to_string()
             })
         };
         assert_eq!(find("file-1", "x", 5), Ok(plain));

@@ -1,4 +1,4 @@
-//! Objects into the store, a chunk in one transaction.
+//! Stores imported objects, one chunk per transaction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -14,62 +14,44 @@ use crate::domain::run::Run;
 use crate::domain::run_step::RunStep;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
-use crate::files::blobs::Blobs;
 use crate::store;
-use crate::store::Pool;
 use crate::store::StoreError;
 use crate::store::imports::{Table, existing_ids};
 use crate::store::workspace_files::Written;
 use crate::transfer::contents::{self, Attached, FilesToAttach, Originals};
 use crate::transfer::order::Contents;
 use crate::transfer::read::{Item, Reader};
-use crate::transfer::source::{Found, Source};
-use crate::transfer::{Kind, Progress, Stage, TransferError};
+use crate::transfer::source::{Source, SourceObject};
+use crate::transfer::{Import, Kind, Progress, Stage, TransferError};
 
-/// Rows that are stored with one statement.
+/// Maximum number of rows per statement.
 const ROWS: usize = 1_000;
 
-/// What an import needs to know.
-#[derive(Debug)]
-pub struct Import<'a> {
-    /// The database.
-    pub pool: &'a Pool,
-    /// Where file contents go.
-    pub blobs: &'a Blobs,
-    /// Name of the project; it is made if there is none.
-    pub project: &'a str,
-    /// Whether nothing is to be changed: everything is tried, and then undone.
-    pub dry_run: bool,
-    /// A folder with originals of files.
-    pub files: Option<&'a Path>,
-}
-
-/// What came of an import.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Objects by kind.
+    /// Numbers of objects by kind.
     pub tallies: BTreeMap<Kind, Tally>,
-    /// What could not be imported, and why.
+    /// Objects that could not be imported, with reasons.
     pub refused: Vec<String>,
-    /// What is not as it was, and why.
+    /// Objects that were changed, with reasons.
     pub remarks: Vec<String>,
-    /// Contents of the project's files.
     pub contents: Attached,
 }
 
-/// Objects of a kind.
+/// Numbers of objects of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// They are imported now.
+    /// Imported now.
     pub new: u64,
-    /// They were there already, and stay as they are.
+    /// Existed before and were left unchanged.
     pub known: u64,
-    /// They could not be imported.
+    /// Could not be imported.
     pub refused: u64,
 }
 
-/// Imports objects, and the contents of files that lack them. What is there already stays as it
-/// is.
+/// Imports objects, and attaches content to files that lack it. Existing objects are left
+/// unchanged.
 pub async fn import(
     import: &Import<'_>,
     source: Option<Source>,
@@ -97,7 +79,7 @@ pub async fn import(
             let (done, total) = source.progress();
             progress(Stage::Objects, done, total);
         }
-        importer.report.remarks.extend(source.passed_over());
+        importer.report.remarks.extend(source.skipped());
         if let Some(days) = store::projects::thread_retention(&mut *tx, &project).await?
             && importer.tally(Kind::Thread).new > 0
         {
@@ -124,28 +106,27 @@ struct Importer<'a> {
     project: &'a ProjectId,
     now: Timestamp,
     report: Report,
-    /// The files of the source, those that were there already included.
+    /// All files of the source, including those that existed before.
     files: HashSet<FileId>,
     refusals: Refusals,
 }
 
-/// What is refused. What belongs to a refused object is refused with it, and reported in its line:
-/// the reason is the same.
+/// Refused objects. The children of a refused object are refused for the same reason, and are
+/// reported in its line.
 #[derive(Default)]
 struct Refusals {
     lines: Vec<(String, BTreeMap<Kind, u64>)>,
-    /// The line about an object, by its kind and id.
+    /// Index of the line about an object, by its kind and id.
     by_object: HashMap<(Kind, String), usize>,
 }
 
 impl Refusals {
-    /// Refuses an object for a reason of its own.
     fn refuse(&mut self, kind: Kind, id: String, reason: String) {
         self.by_object.insert((kind, id), self.lines.len());
         self.lines.push((reason, BTreeMap::new()));
     }
 
-    /// Refuses an object because its parent was refused; whether it was.
+    /// Refuses an object if its parent was refused. Returns whether it was.
     fn refuse_with(&mut self, parent: &(Kind, String), kind: Kind, id: &str) -> bool {
         let Some(line) = self.by_object.get(parent).copied() else {
             return false;
@@ -155,7 +136,7 @@ impl Refusals {
         true
     }
 
-    /// Refuses many objects for one reason.
+    /// Adds a line about several objects.
     fn refuse_all(&mut self, reason: String) {
         self.lines.push((reason, BTreeMap::new()));
     }
@@ -181,7 +162,7 @@ impl Refusals {
     }
 }
 
-/// The objects of a chunk by their kinds.
+/// The objects of a chunk by kind.
 #[derive(Default)]
 struct Sorted {
     files: Vec<File>,
@@ -190,9 +171,9 @@ struct Sorted {
     store_files: Vec<(VectorStoreFile, Option<BatchId>)>,
     assistants: Vec<Assistant>,
     threads: Vec<(Thread, Vec<Written>)>,
-    /// What is in threads, in the order in which the threads were named first.
+    /// Objects of threads, in the order in which the threads first occur.
     contents: Vec<(ThreadId, Contents)>,
-    places: HashMap<ThreadId, usize>,
+    indexes: HashMap<ThreadId, usize>,
 }
 
 impl Sorted {
@@ -212,11 +193,11 @@ impl Sorted {
 
     fn in_thread(&mut self, thread: &ThreadId) -> &mut Contents {
         let next = self.contents.len();
-        let place = *self.places.entry(thread.clone()).or_insert(next);
-        if place == next {
+        let index = *self.indexes.entry(thread.clone()).or_insert(next);
+        if index == next {
             self.contents.push((thread.clone(), Contents::default()));
         }
-        &mut self.contents[place].1
+        &mut self.contents[index].1
     }
 }
 
@@ -224,7 +205,7 @@ impl Importer<'_> {
     async fn chunk(
         &mut self,
         conn: &mut PgConnection,
-        chunk: Vec<Found>,
+        chunk: Vec<SourceObject>,
     ) -> Result<(), TransferError> {
         let mut reader = Reader {
             project: self.project,
@@ -232,16 +213,16 @@ impl Importer<'_> {
             remarks: Vec::new(),
         };
         let mut sorted = Sorted::default();
-        for found in chunk {
-            let (kind, id) = (found.kind, found.id().to_owned());
-            let thread = found.thread().filter(|_| kind != Kind::Thread);
+        for object in chunk {
+            let (kind, id) = (object.kind, object.id().to_owned());
+            let thread = object.thread().filter(|_| kind != Kind::Thread);
             if let Some(thread) = thread
                 && self.refuse_with(Kind::Thread, thread, kind, &id)
             {
                 continue;
             }
-            let at = found.at;
-            match reader.read(kind, found.fields) {
+            let at = object.at;
+            match reader.read(kind, object.fields) {
                 Ok(item) => sorted.push(item),
                 Err(problem) => {
                     self.refuse(kind, &id, format!("{at}: {id}: {problem}"));
@@ -261,7 +242,7 @@ impl Importer<'_> {
         self.inside_threads(conn, inside).await
     }
 
-    /// Whatever belongs to no thread.
+    /// Stores the objects that belong to no thread.
     async fn outside_threads(
         &mut self,
         conn: &mut PgConnection,
@@ -325,7 +306,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Files in vector stores, which have no ids of their own.
+    /// Stores files in vector stores, which have no ids of their own.
     async fn store_files(
         &mut self,
         conn: &mut PgConnection,
@@ -362,7 +343,7 @@ impl Importer<'_> {
         .await
     }
 
-    /// Threads, also those of which only the contents are there.
+    /// Stores threads, and creates those of which the source has only messages or runs.
     async fn threads(
         &mut self,
         conn: &mut PgConnection,
@@ -376,12 +357,12 @@ impl Importer<'_> {
             threads.push(thread);
         }
         let named: Vec<&str> = sorted.contents.iter().map(|(id, _)| id.as_str()).collect();
-        let there = existing_ids(&mut *conn, project, Table::Threads, &named).await?;
+        let existing = existing_ids(&mut *conn, project, Table::Threads, &named).await?;
         for (id, contents) in &sorted.contents {
             let text = id.as_str();
             let is_known = written.contains_key(id)
-                || there.ours.contains(text)
-                || there.others.contains(text)
+                || existing.ours.contains(text)
+                || existing.others.contains(text)
                 || self.refusals.contains(Kind::Thread, text);
             if let Some(created_at) = contents.oldest().filter(|_| !is_known) {
                 self.report.remarks.push(format!(
@@ -419,7 +400,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Whatever belongs to threads.
+    /// Stores the objects that belong to threads.
     async fn inside_threads(
         &mut self,
         conn: &mut PgConnection,
@@ -480,7 +461,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Stores objects that are not there yet, and returns them.
+    /// Stores objects that do not exist yet, and returns them.
     async fn put<T>(
         &mut self,
         conn: &mut PgConnection,
@@ -493,14 +474,14 @@ impl Importer<'_> {
         let mut seen = HashSet::new();
         items.retain(|item| seen.insert(id(item)));
         let ids: Vec<&str> = seen.iter().map(String::as_str).collect();
-        let taken = existing_ids(&mut *conn, self.project, table, &ids).await?;
+        let existing = existing_ids(&mut *conn, self.project, table, &ids).await?;
         let mut new = Vec::new();
         for item in items {
             let id = id(&item);
-            if taken.others.contains(&id) {
+            if existing.others.contains(&id) {
                 let text = format!("{id}: this id belongs to another project of this server");
                 self.refuse(kind, &id, text);
-            } else if taken.ours.contains(&id) {
+            } else if existing.ours.contains(&id) {
                 self.tally(kind).known += 1;
             } else {
                 new.push(item);
@@ -510,7 +491,7 @@ impl Importer<'_> {
         Ok(new)
     }
 
-    /// Stores objects unless they are there.
+    /// Stores objects unless they exist, and counts both.
     async fn insert<T>(
         &mut self,
         conn: &mut PgConnection,
@@ -527,7 +508,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// The objects whose parents are the project's; the others are refused.
+    /// Returns the objects whose parents are the project's, and refuses the others.
     async fn with_parent<T>(
         &mut self,
         conn: &mut PgConnection,
@@ -571,7 +552,7 @@ impl Importer<'_> {
         self.refusals.refuse(kind, id.to_owned(), reason);
     }
 
-    /// Refuses an object if its parent was refused; whether it was.
+    /// Refuses an object if its parent was refused. Returns whether it was.
     fn refuse_with(&mut self, parent_kind: Kind, parent: &str, kind: Kind, id: &str) -> bool {
         let parent = (parent_kind, parent.to_owned());
         let is_refused = self.refusals.refuse_with(&parent, kind, id);

@@ -1,15 +1,15 @@
-//! A project's data on its way in and out: formats to domain objects to the store, and back.
+//! Import and export of a project's data.
 //!
 //! ```text
-//!  source.rs   files, folders, streams → API objects, a chunk at a time, parents first
-//!  read.rs     an API object → what is stored           write.rs  and back
-//!  order.rs    the order inside a thread, where dates leave it open
-//!  import.rs   chunks → the store, in transactions      export.rs the store → one of two formats
-//!  contents.rs file contents, found by id, or by name and size
+//!  source/     files, folders, streams → API objects, in chunks, parents first
+//!  read/       an API object → domain object            write.rs  domain object → API object
+//!  order.rs    the order within a thread, where dates are ambiguous
+//!  import.rs   chunks → the store, in transactions      export/   the store → one of two formats
+//!  contents.rs content of files, found by id, or by name and size
 //! ```
 //!
-//! An import never changes what is there, so it can be repeated: whatever an interrupted one has
-//! done stays, and the next one goes on.
+//! An import never changes existing objects, so it can be repeated: what an interrupted import has
+//! stored stays, and the next one continues.
 
 mod contents;
 mod export;
@@ -19,84 +19,88 @@ mod read;
 mod source;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
-use crate::files::blobs::BlobError;
-use crate::store::{ListError, StoreError};
+use crate::files::blobs::{BlobError, Blobs};
+use crate::store::{ListError, Pool, StoreError};
 
 pub use contents::{Attached, Missing};
 pub use export::{Export, Exported, Target, export};
-pub use import::{Import, Report, Tally, import};
+pub use import::{Report, Tally, import};
 pub use source::Source;
 
-/// What the first line of an export in our own format says it is.
+/// The `object` in the first line of an export in assistd's own format.
 const FORMAT: &str = "assistd.export";
 
-/// The version of that format.
+/// Version of that format.
 const VERSION: u64 = 1;
 
-/// The field of an object in that format that has what the API does not show.
+/// Field of an object in that format with the values that the API does not show.
 const UNSHOWN: &str = "assistd";
 
-/// The schemas of the other format.
+/// `export_schema` of the manifest layout.
 const MANIFEST: &str = "assistants-export-manifest/v1";
 const THREAD: &str = "assistants-thread-export/v1";
 
-/// The file with the objects of an export, in its folder.
+/// Name of the file with the objects, in the folder of an export.
 const OBJECTS: &str = "objects.jsonl";
 
-/// The folder of file contents in an export, each under the file's id.
+/// Name of the folder with the content of files, each under the file's id.
 const CONTENTS: &str = "files";
 
-/// Told now and then how far it is: how much is done, and of how much, if that is known.
+/// Settings of an import.
+#[derive(Debug)]
+pub struct Import<'a> {
+    pub pool: &'a Pool,
+    pub blobs: &'a Blobs,
+    /// Name of the project, which is created if it does not exist.
+    pub project: &'a str,
+    /// Whether everything is rolled back at the end.
+    pub dry_run: bool,
+    /// A folder with original files, whose content is attached to imported ones.
+    pub files: Option<&'a Path>,
+}
+
+/// Called with the progress: the amount that is done, and the total if it is known.
 pub type Progress<'a> = &'a dyn Fn(Stage, u64, Option<u64>);
 
-/// What an import or an export is busy with.
+/// What an import or export is processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Objects: an import counts bytes, an export objects.
+    /// Objects. An import counts bytes, an export objects.
     Objects,
-    /// Contents of files: files are counted.
+    /// The content of files, counted by file.
     Contents,
 }
 
-/// Why an import or an export stopped.
+/// Why an import or export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// A file or folder of the export.
+    /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
         path: PathBuf,
-        /// What is wrong with it.
         source: std::io::Error,
     },
-    /// A file that is not what it should be.
+    /// A file has an unexpected format.
     #[error("{at}: {problem}")]
     Format {
-        /// File and line.
+        /// The file.
         at: String,
-        /// What is wrong there.
         problem: String,
     },
-    /// The export would be mixed with what is there.
+    /// The target of the export exists already.
     #[error("{} is there already; give a folder that is empty or new", .0.display())]
     Occupied(PathBuf),
-    /// The other format needs a folder.
+    /// The manifest layout needs a folder.
     #[error("this format is a folder of files; give the name of one")]
     NeedsFolder,
-    /// There is no such project.
     #[error("there is no project {0:?}")]
     NoProject(String),
-    /// Contents could not be read or stored.
+    /// The content of a file could not be read or stored.
     #[error("the contents of {id}: {source}")]
-    Contents {
-        /// The file.
-        id: String,
-        /// What is wrong.
-        source: FileError,
-    },
+    Contents { id: String, source: FileError },
     /// A list changed while it was exported.
     #[error(transparent)]
     List(#[from] ListError),
@@ -129,31 +133,26 @@ impl TransferError {
     }
 }
 
-/// The kinds of objects that travel, in the order in which they depend on each other.
+/// Kinds of objects in the order of their dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A file, without its contents.
+    /// Without its content.
     File,
-    /// A vector store, without its files.
+    /// Without its files.
     VectorStore,
-    /// A batch of files in a vector store.
     Batch,
-    /// A file in a vector store.
     StoreFile,
-    /// An assistant.
     Assistant,
-    /// A thread, without its messages and runs.
+    /// Without its messages and runs.
     Thread,
-    /// A run, without its steps.
+    /// Without its steps.
     Run,
-    /// A step of a run.
     Step,
-    /// A message.
     Message,
 }
 
 impl Kind {
-    /// What the objects call themselves on the wire.
+    /// The kind that the API names `object`.
     fn of(object: &str) -> Option<Self> {
         Some(match object {
             "file" => Self::File,
@@ -169,7 +168,7 @@ impl Kind {
         })
     }
 
-    /// For people, many of them.
+    /// The plural for messages.
     pub fn plural(self) -> &'static str {
         match self {
             Self::File => "files",
@@ -184,7 +183,7 @@ impl Kind {
         }
     }
 
-    /// Whether it belongs to a thread.
+    /// Whether it is a thread or belongs to one.
     fn is_of_thread(self) -> bool {
         match self {
             Self::File | Self::VectorStore | Self::Batch | Self::StoreFile | Self::Assistant => {

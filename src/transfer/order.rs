@@ -1,8 +1,8 @@
-//! The order of what is in a thread.
+//! The order of objects within a thread.
 //!
-//! The API shows dates to the second, in which a whole run may fit. What happened in one second is
-//! spread over its microseconds here, in the order in which it must have been: lists and prompts
-//! are then in the order of dates, as they are for runs of our own.
+//! The API shows dates to the second, and a whole run may fit into one. Objects of the same second
+//! get distinct microseconds in the order in which they must have been created, so that lists and
+//! prompts can be sorted by date, as for runs of this server.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::domain::run::{Run, RunStatus};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::ToolCallBody;
 
-/// All that is in one thread.
+/// The objects of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) runs: Vec<Run>,
@@ -24,7 +24,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// When the oldest of it was created.
+    /// Creation time of the oldest object.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let runs = self.runs.iter().map(|run| run.created_at);
         let steps = self.steps.iter().map(|step| step.created_at);
@@ -32,7 +32,7 @@ impl Contents {
         runs.chain(steps).chain(messages).min()
     }
 
-    /// Puts everything in order, and ends what was under way when its run did.
+    /// Orders everything, and ends what was in progress when its run ended.
     pub(super) fn arrange(&mut self) {
         let Self {
             runs,
@@ -41,7 +41,7 @@ impl Contents {
         } = self;
         oldest_first(runs, |run| run.created_at);
         oldest_first(messages, |message| message.created_at);
-        // Of each run on its own: a list of steps is a list of one run.
+        // Each run on its own, because the API lists steps by run.
         let mut by_run: HashMap<RunId, Vec<RunStep>> = HashMap::new();
         let mut order = Vec::new();
         for step in steps.drain(..) {
@@ -63,8 +63,8 @@ impl Contents {
     }
 }
 
-/// Sorts by date; what has the same stays in its order, which is turned around if the newest comes
-/// first, as in the API's lists.
+/// Sorts by date, and keeps the order of equal dates; reverses it first if the newest comes first,
+/// as in the API's lists.
 fn oldest_first<T>(items: &mut [T], created_at: impl Fn(&T) -> Timestamp) {
     if let (Some(first), Some(last)) = (items.first(), items.last())
         && created_at(first) > created_at(last)
@@ -74,7 +74,7 @@ fn oldest_first<T>(items: &mut [T], created_at: impl Fn(&T) -> Timestamp) {
     items.sort_by_key(created_at);
 }
 
-/// Steps and messages that were under way end as their run did.
+/// Ends steps and messages that were in progress in the way their run ended.
 fn end_with_runs(runs: &[Run], steps: &mut [RunStep], messages: &mut [Message]) {
     let runs: HashMap<&RunId, &Run> = runs.iter().map(|run| (&run.id, run)).collect();
     for step in steps {
@@ -102,10 +102,10 @@ fn end_with_runs(runs: &[Run], steps: &mut [RunStep], messages: &mut [Message]) 
     }
 }
 
-/// Gives messages and steps of the same whole second dates of their own: a run's tool calls come
-/// before the message that it wrote after them, and after everything else that was there.
+/// Gives messages and steps of the same second distinct dates: tool calls of a run come before the
+/// message that it wrote after them, and after everything before.
 fn spread(steps: &mut [RunStep], messages: &mut [Message]) {
-    // Which step wrote which message, by their places.
+    // Index of the step that wrote each message.
     let mut writers: HashMap<MessageId, usize> = HashMap::new();
     for (place, step) in steps.iter().enumerate() {
         if let StepDetails::MessageCreation { message } = &step.details {
@@ -135,7 +135,7 @@ fn spread(steps: &mut [RunStep], messages: &mut [Message]) {
     }
 }
 
-/// Hands out dates within a second, one after the other.
+/// Assigns increasing dates within a second.
 #[derive(Default)]
 struct Clock {
     second: Timestamp,
@@ -157,7 +157,7 @@ impl Clock {
     }
 }
 
-/// Numbers searches as runs of our own do, where it is not known how they were.
+/// Numbers searches as runs of this server do, where their numbers are unknown.
 fn number_searches(steps: &mut [RunStep]) {
     let mut place = 0;
     for step in steps {

@@ -1,4 +1,4 @@
-//! What is stored, as API objects. [`read`](super::read) is the way back.
+//! Domain objects as API objects; the inverse of [`read`](super::read).
 
 use chrono::SecondsFormat;
 use serde::Serialize;
@@ -26,7 +26,7 @@ use crate::wire::vector_store::VectorStoreObject;
 use crate::wire::vector_store_batch::BatchObject;
 use crate::wire::vector_store_file::VectorStoreFileObject;
 
-/// An object as the API shows it, and what the API does not show of it.
+/// An API object, and the values that the API does not show.
 pub(super) struct Shown {
     object: Value,
     unshown: Value,
@@ -42,12 +42,12 @@ impl Shown {
         })
     }
 
-    /// As the API shows it.
+    /// The API object.
     pub(super) fn plain(self) -> Value {
         self.object
     }
 
-    /// With what the API does not show in a field of its own.
+    /// The API object with the other values in the field [`UNSHOWN`].
     pub(super) fn whole(mut self) -> Value {
         if let Some(fields) = self.object.as_object_mut() {
             fields.insert(UNSHOWN.to_owned(), self.unshown);
@@ -56,7 +56,7 @@ impl Shown {
     }
 }
 
-/// The API shows seconds only.
+/// A date to the microsecond; the API shows seconds only.
 fn exact(time: Timestamp) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -8,7 +8,8 @@ use object_store::local::LocalFileSystem;
 
 use crate::files::blobs::error::BlobError;
 
-/// Opens a folder, which is created with mode 0700 if it does not exist. Returns its canonical path.
+/// Opens a folder, which is created with mode 0700 if it does not exist. Returns its canonical
+/// path.
 pub(super) fn open(folder: PathBuf) -> Result<(LocalFileSystem, PathBuf), BlobError> {
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::files::blobs::error::BlobError;
 
-/// Stores a stream of at most `limit` bytes under a name, in parts of `part_size` bytes. Returns the
-/// number of bytes. If it fails or is dropped, nothing is left behind; the deletion of a dropped
-/// write is tracked in `cleanups`.
+/// Stores a stream of at most `limit` bytes under a name, in parts of `part_size` bytes. Returns
+/// the number of bytes. If it fails or is dropped, nothing is left behind; the deletion of a
+/// dropped write is tracked in `cleanups`.
 pub(super) async fn write<S>(
     store: &dyn ObjectStore,
     cleanups: &TaskTracker,
@@ -120,7 +120,8 @@ impl UploadGuard {
         Ok(())
     }
 
-    /// Aborts the upload. A failure is only logged, since the caller has an error to return already.
+    /// Aborts the upload. A failure is only logged, since the caller has an error to return
+    /// already.
     async fn abort(&mut self) {
         if let Some(upload) = self.upload.take() {
             abort(upload).await;

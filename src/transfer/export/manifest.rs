@@ -1,6 +1,6 @@
-//! The layout with a manifest, as other exporters of this API write it: `manifest.json`,
-//! `assistants.json`, `threads/<id>.json`. Where that layout has no place for something, plain
-//! lists are beside it: `files.json`, `vector_stores.json`.
+//! The manifest layout, which other exporters of this API write too: `manifest.json`,
+//! `assistants.json`, `threads/<id>.json`. Objects for which it has no file are in plain lists
+//! beside them: `files.json`, `vector_stores.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::store::Pool;
 use crate::transfer::write::{self, Shown};
 use crate::transfer::{Kind, MANIFEST, THREAD, TransferError};
 
-/// An export in the making.
+/// An export in progress.
 pub(super) struct Manifest {
     folder: PathBuf,
     exported_at: String,
@@ -42,12 +42,12 @@ impl Manifest {
         })
     }
 
-    /// Takes an object that is in no thread. What is in a vector store comes after it.
+    /// Adds an object that belongs to no thread.
     pub(super) fn object(&mut self, kind: Kind, object: Shown) {
         match kind {
             Kind::Assistant => self.assistants.push(object.plain()),
             Kind::File => self.files.push(object.whole()),
-            // The layout has no place for these, so nobody minds one more field.
+            // The layout does not define these objects, so they may have an additional field.
             _ => self.vector_stores.push(object.whole()),
         }
     }
@@ -61,7 +61,7 @@ impl Manifest {
     ) -> Result<(), TransferError> {
         let mut files = BTreeMap::new();
         let mut errors = Vec::new();
-        for id in referenced(whole) {
+        for id in referenced_files(whole) {
             match store::files::find(pool, project, &id).await? {
                 Some(file) => {
                     files.insert(id.to_string(), write::file(&file)?.plain());
@@ -101,7 +101,7 @@ impl Manifest {
         self.write(&format!("threads/{id}.json"), &record)
     }
 
-    /// Writes what is about all threads.
+    /// Writes the lists and the manifest.
     pub(super) fn finish(self) -> Result<(), TransferError> {
         let manifest = json!({
             "export_schema": MANIFEST,
@@ -116,7 +116,7 @@ impl Manifest {
         self.write("assistants.json", &json!(self.assistants))?;
         self.write("files.json", &json!(self.files))?;
         self.write("vector_stores.json", &json!(self.vector_stores))?;
-        // The last: where there is a manifest, the export is whole.
+        // Written last: a folder with a manifest holds a complete export.
         self.write("manifest.json", &manifest)
     }
 
@@ -129,14 +129,17 @@ impl Manifest {
     }
 }
 
-/// Files that a thread's messages and steps speak of.
-fn referenced(whole: &WholeThread) -> BTreeSet<FileId> {
-    let messages = whole.messages.iter().flat_map(of_message);
+/// Files to which the messages and steps of a thread refer.
+fn referenced_files(whole: &WholeThread) -> BTreeSet<FileId> {
+    let messages = whole.messages.iter().flat_map(files_of_message);
     let steps = whole.runs.iter().flat_map(|(_, steps)| steps);
-    messages.chain(steps.flat_map(of_step)).cloned().collect()
+    messages
+        .chain(steps.flat_map(files_of_step))
+        .cloned()
+        .collect()
 }
 
-fn of_message(message: &Message) -> Vec<&FileId> {
+fn files_of_message(message: &Message) -> Vec<&FileId> {
     let attachments = message.attachments.iter();
     let mut files: Vec<&FileId> = attachments.flat_map(|it| &it.file_id).collect();
     for content in &message.content {
@@ -158,7 +161,7 @@ fn of_message(message: &Message) -> Vec<&FileId> {
     files
 }
 
-fn of_step(step: &RunStep) -> Vec<&FileId> {
+fn files_of_step(step: &RunStep) -> Vec<&FileId> {
     match &step.details {
         StepDetails::MessageCreation { .. } => Vec::new(),
         StepDetails::ToolCalls { calls } => calls.iter().flat_map(ToolCall::images).collect(),

@@ -1,7 +1,7 @@
-//! A project's objects out of the store, in our own format or in the one with a manifest.
+//! Export of a project, in assistd's own format or in the manifest layout.
 //!
-//! Lists are read a page at a time while the server may run: what is made meanwhile may be in the
-//! export or not.
+//! Lists are read page by page while the server may be running, so what is created meanwhile may be
+//! exported or not.
 
 mod manifest;
 
@@ -30,51 +30,49 @@ use crate::transfer::{CONTENTS, FORMAT, Kind, OBJECTS, Progress, Stage, Transfer
 
 use manifest::Manifest;
 
-/// Objects read with one query.
+/// Objects per query.
 const PAGE: i64 = 500;
 
-/// What an export needs to know.
+/// Settings of an export.
 #[derive(Debug)]
 pub struct Export<'a> {
-    /// The database.
     pub pool: &'a Pool,
-    /// Where file contents are.
     pub blobs: &'a Blobs,
     /// Name of the project.
     pub project: &'a str,
 }
 
-/// Where an export goes, and so its format.
+/// The target of an export, which determines its format.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// Our own format with file contents: a folder that is empty or not there yet.
+    /// Own format with the content of files, into a folder that is empty or does not exist.
     Folder(PathBuf),
-    /// Our own format without file contents: a file that is not there yet.
+    /// Own format without the content of files, into a file that does not exist.
     File(PathBuf),
-    /// The same to standard output.
+    /// The same on standard output.
     Stdout,
-    /// The layout with a manifest, with file contents: a folder that is empty or not there yet.
+    /// Manifest layout with the content of files, into a folder that is empty or does not exist.
     Manifest(PathBuf),
 }
 
 /// What was exported.
 #[derive(Debug, Default)]
 pub struct Exported {
-    /// Objects by kind.
+    /// Numbers of objects by kind.
     pub objects: BTreeMap<Kind, u64>,
-    /// Files with their contents.
+    /// Number of files exported with their content.
     pub contents: u64,
-    /// Files whose contents are not there.
+    /// Files that have no content.
     pub without_contents: Vec<FileId>,
 }
 
-/// Something that takes objects in the order in which they depend on each other.
+/// Writes objects, which come in the order of their dependencies.
 enum Sink {
     Lines(Box<dyn Write + Send>),
     Manifest(Box<Manifest>),
 }
 
-/// A thread with all that is in it, each list oldest first.
+/// A thread with its objects, each list oldest first.
 struct WholeThread {
     thread: Thread,
     written: Vec<Written>,
@@ -82,14 +80,14 @@ struct WholeThread {
     messages: Vec<Message>,
 }
 
-/// Exports all of a project.
+/// Exports a project.
 pub async fn export(
     export: &Export<'_>,
     target: &Target,
     progress: Progress<'_>,
 ) -> Result<Exported, TransferError> {
-    let found = store::projects::find_by_id_or_name(export.pool, export.project).await?;
-    let project = found.ok_or_else(|| TransferError::NoProject(export.project.to_owned()))?;
+    let project = store::projects::find_by_id_or_name(export.pool, export.project).await?;
+    let project = project.ok_or_else(|| TransferError::NoProject(export.project.to_owned()))?;
     let project = project.id;
     let (mut sink, contents) = open(export, target)?;
     let mut exporter = Exporter {
@@ -119,7 +117,7 @@ pub async fn export(
     Ok(exported)
 }
 
-/// What takes the objects, and the folder for file contents.
+/// Opens the target. Returns the sink, and the folder for the content of files.
 fn open(export: &Export<'_>, target: &Target) -> Result<(Sink, Option<PathBuf>), TransferError> {
     let folder = match target {
         Target::Folder(folder) | Target::Manifest(folder) => Some(folder),
@@ -138,13 +136,13 @@ fn open(export: &Export<'_>, target: &Target) -> Result<(Sink, Option<PathBuf>),
     let mut sink = sink;
     if let Sink::Lines(lines) = &mut sink {
         let header = json!({"object": FORMAT, "version": VERSION, "project": export.project});
-        line(lines, &header).map_err(TransferError::file(target.path()))?;
+        write_line(lines, &header).map_err(TransferError::file(target.path()))?;
     }
     Ok((sink, folder.map(|folder| folder.join(CONTENTS))))
 }
 
 impl Target {
-    /// The path it was given as, for messages.
+    /// The path for error messages.
     fn path(&self) -> &Path {
         match self {
             Self::Folder(path) | Self::File(path) | Self::Manifest(path) => path,
@@ -172,12 +170,12 @@ fn new_file(path: &Path) -> Result<Box<dyn Write + Send>, TransferError> {
     }
 }
 
-fn line(lines: &mut (impl Write + ?Sized), value: &Value) -> std::io::Result<()> {
+fn write_line(lines: &mut (impl Write + ?Sized), value: &Value) -> std::io::Result<()> {
     serde_json::to_writer(&mut *lines, value)?;
     lines.write_all(b"\n")
 }
 
-/// Copies the contents of a file; whether they are there.
+/// Copies the content of a file. Returns whether it exists.
 async fn copy(blobs: &Blobs, id: &FileId, folder: &Path) -> Result<bool, TransferError> {
     let mut contents = match blobs.get(id.as_str(), None).await {
         Ok(contents) => contents.stream,
@@ -194,7 +192,7 @@ async fn copy(blobs: &Blobs, id: &FileId, folder: &Path) -> Result<bool, Transfe
     Ok(true)
 }
 
-/// Goes through a list, oldest first.
+/// Requests all pages of a list, oldest first.
 #[derive(Default)]
 struct Pages {
     after: Option<String>,
@@ -211,7 +209,7 @@ impl Pages {
         })
     }
 
-    fn turn<T>(&mut self, page: &Page<T>, id: impl Fn(&T) -> String) {
+    fn advance<T>(&mut self, page: &Page<T>, id: impl Fn(&T) -> String) {
         self.is_over = !page.has_more;
         self.after = page.data.last().map(id);
     }
@@ -236,7 +234,7 @@ impl Exporter<'_> {
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::files::list(self.pool, self.project, None, &request).await?;
-            pages.turn(&page, |file| file.id.to_string());
+            pages.advance(&page, |file| file.id.to_string());
             self.count(Kind::File, page.data.len());
             for file in page.data {
                 sink.object(Kind::File, write::file(&file)?)?;
@@ -250,7 +248,7 @@ impl Exporter<'_> {
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::assistants::list(self.pool, self.project, &request).await?;
-            pages.turn(&page, |assistant| assistant.id.to_string());
+            pages.advance(&page, |assistant| assistant.id.to_string());
             self.count(Kind::Assistant, page.data.len());
             for assistant in page.data {
                 sink.object(Kind::Assistant, write::assistant(&assistant)?)?;
@@ -263,17 +261,17 @@ impl Exporter<'_> {
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::vector_stores::list(self.pool, self.project, &request).await?;
-            pages.turn(&page, |store| store.id.to_string());
+            pages.advance(&page, |store| store.id.to_string());
             self.count(Kind::VectorStore, page.data.len());
             for store in page.data {
                 sink.object(Kind::VectorStore, write::vector_store(&store)?)?;
-                self.in_store(sink, &store).await?;
+                self.vector_store_objects(sink, &store).await?;
             }
         }
         Ok(())
     }
 
-    async fn in_store(
+    async fn vector_store_objects(
         &mut self,
         sink: &mut Sink,
         store: &VectorStore,
@@ -290,7 +288,7 @@ impl Exporter<'_> {
         while let Some(request) = pages.next() {
             let page =
                 store::vector_store_files::list(pool, project, id, None, None, &request).await?;
-            pages.turn(&page, |file| file.file.to_string());
+            pages.advance(&page, |file| file.file.to_string());
             self.count(Kind::StoreFile, page.data.len());
             for file in page.data {
                 let shown = write::store_file(&file, batches.get(&file.file))?;
@@ -305,9 +303,9 @@ impl Exporter<'_> {
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::threads::list(self.pool, self.project, &everything, &request).await?;
-            pages.turn(&page, |thread| thread.id.to_string());
+            pages.advance(&page, |thread| thread.id.to_string());
             for thread in page.data {
-                let whole = self.whole(thread).await?;
+                let whole = self.read_thread(thread).await?;
                 let steps = whole.runs.iter().map(|(_, steps)| steps.len()).sum();
                 self.count(Kind::Thread, 1);
                 self.count(Kind::Run, whole.runs.len());
@@ -324,20 +322,20 @@ impl Exporter<'_> {
         Ok(())
     }
 
-    /// Reads all that is in a thread. Of what a run writes meanwhile, some may be missing.
-    async fn whole(&self, thread: Thread) -> Result<WholeThread, TransferError> {
+    /// Reads a thread with its objects. Some of what a run writes meanwhile may be missing.
+    async fn read_thread(&self, thread: Thread) -> Result<WholeThread, TransferError> {
         let (pool, project, id) = (self.pool, self.project, &thread.id);
         let mut runs = Vec::new();
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::runs::list(pool, project, id, &request).await?;
-            pages.turn(&page, |run| run.id.to_string());
+            pages.advance(&page, |run| run.id.to_string());
             for run in page.data {
                 let mut steps = Vec::new();
                 let mut pages = Pages::default();
                 while let Some(request) = pages.next() {
                     let page = store::run_steps::list(pool, project, id, &run.id, &request).await?;
-                    pages.turn(&page, |step| step.id.to_string());
+                    pages.advance(&page, |step| step.id.to_string());
                     steps.extend(page.data);
                 }
                 runs.push((run, steps));
@@ -347,7 +345,7 @@ impl Exporter<'_> {
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::messages::list(pool, project, id, None, &request).await?;
-            pages.turn(&page, |message| message.id.to_string());
+            pages.advance(&page, |message| message.id.to_string());
             messages.extend(page.data);
         }
         let written = store::workspace_files::written(pool, project, id).await?;
@@ -361,11 +359,11 @@ impl Exporter<'_> {
 }
 
 impl Sink {
-    /// Takes an object that is in no thread.
+    /// Writes an object that belongs to no thread.
     fn object(&mut self, kind: Kind, object: Shown) -> Result<(), TransferError> {
         match self {
             Self::Lines(lines) => {
-                line(lines, &object.whole()).map_err(TransferError::file(OBJECTS))
+                write_line(lines, &object.whole()).map_err(TransferError::file(OBJECTS))
             }
             Self::Manifest(manifest) => {
                 manifest.object(kind, object);
@@ -374,7 +372,7 @@ impl Sink {
         }
     }
 
-    /// Takes a thread, if that is done line by line.
+    /// Writes a thread in assistd's own format.
     fn thread(&mut self, whole: &WholeThread) -> Result<(), TransferError> {
         self.object(Kind::Thread, write::thread(&whole.thread, &whole.written)?)?;
         for (run, steps) in &whole.runs {

@@ -1,7 +1,7 @@
-//! API objects as servers and scripts have written them down, as what is stored.
+//! API objects, as servers and scripts have exported them, as domain objects.
 //!
-//! Lenient where it does no harm: fields that are unknown are passed over, and what the API does
-//! not show gets the value it most likely had, unless our own export tells it.
+//! Lenient: unknown fields are ignored, and a value that the API does not show gets its most likely
+//! value unless the export is assistd's own.
 
 mod run;
 mod thread;
@@ -31,7 +31,7 @@ use crate::wire::tool::parse_tool;
 use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::vector_store_file::parse_attributes;
 
-/// An object that is to be stored.
+/// An object to import.
 #[derive(Debug)]
 pub(super) enum Item {
     File(File),
@@ -39,7 +39,7 @@ pub(super) enum Item {
     Batch(Batch),
     StoreFile(VectorStoreFile, Option<BatchId>),
     Assistant(Assistant),
-    /// With what code has written on it.
+    /// With the files that code has written on it.
     Thread(Thread, Vec<Written>),
     Run(Box<Run>),
     Step(Box<RunStep>),
@@ -48,18 +48,15 @@ pub(super) enum Item {
 
 /// Reads objects for a project.
 pub(super) struct Reader<'a> {
-    /// The project.
     pub(super) project: &'a ProjectId,
-    /// The time.
     pub(super) now: Timestamp,
-    /// What was changed or left out of the objects read.
+    /// Remarks about changed or omitted values.
     pub(super) remarks: Vec<String>,
 }
 
 type Read<T> = Result<T, ParseError>;
 
 impl Reader<'_> {
-    /// Reads an object of this kind.
     pub(super) fn read(
         &mut self,
         kind: Kind,
@@ -72,14 +69,14 @@ impl Reader<'_> {
             self.remarks.push(remark);
         }
         if matches!(kind, Kind::Assistant | Kind::Run) {
-            self.leave_out_odd_tools(&mut fields);
+            self.remove_unknown_tools(&mut fields);
         }
         self.parse(kind, Fields::new(fields))
             .map_err(|error| error.message)
     }
 
-    /// Leaves out tools that this server does not have, and a choice that may have been one of them.
-    fn leave_out_odd_tools(&mut self, fields: &mut Map<String, Value>) {
+    /// Removes tools that this server does not have, and a tool choice that may refer to them.
+    fn remove_unknown_tools(&mut self, fields: &mut Map<String, Value>) {
         let id = fields.get("id").and_then(Value::as_str);
         let id = id.unwrap_or_default().to_owned();
         let Some(Value::Array(tools)) = fields.get_mut("tools") else {
@@ -122,7 +119,7 @@ impl Reader<'_> {
     }
 }
 
-/// The fields of an object: those that the API shows, and those that only our export has.
+/// The fields of an object: those of the API, and those of assistd's own exports.
 struct Fields {
     shown: Object,
     unshown: Option<Object>,
@@ -135,7 +132,7 @@ impl Fields {
         Ok(Self { shown, unshown })
     }
 
-    /// A date: exact, if our export tells it, else to the second.
+    /// A date: to the microsecond in assistd's own exports, else to the second.
     fn time(&mut self, name: &str) -> Read<Option<Timestamp>> {
         let exact = match &mut self.unshown {
             Some(unshown) => unshown.string(name, usize::MAX)?,
@@ -151,7 +148,7 @@ impl Fields {
         let Some(shown) = shown else {
             return Ok(None);
         };
-        // Some scripts have made decimals of them.
+        // Some scripts write decimals.
         let seconds = shown
             .as_i64()
             .or_else(|| shown.as_f64().map(|seconds| seconds as i64));
@@ -165,13 +162,14 @@ impl Fields {
             .ok_or_else(|| missing("created_at"))
     }
 
-    /// What only our export tells.
+    /// A field that only assistd's own exports have.
     fn unshown(&mut self, name: &str) -> Read<Option<Value>> {
         let value = self.unshown.as_mut().and_then(|unshown| unshown.take(name));
         value.map(Json::read).transpose()
     }
 
-    /// The sampling settings: null and the default look the same on the wire, but not to models.
+    /// A sampling setting. The API shows the default for both null and 1, which models may treat
+    /// differently.
     fn sampling(&mut self, name: &str, shown: Option<f64>) -> Option<f64> {
         match &mut self.unshown {
             Some(unshown) => unshown.take(name).and_then(|value| value.read().ok()),
@@ -180,7 +178,7 @@ impl Fields {
     }
 }
 
-/// Takes NUL characters out of all texts in a value; in how many there were any.
+/// Removes NUL characters from all texts in a value. Returns the number of changed texts.
 fn without_nul(value: &mut Value) -> usize {
     match value {
         Value::String(text) if text.contains('\0') => {
@@ -193,7 +191,7 @@ fn without_nul(value: &mut Value) -> usize {
     }
 }
 
-/// A value in the form in which it is stored, from our own export.
+/// A value of assistd's own export in its stored form.
 fn stored<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Read<T> {
     serde_json::from_value(value)
         .map_err(|error| ParseError::new(format!("'{UNSHOWN}.{name}' is not readable: {error}")))
@@ -232,7 +230,7 @@ fn vector_store(mut fields: Fields) -> Read<VectorStore> {
         metadata: fields.shown.metadata()?.unwrap_or_default(),
         expires_after_days: expires_after_days.and_then(|days| i32::try_from(days).ok()),
         last_active_at: fields.time("last_active_at")?.unwrap_or(created_at),
-        // The rest is computed from what is stored.
+        // Computed by the store.
         expires_at: None,
         is_expired: false,
         usage_bytes: 0,
@@ -254,7 +252,7 @@ fn store_file(mut fields: Fields) -> Read<(VectorStoreFile, Option<BatchId>)> {
     let batch = fields.unshown("batch_id")?;
     let batch = batch.map(|id| crate::wire::value::id("batch_id", id));
     let status = fields.shown.string("status", usize::MAX)?;
-    let told = match fields.shown.object("last_error")? {
+    let last_error = match fields.shown.object("last_error")? {
         Some(mut error) => Some(IndexError {
             code: match error.string("code", usize::MAX)?.as_deref() {
                 Some("unsupported_file") => IndexErrorCode::UnsupportedFile,
@@ -272,9 +270,9 @@ fn store_file(mut fields: Fields) -> Read<(VectorStoreFile, Option<BatchId>)> {
                 code: IndexErrorCode::ServerError,
                 message: "It had failed before it was imported.".to_owned(),
             };
-            (FileStatus::Failed, Some(told.unwrap_or(unknown)))
+            (FileStatus::Failed, Some(last_error.unwrap_or(unknown)))
         }
-        // What others have indexed is not in the export. It is indexed once the contents are here.
+        // The index is not in the export: the file is indexed once its content is attached.
         Some(_) | None => (FileStatus::Failed, Some(IndexError::without_contents())),
     };
     let file = VectorStoreFile {
@@ -290,17 +288,17 @@ fn store_file(mut fields: Fields) -> Read<(VectorStoreFile, Option<BatchId>)> {
     Ok((file, batch.transpose()?))
 }
 
-/// How the file was cut, as far as it is told: old files say `other`.
+/// The chunking of a file, if it is known: old files have the strategy `other`.
 fn chunking(shown: &mut Object) -> Read<Chunking> {
     let strategy = shown.object("chunking_strategy")?;
-    let told = match strategy {
+    let fixed = match strategy {
         Some(mut strategy) => strategy.object("static")?,
         None => None,
     };
-    let Some(mut told) = told else {
+    let Some(mut fixed) = fixed else {
         return Ok(Chunking::AUTO);
     };
-    let mut tokens = |name, min| told.integer(name, min, 4_096);
+    let mut tokens = |name, min| fixed.integer(name, min, 4_096);
     let max = tokens("max_chunk_size_tokens", 100)?;
     let overlap = tokens("chunk_overlap_tokens", 0)?;
     let whole = |tokens: Option<i64>| tokens.and_then(|tokens| i32::try_from(tokens).ok());

@@ -19,8 +19,8 @@ use crate::wire::object::Object;
 use crate::wire::refusal::missing;
 use crate::wire::run_request::CreateRun;
 
-/// Life of a run whose end is not told: what it is by default.
-const LIFE: Duration = Duration::from_secs(600);
+/// Time until a run expires if the export does not say: the server's default.
+const DEFAULT_EXPIRY: Duration = Duration::from_secs(600);
 
 pub(super) fn run(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Run> {
     let created_at = fields.created_at()?;
@@ -36,11 +36,11 @@ pub(super) fn run(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Run> {
     let shown = &mut fields.shown;
     let id = shown.required_id("id")?;
     let thread = shown.required_id("thread_id")?;
-    let told = shown.enum_value(
+    let status_before = shown.enum_value(
         "status",
         &RunStatus::ALL.map(|status| (status.as_str(), status)),
     )?;
-    let told = told.ok_or_else(|| missing("status"))?;
+    let status_before = status_before.ok_or_else(|| missing("status"))?;
     let reason = match shown.object("incomplete_details")? {
         Some(mut details) => details.enum_value("reason", &REASONS)?,
         None => None,
@@ -63,12 +63,12 @@ pub(super) fn run(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Run> {
     config.temperature = fields.sampling("temperature", config.temperature);
     config.top_p = fields.sampling("top_p", config.top_p);
 
-    let expires_at = expires_at.unwrap_or(created_at + LIFE);
-    let status = over(told);
-    if status != told {
+    let expires_at = expires_at.unwrap_or(created_at + DEFAULT_EXPIRY);
+    let status = terminal_status(status_before);
+    if status != status_before {
         reader.remarks.push(format!(
             "{id} was {}, which nobody here could go on with: it is {}",
-            told.as_str(),
+            status_before.as_str(),
             status.as_str()
         ));
     }
@@ -107,8 +107,8 @@ const REASONS: [(&str, RunIncompleteReason); 2] = [
     ),
 ];
 
-/// What a run ends as that was not over: nobody here has its worker's or its caller's memory.
-fn over(status: RunStatus) -> RunStatus {
+/// The terminal status of a run that was active: nobody can continue it on this server.
+fn terminal_status(status: RunStatus) -> RunStatus {
     match status {
         RunStatus::Queued | RunStatus::InProgress | RunStatus::RequiresAction => RunStatus::Expired,
         RunStatus::Cancelling => RunStatus::Cancelled,
@@ -180,8 +180,7 @@ pub(super) fn step(reader: &mut Reader<'_>, mut fields: Fields) -> Read<RunStep>
     ];
     let status = shown.enum_value("status", &statuses)?;
     let status = match status.ok_or_else(|| missing("status"))? {
-        // Its run is not going on either; the order of a thread's objects sees to it that they
-        // end alike.
+        // Its run cannot continue either; `order` adjusts the status to that of the run.
         StepStatus::InProgress => StepStatus::Expired,
         ended @ (StepStatus::Cancelled
         | StepStatus::Failed
@@ -189,7 +188,7 @@ pub(super) fn step(reader: &mut Reader<'_>, mut fields: Fields) -> Read<RunStep>
         | StepStatus::Expired) => ended,
     };
     let ended_at = ended.into_iter().flatten().next();
-    let expires_at = expires_at.unwrap_or(created_at + LIFE);
+    let expires_at = expires_at.unwrap_or(created_at + DEFAULT_EXPIRY);
     Ok(RunStep {
         id: shown.required_id("id")?,
         run: shown.required_id("run_id")?,
@@ -282,7 +281,7 @@ fn parse_search(call: &mut Object) -> Read<SearchCall> {
     let results = search.objects("results", usize::MAX)?.unwrap_or_default();
     let results = results.into_iter().map(parse_result);
     Ok(SearchCall {
-        // The API does not show what was looked for.
+        // The API does not show the queries.
         arguments: "{}".to_owned(),
         ranker: ranking
             .string("ranker", usize::MAX)?

@@ -45,7 +45,7 @@ pub(super) fn message(reader: &mut Reader<'_>, mut fields: Fields) -> Read<Messa
         Some(mut details) => details.enum_value("reason", &REASONS)?,
         None => None,
     };
-    // The hosted service did not show it.
+    // The hosted service does not show the status of messages.
     let status = match shown.string("status", usize::MAX)?.as_deref() {
         Some("in_progress") => MessageStatus::InProgress,
         Some("incomplete") => MessageStatus::Incomplete,
@@ -148,7 +148,8 @@ fn parse_part(part: Json) -> Read<Content> {
             let annotations = text.objects("annotations", usize::MAX)?.unwrap_or_default();
             Content::Text {
                 value: text.required_string("value", usize::MAX)?,
-                // One that refers to nothing known is no more than the text it stands in.
+                // Annotations without a known target are omitted; their text is part of the
+                // message.
                 annotations: annotations
                     .into_iter()
                     .filter_map(|annotation| parse_annotation(annotation).ok())

@@ -1,15 +1,15 @@
-//! Finds the API objects in a JSON value, however it is nested: lists, pages of lists, threads
-//! with their messages inside, records with fields named after what is in them.
+//! Collects the API objects in a JSON value, however they are nested: lists, pages of lists,
+//! threads with their messages inside, records with fields named after their content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Found;
+use super::SourceObject;
 use crate::transfer::{FORMAT, Kind};
 
-/// What has a field of this name, in objects that are none of the API's.
+/// The kind of objects in a field of this name, in records that are no API objects.
 const NAMES: [(&str, Kind); 18] = [
     ("assistant", Kind::Assistant),
     ("assistants", Kind::Assistant),
@@ -31,7 +31,7 @@ const NAMES: [(&str, Kind); 18] = [
     ("steps", Kind::Step),
 ];
 
-/// What exporters put into API objects that belongs beside them.
+/// Fields in which exporters nest objects inside API objects.
 const NESTED: [(Kind, &str, Kind); 9] = [
     (Kind::Thread, "messages", Kind::Message),
     (Kind::Thread, "runs", Kind::Run),
@@ -44,7 +44,7 @@ const NESTED: [(Kind, &str, Kind); 9] = [
     (Kind::VectorStore, "file_batches", Kind::Batch),
 ];
 
-/// Prefixes of ids, for objects that do not say what they are.
+/// Prefixes of ids, for objects without the field `object`.
 const PREFIXES: [(&str, Kind); 9] = [
     ("asst_", Kind::Assistant),
     ("thread_", Kind::Thread),
@@ -57,28 +57,28 @@ const PREFIXES: [(&str, Kind); 9] = [
     ("vsfb_", Kind::Batch),
 ];
 
-/// Ids that objects have from those they are inside of.
+/// Ids of the enclosing objects.
 type Inherited = Map<String, Value>;
 
-/// Finds all API objects in a value. What is none is counted under its name.
+/// Collects all API objects in a value, and counts skipped ones by description.
 pub(super) fn gather(
     value: Value,
     at: &Arc<str>,
-    found: &mut Vec<Found>,
-    passed_over: &mut BTreeMap<String, u64>,
+    objects: &mut Vec<SourceObject>,
+    skipped: &mut BTreeMap<String, u64>,
 ) {
     let mut gatherer = Gatherer {
         at,
-        found,
-        passed_over,
+        objects,
+        skipped,
     };
     gatherer.walk(value, None, &Inherited::new());
 }
 
 struct Gatherer<'a> {
     at: &'a Arc<str>,
-    found: &'a mut Vec<Found>,
-    passed_over: &'a mut BTreeMap<String, u64>,
+    objects: &'a mut Vec<SourceObject>,
+    skipped: &'a mut BTreeMap<String, u64>,
 }
 
 impl Gatherer<'_> {
@@ -112,7 +112,7 @@ impl Gatherer<'_> {
                 Some(kind) => Some(kind),
                 None => {
                     let what = format!("objects of the kind '{object}'");
-                    *self.passed_over.entry(what).or_default() += 1;
+                    *self.skipped.entry(what).or_default() += 1;
                     return;
                 }
             },
@@ -124,7 +124,7 @@ impl Gatherer<'_> {
         }
     }
 
-    /// Something of an exporter's own making, with objects in it.
+    /// A record of an exporter, which may contain objects.
     fn record(&mut self, fields: Map<String, Value>, hint: Option<Kind>, inherited: &Inherited) {
         let mut inherited = inherited.clone();
         for name in ["thread_id", "run_id", "assistant_id", "vector_store_id"] {
@@ -137,7 +137,7 @@ impl Gatherer<'_> {
                 let count = value.as_array().map_or(0, Vec::len) as u64;
                 if count > 0 {
                     let what = "errors that were noted when the export was made".to_owned();
-                    *self.passed_over.entry(what).or_default() += count;
+                    *self.skipped.entry(what).or_default() += count;
                 }
                 continue;
             }
@@ -154,8 +154,8 @@ impl Gatherer<'_> {
             Kind::Step => &["thread_id", "run_id", "assistant_id"],
         };
         for parent in parents {
-            let told = fields.get(*parent).is_some_and(|id| !id.is_null());
-            if !told && let Some(id) = inherited.get(*parent) {
+            let has_parent = fields.get(*parent).is_some_and(|id| !id.is_null());
+            if !has_parent && let Some(id) = inherited.get(*parent) {
                 fields.insert((*parent).to_owned(), id.clone());
             }
         }
@@ -183,7 +183,7 @@ impl Gatherer<'_> {
                 below.insert(own.to_owned(), id.clone());
             }
         }
-        self.found.push(Found {
+        self.objects.push(SourceObject {
             kind,
             fields,
             at: self.at.clone(),

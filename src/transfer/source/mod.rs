@@ -1,7 +1,7 @@
-//! What is to be imported: folders, files and streams of JSON, as API objects.
+//! Sources of an import: folders, files and streams of JSON.
 //!
-//! An export in our own format is read as a stream. Of the other formats, what belongs together is
-//! in memory at a time: a thread of the layout with a manifest, all of a plain list.
+//! An export in assistd's own format is streamed. Of other formats, one unit is in memory at a
+//! time: a thread of the manifest layout, or a whole plain list.
 
 mod gather;
 
@@ -16,29 +16,29 @@ use serde_json::{Map, Value};
 
 use crate::transfer::{CONTENTS, FORMAT, Kind, MANIFEST, OBJECTS, TransferError, VERSION};
 
-/// Objects that are stored in one transaction, more or less: a thread is never cut in two.
+/// Approximate number of objects per transaction; a thread is never split.
 const CHUNK: usize = 500;
 
-/// How the bytes of UTF-8 begin where a program marks it.
-const MARK: &[u8] = "\u{feff}".as_bytes();
+/// UTF-8 byte order mark.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// An API object as it was found.
+/// An API object in a source.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct SourceObject {
     pub(super) kind: Kind,
     pub(super) fields: Map<String, Value>,
-    /// The file it is in.
+    /// Name of the file that contains it.
     pub(super) at: Arc<str>,
 }
 
-impl Found {
-    /// Its id, for people.
+impl SourceObject {
+    /// Its id, for messages.
     pub(super) fn id(&self) -> &str {
         let id = self.fields.get("id").and_then(Value::as_str);
         id.unwrap_or("an object without an id")
     }
 
-    /// The thread it is or belongs to.
+    /// Id of the thread that it is or belongs to.
     pub(super) fn thread(&self) -> Option<&str> {
         let field = match self.kind {
             Kind::Thread => "id",
@@ -54,16 +54,16 @@ impl Found {
     }
 }
 
-/// Where objects come from.
+/// A source of objects.
 #[derive(Debug)]
 pub struct Source {
-    /// Files that are read together, unit by unit.
+    /// Units of files that are read together.
     units: VecDeque<Vec<Input>>,
-    /// An export of our own that is being read.
+    /// An export in assistd's own format that is being read.
     own: Option<Values>,
-    cutter: Cutter,
-    ready: VecDeque<Vec<Found>>,
-    passed_over: BTreeMap<String, u64>,
+    chunker: Chunker,
+    ready: VecDeque<Vec<SourceObject>>,
+    skipped: BTreeMap<String, u64>,
     contents: Option<PathBuf>,
     read: Arc<AtomicU64>,
     total: Option<u64>,
@@ -76,7 +76,7 @@ enum Input {
 }
 
 impl Source {
-    /// Opens a folder or a file; `-` is standard input. What is there tells the format.
+    /// Opens a folder or a file; `-` is standard input. The format is detected from the content.
     pub fn open(path: &Path) -> Result<Self, TransferError> {
         let mut contents = None;
         let units = if path.as_os_str() == "-" {
@@ -103,33 +103,33 @@ impl Source {
         Ok(Self {
             units: units.into(),
             own: None,
-            cutter: Cutter::default(),
+            chunker: Chunker::default(),
             ready: VecDeque::new(),
-            passed_over: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             contents,
             read: Arc::default(),
             total,
         })
     }
 
-    /// The folder with the contents of its files, if it has one.
+    /// The folder with the content of files, if there is one.
     pub(super) fn contents(&self) -> Option<&Path> {
         self.contents.as_deref()
     }
 
-    /// How many bytes are read, and of how many, if that is known.
+    /// The number of bytes read, and the total if it is known.
     pub(super) fn progress(&self) -> (u64, Option<u64>) {
         (self.read.load(Ordering::Relaxed), self.total)
     }
 
-    /// What was in it that is no object to import, in words.
-    pub(super) fn passed_over(&self) -> impl Iterator<Item = String> {
+    /// Remarks about skipped values.
+    pub(super) fn skipped(&self) -> impl Iterator<Item = String> {
         let remark = |(what, count): (&String, &u64)| format!("passed over: {what} ({count})");
-        self.passed_over.iter().map(remark)
+        self.skipped.iter().map(remark)
     }
 
-    /// The next objects. All of a thread comes together.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<Found>>, TransferError> {
+    /// The next chunk of objects. A thread is always in one chunk.
+    pub(super) fn next(&mut self) -> Result<Option<Vec<SourceObject>>, TransferError> {
         loop {
             if let Some(chunk) = self.ready.pop_front() {
                 return Ok(Some(chunk));
@@ -137,30 +137,30 @@ impl Source {
             if let Some(own) = &mut self.own {
                 match own.next()? {
                     Some(value) => {
-                        let mut found = Vec::new();
-                        gather::gather(value, &own.at, &mut found, &mut self.passed_over);
-                        let chunks = found
+                        let mut objects = Vec::new();
+                        gather::gather(value, &own.at, &mut objects, &mut self.skipped);
+                        let chunks = objects
                             .into_iter()
-                            .filter_map(|found| self.cutter.push(found));
+                            .filter_map(|object| self.chunker.push(object));
                         self.ready.extend(chunks);
                     }
                     None => {
                         self.own = None;
-                        self.ready.extend(self.cutter.rest());
+                        self.ready.extend(self.chunker.remaining());
                     }
                 }
                 continue;
             }
             match self.units.pop_front() {
-                Some(unit) => self.begin(&unit)?,
+                Some(unit) => self.read_unit(&unit)?,
                 None => return Ok(None),
             }
         }
     }
 
-    /// Reads files that belong together, unless they are an export of our own.
-    fn begin(&mut self, unit: &[Input]) -> Result<(), TransferError> {
-        let mut found = Vec::new();
+    /// Reads a unit of files; an export in assistd's own format is only opened.
+    fn read_unit(&mut self, unit: &[Input]) -> Result<(), TransferError> {
+        let mut objects = Vec::new();
         for input in unit {
             let mut values = Values::open(input, self.read.clone())?;
             let Some(first) = values.next()? else {
@@ -173,18 +173,18 @@ impl Source {
                     return Ok(());
                 }
             } else {
-                gather::gather(first, &values.at, &mut found, &mut self.passed_over);
+                gather::gather(first, &values.at, &mut objects, &mut self.skipped);
             }
             while let Some(value) = values.next()? {
-                gather::gather(value, &values.at, &mut found, &mut self.passed_over);
+                gather::gather(value, &values.at, &mut objects, &mut self.skipped);
             }
         }
-        sort(&mut found);
-        let chunks = found
+        sort(&mut objects);
+        let chunks = objects
             .into_iter()
-            .filter_map(|found| self.cutter.push(found));
+            .filter_map(|object| self.chunker.push(object));
         self.ready.extend(chunks);
-        self.ready.extend(self.cutter.rest());
+        self.ready.extend(self.chunker.remaining());
         Ok(())
     }
 }
@@ -202,39 +202,39 @@ fn check_version(header: &Value, at: &str) -> Result<(), TransferError> {
     })
 }
 
-/// Puts parents before their children, and all of a thread together.
-fn sort(found: &mut [Found]) {
+/// Sorts parents before children, and all objects of a thread together.
+fn sort(objects: &mut [SourceObject]) {
     let mut threads: HashMap<String, usize> = HashMap::new();
-    for object in &*found {
+    for object in &*objects {
         if let Some(thread) = object.thread() {
             let next = threads.len();
             threads.entry(thread.to_owned()).or_insert(next);
         }
     }
-    found.sort_by_cached_key(|object| match object.thread() {
+    objects.sort_by_cached_key(|object| match object.thread() {
         None => (false, 0, object.kind),
         Some(thread) => (true, threads.get(thread).copied().unwrap_or(0), object.kind),
     });
 }
 
-/// Cuts objects into chunks.
+/// Splits objects into chunks.
 #[derive(Debug, Default)]
-struct Cutter {
-    pending: Vec<Found>,
+struct Chunker {
+    pending: Vec<SourceObject>,
 }
 
-impl Cutter {
-    fn push(&mut self, next: Found) -> Option<Vec<Found>> {
+impl Chunker {
+    fn push(&mut self, next: SourceObject) -> Option<Vec<SourceObject>> {
         let last = self.pending.last();
-        let goes_on =
+        let same_thread =
             last.is_some_and(|last| last.thread().is_some() && last.thread() == next.thread());
-        let chunk = self.pending.len() >= CHUNK && !goes_on;
+        let chunk = self.pending.len() >= CHUNK && !same_thread;
         let chunk = chunk.then(|| std::mem::take(&mut self.pending));
         self.pending.push(next);
         chunk
     }
 
-    fn rest(&mut self) -> Option<Vec<Found>> {
+    fn remaining(&mut self) -> Option<Vec<SourceObject>> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then_some(rest)
     }
@@ -267,23 +267,25 @@ fn units_of_folder(folder: &Path) -> Result<Vec<Vec<Input>>, TransferError> {
     Ok(vec![files.into_iter().map(Input::File).collect()])
 }
 
-/// Whether this is the manifest of an export in the layout that has one.
+/// Whether this file is the manifest of an export.
 fn is_manifest(path: &Path) -> Result<bool, TransferError> {
     if path.file_name().is_none_or(|name| name != "manifest.json") || !path.is_file() {
         return Ok(false);
     }
     let text = std::fs::read(path).map_err(TransferError::file(path))?;
-    let manifest: Value = serde_json::from_slice(text.strip_prefix(MARK).unwrap_or(&text))
-        .map_err(|error| TransferError::Format {
-            at: path.display().to_string(),
-            problem: error.to_string(),
-        })?;
+    let manifest: Value = serde_json::from_slice(
+        text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text),
+    )
+    .map_err(|error| TransferError::Format {
+        at: path.display().to_string(),
+        problem: error.to_string(),
+    })?;
     let schema = manifest.get("export_schema").or(manifest.get("schema"));
     Ok(schema.and_then(Value::as_str) == Some(MANIFEST))
 }
 
-/// The files with JSON in a folder, maybe also in those below it, in the order of their names.
-/// File contents of an export may well be JSON, and are left alone.
+/// The JSON files in a folder, with `deep` also in its subfolders, sorted by name. The content of
+/// exported files may be JSON as well and is skipped.
 fn json_files(folder: &Path, deep: bool) -> Result<Vec<PathBuf>, TransferError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(TransferError::file(folder))? {
@@ -303,7 +305,7 @@ fn json_files(folder: &Path, deep: bool) -> Result<Vec<PathBuf>, TransferError> 
     Ok(files)
 }
 
-/// The JSON values in a file, be it one or one on each line.
+/// The JSON values of a file: a single one, or one per line.
 struct Values {
     at: Arc<str>,
     stream: serde_json::StreamDeserializer<'static, serde_json::de::IoRead<Reader>, Value>,
@@ -324,8 +326,12 @@ impl Values {
         };
         let bytes = Counting { bytes, read };
         let mut reader: Reader = BufReader::with_capacity(1 << 16, Box::new(bytes));
-        if reader.fill_buf().map_err(failed())?.starts_with(MARK) {
-            reader.consume(MARK.len());
+        if reader
+            .fill_buf()
+            .map_err(failed())?
+            .starts_with(BYTE_ORDER_MARK)
+        {
+            reader.consume(BYTE_ORDER_MARK.len());
         }
         Ok(Self {
             at: at.into(),
@@ -348,7 +354,7 @@ impl std::fmt::Debug for Values {
     }
 }
 
-/// Counts what is read.
+/// Counts the bytes read.
 struct Counting {
     bytes: Box<dyn Read + Send>,
     read: Arc<AtomicU64>,

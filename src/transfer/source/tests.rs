@@ -4,10 +4,10 @@ use super::*;
 
 /// What a source has, chunk by chunk, as kinds and ids.
 fn chunks(path: &Path) -> Vec<Vec<(Kind, String)>> {
-    let mut source = Source::open(path).expect("it is a source");
+    let mut source = Source::open(path).expect("the test has written a valid source");
     let mut chunks = Vec::new();
-    while let Some(chunk) = source.next().expect("it can be read") {
-        let object = |found: &Found| (found.kind, found.id().to_owned());
+    while let Some(chunk) = source.next().expect("the test has written valid JSON") {
+        let object = |object: &SourceObject| (object.kind, object.id().to_owned());
         chunks.push(chunk.iter().map(object).collect());
     }
     let (read, total) = source.progress();
@@ -17,7 +17,7 @@ fn chunks(path: &Path) -> Vec<Vec<(Kind, String)>> {
 
 fn written(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), text).expect("it can be written");
+    std::fs::write(file.path(), text).expect("temporary files are writable");
     file
 }
 
@@ -67,12 +67,12 @@ fn what_is_inside_of_objects_knows_where_it_was() {
         "errors": [{"object": "file", "id": "file-2", "error": "gone"}],
     });
     let file = written(&text.to_string());
-    let mut source = Source::open(file.path()).expect("it is a source");
+    let mut source = Source::open(file.path()).expect("the test has written a valid source");
     let found = source
         .next()
-        .expect("it can be read")
+        .expect("the test has written valid JSON")
         .expect("it has objects");
-    let shown = |found: &Found| {
+    let shown = |found: &SourceObject| {
         let parent = |name: &str| {
             found
                 .fields
@@ -95,7 +95,7 @@ fn what_is_inside_of_objects_knows_where_it_was() {
     ];
     let expected = expected.map(|(kind, id, parents)| (kind, id.to_owned(), parents.to_owned()));
     assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), expected);
-    let remarks: Vec<String> = source.passed_over().collect();
+    let remarks: Vec<String> = source.skipped().collect();
     assert_eq!(remarks.len(), 1, "{remarks:?}");
 }
 
@@ -119,7 +119,7 @@ fn chunks_are_cut_between_threads_only() {
 fn what_cannot_be_read_is_named() {
     let problem = |text: &str| {
         let file = written(text);
-        let mut source = Source::open(file.path()).expect("it is a source");
+        let mut source = Source::open(file.path()).expect("the test has written a valid source");
         let error = source.next().expect_err("it cannot be read").to_string();
         let name = file.path().display().to_string();
         assert!(error.starts_with(&name), "{error}");
