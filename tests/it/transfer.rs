@@ -610,7 +610,7 @@ async fn idle_threads_are_deleted_where_their_project_wants_it() {
     let shown = fixture.does(&["projects", "retention", "default", "--forever"]);
     assert!(shown.contains("are kept"), "{shown}");
     let refused = fixture.refuses(&["projects", "retention", "nobody's"]);
-    assert!(refused.contains("there is no project"), "{refused}");
+    assert!(refused.contains("not found"), "{refused}");
 }
 
 #[tokio::test]
