@@ -100,10 +100,10 @@ impl ProjectService {
         &self,
         thread: &ThreadId,
         id: &MessageId,
-        found: Option<T>,
+        result: Option<T>,
     ) -> Result<T, ServiceError> {
-        match found {
-            Some(found) => Ok(found),
+        match result {
+            Some(result) => Ok(result),
             None => {
                 self.check_thread(thread).await?;
                 Err(ServiceError::not_found("message", id))

@@ -45,8 +45,8 @@ impl ProjectService {
         store: &VectorStoreId,
         file: &FileId,
     ) -> Result<VectorStoreFile, ServiceError> {
-        let found = store::vector_store_files::find(self.pool(), self.id(), store, file).await?;
-        self.store_file_or_not_found(store, file, found).await
+        let record = store::vector_store_files::find(self.pool(), self.id(), store, file).await?;
+        self.store_file_or_not_found(store, file, record).await
     }
 
     pub async fn update_vector_store_file(
@@ -87,10 +87,10 @@ impl ProjectService {
         &self,
         store: &VectorStoreId,
         file: &FileId,
-        found: Option<T>,
+        result: Option<T>,
     ) -> Result<T, ServiceError> {
-        match found {
-            Some(found) => Ok(found),
+        match result {
+            Some(result) => Ok(result),
             None => {
                 self.check_vector_store(store).await?;
                 let (store, file) = (store.clone(), file.clone());

@@ -150,7 +150,7 @@ impl<'a> From<&'a Annotation> for AnnotationObject<'a> {
 #[derive(Debug, Serialize)]
 struct ImageFileObject<'a> {
     file_id: &'a str,
-    /// Present only for pictures that a client sent.
+    /// Present only for images that a client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<ImageDetail>,
 }
@@ -314,12 +314,12 @@ fn parse_attachment(mut attachment: Object) -> Result<Attachment, ParseError> {
         .objects("tools", MAX_ATTACHMENT_TOOLS)?
         .unwrap_or_default()
     {
-        let kind = tool.type_tag(&[
+        let attachment_tool = tool.type_tag(&[
             ("code_interpreter", AttachmentTool::CodeInterpreter),
             ("file_search", AttachmentTool::FileSearch),
         ])?;
         tool.finish()?;
-        tools.push(kind);
+        tools.push(attachment_tool);
     }
     attachment.finish()?;
     Ok(Attachment { file_id, tools })

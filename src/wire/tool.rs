@@ -13,7 +13,7 @@ pub const MAX_FUNCTION_NAME: usize = 64;
 const MAX_TOOLS: usize = 128;
 const DEFAULT_RANKER: &str = "default_2024_08_21";
 
-/// Maximum number of results that a search can be asked for.
+/// Largest `max_num_results` of a search.
 pub const MAX_SEARCH_RESULTS: i64 = 50;
 
 /// Takes `tools`.

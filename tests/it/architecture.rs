@@ -58,7 +58,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "files",
             "models",
             "wire",
-            "store",
             "domain",
         ],
     ),
@@ -289,4 +288,24 @@ fn the_settings_alone_are_read_from_the_environment() {
     // The variables of the process that extracts documents are internal.
     let allowed = ["config", "main.rs"];
     assert_eq!(elsewhere(r"env::(var|args)", &allowed), [""; 0]);
+}
+
+#[test]
+fn handlers_have_at_most_twenty_lines() {
+    let handlers = sources()
+        .into_iter()
+        .filter(|source| source.path.starts_with("http/handlers/"));
+    let mut count = 0;
+    for Source { path, code, .. } in handlers {
+        for handler in code.split("\npub async fn ").skip(1) {
+            let name = handler.split('(').next().unwrap_or_default();
+            // The signature ends with the first line that opens the body, the body with a brace
+            // that is not indented.
+            let body = handler.lines().skip_while(|line| !line.ends_with('{'));
+            let length = body.skip(1).take_while(|line| *line != "}").count();
+            assert!(length <= 20, "{path}: {name} has {length} lines");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "only {count} handlers found");
 }

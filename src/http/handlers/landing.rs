@@ -47,7 +47,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 
 /// The base URL for SDKs, with the host name that the browser used.
 fn base_url(headers: &HeaderMap, has_tls: bool) -> String {
-    // The host name goes into HTML, so other characters are not allowed.
+    // The host name is inserted into HTML, so no other characters are allowed.
     let is_safe = |text: &&str| {
         let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
         !text.is_empty() && text.bytes().all(is_safe)

@@ -228,7 +228,7 @@ fn tree_value_count(value: &Value) -> usize {
     }
 }
 
-/// A value that serde has found in `text`, without copying it.
+/// The slice of `text` that serde has parsed as a value.
 fn slice(text: &Bytes, value: &RawValue) -> Json {
     Json::Raw(text.slice_ref(value.get().as_bytes()))
 }
