@@ -47,9 +47,10 @@ pub struct Candidate {
     pub lexemes: Lexemes,
 }
 
-/// The lexemes of a chunk in the binary form of a `tsvector`: their number, then each with a zero
-/// byte, the number of its positions, and the positions, big endian. Counting here takes a tenth of
-/// the time that PostgreSQL takes.
+/// The lexemes of a chunk in the binary form of a `tsvector`.
+///
+/// That is their number, then each with a zero byte, the number of its positions, and the positions,
+/// big endian. Counting here takes a tenth of the time that PostgreSQL takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct Lexemes(Vec<u8>);

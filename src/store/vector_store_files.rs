@@ -362,9 +362,10 @@ pub async fn list_batch_ids(
     Ok(batches)
 }
 
-/// Imports files of vector stores with their dates and status, in this order. Returns how many were
-/// inserted: files that are already in their store are skipped. The caller has checked that files,
-/// stores and batches are the project's.
+/// Imports files of vector stores with their dates and status, in this order.
+///
+/// Returns how many were inserted: files that are already in their store are skipped. The caller has
+/// checked that files, stores and batches are the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
