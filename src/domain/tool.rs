@@ -144,7 +144,8 @@ pub struct SearchCall {
     /// Minimum score of a result, 0 to 1.
     pub score_threshold: f64,
     /// Number of the search in its thread; citations begin with it.
-    pub place: usize,
+    #[serde(rename = "place")]
+    pub ordinal: usize,
     /// Best first; `None` until the search was executed.
     pub results: Option<Vec<SearchResult>>,
 }
@@ -169,7 +170,7 @@ impl SearchCall {
     /// The marker with which the model cites result `n` of this search.
     pub fn marker(&self, n: usize, file_name: &str) -> String {
         let name = name_in_marker(file_name);
-        format!("\u{3010}{}:{n}\u{2020}{name}\u{3011}", self.place)
+        format!("\u{3010}{}:{n}\u{2020}{name}\u{3011}", self.ordinal)
     }
 }
 

@@ -100,7 +100,7 @@ fn start(shared: &Arc<Shared>, tasks: &TaskTracker, assignment: Assignment) {
 /// learn that the commit had succeeded.
 async fn release_orphans(shared: &Shared) -> Result<(), StoreError> {
     let pool = &shared.deps.pool;
-    let mut orphans = store::run_queue::leased_to(pool, &shared.claimant).await?;
+    let mut orphans = store::run_queue::list_leases(pool, &shared.claimant).await?;
     // Checked in the order in which a run passes from a handler to a worker, so that none slips
     // through. A run that has ended since the query no longer has its lease.
     orphans.retain(|lease| {

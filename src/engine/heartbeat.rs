@@ -29,7 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             continue;
         }
         let pool = &shared.deps.background;
-        match store::run_queue::cancelling_of(pool, &shared.claimant).await {
+        match store::run_queue::list_cancelling(pool, &shared.claimant).await {
             Ok(runs) => {
                 for run in &runs {
                     shared.active.stop(run, StopSignal::Cancel);

@@ -20,7 +20,7 @@ use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::engine::tools::code_interpreter::definition as code_interpreter;
 use crate::engine::tools::file_search::definition as file_search;
 use crate::files::blobs::{BlobError, Blobs};
-use crate::store::messages::Said;
+use crate::store::messages::PromptMessage;
 
 const IMAGE_MAX: u64 = 20 << 20;
 
@@ -111,7 +111,7 @@ impl HistoryItem {
 /// Merges messages and steps of tool calls, both oldest first.
 ///
 /// Calls without outputs are left out: their run was stopped, and upstreams refuse such calls.
-pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<HistoryItem> {
+pub(super) fn merge(messages: Vec<PromptMessage>, steps: Vec<RunStep>) -> Vec<HistoryItem> {
     let mut items = Vec::with_capacity(messages.len() + steps.len());
     let mut messages = messages.into_iter().peekable();
     // The run of the last assistant message, as long as nothing follows it.
@@ -145,7 +145,7 @@ pub(super) fn merge(messages: Vec<Said>, steps: Vec<RunStep>) -> Vec<HistoryItem
     items
 }
 
-fn push_message(items: &mut Vec<HistoryItem>, message: Said) {
+fn push_message(items: &mut Vec<HistoryItem>, message: PromptMessage) {
     match message.role {
         Role::User => items.push(HistoryItem::User(message.content)),
         Role::Assistant => {

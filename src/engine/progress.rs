@@ -33,7 +33,7 @@ pub(super) async fn load_progress(session: &mut Session) -> Result<Progress, Sto
         ..Progress::default()
     };
     let mut tokens = Usage::default();
-    for step in store::run_steps::of_run(pool, &session.run.id).await? {
+    for step in store::run_steps::list_all(pool, &session.run.id).await? {
         tokens += step.usage.unwrap_or_default();
         progress.committed_message = match &step.details {
             StepDetails::MessageCreation { message } => {

@@ -22,7 +22,7 @@ use crate::engine::truncate::truncate_middle;
 use crate::files::blobs::Blobs;
 use crate::models::{ChatRequest, tokens};
 use crate::store::Pool;
-use crate::store::messages::Said;
+use crate::store::messages::PromptMessage;
 use crate::store::{self, StoreError};
 
 /// Messages read in one query. A thread is read only as far back as the prompt can hold.
@@ -144,7 +144,7 @@ async fn load_history(
         }
     }
     messages.reverse();
-    let oldest: Option<&Said> = messages.first();
+    let oldest: Option<&PromptMessage> = messages.first();
     let since = oldest
         .map(|message| message.created_at)
         .filter(|_| !is_complete);

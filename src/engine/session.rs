@@ -205,7 +205,7 @@ impl Session {
     }
 
     pub(super) async fn last_tool_calls(&self) -> Result<Option<RunStep>, StopReason> {
-        let steps = store::run_steps::of_run(&self.shared.deps.pool, &self.run.id).await?;
+        let steps = store::run_steps::list_all(&self.shared.deps.pool, &self.run.id).await?;
         let calls_tools = |step: &RunStep| matches!(step.details, StepDetails::ToolCalls { .. });
         Ok(steps.into_iter().rev().find(calls_tools))
     }

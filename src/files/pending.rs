@@ -111,7 +111,7 @@ pub async fn claim_blob(
     retry_indexing: bool,
 ) -> Result<(), FileError> {
     let mut tx = pool.begin().await?;
-    if !store::files::hold(&mut *tx, project, id).await? {
+    if !store::files::lock(&mut *tx, project, id).await? {
         return Ok(());
     }
     store::unreferenced_blobs::remove(&mut *tx, id.as_str()).await?;
@@ -138,7 +138,7 @@ where
 {
     let pending = PendingFile::write(pool, blobs, id, content, limit).await?;
     let mut tx = pool.begin().await?;
-    if !store::files::hold(&mut *tx, project, id).await? {
+    if !store::files::lock(&mut *tx, project, id).await? {
         return Err(FileError::Gone(id.clone()));
     }
     pending.claim(&mut tx).await?;

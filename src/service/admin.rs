@@ -76,7 +76,7 @@ impl Service {
         project: &ProjectId,
         request: &PageRequest,
     ) -> Result<Page<ApiKey>, ServiceError> {
-        let page = store::api_keys::of_project(self.pool(), project, request).await?;
+        let page = store::api_keys::list_of_project(self.pool(), project, request).await?;
         if page.data.is_empty() {
             self.project(project).await?;
         }

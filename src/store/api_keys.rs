@@ -130,7 +130,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>, StoreError> {
 }
 
 /// A page of the project's keys, including revoked ones.
-pub async fn of_project(
+pub async fn list_of_project(
     pool: &Pool,
     project: &ProjectId,
     request: &PageRequest,

@@ -160,7 +160,7 @@ pub async fn import(
 }
 
 /// Locks the file against deletion until the transaction ends. Returns whether it exists.
-pub async fn hold(
+pub async fn lock(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     id: &FileId,

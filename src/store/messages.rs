@@ -181,7 +181,7 @@ pub async fn list(
 
 /// The part of a message that a prompt needs.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct PromptMessage {
     /// The message.
     pub id: MessageId,
     /// When it was created.
@@ -192,7 +192,7 @@ pub struct Said {
     pub content: Vec<Content>,
     /// The run that wrote it, if one did.
     pub run: Option<RunId>,
-    /// Its place among messages of the same time.
+    /// Orders messages of the same time.
     pub seq: i64,
 }
 
@@ -203,7 +203,7 @@ pub async fn newest(
     thread: &ThreadId,
     before: Option<(Timestamp, i64)>,
     limit: i64,
-) -> Result<Vec<Said>, StoreError> {
+) -> Result<Vec<PromptMessage>, StoreError> {
     let (created_at, seq) = before.unzip();
     let rows = sqlx::query(
         "select id, created_at, role, content, run_id, seq
@@ -221,7 +221,7 @@ pub async fn newest(
     .await?;
     // Columns are read by position: looking names up in each of thousands of rows takes longer.
     let read = |row: &PgRow| {
-        Ok(Said {
+        Ok(PromptMessage {
             id: row.try_get(0)?,
             created_at: row.try_get(1)?,
             role: row.try_get(2)?,

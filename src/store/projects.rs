@@ -346,7 +346,7 @@ pub(super) async fn claim_quota(
 }
 
 /// Blocks the creation of other runs of the project until the transaction ends.
-pub(super) async fn lock_runs(
+pub(super) async fn lock_run_creation(
     conn: &mut PgConnection,
     project: &ProjectId,
 ) -> Result<(), StoreError> {

@@ -294,7 +294,7 @@ pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), St
 }
 
 /// The runs of this process whose cancellation was requested.
-pub async fn cancelling_of(
+pub async fn list_cancelling(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
 ) -> Result<Vec<RunId>, StoreError> {
@@ -307,7 +307,7 @@ pub async fn cancelling_of(
 }
 
 /// The leases that the process holds according to the database.
-pub async fn leased_to(
+pub async fn list_leases(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
 ) -> Result<Vec<Lease>, StoreError> {

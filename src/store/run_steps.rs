@@ -119,7 +119,7 @@ pub async fn list(
 }
 
 /// All steps of a run, oldest first.
-pub async fn of_run(db: impl PgExecutor<'_>, run: &RunId) -> Result<Vec<RunStep>, StoreError> {
+pub async fn list_all(db: impl PgExecutor<'_>, run: &RunId) -> Result<Vec<RunStep>, StoreError> {
     let steps = sqlx::query_as(concat!(
         "select ",
         columns!(),

@@ -145,7 +145,7 @@ pub async fn insert_within(
     claimant: Option<&Claimant>,
     max: i32,
 ) -> Result<(Run, Option<Lease>), CreateRunError> {
-    projects::lock_runs(&mut *conn, project).await?;
+    projects::lock_run_creation(&mut *conn, project).await?;
     // A separate statement sees what others have committed while this one waited for the lock.
     let active: i64 = sqlx::query_scalar(
         "select count(*) from (

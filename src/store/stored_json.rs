@@ -435,7 +435,7 @@ fn tool_calls() {
         arguments: "{\"queries\": [\"a\"]}".to_owned(),
         ranker: "auto".to_owned(),
         score_threshold: 0.0,
-        place: 4,
+        ordinal: 4,
         results: Some(vec![SearchResult {
             file: id("file-1"),
             file_name: "a.pdf".to_owned(),

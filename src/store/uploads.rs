@@ -72,7 +72,7 @@ pub async fn find(
     Ok(upload)
 }
 
-/// The upload of this id, which nobody else can change until the transaction ends.
+/// Locks an upload until the transaction ends.
 pub async fn lock(
     conn: &mut PgConnection,
     project: &ProjectId,

@@ -7,14 +7,14 @@ use crate::store::StoreError;
 
 /// A file from the code_interpreter resources of an assistant or thread.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Given {
+pub struct ResourceFile {
     pub id: FileId,
     pub filename: String,
 }
 
 /// A file that code has written.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Written {
+pub struct WrittenFile {
     /// Path below `/mnt/data`.
     pub path: String,
     /// The stored file with its latest content.
@@ -23,12 +23,12 @@ pub struct Written {
 
 /// The code_interpreter resources of an assistant and a thread without duplicates: the assistant's
 /// files first, each list in its order.
-pub async fn given(
+pub async fn resource_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     assistant: &AssistantId,
     thread: &ThreadId,
-) -> Result<Vec<Given>, StoreError> {
+) -> Result<Vec<ResourceFile>, StoreError> {
     let files = sqlx::query_as(
         "with resources as (
              select 1 as place, tool_resources from assistants
@@ -53,11 +53,11 @@ pub async fn given(
 }
 
 /// The files that code has written on this thread.
-pub async fn written(
+pub async fn written_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
-) -> Result<Vec<Written>, StoreError> {
+) -> Result<Vec<WrittenFile>, StoreError> {
     let files = sqlx::query_as(
         "select path, file_id from workspace_files
          join files on id = file_id

@@ -17,7 +17,7 @@ use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
 use crate::store;
 use crate::store::StoreError;
 use crate::store::imports::{Table, existing_ids};
-use crate::store::workspace_files::Written;
+use crate::store::workspace_files::WrittenFile;
 use crate::transfer::contents::{self, Attached, FilesToAttach, Originals};
 use crate::transfer::order::Contents;
 use crate::transfer::read::{Item, Reader};
@@ -170,7 +170,7 @@ struct Sorted {
     batches: Vec<Batch>,
     store_files: Vec<(VectorStoreFile, Option<BatchId>)>,
     assistants: Vec<Assistant>,
-    threads: Vec<(Thread, Vec<Written>)>,
+    threads: Vec<(Thread, Vec<WrittenFile>)>,
     /// Objects of threads, in the order in which the threads first occur.
     contents: Vec<(ThreadId, Contents)>,
     indexes: HashMap<ThreadId, usize>,
@@ -388,8 +388,8 @@ impl Importer<'_> {
             )
             .await?;
         for thread in new {
-            for Written { path, file_id } in written.remove(&thread.id).unwrap_or_default() {
-                if store::files::hold(&mut *conn, project, &file_id).await? {
+            for WrittenFile { path, file_id } in written.remove(&thread.id).unwrap_or_default() {
+                if store::files::lock(&mut *conn, project, &file_id).await? {
                     store::workspace_files::upsert(
                         &mut *conn, project, &thread.id, &path, &file_id,
                     )

@@ -159,15 +159,15 @@ impl Clock {
 
 /// Numbers searches as runs of this server do, where their numbers are unknown.
 fn number_searches(steps: &mut [RunStep]) {
-    let mut place = 0;
+    let mut next = 0;
     for step in steps {
         let StepDetails::ToolCalls { calls } = &mut step.details else {
             continue;
         };
         for call in calls {
             if let ToolCallBody::FileSearch(search) = &mut call.body {
-                search.place = search.place.max(place);
-                place = search.place + 1;
+                search.ordinal = search.ordinal.max(next);
+                next = search.ordinal + 1;
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::domain::run_step::RunStep;
 use crate::domain::thread::Thread;
 use crate::domain::vector_store::{Batch, VectorStore, VectorStoreFile};
 use crate::store::StoreError;
-use crate::store::workspace_files::Written;
+use crate::store::workspace_files::WrittenFile;
 use crate::transfer::UNSHOWN;
 use crate::wire::assistant::AssistantObject;
 use crate::wire::file::FileObject;
@@ -96,7 +96,7 @@ pub(super) fn assistant(assistant: &Assistant) -> Show {
     Shown::new(AssistantObject::from(assistant), unshown)
 }
 
-pub(super) fn thread(thread: &Thread, written: &[Written]) -> Show {
+pub(super) fn thread(thread: &Thread, written: &[WrittenFile]) -> Show {
     let written = written.iter().map(|file| (&file.path, &file.file_id));
     let unshown = json!({
         "created_at": exact(thread.created_at),

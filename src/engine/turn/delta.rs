@@ -58,7 +58,7 @@ pub(in crate::engine) fn apply_call_delta(
                 arguments: String::new(),
                 ranker,
                 score_threshold,
-                place: 0,
+                ordinal: 0,
                 results: None,
             };
             (id, ToolCallBody::FileSearch(call))

@@ -493,7 +493,7 @@ impl Turn {
         let index = self.calls.len();
         apply_call_delta(&mut self.calls, index, delta.clone());
         if let Some(ToolCallBody::FileSearch(call)) = self.calls.last_mut().map(|it| &mut it.body) {
-            call.place = self.next_search;
+            call.ordinal = self.next_search;
             self.next_search += 1;
         }
         delta

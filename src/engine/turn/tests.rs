@@ -453,7 +453,7 @@ fn searches_are_numbered_and_their_queries_are_not_published() {
         call(1, "call_2", "msearch", "{\"queries\": [\"b\"]}"),
     ]);
     let search = |call: &ToolCall| match &call.body {
-        ToolCallBody::FileSearch(search) => search.place,
+        ToolCallBody::FileSearch(search) => search.ordinal,
         other => panic!("{other:?}"),
     };
     let indexes: Vec<usize> = turn.calls().iter().map(search).collect();

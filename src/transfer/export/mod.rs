@@ -24,7 +24,7 @@ use crate::domain::vector_store::VectorStore;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store;
 use crate::store::Pool;
-use crate::store::workspace_files::Written;
+use crate::store::workspace_files::WrittenFile;
 use crate::transfer::write::{self, Shown};
 use crate::transfer::{CONTENTS, FORMAT, Kind, OBJECTS, Progress, Stage, TransferError, VERSION};
 
@@ -75,7 +75,7 @@ enum Sink {
 /// A thread with its objects, each list oldest first.
 struct WholeThread {
     thread: Thread,
-    written: Vec<Written>,
+    written: Vec<WrittenFile>,
     runs: Vec<(Run, Vec<RunStep>)>,
     messages: Vec<Message>,
 }
@@ -348,7 +348,7 @@ impl Exporter<'_> {
             pages.advance(&page, |message| message.id.to_string());
             messages.extend(page.data);
         }
-        let written = store::workspace_files::written(pool, project, id).await?;
+        let written = store::workspace_files::written_files(pool, project, id).await?;
         Ok(WholeThread {
             thread,
             written,

@@ -20,7 +20,7 @@ use crate::domain::vector_store::{
     Batch, Chunking, FileCounts, FileStatus, IndexError, IndexErrorCode, VectorStore,
     VectorStoreFile,
 };
-use crate::store::workspace_files::Written;
+use crate::store::workspace_files::WrittenFile;
 use crate::transfer::{Kind, UNSHOWN};
 use crate::wire::ParseError;
 use crate::wire::assistant::parse_config;
@@ -40,7 +40,7 @@ pub(super) enum Item {
     StoreFile(VectorStoreFile, Option<BatchId>),
     Assistant(Assistant),
     /// With the files that code has written on it.
-    Thread(Thread, Vec<Written>),
+    Thread(Thread, Vec<WrittenFile>),
     Run(Box<Run>),
     Step(Box<RunStep>),
     Message(Box<Message>),

@@ -287,7 +287,7 @@ fn parse_search(call: &mut Object) -> Read<SearchCall> {
             .string("ranker", usize::MAX)?
             .unwrap_or_else(|| "default_2024_08_21".to_owned()),
         score_threshold: ranking.decimal("score_threshold", 0.0, 1.0)?.unwrap_or(0.0),
-        place: 0,
+        ordinal: 0,
         results: Some(results.collect::<Read<_>>()?),
     })
 }

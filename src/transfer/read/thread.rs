@@ -7,7 +7,7 @@ use crate::domain::message::{
     IncompleteReason, Message, MessageStatus, Role,
 };
 use crate::domain::thread::Thread;
-use crate::store::workspace_files::Written;
+use crate::store::workspace_files::WrittenFile;
 use crate::wire::ParseError;
 use crate::wire::json::Json;
 use crate::wire::object::Object;
@@ -15,14 +15,14 @@ use crate::wire::refusal::missing;
 use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::value;
 
-pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<Written>)> {
+pub(super) fn thread(mut fields: Fields) -> Read<(Thread, Vec<WrittenFile>)> {
     let written: Vec<(String, String)> = match fields.unshown("workspace")? {
         Some(workspace) => stored("workspace", workspace)?,
         None => Vec::new(),
     };
     let written = written.into_iter().map(|(path, file)| {
         let file_id = value::id("workspace", file)?;
-        Ok(Written { path, file_id })
+        Ok(WrittenFile { path, file_id })
     });
     let written = written.collect::<Read<_>>()?;
     let thread = Thread {

@@ -8,7 +8,7 @@ use crate::domain::ids::FileId;
 use crate::domain::run::Run;
 use crate::store::Pool;
 use crate::store::StoreError;
-use crate::store::workspace_files::{self, Given, Written};
+use crate::store::workspace_files::{self, ResourceFile, WrittenFile};
 
 pub(in crate::engine) const FOLDER: &str = "/mnt/data/";
 
@@ -41,12 +41,14 @@ pub(in crate::engine) struct WorkspaceFile {
 
 impl Workspace {
     pub(in crate::engine) async fn load(pool: &Pool, run: &Run) -> Result<Self, StoreError> {
-        let given = workspace_files::given(pool, &run.project, &run.assistant, &run.thread).await?;
-        let written = workspace_files::written(pool, &run.project, &run.thread).await?;
+        let given =
+            workspace_files::resource_files(pool, &run.project, &run.assistant, &run.thread)
+                .await?;
+        let written = workspace_files::written_files(pool, &run.project, &run.thread).await?;
         Ok(Self::new(given, written))
     }
 
-    fn new(given: Vec<Given>, written: Vec<Written>) -> Self {
+    fn new(given: Vec<ResourceFile>, written: Vec<WrittenFile>) -> Self {
         let mut names = HashSet::new();
         let given = given.into_iter().map(|file| WorkspaceFile {
             path: unique_name(&file.filename, &mut names),
@@ -176,8 +178,8 @@ fn split_extension(name: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    fn given(id: &str, filename: &str) -> Given {
-        Given {
+    fn given(id: &str, filename: &str) -> ResourceFile {
+        ResourceFile {
             id: id.parse().expect("the test uses a valid id"),
             filename: filename.into(),
         }

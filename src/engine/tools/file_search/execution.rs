@@ -121,7 +121,7 @@ impl SearchContext {
         call.results = Some(hits.into_iter().map(search_result).collect());
         self.searches = self
             .searches
-            .max((call.place + 1).saturating_sub(FIRST_SEARCH_INDEX));
+            .max((call.ordinal + 1).saturating_sub(FIRST_SEARCH_INDEX));
         self.add_passages(call);
         Ok(())
     }
@@ -129,7 +129,7 @@ impl SearchContext {
     fn add_passages(&mut self, call: &SearchCall) {
         for (n, result) in call.results.iter().flatten().enumerate() {
             self.passages
-                .insert((call.place, n), &result.file_name, result.file.clone());
+                .insert((call.ordinal, n), &result.file_name, result.file.clone());
         }
     }
 }
