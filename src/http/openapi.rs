@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-/// The document as JSON.
 pub fn json() -> &'static str {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
         let document: serde_json::Value = serde_yaml_ng::from_str(include_str!("openapi.yaml"))

@@ -36,7 +36,6 @@ impl Service {
             .ok_or_else(|| ServiceError::not_found("project", id))
     }
 
-    /// Finds a project by its id or its name.
     pub async fn project_named(&self, id_or_name: &str) -> Result<Option<Project>, ServiceError> {
         Ok(store::projects::find_by_id_or_name(self.pool(), id_or_name).await?)
     }

@@ -41,13 +41,11 @@ impl AdminKey {
         Self(hash(key))
     }
 
-    /// Compares in constant time.
     fn matches(&self, hash: &Hash) -> bool {
         self.0.ct_eq(hash).into()
     }
 }
 
-/// A caller with a valid key.
 pub struct Authenticated {
     pub project: ProjectService,
     /// Whether the key was accepted only because the server has no keys.
@@ -108,12 +106,10 @@ impl Service {
         Ok(access)
     }
 
-    /// Whether the admin API is enabled.
     pub fn has_admin_key(&self) -> bool {
         self.0.deps.admin_key.is_some()
     }
 
-    /// Whether this is the key of the admin API.
     pub fn is_admin_key(&self, key: &str) -> bool {
         self.matches_admin_key(&hash(key))
     }

@@ -9,7 +9,6 @@ use crate::store;
 use crate::wire::tool_resources::NewToolResources;
 
 impl ProjectService {
-    /// Creates an assistant, and the vector store that its tool resources define.
     pub async fn create_assistant(
         &self,
         config: &AssistantConfig,

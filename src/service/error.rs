@@ -21,7 +21,6 @@ pub enum ServiceError {
     FileNotFound(String),
     #[error("no file {file} in vector store {store}")]
     VectorStoreFileNotFound { store: VectorStoreId, file: FileId },
-    /// A vector store in `tool_resources` does not exist.
     #[error("no vector store {0}")]
     ResourceNotFound(VectorStoreId),
     /// A list's cursor names no object of the list; `param` is `after` or `before`.

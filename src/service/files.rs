@@ -40,7 +40,6 @@ impl ProjectService {
         Ok(pending.keep(self.id(), &id, new).await?)
     }
 
-    /// Lists files, with `purpose` only those of that purpose.
     pub async fn list_files(
         &self,
         purpose: Option<&str>,

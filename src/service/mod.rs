@@ -41,7 +41,6 @@ use crate::service::api_keys::ApiKeyCache;
 use crate::service::rate_limits::RateLimiter;
 use crate::store::{self, Pool};
 
-/// The dependencies of the use cases.
 pub struct Deps {
     pub pool: Pool,
     pub blobs: Blobs,
@@ -56,7 +55,6 @@ pub struct Deps {
     /// The project that any key is valid for while no key exists. Only set on servers that no other
     /// machine can reach.
     pub keyless_project: Option<ProjectId>,
-    /// The key of the admin API, if that is enabled.
     pub admin_key: Option<AdminKey>,
     pub settings: Settings,
 }

@@ -98,7 +98,6 @@ impl ProjectService {
 #[derive(Default)]
 pub(super) struct RateLimiter(Mutex<HashMap<ProjectId, Arc<Counter>>>);
 
-/// The requests of one project.
 #[derive(Default)]
 struct Counter {
     /// Requests that no statement has counted yet.

@@ -31,7 +31,6 @@ pub struct StartedRun {
     pub run: Run,
     /// The stream of the run begins after this event.
     pub after: Seq,
-    /// The thread that was created with the run.
     pub thread: Option<Thread>,
 }
 

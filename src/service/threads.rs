@@ -85,7 +85,6 @@ impl ProjectService {
         Ok(thread)
     }
 
-    /// Lists the threads that have all of these metadata pairs.
     pub async fn list_threads(
         &self,
         metadata: &Metadata,

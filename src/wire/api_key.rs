@@ -19,7 +19,6 @@ pub struct ApiKeyObject<'a> {
 }
 
 impl<'a> ApiKeyObject<'a> {
-    /// A key that was just created.
     pub fn with_value(key: &'a ApiKey, value: &'a str) -> Self {
         Self {
             value: Some(value),

@@ -146,7 +146,6 @@ pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ParseError
     Ok(present.collect())
 }
 
-/// Takes the settings of a new assistant.
 pub fn parse_config(body: &mut Object) -> Result<AssistantConfig, ParseError> {
     let model = body.required_string("model", MAX_MODEL)?;
     let name = body.string("name", MAX_NAME)?;

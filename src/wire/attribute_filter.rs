@@ -7,7 +7,6 @@ use crate::wire::object::Object;
 use crate::wire::refusal::{missing, wrong_type};
 use crate::wire::vector_store_file::{MAX_ATTRIBUTE_KEY, parse_attribute_value};
 
-/// Deepest nesting of `and` and `or`.
 const MAX_DEPTH: usize = 8;
 const MAX_COMPARISONS: usize = 256;
 /// Maximum number of values in one `in` or `nin`.
@@ -34,7 +33,6 @@ const OPERATORS: [(&str, Operator); 10] = [
     ("or", Operator::Or),
 ];
 
-/// Takes the filter under this name.
 pub fn parse(body: &mut Object, name: &str) -> Result<Option<Filter>, ParseError> {
     let path = body.path(name);
     let Some(filter) = body.object(name)? else {
@@ -106,7 +104,6 @@ fn parse_node(
     Ok(parsed)
 }
 
-/// Refuses to order booleans.
 fn check_order(operator: Comparison, path: &str, value: &AttributeValue) -> Result<(), ParseError> {
     match (operator, value) {
         (Comparison::Eq | Comparison::Ne, _)

@@ -73,7 +73,6 @@ pub fn frame(name: &str, data: &impl Serialize) -> Result<Vec<u8>, serde_json::E
     Ok(bytes)
 }
 
-/// The last event of every stream.
 pub const DONE: &[u8] = b"event: done\ndata: [DONE]\n\n";
 
 const fn run_event(status: RunStatus) -> &'static str {

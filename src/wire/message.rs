@@ -187,7 +187,6 @@ impl<'a> From<&'a Content> for ContentObject<'a> {
     }
 }
 
-/// The maximum number of messages of a thread.
 const MAX_MESSAGES: usize = 100_000;
 const MAX_TEXT: usize = 256_000;
 const MAX_PARTS: usize = 1_000;

@@ -38,7 +38,6 @@ use serde::Serialize;
 use crate::domain::Timestamp;
 use crate::domain::page::Page;
 
-/// One page of a list.
 #[derive(Debug, Serialize)]
 pub struct List<T> {
     object: &'static str,

@@ -42,7 +42,6 @@ impl Object {
         }
     }
 
-    /// Parses a whole request body.
     pub fn from_body(body: Json) -> Result<Self, ParseError> {
         if body.json_type() == JsonType::Object {
             return Self::at(String::new(), body);
@@ -194,7 +193,6 @@ impl Object {
         self.array_of(name, max, |_, item| Ok(item))
     }
 
-    /// Takes an array of at most `max` ids.
     pub fn ids<T>(&mut self, name: &str, max: usize) -> Result<Option<Vec<T>>, ParseError>
     where
         T: FromStr<Err = WrongPrefix>,
@@ -209,7 +207,6 @@ impl Object {
             .transpose()
     }
 
-    /// Takes an array of at most `max` objects.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Option<Vec<Self>>, ParseError> {
         self.array_of(name, max, Self::at)
     }

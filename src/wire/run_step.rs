@@ -168,7 +168,6 @@ struct CodeObject<'a> {
     outputs: Vec<CodeOutputObject<'a>>,
 }
 
-/// An output of executed code.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum CodeOutputObject<'a> {

@@ -38,7 +38,6 @@ impl<'a> From<&'a Thread> for ThreadObject<'a> {
     }
 }
 
-/// A request to create a thread.
 #[derive(Debug)]
 pub struct NewThread {
     pub messages: Vec<NewMessage>,

@@ -16,7 +16,6 @@ const DEFAULT_RANKER: &str = "default_2024_08_21";
 /// Largest `max_num_results` of a search.
 pub const MAX_SEARCH_RESULTS: i64 = 50;
 
-/// Takes `tools`.
 pub fn parse_tools(body: &mut Object) -> Result<Option<Vec<Tool>>, ParseError> {
     body.check_value_count("tools")?;
     let Some(tools) = body.objects("tools", MAX_TOOLS)? else {

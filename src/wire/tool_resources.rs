@@ -31,7 +31,6 @@ impl Serialize for ToolResourcesObject<'_> {
     }
 }
 
-/// Tool resources of a new assistant or thread.
 #[derive(Debug, Default)]
 pub struct NewToolResources {
     /// Existing files and vector stores.

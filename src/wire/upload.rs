@@ -100,7 +100,6 @@ pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
     })
 }
 
-/// A request to complete an upload.
 #[derive(Debug)]
 pub struct CompleteUpload {
     /// The parts in the order in which they make up the file.

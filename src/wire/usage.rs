@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use crate::domain::usage::{UsageQuery, UsageSum};
 
-/// The sums that a query selects.
 #[derive(Debug, Serialize)]
 pub struct UsageList<'a> {
     object: &'static str,

@@ -36,7 +36,6 @@ pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, 
     value.read()
 }
 
-/// Reads an id and checks its prefix.
 pub fn id<T>(path: &str, value: impl Into<Json>) -> Result<T, ParseError>
 where
     T: FromStr<Err = WrongPrefix>,

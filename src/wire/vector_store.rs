@@ -73,7 +73,6 @@ impl<'a> From<&'a VectorStore> for VectorStoreObject<'a> {
     }
 }
 
-/// The number of files in each status.
 #[derive(Debug, Serialize)]
 pub struct FileCountsObject {
     in_progress: i64,

@@ -68,7 +68,6 @@ impl<'a> From<&'a VectorStoreFile> for VectorStoreFileObject<'a> {
     }
 }
 
-/// The extracted text of a file. There is always one page.
 #[derive(Debug, Serialize)]
 pub struct ContentPage<'a> {
     object: &'static str,
@@ -116,7 +115,6 @@ const STATUSES: [(&str, FileStatus); 4] = [
     ("cancelled", FileStatus::Cancelled),
 ];
 
-/// Parses the status that a list of files is filtered by.
 pub fn parse_status_filter(text: &str) -> Result<FileStatus, ParseError> {
     let status = STATUSES.iter().find(|(name, _)| *name == text);
     status
@@ -180,7 +178,6 @@ enum Strategy {
     Static,
 }
 
-/// Takes `chunking_strategy`.
 pub fn parse_chunking(body: &mut Object) -> Result<Option<Chunking>, ParseError> {
     let Some(mut strategy) = body.object("chunking_strategy")? else {
         return Ok(None);

@@ -19,7 +19,6 @@ const MAX_QUERY_CHARS: usize = 4_096;
 
 const DEFAULT_RESULTS: usize = 10;
 
-/// A request to search a vector store.
 #[derive(Debug)]
 pub struct SearchRequest {
     pub queries: Vec<String>,
@@ -29,7 +28,6 @@ pub struct SearchRequest {
     pub threshold: f64,
     pub weights: Weights,
     pub rerank: bool,
-    /// Whether to rewrite the queries for search.
     pub rewrite: bool,
 }
 

@@ -32,7 +32,6 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Pause after an accept failed, for example because no file descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Bounds on the connections of clients.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Maximum number of concurrent connections. Further ones queue in the kernel.
@@ -101,7 +100,6 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Whether the failure concerns one connection only.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
@@ -110,7 +108,6 @@ fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-/// Serves single connections.
 struct ConnectionServer {
     router: Router,
     certificate: Option<Certificate>,
@@ -199,7 +196,6 @@ impl ConnectionServer {
     }
 }
 
-/// The hard limit of open files of this process.
 pub fn open_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit};
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)

@@ -11,7 +11,6 @@ use crate::wire::assistant::{AssistantObject, parse_changes, parse_config};
 use crate::wire::tool_resources::{parse_new_tool_resources, parse_tool_resources};
 use crate::wire::{Deleted, List};
 
-/// `POST /assistants`
 pub async fn create(Caller(project): Caller, Body(mut body): Body) -> Result<Response, ApiError> {
     let config = parse_config(&mut body)?;
     let resources = parse_new_tool_resources(&mut body)?;
@@ -23,14 +22,12 @@ pub async fn create(Caller(project): Caller, Body(mut body): Body) -> Result<Res
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 
-/// `GET /assistants`
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
     let page = project.list_assistants(&query.page()?).await?;
     let list = List::of(&page, |item| item.id.to_string(), AssistantObject::from);
     Ok(Json(list).into_response())
 }
 
-/// `GET /assistants/{assistant_id}`
 pub async fn retrieve(
     Caller(project): Caller,
     InPath((id,)): InPath<(AssistantId,)>,
@@ -39,7 +36,6 @@ pub async fn retrieve(
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 
-/// `POST /assistants/{assistant_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((id,)): InPath<(AssistantId,)>,
@@ -55,7 +51,6 @@ pub async fn modify(
     Ok(Json(AssistantObject::from(&assistant)).into_response())
 }
 
-/// `DELETE /assistants/{assistant_id}`
 pub async fn delete(
     Caller(project): Caller,
     InPath((id,)): InPath<(AssistantId,)>,

@@ -20,7 +20,6 @@ use crate::wire::file::{DeletedFile, FileObject, parse_new};
 /// The default and the maximum number of files in a page.
 const MAX_PAGE: i64 = 10_000;
 
-/// `POST /files`
 pub async fn create(Caller(project): Caller, form: Form) -> Result<Response, ApiError> {
     let store = async |contents| Ok(project.store_contents(contents).await?);
     let (fields, part) = form.read("file", store).await?;
@@ -34,7 +33,6 @@ pub async fn create(Caller(project): Caller, form: Form) -> Result<Response, Api
     Ok(Json(FileObject::from(&file)).into_response())
 }
 
-/// `GET /files`
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
     let request = query.page_with_limits(MAX_PAGE, MAX_PAGE)?;
     let page = project.list_files(query.get("purpose"), &request).await?;
@@ -42,7 +40,6 @@ pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, Api
     Ok(Json(list).into_response())
 }
 
-/// `GET /files/{file_id}`
 pub async fn retrieve(
     Caller(project): Caller,
     NameInPath(id): NameInPath,
@@ -51,7 +48,6 @@ pub async fn retrieve(
     Ok(Json(FileObject::from(&file)).into_response())
 }
 
-/// `DELETE /files/{file_id}`
 pub async fn delete(
     Caller(project): Caller,
     NameInPath(id): NameInPath,
@@ -61,7 +57,6 @@ pub async fn delete(
     Ok(Json(DeletedFile::from(&id)).into_response())
 }
 
-/// `GET /files/{file_id}/content`
 pub async fn content(
     Caller(project): Caller,
     NameInPath(id): NameInPath,
@@ -85,7 +80,6 @@ fn file_id(text: &str) -> Result<FileId, ApiError> {
         .map_err(|_| ApiError::file_not_found(text.chars().take(64).collect::<String>()))
 }
 
-/// What a client requests of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,

@@ -10,7 +10,6 @@ use crate::http::response::error::ApiError;
 use crate::wire::message::{MessageObject, parse_new};
 use crate::wire::{Deleted, List};
 
-/// `POST /threads/{thread_id}/messages`
 pub async fn create(
     Caller(project): Caller,
     InPath((thread,)): InPath<(ThreadId,)>,
@@ -20,7 +19,6 @@ pub async fn create(
     Ok(Json(MessageObject::from(&message)).into_response())
 }
 
-/// `GET /threads/{thread_id}/messages`
 pub async fn list(
     Caller(project): Caller,
     InPath((thread,)): InPath<(ThreadId,)>,
@@ -34,7 +32,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `GET /threads/{thread_id}/messages/{message_id}`
 pub async fn retrieve(
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, MessageId)>,
@@ -43,7 +40,6 @@ pub async fn retrieve(
     Ok(Json(MessageObject::from(&message)).into_response())
 }
 
-/// `POST /threads/{thread_id}/messages/{message_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, MessageId)>,
@@ -57,7 +53,6 @@ pub async fn modify(
     Ok(Json(MessageObject::from(&message)).into_response())
 }
 
-/// `DELETE /threads/{thread_id}/messages/{message_id}`
 pub async fn delete(
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, MessageId)>,

@@ -11,14 +11,12 @@ use crate::http::state::ApiState;
 use crate::models::Model;
 use crate::wire::model::{ModelList, ModelObject};
 
-/// `GET /models`
 pub async fn list(State(state): State<ApiState>, Caller(_): Caller) -> Result<Response, ApiError> {
     let models = state.upstreams.available_models().await;
     let data = models.into_iter().map(object).collect();
     Ok(Json(ModelList::new(data)).into_response())
 }
 
-/// `GET /models/{model}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     Caller(_): Caller,

@@ -10,7 +10,6 @@ use crate::http::response::error::ApiError;
 use crate::wire::List;
 use crate::wire::run_step::StepObject;
 
-/// `GET /threads/{thread_id}/runs/{run_id}/steps`
 pub async fn list(
     Caller(project): Caller,
     InPath((thread, run)): InPath<(ThreadId, RunId)>,
@@ -28,7 +27,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}`
 pub async fn retrieve(
     Caller(project): Caller,
     InPath((thread, run, id)): InPath<(ThreadId, RunId, StepId)>,

@@ -21,7 +21,6 @@ use crate::wire::run_request::{CreateRun, SubmitToolOutputs};
 use crate::wire::thread::NewThread;
 use crate::wire::tool_resources::parse_tool_resources;
 
-/// `POST /threads/{thread_id}/runs`
 pub async fn create(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -58,7 +57,6 @@ pub async fn create_with_thread(
     Ok(respond(&state, started, request.stream, false))
 }
 
-/// `GET /threads/{thread_id}/runs`
 pub async fn list(
     Caller(project): Caller,
     InPath((thread,)): InPath<(ThreadId,)>,
@@ -69,7 +67,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `GET /threads/{thread_id}/runs/{run_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -79,7 +76,6 @@ pub async fn retrieve(
     Ok((state.limits.poll_headers(), run_object(&state, &run)).into_response())
 }
 
-/// `POST /threads/{thread_id}/runs/{run_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, RunId)>,
@@ -91,7 +87,6 @@ pub async fn modify(
     Ok(Json(RunObject::from(&run)).into_response())
 }
 
-/// `POST /threads/{thread_id}/runs/{run_id}/cancel`
 pub async fn cancel(
     Caller(project): Caller,
     InPath((thread, id)): InPath<(ThreadId, RunId)>,

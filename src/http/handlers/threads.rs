@@ -11,7 +11,6 @@ use crate::wire::thread::{NewThread, ThreadObject};
 use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::{Deleted, List};
 
-/// `POST /threads`
 pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Response, ApiError> {
     let thread = project.create_thread(NewThread::parse(body)?).await?;
     Ok(Json(ThreadObject::from(&thread)).into_response())
@@ -26,7 +25,6 @@ pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, Api
     Ok(Json(list).into_response())
 }
 
-/// `GET /threads/{thread_id}`
 pub async fn retrieve(
     Caller(project): Caller,
     InPath((id,)): InPath<(ThreadId,)>,
@@ -35,7 +33,6 @@ pub async fn retrieve(
     Ok(Json(ThreadObject::from(&thread)).into_response())
 }
 
-/// `POST /threads/{thread_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((id,)): InPath<(ThreadId,)>,
@@ -50,7 +47,6 @@ pub async fn modify(
     Ok(Json(ThreadObject::from(&thread)).into_response())
 }
 
-/// `DELETE /threads/{thread_id}`
 pub async fn delete(
     Caller(project): Caller,
     InPath((id,)): InPath<(ThreadId,)>,

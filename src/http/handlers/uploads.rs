@@ -10,7 +10,6 @@ use crate::http::request::multipart::Form;
 use crate::http::response::error::ApiError;
 use crate::wire::upload::{CompleteUpload, PartObject, UploadObject, parse_new};
 
-/// `POST /uploads`
 pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Response, ApiError> {
     let upload = project.create_upload(&parse_new(body)?).await?;
     Ok(Json(UploadObject::new(&upload, None)).into_response())
@@ -39,7 +38,6 @@ pub async fn complete(
     Ok(Json(UploadObject::new(&upload, Some(&file))).into_response())
 }
 
-/// `POST /uploads/{upload_id}/cancel`
 pub async fn cancel(
     Caller(project): Caller,
     InPath((id,)): InPath<(UploadId,)>,

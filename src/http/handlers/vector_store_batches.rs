@@ -13,7 +13,6 @@ use crate::wire::List;
 use crate::wire::vector_store_batch::{BatchObject, parse_new};
 use crate::wire::vector_store_file::{VectorStoreFileObject, parse_status_filter};
 
-/// `POST /vector_stores/{vector_store_id}/file_batches`
 pub async fn create(
     Caller(project): Caller,
     InPath((store,)): InPath<(VectorStoreId,)>,
@@ -25,7 +24,6 @@ pub async fn create(
     Ok(Json(BatchObject::from(&batch)).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}/file_batches/{batch_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -36,7 +34,6 @@ pub async fn retrieve(
     Ok((state.limits.poll_headers(), object).into_response())
 }
 
-/// `POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel`
 pub async fn cancel(
     Caller(project): Caller,
     InPath((store, id)): InPath<(VectorStoreId, BatchId)>,

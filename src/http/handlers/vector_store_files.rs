@@ -14,7 +14,6 @@ use crate::wire::vector_store_file::{
 };
 use crate::wire::{Deleted, List};
 
-/// `POST /vector_stores/{vector_store_id}/files`
 pub async fn create(
     Caller(project): Caller,
     InPath((store,)): InPath<(VectorStoreId,)>,
@@ -26,7 +25,6 @@ pub async fn create(
     Ok(Json(VectorStoreFileObject::from(&added)).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}/files`
 pub async fn list(
     Caller(project): Caller,
     InPath((store,)): InPath<(VectorStoreId,)>,
@@ -44,7 +42,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}/files/{file_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -55,7 +52,6 @@ pub async fn retrieve(
     Ok((state.limits.poll_headers(), object).into_response())
 }
 
-/// `POST /vector_stores/{vector_store_id}/files/{file_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((store, file)): InPath<(VectorStoreId, FileId)>,
@@ -68,7 +64,6 @@ pub async fn modify(
     Ok(Json(VectorStoreFileObject::from(&file)).into_response())
 }
 
-/// `DELETE /vector_stores/{vector_store_id}/files/{file_id}`
 pub async fn delete(
     Caller(project): Caller,
     InPath((store, file)): InPath<(VectorStoreId, FileId)>,
@@ -77,7 +72,6 @@ pub async fn delete(
     Ok(Json(Deleted::new(&file, "vector_store.file.deleted")).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}/files/{file_id}/content`
 pub async fn content(
     Caller(project): Caller,
     InPath((store, file)): InPath<(VectorStoreId, FileId)>,

@@ -10,7 +10,6 @@ use crate::http::response::error::ApiError;
 use crate::retrieval::{SearchHit, SearchQuery, rewrite_query};
 use crate::wire::vector_store_search::{SearchPageObject, SearchRequest, SearchResultObject};
 
-/// `POST /vector_stores/{vector_store_id}/search`
 pub async fn search(
     Caller(project): Caller,
     InPath((id,)): InPath<(VectorStoreId,)>,

@@ -12,20 +12,17 @@ use crate::http::state::ApiState;
 use crate::wire::vector_store::{VectorStoreObject, parse_changes, parse_new};
 use crate::wire::{Deleted, List};
 
-/// `POST /vector_stores`
 pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Response, ApiError> {
     let store = project.create_vector_store(&parse_new(body)?).await?;
     Ok(Json(VectorStoreObject::from(&store)).into_response())
 }
 
-/// `GET /vector_stores`
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
     let page = project.list_vector_stores(&query.page()?).await?;
     let list = List::of(&page, |item| item.id.to_string(), VectorStoreObject::from);
     Ok(Json(list).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -36,7 +33,6 @@ pub async fn retrieve(
     Ok((state.limits.poll_headers(), object).into_response())
 }
 
-/// `POST /vector_stores/{vector_store_id}`
 pub async fn modify(
     Caller(project): Caller,
     InPath((id,)): InPath<(VectorStoreId,)>,
@@ -48,7 +44,6 @@ pub async fn modify(
     Ok(Json(VectorStoreObject::from(&store)).into_response())
 }
 
-/// `DELETE /vector_stores/{vector_store_id}`
 pub async fn delete(
     Caller(project): Caller,
     InPath((id,)): InPath<(VectorStoreId,)>,

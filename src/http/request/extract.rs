@@ -114,7 +114,6 @@ impl FromRequestParts<ApiState> for NameInPath {
     }
 }
 
-/// The decoded query of the URL.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
@@ -179,7 +178,6 @@ impl Query {
         self.page_with_limits(DEFAULT_PAGE, MAX_PAGE)
     }
 
-    /// Parses pagination with other limits.
     pub fn page_with_limits(&self, default: i64, max: i64) -> Result<PageRequest, ApiError> {
         let limit = match self.get("limit") {
             None => default,

@@ -30,7 +30,6 @@ pub struct Start {
     pub thread: Option<Thread>,
     /// Whether events have their sequence number as `id`, for clients that reconnect.
     pub has_ids: bool,
-    /// Whether search results contain their text.
     pub includes_result_content: bool,
 }
 

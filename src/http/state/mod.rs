@@ -16,7 +16,6 @@ use crate::service::Service;
 pub use body_memory::{BodyMemory, OutOfBodyMemory, Share};
 pub use cors_origins::CorsOrigins;
 
-/// Shared by all handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     pub service: Service,
@@ -27,14 +26,12 @@ pub struct ApiState {
     pub limits: Arc<Limits>,
     /// The running handlers, including those whose client has disconnected.
     pub handlers: TaskTracker,
-    /// Renders `/metrics`.
     pub metrics: MetricsText,
 }
 
 /// Renders the text of `/metrics`.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Limits and defaults of the HTTP surface.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest JSON body, in bytes.
@@ -45,7 +42,6 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The polling interval that responses suggest to clients.
     pub poll_after: Duration,
-    /// Whether this server terminates TLS itself.
     pub has_tls: bool,
     /// Whether `OpenAI-Beta: assistants=v2` is required, as the hosted service did.
     pub require_beta_header: bool,

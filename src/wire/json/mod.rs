@@ -29,7 +29,6 @@ pub const BYTES_PER_VALUE: usize = 2 * size_of::<Value>();
 /// nearly as many, so one with more has unknown fields.
 const MAX_FIELDS: usize = 256;
 
-/// A JSON value.
 #[derive(Debug, Clone)]
 pub enum Json {
     /// The text of one value without surrounding space: a slice of a request body.
@@ -77,7 +76,6 @@ impl JsonType {
     }
 }
 
-/// The fields of a JSON object.
 #[derive(Debug, Default)]
 pub struct Fields {
     /// Names and values in order; a repeated name counts once, with its last value.

@@ -1,6 +1,5 @@
 //! Measures JSON text without parsing it.
 
-/// Measures of a JSON text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outline {
     /// Deepest nesting of arrays and objects.

@@ -11,7 +11,6 @@ use crate::http::state::ApiState;
 use crate::wire::List;
 use crate::wire::audit_log::AuditLogEntry;
 
-/// `GET /admin/audit_log`
 pub async fn list(
     State(state): State<ApiState>,
     _: AdminCaller,

@@ -13,7 +13,6 @@ use crate::wire::api_key::ApiKeyObject;
 use crate::wire::project::parse_name;
 use crate::wire::{Deleted, List};
 
-/// `GET /admin/projects/{project_id}/keys`
 pub async fn list(
     State(state): State<ApiState>,
     _: AdminCaller,

@@ -12,7 +12,6 @@ use axum::routing::{delete, get};
 
 use crate::http::state::ApiState;
 
-/// The routes below `/admin`.
 pub fn routes() -> Router<ApiState> {
     Router::new()
         .route("/projects", get(projects::list).post(projects::create))

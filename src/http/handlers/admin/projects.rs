@@ -14,7 +14,6 @@ use crate::wire::List;
 use crate::wire::project::{ProjectObject, parse_limits, parse_name};
 use crate::wire::refusal::missing;
 
-/// `GET /admin/projects`
 pub async fn list(
     State(state): State<ApiState>,
     _: AdminCaller,
@@ -25,7 +24,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `POST /admin/projects`
 pub async fn create(
     State(state): State<ApiState>,
     AdminCaller(actor): AdminCaller,
@@ -38,7 +36,6 @@ pub async fn create(
     Ok(Json(ProjectObject::from(&project)).into_response())
 }
 
-/// `GET /admin/projects/{project_id}`
 pub async fn retrieve(
     State(state): State<ApiState>,
     _: AdminCaller,
@@ -48,7 +45,6 @@ pub async fn retrieve(
     Ok(Json(ProjectObject::from(&project)).into_response())
 }
 
-/// `POST /admin/projects/{project_id}`
 pub async fn modify(
     State(state): State<ApiState>,
     AdminCaller(actor): AdminCaller,

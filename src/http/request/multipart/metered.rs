@@ -26,12 +26,10 @@ const CHUNK_BYTES: usize = MAX_FIELD_BYTES / 8;
 #[error("fields other than the file, and their headers, must be small")]
 pub(super) struct AllowanceExceeded;
 
-/// Controls a [`Metered`] stream.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     /// Bytes that the parser may still read.
     allowance: AtomicUsize,
-    /// Whether to discard the rest of the body.
     is_discarding: AtomicBool,
 }
 

@@ -29,16 +29,13 @@ use crate::wire::refusal::missing;
 
 const MAX_FIELDS: usize = 32;
 
-/// The file of a form.
 #[derive(Debug)]
 pub struct FilePart<T> {
     /// The name as the client sent it. `None` if the field has no name and so is no file.
     pub filename: Option<String>,
-    /// The result of storing the contents.
     pub stored: T,
 }
 
-/// The body of a request with a form.
 pub struct Form {
     fields: multer::Multipart<'static>,
     meter: Arc<Meter>,
@@ -154,7 +151,6 @@ impl Form {
     }
 }
 
-/// The contents of a form's file.
 pub type FieldContents = Pin<Box<dyn Stream<Item = Result<Bytes, BlobError>> + Send>>;
 
 fn contents(field: multer::Field<'static>) -> FieldContents {

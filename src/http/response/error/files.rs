@@ -14,8 +14,11 @@ impl From<BlobError> for ApiError {
             )),
             BlobError::Slow => Self::too_slow(),
             error @ BlobError::Body(_) => Self::invalid(format!("Invalid file: {error}.")),
-            error @ BlobError::Missing { .. } => {
-                tracing::warn!(error.cause = %error, "file contents requested but not stored: {error}");
+            BlobError::Missing { name } => {
+                tracing::warn!(
+                    blob.name = %name,
+                    "contents of file {name} are missing from blob storage"
+                );
                 Self::not_found(
                     "The contents of this file are not on this server: it was imported without \
                      them. The operator can attach them.",

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::http::state::OutOfBodyMemory;
 use crate::wire::ParseError;
 
-/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -120,7 +119,7 @@ impl ApiError {
     /// 507 for a full disk of the server. SDKs retry it like a 503, but load balancers do not take the
     /// server out of service. The cause goes to the log.
     pub fn storage_full(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(error.cause = %cause, "request failed: {cause}");
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
         Self::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "server_error",
@@ -146,7 +145,7 @@ impl ApiError {
 
     /// 500. The cause goes to the log, never to the client.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(error.cause = %cause, "request failed: {cause}");
+        tracing::error!(error.cause = %cause, "a request failed: {cause}");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",

@@ -151,7 +151,7 @@ fn too_many_tokens(limit: i64, used: i64, retry_after: Duration) -> ApiError {
 }
 
 fn database_unavailable(cause: &dyn std::fmt::Display) -> ApiError {
-    tracing::error!(error.cause = %cause, "database unavailable: {cause}");
+    tracing::error!(error.cause = %cause, "the database is not available: {cause}");
     ApiError::unavailable(
         "The server cannot reach its database right now. Please retry your request in a moment.",
     )
