@@ -3,7 +3,7 @@
 //!
 //! | variable                    | meaning                                                    |
 //! |-----------------------------|------------------------------------------------------------|
-//! | `ASSISTD_MODEL_TRANSITIONS` | how many transitions to execute (default 3000)             |
+//! | `ASSISTD_MODEL_TRANSITIONS` | how many transitions to execute (default 2000)             |
 //! | `ASSISTD_MODEL_SEED`        | seed of the first plan (default: random; printed)          |
 //! | `ASSISTD_MODEL_PLAN`        | path of one plan to replay instead                         |
 //!
@@ -43,7 +43,7 @@ async fn threads_behave_like_the_reference_whatever_happens() {
     for path in committed_plans() {
         replay(&path).await;
     }
-    let budget = variable("ASSISTD_MODEL_TRANSITIONS").unwrap_or(3000);
+    let budget = variable("ASSISTD_MODEL_TRANSITIONS").unwrap_or(2000);
     let seed: u64 = variable("ASSISTD_MODEL_SEED").unwrap_or_else(rand::random);
     eprintln!("ASSISTD_MODEL_SEED={seed}");
     if let Some((plan, cause)) = find_failure(seed, budget).await {
