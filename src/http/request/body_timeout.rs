@@ -1,6 +1,7 @@
-//! A bound on how long a request body may stall, so that no client holds a handler and its memory by
-//! sending a byte now and then. Slow links are allowed; only time spent waiting counts, not the size
-//! of the body.
+//! A bound on how long a request body may stall.
+//!
+//! Without it a client could hold a handler and its memory by sending a byte now and then. Slow links
+//! are allowed: only time spent waiting counts, not the size of the body.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -34,9 +35,10 @@ pub fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Fails a body when the server has waited for it for longer than `timeout`. Every KiB received earns
-/// one more second of waiting; unused time accumulates up to `timeout`. Time between reads does not
-/// count.
+/// Fails a body when the server has waited for it for longer than `timeout`.
+///
+/// Every KiB received earns one more second of waiting; unused time accumulates up to `timeout`. Time
+/// between reads does not count.
 pub fn limit_stall(body: Body, timeout: Duration) -> Body {
     Body::from_stream(StallLimited {
         body: body.into_data_stream(),
