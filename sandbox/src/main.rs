@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The process that started the worker waits for this line or for "ready".
             println!("error: {error}");
-            tracing::error!("{error}");
+            tracing::error!("the sandbox worker failed and ends: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! Settings of models: the default upstream, and those of the configuration file with their routes.
+//! Settings of models: the default upstream, and the upstreams and routes of the configuration file.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -22,5 +22,5 @@ pub mod webhook;
 /// Up to 16 key-value pairs that a client attaches to an object.
 pub type Metadata = std::collections::BTreeMap<String, String>;
 
-/// The API shows whole seconds; the store keeps microseconds, so that dates give an order.
+/// The API shows whole seconds; the store keeps microseconds, so that sorting by time is well defined.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

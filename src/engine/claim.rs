@@ -79,7 +79,7 @@ pub(super) async fn claim_due_runs(
         if orphans_checked_at.elapsed() >= CHECK_ORPHANS_EVERY {
             orphans_checked_at = Instant::now();
             if let Err(error) = release_orphans(&shared).await {
-                tracing::warn!(error.cause = %error, "could not check for orphaned runs: {error}");
+                tracing::warn!(error.cause = %error, "could not check for orphaned runs, retrying in 2 s: {error}");
             }
         }
     }
@@ -113,7 +113,7 @@ async fn release_orphans(shared: &Shared) -> Result<(), StoreError> {
     if released > 0 {
         tracing::warn!(
             runs = released,
-            "{released} runs had a lease of this process but no worker; they are due again"
+            "released {released} runs that were leased by this process but had no worker"
         );
         shared.deps.notifier.notify(Notification::Due);
     }

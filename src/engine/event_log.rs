@@ -51,7 +51,7 @@ async fn write_one_by_one(shared: &Shared, unlogged: Vec<Unlogged>) {
                 tracing::error!(
                     run.id = %run,
                     error.cause = %error,
-                    "run {run}: the database refuses its events, the log continues without them: \
+                    "run {run}: the database refuses its events, dropping them from the event log: \
                      {error}"
                 );
                 events.mark_logged();

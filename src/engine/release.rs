@@ -71,7 +71,11 @@ pub(super) async fn exhausted(shared: &Shared, lease: &Lease, max_recoveries: i3
         max: shared.claimant.lease / 2,
     };
     let run = lease.run();
-    tracing::error!(run.id = %run, "run {run}: could not be terminated; retrying later");
+    let seconds = TERMINATE_AGAIN_AFTER.as_secs();
+    tracing::error!(
+        run.id = %run,
+        "run {run}: the database refuses its final status; retrying in {seconds} s, then less often"
+    );
     let pool = &shared.deps.pool;
     if let Err(error) = run_queue::exhaust(pool, lease, max_recoveries, backoff).await {
         log_not_released(lease, &error);

@@ -308,7 +308,7 @@ impl Unlogged {
                 tracing::error!(
                     run.id = %run,
                     error.cause = %error,
-                    "run {run}: could not serialize events for the log: {error}"
+                    "run {run}: could not serialize events, they are missing from the event log: {error}"
                 );
                 return None;
             }

@@ -114,7 +114,7 @@ impl Maintenance {
         maintenance
     }
 
-    /// Interrupts what is going on.
+    /// Cancels the tasks and waits until they have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();

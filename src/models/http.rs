@@ -169,7 +169,7 @@ impl HttpUpstream {
         self.execute(self.client.get(url)).await
     }
 
-    /// Sends a call about a stored response.
+    /// Sends a request about a stored response (`/responses/{id}`).
     pub(super) async fn stored_response(
         &self,
         call: StoredResponseCall,

@@ -33,7 +33,7 @@ pub struct ChatRequest {
     pub top_p: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
-    /// An object with a `type`, kept as the caller wrote it.
+    /// An object with a `type`, passed on unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_format: Option<Value>,
     /// Maximum number of tokens of the answer.

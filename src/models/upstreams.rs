@@ -126,8 +126,8 @@ impl Upstreams {
         models
     }
 
-    /// The models that routes and script name and, if other names go to a model server, those that
-    /// it lists. The list may be a minute old.
+    /// The models named by the routes and the script, and those that the default model server lists,
+    /// if there is one. The list is cached for up to a minute.
     pub async fn available_models(&self) -> Vec<Model> {
         let mut models = self.models();
         if let Some(server) = self.inner.servers.first()

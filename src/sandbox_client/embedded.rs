@@ -216,7 +216,7 @@ async fn terminate(mut child: Child) {
     if timeout(STOP_TIMEOUT, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
     {
-        tracing::warn!(error.cause = %error, "could not kill the sandbox worker: {error}");
+        tracing::warn!(error.cause = %error, "could not kill the sandbox worker, it may still be running: {error}");
     }
 }
 

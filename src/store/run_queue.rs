@@ -90,7 +90,7 @@ pub async fn claim(
     let readable = |row: &PgRow| match claimed(row) {
         Ok(claimed) => Some(claimed),
         Err(error) => {
-            tracing::error!(error.cause = %error, "could not read a claimed run: {error}; its lease will run out");
+            tracing::error!(error.cause = %error, "skipped a due run whose row cannot be decoded: {error}");
             None
         }
     };

@@ -129,7 +129,7 @@ impl LeasedQueue for Deliverer {
         }
     }
 
-    /// While the database is away nothing can be recorded, and the event is delivered again when
+    /// While the database is unavailable the result cannot be recorded, and the event is delivered again when
     /// the lease has expired.
     async fn record(&self, delivery: &Delivery, outcome: Outcome) {
         let pool = &self.0.pool;
@@ -150,8 +150,8 @@ impl LeasedQueue for Deliverer {
             }
             Outcome::NotAttempted => {
                 tracing::error!(
-                    "webhook delivery {event} abandoned: {MAX_UNRECORDED} attempts recorded no \
-                     result"
+                    "webhook delivery {event} abandoned: {MAX_UNRECORDED} attempts ended \
+                     without a recorded result"
                 );
                 count_attempt("given_up");
                 deliveries::abandon(pool, delivery, NOT_STORED).await

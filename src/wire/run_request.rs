@@ -15,7 +15,7 @@ use crate::wire::refusal::{invalid_value, missing};
 use crate::wire::tool::MAX_FUNCTION_NAME;
 use crate::wire::value;
 
-/// Lowest bound that a request may set on a run's prompt or completion tokens.
+/// Minimum of `max_prompt_tokens` and `max_completion_tokens`.
 const MIN_TOKEN_LIMIT: i64 = 256;
 const MAX_TOOL_OUTPUTS: usize = 1_000;
 const MAX_TOOL_CALL_ID: usize = 256;

@@ -104,8 +104,8 @@ pub fn take_snapshot(workspace: &OwnedFd) -> (Snapshot, bool) {
 }
 
 /// The files of `now` that are new or changed since `before`, up to the limits. The flag tells
-/// whether some were left out. A file with several names is listed once, if possible not under one
-/// of `tags`.
+/// whether some were left out. Hard links to one file are listed once, if possible under a path
+/// that is not in `tags`, the ids under which files were uploaded.
 pub fn changed_files(
     now: &Snapshot,
     before: &Snapshot,

@@ -71,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has closed the connection. Keeps what it sends meanwhile.
+    /// Waits until the client has closed the connection. Buffers what it sends meanwhile.
     pub async fn closed(&mut self) {
         while self.buffer.len() < MAX_FRAME_BYTES {
             if self.fill().await.is_err() {

@@ -100,7 +100,7 @@ impl KernelLink {
         }
     }
 
-    /// Sends a request. The kernel may read slowly.
+    /// Sends a request; waits while the kernel does not read.
     pub async fn send(&mut self, request: &KernelRequest<'_>) -> io::Result<()> {
         self.requests.write_all(&encode(request)?).await
     }

@@ -103,7 +103,7 @@ pub async fn serve(listen: ListenSettings, settings: Settings) -> Result<(), Wor
                     let shared = shared.clone();
                     connections.spawn(async move { requests::serve(client, &shared).await });
                 }
-                Ok(None) => tracing::warn!("refused a connection: its user is not allowed"),
+                Ok(None) => tracing::warn!("refused a connection: the client runs as another user"),
                 Err(error) => {
                     tracing::warn!("could not accept a connection: {error}; retrying");
                     tokio::time::sleep(ACCEPT_RETRY).await;

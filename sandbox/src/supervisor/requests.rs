@@ -43,7 +43,7 @@ pub struct Shared {
 pub async fn serve(mut client: Connection, shared: &Shared) {
     match handle_requests(&mut client, shared).await {
         Ok(()) | Err(ConnectionError::Closed) => {}
-        Err(error) => tracing::warn!("closing a connection: {error}"),
+        Err(error) => tracing::warn!("a client connection failed, closing it: {error}"),
     }
 }
 
@@ -112,7 +112,9 @@ async fn handle(
         Request::Remove { tags } => {
             if let Err(error) = held.session().workspace().remove(&tags) {
                 // Code must not keep access to a file that the client has withdrawn.
-                tracing::warn!("could not remove a file from a session, ending it: {error}");
+                tracing::warn!(
+                    "could not remove a file that the client withdrew; ending the session: {error}"
+                );
                 held.close();
                 client.send(&Response::Closed).await?;
                 return Ok(None);

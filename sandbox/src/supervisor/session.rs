@@ -225,7 +225,7 @@ impl Session {
                         Ok(_) => {}
                         Err(error) => {
                             if error.kind() != io::ErrorKind::UnexpectedEof {
-                                tracing::warn!("invalid data from a kernel, killing its session: {error}");
+                                tracing::warn!("invalid message from a session's kernel, killing the session: {error}");
                             }
                             processes.kill();
                             // The next request must find the session dead.

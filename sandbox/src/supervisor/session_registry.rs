@@ -209,7 +209,7 @@ impl SessionRegistry {
             match notice {
                 Notice::ProcessesKilled => tracing::warn!(
                     session = name,
-                    "session {name}: CPU limit between cells exceeded, killed its programs"
+                    "session {name}: CPU limit between cells exceeded, killed its child processes"
                 ),
                 Notice::EndedForCpu => tracing::warn!(
                     session = name,

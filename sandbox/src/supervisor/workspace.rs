@@ -58,7 +58,7 @@ pub struct WorkspaceError(String);
 
 pub struct Workspace {
     folder: Arc<OwnedFd>,
-    /// Owner of the files that are put; `None` for the worker's own user.
+    /// Owner of the uploaded files; `None` for the worker's own user.
     user: Option<u32>,
     /// Files as they were last reported or put.
     known: Snapshot,

@@ -97,8 +97,8 @@ fn normalized(char: char) -> Option<char> {
     })
 }
 
-/// Decodes a text: yields characters, each with the end of its spelling. Stops before an incomplete
-/// spelling, unless the text is complete.
+/// Iterates over the decoded characters of a text, each with the end offset of its encoded form. Stops
+/// before an incomplete escape sequence, unless the text is complete.
 struct Decoder<'a> {
     text: &'a str,
     at: usize,

@@ -79,7 +79,7 @@ fn run(parallel_tool_calls: bool) -> Run {
     }
 }
 
-/// A turn with what the run loop would have done for it.
+/// A turn, and a record of what the run loop would have published and committed.
 struct Fixture {
     turn: Turn,
     source: Numbered,

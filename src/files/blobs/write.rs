@@ -131,7 +131,7 @@ impl UploadGuard {
 
 async fn abort(mut upload: Box<dyn MultipartUpload>) {
     if let Err(error) = upload.abort().await {
-        tracing::warn!(error.cause = %error, "could not abort a failed upload to blob storage: {error}");
+        tracing::warn!(error.cause = %error, "could not abort a multipart upload to the bucket; a lifecycle rule may delete its parts: {error}");
     }
 }
 

@@ -109,7 +109,7 @@ impl Certificate {
                 Ok(true) => tracing::info!("reloaded the TLS certificate"),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(%error, "keeping the current certificate: {error}");
+                    tracing::error!(%error, "could not reload the TLS certificate, keeping the current certificate: {error}");
                 }
             }
         }

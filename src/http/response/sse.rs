@@ -85,7 +85,7 @@ fn encode(
 fn to_bytes(frame: Result<Vec<u8>, serde_json::Error>) -> Bytes {
     frame.map_or_else(
         |error| {
-            tracing::error!(%error, "could not encode an event: {error}; skipping it");
+            tracing::error!(%error, "could not serialize an event for a client, skipping it: {error}");
             Bytes::from_static(b": an event could not be written\n\n")
         },
         Bytes::from,

@@ -29,7 +29,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The statements of one table of jobs, and what executing a job means.
 pub trait LeasedQueue: Send + Sync + 'static {
-    /// A claimed job, with the attempt that its statements must show.
+    /// A claimed job with its attempt, the fencing number that its statements must show.
     type Job: Send + Sync + 'static;
     /// What an execution that ran to its end has to record.
     type Outcome: Send + 'static;
@@ -270,7 +270,7 @@ async fn send_heartbeats<Q: LeasedQueue>(worker: Arc<Worker<Q>>) {
         }
         if let Err(error) = worker.queue.renew(&in_flight).await {
             let jobs = Q::JOBS;
-            tracing::warn!(error.cause = %error, "could not renew leases of {jobs}: {error}");
+            tracing::warn!(error.cause = %error, "could not renew leases of {jobs}, retrying before they expire: {error}");
         }
     }
 }

@@ -64,8 +64,8 @@ impl IndexMaintainer {
             if self.is_slow(&store) && warned.insert(id.clone()) {
                 tracing::warn!(
                     vector_store.id = %id,
-                    "vector store {id} has {chunks} chunks, and this machine embeds a few of them a \
-                     second; a model server is faster: ASSISTD_EMBEDDING_MODEL"
+                    "vector store {id} has {chunks} chunks, which the installed model embeds slowly; set \
+                     ASSISTD_EMBEDDING_MODEL to use a model server"
                 );
             }
             let sampled = store.sampled_chunks.saturating_mul(SAMPLE_GROWTH_PERCENT) / 100;

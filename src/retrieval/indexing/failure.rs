@@ -45,7 +45,7 @@ impl From<StoreError> for IndexFailure {
             error => {
                 tracing::error!(
                     error.cause = %error,
-                    "the database rejected the chunks of a file, which fails: {error}"
+                    "the database refused the chunks of a file, marking it as failed: {error}"
                 );
                 Self::server_error(NOT_STORED)
             }

@@ -178,7 +178,7 @@ impl Fields {
     }
 }
 
-/// Removes NUL characters from all texts in a value. Returns the number of changed texts.
+/// Removes NUL characters from all strings in a JSON value. Returns the number of changed texts.
 fn without_nul(value: &mut Value) -> usize {
     match value {
         Value::String(text) if text.contains('\0') => {

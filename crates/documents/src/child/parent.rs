@@ -163,7 +163,7 @@ async fn receive_sections(stdout: ChildStdout, text_bytes: u64) -> Result<Output
 /// Reads all of standard error, since a full pipe would block the child; returns the beginning.
 async fn read_stderr(mut stderr: ChildStderr) -> Vec<u8> {
     let mut beginning = Vec::new();
-    // After a read error the text is merely incomplete.
+    // A read error is ignored: a truncated text still serves to classify the failure.
     let _ = (&mut stderr)
         .take(MAX_STDERR_BYTES)
         .read_to_end(&mut beginning)
@@ -172,7 +172,7 @@ async fn read_stderr(mut stderr: ChildStderr) -> Vec<u8> {
     beginning
 }
 
-/// The error of a child that ended without its last line.
+/// The error for a child that ended without reporting a result.
 fn error_of_exit(status: ExitStatus, stderr: &[u8]) -> ExtractError {
     let stderr = String::from_utf8_lossy(stderr);
     match status.signal().map(Signal::try_from) {

@@ -148,7 +148,8 @@ async fn wait_for_indexing(
             let (run, seconds) = (&session.run.id, INDEXING_TIMEOUT.as_secs());
             tracing::info!(
                 run.id = %run,
-                "run {run}: its vector stores are not indexed after {seconds} s; starting"
+                "run {run}: files of its vector stores are still being indexed after {seconds} s; \
+                 searching without them"
             );
             break;
         }
