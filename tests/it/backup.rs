@@ -116,9 +116,9 @@ async fn a_backup_of_a_working_server_brings_everything_back() {
         "tools": [{"type": "function", "function": {"name": "get_weather"}}],
     });
     let weather = client.create_assistant_with(weather).await;
-    let asked = client.create_run(&asking, &weather).await;
+    let asking_run = client.create_run(&asking, &weather).await;
     let waiting = client
-        .wait_for_status(&asking, &asked, &["requires_action"])
+        .wait_for_status(&asking, &asking_run, &["requires_action"])
         .await;
     let slow = client.create_assistant("slow").await;
     let counting = client.create_run(&busy, &slow).await;

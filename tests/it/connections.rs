@@ -52,10 +52,10 @@ async fn read_until_closed(mut stream: TcpStream) -> String {
 /// Sends a byte every 20 ms until the server closes the connection; everything received.
 async fn send_slowly(mut stream: TcpStream) -> String {
     let mut received = Vec::new();
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         assert!(
-            begun.elapsed() < crate::TIMEOUT,
+            started.elapsed() < crate::TIMEOUT,
             "the server never closes the connection"
         );
         let mut piece = [0; 4096];
@@ -281,7 +281,7 @@ async fn every_answer_keeps_browsers_from_harm() {
 async fn a_web_page_cannot_use_a_server_without_keys() {
     let db = Db::new().await;
     let server = Server::start(&db, &[]).await;
-    let asked = async |name: &'static str, value: &'static str| {
+    let get = async |name: &'static str, value: &'static str| {
         let request = server.client().request(Method::GET, "/assistants");
         let reply = send_request(request.header(name, value))
             .await
@@ -289,9 +289,9 @@ async fn a_web_page_cannot_use_a_server_without_keys() {
         (reply.status, reply.body["error"]["type"].clone())
     };
     let refused = (403, Value::from("invalid_request_error"));
-    assert_eq!(asked("host", "evil.example").await, refused);
-    assert_eq!(asked("origin", "https://evil.example").await, refused);
-    assert_eq!(asked("host", "localhost:8000").await.0, 200);
+    assert_eq!(get("host", "evil.example").await, refused);
+    assert_eq!(get("origin", "https://evil.example").await, refused);
+    assert_eq!(get("host", "localhost:8000").await.0, 200);
 
     // With API keys, the host does not matter.
     let output = output(assistd(&server.folder).env("DATABASE_URL", &db.url).args([

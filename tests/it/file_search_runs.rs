@@ -169,8 +169,8 @@ async fn a_run_that_waits_can_be_cancelled() {
         (plain, &assistants),
     ] {
         let mut stream = fixture.client.stream_run(&thread, assistant).await;
-        let begun = stream.until("thread.run.in_progress").await;
-        let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
+        let seen = stream.until("thread.run.in_progress").await;
+        let path = format!("/threads/{thread}/runs/{}", id(&seen[0].data));
         fixture
             .client
             .post(&format!("{path}/cancel"), json!({}))
@@ -194,9 +194,9 @@ async fn a_run_that_waits_can_be_cancelled() {
         .await
         .answer_search(&["perch?"])
         .await;
-    let begun = stream.until("thread.run.step.delta").await;
+    let seen = stream.until("thread.run.step.delta").await;
     fixture.model.embeddings.wait_for_held_request().await;
-    let path = format!("/threads/{thread}/runs/{}", id(&begun[0].data));
+    let path = format!("/threads/{thread}/runs/{}", id(&seen[0].data));
     fixture
         .client
         .post(&format!("{path}/cancel"), json!({}))
@@ -423,8 +423,8 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
         .start_replacement(&url, &[EMBEDDING_MODEL, lease])
         .await;
     let path = format!("/threads/{thread}/runs/{run}");
-    let begun = fixture.client.list(&format!("{path}/steps")).await;
-    assert_eq!(begun[0]["status"], "in_progress", "{begun:?}");
+    let interrupted = fixture.client.list(&format!("{path}/steps")).await;
+    assert_eq!(interrupted[0]["status"], "in_progress", "{interrupted:?}");
     fixture.model.embeddings.release();
 
     let call = fixture.model.next_call().await;
@@ -447,7 +447,7 @@ async fn a_search_is_done_again_when_its_server_is_killed() {
     let [search, answer] = steps.as_slice() else {
         panic!("a search and an answer: {steps:?}");
     };
-    assert_eq!(search["id"], begun[0]["id"], "the same step");
+    assert_eq!(search["id"], interrupted[0]["id"], "the same step");
     let calls = search["step_details"]["tool_calls"]
         .as_array()
         .expect("the value is a list");

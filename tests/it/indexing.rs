@@ -338,6 +338,6 @@ async fn stores_of_the_installed_model_stay_searchable_under_another_default() {
     assert_eq!(
         fixture.model.embeddings.take_batches(),
         [],
-        "nobody else was asked"
+        "no other model was called"
     );
 }

@@ -24,10 +24,10 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Waits until this many files are indexed.
 async fn wait_until_indexed(fixture: &RetrievalFixture, files: i64) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let completed = "select count(*) from vector_store_files where status = 'completed'";
     while fixture.count(completed).await < files {
-        assert!(begun.elapsed() < BATCH_TIMEOUT, "never indexed: {files}");
+        assert!(started.elapsed() < BATCH_TIMEOUT, "never indexed: {files}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

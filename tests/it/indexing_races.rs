@@ -287,9 +287,9 @@ async fn a_file_that_takes_longer_than_a_lease_stays_in_the_same_hands() {
         let due = "select (extract(epoch from due_at) * 1000)::bigint from vector_store_files";
         Duration::from_millis(fixture.count(due).await.unsigned_abs())
     };
-    let begun = due().await;
+    let first_due = due().await;
     eventually("a lease that was renewed several times", || async {
-        (due().await > begun + Duration::from_secs(2)).then_some(())
+        (due().await > first_due + Duration::from_secs(2)).then_some(())
     })
     .await;
     fixture.model.embeddings.release();

@@ -89,14 +89,14 @@ fn assert_limited(reply: &Reply, kind: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_exactly_across_replicas() {
     let fixture = LimitedProject::new("requests_per_minute = 6", &[]).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let replies = fixture
         .many(20)
         .map(|client| async move { send(&client, Method::GET, "/assistants", None).await });
     let replies = join_all(replies).await;
     let granted = replies.iter().filter(|reply| reply.status == 200).count();
     // The budget grows by one request every ten seconds.
-    let more = usize::try_from(begun.elapsed().as_secs() / 10).expect("the number is small");
+    let more = usize::try_from(started.elapsed().as_secs() / 10).expect("the number is small");
     assert!((6..=6 + more).contains(&granted), "{granted}");
     for reply in &replies {
         assert_eq!(header(reply, "x-ratelimit-limit-requests"), "6");
@@ -164,15 +164,15 @@ async fn runs_at_work_are_counted_exactly_across_replicas() {
         .enumerate()
         .map(|(n, client)| begin(client, n % 3 == 0));
     let replies = join_all(replies).await;
-    let (begun, refused): (Vec<Reply>, Vec<Reply>) =
+    let (accepted, refused): (Vec<Reply>, Vec<Reply>) =
         replies.into_iter().partition(|reply| reply.status == 200);
-    assert_eq!(begun.len(), 2, "{begun:?}");
+    assert_eq!(accepted.len(), 2, "{accepted:?}");
     for reply in &refused {
         assert_limited(reply, "requests");
     }
 
     // A busy thread is still reported as such.
-    let run = &begun[0].body;
+    let run = &accepted[0].body;
     let thread = run["thread_id"].as_str().expect("a run has a thread");
     let path = format!("/threads/{thread}/runs");
     let body = json!({"assistant_id": assistant});
@@ -220,13 +220,13 @@ async fn no_run_begins_once_the_tokens_of_the_minute_are_used_up() {
     let thread = here.create_thread("Hello?").await;
     let first = json!({"assistant_id": assistant});
     let path = format!("/threads/{thread}/runs");
-    let begun = send(&here, Method::POST, &path, Some(&first)).await;
-    assert_eq!(begun.status, 200, "{begun:?}");
-    assert_eq!(header(&begun, "x-ratelimit-limit-tokens"), "5");
-    assert_eq!(header(&begun, "x-ratelimit-remaining-tokens"), "5");
-    assert_eq!(header(&begun, "x-ratelimit-reset-tokens"), "0ms");
+    let accepted = send(&here, Method::POST, &path, Some(&first)).await;
+    assert_eq!(accepted.status, 200, "{accepted:?}");
+    assert_eq!(header(&accepted, "x-ratelimit-limit-tokens"), "5");
+    assert_eq!(header(&accepted, "x-ratelimit-remaining-tokens"), "5");
+    assert_eq!(header(&accepted, "x-ratelimit-reset-tokens"), "0ms");
     let ended = here
-        .wait_for_status(&thread, &id(&begun.body), &["completed"])
+        .wait_for_status(&thread, &id(&accepted.body), &["completed"])
         .await;
     let used = ended["usage"]["total_tokens"]
         .as_i64()
@@ -417,8 +417,9 @@ async fn a_project_without_limits_pays_nothing_for_them() {
     })
     .await;
     let sent = send(&client, Method::GET, "/assistants", None).await;
-    let told = |name: &reqwest::header::HeaderName| name.as_str().starts_with("x-ratelimit");
-    assert!(!sent.headers.keys().any(told), "{sent:?}");
+    let is_rate_limit =
+        |name: &reqwest::header::HeaderName| name.as_str().starts_with("x-ratelimit");
+    assert!(!sent.headers.keys().any(is_rate_limit), "{sent:?}");
 
     sqlx::raw_sql("update projects set requests_per_minute = 100000, tokens_per_minute = 1000000")
         .execute(&pool)
@@ -426,7 +427,7 @@ async fn a_project_without_limits_pays_nothing_for_them() {
         .expect("the database answers");
     eventually("the new limits are noticed", || async {
         let sent = send(&client, Method::GET, "/assistants", None).await;
-        sent.headers.keys().any(told).then_some(())
+        sent.headers.keys().any(is_rate_limit).then_some(())
     })
     .await;
     for _ in 0..6 {

@@ -40,8 +40,8 @@ async fn a_cancelled_begin_leaves_no_transaction_behind() {
     for polls in 1..8 {
         let mut begin = Box::pin(pool.begin());
         for _ in 0..polls {
-            if let Some(begun) = (&mut begin).now_or_never() {
-                drop(begun);
+            if let Some(transaction) = (&mut begin).now_or_never() {
+                drop(transaction);
                 break;
             }
             // The reply arrives before or after the future is dropped.
@@ -81,7 +81,7 @@ async fn a_transaction_that_failed_is_rolled_back_before_its_session_is_used_aga
     transaction
         .execute("select 1 / 0")
         .await
-        .expect_err("nobody can do that");
+        .expect_err("division by zero fails");
     drop(transaction);
     assert!(is_idle(&pool, &db).await);
 }
@@ -131,7 +131,7 @@ async fn an_error_of_a_statement_costs_no_session() {
     sqlx::query("select 1 / 0")
         .execute(&pool)
         .await
-        .expect_err("nobody can do that");
+        .expect_err("division by zero fails");
     let after: i32 = sqlx::query_scalar(pid)
         .fetch_one(&pool)
         .await

@@ -120,10 +120,7 @@ fn keys_are_made_listed_and_revoked_beside_a_running_server_and_survive_its_deat
 
     server.signal(Signal::SIGKILL);
     server.wait();
-    assert!(
-        server_runs(folder.path()),
-        "nobody has stopped the database"
-    );
+    assert!(server_runs(folder.path()), "the database keeps running");
 
     let server = ServerProcess::start(&mut assistd(folder.path()));
     assert!(
@@ -300,7 +297,7 @@ fn too_few_open_files_are_refused_with_the_limit_and_what_to_do() {
     assert!(printed.contains("ulimit -n"), "{printed}");
     assert!(
         !folder.path().join("postgres").exists(),
-        "nothing was begun"
+        "nothing was started"
     );
 }
 

@@ -174,9 +174,9 @@ async fn a_stored_response_is_found_at_whichever_upstream_keeps_it() {
         let found = call(&client, method.clone(), path).await;
         assert_eq!(found.status, 200, "{found:?}");
         assert_eq!(found.body, json!({"id": "resp_2", "of": there}));
-        let asked = [(method.to_string(), there.to_owned(), Value::Null)];
-        assert_eq!(first.requests(), asked);
-        assert_eq!(second.requests(), asked);
+        let expected = [(method.to_string(), there.to_owned(), Value::Null)];
+        assert_eq!(first.requests(), expected);
+        assert_eq!(second.requests(), expected);
     }
     let found = call(&client, Method::GET, "/responses/resp_1").await;
     assert_eq!(found.body["id"], "resp_1");
@@ -187,12 +187,12 @@ async fn a_stored_response_is_found_at_whichever_upstream_keeps_it() {
     assert_eq!(nowhere.body["error"]["message"], "No such response");
     let hostile = call(&client, Method::GET, "/responses/..%2Fmodels").await;
     assert_eq!(hostile.status, 404);
-    let asked: Vec<_> = first
+    let paths: Vec<_> = first
         .requests()
         .into_iter()
         .map(|(_, path, _)| path)
         .collect();
-    assert_eq!(asked, ["/v1/responses/resp_1", "/v1/responses/resp_none"]);
+    assert_eq!(paths, ["/v1/responses/resp_1", "/v1/responses/resp_none"]);
 }
 
 #[tokio::test]

@@ -341,7 +341,7 @@ async fn queries_that_ask_nothing_are_refused() {
     assert_eq!(
         fixture.model.embeddings.take_batches(),
         [],
-        "no model was asked"
+        "no model was called"
     );
     // Queries without words, or with very common words only, are valid.
     for query in ["?!", "the of and"] {

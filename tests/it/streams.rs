@@ -252,9 +252,9 @@ async fn no_token_waits_for_the_database() {
         async move { client.send(Method::GET, "//readyz", None).await }
     });
     // Longer than the server's periodic tasks take.
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut word = 0;
-    while word < 50 || begun.elapsed() < Duration::from_secs(1) {
+    while word < 50 || started.elapsed() < Duration::from_secs(1) {
         answer.send_text(&format!(" {word}")).await;
         assert_eq!(delta(&stream.next().await), format!(" {word}"));
         word += 1;

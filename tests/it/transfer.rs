@@ -543,8 +543,8 @@ async fn plain_lists_are_imported_as_far_as_they_go() {
     let path = "/vector_stores/vs_Plain/files/file-PlainManual";
     let file = client.get(path).await;
     assert_eq!(file["status"], "failed");
-    let told = file["last_error"]["message"].to_string();
-    assert!(told.contains("assistd import --files"), "{told}");
+    let message = file["last_error"]["message"].to_string();
+    assert!(message.contains("assistd import --files"), "{message}");
     let originals = tempfile::tempdir().expect("the temporary folder is writable");
     let original = originals.path().join("manual.txt");
     std::fs::write(original, "Pull the lever, then wait an hour.")

@@ -130,8 +130,8 @@ async fn what_a_model_says_may_hold_any_character() {
             .next()
             .expect("there is a message");
         let part = &message["content"][0];
-        let said = [&part["text"]["value"], &part["refusal"]];
-        assert!(said.contains(&&json!("Name: A\u{fffd}B")), "{message}");
+        let texts = [&part["text"]["value"], &part["refusal"]];
+        assert!(texts.contains(&&json!("Name: A\u{fffd}B")), "{message}");
     }
 }
 

@@ -102,7 +102,7 @@ async fn a_model_that_cannot_be_reached_fails_the_run() {
     assert_failed(&run, "server_error");
     assert!(
         !run.to_string().contains(&url),
-        "addresses are nobody's business: {run}"
+        "the address is shown: {run}"
     );
 }
 
@@ -389,8 +389,8 @@ async fn half_characters_and_bytes_that_are_no_text_do_not_fail_a_run() {
     let (ended, _) = fixture.end(&thread, &run).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let answers = fixture.answers(&thread).await;
-    let said = &answers[0]["content"][0]["text"]["value"];
-    assert_eq!(said, "a😀\u{fffd}b\u{fffd}\u{fffd}");
+    let text = &answers[0]["content"][0]["text"]["value"];
+    assert_eq!(text, "a😀\u{fffd}b\u{fffd}\u{fffd}");
 }
 
 #[tokio::test]

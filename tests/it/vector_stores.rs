@@ -588,8 +588,8 @@ async fn deletions_go_one_way() {
 
     // Removing a file from a store keeps the file.
     let out = delete(&client, &format!("/vector_stores/{one}/files/{}", files[0])).await;
-    let told = json!({"id": files[0], "object": "vector_store.file.deleted", "deleted": true});
-    assert_eq!(out, told);
+    let expected = json!({"id": files[0], "object": "vector_store.file.deleted", "deleted": true});
+    assert_eq!(out, expected);
     client.get(&format!("/files/{}", files[0])).await;
     assert_eq!(
         client
