@@ -2,8 +2,8 @@
 
 A transcript (golden/*.yaml) lists the events in order. An event names the fields that differ from the base
 object of its kind (golden/objects.yaml). Before the comparison ids become `run_1`, `msg_2`, … by order of
-appearance (`file-1` for files), times become `T`, counts of tokens `N`, scores `S`, and the pieces of one text or one argument are joined into one
-event. Names, values and the order of keys are then compared exactly.
+appearance (`file-1` for files), times become `T`, counts of tokens `N`, scores `S`, and the pieces of one text, one argument or the
+logs of one call are joined into one event. Names, values and the order of keys are then compared exactly.
 """
 
 import json
@@ -72,11 +72,25 @@ def _join(events):
     joined = []
     for name, data in events:
         piece = _piece(name, data)
-        if piece and joined and joined[-1][0] == name and _goes_on(joined[-1][1], data):
-            _append(joined[-1][1], piece)
+        before = joined[-1][1] if joined and joined[-1][0] == name else None
+        if piece and before and _goes_on(before, data):
+            _append(before, piece)
+        elif before and _logs(name, before, data):
+            _logs(name, before)["logs"] += _logs(name, data)["logs"]
         else:
             joined.append((name, data))
     return joined
+
+
+def _logs(name, *deltas):
+    """The logs of the last delta, if all of these only append to the same logs of a call."""
+    found = []
+    for data in deltas:
+        outputs = name == "thread.run.step.delta" and _part(data).get("code_interpreter", {}).get("outputs")
+        if not outputs or len(outputs) != 1 or outputs[0].get("type") != "logs":
+            return None
+        found.append((_place(data), outputs[0]["index"], outputs[0]))
+    return found[-1][2] if len({entry[:2] for entry in found}) == 1 else None
 
 
 def _piece(name, data):
