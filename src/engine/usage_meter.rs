@@ -75,7 +75,7 @@ impl UsageMeter {
         })
     }
 
-    /// Notes that the commit of [`Self::entry`] has succeeded.
+    /// Counts the tokens as charged, after the commit with [`Self::entry`] has succeeded.
     pub(super) fn charge(&mut self, tokens: Usage) {
         self.tokens += tokens;
         self.uncharged = Amounts::default();

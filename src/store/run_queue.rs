@@ -53,8 +53,8 @@ pub enum Origin {
 /// Claims up to `limit` due runs, the longest due first.
 ///
 /// Queued runs become `in_progress`. Cancelled and expired ones keep their status for the worker to
-/// terminate; with `only_ending`, only these are claimed. A lease that was not released counts as a
-/// recovery.
+/// terminate; with `only_ending`, only these are claimed. Claiming a run whose lease expired
+/// without a release counts as a recovery.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,

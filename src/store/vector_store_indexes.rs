@@ -23,7 +23,7 @@ const SAMPLE_FILES: i64 = 250;
 /// Most chunks of a file in a sample.
 const SAMPLE_CHUNKS: i64 = 20;
 
-/// A lexeme is common if an estimated number of chunks, at least this one, have it.
+/// Minimum estimated number of chunks with a lexeme for it to count as common.
 const COMMON_FROM: i64 = 2_000;
 
 /// Measured size of a row in an index, besides the components of its vector.

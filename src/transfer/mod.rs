@@ -93,7 +93,7 @@ pub enum TransferError {
     /// The target of the export exists already.
     #[error("{} is there already; give a folder that is empty or new", .0.display())]
     Occupied(PathBuf),
-    /// The manifest layout needs a folder.
+    /// The manifest format can only be written to a folder.
     #[error("this format is a folder of files; give the name of one")]
     NeedsFolder,
     #[error("there is no project {0:?}")]

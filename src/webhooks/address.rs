@@ -10,7 +10,7 @@ pub enum AddressClass {
     /// This machine or a private network.
     Private,
     /// Never the receiver of webhooks: link-local addresses, where clouds serve the credentials of
-    /// the machine, and addresses that are not those of a host.
+    /// the machine, and addresses that are not unicast.
     Forbidden,
 }
 

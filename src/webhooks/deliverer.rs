@@ -36,8 +36,8 @@ const BACKOFF: Backoff = Backoff::new(&[
     Duration::from_hours(24),
 ]);
 
-/// Attempts without a recorded result after which a delivery is abandoned. There is none after a
-/// crash, an orderly stop, and a result that the database rejects.
+/// Attempts without a recorded result after which a delivery is abandoned. A crash, an orderly stop
+/// and a result that the database rejects leave an attempt without one.
 const MAX_UNRECORDED: i32 = 20;
 
 /// The `last_error` of a delivery whose result the database rejects, for operators.

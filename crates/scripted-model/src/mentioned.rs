@@ -12,8 +12,8 @@ use crate::words::words;
 /// Maximum number of calls to one function in one answer.
 const MAX_CALLS: usize = 8;
 
-/// Tools that are never called this way: no code can be made from a message, and what is searched
-/// for is not named by the words "file" and "search".
+/// Tools that are never called because a message mentions them: a message cannot be turned into code,
+/// and the words "file" and "search" do not say what to search for.
 const BUILT_IN: [&str; 2] = ["code_interpreter", "file_search"];
 
 /// Calls the functions whose names share words with the user's message or, if there is none, the

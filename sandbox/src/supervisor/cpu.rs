@@ -42,7 +42,7 @@ pub struct CpuMeter {
     used: Duration,
 }
 
-/// Measures a session between two cells against its CPU limit.
+/// Enforces the CPU limit of a session while no cell is running.
 #[derive(Debug)]
 pub struct BackgroundWatch {
     meter: CpuMeter,

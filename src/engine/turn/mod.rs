@@ -120,7 +120,7 @@ pub(super) struct Turn {
     message: Option<(RunStep, Message)>,
     /// The first call, while the message before it is being committed.
     waiting_call: Option<CallPiece>,
-    /// The step of the calls, without them.
+    /// The step of type `tool_calls`; its calls are in `calls`.
     calls_step: Option<RunStep>,
     calls: Vec<ToolCall>,
     /// For each call of code_interpreter, what extracts the code from its arguments.

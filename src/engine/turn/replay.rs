@@ -9,7 +9,7 @@ use crate::domain::run::RunStatus;
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::engine::turn::delta::{append_content, apply_call_delta};
 
-/// The messages and the step that were begun and not ended.
+/// The messages and the step that are still in progress.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct OpenObjects {
     pub(in crate::engine) messages: BTreeMap<MessageId, Message>,

@@ -6,7 +6,7 @@ use crate::domain::vector_store::Weights;
 use crate::retrieval::search::calibration::{self, CosineScale};
 use crate::store::chunks::{ChunkRow, Lexemes, Term, Totals};
 
-/// BM25's k1: how soon further occurrences of a term stop to count.
+/// BM25's k1: how soon further occurrences of a term stop counting.
 const SATURATION: f64 = 1.2;
 
 /// BM25's b: how much long chunks are penalized.
