@@ -108,7 +108,7 @@ pub fn signal_process(process: impl AsFd, signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on, whatever owns it.
+/// Closes every descriptor from `first` on, including those that Rust values own.
 ///
 /// # Safety
 ///

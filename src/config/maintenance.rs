@@ -30,12 +30,12 @@ pub struct MaintenanceSettings {
     pub thread_store_expiry: Days,
 }
 
-/// A number of days up to 365, written `7d` or `7`; `0` is for ever.
+/// A number of days up to 365, written `7d` or `7`; `0` means no expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days(u16);
 
 impl Days {
-    /// `None` is for ever.
+    /// `None` means no expiry.
     pub fn days(self) -> Option<i32> {
         (self.0 > 0).then_some(self.0.into())
     }

@@ -1,7 +1,7 @@
 //! The PostgreSQL cluster of the test program, and the databases of its tests.
 //!
 //! Everything lives in one temporary folder. A shell process waits until the test program has
-//! exited for whatever reason, stops what still runs, and removes the folder.
+//! exited for any reason, stops what still runs, and removes the folder.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! Checks the rules that every event stream of a run keeps, whatever change to the run.
+//! Checks the rules that every event stream of a run keeps, after any change to the run.
 
 use std::collections::BTreeMap;
 

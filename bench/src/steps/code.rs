@@ -31,7 +31,7 @@ impl StepContext<'_> {
             let [mut new, mut live, mut function] = [const { Vec::new() }; 3];
             for _ in 0..count {
                 sleep(REFILL).await;
-                // The first run after a pause is slower, whatever it does.
+                // The first run after a pause is slower even if it runs no code.
                 let thread = api.create_thread_with_question().await?;
                 function_run(&api, &thread, &caller).await?;
                 let thread = api.create_thread_with_question().await?;

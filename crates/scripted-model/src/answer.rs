@@ -18,6 +18,6 @@ pub(crate) struct Answer {
 #[derive(Debug, PartialEq)]
 pub(crate) struct ToolCall {
     pub(crate) name: String,
-    /// JSON text, or whatever a script puts in its place.
+    /// JSON text, or any other text that a script gives instead.
     pub(crate) arguments: String,
 }

@@ -45,7 +45,7 @@ impl HttpError {
         }
     }
 
-    /// A prompt of so many tokens exceeds this limit.
+    /// The prompt has more tokens than the limit.
     pub(crate) fn context_length(limit: u32, tokens: u32) -> Self {
         let message = format!(
             "This model's maximum context length is {limit} tokens. However, your messages \

@@ -138,7 +138,7 @@ pub(crate) fn takes_whole_message(property: &str) -> bool {
 }
 
 /// Quotations, then words with capitals inside a sentence. The first word of a sentence has a
-/// capital whatever it is, so it is no name.
+/// capital in any case, so it is not taken for a name.
 fn names(message: &str) -> VecDeque<String> {
     let quotations = QUOTATIONS.captures_iter(message);
     let quotations = quotations.filter_map(|captures| captures.iter().skip(1).flatten().next());

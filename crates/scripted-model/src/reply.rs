@@ -20,7 +20,7 @@ use crate::yaml::{FinishYaml, UsageYaml};
 /// Bytes that are neither UTF-8 nor JSON.
 const GARBAGE: &[u8] = b"data: {\"choices\": [\xff\xfe\n\n";
 
-/// Maximum time that an answer takes, whatever its script says.
+/// Maximum time that an answer takes; a script cannot exceed it.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
 /// The connection is lost in the middle of the answer.
@@ -234,7 +234,7 @@ impl Reply {
 }
 
 impl Pace {
-    /// The time from the request until so many tokens have been sent.
+    /// The time from the request until this number of tokens has been sent.
     fn delay(self, tokens: u32) -> Duration {
         let time = self
             .tokens_per_second

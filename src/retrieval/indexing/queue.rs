@@ -18,7 +18,7 @@ use crate::store::{Pool, StoreError};
 /// restart a model server.
 const MAX_FAILURES: i32 = 10;
 
-/// Most attempts in all. A file that crashes the server must not do so for ever.
+/// Maximum number of attempts, so that a file which crashes the server is given up.
 const MAX_ATTEMPTS: i32 = 40;
 
 const BACKOFF: Backoff = Backoff::new(&[
