@@ -10,7 +10,6 @@ use crate::domain::ids::RunId;
 use crate::engine::stop::StopSignal;
 use crate::store::lease::Lease;
 
-/// The active runs. Their leases are renewed as long as they are registered here.
 #[derive(Default)]
 pub(super) struct ActiveRuns(Mutex<HashMap<RunId, ActiveRun>>);
 
@@ -19,8 +18,8 @@ struct ActiveRun {
     stop: watch::Sender<Option<StopSignal>>,
 }
 
-/// Keeps a run registered until it is dropped. A panic of the worker drops it, too: then the lease
-/// expires, and the run is recovered.
+/// Keeps a run registered, and its lease renewed, until it is dropped. A panic of the worker drops
+/// it, too: then the lease expires, and the run is recovered.
 pub(super) struct Registration {
     active: Arc<ActiveRuns>,
     lease: Lease,
@@ -44,7 +43,6 @@ fn measure(runs: &HashMap<RunId, ActiveRun>) {
 }
 
 impl ActiveRuns {
-    /// Registers a run. Its worker must watch the receiver for stop signals.
     pub(super) fn register(
         self: &Arc<Self>,
         lease: &Lease,

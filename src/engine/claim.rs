@@ -41,7 +41,6 @@ pub(super) async fn start_dispatched(
     }
 }
 
-/// Claims and starts due runs, when notified and periodically, until `stop`.
 pub(super) async fn claim_due_runs(
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,

@@ -22,7 +22,6 @@ impl Clock {
         }
     }
 
-    /// The current time, at least a microsecond later than the time returned before.
     pub(super) fn now(&mut self) -> Timestamp {
         let elapsed = i64::try_from(self.base_instant.elapsed().as_micros()).unwrap_or(i64::MAX);
         let now = self.base + chrono::TimeDelta::microseconds(elapsed);

@@ -22,9 +22,9 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// Writes these events to the log. While the database is not available they stay unlogged, to be
-/// written with the next batch. Events of a run that the database refuses stay missing in the log,
-/// and do not keep those of other runs out of it.
+/// While the database is not available the events stay unlogged, to be written with the next batch.
+/// Events that the database refuses stay missing in the log, without keeping those of other runs
+/// out of it.
 pub(super) async fn write(shared: &Shared, unlogged: impl IntoIterator<Item = Unlogged>) {
     let unlogged: Vec<Unlogged> = unlogged.into_iter().collect();
     if unlogged.is_empty() {
@@ -37,7 +37,6 @@ pub(super) async fn write(shared: &Shared, unlogged: impl IntoIterator<Item = Un
     }
 }
 
-/// Writes the events of each run in a statement of its own, after one for all was refused.
 async fn write_one_by_one(shared: &Shared, unlogged: Vec<Unlogged>) {
     for events in unlogged {
         match append(shared, std::slice::from_ref(&events)).await {

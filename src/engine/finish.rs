@@ -10,13 +10,11 @@ use crate::engine::session::{Commit, Session, Statement};
 use crate::engine::stop::{StopReason, StopSignal, internal_error, sandbox_error};
 use crate::store::run_queue::Changes;
 
-/// What is still open when a run stops.
 #[derive(Debug, Default)]
 pub(super) struct OpenParts {
     pub(super) message: Option<(RunStep, Message)>,
     /// The step of the calls being written or executed. It has its usage if it is stored.
     pub(super) calls: Option<RunStep>,
-    /// Tokens of the model call under way, not charged yet.
     pub(super) tokens: Usage,
 }
 
@@ -60,7 +58,6 @@ impl Termination {
             StopReason::Sandbox(error) => failed(sandbox_error(&error)),
             StopReason::Incomplete(reason) => Self {
                 status: RunStatus::Incomplete,
-                // The step is complete; it is the message that was cut off.
                 step: StepStatus::Completed,
                 message: match reason {
                     RunIncompleteReason::ContentFilter => IncompleteReason::ContentFilter,
@@ -89,8 +86,7 @@ impl Termination {
     }
 }
 
-/// Completes the last message, its step and the run in one commit. Without a message, an earlier
-/// attempt has stored it.
+/// Writes everything in one commit. Without a message, an earlier attempt has stored it.
 pub(super) async fn complete(
     session: &mut Session,
     message: Option<(RunStep, Message)>,
@@ -122,8 +118,8 @@ pub(super) async fn complete(
     Ok(())
 }
 
-/// Terminates a run that stops for this reason, with everything that is still open, in one commit.
-/// The error is why it could not.
+/// Terminates a run with everything that is still open, in one commit. The error is why it could
+/// not.
 pub(super) async fn terminate(
     session: &mut Session,
     open: &OpenParts,

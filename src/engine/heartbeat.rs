@@ -50,7 +50,6 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 renewed_at = Instant::now();
                 let renewed: HashSet<_> = renewed.into_iter().collect();
                 for lease in leases.iter().filter(|lease| !renewed.contains(lease.run())) {
-                    // Without effect on a run that has just ended and is no longer active.
                     shared.active.lose(lease);
                 }
             }

@@ -28,10 +28,8 @@ const IMAGE_MAX: u64 = 20 << 20;
 #[derive(Debug, Clone)]
 pub(super) enum HistoryItem {
     User(Vec<Content>),
-    /// An assistant message that no tool calls follow.
     Assistant(String),
     Calls {
-        /// Text before the calls; may be empty.
         text: String,
         calls: Vec<CompletedCall>,
     },
@@ -46,7 +44,6 @@ pub(super) struct CompletedCall {
 }
 
 impl CompletedCall {
-    /// `None` for a call without output.
     fn from_call(call: ToolCall) -> Option<Self> {
         let id = call.id;
         Some(match call.body {
@@ -114,7 +111,6 @@ impl HistoryItem {
 pub(super) fn merge(messages: Vec<PromptMessage>, steps: Vec<RunStep>) -> Vec<HistoryItem> {
     let mut items = Vec::with_capacity(messages.len() + steps.len());
     let mut messages = messages.into_iter().peekable();
-    // The run of the last assistant message, as long as nothing follows it.
     let mut last_run: Option<RunId> = None;
     for step in steps {
         while let Some(message) = messages.next_if(|message| message.created_at <= step.created_at)

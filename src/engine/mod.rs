@@ -48,7 +48,6 @@ const IDLE_POLL: Duration = Duration::from_millis(20);
 pub struct Engine {
     shared: Arc<Shared>,
     tasks: TaskTracker,
-    /// Ends the claiming of runs.
     stop: CancellationToken,
     /// Ends what active runs need: lease renewal, the event log, notifications.
     stop_background: CancellationToken,
@@ -143,7 +142,7 @@ impl Engine {
         }
     }
 
-    /// Waits for the last active run, then stops the background tasks, which it needs until then.
+    /// Background tasks are stopped last: active runs need them until then.
     async fn finish(&self) {
         while self.shared.active.len() > 0 {
             tokio::time::sleep(IDLE_POLL).await;

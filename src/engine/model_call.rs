@@ -82,7 +82,6 @@ impl ModelCall {
         }
     }
 
-    /// Calls the model, again with a shorter prompt if the upstream refuses it as too long.
     pub(super) async fn run(
         &mut self,
         context: &mut CallContext<'_>,
@@ -117,7 +116,6 @@ impl ModelCall {
         Err(StopReason::internal("no model call was tried"))
     }
 
-    /// What is open, with its tokens, for a run that stops now.
     pub(super) async fn open_parts(
         &self,
         context: &mut CallContext<'_>,
@@ -226,7 +224,6 @@ impl ModelCall {
         })
     }
 
-    /// Counts the tokens of the prompt by building it again.
     async fn count_prompt(
         &self,
         context: &CallContext<'_>,

@@ -11,12 +11,10 @@ use crate::store;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Completed turns; each but the last of a run has called tools.
     pub(super) turns: usize,
     /// The message that the current turn committed before its calls. After a recovery, the turn is
     /// repeated without writing it again.
     pub(super) committed_message: Option<MessageId>,
-    /// Pictures that code has shown since the last message, to be put into the next one.
     pub(super) images: Vec<FileId>,
     /// The stored step whose built-in tools an earlier attempt did not finish.
     pub(super) unfinished_step: Option<RunStep>,
@@ -38,7 +36,6 @@ pub(super) async fn load_progress(session: &mut Session) -> Result<Progress, Sto
 }
 
 impl Progress {
-    /// The progress of a run with these stored steps, in their order.
     fn after(steps: Vec<RunStep>) -> Self {
         let mut progress = Self {
             has_called_model: true,

@@ -33,7 +33,6 @@ const MIN_TRUNCATED: usize = 400;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PromptError {
-    /// The newest user message and what follows it exceed the budget, given in tokens.
     #[error("the prompt does not fit {0} tokens")]
     TooLong(u32),
     #[error(transparent)]
@@ -48,14 +47,11 @@ pub(super) struct PromptInput<'a> {
     /// The message that the current turn has committed before its calls. Left out of the prompt.
     pub(super) committed_message: Option<&'a MessageId>,
     pub(super) workspace: Option<&'a Workspace>,
-    /// Completed turns of the run.
     pub(super) turn: usize,
     pub(super) completion_tokens: Option<u32>,
-    /// Most bytes that the stored pictures of the prompt may have together.
     pub(super) picture_bytes: u64,
 }
 
-/// Builds the request for a run's next turn, with a prompt of at most `budget` tokens.
 pub(super) async fn build(
     pool: &Pool,
     blobs: &Blobs,
@@ -101,7 +97,6 @@ fn system_message(config: &RunConfig, workspace: Option<&Workspace>) -> String {
         .join("\n\n")
 }
 
-/// Reads the thread, newest messages first, until it is complete or exceeds the budget.
 async fn load_history(
     pool: &Pool,
     run: &Run,
@@ -237,7 +232,6 @@ fn truncate_largest_output(items: &mut [HistoryItem], model: &str, excess: u32) 
     )
 }
 
-/// The text of every prompt of the run: the system message and the tool definitions.
 fn fixed_text(config: &RunConfig, system: &str) -> String {
     let mut text = system.to_owned();
     for tool in config.tools.iter().map(tool_definition) {
@@ -271,7 +265,6 @@ fn request(
     }
 }
 
-/// Names under which some models call the built-in tools of a run instead of the offered ones.
 fn aliases(config: &RunConfig) -> Vec<&'static str> {
     let code = code_interpreter::is_call_to(config, code_interpreter::ALIAS);
     let search = file_search::is_call_to(config, file_search::ALIAS);

@@ -23,7 +23,6 @@ const TERMINATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// worker to notice in time that the process shuts down.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// How long to wait for the database after this many failures in a row.
 pub(super) fn backoff(failures: u32) -> Duration {
     let pause = Duration::from_millis(100) * 2_u32.saturating_pow(failures.min(16));
     pause.min(BACKOFF_MAX)

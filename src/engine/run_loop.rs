@@ -26,7 +26,6 @@ use crate::events::dispatch::Assignment;
 use crate::store;
 use crate::store::run_queue::{Claimed, Origin};
 
-/// How often a run is recovered after a lost lease before it fails.
 const MAX_RECOVERIES: i32 = 5;
 
 /// Most turns of one run that call tools. Ends runs whose model never stops calling.
@@ -87,7 +86,6 @@ struct RunLoop {
     tools: Tools,
     /// The model call of the current turn, until its calls are stored.
     call: Option<ModelCall>,
-    /// The stored step whose built-in tools are being executed.
     running_step: Option<RunStep>,
 }
 
@@ -116,7 +114,6 @@ impl RunLoop {
         }
     }
 
-    /// Publishes the start of the run, as far as readers have not seen it, and loads its progress.
     async fn begin(&mut self, origin: Origin) -> Result<(), StopReason> {
         if origin != Origin::Created {
             self.progress = load_progress(&mut self.session).await?;
@@ -306,7 +303,6 @@ impl RunLoop {
         terminated
     }
 
-    /// Releases a run that has not ended, so that it is continued, or terminated, later.
     async fn release(&self, reason: &StopReason) {
         let session = &self.session;
         let (shared, lease) = (&session.shared, &session.lease);

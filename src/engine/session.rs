@@ -37,7 +37,6 @@ pub(super) struct Commit<'a> {
     /// The run's new status. `None` leaves the run `in_progress` under its lease.
     pub(super) state: Option<RunState>,
     pub(super) events: Vec<RunEvent>,
-    /// Tokens of the model call whose step is stored, charged with the commit.
     pub(super) tokens: Usage,
 }
 
@@ -53,7 +52,6 @@ impl Session {
         *self.stop_signal.borrow()
     }
 
-    /// Waits for something that may take long, unless the run has to stop or expires.
     pub(super) async fn until_stopped<T>(
         &mut self,
         work: impl Future<Output = T>,
@@ -74,7 +72,6 @@ impl Session {
         }
     }
 
-    /// Commits objects and status with the events that announce them, then publishes the events.
     pub(super) async fn commit(&mut self, commit: Commit<'_>) -> Result<(), StopReason> {
         let Commit {
             steps,
@@ -102,9 +99,8 @@ impl Session {
         Ok(())
     }
 
-    /// Writes changes. While the database is not available this waits for it until the run
-    /// expires, so that nothing that the model wrote is lost. If another worker claims the run
-    /// meanwhile, the lease is lost.
+    /// While the database is not available this waits for it until the run expires, so that nothing
+    /// that the model wrote is lost. If another worker claims the run meanwhile, the lease is lost.
     pub(super) async fn persist(
         &mut self,
         changes: &Changes<'_>,
@@ -152,7 +148,6 @@ impl Session {
         }
     }
 
-    /// Takes over the state of a successful commit, and publishes its events.
     pub(super) fn committed(
         &mut self,
         state: Option<RunState>,
@@ -166,7 +161,6 @@ impl Session {
         self.publisher.publish_logged(events);
     }
 
-    /// Whether changes that were refused on a later try are committed already.
     async fn has_committed(&self, changes: &Changes<'_>) -> Result<bool, StopReason> {
         let status =
             store::run_queue::status_under_lease(&self.shared.deps.pool, &self.lease).await?;

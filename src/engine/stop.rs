@@ -17,7 +17,6 @@ pub(super) enum StopSignal {
     Expire,
     /// Another worker has claimed the run, or the run was deleted.
     LeaseLost,
-    /// The process shuts down; other processes continue the run.
     Drain,
 }
 
@@ -38,7 +37,6 @@ impl StopReason {
         Self::Internal(cause.to_string())
     }
 
-    /// A failure with the code `server_error` and this message for clients.
     pub(super) fn server_error(message: impl Into<String>) -> Self {
         Self::Failed(RunError {
             code: RunErrorCode::ServerError,
@@ -54,7 +52,6 @@ impl StopReason {
         }
     }
 
-    /// Whether the run does not end for this reason, but is continued by another worker or later.
     pub(super) fn leaves_run_open(&self) -> bool {
         match self {
             Self::Signalled(StopSignal::LeaseLost | StopSignal::Drain) | Self::Unavailable(_) => {
@@ -68,7 +65,6 @@ impl StopReason {
         }
     }
 
-    /// Logs what operators must know and clients do not see.
     pub(super) fn log(&self, run: &RunId) {
         match self {
             Self::Signalled(StopSignal::LeaseLost) => {

@@ -27,7 +27,6 @@ impl UsageMeter {
         self.tokens
     }
 
-    /// Tokens of all stored steps and of the commit under way.
     pub(super) fn tokens_with(&self, tokens: Usage) -> Usage {
         let mut total = self.tokens;
         total += tokens;
@@ -75,7 +74,6 @@ impl UsageMeter {
         })
     }
 
-    /// Counts the tokens as charged, after the commit with [`Self::entry`] has succeeded.
     pub(super) fn charge(&mut self, tokens: Usage) {
         self.tokens += tokens;
         self.uncharged = Amounts::default();

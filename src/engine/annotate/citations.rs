@@ -21,14 +21,12 @@ const ALTERED_BYTES: usize = 600;
 
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) struct CitablePassages {
-    /// By search index and position of the result.
     files: HashMap<(usize, usize), FileId>,
     /// File names as they stand in markers, also in composed form (NFC), which models tend to write.
     names: BTreeSet<String>,
 }
 
 enum Mismatch {
-    /// It may become one.
     Incomplete,
     Other,
 }
@@ -46,8 +44,6 @@ impl CitablePassages {
         self.names.insert(name);
     }
 
-    /// What the text begins with, if that is a citation or may become one. `is_complete` says that
-    /// no more of it follows.
     pub(super) fn read(&self, text: &str, is_complete: bool) -> Option<Reference> {
         let after = text.strip_prefix(OPENING)?;
         let plain = Reference::Plain(OPENING.len_utf8());
@@ -109,7 +105,6 @@ impl CitablePassages {
     }
 }
 
-/// The search index and the position of the result, and the text after them.
 fn numbers(text: &str) -> Result<((usize, usize), &str), Mismatch> {
     let (search, rest) = number(text, ':')?;
     let (result, rest) = number(rest, DAGGER)?;
@@ -129,7 +124,6 @@ fn number(text: &str, end: char) -> Result<(usize, &str), Mismatch> {
     Ok((number, rest))
 }
 
-/// Length of the common prefix in bytes.
 fn shared_bytes(a: &str, b: &str) -> usize {
     let pairs = a.chars().zip(b.chars());
     pairs

@@ -16,7 +16,7 @@ const TARGET_PREFIXES: [&str; 2] = ["file:", "/"];
 /// What precedes a link's target in Markdown links and link definitions, and in HTML.
 const BEFORE_TARGET: [&str; 6] = ["](", "]:", "href=\"", "href='", "src=\"", "src='"];
 
-/// The folder of the files, in the form in which paths are compared.
+/// The folder of the files, in the normalized form in which paths are compared.
 const FOLDER: &str = "mnt/data/";
 
 /// Longest spelling of one character of a path, in bytes, such as `%25F0%259F%2598%2580`.
@@ -25,19 +25,16 @@ const SPELLING_BYTES: usize = 24;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     known: Vec<KnownPath>,
-    /// Length of the longest path in characters.
     longest: usize,
 }
 
 #[derive(Debug)]
 struct KnownPath {
     path: String,
-    /// The path with its folder, in the form in which paths are compared.
     compared: Vec<char>,
     file: FileId,
 }
 
-/// The text may become a link, or its path may continue.
 struct Incomplete;
 
 impl Links {
@@ -137,7 +134,6 @@ fn is_before_target(before: [&str; 2]) -> bool {
     BEFORE_TARGET.iter().any(|it| before.ends_with(it))
 }
 
-/// Whether a path ends before this text, whose first character is decoded as `next`.
 fn ends(text: &str, next: Option<&PathChar>) -> bool {
     let next = match text.chars().next() {
         Some('%' | '\\' | '&') => next.map(|it| it.char),

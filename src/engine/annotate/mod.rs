@@ -25,7 +25,6 @@ pub(super) struct Annotator {
     links: Links,
     /// `None` if the run does not offer file_search: then citations are plain text.
     passages: Option<CitablePassages>,
-    /// The text that may still become a reference.
     held: String,
     context: String,
     /// Length of the emitted text in code points.
@@ -34,7 +33,6 @@ pub(super) struct Annotator {
 }
 
 impl Annotator {
-    /// Annotates links to these paths below `/mnt/data`, and citations of these passages.
     pub(super) fn new(paths: Vec<(String, FileId)>, passages: Option<CitablePassages>) -> Self {
         Self {
             links: Links::new(paths),
@@ -43,7 +41,6 @@ impl Annotator {
         }
     }
 
-    /// Appends text, and returns what can be emitted now.
     pub(super) fn push(&mut self, text: &str) -> Vec<ContentDelta> {
         if self.links.is_empty() && self.passages.is_none() {
             return self.plain(text).into_iter().collect();
@@ -93,7 +90,6 @@ impl Annotator {
         pieces
     }
 
-    /// The offset of the next possible reference at or after `from`.
     fn next(&self, text: &str, from: usize, is_complete: bool) -> Option<(usize, Reference)> {
         text[from..].char_indices().find_map(|(at, _)| {
             let at = from + at;
@@ -136,7 +132,6 @@ impl Annotator {
     }
 }
 
-/// The end of a text, by which the beginning of a link is recognised.
 fn context(text: &str) -> &str {
     let excess = text.len().saturating_sub(CONTEXT_BYTES);
     &text[text.ceil_char_boundary(excess)..]

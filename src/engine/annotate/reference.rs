@@ -1,14 +1,13 @@
 use crate::domain::message::AnnotationTarget;
 
-/// What a text begins with, where it could be a reference.
+/// What a text begins with, where it could be a reference. The numbers are lengths in bytes, of
+/// plain text at least one.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reference {
     /// More text is needed to decide.
     Incomplete,
-    /// This many bytes of the text refer to a file.
     To(usize, AnnotationTarget),
-    /// This many bytes of the text refer to nothing that exists, and are left out.
+    /// A reference to nothing that exists, which is left out of the text.
     Dangling(usize),
-    /// This many bytes of the text, at least one, are plain text.
     Plain(usize),
 }

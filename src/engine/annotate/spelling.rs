@@ -10,7 +10,6 @@ use unicode_normalization::char::decompose_compatible;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathChar {
     pub(super) char: char,
-    /// Offset in the text of the end of its spelling.
     pub(super) end: usize,
     /// Whether it is the last of the characters with this spelling: a normalized `é` is two.
     pub(super) is_last: bool,
@@ -71,7 +70,6 @@ pub(super) fn read(text: &str, longest: usize, is_complete: bool) -> Vec<PathCha
     path
 }
 
-/// Decodes a complete text without normalizing it further.
 pub(super) fn decode(text: &str) -> String {
     let (at, is_complete) = (0, true);
     let decoder = Decoder {
@@ -82,7 +80,6 @@ pub(super) fn decode(text: &str) -> String {
     decoder.map(|(char, _)| char).collect()
 }
 
-/// The form of a character in normalized paths. `None` if it is removed.
 fn normalized(char: char) -> Option<char> {
     Some(match char {
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => return None,
@@ -131,12 +128,10 @@ impl Iterator for Decoder<'_> {
 enum Decoded<T = char> {
     /// A value, and how many bytes spell it.
     To(T, usize),
-    /// More text is needed to decide.
     Incomplete,
     Plain,
 }
 
-/// A character whose UTF-8 bytes are percent-encoded, such as `%C3%A9`.
 fn percent_encoded(text: &str) -> Decoded {
     // An encoded percent sign, before digits that do not encode a character.
     let percent_sign = match text.starts_with("%25") {

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// An annotator for these files, and the path or name of each file by its id.
 fn annotator(paths: &[&str], passages: &[((usize, usize), &str)]) -> (Annotator, Names) {
     let mut names = Names::new();
     let mut file = |name: &str| {
@@ -24,8 +23,6 @@ fn annotator(paths: &[&str], passages: &[((usize, usize), &str)]) -> (Annotator,
 
 type Names = BTreeMap<FileId, String>;
 
-/// Annotates a text in these pieces. Returns the emitted text, and its references with the files
-/// that they refer to.
 fn read(
     paths: &[&str],
     passages: &[((usize, usize), &str)],
@@ -57,7 +54,6 @@ fn read(
     (shown, references)
 }
 
-/// The same for a text, however it is split: in one piece, in two, and character by character.
 fn read_however_cut(
     paths: &[&str],
     passages: &[((usize, usize), &str)],

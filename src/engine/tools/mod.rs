@@ -19,22 +19,17 @@ use crate::engine::tools::file_search::execution::SearchContext;
 
 #[derive(Debug, Default)]
 pub(super) struct Tools {
-    /// The thread's `/mnt/data`, if code_interpreter is offered.
     pub(super) workspace: Option<Workspace>,
-    /// What can be searched and cited, if file_search is offered.
     search: Option<SearchContext>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterCalls {
     NextTurn,
-    /// The run waits for the caller to submit outputs.
     RequiresAction,
 }
 
 impl Tools {
-    /// Loads what the tools of a run need. At the start of a run this waits for its vector stores
-    /// to be indexed.
     pub(super) async fn load(session: &mut Session, is_start: bool) -> Result<Self, StopReason> {
         let mut tools = Self::default();
         let config = session.run.config.clone();

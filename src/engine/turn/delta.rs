@@ -34,7 +34,6 @@ pub(in crate::engine) fn append_content(content: &mut Vec<Content>, delta: Conte
     false
 }
 
-/// Appends a call to a step, or appends to the call at `index`.
 pub(in crate::engine) fn apply_call_delta(
     calls: &mut Vec<ToolCall>,
     index: usize,

@@ -47,16 +47,12 @@ pub(super) trait Source {
 
 #[derive(Debug, Default)]
 pub(super) struct TurnInput {
-    /// Finds links and citations in the turn's text.
     pub(super) annotator: Annotator,
-    /// The message that an earlier attempt at this turn has committed.
     pub(super) committed_message: Option<MessageId>,
-    /// Pictures for the beginning of the next message.
     pub(super) images: Vec<FileId>,
     pub(super) next_search: usize,
 }
 
-/// What the run loop has to do, in this order.
 #[derive(Debug, PartialEq)]
 pub(super) enum Effect {
     Publish(Vec<RunEvent>),
@@ -72,16 +68,11 @@ pub(super) struct CompletedMessage {
     pub(super) message: Message,
 }
 
-/// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TurnEnd {
-    /// The model has completed its answer.
     Finished,
-    /// A token limit cut the answer off.
     OutOfTokens,
-    /// A content filter cut the answer off.
     Filtered,
-    /// The model waits for the outputs of its calls.
     CallsTools,
 }
 
@@ -120,10 +111,8 @@ pub(super) struct Turn {
     message: Option<(RunStep, Message)>,
     /// The first call, while the message before it is being committed.
     waiting_call: Option<CallPiece>,
-    /// The step of type `tool_calls`; its calls are in `calls`.
     calls_step: Option<RunStep>,
     calls: Vec<ToolCall>,
-    /// For each call of code_interpreter, what extracts the code from its arguments.
     code_arguments: HashMap<usize, CodeArgument>,
     usage: Option<Usage>,
 }
@@ -182,7 +171,6 @@ impl Turn {
         })
     }
 
-    /// Continues with the call that came after the message of [`Effect::CommitMessage`].
     pub(super) fn message_committed(
         &mut self,
         source: &mut impl Source,
@@ -225,22 +213,18 @@ impl Turn {
         })
     }
 
-    /// The message that this turn, or an earlier attempt at it, has committed before its calls.
     pub(super) fn committed_message(&self) -> Option<&MessageId> {
         self.committed_message.as_ref()
     }
 
-    /// Pictures that no message has taken, for the next turn.
     pub(super) fn images(&self) -> &[FileId] {
         &self.images
     }
 
-    /// Tokens of the turn. `None` if the upstream did not report them.
     pub(super) fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// Reports the tokens of a turn whose upstream did not.
     pub(super) fn set_usage(&mut self, usage: Usage) {
         self.usage = Some(usage);
     }
@@ -290,7 +274,6 @@ impl Turn {
         effects
     }
 
-    /// Appends to the turn's message, and opens it if this is the first piece.
     fn write(&mut self, delta: ContentDelta, source: &mut impl Source) -> Vec<RunEvent> {
         // Text after the calls of a turn has no place in the API: its message would have to stand
         // between the calls and their outputs. Text that is committed is not written again.
@@ -407,7 +390,6 @@ impl Turn {
         Ok(effects)
     }
 
-    /// Appends to a call, and opens it if this is its first piece.
     fn append_call(
         &mut self,
         piece: CallPiece,

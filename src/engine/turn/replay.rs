@@ -9,7 +9,6 @@ use crate::domain::run::RunStatus;
 use crate::domain::run_step::{RunStep, StepDetails};
 use crate::engine::turn::delta::{append_content, apply_call_delta};
 
-/// The messages and the step that are still in progress.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct OpenObjects {
     pub(in crate::engine) messages: BTreeMap<MessageId, Message>,
@@ -17,7 +16,6 @@ pub(in crate::engine) struct OpenObjects {
 }
 
 impl OpenObjects {
-    /// What is open after these events.
     pub(in crate::engine) fn after(events: impl IntoIterator<Item = RunEvent>) -> Self {
         let mut open = Self::default();
         for event in events {

@@ -79,7 +79,6 @@ fn run(parallel_tool_calls: bool) -> Run {
     }
 }
 
-/// A turn, and a record of what the run loop would have published and committed.
 struct Fixture {
     turn: Turn,
     source: Numbered,
@@ -134,7 +133,6 @@ impl Fixture {
         }
     }
 
-    /// The content of the open message.
     fn content(&self) -> &[Content] {
         match self.turn.open_message() {
             Some((_, message)) => &message.content,
@@ -147,7 +145,6 @@ impl Fixture {
         step.map_or_else(Vec::new, |step| step.calls().to_vec())
     }
 
-    /// Id, name and arguments of the calls of functions.
     fn functions(&self) -> Vec<(String, String, String)> {
         let function = |call: ToolCall| match call.body {
             ToolCallBody::Function(function) => Some((call.id, function.name, function.arguments)),
@@ -156,7 +153,6 @@ impl Fixture {
         self.calls().into_iter().filter_map(function).collect()
     }
 
-    /// The kinds of the published events, in order.
     fn kinds(&self) -> Vec<&'static str> {
         let kind = |event: &RunEvent| match event {
             RunEvent::RunCreated(_) => "run created",
@@ -178,7 +174,6 @@ fn text(text: &str) -> TurnEvent {
     TurnEvent::Text(text.into())
 }
 
-/// The first piece of a call.
 fn call(index: usize, id: &str, name: &str, arguments: &str) -> TurnEvent {
     TurnEvent::ToolCall {
         index,
@@ -188,7 +183,6 @@ fn call(index: usize, id: &str, name: &str, arguments: &str) -> TurnEvent {
     }
 }
 
-/// A later piece of a call.
 fn arguments(index: usize, arguments: &str) -> TurnEvent {
     TurnEvent::ToolCall {
         index,

@@ -19,10 +19,8 @@ pub(in crate::engine) struct CodeArgument {
 
 #[derive(Debug, Default)]
 enum State {
-    /// Before the first character that is not white space.
     #[default]
     Start,
-    /// In arguments that are the code itself.
     Raw,
     Members,
     Key(String),
@@ -30,7 +28,6 @@ enum State {
     Value(bool),
     Code,
     Escape,
-    /// In a `\uXXXX` escape, with the digits so far.
     Unicode(String),
     /// In the value of another key, at this depth of brackets, within a string or not, after a
     /// backslash or not.
@@ -43,7 +40,6 @@ enum State {
 }
 
 impl CodeArgument {
-    /// Appends a piece of the arguments, and returns the code in it.
     pub(in crate::engine) fn push(&mut self, piece: &str) -> String {
         let mut code = String::with_capacity(piece.len());
         for char in piece.chars() {
@@ -131,7 +127,6 @@ impl CodeArgument {
         }
     }
 
-    /// Appends a UTF-16 code unit.
     fn push_utf16(&mut self, unit: u16, code: &mut String) {
         if let Some(high) = self.high.take() {
             match char::decode_utf16([high, unit]).next() {
@@ -147,7 +142,6 @@ impl CodeArgument {
         }
     }
 
-    /// Replaces the first half of a surrogate pair whose second half is missing.
     fn end_pair(&mut self, code: &mut String) {
         if self.high.take().is_some() {
             code.push(char::REPLACEMENT_CHARACTER);

@@ -64,7 +64,6 @@ pub(in crate::engine) fn arguments(code: &str) -> String {
     json!({ "code": code }).to_string()
 }
 
-/// The output of a call for the model. `None` before it has run.
 pub(in crate::engine) fn output_for_model(call: &CodeCall) -> Option<String> {
     let outputs = call.outputs.as_ref()?;
     let mut lines: Vec<&str> = Vec::new();

@@ -20,20 +20,17 @@ use crate::store;
 /// Largest picture of a cell, in bytes. The sandbox worker sends none that is larger.
 const IMAGE_MAX: u64 = 32 << 20;
 
-/// The note for the model that the project's storage quota is used up.
 const STORAGE_FULL: &str =
     "[There is no storage left, so not everything that the code made was kept.]";
 
 /// A sandbox session in which the cells of a step run, one after the other.
 pub(in crate::engine) struct CodeCells {
     sandbox: SandboxSession,
-    /// Whether the thread had a session before this one.
     is_restarted: bool,
     /// What the sandbox worker did to the session since its last cell.
     notice: Option<Notice>,
 }
 
-/// Executes one call of a step, and adds its outputs to the call.
 pub(in crate::engine) async fn run_code(
     session: &mut Session,
     workspace: &mut Option<Workspace>,
@@ -270,7 +267,6 @@ struct CellOutput<'a> {
     step: StepId,
     index: usize,
     call: &'a mut CodeCall,
-    /// The source of the text at the end of the outputs.
     last_source: Option<TextSource>,
 }
 
@@ -316,7 +312,6 @@ impl CellOutput<'_> {
     }
 }
 
-/// What the sandbox worker did to a session between cells, for the output of the next cell.
 fn notice_text(notice: Notice) -> &'static str {
     match notice {
         Notice::ProcessesKilled => {

@@ -28,12 +28,9 @@ pub(super) struct CodeFence {
 
 #[derive(Debug, Default, Clone, Copy)]
 enum State {
-    /// Before the first character that is neither white space nor a back-tick.
     #[default]
     Start,
-    /// After the back-ticks of the opening fence, possibly in the language tag.
     Language,
-    /// After the language tag, on the same line.
     AfterLanguage,
     Fenced,
     /// In back-ticks that may be the closing fence.
@@ -44,7 +41,6 @@ enum State {
 }
 
 impl CodeFence {
-    /// Appends a piece, and returns the code in it.
     pub(super) fn push(&mut self, piece: String) -> String {
         if matches!(self.state, State::Plain) {
             return piece;
@@ -123,7 +119,6 @@ impl CodeFence {
         }
     }
 
-    /// Appends a character of fenced code. What was held back is code, too.
     fn fenced(&mut self, char: char, code: &mut String) {
         code.push_str(&mem::take(&mut self.held));
         if char == '`' {

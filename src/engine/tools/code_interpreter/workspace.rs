@@ -28,14 +28,12 @@ const COMPRESSED: [&str; 8] = ["gz", "bz2", "xz", "zst", "lz4", "br", "z", "lzma
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) struct Workspace {
     given: Vec<WorkspaceFile>,
-    /// By path.
     written: BTreeMap<String, WorkspaceFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct WorkspaceFile {
     pub(in crate::engine) file: FileId,
-    /// Path below the folder.
     pub(in crate::engine) path: String,
 }
 
@@ -78,7 +76,6 @@ impl Workspace {
         self.written.values()
     }
 
-    /// Whether code has written another file over this one.
     pub(in crate::engine) fn is_overwritten(&self, given: &WorkspaceFile) -> bool {
         self.written.contains_key(&given.path)
     }
@@ -152,7 +149,6 @@ fn unique_name(filename: &str, taken: &mut HashSet<String>) -> String {
     name
 }
 
-/// The stem and the extension with its dot. The extension may be a double one such as `.tar.gz`.
 fn split_extension(name: &str) -> (&str, &str) {
     let last_dot = |text: &str| {
         let dot = text.rfind('.').filter(|&dot| dot > 0)?;
@@ -200,7 +196,6 @@ mod tests {
         assert!(described.contains("\n- /mnt/data/sales-2.csv (also /mnt/data/file-b)\n"));
     }
 
-    /// The paths of given files with these names.
     fn paths(names: &[&str]) -> Vec<String> {
         let files = names.iter().zip(0..);
         let files = files.map(|(name, number)| given(&format!("file-{number}"), name));

@@ -15,10 +15,9 @@ pub(in crate::engine) const ALIAS: &str = "msearch";
 
 const QUERIES_MAX: usize = 5;
 
-/// Default number of results of a call, as in the hosted service.
+/// Default number of results of a call and most tokens of them together, as in the hosted service.
 const RESULTS: usize = 20;
 
-/// Most tokens of all results of a call, as in the hosted service.
 const TOKENS: u32 = 16_000;
 
 const RESULTS_OF_SMALL_MODELS: usize = 5;
@@ -56,7 +55,6 @@ pub(in crate::engine) fn definition() -> ChatCompletionTools {
 
 pub(in crate::engine) struct SearchSettings {
     pub(in crate::engine) results: usize,
-    /// Most tokens of these results together.
     pub(in crate::engine) tokens: u32,
     /// The ranker's name as the client set it. It does not change the ranking.
     pub(in crate::engine) ranker: String,
@@ -66,7 +64,6 @@ pub(in crate::engine) struct SearchSettings {
 }
 
 impl SearchSettings {
-    /// The settings of the run's file_search tool. `None` if the run does not offer it.
     pub(in crate::engine) fn of(config: &RunConfig) -> Option<Self> {
         let settings = config.tools.iter().find_map(|tool| match tool {
             Tool::FileSearch { file_search } => Some(file_search),
@@ -89,8 +86,6 @@ impl SearchSettings {
     }
 }
 
-/// Whether a call of this name is one to file_search. The caller's functions of the same name come
-/// first.
 pub(in crate::engine) fn is_call_to(config: &RunConfig, name: &str) -> bool {
     let function = |tool: &Tool| match tool {
         Tool::Function { function } => function.name == name,
@@ -101,7 +96,6 @@ pub(in crate::engine) fn is_call_to(config: &RunConfig, name: &str) -> bool {
         && !config.tools.iter().any(function)
 }
 
-/// The settings of a call of this name, if it is one to file_search.
 pub(in crate::engine) fn settings_of_call(
     config: &RunConfig,
     name: &str,
@@ -136,7 +130,6 @@ pub(in crate::engine) fn queries(arguments: &str) -> Vec<String> {
         .collect()
 }
 
-/// The output of a call for the model. `None` before it was executed.
 pub(in crate::engine) fn output_for_model(call: &SearchCall) -> Option<String> {
     let results = call.results.as_ref()?;
     let Some(first) = results.first() else {

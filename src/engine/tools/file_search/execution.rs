@@ -29,7 +29,6 @@ const FIRST_SEARCH_INDEX: usize = 4;
 pub(in crate::engine) struct SearchContext {
     stores: Vec<VectorStoreId>,
     passages: CitablePassages,
-    /// How many searches the thread has.
     searches: usize,
 }
 
