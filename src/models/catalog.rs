@@ -14,12 +14,10 @@ use crate::domain::json_escapes;
 
 /// Time until the list is requested again, also after a failure.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// Time limit for the response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a list, in bytes.
 const MAX_LIST: usize = 8 << 20;
 
-/// The cached list of one server.
 #[derive(Default)]
 pub(super) struct Catalog {
     last: Mutex<Option<(Instant, Vec<Model>)>>,
@@ -53,10 +51,6 @@ impl Catalog {
     }
 }
 
-/// Requests the list of a server.
-///
-/// # Errors
-/// When the server does not answer within ten seconds, or with an error.
 pub(super) async fn list(server: &HttpUpstream) -> Result<Vec<Model>, UpstreamError> {
     let request = async {
         let response = server.list_models().await?;

@@ -50,12 +50,10 @@ const UNKNOWN_MODEL_PHRASES: [&str; 7] = [
 pub(super) struct DefaultModel {
     route: Option<Route>,
     retired: Vec<Regex>,
-    /// The time of the last refusal by upstream and model.
     refused: Mutex<HashMap<(String, String), Instant>>,
 }
 
 impl DefaultModel {
-    /// `route` is the route to the default model, if there is one.
     pub(super) fn new(route: Option<Route>) -> Self {
         Self {
             route,
@@ -130,7 +128,6 @@ impl DefaultModel {
     }
 }
 
-/// Whether the upstream does not know the route's model.
 pub(super) fn is_unknown_model(error: &UpstreamError, route: &Route) -> bool {
     let UpstreamError::InvalidRequest {
         status: status @ (400 | 404),

@@ -30,13 +30,9 @@ impl Endpoint {
 /// A call about a stored response of the Responses API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredResponseCall {
-    /// `GET /responses/{id}`
     Read,
-    /// `DELETE /responses/{id}`
     Delete,
-    /// `POST /responses/{id}/cancel`
     Cancel,
-    /// `GET /responses/{id}/input_items`
     ListInput,
 }
 
@@ -49,7 +45,6 @@ impl StoredResponseCall {
         }
     }
 
-    /// The path segment after the id.
     pub(super) fn suffix(self) -> Option<&'static str> {
         match self {
             Self::Read | Self::Delete => None,

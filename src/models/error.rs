@@ -44,9 +44,7 @@ pub enum UpstreamError {
     #[error("{message}")]
     Unavailable {
         message: String,
-        /// The pause that the upstream asked for.
         retry_after: Option<Duration>,
-        /// Whether the same call may succeed a little later.
         is_transient: bool,
     },
     /// The answer is not a chat completion.
@@ -57,11 +55,8 @@ pub enum UpstreamError {
 /// The `last_error.code` values of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCode {
-    /// `rate_limit_exceeded`
     RateLimitExceeded,
-    /// `server_error`
     ServerError,
-    /// `invalid_prompt`
     InvalidPrompt,
 }
 
@@ -71,12 +66,10 @@ pub enum FailureCode {
 pub struct SetupError(pub(super) String);
 
 impl UpstreamError {
-    /// The text for clients.
     pub fn message(&self) -> String {
         self.to_string()
     }
 
-    /// The `last_error.code` of a run that fails with this error.
     pub fn failure_code(&self) -> FailureCode {
         match self {
             Self::RateLimited { .. } => FailureCode::RateLimitExceeded,
@@ -117,7 +110,6 @@ impl UpstreamError {
         }
     }
 
-    /// The label in metrics and logs.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::RateLimited { .. } => "rate_limited",
@@ -129,7 +121,6 @@ impl UpstreamError {
         }
     }
 
-    /// The connection closed before the answer was complete.
     pub(super) fn disconnected() -> Self {
         Self::Unavailable {
             message: "The model server closed the connection before its answer was complete."

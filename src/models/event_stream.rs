@@ -4,22 +4,17 @@
 use super::body::text_of;
 use super::error::UpstreamError;
 
-/// Size limits of an answer.
+/// Maximum line length of an event stream, and maximum size of a body, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Maximum line length of an event stream, in bytes.
     pub(super) line: usize,
-    /// Maximum size of the body, in bytes.
     pub(super) answer: usize,
 }
 
-/// The parser of one event stream.
 #[derive(Debug)]
 pub(super) struct EventStream {
     max_line: usize,
-    /// The incomplete last line.
     line: Vec<u8>,
-    /// The data of the incomplete last event.
     data: Vec<u8>,
     /// Whether the last byte was a carriage return, to which a line feed may belong.
     is_after_return: bool,
@@ -35,10 +30,7 @@ impl EventStream {
         }
     }
 
-    /// Parses the next bytes and appends the data of the events that they complete.
-    ///
-    /// # Errors
-    /// When a line is too long.
+    /// Appends the data of the events that these bytes complete. Fails when a line is too long.
     pub(super) fn push(
         &mut self,
         chunk: &[u8],

@@ -52,7 +52,6 @@ pub(super) struct HttpUpstream {
     /// it may be a part of any word.
     key: Option<String>,
     client: Client,
-    /// The replaceable parameters that this server refuses.
     refused: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -117,7 +116,6 @@ impl HttpUpstream {
         &self.name
     }
 
-    /// The base URL without credentials.
     pub(super) fn address(&self) -> String {
         let mut url = self.base.clone();
         // Both fail only for URLs that cannot hold credentials.
@@ -160,7 +158,6 @@ impl HttpUpstream {
         }
     }
 
-    /// Requests the list of models, which every compatible server has.
     pub(super) async fn list_models(&self) -> Result<UpstreamResponse, UpstreamError> {
         let url = match self.kind {
             UpstreamKind::OpenAi => self.url(["models"]),
@@ -169,7 +166,6 @@ impl HttpUpstream {
         self.execute(self.client.get(url)).await
     }
 
-    /// Sends a request about a stored response (`/responses/{id}`).
     pub(super) async fn stored_response(
         &self,
         call: StoredResponseCall,
@@ -187,7 +183,6 @@ impl HttpUpstream {
         self.execute(self.client.request(call.method(), url)).await
     }
 
-    /// An error of this server with a text for clients.
     pub(super) fn redacted(&self, error: UpstreamError) -> UpstreamError {
         error.redacted(self.key.as_deref())
     }
@@ -284,7 +279,6 @@ impl HttpUpstream {
         }
     }
 
-    /// The request without the parameters that this server refuses.
     fn adapt<'a>(&self, body: &'a Value) -> Cow<'a, Value> {
         let refused = self.refused.lock();
         let applies = |name: &str| body.get(name).is_some();

@@ -16,7 +16,6 @@ pub(super) fn record_call(upstream: &str, started: Instant, error: Option<&Upstr
         .record(started.elapsed().as_secs_f64());
 }
 
-/// Records that a response broke off.
 pub(super) fn record_interruption(upstream: &str, error: &UpstreamError) {
     counter!("assistd_upstream_interruptions_total", "upstream" => upstream.to_owned(), "outcome" => error.kind())
         .increment(1);

@@ -16,13 +16,10 @@ pub struct Options {
     pub default_model: Option<String>,
     /// The script of the scripted model; `None`: the bundled one.
     pub script: Option<PathBuf>,
-    /// Time limit for opening a connection.
     pub connect_timeout: Duration,
     /// Time limit for the start of a response, and for each pause in it.
     pub idle_timeout: Duration,
-    /// Maximum line length of a streamed answer, in bytes.
     pub max_line_bytes: usize,
-    /// Maximum size of the response to a turn, in bytes.
     pub max_answer_bytes: usize,
     /// Maximum number of retries of a turn after transient failures.
     pub retries: u32,
@@ -44,10 +41,8 @@ impl Default for Options {
     }
 }
 
-/// A model server.
 #[derive(Clone)]
 pub struct UpstreamOptions {
-    /// Its name in routes, logs and metrics.
     pub name: String,
     pub kind: UpstreamKind,
     /// For [`UpstreamKind::OpenAi`] what SDKs call the base URL, `…/v1`; for
@@ -71,7 +66,6 @@ impl std::fmt::Debug for UpstreamOptions {
     }
 }
 
-/// A variant of the Chat Completions protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamKind {
     /// `Authorization: Bearer`, `/chat/completions`.

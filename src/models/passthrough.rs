@@ -15,7 +15,6 @@ use super::request::set_model;
 use super::response::UpstreamResponse;
 use super::upstreams::Upstreams;
 
-/// A response of an upstream, to be passed on.
 pub struct Passthrough {
     pub status: u16,
     /// The model that answers, if its name differs from the requested one.
@@ -27,7 +26,6 @@ pub struct Passthrough {
 }
 
 impl Passthrough {
-    /// `model` is the one that answers, if its name differs from the requested one.
     pub(super) fn new(response: UpstreamResponse, model: Option<String>) -> Self {
         Self {
             status: response.status.as_u16(),
@@ -49,18 +47,10 @@ impl Upstreams {
         self.pass(Endpoint::Chat, body, is_about_key).await
     }
 
-    /// Passes on an embeddings request, under the routed model's name.
-    ///
-    /// # Errors
-    /// As for [`Self::chat`].
     pub async fn embeddings(&self, body: Value) -> Result<Passthrough, UpstreamError> {
         self.pass(Endpoint::Embeddings, body, is_about_key).await
     }
 
-    /// Passes on a request of the Responses API, streamed or not, under the routed model's name.
-    ///
-    /// # Errors
-    /// As for [`Self::chat`].
     pub async fn responses(&self, body: Value) -> Result<Passthrough, UpstreamError> {
         self.pass(Endpoint::Responses, body, is_about_key).await
     }

@@ -36,7 +36,6 @@ pub struct ChatRequest {
     /// An object with a `type`, passed on unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_format: Option<Value>,
-    /// Maximum number of tokens of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_completion_tokens: Option<u32>,
 }
@@ -61,7 +60,6 @@ impl ChatRequest {
     }
 }
 
-/// Replaces the model that a request names.
 pub(super) fn set_model(body: &mut Arc<Value>, model: &str) {
     Arc::make_mut(body)["model"] = Value::String(model.to_owned());
 }

@@ -12,7 +12,6 @@ use super::retry;
 /// Maximum size of an error body that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
-/// A response whose body has not been read.
 pub(super) struct UpstreamResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -32,13 +31,11 @@ impl UpstreamResponse {
         text
     }
 
-    /// The error of a response with this body.
     pub(super) fn error(&self, upstream: &str, body: &str) -> UpstreamError {
         let retry_after = retry::requested_delay(&self.headers);
         ErrorObject::from_body(body).into_error(upstream, self.status, retry_after)
     }
 
-    /// Reads the body and returns the error.
     pub(super) async fn into_error(mut self, upstream: &str) -> UpstreamError {
         let body = self.read_error().await;
         self.error(upstream, &body)

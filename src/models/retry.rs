@@ -6,9 +6,8 @@ use reqwest::header::HeaderMap;
 
 use super::error::UpstreamError;
 
-/// Delay before the first retry; it doubles each time.
+/// Delay before the first retry; it doubles each time, up to [`MAX_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// Upper bound of the doubled delay.
 const MAX_DELAY: Duration = Duration::from_secs(8);
 /// Longest delay that an upstream may ask for; beyond it the call fails at once.
 const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(60);

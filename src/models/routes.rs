@@ -20,24 +20,20 @@ pub struct RouteOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub upstream: String,
-    /// The model's name at the upstream.
     pub model: String,
     /// The context window in tokens; `None`: unlimited, until the upstream names a limit.
     pub context_window: Option<u32>,
 }
 
-/// A model in lists for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     pub id: String,
-    /// The name of its upstream.
     pub owned_by: String,
 }
 
 #[derive(Debug)]
 pub(super) struct Routes {
     table: Vec<(Regex, RouteOptions)>,
-    /// The upstream of names that no route matches.
     default_upstream: String,
 }
 
@@ -88,7 +84,6 @@ impl Routes {
         }
     }
 
-    /// The route to a model of the default upstream.
     pub(super) fn default_route(&self, model: &str) -> Route {
         Route {
             upstream: self.default_upstream.clone(),
@@ -114,7 +109,6 @@ impl Routes {
         models
     }
 
-    /// Whether a pattern matches every name, so that none goes to the default upstream.
     pub(super) fn has_catch_all(&self) -> bool {
         self.table.iter().any(|(_, route)| route.pattern == "*")
     }
@@ -149,7 +143,6 @@ fn scripted_route(model: &str) -> Route {
     }
 }
 
-/// The expression for a pattern with `*` and `?`.
 pub(super) fn glob(pattern: &str) -> Regex {
     let escaped = regex::escape(pattern)
         .replace(r"\*", ".*")

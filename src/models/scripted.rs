@@ -17,7 +17,6 @@ use super::tokens;
 
 pub(super) use scripted_model::{DEFAULT_MODEL, PREFIX};
 
-/// The name of the scripted model among the upstreams.
 pub(super) const UPSTREAM: &str = "scripted";
 
 #[derive(Clone)]
@@ -26,7 +25,6 @@ pub(super) struct ScriptedUpstream {
 }
 
 impl ScriptedUpstream {
-    /// Reads the script at `path`, if there is one.
     pub(super) fn load(path: Option<&Path>) -> Result<Self, SetupError> {
         let models = ScriptedModels::load(path).map_err(|error| SetupError(error.to_string()))?;
         Ok(Self { models })

@@ -23,7 +23,6 @@ use tokio::task::JoinSet;
 use super::body::read_body;
 use super::*;
 
-/// A model server with prepared responses, which it sends in order.
 struct ModelServer {
     address: SocketAddr,
     state: Arc<ServerState>,
@@ -180,7 +179,6 @@ async fn turn(upstreams: &Upstreams, request: ChatRequest) -> Result<String, Ups
     error.map_or(Ok(text), Err)
 }
 
-/// The error of a turn that fails before its first event.
 async fn failed_turn(upstreams: &Upstreams) -> UpstreamError {
     upstreams
         .turn(request("m"))

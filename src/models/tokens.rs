@@ -84,7 +84,6 @@ fn vocabulary(model: &str) -> Vocabulary {
     }
 }
 
-/// The tokens of a chat completion request's prompt: messages, tools and response format.
 pub fn count_request(model: &str, request: &Value) -> u32 {
     let mut total = PER_PROMPT;
     for message in request["messages"].as_array().into_iter().flatten() {

@@ -6,13 +6,10 @@ use super::error::UpstreamError;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TurnEvent {
-    /// The next piece of the answer's text.
     Text(String),
-    /// The next piece of a refusal.
     Refusal(String),
     /// The next piece of the model's reasoning, which is not part of the answer.
     Reasoning(String),
-    /// The next piece of a tool call.
     ToolCall {
         /// The call's index in the answer, in the order in which names arrived.
         index: usize,
@@ -33,25 +30,20 @@ pub enum TurnEvent {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// Complete, without tool calls.
     Stop,
-    /// Cut off by a token limit.
     Length,
-    /// Complete, with tool calls.
     ToolCalls,
-    /// Cut off by a content filter.
     ContentFilter,
 }
 
-/// Tokens of one turn, as the upstream counted them.
+/// Tokens of one turn, as the upstream counted them. `cached` is a part of the prompt, `reasoning`
+/// a part of the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub prompt: u32,
     pub completion: u32,
     pub total: u32,
-    /// Tokens of the prompt from the upstream's cache.
     pub cached: u32,
-    /// Tokens of the answer that were reasoning.
     pub reasoning: u32,
 }
 

@@ -15,11 +15,9 @@ use super::response::UpstreamResponse;
 use super::routes::{Model, Route, Routes};
 use super::scripted::{self, ScriptedUpstream};
 
-/// Whether an upstream can be reached.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
     pub upstream: String,
-    /// Its address, without credentials.
     pub address: String,
     /// What it serves, or why it cannot be reached.
     pub outcome: Result<String, UpstreamError>,
@@ -36,7 +34,6 @@ struct Inner {
     scripted: ScriptedUpstream,
     routes: Routes,
     default_model: DefaultModel,
-    /// The models that the first server lists.
     catalog: Catalog,
     limits: Limits,
     max_retries: u32,
@@ -104,7 +101,6 @@ impl Upstreams {
         })
     }
 
-    /// The route of a model name. Names that match no pattern take the default route.
     pub fn route(&self, model: &str) -> Route {
         let mut route = self.inner.routes.route(model);
         if let Some(default) = self.inner.default_model.replacement(&route) {
@@ -116,7 +112,6 @@ impl Upstreams {
         route
     }
 
-    /// The models that routes and script name.
     pub fn models(&self) -> Vec<Model> {
         let mut models = self.inner.routes.models();
         models.extend(self.inner.scripted.model_names().map(|id| Model {
@@ -158,7 +153,6 @@ impl Upstreams {
         }
     }
 
-    /// Asks every upstream for its list of models.
     pub async fn probe(&self) -> Vec<ProbeResult> {
         let probes = self.inner.servers.iter().map(async |server| ProbeResult {
             upstream: server.name().to_owned(),
@@ -188,7 +182,6 @@ impl Upstreams {
         self.inner.limits
     }
 
-    /// The maximum number of retries of a turn.
     pub(super) fn max_retries(&self) -> u32 {
         self.inner.max_retries
     }
@@ -211,7 +204,6 @@ impl Upstreams {
         servers.find(|server| server.name() == upstream)
     }
 
-    /// The error of an upstream with a text for clients.
     pub(super) fn redacted(&self, upstream: &str, error: UpstreamError) -> UpstreamError {
         match self.server(upstream) {
             Some(server) => server.redacted(error),

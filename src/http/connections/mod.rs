@@ -26,7 +26,6 @@ use tower::ServiceExt as _;
 use self::stall::StallTimeout;
 use self::tls::Certificate;
 
-/// Maximum size of a request line with all headers.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Pause after an accept failed, for example because no file descriptors are left.
@@ -39,7 +38,6 @@ pub struct Limits {
     /// Time limit for the complete head of the next request, from the end of the last response or
     /// from the start of the connection.
     pub idle_timeout: Duration,
-    /// How long a client may read nothing while there is data to send.
     pub reader_timeout: Duration,
 }
 
@@ -82,7 +80,6 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// Accepts the next connection; retries until one succeeds.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -112,7 +109,6 @@ struct ConnectionServer {
     router: Router,
     certificate: Option<Certificate>,
     http: http1::Builder,
-    /// Closes a connection after one response.
     http_once: http1::Builder,
     idle_timeout: Duration,
     reader_timeout: Duration,

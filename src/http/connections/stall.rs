@@ -14,7 +14,6 @@ use tokio::time::{Instant, Sleep};
 pub struct StallTimeout<S> {
     stream: S,
     timeout: Duration,
-    /// Set while a write is pending.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -27,7 +26,6 @@ impl<S> StallTimeout<S> {
         }
     }
 
-    /// Runs the timer while a write is pending; replaces the result by an error when it is over.
     fn limit<T>(
         &mut self,
         polled: Poll<io::Result<T>>,

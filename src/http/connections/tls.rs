@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why a certificate cannot be used. No error text contains parts of the key.
@@ -27,16 +26,13 @@ pub enum TlsError {
     #[error("{path}: {what} in PEM: {source}")]
     Pem {
         path: PathBuf,
-        /// `no certificate` or `no private key`.
         what: &'static str,
         source: pem::Error,
     },
-    /// A certificate without a key, or the other way round.
     #[error("HTTPS needs both a certificate and its key: set ASSISTD_TLS_CERT and ASSISTD_TLS_KEY")]
     Half,
     #[error("{0}: no certificate in PEM")]
     Empty(PathBuf),
-    /// Certificate and key do not match, or are of an unsupported type.
     #[error("the certificate cannot be used with the key: {0}")]
     Unusable(#[from] rustls::Error),
 }
@@ -57,16 +53,11 @@ pub struct Certificate {
 }
 
 struct Loaded {
-    /// The contents of the two files.
     texts: (Vec<u8>, Vec<u8>),
     acceptor: TlsAcceptor,
 }
 
 impl Certificate {
-    /// Loads the certificate from its files.
-    ///
-    /// # Errors
-    /// If the files cannot be read or are not a usable certificate.
     pub fn open(files: Files) -> Result<Self, TlsError> {
         let texts = files.read()?;
         let acceptor = files.acceptor(&texts)?;
@@ -76,7 +67,6 @@ impl Certificate {
         })
     }
 
-    /// The acceptor with the current certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.current.read().acceptor.clone()
     }
@@ -93,10 +83,8 @@ impl Certificate {
         Ok(true)
     }
 
-    /// Checks the files every minute and at each SIGHUP, until `stop`.
-    ///
-    /// # Errors
-    /// If the handler of SIGHUP cannot be installed.
+    /// Checks the files every minute and at each SIGHUP, until `stop`. Fails if the handler of
+    /// SIGHUP cannot be installed.
     pub async fn watch_files(self, stop: CancellationToken) -> std::io::Result<()> {
         let mut hangups = signal(SignalKind::hangup())?;
         loop {

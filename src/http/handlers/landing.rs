@@ -14,7 +14,6 @@ use crate::http::state::ApiState;
 const PAGE: &str = include_str!("landing.html");
 const STYLE: &str = include_str!("landing.css");
 
-/// The fallback of all routes: the page for a browser at `/`, otherwise 404.
 pub async fn page_or_not_found(
     State(state): State<ApiState>,
     method: Method,

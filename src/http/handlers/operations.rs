@@ -10,18 +10,16 @@ use crate::http::openapi;
 use crate::http::response::error::ApiError;
 use crate::http::state::ApiState;
 
-/// `GET /healthz`: the process responds.
 pub async fn healthz() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// `GET /readyz`: the database responds too.
+/// `GET /readyz`: unlike `/healthz`, it needs the database.
 pub async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError> {
     state.service.check_database().await?;
     Ok(Json(json!({"status": "ready"})).into_response())
 }
 
-/// `GET /metrics`, in Prometheus' text format
 pub async fn metrics(State(state): State<ApiState>) -> Response {
     let content_type = [(
         header::CONTENT_TYPE,
@@ -30,18 +28,15 @@ pub async fn metrics(State(state): State<ApiState>) -> Response {
     (content_type, (state.metrics)()).into_response()
 }
 
-/// `GET /openapi.json`
 pub async fn openapi() -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     (content_type, openapi::json()).into_response()
 }
 
-/// 404 for a path without a route.
 pub async fn route_not_found(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(format!("Invalid URL ({method} {})", uri.path()))
 }
 
-/// 405 for a method that the path does not support.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::method_not_allowed(format!("Not allowed to {method} on {}", uri.path()))
         .code("method_not_supported")

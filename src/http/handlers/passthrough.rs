@@ -15,7 +15,6 @@ use crate::models::{Passthrough, StoredResponseCall, UpstreamError};
 use crate::wire::object::Object;
 use crate::wire::refusal::missing;
 
-/// `POST /chat/completions`
 pub async fn chat(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -26,7 +25,6 @@ pub async fn chat(
     respond(state.upstreams.chat(body).await)
 }
 
-/// `POST /embeddings`
 pub async fn embeddings(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -37,7 +35,6 @@ pub async fn embeddings(
     respond(state.upstreams.embeddings(body).await)
 }
 
-/// `POST /responses`
 pub async fn create_response(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -48,7 +45,6 @@ pub async fn create_response(
     respond(state.upstreams.responses(body).await)
 }
 
-/// `GET /responses/{response_id}`
 pub async fn retrieve_response(
     State(state): State<ApiState>,
     caller: Caller,
@@ -58,7 +54,6 @@ pub async fn retrieve_response(
     stored_response(&state, caller, StoredResponseCall::Read, id, query).await
 }
 
-/// `DELETE /responses/{response_id}`
 pub async fn delete_response(
     State(state): State<ApiState>,
     caller: Caller,
@@ -68,7 +63,6 @@ pub async fn delete_response(
     stored_response(&state, caller, StoredResponseCall::Delete, id, query).await
 }
 
-/// `POST /responses/{response_id}/cancel`
 pub async fn cancel_response(
     State(state): State<ApiState>,
     caller: Caller,
@@ -78,7 +72,6 @@ pub async fn cancel_response(
     stored_response(&state, caller, StoredResponseCall::Cancel, id, query).await
 }
 
-/// `GET /responses/{response_id}/input_items`
 pub async fn list_response_input(
     State(state): State<ApiState>,
     caller: Caller,
@@ -101,7 +94,7 @@ async fn stored_response(
     respond(state.upstreams.stored_response(call, &id, &query).await)
 }
 
-/// `POST /deployments/{model}/chat/completions`, as Azure's clients name the model
+/// `POST /deployments/{model}/chat/completions`: Azure's clients name the model in the path.
 pub async fn deployed_chat(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -113,7 +106,6 @@ pub async fn deployed_chat(
     respond(state.upstreams.chat(body).await)
 }
 
-/// `POST /deployments/{model}/embeddings`, as Azure's clients name the model
 pub async fn deployed_embeddings(
     State(state): State<ApiState>,
     Caller(project): Caller,

@@ -40,7 +40,6 @@ pub async fn create(
     ))
 }
 
-/// `POST /threads/runs`
 pub async fn create_with_thread(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -95,7 +94,6 @@ pub async fn cancel(
     Ok(Json(RunObject::from(&run)).into_response())
 }
 
-/// `POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs`
 pub async fn submit_tool_outputs(
     State(state): State<ApiState>,
     Caller(project): Caller,
@@ -135,7 +133,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Seq, ApiError> {
     })
 }
 
-/// Responds with the run's events or with the run itself.
 fn respond(
     state: &ApiState,
     started: StartedRun,

@@ -15,7 +15,6 @@ pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Respons
     Ok(Json(UploadObject::new(&upload, None)).into_response())
 }
 
-/// `POST /uploads/{upload_id}/parts`
 pub async fn add_part(
     Caller(project): Caller,
     InPath((id,)): InPath<(UploadId,)>,
@@ -27,7 +26,6 @@ pub async fn add_part(
     Ok(Json(PartObject::from(&part.stored)).into_response())
 }
 
-/// `POST /uploads/{upload_id}/complete`
 pub async fn complete(
     Caller(project): Caller,
     InPath((id,)): InPath<(UploadId,)>,

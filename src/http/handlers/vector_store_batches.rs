@@ -42,7 +42,6 @@ pub async fn cancel(
     Ok(Json(BatchObject::from(&batch)).into_response())
 }
 
-/// `GET /vector_stores/{vector_store_id}/file_batches/{batch_id}/files`
 pub async fn list_files(
     Caller(project): Caller,
     InPath((store, id)): InPath<(VectorStoreId, BatchId)>,

@@ -58,7 +58,6 @@ impl FromRequestParts<ApiState> for Caller {
     }
 }
 
-/// An operator who calls the admin API with the admin key.
 pub struct AdminCaller(pub Actor);
 
 impl FromRequestParts<ApiState> for AdminCaller {

@@ -16,14 +16,12 @@ use tokio::time::{Instant, Sleep};
 /// while it sends would see a broken connection instead of the refusal.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes that earn one more second of waiting.
 const BYTES_PER_SECOND: u32 = 1024;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request body stalled")]
 struct BodyTimeout;
 
-/// Whether the error of a body was caused by [`limit_stall`].
 pub fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -51,7 +49,6 @@ pub fn limit_stall(body: Body, timeout: Duration) -> Body {
 struct StallLimited {
     body: BodyDataStream,
     timeout: Duration,
-    /// How long the server still waits for the next bytes.
     budget: Duration,
     /// When the current wait began, and the timer that ends it.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,

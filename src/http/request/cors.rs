@@ -8,7 +8,6 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use crate::http::state::CorsOrigins;
 
-/// How long a browser may cache the response to a preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
 /// Allows web pages of these origins to call the routes, except for the admin API.

@@ -34,7 +34,6 @@ const MAX_UNCOUNTED_VALUES: usize = 1_000;
 const DEFAULT_PAGE: i64 = 20;
 const MAX_PAGE: i64 = 100;
 
-/// An id that is a path parameter.
 pub trait PathId: FromStr<Err = WrongPrefix> {
     /// The name in routes and error texts, as in `/threads/{thread_id}`.
     const PARAM: &'static str;
@@ -164,7 +163,6 @@ impl Query {
         })
     }
 
-    /// The pairs written as `metadata[key]=value`.
     pub fn metadata(&self) -> Metadata {
         let pair = |(name, value): &(String, String)| {
             let key = name.strip_prefix("metadata[")?.strip_suffix(']')?;
@@ -173,7 +171,6 @@ impl Query {
         self.0.iter().filter_map(pair).collect()
     }
 
-    /// Parses the pagination of most lists: 20 objects by default, at most 100.
     pub fn page(&self) -> Result<PageRequest, ApiError> {
         self.page_with_limits(DEFAULT_PAGE, MAX_PAGE)
     }
@@ -243,7 +240,6 @@ impl FromRequest<ApiState> for Body {
     }
 }
 
-/// Reads a body into memory that is reserved in `share`.
 async fn read_body(request: Request, state: &ApiState, share: &Share) -> Result<Bytes, ApiError> {
     let limit = state.limits.max_body_bytes;
     let declared = request.headers().get(header::CONTENT_LENGTH);
@@ -282,7 +278,6 @@ async fn read_body(request: Request, state: &ApiState, share: &Share) -> Result<
     Ok(body.freeze())
 }
 
-/// Reads and discards the rest of a refused body, so that its sender receives the refusal.
 async fn drain(mut chunks: BodyDataStream) {
     let discard = async { while let Some(Ok(_)) = chunks.next().await {} };
     drop(tokio::time::timeout(DRAIN_TIMEOUT, discard).await);

@@ -19,7 +19,6 @@ const CONTAINER_HOSTS: [&str; 2] = ["host.docker.internal", "host.containers.int
 #[derive(Debug, Clone, Copy)]
 pub struct Keyless;
 
-/// Refuses requests that a web page of another origin may have sent.
 pub fn check(headers: &HeaderMap, origins: &CorsOrigins) -> Result<(), ApiError> {
     if is_local_request(headers, origins) {
         return Ok(());

@@ -21,7 +21,6 @@ use crate::http::response::rate_limits;
 use crate::http::state::Share;
 use crate::service::Budgets;
 
-/// Wraps all routes. A request body may stall for `body_timeout`.
 pub fn with_middleware<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     body_timeout: Duration,
@@ -91,7 +90,6 @@ async fn limit_body_stall(
         .await
 }
 
-/// Gives the request a [`Share`] of the body memory and releases it when the response begins.
 async fn hold_body_memory(mut request: Request, next: Next) -> Response {
     let share = Share::default();
     request.extensions_mut().insert(share.clone());
@@ -224,7 +222,6 @@ mod tests {
         assert!(!text.contains("the cause"), "{text}");
     }
 
-    /// A route whose handler waits for `go` and then notifies `done`.
     fn slow(go: &Arc<Notify>, done: &Arc<Notify>) -> Router {
         let (go, done) = (go.clone(), done.clone());
         let handler = get(async move || {

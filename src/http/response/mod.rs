@@ -1,8 +1,7 @@
 //! What handlers respond with besides the JSON of `wire`.
 //!
-//! Errors in OpenAI's envelope (`error`), event streams (`sse`) and rate limit headers (`rate_limits`).
-//! On the way out, `request::middleware` adds
-//! the headers that all responses have and records metrics.
+//! These are errors in OpenAI's envelope (`error`), event streams (`sse`) and rate limit headers
+//! (`rate_limits`). The headers that all responses have are added by `request::middleware`.
 
 pub mod error;
 pub mod rate_limits;

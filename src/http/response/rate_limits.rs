@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::service::Budgets;
 
-/// Adds the headers of the rate limits that the request was counted against.
 pub fn write_headers(budgets: &Budgets, headers: &mut HeaderMap) {
     let names = [
         (

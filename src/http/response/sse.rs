@@ -21,10 +21,8 @@ use crate::wire::thread::ThreadObject;
 /// How often an idle stream sends a comment, so that proxies keep the connection open.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where a stream begins, and the form of its events.
 #[derive(Debug, Default)]
 pub struct Start {
-    /// The last event that the client has received.
     pub after: Seq,
     /// The thread that was created with the run; it becomes the first event.
     pub thread: Option<Thread>,
@@ -92,7 +90,6 @@ fn to_bytes(frame: Result<Vec<u8>, serde_json::Error>) -> Bytes {
     )
 }
 
-/// Sends comment lines, which clients ignore, while there are no events.
 fn with_keep_alive(
     frames: impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {

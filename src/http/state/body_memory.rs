@@ -17,10 +17,8 @@ const BYTES_PER_BODY_BYTE: usize = 4;
 /// Bytes per permit of the semaphore, which counts up to 2³².
 const UNIT_BYTES: usize = 1024;
 
-/// How long a request waits for others to release memory.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// The memory for the bodies of all requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BodyMemory {
     free: Arc<Semaphore>,
@@ -38,7 +36,6 @@ impl BodyMemory {
         }
     }
 
-    /// Reserves memory for a body of this length; waits until it is free.
     pub async fn reserve(&self, share: &Share, length: usize) -> Result<(), OutOfBodyMemory> {
         let permits = Arc::clone(&self.free).acquire_many_owned(self.units_for(length, 0));
         match tokio::time::timeout(MAX_WAIT, permits).await {
@@ -71,7 +68,6 @@ impl BodyMemory {
     }
 }
 
-/// Other requests hold the memory that a body needs.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the memory for request bodies is in use")]
 pub struct OutOfBodyMemory;
@@ -103,7 +99,6 @@ impl Share {
     }
 }
 
-/// Permits that are counted in the gauge until they are dropped.
 #[derive(Debug)]
 struct Reserved(OwnedSemaphorePermit);
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::http::HeaderValue;
 
-/// The web origins that the operator allows. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct CorsOrigins {
     any: bool,

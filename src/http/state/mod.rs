@@ -29,16 +29,13 @@ pub struct ApiState {
     pub metrics: MetricsText,
 }
 
-/// Renders the text of `/metrics`.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Largest JSON body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum stall while a request body is received.
     pub body_timeout: Duration,
-    /// Time limit for a handler to start its response.
     pub request_timeout: Duration,
     /// The polling interval that responses suggest to clients.
     pub poll_after: Duration,
@@ -52,7 +49,6 @@ pub struct Limits {
 pub const ROUTED_MODEL: HeaderName = HeaderName::from_static("x-assistd-model");
 
 impl ApiState {
-    /// [`ROUTED_MODEL`] for a run of `requested`, if the routes map it to another name.
     pub fn model_header(&self, requested: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
         let routed = self.upstreams.route(requested).model;
         let value = HeaderValue::from_str(&routed).ok()?;

@@ -7,18 +7,15 @@ use crate::domain::json_escapes::SurrogateDecoder;
 use crate::models::error::UpstreamError;
 use crate::models::turn::TurnEvent;
 
-/// The tool calls of one answer.
 #[derive(Default)]
 pub(super) struct Calls {
     names: CallNames,
     calls: Vec<Call>,
-    /// The number of announced calls.
     announced: usize,
 }
 
 #[derive(Default)]
 struct Call {
-    /// The server's index, if it sends one.
     index: Option<i64>,
     id: Option<String>,
     name: Option<String>,
@@ -31,7 +28,6 @@ struct Call {
     extent: Extent,
 }
 
-/// A piece of a tool call as it was received.
 struct Piece {
     index: Option<i64>,
     id: Option<String>,
@@ -86,7 +82,6 @@ impl Calls {
         self.announced == 0
     }
 
-    /// Adds a piece: the fields of the call and of its function.
     pub(super) fn push(&mut self, call: &Value, function: &Value, out: &mut Vec<TurnEvent>) {
         let piece = Piece::of(call, function);
         let at = self.find(&piece).unwrap_or_else(|| {
@@ -157,10 +152,7 @@ impl Calls {
         }
     }
 
-    /// Announces what is still open at the end of the answer.
-    ///
-    /// # Errors
-    /// When a call has arguments and no name.
+    /// Announces what is still open. A call with arguments and no name is an error.
     pub(super) fn finish(&mut self, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         for at in 0..self.calls.len() {
             let call = &mut self.calls[at];
@@ -190,7 +182,6 @@ impl Calls {
     }
 }
 
-/// The event for more arguments of an announced call, if there are any.
 fn continued(index: usize, arguments: String) -> Option<TurnEvent> {
     (!arguments.is_empty()).then_some(TurnEvent::ToolCall {
         index,

@@ -75,7 +75,6 @@ pub(super) fn events(
     }
 }
 
-/// The body, which ends with an error if it is longer than `limit` bytes.
 fn limited(body: Body, limit: usize) -> Body {
     let mut left = limit;
     let check = move |chunk: Result<Bytes, UpstreamError>| {
@@ -119,17 +118,14 @@ async fn document(first: Vec<u8>, body: &mut Body) -> Result<String, UpstreamErr
     Ok(text_of(bytes))
 }
 
-/// The state of one answer.
 #[derive(Default)]
 struct Decoder {
     calls: Calls,
-    /// Whether the last text was a refusal.
     is_refusal: bool,
-    /// An incomplete surrogate pair at the end of that text.
+    /// An incomplete surrogate pair at the end of the last text.
     halves: SurrogateDecoder,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
-    /// Whether `[DONE]` was received.
     is_done: bool,
 }
 
@@ -154,7 +150,6 @@ impl Decoder {
         }
     }
 
-    /// Decodes the data of one event.
     fn decode(&mut self, data: &str, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         let data = data.trim();
         if data == "[DONE]" {
@@ -263,16 +258,11 @@ impl Decoder {
         out.extend(text_event(is_refusal, text));
     }
 
-    /// Emits the surrogate that was held back at the end of the text.
     fn end_text(&mut self, out: &mut Vec<TurnEvent>) {
         let half = self.halves.finish().unwrap_or_default();
         out.extend(text_event(self.is_refusal, half.to_owned()));
     }
 
-    /// Emits the events at the end of the answer.
-    ///
-    /// # Errors
-    /// When the answer is not complete.
     fn finish(mut self, out: &mut Vec<TurnEvent>) -> Result<(), UpstreamError> {
         if self.finish.is_none() && !self.is_done {
             return Err(UpstreamError::disconnected());

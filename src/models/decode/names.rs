@@ -15,13 +15,11 @@ const NAMESPACE: &str = "functions.";
 /// The function by which such models make several calls at once.
 const BUNDLE: &str = "multi_tool_use.parallel";
 
-/// The names of the functions that a request offers.
 #[derive(Clone, Debug, Default)]
 pub(in crate::models) struct CallNames {
     offered: HashSet<String>,
 }
 
-/// The arguments of [`BUNDLE`].
 #[derive(Deserialize)]
 struct Bundle<'a> {
     #[serde(borrow)]
@@ -55,7 +53,6 @@ impl CallNames {
         plain.unwrap_or(name).to_owned()
     }
 
-    /// Whether a call with this name holds several other calls.
     pub(super) fn is_bundle(&self, name: &str) -> bool {
         name == BUNDLE && !self.offered.contains(name)
     }

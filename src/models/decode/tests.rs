@@ -12,7 +12,6 @@ const LIMITS: Limits = Limits {
     answer: 1 << 21,
 };
 
-/// The names of a request that offers `f`, `g` and `python`.
 fn names() -> CallNames {
     let tool = |name: &str| {
         let function = FunctionObject {
@@ -70,7 +69,6 @@ async fn read(chunks: Vec<Bytes>) -> Vec<String> {
         .collect()
 }
 
-/// A body with these events and `[DONE]`.
 fn sse(events: &[&str]) -> Vec<Bytes> {
     let lines = events
         .iter()
@@ -79,7 +77,6 @@ fn sse(events: &[&str]) -> Vec<Bytes> {
     lines.collect()
 }
 
-/// A chunk with this delta.
 fn delta(delta: &str) -> String {
     format!(r#"{{"id":"c","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#)
 }
@@ -92,7 +89,6 @@ async fn check(name: &str, events: &[&str], expected: &[&str]) {
     assert_eq!(read(sse(events)).await, expected, "{name}");
 }
 
-/// Checks the events of an answer that consists of these deltas.
 async fn check_deltas(name: &str, deltas: &[&str], reason: &str, expected: &[&str]) {
     let chunks: Vec<String> = deltas
         .iter()

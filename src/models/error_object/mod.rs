@@ -21,7 +21,6 @@ pub(super) struct ErrorObject {
 }
 
 impl ErrorObject {
-    /// Reads an error body: JSON or plain text.
     pub(super) fn from_body(body: &str) -> Self {
         match json_escapes::parse(body) {
             Ok(Value::Array(items)) => items.first().map(Self::from_json).unwrap_or_default(),
@@ -107,7 +106,6 @@ impl ErrorObject {
         }
     }
 
-    /// Classifies a response with this status.
     pub(super) fn into_error(
         self,
         upstream: &str,
@@ -165,7 +163,6 @@ impl ErrorObject {
         }
     }
 
-    /// Classifies an error inside a stream.
     pub(super) fn into_stream_error(self) -> UpstreamError {
         let status = self.implied_status();
         match self.into_error("model server", status, None) {

@@ -27,7 +27,6 @@ pub async fn list(
     Ok(Json(list).into_response())
 }
 
-/// `POST /admin/projects/{project_id}/keys`: the only response that contains the key's value
 pub async fn create(
     State(state): State<ApiState>,
     AdminCaller(actor): AdminCaller,

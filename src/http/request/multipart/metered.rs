@@ -21,14 +21,12 @@ pub(super) const MAX_FIELD_BYTES: usize = 32 << 10;
 /// below [`MAX_FIELD_BYTES`].
 const CHUNK_BYTES: usize = MAX_FIELD_BYTES / 8;
 
-/// The parser has used up its allowance.
 #[derive(Debug, thiserror::Error)]
 #[error("fields other than the file, and their headers, must be small")]
 pub(super) struct AllowanceExceeded;
 
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Bytes that the parser may still read.
     allowance: AtomicUsize,
     is_discarding: AtomicBool,
 }
@@ -45,7 +43,6 @@ impl Meter {
 
 pub(super) struct Metered {
     body: BodyDataStream,
-    /// Received bytes that are not handed out yet.
     buffer: Bytes,
     /// Whether to return to the parser without data once, so that it processes the last chunk.
     pause: bool,

@@ -144,7 +144,6 @@ impl Form {
             })
     }
 
-    /// Reads and discards the rest of the form, so that its sender receives the refusal.
     async fn drain(&mut self) {
         self.meter.discard_rest();
         while let Ok(Some(_)) = self.fields.next_field().await {}

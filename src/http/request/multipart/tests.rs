@@ -6,7 +6,6 @@ use super::*;
 
 const END: &str = "\r\n--XX--\r\n";
 
-/// A form whose text arrives in chunks of `size` bytes, each after a pause.
 fn form(text: impl Into<Bytes>, size: usize) -> Form {
     let mut text = text.into();
     let mut chunks = Vec::new();

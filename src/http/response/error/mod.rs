@@ -24,7 +24,6 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error of an arbitrary status; most have a constructor of their own.
     pub fn new(status: StatusCode, error_type: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -36,17 +35,14 @@ impl ApiError {
         }
     }
 
-    /// 400
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// 404
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
     }
 
-    /// 404 of objects that are not files or models.
     pub fn object_not_found(object: &str, id: impl std::fmt::Display) -> Self {
         Self::not_found(format!("No {object} found with id '{id}'."))
     }
@@ -56,24 +52,20 @@ impl ApiError {
         Self::not_found(format!("No such File object: {id}")).param("id")
     }
 
-    /// 404 of models.
     pub fn model_not_found(message: impl Into<String>) -> Self {
         Self::not_found(message)
             .param("model")
             .code("model_not_found")
     }
 
-    /// 401
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message)
     }
 
-    /// 403
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
     }
 
-    /// 405
     pub fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -82,7 +74,6 @@ impl ApiError {
         )
     }
 
-    /// 408
     pub fn too_slow() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -92,7 +83,6 @@ impl ApiError {
         .header("connection", HeaderValue::from_static("close"))
     }
 
-    /// 413
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -101,7 +91,6 @@ impl ApiError {
         )
     }
 
-    /// 415
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
