@@ -25,14 +25,12 @@ type Hash = [u8; 32];
 #[derive(Default)]
 pub(super) struct ApiKeyCache(RwLock<HashMap<Hash, (Option<KeyAccess>, Instant)>>);
 
-/// What an API key gives access to.
 #[derive(Clone)]
 struct KeyAccess {
     project: Arc<LimitedProject>,
     is_keyless: bool,
 }
 
-/// The hash of the key of the admin API.
 #[derive(Clone)]
 pub struct AdminKey(Hash);
 

@@ -53,7 +53,6 @@ impl ProjectService {
             .ok_or_else(|| ServiceError::not_found("assistant", id))
     }
 
-    /// Changes the settings in `changes`, which are named as in the API.
     pub async fn update_assistant(
         &self,
         id: &AssistantId,

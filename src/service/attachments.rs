@@ -126,7 +126,6 @@ impl ProjectService {
     }
 }
 
-/// The files that messages attach for a tool, without repetitions.
 pub(super) fn files_for(messages: &[NewMessage], tool: AttachmentTool) -> Vec<FileId> {
     let attachments = messages.iter().flat_map(|message| &message.attachments);
     let files = attachments

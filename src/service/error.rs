@@ -1,4 +1,4 @@
-//! Why a use case was refused, or failed.
+//! Why a use case was refused, or failed. The HTTP layer words the response to each.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use crate::store::vector_store_files::AddFilesError;
 use crate::store::{ListError, StoreError};
 use crate::wire::ParseError;
 
-/// Why a use case was refused, or failed. The HTTP layer words the response to each.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     #[error("no {object} {id}")]
@@ -23,7 +22,6 @@ pub enum ServiceError {
     VectorStoreFileNotFound { store: VectorStoreId, file: FileId },
     #[error("no vector store {0}")]
     ResourceNotFound(VectorStoreId),
-    /// A list's cursor names no object of the list; `param` is `after` or `before`.
     #[error("{param}: no object {id} in the list")]
     UnknownCursor { param: &'static str, id: String },
     /// The request contradicts an object that it refers to.
@@ -39,10 +37,8 @@ pub enum ServiceError {
     AddToFullStore(VectorStoreId),
     #[error("a file was deleted while it was being added")]
     FileDeletedMeanwhile,
-    /// A file of a type that file_search cannot read.
     #[error("files with extension {extension} cannot be searched")]
     FileNotSearchable { extension: String },
-    /// A file that is not an image in a format that models accept.
     #[error("files with extension {extension} are not images")]
     FileNotImage { extension: String },
     #[error("a project named {0} exists")]
@@ -59,7 +55,6 @@ pub enum ServiceError {
     /// A key of 32 random bytes was generated twice.
     #[error("the generated API key exists already")]
     DuplicateKey,
-    /// The operating system's source of random numbers failed.
     #[error("no API key could be generated: {0}")]
     Random(#[from] rand::rand_core::OsError),
     #[error(transparent)]
@@ -77,7 +72,6 @@ pub enum ServiceError {
     Database(StoreError),
 }
 
-/// Why the state of a thread or a run refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RunRefusal {
     #[error("thread {thread} has an active run {run}")]
@@ -87,7 +81,6 @@ pub enum RunRefusal {
     /// At every try, another run was active that had ended by the time it was looked up.
     #[error("thread contended by other runs")]
     ThreadContended,
-    /// Neither a message nor instructions say what the model should do.
     #[error("nothing to run on")]
     NothingToRun,
     #[error("code_interpreter is not available: {0}")]

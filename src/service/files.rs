@@ -54,7 +54,6 @@ impl ProjectService {
             .ok_or_else(|| ServiceError::FileNotFound(id.to_string()))
     }
 
-    /// Reads a range of a file's contents, or all of them.
     pub async fn file_contents(
         &self,
         file: &File,

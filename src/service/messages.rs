@@ -37,7 +37,6 @@ impl ProjectService {
     ) -> Result<Option<Message>, ServiceError> {
         let attachments = Attachments::of(std::slice::from_ref(new));
         if attachments.is_empty() {
-            // A single statement needs no transaction.
             return Ok(store::messages::insert(self.pool(), self.id(), thread, new).await?);
         }
         let mut transaction = self.pool().begin().await?;
@@ -53,7 +52,6 @@ impl ProjectService {
         Ok(message)
     }
 
-    /// Lists messages, with `run` only those that it created.
     pub async fn list_messages(
         &self,
         thread: &ThreadId,

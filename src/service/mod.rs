@@ -59,19 +59,15 @@ pub struct Deps {
     pub settings: Settings,
 }
 
-/// Defaults of new objects and bounds of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Largest file, in bytes.
     pub max_file_bytes: u64,
-    /// Time after which a run that has not ended expires.
     pub run_expiry: Duration,
     /// Idle days after which a vector store expires that was created for a thread's attachments;
     /// `None` means never.
     pub thread_store_expiry: Option<i32>,
 }
 
-/// The use cases that are not limited to one project. Cheap to clone.
 #[derive(Clone)]
 pub struct Service(Arc<Shared>);
 
@@ -90,7 +86,6 @@ impl Service {
         }))
     }
 
-    /// Fails unless the database responds.
     pub async fn check_database(&self) -> Result<(), ServiceError> {
         store::database_time(&self.0.deps.pool).await?;
         Ok(())

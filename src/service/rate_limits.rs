@@ -17,7 +17,6 @@ use crate::store;
 use crate::store::Pool;
 use crate::store::request_budgets::Taken;
 
-/// How much of a limit is left.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Units per minute.
@@ -49,7 +48,6 @@ impl Budgets {
 }
 
 impl ProjectService {
-    /// Takes one request from the project's budget, or refuses the request.
     pub async fn admit_request(&self) -> Result<(), ServiceError> {
         let Some(per_minute) = self.limits().requests_per_minute else {
             return Ok(());
@@ -94,13 +92,11 @@ impl ProjectService {
     }
 }
 
-/// Counts the requests of projects with a limit on requests per minute.
 #[derive(Default)]
 pub(super) struct RateLimiter(Mutex<HashMap<ProjectId, Arc<Counter>>>);
 
 #[derive(Default)]
 struct Counter {
-    /// Requests that no statement has counted yet.
     waiting: Mutex<Vec<oneshot::Sender<Decision>>>,
     /// Held while a statement counts.
     counting: tokio::sync::Mutex<()>,

@@ -13,7 +13,6 @@ use crate::files::blobs::{BlobError, Blobs};
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
 
-/// Longest extension of a file that an error text shows, in characters.
 const MAX_EXTENSION_SHOWN: usize = 32;
 
 impl ProjectService {
@@ -44,7 +43,6 @@ impl ProjectService {
         }
     }
 
-    /// Refuses files that are not images in a format that models accept.
     pub(super) async fn check_images(&self, files: &[FileId]) -> Result<(), ServiceError> {
         let is_image = |_: &str, head: &[u8]| image_type(head).is_some();
         let refused = self

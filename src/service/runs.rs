@@ -38,7 +38,6 @@ pub struct StartedRun {
 type StoredRun = (Run, Option<Lease>);
 
 impl ProjectService {
-    /// Creates a run on a thread without an active run, after appending its additional messages.
     pub async fn create_run(
         &self,
         thread: &ThreadId,
@@ -59,7 +58,6 @@ impl ProjectService {
         })
     }
 
-    /// Creates a thread and a run on it, in one transaction.
     pub async fn create_thread_and_run(
         &self,
         thread: NewThread,
@@ -89,7 +87,6 @@ impl ProjectService {
         })
     }
 
-    /// The assistant's settings with those of the request.
     async fn run_config(&self, request: &CreateRun) -> Result<RunConfig, ServiceError> {
         let assistant = self.assistant(&request.assistant).await?;
         let config = request.config(assistant.config)?;
@@ -144,7 +141,6 @@ impl ProjectService {
         Err(RunRefusal::ThreadContended.into())
     }
 
-    /// Stores a run after its additional messages.
     async fn insert_run(
         &self,
         new: &NewRun<'_>,
@@ -154,7 +150,6 @@ impl ProjectService {
         let claimant = slot.map(Slot::claimant);
         let messages = &request.additional_messages;
         if messages.is_empty() && self.limits().max_concurrent_runs.is_none() {
-            // A single statement needs no transaction.
             return Ok(store::runs::insert(self.pool(), self.id(), new, claimant).await?);
         }
         let mut transaction = self.pool().begin().await?;
@@ -193,7 +188,6 @@ impl ProjectService {
         }
     }
 
-    /// Dispatches the run to this process's engine if a slot was free, or notifies all engines.
     fn start(&self, slot: Option<Slot>, run: &Run, lease: Option<Lease>, origin: Origin) {
         let deps = &self.shared.deps;
         match (slot, lease) {
@@ -265,7 +259,6 @@ impl ProjectService {
         }
     }
 
-    /// Stores the outputs of all function calls that a run waits for, and queues the run again.
     pub async fn submit_tool_outputs(
         &self,
         thread: &ThreadId,

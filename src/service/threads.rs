@@ -38,7 +38,6 @@ impl ProjectService {
         Ok(thread)
     }
 
-    /// Refuses files and vector stores that do not exist.
     pub(super) async fn check_new_thread(&self, new: &NewThread) -> Result<(), ServiceError> {
         let NewToolResources {
             named,
@@ -141,7 +140,6 @@ impl ProjectService {
     }
 }
 
-/// Whether the thread has files that must be indexed.
 pub(super) fn needs_indexing(new: &NewThread) -> bool {
     new.tool_resources.vector_store.is_some() || Attachments::of(&new.messages).need_indexing()
 }

@@ -132,7 +132,6 @@ impl ProjectService {
         Err(batch_not_found(id))
     }
 
-    /// Cancels the indexing of the batch's files that are not indexed yet.
     pub async fn cancel_vector_store_batch(
         &self,
         store: &VectorStoreId,

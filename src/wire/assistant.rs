@@ -67,7 +67,6 @@ impl<'a> From<&'a Assistant> for AssistantObject<'a> {
 pub const MAX_MODEL: usize = 256;
 const MAX_NAME: usize = 256;
 const MAX_DESCRIPTION: usize = 512;
-/// Longest instructions, in characters.
 pub const MAX_INSTRUCTIONS: usize = 256_000;
 
 /// The settings that requests for assistants and for runs share.
@@ -78,9 +77,7 @@ pub const MAX_INSTRUCTIONS: usize = 256_000;
 pub struct SharedSettings {
     pub instructions: Option<Option<String>>,
     pub tools: Option<Vec<Tool>>,
-    /// 0 to 2.
     pub temperature: Option<Option<f64>>,
-    /// 0 to 1.
     pub top_p: Option<Option<f64>>,
     pub reasoning_effort: Option<Option<String>>,
     pub response_format: Option<Option<Value>>,
@@ -109,7 +106,6 @@ fn default_response_format() -> Value {
     json!("auto")
 }
 
-/// Takes the settings of an assistant that a request changes, by their API names.
 pub fn parse_changes(body: &mut Object) -> Result<Map<String, Value>, ParseError> {
     let model = body.string("model", MAX_MODEL)?;
     let name = body.nullable("name", |body, name| body.string(name, MAX_NAME))?;

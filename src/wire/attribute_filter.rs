@@ -9,7 +9,6 @@ use crate::wire::vector_store_file::{MAX_ATTRIBUTE_KEY, parse_attribute_value};
 
 const MAX_DEPTH: usize = 8;
 const MAX_COMPARISONS: usize = 256;
-/// Maximum number of values in one `in` or `nin`.
 const MAX_VALUES: usize = 1_000;
 
 #[derive(Clone, Copy)]

@@ -10,7 +10,6 @@ use crate::wire::message::{AnnotationObject, MessageObject};
 use crate::wire::run::RunObject;
 use crate::wire::run_step::{CodeOutputObject, ImageObject, RankingObject, StepObject};
 
-/// Encodes an event of this run. With `includes_result_content`, search results contain their text.
 pub fn encode(
     run: &Run,
     event: &RunEvent,

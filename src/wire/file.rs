@@ -66,13 +66,11 @@ impl<'a> From<&'a FileId> for DeletedFile<'a> {
     }
 }
 
-/// Longest file name, in characters.
 pub const MAX_FILENAME: usize = 1024;
 
 const MIN_LIFETIME_SECONDS: i64 = 60 * 60;
 const MAX_LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// Parses the fields of a form that creates a file.
 pub fn parse_new(filename: String, mut fields: Object) -> Result<NewFile, ParseError> {
     let new = NewFile {
         filename: value::string("filename", filename, MAX_FILENAME)?,

@@ -79,7 +79,6 @@ impl<'a> From<&'a Message> for MessageObject<'a> {
     }
 }
 
-/// One part of a message's content.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ContentObject<'a> {
@@ -95,7 +94,6 @@ struct TextObject<'a> {
     annotations: Vec<AnnotationObject<'a>>,
 }
 
-/// A reference from a span of text to a file.
 #[derive(Debug, Serialize)]
 pub struct AnnotationObject<'a> {
     r#type: &'static str,
@@ -117,7 +115,6 @@ struct FileObject<'a> {
 }
 
 impl AnnotationObject<'_> {
-    /// The annotation in the form that deltas have.
     pub fn in_delta(mut self) -> Self {
         if let Some(citation) = &mut self.file_citation {
             citation.quote = Some("");
@@ -216,7 +213,6 @@ pub fn parse_new(mut body: Object) -> Result<NewMessage, ParseError> {
     })
 }
 
-/// Takes the messages of a new thread or run.
 pub fn parse_all(body: &mut Object, name: &str) -> Result<Vec<NewMessage>, ParseError> {
     let messages = body.array_of(name, MAX_MESSAGES, |path, message| {
         parse_new(Object::at(path, message)?)

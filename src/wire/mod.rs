@@ -64,7 +64,6 @@ impl<T> List<T> {
     }
 }
 
-/// The response to a deletion.
 #[derive(Debug, Serialize)]
 pub struct Deleted {
     id: String,

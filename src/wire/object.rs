@@ -62,7 +62,6 @@ impl Object {
         }
     }
 
-    /// The path of a field, as `param` names it: `tools[0].function.name`.
     pub fn path(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
@@ -89,7 +88,8 @@ impl Object {
         }
     }
 
-    /// Takes a field without parsing it. Null counts as absent, here and in all methods below.
+    /// Takes a field without parsing it. Null counts as absent, here and in all methods below,
+    /// whose bounds `min` and `max` are inclusive. Lengths are in characters.
     pub fn take(&mut self, name: &str) -> Option<Json> {
         let index = self.fields.kept.iter().position(|(key, _)| key == name)?;
         let (_, value) = self.fields.kept.remove(index);
@@ -100,7 +100,6 @@ impl Object {
         self.take(name).ok_or_else(|| missing(&self.path(name)))
     }
 
-    /// Takes an object whose structure the API leaves to its clients.
     pub fn arbitrary_object(&mut self, name: &str) -> Result<Option<Value>, ParseError> {
         let path = self.path(name);
         match self.take(name) {
@@ -112,7 +111,6 @@ impl Object {
         }
     }
 
-    /// Refuses a field with too many values in it, without taking it.
     pub fn check_value_count(&self, name: &str) -> Result<(), ParseError> {
         let field = self.fields.kept.iter().find(|(key, _)| key == name);
         match field {
@@ -121,14 +119,12 @@ impl Object {
         }
     }
 
-    /// Takes a string of at most `max` characters.
     pub fn string(&mut self, name: &str, max: usize) -> Result<Option<String>, ParseError> {
         self.take(name)
             .map(|value| value::string(&self.path(name), value, max))
             .transpose()
     }
 
-    /// Takes a string of at most `max` characters, which must be present.
     pub fn required_string(&mut self, name: &str, max: usize) -> Result<String, ParseError> {
         value::string(&self.path(name), self.required(name)?, max)
     }
@@ -157,21 +153,18 @@ impl Object {
         }
     }
 
-    /// Takes a number from `min` to `max`.
     pub fn decimal(&mut self, name: &str, min: f64, max: f64) -> Result<Option<f64>, ParseError> {
         self.take(name)
             .map(|value| value::decimal(&self.path(name), value, min, max))
             .transpose()
     }
 
-    /// Takes an integer from `min` to `max`.
     pub fn integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, ParseError> {
         self.take(name)
             .map(|value| value::integer(&self.path(name), value, min, max))
             .transpose()
     }
 
-    /// Takes an array of at most `max` items; see [`value::array`].
     pub fn array_of<T>(
         &mut self,
         name: &str,
@@ -188,7 +181,6 @@ impl Object {
         .map(Some)
     }
 
-    /// Takes an array of at most `max` items without parsing them.
     pub fn array(&mut self, name: &str, max: usize) -> Result<Option<Vec<Json>>, ParseError> {
         self.array_of(name, max, |_, item| Ok(item))
     }
@@ -230,7 +222,6 @@ impl Object {
         }
     }
 
-    /// Takes the `type` that tells the variants of a union apart; it must be present.
     pub fn type_tag<T: Copy>(&mut self, variants: &[(&str, T)]) -> Result<T, ParseError> {
         self.enum_value("type", variants)?
             .ok_or_else(|| missing(&self.path("type")))
@@ -287,7 +278,6 @@ impl Object {
         Ok(Some(fields.kept))
     }
 
-    /// All fields that are not taken yet, for requests that are passed through.
     pub fn remaining(self) -> Result<Map<String, Value>, ParseError> {
         const SUBJECT: &str = "The request body";
         if self.fields.surplus > 0 {
@@ -304,7 +294,6 @@ impl Object {
         Ok(remaining)
     }
 
-    /// Refuses fields that were not taken as unknown.
     pub fn finish(self) -> Result<(), ParseError> {
         match self.fields.kept.first() {
             None => Ok(()),
@@ -330,7 +319,6 @@ mod tests {
         body.expect("the test passes an object")
     }
 
-    /// The message, parameter and code of a refusal.
     fn refusal<T: std::fmt::Debug>(result: Result<T, ParseError>) -> (String, String, String) {
         let error = result.expect_err("the value is invalid");
         (

@@ -27,7 +27,6 @@ impl<'a> From<&'a Project> for ProjectObject<'a> {
     }
 }
 
-/// Longest name of a project or API key, in characters.
 const MAX_NAME: usize = 200;
 
 /// Takes the `name` of a project or API key: one line, not blank.

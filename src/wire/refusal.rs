@@ -44,7 +44,6 @@ pub fn wrong_id(path: &str, text: &str, error: &WrongPrefix) -> ParseError {
     .code("invalid_value")
 }
 
-/// Refuses a string that is none of the supported values.
 pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ParseError {
     let quoted: Vec<String> = supported.iter().map(|value| format!("'{value}'")).collect();
     let list = match quoted.as_slice() {
@@ -61,7 +60,6 @@ pub fn invalid_value(path: &str, got: &str, supported: &[&str]) -> ParseError {
     .code("invalid_value")
 }
 
-/// The bound that a number violates.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound<T> {
     Min(T),
@@ -93,7 +91,6 @@ pub fn out_of_range<T: Display>(
     .code(code)
 }
 
-/// Refuses a part of a body for its number of fields or values.
 pub fn too_many(subject: &str, items: &str) -> ParseError {
     ParseError::new(format!("Invalid body: {subject} has too many {items}.")).code("invalid_value")
 }

@@ -15,7 +15,6 @@ use crate::wire::refusal::{invalid_value, missing};
 use crate::wire::tool::MAX_FUNCTION_NAME;
 use crate::wire::value;
 
-/// Minimum of `max_prompt_tokens` and `max_completion_tokens`.
 const MIN_TOKEN_LIMIT: i64 = 256;
 const MAX_TOOL_OUTPUTS: usize = 1_000;
 const MAX_TOOL_CALL_ID: usize = 256;
@@ -24,9 +23,7 @@ const MAX_TOOL_CALL_ID: usize = 256;
 #[derive(Debug)]
 pub struct CreateRun {
     pub assistant: AssistantId,
-    /// Whether to respond with a stream of events.
     pub stream: bool,
-    /// Messages that are appended to the thread before the run.
     pub additional_messages: Vec<NewMessage>,
     pub metadata: Metadata,
     model: Option<String>,
@@ -230,12 +227,10 @@ fn parse_tool_choice(body: &mut Object) -> Result<ToolChoice, ParseError> {
     Ok(forced)
 }
 
-/// The outputs of function calls, which a client submits.
 #[derive(Debug)]
 pub struct SubmitToolOutputs {
     /// Pairs of a tool call's id and its output.
     pub outputs: Vec<(String, String)>,
-    /// Whether to respond with a stream of events.
     pub stream: bool,
 }
 

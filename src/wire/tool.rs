@@ -8,12 +8,10 @@ use crate::wire::ParseError;
 use crate::wire::object::Object;
 use crate::wire::refusal::missing;
 
-/// Longest name of a function, in characters.
 pub const MAX_FUNCTION_NAME: usize = 64;
 const MAX_TOOLS: usize = 128;
 const DEFAULT_RANKER: &str = "default_2024_08_21";
 
-/// Largest `max_num_results` of a search.
 pub const MAX_SEARCH_RESULTS: i64 = 50;
 
 pub fn parse_tools(body: &mut Object) -> Result<Option<Vec<Tool>>, ParseError> {

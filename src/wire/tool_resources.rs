@@ -39,7 +39,6 @@ pub struct NewToolResources {
     pub vector_store: Option<NewVectorStore>,
 }
 
-/// Takes `tool_resources` that refer to existing files and vector stores.
 pub fn parse_tool_resources(body: &mut Object) -> Result<ToolResources, ParseError> {
     let Some(mut resources) = body.object("tool_resources")? else {
         return Ok(ToolResources::default());

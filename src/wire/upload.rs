@@ -9,7 +9,6 @@ use crate::wire::object::Object;
 use crate::wire::refusal::missing;
 use crate::wire::{ParseError, seconds};
 
-/// An upload. It contains its file once it is completed.
 #[derive(Debug, Serialize)]
 pub struct UploadObject<'a> {
     id: &'a str,
@@ -80,7 +79,6 @@ impl<'a> From<&'a Part> for PartObject<'a> {
 
 const MAX_PARTS: usize = 10_000;
 const MAX_MIME_TYPE: usize = 256;
-/// Length of an MD5 checksum in hexadecimal.
 const MAX_MD5: usize = 32;
 
 pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
@@ -104,7 +102,6 @@ pub fn parse_new(mut body: Object) -> Result<NewUpload, ParseError> {
 pub struct CompleteUpload {
     /// The parts in the order in which they make up the file.
     pub parts: Vec<PartId>,
-    /// The checksum that the client expects of the file, in hexadecimal.
     pub md5: Option<String>,
 }
 

@@ -14,7 +14,6 @@ use crate::wire::refusal::{Bound, out_of_range, too_many, wrong_id, wrong_type};
 /// Maximum number of values in one piece of arbitrary JSON, such as the `tools` of a request.
 const MAX_ARBITRARY_VALUES: usize = 50_000;
 
-/// Reads a string of at most `max` characters.
 pub fn string(path: &str, value: impl Into<Json>, max: usize) -> Result<String, ParseError> {
     let value = value.into();
     if value.json_type() != JsonType::String {
@@ -44,7 +43,6 @@ where
     text.parse().map_err(|error| wrong_id(path, &text, &error))
 }
 
-/// Reads an integer from `min` to `max`.
 pub fn integer(path: &str, value: impl Into<Json>, min: i64, max: i64) -> Result<i64, ParseError> {
     let value = scalar(path, "an integer", value.into())?;
     let wrong = || wrong_type(path, "an integer", JsonType::of(&value));
@@ -58,7 +56,6 @@ pub fn integer(path: &str, value: impl Into<Json>, min: i64, max: i64) -> Result
     Ok(integer)
 }
 
-/// Reads a number from `min` to `max`.
 pub fn decimal(path: &str, value: impl Into<Json>, min: f64, max: f64) -> Result<f64, ParseError> {
     let value = scalar(path, "a decimal", value.into())?;
     let wrong = || wrong_type(path, "a decimal", JsonType::of(&value));
@@ -72,7 +69,6 @@ pub fn decimal(path: &str, value: impl Into<Json>, min: f64, max: f64) -> Result
     Ok(decimal)
 }
 
-/// Reads a value that is neither an array nor an object.
 fn scalar(path: &str, expected: &str, value: Json) -> Result<Value, ParseError> {
     match value.json_type() {
         JsonType::Null
@@ -127,7 +123,6 @@ pub fn arbitrary(path: &str, value: Json) -> Result<Value, ParseError> {
     value.read()
 }
 
-/// Refuses a value with more than `MAX_ARBITRARY_VALUES` values in it.
 pub fn check_value_count(path: &str, value: &Json) -> Result<(), ParseError> {
     if value.value_count() <= MAX_ARBITRARY_VALUES {
         return Ok(());

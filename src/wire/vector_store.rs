@@ -119,7 +119,6 @@ pub fn parse_new(mut body: Object) -> Result<NewVectorStore, ParseError> {
     Ok(new)
 }
 
-/// Parses a vector store that the tool resources of an assistant or a thread define.
 pub fn parse_for_tool(mut body: Object) -> Result<NewVectorStore, ParseError> {
     let new = NewVectorStore {
         metadata: body.metadata()?.unwrap_or_default(),
@@ -170,7 +169,6 @@ fn parse_files(body: &mut Object, max: usize) -> Result<Vec<NewStoreFile>, Parse
     Ok(unique(files).map(file).collect())
 }
 
-/// Drops repetitions of a file after its first occurrence.
 pub fn unique(files: Vec<FileId>) -> impl Iterator<Item = FileId> {
     let mut seen = HashSet::new();
     files

@@ -104,7 +104,6 @@ impl<'a> From<&'a str> for ContentPage<'a> {
 const MIN_CHUNK_TOKENS: i64 = 100;
 const MAX_CHUNK_TOKENS: i64 = 4_096;
 const MAX_ATTRIBUTES: usize = 16;
-/// Longest key of an attribute, in characters.
 pub const MAX_ATTRIBUTE_KEY: usize = 64;
 const MAX_ATTRIBUTE_TEXT: usize = 512;
 

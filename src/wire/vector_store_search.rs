@@ -14,7 +14,6 @@ use crate::wire::value;
 
 const MAX_QUERIES: usize = 16;
 
-/// Longest query, in characters.
 const MAX_QUERY_CHARS: usize = 4_096;
 
 const DEFAULT_RESULTS: usize = 10;
@@ -67,7 +66,6 @@ impl SearchRequest {
     }
 }
 
-/// Reads `query`, which is a string or an array of strings.
 fn parse_queries(value: Json) -> Result<Vec<String>, ParseError> {
     let query = |value| value::string("query", value, MAX_QUERY_CHARS);
     if value.json_type() != JsonType::Array {
@@ -105,7 +103,6 @@ impl<'a> SearchPageObject<'a> {
     }
 }
 
-/// A chunk that matches the query, with its score.
 #[derive(Debug, Serialize)]
 pub struct SearchResultObject<'a> {
     file_id: &'a str,

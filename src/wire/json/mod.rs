@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 use self::outline::Outline;
 use crate::wire::ParseError;
 
-/// Deepest nesting of arrays and objects in a body.
 const MAX_DEPTH: usize = 128;
 
 /// Maximum memory of one value in a tree, in bytes: a growing array may hold two copies.
@@ -48,14 +47,12 @@ impl From<String> for Json {
     }
 }
 
-/// The type of a JSON value, as error texts name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonType {
     Null,
     Boolean,
     /// A number without fraction and exponent.
     Integer,
-    /// Any other number.
     Decimal,
     String,
     Array,
@@ -80,7 +77,6 @@ impl JsonType {
 pub struct Fields {
     /// Names and values in order; a repeated name counts once, with its last value.
     pub kept: Vec<(String, Json)>,
-    /// Number of fields after the first `MAX_FIELDS`.
     pub surplus: usize,
 }
 
@@ -166,7 +162,6 @@ impl Json {
         }
     }
 
-    /// The fields of an object; `None` for other types.
     pub fn fields(self) -> Result<Option<Fields>, ParseError> {
         match self {
             Self::Tree(Value::Object(fields)) => {
@@ -187,7 +182,6 @@ impl Json {
         }
     }
 
-    /// The number of characters of a string; 0 for other types.
     pub fn char_count(&self) -> usize {
         match self {
             Self::Tree(Value::String(text)) => text.chars().count(),
@@ -198,7 +192,6 @@ impl Json {
         }
     }
 
-    /// The first 40 characters of the text, for error texts.
     pub fn excerpt(&self) -> String {
         match self {
             Self::Raw(text) => String::from_utf8_lossy(text).chars().take(40).collect(),
@@ -226,7 +219,6 @@ fn tree_value_count(value: &Value) -> usize {
     }
 }
 
-/// The slice of `text` that serde has parsed as a value.
 fn slice(text: &Bytes, value: &RawValue) -> Json {
     Json::Raw(text.slice_ref(value.get().as_bytes()))
 }

@@ -2,7 +2,6 @@
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outline {
-    /// Deepest nesting of arrays and objects.
     pub(super) depth: usize,
     /// Upper bound of the number of values.
     pub(super) values: usize,
