@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use crate::Section;
 
-/// The separator between two sections.
 const SECTION_SEPARATOR: &str = "\n\n";
 
 /// Text is tokenized in segments of about this many bytes, so that the token limit is checked
@@ -22,21 +21,16 @@ pub struct Strategy {
     overlap_tokens: u32,
 }
 
-/// A strategy outside the limits of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StrategyError {
-    /// `max_chunk_size_tokens` is not between [`Strategy::MIN`] and [`Strategy::MAX`].
     #[error("a chunk must have {} to {} tokens", Strategy::MIN, Strategy::MAX)]
     Size,
-    /// `chunk_overlap_tokens` is more than half of it.
     #[error("chunks must not overlap by more than half")]
     Overlap,
 }
 
 impl Strategy {
-    /// The minimum of `max_chunk_size_tokens`.
     pub const MIN: u32 = 100;
-    /// The maximum of `max_chunk_size_tokens`.
     pub const MAX: u32 = 4096;
     /// The strategy that the API calls `auto`.
     pub const AUTO: Self = Self {
@@ -44,7 +38,6 @@ impl Strategy {
         overlap_tokens: 400,
     };
 
-    /// A strategy of these `max_chunk_size_tokens` and `chunk_overlap_tokens`.
     pub fn new(max_tokens: u32, overlap_tokens: u32) -> Result<Self, StrategyError> {
         if !(Self::MIN..=Self::MAX).contains(&max_tokens) {
             return Err(StrategyError::Size);
@@ -58,29 +51,25 @@ impl Strategy {
         })
     }
 
-    /// By how many tokens a boundary may move to a better position.
+    /// By how many tokens a boundary may move to a better position: at least as many as a single
+    /// character can have.
     fn slack(self) -> usize {
-        // At least the number of tokens that a single character can have.
         (self.max_tokens as usize / 16).max(8)
     }
 }
 
-/// A part of a document that is searched and cited as a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// Without their overlaps, consecutive chunks add up to the text of the document.
     pub text: String,
     /// Length of the overlap with the previous chunk in bytes.
     pub overlap_bytes: usize,
-    /// Number of tokens.
     pub tokens: u32,
-    /// [`Section::page`] of the first word.
+    /// The [`Section::page`] of the first word; `headings` are those of the same word.
     pub page: Option<u32>,
-    /// [`Section::headings`] of the first word.
     pub headings: Vec<String>,
 }
 
-/// The text of a document with its token boundaries.
 #[derive(Debug, Clone)]
 pub struct TokenizedText {
     text: String,
@@ -91,13 +80,11 @@ pub struct TokenizedText {
 
 #[derive(Debug, Clone)]
 struct SectionStart {
-    /// Byte offset in the text.
     offset: usize,
     page: Option<u32>,
     headings: Vec<String>,
 }
 
-/// A document exceeds the token limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document has more than {limit} tokens")]
 pub struct TooManyTokens {
@@ -141,7 +128,6 @@ impl TokenizedText {
         Ok(tokenized)
     }
 
-    /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.token_ends.len()
     }
@@ -156,7 +142,6 @@ impl TokenizedText {
         })
     }
 
-    /// The token range of each chunk.
     fn windows(&self, strategy: Strategy) -> impl Iterator<Item = Range<usize>> {
         let mut next = (self.tokens() > 0).then_some(0);
         std::iter::from_fn(move || {
@@ -192,7 +177,6 @@ impl TokenizedText {
             .unwrap_or(end)
     }
 
-    /// The kind of boundary before this token.
     fn boundary(&self, token: usize) -> Boundary {
         let offset = self.offset(token);
         if !self.text.is_char_boundary(offset) {
@@ -216,7 +200,6 @@ impl TokenizedText {
         }
     }
 
-    /// The byte offset of the start of a token.
     fn offset(&self, token: usize) -> usize {
         token
             .checked_sub(1)
@@ -292,7 +275,6 @@ mod tests {
         TokenizedText::new(sections, usize::MAX).expect("the limit is not reached")
     }
 
-    /// Prose, CJK, characters of many tokens, long words, blank lines.
     fn random_text(random: &mut SmallRng) -> String {
         let stock = [
             "The tide turns at noon. ",

@@ -11,7 +11,6 @@ pub enum ExtractError {
     /// The file has no bytes, or only white space.
     #[error("The file is empty.")]
     Empty,
-    /// The file type has no text, or no supported parser.
     #[error("The file type is not supported: the file is {found}.")]
     Unsupported {
         /// The detected file type, with an article.
@@ -21,13 +20,8 @@ pub enum ExtractError {
         "The file could not be parsed because it is encrypted. Remove its password and upload it again."
     )]
     Encrypted,
-    /// The content does not match the file type, or part of it is missing.
     #[error("The file could not be parsed: it is damaged, or not {expected}.")]
-    Damaged {
-        /// The expected file type, with an article.
-        expected: String,
-    },
-    /// The file could be parsed, but contains no text.
+    Damaged { expected: String },
     #[error(
         "No text was found in the file. If its pages are pictures (scans), recognise their text (OCR) and upload it again."
     )]
@@ -35,7 +29,6 @@ pub enum ExtractError {
     /// The file has more bytes than [`child::Limits`](crate::child::Limits) allow.
     #[error("The file could not be parsed because it is too large.")]
     TooLarge,
-    /// The file has more text than [`child::Limits`](crate::child::Limits) allow.
     #[error("The file could not be parsed because it holds too much text.")]
     TooMuchText,
     /// The CPU or wall-clock time limit was reached.
@@ -43,15 +36,12 @@ pub enum ExtractError {
         "The file could not be parsed because it took too long. It may be damaged or too large; try to split it."
     )]
     TookTooLong,
-    /// The memory limit was reached.
     #[error(
         "The file could not be parsed because it needed too much memory. It may be damaged or too large; try to split it."
     )]
     NeededTooMuchMemory,
-    /// The nesting of the content has overflowed a parser's stack.
     #[error("The file could not be parsed because its content is nested too deeply.")]
     NestedTooDeeply,
-    /// A parser panicked or crashed.
     #[error("The file could not be parsed: it is damaged, or in a form that cannot be read.")]
     Crashed,
     /// An error of the server; extraction may succeed later.
@@ -63,16 +53,13 @@ pub enum ExtractError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The file type is not supported.
     UnsupportedFile,
-    /// The file cannot be parsed.
     InvalidFile,
     /// The server failed; the file may be valid.
     ServerError,
 }
 
 impl ErrorCode {
-    /// The value in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnsupportedFile => "unsupported_file",
@@ -83,7 +70,6 @@ impl ErrorCode {
 }
 
 impl ExtractError {
-    /// The `code` of the file's `last_error`.
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Unsupported { .. } => ErrorCode::UnsupportedFile,

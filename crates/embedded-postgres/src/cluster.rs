@@ -87,7 +87,6 @@ const FIXED: &[&str] = &[
     "log_rotation_size=0",
 ];
 
-/// A database folder that a server can be started on.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     folder: PathBuf,
@@ -183,7 +182,6 @@ impl Cluster {
         );
         for signal in [Signal::SIGINT, Signal::SIGQUIT] {
             let started = Instant::now();
-            // An error means that the process has exited already.
             let _ = kill(pid, signal);
             while started.elapsed() < STOP_TIMEOUT {
                 if !is_running(pid) {
@@ -195,14 +193,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// The process id in the database's own `postmaster.pid`.
     fn recorded_pid(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.folder.join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
         (pid > 1).then(|| Pid::from_raw(pid))
     }
 
-    /// Starts the server without waiting until it is ready.
     pub(crate) fn spawn_server(&self) -> Result<(Child, Output), PostgresError> {
         let (mut command, _folder) = self.command("postgres", &self.folder)?;
         for setting in FIXED {
@@ -270,7 +266,6 @@ impl Cluster {
             .map_err(at(data_dir))
     }
 
-    /// Removes the folders of interrupted creations.
     fn remove_unfinished(&self, data_dir: &Path) {
         for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
             if entry
@@ -337,10 +332,8 @@ impl Cluster {
     }
 }
 
-/// Prefix of the temporary folders in which databases are created.
 const UNFINISHED_PREFIX: &str = "postgres.draft-";
 
-/// The absolute path of the data folder, without symbolic links.
 pub(crate) fn canonical(data_dir: &Path) -> Result<PathBuf, PostgresError> {
     data_dir.canonicalize().map_err(at(data_dir))
 }

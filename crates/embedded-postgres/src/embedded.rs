@@ -37,7 +37,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long to wait for an earlier server and its children to exit.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Back-off between restarts of a server that exits unexpectedly.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(100);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(5);
 
@@ -97,7 +96,6 @@ impl Embedded {
         }
     }
 
-    /// Closes all connections, stops the server and waits until it has exited.
     pub async fn stop(mut self) {
         self.stop.cancel();
         if let Some(supervisor) = self.supervisor.take()
@@ -114,7 +112,6 @@ impl Drop for Embedded {
     }
 }
 
-/// Stops an embedded database from wherever a process ends early.
 #[derive(Debug, Clone)]
 pub struct StopHandle {
     postmaster: Postmaster,
@@ -212,7 +209,6 @@ async fn start_server(
     }
 }
 
-/// Waits until the server accepts connections; a recovery may take minutes.
 async fn wait_until_ready(options: PgConnectOptions) -> Result<(), sqlx::Error> {
     let started = Instant::now();
     let mut last_logged = 0;

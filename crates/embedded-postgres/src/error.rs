@@ -4,27 +4,19 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The oldest major version of PostgreSQL that is supported.
 pub(crate) const OLDEST_VERSION: u32 = 16;
 
-/// Why the embedded database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     #[error(transparent)]
     Binaries(#[from] BinariesError),
-    /// Another process holds the lock.
     #[error(
         "another assistd{} uses the data folder {}; stop it, or choose another folder with \
          ASSISTD_DATA_DIR",
         pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default(),
         data_dir.display()
     )]
-    InUse {
-        data_dir: PathBuf,
-        /// `None` if the lock file does not have it.
-        pid: Option<i32>,
-    },
-    /// The user of the settings does not exist, or is root.
+    InUse { data_dir: PathBuf, pid: Option<i32> },
     #[error(
         "the database cannot run as the user {0:?}: it must exist and not be root; choose one with \
          ASSISTD_POSTGRES_USER"
@@ -46,36 +38,20 @@ pub enum PostgresError {
         path.display()
     )]
     Version {
-        /// The database's folder.
         path: PathBuf,
-        /// Version of the data.
         found: String,
-        /// Version of the programs.
         expected: u32,
     },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// `initdb` failed.
     #[error("could not create the database in {}:\n{output}", path.display())]
-    Init {
-        /// The database's folder.
-        path: PathBuf,
-        output: String,
-    },
-    /// The server exited while it was starting.
+    Init { path: PathBuf, output: String },
     #[error("PostgreSQL did not start:\n{output}\n(its log is in {})", log.display())]
-    Start {
-        /// The end of the server's output.
-        output: String,
-        /// Folder of its log.
-        log: PathBuf,
-    },
-    /// The server runs, but does not accept connections.
+    Start { output: String, log: PathBuf },
     #[error("PostgreSQL does not accept connections: {0}")]
     Silent(#[source] sqlx::Error),
 }
 
-/// There is no suitable PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no PostgreSQL {OLDEST_VERSION} or later with pgvector was found for the embedded database\n\
@@ -86,7 +62,6 @@ pub enum PostgresError {
     rejected.iter().map(|line| format!("  {line}\n")).collect::<String>()
 )]
 pub struct BinariesError {
-    /// A line for each folder that was rejected, with the reason.
     pub(crate) rejected: Vec<String>,
 }
 

@@ -22,14 +22,12 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// The same if the holder is dead: its children may hold the lock until the system schedules them.
 const DEAD_HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An exclusive lock on a data folder. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Creates the data folder if it does not exist, and locks it.
     pub(crate) async fn acquire(data_dir: &Path) -> Result<Self, PostgresError> {
         let started = Instant::now();
         loop {

@@ -1,9 +1,7 @@
 use std::path::PathBuf;
 
-/// The name of the database, and of the role that owns it.
 pub(crate) const NAME: &str = "assistd";
 
-/// Location and owner of the embedded database.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Parent of the database's folder; created if it does not exist.
@@ -12,6 +10,5 @@ pub struct Options {
     pub bin_dir: Option<PathBuf>,
     /// User that runs a new database if this process runs as root, which PostgreSQL refuses.
     pub user: String,
-    /// Connections that this process uses at a time.
     pub connections: u32,
 }

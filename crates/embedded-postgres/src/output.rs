@@ -8,7 +8,6 @@ use tokio::io::BufReader;
 use tokio::process::ChildStderr;
 use tokio::task::JoinHandle;
 
-/// Lines of standard error that are kept.
 const KEPT_LINES: usize = 20;
 
 /// The last lines that a server wrote to standard error before it redirected its output to its log.
@@ -30,7 +29,6 @@ impl Output {
         }))
     }
 
-    /// The lines of a server that has exited.
     pub(crate) async fn collect(self) -> String {
         // Bounded, as an orphaned child of the server could keep the pipe open.
         let lines = tokio::time::timeout(Duration::from_secs(1), self.0).await;

@@ -9,12 +9,10 @@ use nix::unistd::User;
 
 use crate::error::PostgresError;
 
-/// The user that the server's process and files belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
-    /// Whether it is another user than that of this process.
     pub(crate) differs: bool,
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use embedder::Embedder;
 
-/// The usual rank cut-off for nDCG.
 const NDCG_DEPTH: usize = 10;
 const RECALL_DEPTH: usize = 20;
 
@@ -55,14 +54,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// CPU time of this thread.
 fn cpu_time() -> Result<Duration, Box<dyn Error>> {
     let line = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = line.split(' ').next().ok_or("schedstat is empty")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
-/// Mean nDCG and recall over the queries.
 fn cranfield(embedder: &Embedder, folder: &Path) -> Result<(f64, f64), Box<dyn Error>> {
     let documents = records(&fs::read_to_string(folder.join("cran.all.1400"))?);
     let queries = records(&fs::read_to_string(folder.join("cran.qry"))?);
@@ -107,7 +104,6 @@ fn cranfield(embedder: &Embedder, folder: &Path) -> Result<(f64, f64), Box<dyn E
     Ok((ndcg / judged, recall / judged))
 }
 
-/// The records of a file of the collection: titles and texts, in order.
 fn records(file: &str) -> Vec<String> {
     let mut records: Vec<String> = Vec::new();
     let mut in_text = false;

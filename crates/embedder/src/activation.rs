@@ -49,7 +49,6 @@ pub(crate) fn gelu(values: &mut [f32]) {
     }
 }
 
-/// Replaces the values by their softmax.
 pub(crate) fn softmax(values: &mut [f32]) {
     let highest = in_lanes(values, f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
     for value in values.iter_mut() {
@@ -61,8 +60,6 @@ pub(crate) fn softmax(values: &mut [f32]) {
     }
 }
 
-/// Layer normalization: subtracts the mean, divides by the standard deviation, then scales and
-/// shifts.
 pub(crate) fn layer_norm(values: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32) {
     let count = values.len() as f32;
     let mean = in_lanes(values, 0.0, |a, b| a + b) / count;

@@ -21,7 +21,6 @@ use crate::activation::layer_norm;
 use crate::activation::softmax;
 use crate::weights::Weights;
 
-/// The used fields of `config.json`.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     hidden_size: usize,
@@ -33,7 +32,6 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether this module can compute the network.
     pub(crate) fn is_supported(&self) -> bool {
         let heads = self.num_attention_heads.get();
         self.hidden_act == "gelu" && self.hidden_size > 0 && self.hidden_size.is_multiple_of(heads)
@@ -101,7 +99,6 @@ impl Bert {
         self.word_embeddings.nrows()
     }
 
-    /// The maximum number of tokens of an input.
     pub(crate) fn max_positions(&self) -> usize {
         self.position_embeddings.nrows()
     }
@@ -268,7 +265,6 @@ impl Norm {
     }
 }
 
-/// The row range of each input in the matrix of the batch.
 fn spans(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
     lengths.iter().scan(0, |end, &length| {
         let start = *end;

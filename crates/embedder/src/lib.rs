@@ -39,16 +39,13 @@ pub const WINDOW_TOKENS: usize = 256;
 /// texts; bounds the memory of a call to about 10 MB per thread.
 const BATCH_TOKENS: usize = 512;
 
-/// Why a model could not be loaded. The message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A file of the model is missing or cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A file is damaged, or belongs to an unsupported model.
     #[error("{} is incompatible: {reason}", .path.display())]
     Incompatible { path: PathBuf, reason: String },
 }
@@ -61,10 +58,6 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Loads the model from `folder`: `model.safetensors`, `tokenizer.json` and `config.json`.
-    ///
-    /// # Errors
-    /// If a file is missing, damaged, or of an unsupported model.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let tokenizer = folder.join("tokenizer.json");
         let tokenizer =
@@ -100,7 +93,6 @@ impl Embedder {
         self
     }
 
-    /// The number of dimensions of an embedding: 384 for all-MiniLM-L6-v2.
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.bert.hidden_size()
@@ -136,7 +128,6 @@ impl Embedder {
         sums.into_iter().map(to_unit_length).collect()
     }
 
-    /// For each window, the sum of the encoder's output over its tokens.
     fn sum_over_tokens(&self, windows: &[Window]) -> Vec<Array1<f32>> {
         let batches = batches(windows);
         let batches_per_thread = batches.len().div_ceil(self.threads.get()).max(1);
@@ -171,11 +162,8 @@ impl Embedder {
     }
 }
 
-/// A part of a text that is encoded as a unit.
 struct Window {
-    /// Index of the text.
     text: usize,
-    /// The tokens, with the special tokens.
     tokens: Vec<u32>,
 }
 
@@ -186,7 +174,6 @@ fn window_ranges(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..windows).map(move |at| tokens * at / windows..tokens * (at + 1) / windows)
 }
 
-/// Groups consecutive windows into batches of at most [`BATCH_TOKENS`].
 fn batches(windows: &[Window]) -> Vec<&[Window]> {
     let mut batches = Vec::new();
     let (mut start, mut tokens) = (0, 0);

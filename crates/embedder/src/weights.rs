@@ -33,9 +33,7 @@ pub(crate) struct Weights {
     path: PathBuf,
     file: BufReader<File>,
     tensors: HashMap<String, TensorInfo>,
-    /// Byte offset of the data in the file.
     data_start: u64,
-    /// Length of the data in bytes.
     data_length: u64,
 }
 
@@ -84,7 +82,6 @@ impl Weights {
         Ok(Array1::from_vec(self.read(name, &[length])?))
     }
 
-    /// The matrix `name`, with any number of rows.
     pub(crate) fn rows(&mut self, name: &str, columns: usize) -> Result<Array2<f32>, OpenError> {
         let rows = match self.tensors.get(name).map(|tensor| tensor.shape.as_slice()) {
             Some(&[rows, _]) => rows,

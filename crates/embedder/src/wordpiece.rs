@@ -14,7 +14,6 @@ use unicode_properties::GeneralCategory;
 use unicode_properties::GeneralCategoryGroup;
 use unicode_properties::UnicodeGeneralCategory;
 
-/// The used fields of `tokenizer.json`.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     normalizer: Normalizer,
@@ -39,11 +38,9 @@ struct Model {
 }
 
 pub(crate) struct Tokenizer {
-    /// Subwords at the start of a word.
+    /// Subwords at the start of a word; `continuing` has those within a word, without their prefix.
     initial: HashMap<Box<str>, u32>,
-    /// Subwords within a word, without their prefix.
     continuing: HashMap<Box<str>, u32>,
-    /// Length of the longest subword in bytes.
     subword_bytes_max: usize,
     /// Words with more characters than this become the unknown token.
     word_chars_max: usize,
@@ -122,7 +119,6 @@ impl Tokenizer {
         tokens
     }
 
-    /// Encloses tokens in the special tokens `[CLS]` and `[SEP]`.
     pub(crate) fn add_special_tokens(&self, tokens: &[u32]) -> Vec<u32> {
         let mut input = Vec::with_capacity(tokens.len() + 2);
         input.push(self.start);
@@ -171,7 +167,6 @@ fn longest_prefix(
         .find_map(|prefix| subwords.get(prefix).map(|&token| (prefix.len(), token)))
 }
 
-/// Whether the character is removed: control, format, private-use and replacement characters.
 fn is_removed(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' => false,

@@ -35,7 +35,6 @@ fn model() -> Option<&'static Embedder> {
 #[derive(serde::Deserialize)]
 struct Reference {
     text: String,
-    /// The first dimensions of its embedding.
     vector: Vec<f32>,
 }
 

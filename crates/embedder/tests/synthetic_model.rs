@@ -14,7 +14,6 @@ use tempfile::TempDir;
 const WIDTH: usize = 8;
 const WORDS: [&str; 7] = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"];
 
-/// A folder with a model of two layers, two attention heads and seven words.
 fn model_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let vocabulary: serde_json::Map<_, _> = (0..)
@@ -108,7 +107,6 @@ fn open() -> Embedder {
     Embedder::open(model_folder().path()).expect("the synthetic model is complete")
 }
 
-/// Different texts of very different lengths.
 fn texts() -> Vec<String> {
     (0..40)
         .map(|at| {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Name of the folder that `make setup` installs into.
 const FOLDER: &str = ".venv";
 
 /// Possible paths of that folder by descending preference: beside the program, in each folder above

@@ -14,7 +14,6 @@ pub(crate) struct Answer {
     pub(crate) usage: UsageYaml,
 }
 
-/// A call as the model writes it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ToolCall {
     pub(crate) name: String,

@@ -15,12 +15,10 @@ use crate::script::{
 use crate::template::{Groups, Matches, Source};
 use crate::yaml::FormatYaml;
 
-/// The answer to a request, and how it is sent.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) answer: Answer,
     pub(crate) pace: Pace,
-    /// A fault in the middle of the answer.
     pub(crate) cutoff: Option<Cutoff>,
 }
 

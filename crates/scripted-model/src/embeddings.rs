@@ -9,7 +9,6 @@ use crate::tokens;
 
 const DEFAULT_DIMENSIONS: usize = 1_536;
 const MAX_DIMENSIONS: usize = 4_096;
-/// Dimensions that a word adds to.
 const DIMENSIONS_PER_WORD: u64 = 4;
 
 /// The body of the answer to an embeddings request.
@@ -59,7 +58,6 @@ pub(crate) fn answer(request: &Value) -> Result<Value, String> {
     }))
 }
 
-/// The input may be a text, a list of texts, a list of token ids or a list of such lists.
 fn inputs(input: &Value) -> Result<Vec<String>, String> {
     let wrong = || "'input' must be a text or a list of texts or tokens, and not empty.".to_owned();
     let texts = match input {
@@ -86,7 +84,6 @@ fn token_text(tokens: &[Value]) -> String {
     tokens.iter().map(|token| format!("{token} ")).collect()
 }
 
-/// A vector of length 1.
 fn embed(text: &str, dimensions: usize) -> Vec<f32> {
     let mut vector = vec![0.0_f32; dimensions];
     let lower = text.to_lowercase();

@@ -50,7 +50,6 @@ pub(crate) fn takes_one_name(parameters: &Value) -> bool {
 }
 
 struct Generator<'a> {
-    /// The schema that `$ref` refers to.
     root: &'a Value,
     values: MessageValues,
     has_every_property: bool,
@@ -130,7 +129,6 @@ impl<'a> Generator<'a> {
         fields
     }
 
-    /// Whether the message states a value for an optional argument.
     fn is_stated(&self, property: &Value, nothing_required: bool) -> bool {
         if let Some(options) = property["enum"].as_array() {
             return self.values.option(options).is_some();

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// An error answer, as scripts define it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpError {
@@ -45,7 +44,6 @@ impl HttpError {
         }
     }
 
-    /// The prompt has more tokens than the limit.
     pub(crate) fn context_length(limit: u32, tokens: u32) -> Self {
         let message = format!(
             "This model's maximum context length is {limit} tokens. However, your messages \

@@ -45,9 +45,7 @@ use script::{Model, Script};
 
 /// The prefix of model names in requests: the model `weather` of a script is `scripted/weather`.
 pub const PREFIX: &str = "scripted/";
-/// The model that the bundled script defines.
 pub const DEFAULT_MODEL: &str = "scripted/default";
-/// The script that defines [`DEFAULT_MODEL`].
 pub const BUNDLED_SCRIPT: &str = include_str!("default.yaml");
 
 /// Maximum number of fault counters, whose keys come from requests; beyond it all are reset.
@@ -70,7 +68,6 @@ struct Inner {
     fault_counters: Mutex<HashMap<FaultCounter, u32>>,
 }
 
-/// What a fault with a limited number of occurrences is counted by.
 #[derive(PartialEq, Eq, Hash)]
 struct FaultCounter {
     model: String,
@@ -78,11 +75,9 @@ struct FaultCounter {
     key: String,
 }
 
-/// What a model server would send over HTTP.
 pub struct Response {
     pub status: u16,
     pub content_type: &'static str,
-    /// The pause that the `retry-after` and `retry-after-ms` headers ask for.
     pub retry_after: Option<Duration>,
     /// The body. An error stands for a connection that is lost.
     pub body: BoxStream<'static, Result<Bytes, ConnectionLost>>,
@@ -120,18 +115,15 @@ impl ScriptedModels {
         })
     }
 
-    /// The names of all models, with [`PREFIX`].
     pub fn model_names(&self) -> impl Iterator<Item = String> {
         let names = self.inner.script.keys();
         names.map(|name| format!("{PREFIX}{name}"))
     }
 
-    /// The context window that the script gives to a model, in tokens.
     pub fn context_window(&self, model: &str) -> Option<u32> {
         self.inner.model(model)?.context_window
     }
 
-    /// The source of the script and the number of models in one line.
     pub fn describe(&self) -> String {
         format!("{}; models: {}", self.inner.source, self.inner.script.len())
     }

@@ -9,7 +9,6 @@ use crate::message_values::MessageValues;
 use crate::prompt::{Function, Prompt, ToolChoice};
 use crate::words::words;
 
-/// Maximum number of calls to one function in one answer.
 const MAX_CALLS: usize = 8;
 
 /// Tools that are never called because a message mentions them: a message cannot be turned into code,

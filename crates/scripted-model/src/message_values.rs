@@ -77,7 +77,6 @@ impl MessageValues {
         options.iter().find(is_named).cloned()
     }
 
-    /// Takes the first number that fits.
     pub(crate) fn take_number(&mut self, fits: impl Fn(f64) -> bool) -> Option<f64> {
         let position = self.numbers.iter().position(|number| fits(*number))?;
         self.numbers.remove(position)
@@ -108,7 +107,6 @@ impl MessageValues {
         Some(stated.unwrap_or_else(|| example.to_owned()))
     }
 
-    /// Takes a text for a property, going by its name.
     pub(crate) fn take_text(&mut self, property: &str) -> Option<String> {
         let lower = property.to_lowercase();
         let by_name = [("email", &EMAIL), ("url", &URL), ("date", &DATE)];
@@ -130,7 +128,6 @@ impl MessageValues {
     }
 }
 
-/// Whether a property of this name takes the whole message.
 pub(crate) fn takes_whole_message(property: &str) -> bool {
     let lower = property.to_lowercase();
     let mut listed = WHOLE_MESSAGE_PROPERTIES.split(' ');

@@ -28,7 +28,6 @@ pub(crate) struct Prompt {
     pub(crate) tool_choice: ToolChoice,
     pub(crate) allows_parallel_calls: bool,
     pub(crate) format: Format,
-    /// Maximum length of the answer in tokens.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) stop: Vec<String>,
     pub(crate) is_streamed: bool,
@@ -235,7 +234,6 @@ fn strings(list: &Value) -> Vec<String> {
     items.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// The text of a message's content: a string, or the text parts of a list.
 fn text(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),

@@ -9,7 +9,6 @@ const MAX_LENGTH: usize = 300;
 const MAX_QUOTATIONS: usize = 2;
 
 struct Quotation {
-    /// The marker that cites its passage.
     marker: String,
     text: String,
     words: BTreeSet<String>,

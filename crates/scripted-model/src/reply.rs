@@ -23,14 +23,12 @@ const GARBAGE: &[u8] = b"data: {\"choices\": [\xff\xfe\n\n";
 /// Maximum time that an answer takes; a script cannot exceed it.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
-/// The connection is lost in the middle of the answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection was lost")]
 pub struct ConnectionLost;
 
 type Body = BoxStream<'static, Result<Bytes, ConnectionLost>>;
 
-/// An answer that is ready to be sent.
 pub(crate) struct Reply {
     model: String,
     pieces: Vec<Piece>,
@@ -43,7 +41,6 @@ pub(crate) struct Reply {
     cutoff: Option<Cutoff>,
 }
 
-/// The smallest part of an answer that is sent.
 struct Piece {
     delta: Delta,
     tokens: u32,
@@ -53,7 +50,6 @@ enum Delta {
     Reasoning(String),
     Text(String),
     Refusal(String),
-    /// The start of the call with this index.
     Call(usize),
     Arguments(usize, String),
 }
@@ -112,7 +108,6 @@ impl Reply {
         self.is_streamed
     }
 
-    /// The answer as server-sent events with chat completion chunks.
     pub(crate) fn into_event_stream(self) -> Body {
         let start = Instant::now();
         async_stream::stream! {
@@ -152,7 +147,6 @@ impl Reply {
         .boxed()
     }
 
-    /// The answer as one chat completion.
     pub(crate) fn into_document(self) -> Body {
         let start = Instant::now();
         async_stream::stream! {
@@ -245,7 +239,6 @@ impl Pace {
     }
 }
 
-/// The fields that are the same in every chunk of an answer.
 struct Envelope(Value);
 
 impl Envelope {
@@ -297,7 +290,6 @@ async fn wait_until(moment: Instant) {
     }
 }
 
-/// The pieces of an answer in the order in which they are sent, and its calls.
 fn split(answer: Answer) -> (Vec<Piece>, Vec<StartedCall>) {
     let text_pieces = |text: &str, delta: &dyn Fn(String) -> Delta| -> Vec<Piece> {
         let piece = |TextPiece { text, tokens }| Piece {

@@ -65,7 +65,6 @@ pub(crate) enum Content {
     Nothing,
     Text(Template),
     Refusal(Template),
-    /// JSON for the requested schema.
     GeneratedJson,
 }
 
@@ -85,7 +84,6 @@ pub(crate) struct CallRule {
 
 #[derive(Debug)]
 pub(crate) enum Arguments {
-    /// Made from the function's schema and the user's message.
     Generated,
     /// This text, JSON or not.
     Raw(Template),
@@ -101,10 +99,8 @@ pub(crate) enum ValueTemplate {
     Object(Vec<(String, ValueTemplate)>),
 }
 
-/// The speed of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pace {
-    /// Time to the first token.
     pub(crate) latency: Duration,
     /// `None`: all tokens at once.
     pub(crate) tokens_per_second: Option<f64>,
@@ -127,7 +123,6 @@ pub(crate) enum FaultKind {
     Cutoff(Cutoff),
 }
 
-/// An answer that breaks off after some tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cutoff {
     pub(crate) after: u32,

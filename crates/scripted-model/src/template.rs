@@ -10,18 +10,14 @@ use crate::quotes::quotes;
 /// The capture groups of a regular expression, by number and by name.
 pub(crate) type Groups = BTreeMap<String, String>;
 
-/// What the conditions of a rule matched in a request.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
-    /// The groups of each expression.
     pub(crate) groups: BTreeMap<Source, Groups>,
-    /// The path of the matching file.
     pub(crate) file: Option<String>,
     /// The index of the matching tool result in [`Prompt::results`].
     pub(crate) result: Option<usize>,
 }
 
-/// A text whose placeholders are valid.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -61,7 +57,6 @@ pub(crate) enum Source {
     Step,
 }
 
-/// The part of a source that a placeholder names.
 #[derive(Clone, Debug, PartialEq)]
 enum Pick {
     Whole,

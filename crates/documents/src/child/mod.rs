@@ -22,16 +22,13 @@ pub use serve::serve;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Limits of the extraction of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Address space of the child in bytes, its program included.
     pub memory_bytes: u64,
-    /// CPU time of the child.
     pub cpu_seconds: u64,
     /// Wall-clock time from the start of the child to its result.
     pub wall_seconds: u64,
-    /// Size of the file.
     pub file_bytes: u64,
     /// Size of the extracted text, including the headings of every section.
     pub text_bytes: u64,
@@ -49,22 +46,17 @@ impl Default for Limits {
     }
 }
 
-/// The first line of the child's input. The file follows.
 #[derive(Serialize, Deserialize)]
 struct ReadRequest {
     name: String,
     limits: Limits,
-    /// A PDFium library to parse PDF files with.
     pdfium: Option<PathBuf>,
 }
 
-/// A line of the child's output.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutputLine {
     Section(Section),
-    /// The last line after success.
     Done,
-    /// The last line after a failure.
     Failed(ExtractError),
 }

@@ -26,10 +26,8 @@ use super::MIB;
 use super::OutputLine;
 use super::ReadRequest;
 
-/// Number of bytes of the child's standard error that are examined.
 const MAX_STDERR_BYTES: u64 = 4096;
 
-/// The program that extracts text as a child process.
 #[derive(Debug, Clone)]
 pub struct Reader {
     /// Must call [`serve`](super::serve) at the start of `main`.
@@ -130,9 +128,7 @@ async fn send_file(
     }
 }
 
-/// The child's standard output.
 enum Output {
-    /// It ended with a last line.
     Complete(Result<Vec<Section>, ExtractError>),
     /// It ended early, or a line is invalid.
     Incomplete,
@@ -172,7 +168,6 @@ async fn read_stderr(mut stderr: ChildStderr) -> Vec<u8> {
     beginning
 }
 
-/// The error for a child that ended without reporting a result.
 fn error_of_exit(status: ExitStatus, stderr: &[u8]) -> ExtractError {
     let stderr = String::from_utf8_lossy(stderr);
     match status.signal().map(Signal::try_from) {

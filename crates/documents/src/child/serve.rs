@@ -39,7 +39,6 @@ pub fn serve() -> ExitCode {
     }
 }
 
-/// Reads the request, confines the process, and extracts in a thread with a known stack size.
 fn process_request() -> Result<(), ExtractError> {
     let mut input = BufReader::new(stdin());
     let request = read_request(&mut input)?;

@@ -10,7 +10,6 @@ use crate::ExtractError;
 
 use super::text;
 
-/// The supported formats.
 #[derive(Debug, PartialEq)]
 pub(super) enum Format {
     Pdf,
@@ -25,7 +24,6 @@ pub(super) enum Format {
 /// insert some.
 const PDF_SIGNATURE_WITHIN: usize = 1024;
 
-/// Signatures (first bytes) of unsupported file types, with their names.
 const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -52,13 +50,12 @@ const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"PAR1", "a Parquet table"),
 ];
 
-/// Signature of ZIP archives, the container of Word, Excel and PowerPoint files.
+/// Signatures of the containers of Office files: ZIP archives for the current formats, compound
+/// files for the older ones.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Signature of compound files, the container of older Office files.
 const COMPOUND_FILE: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 
-/// Detects the format, or returns why the file cannot be read.
 pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     if bytes.is_empty() {
         return Err(ExtractError::Empty);
@@ -102,7 +99,6 @@ pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     })
 }
 
-/// The extension of a file name in lower case, without the dot; empty if there is none.
 fn extension(name: &str) -> String {
     name.rsplit_once('.')
         .map(|(_, extension)| extension.to_ascii_lowercase())

@@ -1,6 +1,5 @@
 //! The path of headings that enclose a part of a document.
 
-/// The enclosing headings at a position in a document.
 #[derive(Default)]
 pub(super) struct HeadingPath {
     levels: Vec<u8>,

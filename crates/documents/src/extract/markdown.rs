@@ -11,7 +11,6 @@ use crate::ExtractError;
 use super::headings::HeadingPath;
 use super::output::Output;
 
-/// Writes a section for every heading, which includes the heading's line.
 pub(super) fn extract(text: &str, output: &mut Output<'_>) -> Result<(), ExtractError> {
     let mut path = HeadingPath::default();
     let mut section_start = 0;

@@ -22,7 +22,6 @@ use crate::Section;
 use format::Format;
 use output::Output;
 
-/// Number of bytes at the beginning of a file that [`check_head`] needs.
 pub const HEAD_BYTES: u64 = text::SAMPLE_BYTES as u64;
 
 /// Refuses a file of an unsupported type, as [`extract`] would, by its name and its first

@@ -59,7 +59,6 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// Whether no section was written.
     pub(super) fn is_empty(&self) -> bool {
         self.is_empty
     }
@@ -90,7 +89,6 @@ fn normalize(text: &str) -> String {
     out
 }
 
-/// Normalizes a heading: single spaces, no control characters, limited length.
 fn normalize_heading(heading: &str) -> String {
     let words: Vec<&str> = heading
         .split(char::is_whitespace)

@@ -33,7 +33,6 @@ pub(super) fn extract(
         Err(_) => return pdf::extract(bytes.clone(), output),
     };
     for (number, page) in (1..).zip(document.pages().iter()) {
-        // Unreadable pages are left out.
         if let Ok(text) = page.text() {
             output.push(Some(number), &[], &text.all())?;
         }

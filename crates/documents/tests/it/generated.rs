@@ -6,7 +6,6 @@ use std::io::Write;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-/// A PDF with one line of text, "Leaf n", on each page.
 pub(crate) fn pdf_of(pages: usize) -> Vec<u8> {
     let kids: String = (0..pages)
         .map(|page| format!("{} 0 R ", 4 + 2 * page))
@@ -41,7 +40,6 @@ pub(crate) fn pdf_of(pages: usize) -> Vec<u8> {
     file
 }
 
-/// A Word document whose body is `part`, repeated `times` times.
 pub(crate) fn docx_of(part: &str, times: usize) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let mut file = |name: &str, pieces: &mut dyn Iterator<Item = &str>| {

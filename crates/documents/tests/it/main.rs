@@ -12,7 +12,6 @@ use documents::Section;
 use documents::child::Limits;
 use documents::child::Reader;
 
-/// A reader with the real child program.
 fn reader() -> Reader {
     reader_of(env!("CARGO_BIN_EXE_extract-document"), &[])
 }
@@ -36,7 +35,6 @@ async fn extract(name: &str, bytes: &[u8]) -> Result<Vec<Section>, ExtractError>
     reader().read(name, bytes, &Limits::default()).await
 }
 
-/// The sections of a fixture; fails if there are none.
 async fn sections(name: &str) -> Vec<Section> {
     extract(name, &fixture(name))
         .await

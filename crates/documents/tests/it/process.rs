@@ -19,7 +19,6 @@ use crate::reader;
 use crate::reader_of;
 use crate::texts;
 
-/// Runs a shell script instead of the child.
 async fn script(script: &str, limits: &Limits) -> Result<Vec<Section>, ExtractError> {
     let file = "words".repeat(100_000);
     reader_of("/bin/sh", &["-c", script])
@@ -193,7 +192,6 @@ async fn a_program_that_is_not_there_is_the_servers_fault() {
     assert_eq!(error.code(), ErrorCode::ServerError);
 }
 
-/// A file whose storage fails.
 struct Failing;
 
 impl AsyncRead for Failing {

@@ -39,7 +39,6 @@ impl Conversation {
         self.turn().await
     }
 
-    /// Answers the model's only call.
     async fn output(&mut self, output: &str) -> Answer {
         let id =
             self.messages.last().expect("the model called a tool")["tool_calls"][0]["id"].clone();
@@ -60,7 +59,6 @@ impl Conversation {
         turn
     }
 
-    /// The code that answers the first question about a file, after it was loaded.
     async fn second_cell(question: &str) -> String {
         let mut talk = Self::bundled(&["sales.csv"]);
         let first = code(&talk.ask(question).await);
@@ -73,7 +71,6 @@ impl Conversation {
     }
 }
 
-/// The code of the turn's only call.
 fn code(turn: &Answer) -> String {
     let [(name, arguments)] = turn.calls.as_slice() else {
         panic!("not one call: {turn:?}")

@@ -24,7 +24,6 @@ fn tool(name: &str) -> Value {
     function(name, parameters)
 }
 
-/// The first turn of a conversation in which these tools are offered.
 async fn first(tools: &[&str], message: &str, more: Value) -> Answer {
     let tools: Vec<Value> = tools.iter().map(|name| tool(name)).collect();
     let mut request = json!({ "model": DEFAULT_MODEL, "messages": user(message), "tools": tools });
@@ -44,7 +43,6 @@ async fn called(tools: &[&str], message: &str) -> String {
     }
 }
 
-/// The answer to a search's result.
 async fn answer(question: &str, result: &str) -> String {
     let call = json!({ "id": "c", "type": "function", "function": { "name": "file_search", "arguments": "{}" } });
     let messages = json!([

@@ -15,15 +15,12 @@ mod librarian;
 mod rules;
 mod scripts;
 
-/// A streamed answer, put together.
 #[derive(Debug, Default, PartialEq)]
 struct Answer {
     text: String,
-    /// The number of deltas with text.
     text_deltas: usize,
     refusal: String,
     reasoning: String,
-    /// Names and arguments.
     calls: Vec<(String, String)>,
     usage: Value,
     finish_reason: Option<String>,
@@ -42,7 +39,6 @@ fn script(yaml: &str) -> ScriptedModels {
     ScriptedModels::parse(yaml, "test").expect("the script of a test is valid")
 }
 
-/// A script of one model, `scripted/t`, with these rules.
 fn rules(yaml: &str) -> ScriptedModels {
     let indented: String = yaml.lines().map(|line| format!("      {line}\n")).collect();
     script(&format!("models:\n  t:\n    rules:\n{indented}"))
@@ -89,7 +85,6 @@ async fn read(response: Response) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::Garbage)
 }
 
-/// Sends a request, by default to `scripted/t`, and follows the stream.
 async fn ask(models: &ScriptedModels, mut request: Value) -> Answer {
     request["stream"] = json!(true);
     request["stream_options"] = json!({ "include_usage": true });
@@ -166,7 +161,6 @@ impl Answer {
         }
     }
 
-    /// The error object of an error answer.
     fn error(&self) -> &Value {
         match &self.failure {
             Some(Failure::Status(_, error, _)) => error,
