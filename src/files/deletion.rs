@@ -7,7 +7,6 @@ use crate::store;
 use crate::store::Pool;
 use crate::store::StoreError;
 
-/// Expired files deleted in one transaction.
 const BATCH: i64 = 100;
 
 /// Maximum number of unreferenced blobs that one sweep deletes, so that it ends in reasonable time.

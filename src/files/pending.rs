@@ -52,7 +52,6 @@ impl PendingFile {
         Ok(pending)
     }
 
-    /// Size of the content in bytes.
     pub fn bytes(&self) -> i64 {
         self.bytes
     }
@@ -67,7 +66,6 @@ impl PendingFile {
         }
     }
 
-    /// Keeps the blob: the transaction that claimed it is committed.
     pub(super) fn set_claimed(mut self) {
         self.is_claimed = true;
     }

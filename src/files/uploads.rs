@@ -81,7 +81,6 @@ pub async fn complete(
     Ok((upload, file))
 }
 
-/// Cancels a pending upload and deletes its parts.
 pub async fn cancel(
     pool: &Pool,
     blobs: &Blobs,
@@ -97,7 +96,6 @@ pub async fn cancel(
     Ok(upload)
 }
 
-/// Returns the upload if it exists and is pending.
 fn require_pending(upload: Option<Upload>, id: &UploadId) -> Result<Upload, FileError> {
     let upload = upload.ok_or_else(|| FileError::NoUpload(id.clone()))?;
     match upload.status {

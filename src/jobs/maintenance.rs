@@ -17,7 +17,6 @@ use crate::store::{
     Pool, StoreError, run_events, run_queue, threads, usage, vector_store_jobs, webhook_deliveries,
 };
 
-/// When the queues are measured.
 const MEASUREMENTS: Schedule = Schedule::every(Duration::from_secs(5));
 
 /// When expired rows and unreferenced blobs are deleted.
@@ -35,13 +34,11 @@ const CHUNK_DELETIONS: Schedule = Schedule {
     interval: Duration::from_secs(5),
 };
 
-/// Threads deleted in one transaction.
+/// How many threads are deleted, usage entries summed up, or chunks deleted in one transaction.
 const THREAD_BATCH: i64 = 100;
 
-/// Usage entries summed up in one transaction.
 const USAGE_BATCH: i64 = 10_000;
 
-/// Chunks deleted in one transaction.
 const CHUNK_BATCH: i64 = 2_000;
 
 /// Pause between batches of chunks, so that deleting a large vector store does not slow searches.
@@ -50,26 +47,21 @@ const CHUNK_BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// How long webhook events are kept after their last delivery has ended.
 const WEBHOOK_EVENT_RETENTION: Duration = Duration::from_hours(24);
 
-/// What maintenance works with.
 pub struct MaintenanceDeps {
     pub pool: Pool,
     pub blobs: Blobs,
     /// How long the events of ended runs are kept.
     pub event_retention: Duration,
-    /// How long the delivery of a webhook event is retried.
     pub webhook_retry_for: Duration,
 }
 
-/// The maintenance tasks of this process.
 pub struct Maintenance {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// When a task runs.
 #[derive(Clone, Copy)]
 struct Schedule {
-    /// Pause before the first run.
     first: Duration,
     /// Pause after each run.
     interval: Duration,
@@ -114,7 +106,6 @@ impl Maintenance {
         maintenance
     }
 
-    /// Cancels the tasks and waits until they have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -136,7 +127,6 @@ impl Maintenance {
     }
 }
 
-/// One run of a maintenance task.
 type Step = fn(Arc<MaintenanceDeps>) -> BoxFuture<'static, Result<(), StoreError>>;
 
 async fn repeat(deps: Arc<MaintenanceDeps>, schedule: Schedule, purpose: &str, step: Step) {

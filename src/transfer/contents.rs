@@ -17,7 +17,6 @@ use crate::store;
 use crate::store::imports::FileSummary;
 use crate::transfer::{Import, Progress, Stage, TransferError};
 
-/// Files per query.
 const PAGE: i64 = 500;
 
 /// Concurrent lookups in blob storage.
@@ -26,18 +25,15 @@ const LOOKUPS: usize = 16;
 /// Size in bytes of the chunks in which an original is read.
 const CHUNK: usize = 128 << 10;
 
-/// The result for the content of a project's files.
+/// The numbers of imported files that had their content already (`present`) and of files of the
+/// project that got it now (`new`), and the files that still have none.
 #[derive(Debug, Default)]
 pub struct Attached {
-    /// Number of imported files that had their content already.
     pub present: u64,
-    /// Number of files of the project that got their content now.
     pub new: u64,
-    /// Files of the project that still have no content.
     pub missing: Vec<Missing>,
 }
 
-/// A file without content.
 #[derive(Debug)]
 pub struct Missing {
     file: FileSummary,
@@ -46,9 +42,7 @@ pub struct Missing {
 
 #[derive(Debug)]
 enum MissingReason {
-    /// There is no original.
     NotFound,
-    /// Several originals match.
     Several(Vec<PathBuf>),
     /// The original named by its id has another size.
     OtherSize(PathBuf, u64),
@@ -80,7 +74,6 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What an import knows about the content of files.
 #[derive(Debug)]
 pub(super) struct FilesToAttach {
     /// Files of the source. Other files of the project matter only if they lack content.
@@ -88,7 +81,6 @@ pub(super) struct FilesToAttach {
     pub(super) originals: Originals,
 }
 
-/// An index of original files in folders.
 #[derive(Debug, Default)]
 pub(super) struct Originals {
     by_id: HashMap<FileId, (PathBuf, u64)>,
@@ -96,7 +88,6 @@ pub(super) struct Originals {
 }
 
 impl Originals {
-    /// Indexes folders recursively.
     pub(super) fn index(folders: &[&Path]) -> Result<Self, TransferError> {
         let mut originals = Self::default();
         for folder in folders {

@@ -27,26 +27,20 @@ use crate::transfer::{Import, Kind, Progress, Stage, TransferError};
 /// Maximum number of rows per statement.
 const ROWS: usize = 1_000;
 
-/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Numbers of objects by kind.
     pub tallies: BTreeMap<Kind, Tally>,
-    /// Objects that could not be imported, with reasons.
     pub refused: Vec<String>,
     /// Objects that were changed, with reasons.
     pub remarks: Vec<String>,
     pub contents: Attached,
 }
 
-/// Numbers of objects of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Imported now.
     pub new: u64,
     /// Existed before and were left unchanged.
     pub known: u64,
-    /// Could not be imported.
     pub refused: u64,
 }
 
@@ -116,7 +110,6 @@ struct Importer<'a> {
 #[derive(Default)]
 struct Refusals {
     lines: Vec<(String, BTreeMap<Kind, u64>)>,
-    /// Index of the line about an object, by its kind and id.
     by_object: HashMap<(Kind, String), usize>,
 }
 
@@ -136,7 +129,6 @@ impl Refusals {
         true
     }
 
-    /// Adds a line about several objects.
     fn refuse_all(&mut self, reason: String) {
         self.lines.push((reason, BTreeMap::new()));
     }
@@ -162,7 +154,6 @@ impl Refusals {
     }
 }
 
-/// The objects of a chunk by kind.
 #[derive(Default)]
 struct Sorted {
     files: Vec<File>,
@@ -242,7 +233,6 @@ impl Importer<'_> {
         self.inside_threads(conn, inside).await
     }
 
-    /// Stores the objects that belong to no thread.
     async fn outside_threads(
         &mut self,
         conn: &mut PgConnection,
@@ -400,7 +390,6 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Stores the objects that belong to threads.
     async fn inside_threads(
         &mut self,
         conn: &mut PgConnection,
@@ -491,7 +480,6 @@ impl Importer<'_> {
         Ok(new)
     }
 
-    /// Stores objects unless they exist, and counts both.
     async fn insert<T>(
         &mut self,
         conn: &mut PgConnection,
@@ -552,7 +540,6 @@ impl Importer<'_> {
         self.refusals.refuse(kind, id.to_owned(), reason);
     }
 
-    /// Refuses an object if its parent was refused. Returns whether it was.
     fn refuse_with(&mut self, parent_kind: Kind, parent: &str, kind: Kind, id: &str) -> bool {
         let parent = (parent_kind, parent.to_owned());
         let is_refused = self.refusals.refuse_with(&parent, kind, id);

@@ -33,7 +33,6 @@ pub use source::Source;
 /// The `object` in the first line of an export in assistd's own format.
 const FORMAT: &str = "assistd.export";
 
-/// Version of that format.
 const VERSION: u64 = 1;
 
 /// Field of an object in that format with the values that the API does not show.
@@ -43,20 +42,17 @@ const UNSHOWN: &str = "assistd";
 const MANIFEST: &str = "assistants-export-manifest/v1";
 const THREAD: &str = "assistants-thread-export/v1";
 
-/// Name of the file with the objects, in the folder of an export.
 const OBJECTS: &str = "objects.jsonl";
 
 /// Name of the folder with the content of files, each under the file's id.
 const CONTENTS: &str = "files";
 
-/// Settings of an import.
 #[derive(Debug)]
 pub struct Import<'a> {
     pub pool: &'a Pool,
     pub blobs: &'a Blobs,
     /// Name of the project, which is created if it does not exist.
     pub project: &'a str,
-    /// Whether everything is rolled back at the end.
     pub dry_run: bool,
     /// A folder with original files, whose content is attached to imported ones.
     pub files: Option<&'a Path>,
@@ -65,46 +61,34 @@ pub struct Import<'a> {
 /// Called with the progress: the amount that is done, and the total if it is known.
 pub type Progress<'a> = &'a dyn Fn(Stage, u64, Option<u64>);
 
-/// What an import or export is processing.
+/// What is being processed. An import counts the bytes of objects, an export the objects;
+/// `Contents` is counted by file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Objects. An import counts bytes, an export objects.
     Objects,
-    /// The content of files, counted by file.
     Contents,
 }
 
-/// Why an import or export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A file has an unexpected format.
     #[error("{at}: {problem}")]
-    Format {
-        /// The file.
-        at: String,
-        problem: String,
-    },
-    /// The target of the export exists already.
+    Format { at: String, problem: String },
     #[error("{} is there already; give a folder that is empty or new", .0.display())]
     Occupied(PathBuf),
-    /// The manifest format can only be written to a folder.
     #[error("this format is a folder of files; give the name of one")]
     NeedsFolder,
     #[error("there is no project {0:?}")]
     NoProject(String),
-    /// The content of a file could not be read or stored.
     #[error("the contents of {id}: {source}")]
     Contents { id: String, source: FileError },
     /// A list changed while it was exported.
     #[error(transparent)]
     List(#[from] ListError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -133,19 +117,16 @@ impl TransferError {
     }
 }
 
-/// Kinds of objects in the order of their dependencies.
+/// Kinds of objects in the order of their dependencies. Each is without what another kind holds: a
+/// thread, for example, is without its messages and runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Without its content.
     File,
-    /// Without its files.
     VectorStore,
     Batch,
     StoreFile,
     Assistant,
-    /// Without its messages and runs.
     Thread,
-    /// Without its steps.
     Run,
     Step,
     Message,
@@ -168,7 +149,6 @@ impl Kind {
         })
     }
 
-    /// The plural for messages.
     pub fn plural(self) -> &'static str {
         match self {
             Self::File => "files",

@@ -15,7 +15,6 @@ use crate::domain::run::{Run, RunStatus};
 use crate::domain::run_step::{RunStep, StepDetails, StepStatus};
 use crate::domain::tool::ToolCallBody;
 
-/// The objects of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) runs: Vec<Run>,
@@ -24,7 +23,6 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Creation time of the oldest object.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let runs = self.runs.iter().map(|run| run.created_at);
         let steps = self.steps.iter().map(|step| step.created_at);
@@ -74,7 +72,6 @@ fn oldest_first<T>(items: &mut [T], created_at: impl Fn(&T) -> Timestamp) {
     items.sort_by_key(created_at);
 }
 
-/// Ends steps and messages that were in progress in the way their run ended.
 fn end_with_runs(runs: &[Run], steps: &mut [RunStep], messages: &mut [Message]) {
     let runs: HashMap<&RunId, &Run> = runs.iter().map(|run| (&run.id, run)).collect();
     for step in steps {
@@ -105,7 +102,6 @@ fn end_with_runs(runs: &[Run], steps: &mut [RunStep], messages: &mut [Message]) 
 /// Gives messages and steps of the same second distinct dates: tool calls of a run come before the
 /// message that it wrote after them, and after everything before.
 fn spread(steps: &mut [RunStep], messages: &mut [Message]) {
-    // Index of the step that wrote each message.
     let mut writers: HashMap<MessageId, usize> = HashMap::new();
     for (place, step) in steps.iter().enumerate() {
         if let StepDetails::MessageCreation { message } = &step.details {

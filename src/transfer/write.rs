@@ -42,7 +42,6 @@ impl Shown {
         })
     }
 
-    /// The API object.
     pub(super) fn plain(self) -> Value {
         self.object
     }

@@ -8,9 +8,7 @@ use crate::files::blobs::error::BlobError;
 /// Credentials of a bucket. What is `None` is read from the `AWS_…` environment variables.
 #[derive(Default)]
 pub struct BucketKey {
-    /// The access key id.
     pub id: Option<String>,
-    /// The secret access key.
     pub secret: Option<String>,
 }
 

@@ -22,9 +22,9 @@ pub(super) fn open(folder: PathBuf) -> Result<(LocalFileSystem, PathBuf), BlobEr
     Ok((store, folder))
 }
 
-/// Deletes the temporary file that a killed process may have left of a blob.
+/// Deletes what a killed process may have left of a blob: object_store writes to `NAME#1` before it
+/// renames the file.
 pub(super) async fn delete_temporary(folder: &Path, name: &str) -> Result<(), BlobError> {
-    // object_store writes to `NAME#1` before it renames the file.
     match tokio::fs::remove_file(folder.join(format!("{name}#1"))).await {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),

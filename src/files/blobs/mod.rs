@@ -35,15 +35,12 @@ const BUCKET_PART: usize = 8 << 20;
 /// Size in bytes of the chunks in which a local file is read.
 const READ_CHUNK: usize = 128 << 10;
 
-/// The content of a blob.
 pub struct Contents {
     /// Size of the whole blob in bytes, even if only a range was requested.
     pub size: u64,
-    /// The requested bytes.
     pub stream: BoxStream<'static, Result<Bytes, BlobError>>,
 }
 
-/// A blob storage. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
@@ -96,7 +93,6 @@ impl Blobs {
         })
     }
 
-    /// The content of a blob, or a range of it.
     pub async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Contents, BlobError> {
         let options = GetOptions {
             range: range.map(Into::into),
@@ -119,7 +115,6 @@ impl Blobs {
         Ok(Contents { size, stream })
     }
 
-    /// The size of a blob in bytes; `None` if it does not exist.
     pub async fn size(&self, name: &str) -> Result<Option<u64>, BlobError> {
         match self.store.head(&Path::from(name)).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -142,7 +137,6 @@ impl Blobs {
         Ok(all.into())
     }
 
-    /// Concatenates the content of several blobs.
     pub fn chain(
         &self,
         names: Vec<String>,
@@ -174,7 +168,6 @@ impl Blobs {
         write::spawn(&self.cleanups, task);
     }
 
-    /// Waits for clean-up tasks.
     pub async fn close(&self) {
         self.cleanups.close();
         self.cleanups.wait().await;

@@ -51,15 +51,12 @@ where
     }
 }
 
-/// Cuts a stream into parts.
 struct Parts<S> {
     content: S,
     /// Bytes that were received beyond the previous part.
     buffered: Bytes,
     part_size: usize,
-    /// Bytes received so far.
     size: u64,
-    /// Maximum of `size`.
     limit: u64,
 }
 
@@ -143,8 +140,6 @@ impl Drop for UploadGuard {
     }
 }
 
-/// Spawns a task that `cleanups` tracks. Without a runtime nothing is spawned: the process is about
-/// to end.
 pub(super) fn spawn(cleanups: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         cleanups.spawn_on(task, &runtime);

@@ -18,7 +18,6 @@ use tracing::{Instrument, Span};
 
 use crate::store::StoreError;
 
-/// How often the table is checked for due jobs without a wake-up.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Heartbeats per lease, so that a few may fail before it expires.
@@ -56,7 +55,6 @@ pub trait LeasedQueue: Send + Sync + 'static {
     /// Ends the lease of a job whose execution was cancelled, so that it is due at once.
     fn release(&self, job: &Self::Job) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The span that the log lines of a job belong to.
     fn span(&self, job: &Self::Job) -> Span;
 
     /// Executes a job. Dropped when a drain runs out of time.
@@ -66,10 +64,8 @@ pub trait LeasedQueue: Send + Sync + 'static {
     fn record(&self, job: &Self::Job, outcome: Self::Outcome) -> impl Future<Output = ()> + Send;
 }
 
-/// Bounds of a queue in one process.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Most jobs in flight.
     pub capacity: usize,
     /// Most jobs that one statement claims. A small batch leaves jobs to other processes.
     pub batch: usize,
@@ -80,12 +76,10 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-/// The tasks of this process that work on one queue.
 pub struct Consumer {
     tasks: TaskTracker,
-    /// Ends claims and the heartbeat.
+    /// Ends claims and the heartbeat; `cancel` ends executions.
     stop: CancellationToken,
-    /// Ends executions.
     cancel: CancellationToken,
     grace: Duration,
     jobs: &'static str,

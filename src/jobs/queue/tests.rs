@@ -9,7 +9,6 @@ struct Row {
     attempt: i32,
 }
 
-/// What the execution of a job does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Behaviour {
     Complete,
@@ -37,7 +36,6 @@ struct Table {
     refused_claims: usize,
 }
 
-/// A queue over a table in memory.
 #[derive(Clone)]
 struct MemoryQueue {
     table: Arc<Mutex<Table>>,
@@ -136,7 +134,6 @@ impl Table {
     }
 }
 
-/// A consumer of a table in memory.
 struct Fixture {
     queue: MemoryQueue,
     wake: Arc<Notify>,

@@ -18,7 +18,6 @@ use crate::store::Pool;
 use crate::transfer::write::{self, Shown};
 use crate::transfer::{Kind, MANIFEST, THREAD, TransferError};
 
-/// An export in progress.
 pub(super) struct Manifest {
     folder: PathBuf,
     exported_at: String,
@@ -52,7 +51,6 @@ impl Manifest {
         }
     }
 
-    /// Writes a thread.
     pub(super) async fn thread(
         &mut self,
         pool: &Pool,
@@ -101,7 +99,6 @@ impl Manifest {
         self.write(&format!("threads/{id}.json"), &record)
     }
 
-    /// Writes the lists and the manifest.
     pub(super) fn finish(self) -> Result<(), TransferError> {
         let manifest = json!({
             "export_schema": MANIFEST,
@@ -129,7 +126,6 @@ impl Manifest {
     }
 }
 
-/// Files to which the messages and steps of a thread refer.
 fn referenced_files(whole: &WholeThread) -> BTreeSet<FileId> {
     let messages = whole.messages.iter().flat_map(files_of_message);
     let steps = whole.runs.iter().flat_map(|(_, steps)| steps);

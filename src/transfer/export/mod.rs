@@ -30,39 +30,30 @@ use crate::transfer::{CONTENTS, FORMAT, Kind, OBJECTS, Progress, Stage, Transfer
 
 use manifest::Manifest;
 
-/// Objects per query.
 const PAGE: i64 = 500;
 
-/// Settings of an export.
 #[derive(Debug)]
 pub struct Export<'a> {
     pub pool: &'a Pool,
     pub blobs: &'a Blobs,
-    /// Name of the project.
     pub project: &'a str,
 }
 
-/// The target of an export, which determines its format.
+/// The target of an export. A folder must be empty or new, and gets the content of files as well; a
+/// file must be new. All but `Manifest` get assistd's own format.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// Own format with the content of files, into a folder that is empty or does not exist.
     Folder(PathBuf),
-    /// Own format without the content of files, into a file that does not exist.
     File(PathBuf),
-    /// The same on standard output.
     Stdout,
-    /// Manifest layout with the content of files, into a folder that is empty or does not exist.
     Manifest(PathBuf),
 }
 
-/// What was exported.
 #[derive(Debug, Default)]
 pub struct Exported {
-    /// Numbers of objects by kind.
     pub objects: BTreeMap<Kind, u64>,
     /// Number of files exported with their content.
     pub contents: u64,
-    /// Files that have no content.
     pub without_contents: Vec<FileId>,
 }
 
@@ -80,7 +71,6 @@ struct WholeThread {
     messages: Vec<Message>,
 }
 
-/// Exports a project.
 pub async fn export(
     export: &Export<'_>,
     target: &Target,
@@ -142,7 +132,6 @@ fn open(export: &Export<'_>, target: &Target) -> Result<(Sink, Option<PathBuf>),
 }
 
 impl Target {
-    /// The path for error messages.
     fn path(&self) -> &Path {
         match self {
             Self::Folder(path) | Self::File(path) | Self::Manifest(path) => path,
@@ -359,7 +348,6 @@ impl Exporter<'_> {
 }
 
 impl Sink {
-    /// Writes an object that belongs to no thread.
     fn object(&mut self, kind: Kind, object: Shown) -> Result<(), TransferError> {
         match self {
             Self::Lines(lines) => {
@@ -372,7 +360,6 @@ impl Sink {
         }
     }
 
-    /// Writes a thread in assistd's own format.
     fn thread(&mut self, whole: &WholeThread) -> Result<(), TransferError> {
         self.object(Kind::Thread, write::thread(&whole.thread, &whole.written)?)?;
         for (run, steps) in &whole.runs {

@@ -31,7 +31,6 @@ use crate::wire::tool::parse_tool;
 use crate::wire::tool_resources::parse_tool_resources;
 use crate::wire::vector_store_file::parse_attributes;
 
-/// An object to import.
 #[derive(Debug)]
 pub(super) enum Item {
     File(File),
@@ -46,11 +45,9 @@ pub(super) enum Item {
     Message(Box<Message>),
 }
 
-/// Reads objects for a project.
 pub(super) struct Reader<'a> {
     pub(super) project: &'a ProjectId,
     pub(super) now: Timestamp,
-    /// Remarks about changed or omitted values.
     pub(super) remarks: Vec<String>,
 }
 
@@ -162,7 +159,6 @@ impl Fields {
             .ok_or_else(|| missing("created_at"))
     }
 
-    /// A field that only assistd's own exports have.
     fn unshown(&mut self, name: &str) -> Read<Option<Value>> {
         let value = self.unshown.as_mut().and_then(|unshown| unshown.take(name));
         value.map(Json::read).transpose()
@@ -191,7 +187,6 @@ fn without_nul(value: &mut Value) -> usize {
     }
 }
 
-/// A value of assistd's own export in its stored form.
 fn stored<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Read<T> {
     serde_json::from_value(value)
         .map_err(|error| ParseError::new(format!("'{UNSHOWN}.{name}' is not readable: {error}")))

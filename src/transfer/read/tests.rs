@@ -6,7 +6,6 @@ use crate::domain::run::RunStatus;
 use crate::domain::run_step::{StepDetails, StepStatus};
 use crate::domain::tool::ToolCallBody;
 
-/// What an object is read as, with the remarks about it.
 fn read(kind: Kind, object: Value) -> (Result<Item, String>, Vec<String>) {
     let project = ProjectId::generate();
     let mut reader = Reader {
@@ -25,7 +24,6 @@ fn at(seconds: i64) -> Timestamp {
     chrono::DateTime::from_timestamp(seconds, 0).expect("in range")
 }
 
-/// A run as the hosted service showed it.
 fn hosted_run(status: &str) -> Value {
     json!({
         "id": "run_1", "object": "thread.run", "created_at": 1_699_017_615, "status": status,

@@ -19,10 +19,8 @@ use crate::transfer::{CONTENTS, FORMAT, Kind, MANIFEST, OBJECTS, TransferError, 
 /// Approximate number of objects per transaction; a thread is never split.
 const CHUNK: usize = 500;
 
-/// UTF-8 byte order mark.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// An API object in a source.
 #[derive(Debug)]
 pub(super) struct SourceObject {
     pub(super) kind: Kind,
@@ -32,7 +30,6 @@ pub(super) struct SourceObject {
 }
 
 impl SourceObject {
-    /// Its id, for messages.
     pub(super) fn id(&self) -> &str {
         let id = self.fields.get("id").and_then(Value::as_str);
         id.unwrap_or("an object without an id")
@@ -54,7 +51,6 @@ impl SourceObject {
     }
 }
 
-/// A source of objects.
 #[derive(Debug)]
 pub struct Source {
     /// Units of files that are read together.
@@ -112,7 +108,6 @@ impl Source {
         })
     }
 
-    /// The folder with the content of files, if there is one.
     pub(super) fn contents(&self) -> Option<&Path> {
         self.contents.as_deref()
     }
@@ -122,13 +117,11 @@ impl Source {
         (self.read.load(Ordering::Relaxed), self.total)
     }
 
-    /// Remarks about skipped values.
     pub(super) fn skipped(&self) -> impl Iterator<Item = String> {
         let remark = |(what, count): (&String, &u64)| format!("passed over: {what} ({count})");
         self.skipped.iter().map(remark)
     }
 
-    /// The next chunk of objects. A thread is always in one chunk.
     pub(super) fn next(&mut self) -> Result<Option<Vec<SourceObject>>, TransferError> {
         loop {
             if let Some(chunk) = self.ready.pop_front() {
@@ -217,7 +210,6 @@ fn sort(objects: &mut [SourceObject]) {
     });
 }
 
-/// Splits objects into chunks.
 #[derive(Debug, Default)]
 struct Chunker {
     pending: Vec<SourceObject>,
@@ -267,7 +259,6 @@ fn units_of_folder(folder: &Path) -> Result<Vec<Vec<Input>>, TransferError> {
     Ok(vec![files.into_iter().map(Input::File).collect()])
 }
 
-/// Whether this file is the manifest of an export.
 fn is_manifest(path: &Path) -> Result<bool, TransferError> {
     if path.file_name().is_none_or(|name| name != "manifest.json") || !path.is_file() {
         return Ok(false);
@@ -354,7 +345,6 @@ impl std::fmt::Debug for Values {
     }
 }
 
-/// Counts the bytes read.
 struct Counting {
     bytes: Box<dyn Read + Send>,
     read: Arc<AtomicU64>,

@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::*;
 
-/// What a source has, chunk by chunk, as kinds and ids.
 fn chunks(path: &Path) -> Vec<Vec<(Kind, String)>> {
     let mut source = Source::open(path).expect("the test has written a valid source");
     let mut chunks = Vec::new();
