@@ -14,7 +14,6 @@ use crate::events::feed::Publisher;
 use crate::store::lease::Claimant;
 use crate::store::run_queue::Claimed;
 
-/// A claimed run for a worker to execute.
 #[derive(Debug)]
 pub struct Assignment {
     pub claimed: Claimed,
@@ -56,7 +55,6 @@ impl Drop for PendingDispatch {
     }
 }
 
-/// The handlers' side of the dispatch.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
     slots: Arc<Semaphore>,
@@ -66,7 +64,6 @@ pub struct Dispatcher {
     claimant: Claimant,
 }
 
-/// The engine's side of the dispatch.
 #[derive(Debug)]
 pub struct Inbox {
     /// One permit for each further run that this process may execute.
@@ -86,7 +83,8 @@ pub struct Slot {
     dispatcher: Dispatcher,
 }
 
-/// Creates both sides. The process executes at most `slots` runs at a time.
+/// Creates the handlers' side and the engine's side. The process executes at most `slots` runs at a
+/// time.
 pub fn channel(slots: usize, claimant: Claimant) -> (Dispatcher, Inbox) {
     #[expect(
         clippy::disallowed_methods,
@@ -128,7 +126,6 @@ impl Dispatcher {
         })
     }
 
-    /// Wakes this process's engine to claim due runs as soon as it has a free slot.
     pub fn notify_due(&self) {
         self.due.notify_one();
     }

@@ -26,21 +26,17 @@ use crate::store::{self, StoreError};
 /// How long a reader of the log waits for a notification before it reads the log again.
 const POLL: Duration = Duration::from_millis(500);
 
-/// An event with its sequence number.
 pub type Numbered = (Seq, Arc<RunEvent>);
 
 /// Why a run's events stop without one that ends the stream.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// The run was deleted.
     #[error("the run is gone")]
     Gone,
-    /// The log could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The live feeds of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
     inner: Arc<Inner>,
@@ -86,7 +82,6 @@ impl Feed {
         }
     }
 
-    /// Opens the live feed of a run that this process is about to execute.
     pub fn open(&self, lease: &Lease) -> Publisher {
         let channel = Arc::new(Channel {
             lease: lease.clone(),
@@ -106,7 +101,6 @@ impl Feed {
         }
     }
 
-    /// Wakes the readers of a run's log in this process.
     pub fn wake(&self, run: &RunId) {
         if let Some(notify) = self.inner.readers.lock().get(run) {
             notify.notify_waiters();
@@ -227,7 +221,6 @@ impl Drop for ReaderRegistration {
 }
 
 impl Publisher {
-    /// Appends events. Readers in this process get them at once.
     pub fn publish(&self, events: impl IntoIterator<Item = RunEvent>) {
         let count = {
             let mut list = self.channel.events.write();
@@ -263,7 +256,6 @@ impl Publisher {
         self.inner.notifier.notify(Notification::Events(run));
     }
 
-    /// The events that are not in the log yet, if there are any.
     pub fn unlogged(&self) -> Option<Unlogged> {
         Unlogged::of_channel(self.channel.clone())
     }
@@ -286,7 +278,6 @@ impl Drop for Publisher {
     }
 }
 
-/// Events of one attempt that are not in the log yet.
 #[derive(Debug)]
 pub struct Unlogged {
     pub lease: Lease,
@@ -323,7 +314,6 @@ impl Unlogged {
         })
     }
 
-    /// Notes that these events are in the log.
     pub fn mark_logged(self) {
         let mut logged = self.channel.logged.lock();
         *logged = (*logged).max(self.until);

@@ -12,24 +12,19 @@ pub use crate::store::notifications::Notification;
 use crate::store::notifications::{self, Listener};
 use crate::store::{Pool, StoreError};
 
-/// Most notifications in one statement.
 const BATCH: usize = 256;
 
 /// How long notifications about events are delayed, so that one statement sends more of them.
 const BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// Pause before the listening connection is opened again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// Accepts notifications to be sent in the background. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Notifier(mpsc::UnboundedSender<Notification>);
 
-/// The notifications that were accepted and not sent yet.
 #[derive(Debug)]
 pub struct Outbox(mpsc::UnboundedReceiver<Notification>);
 
-/// Creates a notifier and the outbox for [`send`].
 pub fn channel() -> (Notifier, Outbox) {
     #[expect(
         clippy::disallowed_methods,

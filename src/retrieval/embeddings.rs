@@ -13,10 +13,8 @@ use tokio::time::sleep;
 
 use crate::models::{Passthrough, UpstreamError, Upstreams};
 
-/// Texts of one request to an upstream.
 const BATCH: usize = 64;
 
-/// Retries of a request to an upstream that is not available.
 const RETRIES: u32 = 4;
 
 /// The niceness of threads that embed chunks, so that searches and requests come first.
@@ -25,7 +23,6 @@ const BACKGROUND_NICENESS: i32 = 10;
 /// Largest response that is read: a batch of vectors with 4,096 dimensions in JSON.
 const RESPONSE_BYTES: usize = 32 << 20;
 
-/// Why texts could not be embedded.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     /// A later attempt may succeed.
@@ -36,7 +33,6 @@ pub enum EmbedError {
     Refused { model: String, reason: String },
 }
 
-/// The embedding models. Cheap to clone.
 #[derive(Clone)]
 pub struct Embeddings {
     default: Option<String>,
@@ -88,7 +84,6 @@ impl Embeddings {
         self.local.is_some() && model == embedder::MODEL
     }
 
-    /// A vector for each query, in order, all of the same length.
     pub async fn embed_queries(
         &self,
         model: &str,
@@ -224,7 +219,6 @@ impl Embeddings {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Priority {
-    /// A request waits for it.
     Interactive,
     Background,
 }

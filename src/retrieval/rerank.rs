@@ -15,7 +15,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest response that is read. Some servers return the texts, too.
 const RESPONSE_BYTES: usize = 4 << 20;
 
-/// Why hits could not be reranked.
 #[derive(Debug, thiserror::Error)]
 pub enum RerankError {
     #[error("{}", .0.message())]
@@ -26,7 +25,6 @@ pub enum RerankError {
     Timeout,
 }
 
-/// The reranking model. Cheap to clone.
 #[derive(Clone)]
 pub struct Reranker {
     model: String,
@@ -70,7 +68,6 @@ impl Reranker {
     }
 }
 
-/// The scores in a response, in the order of the texts.
 fn parse_scores(response: &[u8], texts: usize) -> Result<Vec<f64>, RerankError> {
     let response: RerankResponse = serde_json::from_slice(response)
         .map_err(|error| RerankError::InvalidResponse(format!("cannot be read: {error}")))?;

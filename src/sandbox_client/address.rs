@@ -7,13 +7,11 @@ use std::str::FromStr;
 
 use crate::sandbox_client::error::SandboxError;
 
-/// Address of a worker, or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Unix(PathBuf),
     /// All Unix sockets in a folder; workers may come and go.
     Folder(PathBuf),
-    /// `host:port`.
     Tcp(String),
 }
 

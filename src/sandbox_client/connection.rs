@@ -20,19 +20,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub(super) struct Connection {
     stream: BufReader<Box<dyn Stream>>,
-    /// The worker's address, for error messages.
     peer: String,
 }
 
-/// The result of opening a session.
 #[derive(Debug)]
 pub(super) enum OpenOutcome {
     Opened {
-        /// Whether the session is new.
         fresh: bool,
         /// Files that were put and not removed.
         files: Vec<PlacedFile>,
-        /// What the worker did to the session since its last cell.
         notice: Option<Notice>,
     },
     /// The session does not exist and was not to be created.
@@ -135,7 +131,6 @@ impl Connection {
         Ok(without_nul_characters(response))
     }
 
-    /// Receives a data frame.
     pub(super) async fn receive_data(&mut self) -> Result<Vec<u8>, SandboxError> {
         match self.receive_frame().await? {
             Frame::Data(data) => Ok(data),
@@ -154,7 +149,6 @@ impl Connection {
         Frame::new(kind, body).map_err(|error| self.lost(&error))
     }
 
-    /// The error for a response that does not answer the request.
     pub(super) fn unexpected(&self, response: Response) -> SandboxError {
         match response {
             Response::Refused { message } => SandboxError::Refused(message),

@@ -32,18 +32,14 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// How long a worker may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How to start the worker.
 #[derive(Debug, Clone)]
 pub struct WorkerProgram {
-    /// Path of `assistd-sandbox`.
     pub path: PathBuf,
     /// The complete environment of the worker; nothing is inherited.
     pub environment: Vec<(String, String)>,
-    /// The Unix socket on which the worker listens.
     pub socket: PathBuf,
 }
 
-/// State of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     Starting,
@@ -52,7 +48,6 @@ pub(super) enum State {
     Failed(String),
 }
 
-/// A supervised worker process.
 #[derive(Debug)]
 pub struct EmbeddedWorker {
     address: Address,
@@ -62,7 +57,6 @@ pub struct EmbeddedWorker {
 }
 
 impl EmbeddedWorker {
-    /// Starts the worker in the background.
     pub fn start(program: WorkerProgram) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let stop = CancellationToken::new();
@@ -84,7 +78,6 @@ impl EmbeddedWorker {
         self.state.clone()
     }
 
-    /// Stops the worker and all its sessions.
     pub async fn stop(self) {
         self.stop.cancel();
         if self.supervisor.await.is_err() {
@@ -211,7 +204,6 @@ async fn wait_until_ready(child: &mut Child) -> Result<(), String> {
     }
 }
 
-/// Waits for the worker to end, and kills it after [`STOP_TIMEOUT`].
 async fn terminate(mut child: Child) {
     if timeout(STOP_TIMEOUT, child.wait()).await.is_err()
         && let Err(error) = child.kill().await

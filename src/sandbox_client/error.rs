@@ -6,19 +6,15 @@ pub enum SandboxError {
     /// No worker is configured, or the embedded one does not start.
     #[error("The code interpreter is not available: {0}")]
     Unavailable(String),
-    /// No worker can be reached.
     #[error("The code interpreter is not available: {0}")]
     Unreachable(String),
-    /// All sessions of all workers are in use.
     #[error("The code interpreter is busy: all its sessions are in use. Please try again later.")]
     Busy,
-    /// A worker refused a request.
     #[error("The code interpreter refused: {0}")]
     Refused(String),
     /// The connection ended, or a message violates the protocol.
     #[error("The connection to the code interpreter was lost: {0}")]
     Lost(String),
-    /// A file for the session could not be read.
     #[error("A file for the code interpreter could not be read: {0}")]
     Input(String),
 }

@@ -20,25 +20,20 @@ use crate::sandbox_client::session::Session;
 /// How long a run waits for a free session, or for a reachable worker.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Pause between two attempts to open a session.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// How long a worker may take to accept a connection and answer the hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All workers of this server. Clones share the workers.
 #[derive(Debug, Clone)]
 pub struct SandboxPool {
     workers: Arc<Workers>,
-    /// Whether workers of the unsafe tier are accepted.
     allow_unsafe: bool,
 }
 
 #[derive(Debug)]
 enum Workers {
-    /// There are none, for this reason.
     None(String),
-    /// A child process of this server.
     Embedded {
         address: Address,
         state: watch::Receiver<embedded::State>,
@@ -51,17 +46,14 @@ enum Workers {
 }
 
 impl SandboxPool {
-    /// A pool without workers, for this reason.
     pub fn off(reason: impl Into<String>) -> Self {
         Self::of(Workers::None(reason.into()))
     }
 
-    /// A pool of workers that are started separately.
     pub fn remote(addresses: Vec<Address>, token: Option<String>) -> Self {
         Self::of(Workers::Remote { addresses, token })
     }
 
-    /// A pool of the worker that this process runs.
     pub fn embedded(worker: &EmbeddedWorker) -> Self {
         Self::of(Workers::Embedded {
             address: worker.address(),
@@ -196,7 +188,6 @@ impl SandboxPool {
         }
     }
 
-    /// Refuses a worker of the unsafe tier, unless such workers are accepted.
     fn check_tier(&self, address: &Address, report: &Report) -> Result<(), SandboxError> {
         if report.tier != Tier::Unsafe {
             return Ok(());
@@ -213,7 +204,6 @@ impl SandboxPool {
     }
 }
 
-/// Waits until the embedded worker has started.
 async fn wait_until_ready(mut state: watch::Receiver<embedded::State>) -> Result<(), SandboxError> {
     let started = state.wait_for(|state| !matches!(state, embedded::State::Starting));
     match timeout(OPEN_TIMEOUT, started).await {

@@ -24,12 +24,10 @@ pub struct Session {
     notice: Option<Notice>,
 }
 
-/// An event of a running cell.
 #[derive(Debug)]
 pub enum CellEvent {
     /// The cell wrote text.
     Text { source: TextSource, text: String },
-    /// The cell displayed an image.
     Image {
         /// `image/png` or `image/jpeg`.
         mime: String,
@@ -59,7 +57,6 @@ impl Session {
         self.fresh
     }
 
-    /// The files that were put and not removed.
     pub fn files(&self) -> &[PlacedFile] {
         &self.files
     }

@@ -37,15 +37,11 @@ const BACKGROUND_CONNECTIONS: u32 = 2;
 /// Text search configuration of PostgreSQL by which chunks and queries are split into words.
 const LANGUAGE: &str = "english";
 
-/// The dependencies of each part, and what outlives the parts.
 pub(super) struct Deps {
     pub(super) engine: engine::Deps,
-    /// Runs dispatched by handlers.
     pub(super) inbox: Inbox,
-    /// Notifications to send.
     pub(super) outbox: Outbox,
     pub(super) indexer: IndexerDeps,
-    /// Wakes the indexer of this process when files are added to vector stores.
     pub(super) index_trigger: Arc<Notify>,
     pub(super) webhooks: webhooks::Deps,
     pub(super) maintenance: MaintenanceDeps,

@@ -2,14 +2,12 @@ use crate::files::blobs::BlobError;
 use crate::models::SetupError;
 use crate::store::StoreError;
 
-/// Why the server could not start, or stopped early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
     #[error("file storage (ASSISTD_BLOBS) is not usable: {0}")]
     Blobs(#[from] BlobError),
-    /// The address of a sandbox worker is not valid.
     #[error("cannot use a sandbox worker: {0}")]
     Sandbox(&'static str),
     #[error("cannot load the embedding model: {0}")]
@@ -21,7 +19,6 @@ pub enum ServeError {
          (`ulimit -n 4096` in the shell, LimitNOFILE= of a systemd service, `ulimits` of a container)"
     )]
     OpenFiles { allowed: u64, needed: u64 },
-    /// The HTTP client of webhooks cannot be built.
     #[error("cannot set up webhooks: {0}")]
     Webhooks(#[source] reqwest::Error),
     #[error(transparent)]

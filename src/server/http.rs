@@ -18,9 +18,7 @@ use crate::http::state::ApiState;
 /// How long to wait in each step of the shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running HTTP server.
 pub(super) struct HttpServer {
-    /// Tells the accept loop and the certificate renewal to end.
     stop: CancellationToken,
     /// Cancelled when the last connection is closed.
     closed: CancellationToken,
@@ -72,7 +70,6 @@ impl HttpServer {
         }
     }
 
-    /// Resolves when no connection is open any more.
     pub(super) fn closed(&self) -> impl Future<Output = ()> + use<> {
         self.closed.clone().cancelled_owned()
     }

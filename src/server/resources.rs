@@ -24,10 +24,6 @@ const OTHER_FILES: usize = 512;
 /// clients, health checks and metrics need some each.
 const MIN_CONNECTIONS: u64 = 64;
 
-/// Opens blob storage.
-///
-/// # Errors
-/// If the folder cannot be created, or the bucket's settings are not valid.
 pub fn blobs(files: &FileSettings) -> Result<Blobs, BlobError> {
     let text = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
     let key = BucketKey {

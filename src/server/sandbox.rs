@@ -10,7 +10,6 @@ use crate::sandbox_client::{Address, EmbeddedWorker, SandboxPool, WorkerProgram}
 /// Longest path of a Unix socket in bytes that every system allows.
 const SOCKET_BYTES: usize = 100;
 
-/// A pool of sandbox workers, with the embedded worker if there is one.
 pub struct Sandbox {
     pub pool: SandboxPool,
     embedded: Option<EmbeddedWorker>,

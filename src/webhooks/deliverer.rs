@@ -40,31 +40,25 @@ const BACKOFF: Backoff = Backoff::new(&[
 /// and a result that the database rejects leave an attempt without one.
 const MAX_UNRECORDED: i32 = 20;
 
-/// The `last_error` of a delivery whose result the database rejects, for operators.
+/// The `last_error` of a delivery, for operators: the database rejects the result of an attempt.
 const NOT_STORED: &str = "the result of an attempt could not be stored; see the log";
 
-/// The `last_error` of a delivery whose event cannot be decoded, for operators.
 const UNREADABLE: &str = "the event cannot be read; see the log";
 
 #[derive(Debug, Clone)]
 pub struct Deps {
     pub pool: Pool,
     pub sender: Sender,
-    /// Names this process in the leases.
     pub owner: String,
-    /// How long the delivery of an event is retried.
     pub retry_for: Duration,
-    /// How long an endpoint may fail before it is disabled.
     pub disable_after: Duration,
 }
 
 pub(super) struct Deliverer(pub(super) Deps);
 
-/// How an attempt ended.
 pub(super) enum Outcome {
     Delivered,
     Failed(SendError),
-    /// The stored event cannot be decoded.
     Unreadable(StoreError),
     /// Too many earlier attempts have recorded no result, so none was made.
     NotAttempted,
@@ -129,8 +123,8 @@ impl LeasedQueue for Deliverer {
         }
     }
 
-    /// While the database is unavailable the result cannot be recorded, and the event is delivered again when
-    /// the lease has expired.
+    /// While the database is unavailable the result cannot be recorded, and the event is delivered
+    /// again when the lease has expired.
     async fn record(&self, delivery: &Delivery, outcome: Outcome) {
         let pool = &self.0.pool;
         let event = &delivery.event;

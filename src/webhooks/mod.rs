@@ -21,13 +21,11 @@ use crate::webhooks::deliverer::{Deliverer, LEASE};
 pub use deliverer::Deps;
 pub use send::{SendError, Sender, UrlError, check_url};
 
-/// Deliveries in flight at a time.
 const DELIVERIES_IN_FLIGHT: usize = 128;
 
 /// How long deliveries in flight may go on when the process stops.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
-/// The deliveries of this process.
 pub struct Webhooks(Consumer);
 
 impl Webhooks {
@@ -42,7 +40,6 @@ impl Webhooks {
         Self(Consumer::start(Deliverer(deps), settings, wake))
     }
 
-    /// Claims no more deliveries, lets those in flight end for a few seconds, and releases the rest.
     pub async fn drain(self) {
         self.0.drain().await;
     }

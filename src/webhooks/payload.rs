@@ -47,7 +47,6 @@ pub fn body(
     }
 }
 
-/// The part that all events have.
 struct EventHead<'a> {
     id: &'a str,
     kind: &'a str,

@@ -15,14 +15,12 @@ use crate::store::webhook_endpoints::Target;
 use crate::webhooks::address::AddressClass;
 use crate::webhooks::signature::signatures;
 
-/// Time limit for the whole request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Most bytes of a response that are read. Its content does not matter, but a connection can be
 /// reused only after a complete response.
 const RESPONSE_BYTES: usize = 16 << 10;
 
-/// The HTTP client of webhooks.
 #[derive(Debug, Clone)]
 pub struct Sender {
     http: Client,
@@ -48,7 +46,6 @@ pub enum UrlError {
     Forbidden,
 }
 
-/// Why an event was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     #[error(transparent)]

@@ -25,7 +25,6 @@ const SLOW_FROM: i64 = 20_000;
 
 pub(super) struct IndexMaintainer {
     pub(super) pool: Pool,
-    /// Most memory for building an index, in bytes; `None` keeps the database's setting.
     pub(super) build_memory: Option<u64>,
     pub(super) embeddings: Embeddings,
 }

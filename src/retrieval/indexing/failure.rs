@@ -14,10 +14,8 @@ pub(super) const NOT_STORED: &str =
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IndexFailure {
-    /// Every further attempt would fail in the same way.
     #[error("{}", .0.message)]
     Permanent(IndexError),
-    /// A later attempt may succeed.
     #[error("{0}")]
     Transient(String),
     /// Another process has claimed the file, or it was cancelled or deleted.

@@ -31,9 +31,7 @@ pub struct IndexerDeps {
     pub pool: Pool,
     pub blobs: Blobs,
     pub embeddings: Embeddings,
-    /// The text search configuration of PostgreSQL.
     pub language: &'static str,
-    /// Extracts documents in a separate process.
     pub reader: Reader,
     /// Names this process in the leases.
     pub owner: String,
@@ -44,7 +42,6 @@ pub struct IndexerDeps {
     pub build_memory: Option<u64>,
 }
 
-/// The indexing tasks of this process.
 pub struct Indexer {
     consumer: Consumer,
     maintainer: TaskTracker,
@@ -52,7 +49,6 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Starts to claim files, at each notification of `wake` and every second.
     pub fn start(deps: IndexerDeps, wake: Arc<Notify>) -> Self {
         let maintainer = IndexMaintainer {
             pool: deps.pool.clone(),

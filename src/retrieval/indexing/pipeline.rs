@@ -35,7 +35,6 @@ pub(super) struct Pipeline {
     pub(super) embeddings: Embeddings,
     pub(super) language: &'static str,
     pub(super) reader: Reader,
-    /// One permit for each processor.
     pub(super) processors: Arc<Semaphore>,
 }
 
@@ -89,7 +88,6 @@ impl Pipeline {
         Ok(contents.stream)
     }
 
-    /// Continues after the chunks that an earlier attempt has stored.
     async fn store_missing(&self, job: &IndexJob, chunks: &[Chunk]) -> Result<(), IndexFailure> {
         let stored = jobs::count_stored_chunks(&self.pool, job).await?;
         let mut ordinal = i32::try_from(stored).unwrap_or(i32::MAX);

@@ -35,15 +35,12 @@ const BACKOFF: Backoff = Backoff::new(&[
 
 pub(super) struct IndexQueue {
     pub(super) pipeline: Pipeline,
-    /// Names this process in the leases.
     pub(super) owner: String,
     pub(super) lease: Duration,
 }
 
-/// How an attempt ended.
 pub(super) struct Attempt {
     begin: Instant,
-    /// The SHA-256 of the contents, if the file is indexed.
     result: Result<Vec<u8>, IndexFailure>,
 }
 

@@ -53,7 +53,6 @@ impl CosineScale {
     }
 }
 
-/// The score of a hit, from the weighted mean of its similarity and lexical score.
 pub(super) fn score(mean: f64) -> f64 {
     interpolate(SCORE, mean)
 }
@@ -80,7 +79,6 @@ mod tests {
         "unknown-model",
     ];
 
-    /// The score for equal weights.
     fn score_of(model: &str, cosine: f64, lexical: f64) -> f64 {
         score((CosineScale::of_model(model).similarity(cosine) + lexical) / 2.0)
     }

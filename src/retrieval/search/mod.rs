@@ -32,7 +32,6 @@ const QUERY_BYTES: usize = 8 << 10;
 pub enum SearchError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The query could not be embedded.
     #[error(transparent)]
     Embed(#[from] EmbedError),
 }
@@ -41,13 +40,10 @@ pub enum SearchError {
 pub struct SearchQuery<'a> {
     /// Each is searched for; a hit answers at least one of them.
     pub queries: &'a [String],
-    /// Restricts the search to files with matching attributes.
     pub filter: Option<&'a Filter>,
-    /// Most hits.
     pub limit: usize,
     /// Lowest score of a hit, 0 to 1.
     pub threshold: f64,
-    /// Weights of the lexical and the semantic search.
     pub weights: Weights,
     /// Whether the reranking model, if there is one, sorts the hits.
     pub rerank: bool,
@@ -60,7 +56,6 @@ pub struct SearchHit {
     pub score: f64,
 }
 
-/// The search of vector stores. Cheap to clone.
 #[derive(Clone)]
 pub struct Retrieval {
     pool: Pool,
@@ -85,7 +80,6 @@ impl Retrieval {
         }
     }
 
-    /// The hits of a search, best first.
     pub async fn search(
         &self,
         store: &SearchableStore,

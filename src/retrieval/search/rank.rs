@@ -55,7 +55,6 @@ pub(super) fn bm25(terms: &[Term], totals: &Totals, tokens: i32, lexemes: &Lexem
     score
 }
 
-/// Combines weighted lists of ids, each best first, into one, best first.
 pub(super) fn reciprocal_rank_fusion(lists: &[(f64, Vec<i64>)]) -> Vec<i64> {
     let mut scores: HashMap<i64, f64> = HashMap::new();
     for (weight, list) in lists {
@@ -68,9 +67,7 @@ pub(super) fn reciprocal_rank_fusion(lists: &[(f64, Vec<i64>)]) -> Vec<i64> {
     fused.into_iter().map(|(id, _)| id).collect()
 }
 
-/// What the score of a hit depends on besides its chunk.
 pub(super) struct Scoring {
-    /// The terms of each query.
     pub(super) terms: Vec<Vec<Term>>,
     pub(super) totals: Totals,
     pub(super) weights: Weights,

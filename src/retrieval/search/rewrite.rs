@@ -1,6 +1,5 @@
 //! Rewriting of queries.
 
-/// Phrases with which questions begin.
 const OPENING_PHRASES: [&str; 14] = [
     "please",
     "can you",

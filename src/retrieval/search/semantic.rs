@@ -8,7 +8,6 @@ use crate::store::{Pool, StoreError};
 /// dimensions, which takes about 8 ms.
 pub(in crate::retrieval) const EXACT_SCAN_MAX: i64 = 8_000_000;
 
-/// Whether an exact scan of this number of chunks would take too long.
 pub(in crate::retrieval) fn needs_ann_index(chunks: i64, dimensions: i64) -> bool {
     chunks.saturating_mul(dimensions) > EXACT_SCAN_MAX
 }
