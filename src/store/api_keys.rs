@@ -22,7 +22,6 @@ use crate::store::is_refused_by;
 use crate::store::page;
 use crate::store::projects::limit_columns;
 
-/// The columns of an [`ApiKey`].
 macro_rules! columns {
     () => {
         "id, (select projects.name from projects where projects.id = api_keys.project_id) \
@@ -31,16 +30,13 @@ macro_rules! columns {
     };
 }
 
-/// Why a key could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateKeyError {
     /// There is such a key already, of this or of another project.
     #[error("this key exists already")]
     Duplicate,
-    /// The project does not exist.
     #[error("the project does not exist")]
     NoSuchProject,
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -67,7 +63,6 @@ impl FromRow<'_, PgRow> for ApiKey {
     }
 }
 
-/// Stores a new key of `project`.
 pub async fn create(
     pool: &Pool,
     actor: &Actor,
@@ -129,7 +124,6 @@ pub async fn list(db: impl PgExecutor<'_>) -> Result<Vec<ApiKey>, StoreError> {
     Ok(keys)
 }
 
-/// A page of the project's keys, including revoked ones.
 pub async fn list_of_project(
     pool: &Pool,
     project: &ProjectId,

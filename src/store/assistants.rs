@@ -13,7 +13,6 @@ use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{JsonText, StoreError, json, page};
 
-/// The columns of an [`Assistant`].
 macro_rules! columns {
     () => {
         "id, created_at, config, tool_resources, metadata"
@@ -88,7 +87,7 @@ pub async fn list(
 }
 
 /// Replaces the settings named in `changes`, the resources of the tools in `tool_resources`, and
-/// the metadata as a whole. `None` if the assistant does not exist.
+/// the metadata as a whole.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -116,7 +115,7 @@ pub async fn update(
     Ok(assistant)
 }
 
-/// Deletes the assistant, but not its runs. Returns whether it existed.
+/// Deletes the assistant, but not its runs.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -130,8 +129,6 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Imports assistants with their ids and dates, in this order. Existing ids are left unchanged.
-/// Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -14,7 +14,6 @@ use crate::store::{Pool, StoreError, Transaction};
 #[derive(Debug, Clone)]
 pub struct Scope {
     store: VectorStoreId,
-    /// The matching files, if there is a filter.
     files: Option<Vec<i64>>,
     /// Without a filter, the few files whose chunks must be skipped: not completely indexed yet, or
     /// removed from the store.
@@ -22,14 +21,12 @@ pub struct Scope {
     pub totals: Totals,
 }
 
-/// Totals of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     pub chunks: i64,
     pub tokens: i64,
 }
 
-/// A lexeme of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
     pub lexeme: String,
@@ -39,7 +36,6 @@ pub struct Term {
     pub ids: Option<Vec<i64>>,
 }
 
-/// A candidate of a lexical search.
 #[derive(Debug, Clone, FromRow)]
 pub struct Candidate {
     pub id: i64,
@@ -70,17 +66,13 @@ impl Lexemes {
     }
 }
 
-/// A chunk with its file.
 #[derive(Debug, Clone, FromRow)]
 pub struct ChunkRow {
     pub id: i64,
     pub file_id: FileId,
     pub filename: String,
-    /// The file's attributes in this vector store.
     pub attributes: Json<serde_json::Map<String, serde_json::Value>>,
-    /// The page on which it begins.
     pub page: Option<i32>,
-    /// The heading under which it begins.
     pub heading: Option<String>,
     pub content: String,
     pub tokens: i32,
@@ -118,7 +110,6 @@ pub async fn begin(pool: &Pool) -> Result<Transaction, StoreError> {
     Ok(transaction.await?)
 }
 
-/// Resolves the scope of a search: matching files and totals.
 pub async fn scope(
     pool: &Pool,
     store: &VectorStoreId,
@@ -204,7 +195,6 @@ pub async fn terms(
     Ok(terms)
 }
 
-/// Up to `limit` chunks that have all of these lexemes.
 pub async fn find_with_all_lexemes(
     conn: &mut PgConnection,
     scope: &Scope,
@@ -289,7 +279,6 @@ pub async fn load(
     Ok(query.build_query_as().fetch_all(pool).await?)
 }
 
-/// Appends a query for the ids of chunks that match a `tsquery`.
 fn push_matching(query: &mut QueryBuilder<Postgres>, scope: &Scope, tsquery: &str, limit: i64) {
     query.push("select c.id from chunks as c");
     push_store(query, scope);
@@ -301,7 +290,6 @@ fn push_matching(query: &mut QueryBuilder<Postgres>, scope: &Scope, tsquery: &st
     query.push("::tsquery limit ").push_bind(limit);
 }
 
-/// Appends the condition that `c` is in the vector store, and in no excluded file.
 fn push_store(query: &mut QueryBuilder<Postgres>, scope: &Scope) {
     query
         .push(" where c.vector_store_id = ")

@@ -11,7 +11,6 @@ use crate::store::Pool;
 use crate::store::projects::{self, QuotaError};
 use crate::store::{StoreError, page};
 
-/// The columns of a [`File`].
 macro_rules! columns {
     () => {
         "id, created_at, expires_at, filename, bytes, purpose"
@@ -35,7 +34,6 @@ pub async fn insert(
     Ok(file.ok_or_else(StoreError::missing_row)?)
 }
 
-/// Stores a file if the project has no quota, or the quota was claimed.
 async fn insert_within_quota(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -68,7 +66,6 @@ async fn insert_within_quota(
     Ok(file)
 }
 
-/// The file of this id.
 pub async fn find(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -87,7 +84,6 @@ pub async fn find(
     Ok(file)
 }
 
-/// The first of these files that the project does not have.
 pub async fn first_missing(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -126,8 +122,7 @@ pub async fn list(
     page::fetch(pool, query, "files", project, request).await
 }
 
-/// Imports files with their ids and dates, in this order. Existing ids are left unchanged. Returns
-/// the number of new rows. The blobs may be stored later.
+/// The blobs may be stored later.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -159,7 +154,7 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
-/// Locks the file against deletion until the transaction ends. Returns whether it exists.
+/// Locks the file against deletion until the transaction ends.
 pub async fn lock(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -173,7 +168,7 @@ pub async fn lock(
     Ok(found.is_some())
 }
 
-/// Deletes the row, which makes its blob unreferenced. Returns whether it existed.
+/// Deletes the row, which makes its blob unreferenced.
 pub async fn delete(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -194,8 +189,6 @@ pub async fn delete(
     Ok(true)
 }
 
-/// Deletes at most `limit` expired rows, which makes their blobs unreferenced. Returns their
-/// number.
 pub async fn delete_expired(conn: &mut PgConnection, limit: i64) -> Result<usize, StoreError> {
     let deleted: Vec<(ProjectId, FileId)> = sqlx::query_as(
         "delete from files where id in (

@@ -7,7 +7,6 @@ use sqlx::{PgExecutor, QueryBuilder};
 use crate::domain::ids::{FileId, ProjectId};
 use crate::store::StoreError;
 
-/// A table with an `id` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     Files,
@@ -35,16 +34,13 @@ impl Table {
     }
 }
 
-/// Ids that exist already.
+/// Ids that exist already: those of the project itself, and those of other projects.
 #[derive(Debug, Default)]
 pub struct ExistingIds {
-    /// Those of the project itself.
     pub ours: HashSet<String>,
-    /// Those of other projects.
     pub others: HashSet<String>,
 }
 
-/// Which of these ids exist already.
 pub async fn existing_ids(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -72,7 +68,6 @@ pub async fn existing_ids(
 pub struct FileSummary {
     pub id: FileId,
     pub filename: String,
-    /// Size of its content in bytes.
     pub bytes: i64,
 }
 

@@ -22,7 +22,6 @@ impl Lease {
         self.attempt
     }
 
-    /// A lease for tests that have no database.
     #[cfg(test)]
     pub fn of_attempt(run: &RunId, attempt: i32) -> Self {
         let run = run.clone();
@@ -30,7 +29,6 @@ impl Lease {
     }
 }
 
-/// The process that claims runs.
 #[derive(Debug, Clone)]
 pub struct Claimant {
     /// Unique name of the process.

@@ -15,7 +15,6 @@ use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
-/// The columns of a [`Message`].
 macro_rules! columns {
     () => {
         "id, thread_id, created_at, status, incomplete_reason, ended_at, role, content, \
@@ -155,7 +154,6 @@ pub async fn find(
     Ok(message)
 }
 
-/// A page of the thread's messages, only those of one run if it is given.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -182,15 +180,10 @@ pub async fn list(
 /// The part of a message that a prompt needs.
 #[derive(Debug, Clone)]
 pub struct PromptMessage {
-    /// The message.
     pub id: MessageId,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// Who speaks.
     pub role: Role,
-    /// Its parts, in order.
     pub content: Vec<Content>,
-    /// The run that wrote it, if one did.
     pub run: Option<RunId>,
     /// Orders messages of the same time.
     pub seq: i64,
@@ -233,7 +226,6 @@ pub async fn newest(
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Replaces the metadata, if given. `None` if the message does not exist.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -256,7 +248,6 @@ pub async fn update(
     Ok(message)
 }
 
-/// Deletes the message. Returns whether it existed.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -273,8 +264,6 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Imports messages of the project's threads with their ids and dates, in this order. Existing ids
-/// are left unchanged. Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -3,6 +3,10 @@
 //! Functions take the executor first, so that the caller chooses between pool and transaction, and
 //! the project second, so that no query can touch rows of another project. Functions of the engine
 //! take a lease instead of a project.
+//!
+//! Functions about one row return `None` or `false` if there is no such row. Functions named
+//! `import` insert rows in the given order with their ids and dates, skip those that exist, and
+//! return the number of new ones.
 
 pub mod api_keys;
 pub mod assistants;
@@ -55,19 +59,15 @@ const DISK_FULL: &str = "53100";
 /// own, beside the operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The row violates the constraint of this name.
     #[error("refused by constraint {0}")]
     Constraint(String),
     /// Another worker has claimed the job, or the job was deleted or cancelled.
     #[error("the lease on the run is lost")]
     LeaseLost,
-    /// A stored row cannot be read.
     #[error("unreadable row: {0}")]
     BadRow(#[from] serde_json::Error),
-    /// The disk of the database is full.
     #[error("the disk of the database is full: {0}")]
     DiskFull(#[source] sqlx::Error),
-    /// The database failed or could not be reached.
     #[error("database: {0}")]
     Database(#[source] sqlx::Error),
 }
@@ -87,7 +87,6 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether the database refused a statement by the constraint of this name.
 fn is_refused_by(error: &sqlx::Error, constraint: &str) -> bool {
     let error = error.as_database_error();
     error.is_some_and(|error| error.constraint() == Some(constraint))
@@ -142,7 +141,6 @@ pub async fn database_time(db: impl PgExecutor<'_>) -> Result<Timestamp, StoreEr
         .await?)
 }
 
-/// Reads a JSON column.
 fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
     use sqlx::Row as _;
     row.try_get::<sqlx::types::Json<T>, _>(column)
@@ -167,7 +165,6 @@ impl<T: serde::Serialize> sqlx::Encode<'_, sqlx::Postgres> for JsonText<'_, T> {
     }
 }
 
-/// Reads a nullable JSON column.
 fn json_or_null<T: serde::de::DeserializeOwned>(
     row: &PgRow,
     column: &str,

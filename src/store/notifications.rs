@@ -17,15 +17,12 @@ const CHANNEL: &str = "assistd";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notification {
-    /// Some run is due.
     Due,
     /// The run was cancelled, or deleted with its thread.
     Cancel(RunId),
-    /// New events of the run are in the event log.
     Events(RunId),
 }
 
-/// Sends notifications to all processes, this one included.
 pub async fn notify(
     db: impl PgExecutor<'_>,
     notifications: &[Notification],

@@ -8,18 +8,14 @@ use crate::domain::page::{Order, Page, PageRequest};
 use crate::store::Pool;
 use crate::store::StoreError;
 
-/// Why a page of a list could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// A cursor names no object of the list.
     #[error("no object with id {id} in the list, but '{param}' names it")]
     UnknownCursor {
         /// `after` or `before`.
         param: &'static str,
-        /// What the client sent.
         id: String,
     },
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -30,10 +26,8 @@ impl From<sqlx::Error> for ListError {
     }
 }
 
-/// How cursors of a list identify rows.
 pub(super) struct Cursors<'a> {
     pub table: &'static str,
-    /// The column that holds cursors.
     pub column: &'static str,
     /// Columns that must have these values, such as the project.
     pub within: &'a [(&'static str, &'a str)],
@@ -118,7 +112,6 @@ impl Cursors<'_> {
         }
     }
 
-    /// Appends the table and the condition that select the row of a cursor.
     fn push_row(&self, query: &mut QueryBuilder<Postgres>, id: &str) {
         query
             .push(self.table)

@@ -88,23 +88,15 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The options with which sessions are opened.
     pub fn options(&self) -> &PgConnectOptions {
         &self.sessions.manager().options
     }
 
-    /// Opens a transaction.
-    ///
-    /// # Errors
-    /// If no session is available in time, or the server refuses.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         self.begin_with("begin").await
     }
 
     /// Opens a transaction with these statements, the first of which must be a `begin`.
-    ///
-    /// # Errors
-    /// As for [`Pool::begin`].
     pub async fn begin_with(&self, statements: &'static str) -> Result<Transaction, Error> {
         let mut session = self.session().await?;
         let mut begun = session.execute(statements).await;
@@ -174,7 +166,6 @@ impl Pool {
     }
 }
 
-/// Opens and checks sessions.
 struct Sessions {
     options: Arc<PgConnectOptions>,
     /// When a session was last found closed.

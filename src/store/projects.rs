@@ -13,7 +13,6 @@ use crate::store::Pool;
 use crate::store::page::{self, Cursors};
 use crate::store::{StoreError, audit_log, is_refused_by};
 
-/// The columns of [`ProjectLimits`].
 macro_rules! limit_columns {
     () => {
         "max_concurrent_runs, requests_per_minute, tokens_per_minute, storage_bytes"
@@ -21,20 +20,16 @@ macro_rules! limit_columns {
 }
 pub(super) use limit_columns;
 
-/// The columns of a [`Project`].
 macro_rules! columns {
     () => {
         concat!("id, name, created_at, ", limit_columns!())
     };
 }
 
-/// Why a project could not be created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveProjectError {
-    /// Another project has this name.
     #[error("another project has this name")]
     NameTaken,
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -48,16 +43,13 @@ impl From<sqlx::Error> for SaveProjectError {
     }
 }
 
-/// Why a project may not store more bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
-    /// The project would store more bytes than its quota.
     #[error("the project may store {limit} bytes")]
     Exceeded {
         /// The quota in bytes.
         limit: i64,
     },
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -68,9 +60,9 @@ impl From<sqlx::Error> for QuotaError {
     }
 }
 
-/// First key of advisory locks that serialise uploads of a project.
+/// First keys of the advisory locks that serialise, for each project, its uploads and the creation
+/// of its runs.
 const STORAGE_LOCK: i32 = 1;
-/// First key of advisory locks that serialise the creation of runs of a project.
 const RUN_CREATION_LOCK: i32 = 2;
 
 impl FromRow<'_, PgRow> for ProjectLimits {
@@ -104,7 +96,6 @@ impl FromRow<'_, PgRow> for Project {
     }
 }
 
-/// Creates a project.
 pub async fn create(
     pool: &Pool,
     actor: &Actor,
@@ -133,7 +124,6 @@ pub async fn create(
     Ok(project)
 }
 
-/// Changes the name, if given, and the limits of a project. `None` if the project does not exist.
 pub async fn update(
     pool: &Pool,
     actor: &Actor,
@@ -195,7 +185,6 @@ pub async fn find(db: impl PgExecutor<'_>, id: &ProjectId) -> Result<Option<Proj
     Ok(project)
 }
 
-/// The project with this id or, if there is none, with this name.
 pub async fn find_by_id_or_name(
     db: impl PgExecutor<'_>,
     id_or_name: &str,
@@ -275,8 +264,6 @@ pub async fn thread_retention(
     Ok(days.flatten())
 }
 
-/// Sets after how many days without messages and runs the project's threads are deleted; `None`
-/// means never.
 pub async fn set_thread_retention(
     pool: &Pool,
     actor: &Actor,
@@ -300,7 +287,6 @@ pub async fn set_thread_retention(
     .await
 }
 
-/// The project's limits; `None` if it does not exist.
 pub async fn limits(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -12,10 +12,8 @@ use crate::store::StoreError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The result of taking requests from a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// Number of requests that are allowed, at most the requested number.
     pub granted: usize,
     /// Number of further requests that would be allowed now.
     pub left: i64,
@@ -25,7 +23,6 @@ pub struct Taken {
     pub next_in: Duration,
 }
 
-/// Takes up to `requested` requests from the project's budget.
 pub async fn take(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

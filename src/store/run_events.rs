@@ -11,9 +11,7 @@ use crate::store::lease::Lease;
 /// Consecutive events of one run, serialised.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Sequence number of the first event.
     pub first: Seq,
-    /// Sequence number of the last event.
     pub last: Seq,
     /// A JSON array of the events.
     pub json: String,

@@ -26,22 +26,18 @@ use crate::store::runs::{run_columns, status_names};
 use crate::store::usage::amount_columns;
 use crate::store::{Pool, StoreError, run_steps};
 
-/// A claimed run.
 #[derive(Debug, Clone)]
 pub struct Claimed {
     pub lease: Lease,
     /// The run after the claim.
     pub run: Run,
-    /// Why it was due.
     pub origin: Origin,
 }
 
 /// Why a run was due when it was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It was created.
     Created,
-    /// The client submitted tool outputs.
     Submitted {
         /// When a worker had claimed the run before.
         started_at: Option<Timestamp>,
@@ -134,17 +130,14 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
 pub struct Changes<'a> {
     /// New steps, and new versions of steps written before.
     pub steps: Vec<&'a RunStep>,
-    /// New messages.
     pub messages: Vec<&'a Message>,
     /// The new state of the run. Without one, the worker keeps its lease.
     pub state: Option<&'a RunState>,
     /// The events about all this, so that the log never lags behind the objects.
     pub events: Option<Segment>,
-    /// What all this used.
     pub used: Option<UsageEntry>,
 }
 
-/// Commits what a worker did.
 pub async fn commit(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -293,7 +286,6 @@ pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<(), St
     Ok(())
 }
 
-/// The runs of this process whose cancellation was requested.
 pub async fn list_cancelling(
     db: impl PgExecutor<'_>,
     claimant: &Claimant,
@@ -414,7 +406,6 @@ pub async fn exhaust(
     Ok(())
 }
 
-/// The number of due runs.
 pub async fn backlog(db: impl PgExecutor<'_>) -> Result<i64, StoreError> {
     let depth = sqlx::query_scalar("select count(*) from runs where due_at <= now()")
         .fetch_one(db)

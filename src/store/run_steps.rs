@@ -15,7 +15,6 @@ use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, json_or_null, page};
 
-/// The columns of a [`RunStep`].
 macro_rules! columns {
     () => {
         "id, run_id, thread_id, assistant_id, created_at, status, expires_at, ended_at, \
@@ -41,7 +40,6 @@ impl FromRow<'_, PgRow> for RunStep {
     }
 }
 
-/// A row of the table as JSON, with the names of its columns.
 #[derive(Debug, Serialize)]
 pub(super) struct StepRow<'a> {
     id: &'a StepId,
@@ -156,7 +154,6 @@ pub async fn tool_calls_since(
     Ok(steps)
 }
 
-/// Whether code was executed on this thread.
 pub async fn has_run_code(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -176,7 +173,6 @@ pub async fn has_run_code(
     Ok(has)
 }
 
-/// The step of a run that is in progress.
 pub(super) async fn find_open(db: impl PgExecutor<'_>, run: &RunId) -> Result<RunStep, StoreError> {
     let step = sqlx::query_as(concat!(
         "select ",
@@ -189,7 +185,6 @@ pub(super) async fn find_open(db: impl PgExecutor<'_>, run: &RunId) -> Result<Ru
     Ok(step)
 }
 
-/// Completes a step with these details.
 pub(super) async fn complete(
     db: impl PgExecutor<'_>,
     id: &StepId,
@@ -226,8 +221,6 @@ pub async fn end_open(
     Ok(())
 }
 
-/// Imports steps of terminal runs of the project with their ids and dates, in this order. Existing
-/// ids are left unchanged. Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

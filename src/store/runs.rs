@@ -23,7 +23,6 @@ use crate::store::Pool;
 use crate::store::lease::{Claimant, Lease};
 use crate::store::{JsonText, StoreError, is_refused_by, json, page, projects, run_steps};
 
-/// The columns of a [`Run`].
 macro_rules! run_columns {
     () => {
         "id, project_id, thread_id, assistant_id, created_at, config, metadata, status, \
@@ -53,7 +52,6 @@ impl FromRow<'_, PgRow> for Run {
     }
 }
 
-/// A run to create.
 #[derive(Debug, Clone)]
 pub struct NewRun<'a> {
     /// Chosen by the caller, so that the run's feed can be opened before the run is stored.
@@ -62,25 +60,20 @@ pub struct NewRun<'a> {
     pub assistant: &'a AssistantId,
     pub config: Arc<RunConfig>,
     pub metadata: &'a Metadata,
-    /// Time until the run expires.
     pub expires_after: Duration,
     /// Whether the thread must have a message, because there are no instructions.
     pub needs_message: bool,
 }
 
-/// Why a run could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateRunError {
     /// There is no such thread, or it has no message although the run needs one.
     #[error("there is nothing to run on")]
     NothingToRun,
-    /// Another run on the thread is active.
     #[error("another run on the thread is active")]
     ThreadBusy,
-    /// The project has as many active runs as it may have.
     #[error("the project may have {0} runs at a time")]
     TooManyRuns(i32),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -203,7 +196,6 @@ pub async fn list(
     page::fetch(pool, query, "runs", project, request).await
 }
 
-/// The active run of the thread.
 pub async fn active_on(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -267,21 +259,17 @@ pub async fn cancel(
     Ok(run)
 }
 
-/// Why tool outputs were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     #[error("no such run")]
     NotFound,
-    /// The run does not wait for tool outputs.
     #[error("the run is {0:?}")]
     WrongStatus(RunStatus),
-    /// The outputs do not match the required calls.
     #[error("expected outputs for {expected:?}")]
     WrongCalls {
         /// Ids of the required calls, in order.
         expected: Vec<String>,
     },
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -292,16 +280,12 @@ impl From<sqlx::Error> for SubmitError {
     }
 }
 
-/// A run whose tool outputs were stored.
 #[derive(Debug)]
 pub struct Submitted {
-    /// The run, queued again or leased to the claimant.
     pub run: Run,
-    /// The claimant's lease.
     pub lease: Option<Lease>,
     /// Events of the next attempt follow this sequence number.
     pub after: Seq,
-    /// When a worker had claimed the run before.
     pub started_at: Option<Timestamp>,
 }
 
@@ -395,9 +379,6 @@ fn with_outputs(details: StepDetails, outputs: &[(String, String)]) -> StepDetai
     }
 }
 
-/// Imports terminal runs of the project's threads with their ids and dates, in this order. Existing
-/// ids are left unchanged. Returns the number of new rows.
-///
 /// A run that is not terminal violates a constraint.
 pub async fn import(
     db: impl PgExecutor<'_>,

@@ -144,7 +144,6 @@ const RUN_STATE: &str = r#"{
     "outcome": {}
 }"#;
 
-/// The event named `name` with this payload.
 fn event(name: &str, payload: &str) -> String {
     format!(r#"{{"{name}": {payload}}}"#)
 }
@@ -573,7 +572,6 @@ fn errors_and_attributes_of_files_in_vector_stores() {
         &error,
         r#"{"code": "invalid_file", "message": "It is empty."}"#,
     );
-    // A query finds the files that wait for their contents by this very error.
     written(
         &IndexError::without_contents(),
         r#"{"code": "invalid_file", "message": "The contents of this file are not on this server. Upload it again, or let the operator attach them with `assistd import --files`: it is indexed then."}"#,

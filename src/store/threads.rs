@@ -14,7 +14,6 @@ use crate::store::ListError;
 use crate::store::Pool;
 use crate::store::{StoreError, json, page};
 
-/// The columns of a [`Thread`].
 macro_rules! columns {
     () => {
         "id, created_at, metadata, tool_resources"
@@ -105,8 +104,7 @@ pub async fn list(
     page::fetch(pool, query, "threads", project, request).await
 }
 
-/// Replaces the metadata, if given, and the resources of the tools in `tool_resources`. `None` if
-/// the thread does not exist.
+/// Replaces the metadata, if given, and the resources of the tools in `tool_resources`.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -129,7 +127,6 @@ pub async fn update(
     Ok(thread)
 }
 
-/// Adds files to the thread's code_interpreter resources, without duplicates.
 pub async fn add_code_interpreter_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -156,7 +153,7 @@ pub async fn add_code_interpreter_files(
     Ok(())
 }
 
-/// Locks the thread row and returns its tool resources. `None` if the thread does not exist.
+/// Locks the thread row and returns its tool resources.
 pub async fn lock(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -191,7 +188,7 @@ pub async fn set_vector_store(
     Ok(())
 }
 
-/// Deletes the thread with its messages and runs. Returns whether it existed.
+/// Deletes the thread with its messages and runs.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -205,8 +202,6 @@ pub async fn delete(
     Ok(done.rows_affected() == 1)
 }
 
-/// Imports threads with their ids and dates, in this order. Existing ids are left unchanged.
-/// Returns the number of new rows.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -41,7 +41,6 @@ pub async fn lock(db: impl PgExecutor<'_>, name: &str) -> Result<bool, StoreErro
     Ok(found.is_some())
 }
 
-/// Blobs that are due to be deleted, at most `limit`.
 pub async fn due(pool: &Pool, limit: i64) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select name from loose_blobs where due_at <= now() order by due_at limit $1",

@@ -72,7 +72,6 @@ pub async fn find(
     Ok(upload)
 }
 
-/// Locks an upload until the transaction ends.
 pub async fn lock(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -108,7 +107,6 @@ pub async fn insert_part(
     Ok(part.ok_or_else(StoreError::missing_row)?)
 }
 
-/// Stores a part if the project has no quota, or the quota was claimed.
 async fn insert_part_within_quota(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -143,7 +141,6 @@ pub async fn parts(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<Vec<Par
     Ok(parts)
 }
 
-/// Total size of all parts of an upload in bytes.
 pub async fn size(db: impl PgExecutor<'_>, upload: &UploadId) -> Result<i64, StoreError> {
     let size = sqlx::query_scalar(
         "select coalesce(sum(bytes), 0)::bigint from upload_parts where upload_id = $1",
@@ -163,7 +160,6 @@ pub async fn complete(
     close(&mut *conn, id, "completed", Some(file)).await
 }
 
-/// Cancels a locked upload.
 pub async fn cancel(conn: &mut PgConnection, id: &UploadId) -> Result<Upload, StoreError> {
     close(&mut *conn, id, "cancelled", None).await
 }

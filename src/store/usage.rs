@@ -13,7 +13,6 @@ use crate::domain::ids::ProjectId;
 use crate::domain::usage::{Amounts, UsageQuery, UsageSum};
 use crate::store::StoreError;
 
-/// The columns of [`Amounts`] in both tables.
 macro_rules! amount_columns {
     () => {
         "runs, model_calls, prompt_tokens, completion_tokens, code_calls, search_calls, \
@@ -155,7 +154,6 @@ pub struct LastMinute {
     pub over_in: Duration,
 }
 
-/// Sums up the tokens of the project's last minute, and computes when they will be below `limit`.
 pub async fn last_minute(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

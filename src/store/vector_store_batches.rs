@@ -21,7 +21,6 @@ impl FromRow<'_, PgRow> for Batch {
     }
 }
 
-/// All columns of a [`Batch`], up to the conditions on `b`.
 const SELECT: &str = "
     select b.id, b.vector_store_id, b.created_at, b.cancelled_at is not null as is_cancelled,
            count(*) filter (where status = 'in_progress') as in_progress,
@@ -105,7 +104,6 @@ pub async fn cancel(
     Ok(())
 }
 
-/// All batches of a store, oldest first.
 pub async fn list_all(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -118,8 +116,7 @@ pub async fn list_all(
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Imports batches with their ids and dates, without files. Returns how many were inserted: existing
-/// ids are skipped. The caller has checked that the stores are the project's.
+/// The caller has checked that the stores are the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -31,18 +31,15 @@ impl FromRow<'_, PgRow> for VectorStoreFile {
     }
 }
 
-/// The columns of a [`VectorStoreFile`].
 const COLUMNS: &str = "file_id, vector_store_id, created_at, status, last_error, usage_bytes,
     chunk_tokens, chunk_overlap, attributes";
 
-/// Why files could not be added to a vector store.
 #[derive(Debug, thiserror::Error)]
 pub enum AddFilesError {
     #[error("vector store {0} has expired")]
     Expired(VectorStoreId),
     #[error("vector store {0} would have more than {MAX_FILES} files")]
     Full(VectorStoreId),
-    /// One of the files was deleted in the meantime.
     #[error("a file was deleted while it was being added")]
     FileDeleted,
     #[error(transparent)]
@@ -131,7 +128,6 @@ pub(super) async fn add(
     insert_new(conn, project, store, batch, files).await
 }
 
-/// The files as rows for `jsonb_to_recordset`; absent values are null.
 fn rows(files: &[NewStoreFile]) -> Json<Vec<Value>> {
     let row = |new: &NewStoreFile| {
         let NewStoreFile {
@@ -149,7 +145,6 @@ fn rows(files: &[NewStoreFile]) -> Json<Vec<Value>> {
     Json(files.iter().map(row).collect())
 }
 
-/// Inserts the files that are not in the store yet.
 pub(super) async fn insert_new(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -247,7 +242,6 @@ fn select() -> QueryBuilder<Postgres> {
     query
 }
 
-/// A page of the files of a vector store, optionally of one batch or with one status.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
@@ -278,7 +272,6 @@ pub async fn list(
     page::fetch_by(pool, query, &cursors, request).await
 }
 
-/// Replaces a file's attributes. `None` if it is not in the store.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -295,7 +288,7 @@ pub async fn update(
     Ok(query.build_query_as().fetch_optional(db).await?)
 }
 
-/// Removes a file from a vector store, and returns whether it was there. The file itself stays.
+/// Removes the file from the vector store. The file itself stays.
 pub async fn delete(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -345,7 +338,6 @@ pub async fn content(
     Ok(Some(text))
 }
 
-/// The files of a vector store that belong to a batch, with its id.
 pub async fn list_batch_ids(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -362,10 +354,7 @@ pub async fn list_batch_ids(
     Ok(batches)
 }
 
-/// Imports files of vector stores with their dates and status, in this order.
-///
-/// Returns how many were inserted: files that are already in their store are skipped. The caller has
-/// checked that files, stores and batches are the project's.
+/// The caller has checked that files, stores and batches are the project's.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -405,7 +394,6 @@ pub async fn import(
     Ok(done.rows_affected())
 }
 
-/// The project's files that have failed with this error in some vector store.
 pub async fn list_failed_with(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

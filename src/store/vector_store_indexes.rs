@@ -17,7 +17,6 @@ const PREFIX: &str = "chunk_embeddings_hnsw_";
 /// The advisory lock of the one session that builds or drops indexes: `assistd1` in ASCII.
 const LOCK: i64 = 0x6173_7369_7374_6431;
 
-/// Files in a sample.
 const SAMPLE_FILES: i64 = 250;
 
 /// Most chunks of a file in a sample.
@@ -34,7 +33,6 @@ const ROW_BYTES: u64 = 1_100;
 /// twenty is at most 0.98, whatever `ef_search` is; with 128 it is 0.999.
 const EF_CONSTRUCTION: i32 = 128;
 
-/// A store with many chunks.
 #[derive(Debug, Clone, FromRow)]
 pub struct LargeStore {
     pub id: VectorStoreId,
@@ -47,7 +45,6 @@ pub struct LargeStore {
     pub has_index: bool,
 }
 
-/// The vector stores with at least `min_chunks` chunks.
 pub async fn list_large(pool: &Pool, min_chunks: i64) -> Result<Vec<LargeStore>, StoreError> {
     let stores = sqlx::query_as(
         "select s.id, f.chunks, s.sampled_chunks, s.embedding_model, s.dimensions,
@@ -64,7 +61,6 @@ pub async fn list_large(pool: &Pool, min_chunks: i64) -> Result<Vec<LargeStore>,
     Ok(stores)
 }
 
-/// Names of the indexes of deleted vector stores.
 pub async fn list_orphaned(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar(
         "select relname::text from pg_index join pg_class on pg_class.oid = indexrelid
@@ -187,7 +183,6 @@ impl Builder {
         Ok(())
     }
 
-    /// Drops the index if it exists.
     pub async fn drop(&mut self, name: &str) -> Result<(), StoreError> {
         let statement: String =
             sqlx::query_scalar("select format('drop index concurrently if exists %I', $1)")

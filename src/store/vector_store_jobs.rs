@@ -11,7 +11,6 @@ use crate::domain::ids::{FileId, ProjectId, VectorStoreId};
 use crate::domain::vector_store::IndexError;
 use crate::store::{Pool, StoreError};
 
-/// A claimed file of a vector store.
 #[derive(Debug, Clone, FromRow)]
 pub struct IndexJob {
     /// The key of the row, to which its chunks belong. A file that is removed from a store and added
@@ -24,9 +23,7 @@ pub struct IndexJob {
     /// Its extension decides how the file is read.
     pub filename: String,
     pub bytes: i64,
-    /// Most tokens of a chunk.
     pub chunk_tokens: i32,
-    /// Tokens that a chunk shares with the previous one.
     pub chunk_overlap: i32,
     /// Attempts that ended in a transient failure.
     pub failures: i32,
@@ -36,9 +33,7 @@ pub struct IndexJob {
 pub struct NewChunk {
     /// Position in its file, from 0.
     pub ordinal: i32,
-    /// The page or slide on which it begins.
     pub page: Option<i32>,
-    /// The heading under which it begins.
     pub heading: Option<String>,
     pub content: String,
     pub tokens: i32,
@@ -107,7 +102,6 @@ pub async fn renew(
     Ok(())
 }
 
-/// Counts the chunks that earlier attempts have stored.
 pub async fn count_stored_chunks(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
@@ -119,7 +113,6 @@ pub async fn count_stored_chunks(
     Ok(count)
 }
 
-/// The embedding model of a vector store and its dimensions, if it has one yet.
 pub async fn find_model(
     db: impl PgExecutor<'_>,
     store: &VectorStoreId,
@@ -317,7 +310,6 @@ pub async fn copy_chunks(
     Ok(true)
 }
 
-/// Records that the file is indexed. Without the lease, nothing changes.
 pub async fn complete(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
@@ -363,7 +355,6 @@ pub async fn fail(
     Ok(())
 }
 
-/// Ends the lease, so that any process can claim the job at once.
 pub async fn release(db: impl PgExecutor<'_>, job: &IndexJob) -> Result<(), StoreError> {
     sqlx::query(
         "update vector_store_files set due_at = now(), lease_owner = null
@@ -450,7 +441,6 @@ async fn lock_job(conn: &mut PgConnection, job: &IndexJob) -> Result<(), StoreEr
     locked.map(drop).ok_or(StoreError::LeaseLost)
 }
 
-/// The text form of a pgvector value.
 pub(super) fn vector_text(vector: &[f32]) -> String {
     let components: Vec<String> = vector.iter().map(f32::to_string).collect();
     format!("[{}]", components.join(","))

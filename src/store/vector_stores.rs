@@ -41,7 +41,6 @@ impl FromRow<'_, PgRow> for FileCounts {
     }
 }
 
-/// All columns of a [`VectorStore`], up to the conditions on `s`.
 const SELECT: &str = "
     select s.id, s.created_at, s.name, s.description, s.metadata, s.expires_after_days,
            s.last_active_at, f.*,
@@ -57,7 +56,6 @@ const SELECT: &str = "
         from vector_store_files where vector_store_id = s.id) as f
     where s.project_id = ";
 
-/// Inserts a vector store with its files, which are due at once.
 pub async fn insert(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -125,7 +123,6 @@ pub async fn list(
     page::fetch(pool, query, "vector_stores", project, request).await
 }
 
-/// Replaces the given fields. Returns whether the vector store exists.
 pub async fn update(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
@@ -156,8 +153,8 @@ pub async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-/// Deletes the vector store, not its files, and the references of the project's assistants and threads
-/// to it. Returns whether it existed. Searches no longer find its chunks; maintenance deletes them.
+/// Deletes the vector store, not its files, and the references of the project's assistants and
+/// threads to it. Searches no longer find its chunks; maintenance deletes them.
 pub async fn delete(
     conn: &mut PgConnection,
     project: &ProjectId,
@@ -294,8 +291,7 @@ pub async fn touch(
     }))
 }
 
-/// Imports vector stores with their ids and dates, in this order and without files. Returns how many
-/// were inserted: existing ids are skipped.
+/// The files of the stores are imported separately.
 pub async fn import(
     db: impl PgExecutor<'_>,
     project: &ProjectId,

@@ -29,7 +29,6 @@ pub struct Delivery {
     snapshot: String,
     /// The same for every endpoint and every attempt.
     pub event: EventId,
-    /// The event's type.
     pub kind: String,
     pub created_at: Timestamp,
     /// Time since `created_at`, by the database's clock.
@@ -62,10 +61,6 @@ impl Delivery {
         self.attempt - 1 - self.failures
     }
 
-    /// The object that the event is about, as it was then.
-    ///
-    /// # Errors
-    /// [`StoreError::BadRow`] if the snapshot cannot be decoded.
     pub fn subject(&self) -> Result<Subject, StoreError> {
         let snapshot = &self.snapshot;
         Ok(if self.is_test() {
@@ -79,13 +74,11 @@ impl Delivery {
         })
     }
 
-    /// Whether an operator sent it to test the endpoint.
     pub fn is_test(&self) -> bool {
         self.kind == EventType::TEST.as_str()
     }
 }
 
-/// The snapshot of a row of `runs`.
 #[derive(Deserialize)]
 struct RunRow {
     id: RunId,
@@ -114,7 +107,6 @@ impl From<RunRow> for Run {
     }
 }
 
-/// The snapshot of a row of `vector_store_files`.
 #[derive(Deserialize)]
 struct FileRow {
     file_id: FileId,
@@ -178,11 +170,9 @@ impl From<BatchRow> for Batch {
 /// How many more deliveries a process may claim.
 #[derive(Debug, Clone)]
 pub struct Capacity<'a> {
-    /// Most deliveries of one claim.
     pub free: usize,
     /// Most deliveries in flight for one endpoint, so that a slow one does not hold up the others.
     pub per_endpoint: i64,
-    /// How many the process has in flight, by endpoint.
     pub in_flight: Vec<(&'a EndpointId, i64)>,
 }
 
@@ -241,7 +231,6 @@ pub async fn claim(
     Ok(deliveries)
 }
 
-/// Records a successful attempt, which ends the delivery.
 pub async fn record_success(
     db: impl PgExecutor<'_>,
     delivery: &Delivery,
@@ -261,10 +250,8 @@ pub async fn record_success(
     Ok(())
 }
 
-/// The result of a failed attempt.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// For the operator.
     pub error: String,
     /// Pause before the next attempt; `None` abandons the delivery.
     pub retry_after: Option<Duration>,
@@ -331,7 +318,6 @@ pub async fn abandon(
     Ok(())
 }
 
-/// Ends the lease, so that any process can claim the delivery at once.
 pub async fn release(db: impl PgExecutor<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     sqlx::query(
         "update webhook_deliveries set due_at = now(), lease_owner = null
@@ -355,17 +341,14 @@ pub async fn release_all(db: impl PgExecutor<'_>) -> Result<u64, StoreError> {
     Ok(released.rows_affected())
 }
 
-/// The progress of a test event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TestState {
     Unclaimed,
     InFlight,
     Delivered,
-    /// With the reason.
     Failed(String),
 }
 
-/// Queues a test event for one endpoint.
 pub async fn insert_test(
     db: impl PgExecutor<'_>,
     endpoint: &EndpointId,
@@ -402,7 +385,6 @@ pub async fn test_state(db: impl PgExecutor<'_>, event: &EventId) -> Result<Test
     })
 }
 
-/// Deletes an event and its deliveries.
 pub async fn delete_event(db: impl PgExecutor<'_>, event: &EventId) -> Result<(), StoreError> {
     sqlx::query("delete from webhook_events where id = $1")
         .bind(event)

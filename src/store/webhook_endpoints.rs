@@ -28,7 +28,6 @@ impl FromRow<'_, PgRow> for Endpoint {
     }
 }
 
-/// Where to post, and the secrets to sign with.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub endpoint: EndpointId,
@@ -48,7 +47,6 @@ impl FromRow<'_, PgRow> for Target {
     }
 }
 
-/// All columns of an [`Endpoint`], up to the `where` clause.
 const SELECT: &str = "
     select e.id, p.name as project, e.created_at, url, events, failing_since, disabled_at,
            disabled_reason
@@ -81,8 +79,7 @@ pub async fn insert(
     Ok(id)
 }
 
-/// Executes a change of one endpoint and adds it to the audit log, in one transaction. Returns whether
-/// the endpoint exists.
+/// Executes a change of one endpoint and adds it to the audit log, in one transaction.
 async fn change(
     pool: &Pool,
     actor: &Actor,
@@ -113,14 +110,12 @@ pub async fn list(
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Removes an endpoint and discards its pending deliveries. Returns whether it existed.
 pub async fn remove(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let removed = sqlx::query("delete from webhook_endpoints where id = $1").bind(id);
     change(pool, actor, "webhook.removed", id, &json!({}), removed).await
 }
 
-/// Replaces the secret. The previous one is used as well for `overlap`; an even older one no longer.
-/// Returns whether the endpoint exists.
+/// Replaces the secret. The previous one is used as well for `overlap`, an even older one no more.
 pub async fn rotate(
     pool: &Pool,
     actor: &Actor,
@@ -139,8 +134,7 @@ pub async fn rotate(
     change(pool, actor, "webhook.rotated", id, &details, rotated).await
 }
 
-/// Enables a disabled endpoint, which resumes the deliveries that are not too old. Returns whether the
-/// endpoint exists.
+/// Enables a disabled endpoint, which resumes the deliveries that are not too old.
 pub async fn enable(pool: &Pool, actor: &Actor, id: &EndpointId) -> Result<bool, StoreError> {
     let enabled = sqlx::query(
         "update webhook_endpoints

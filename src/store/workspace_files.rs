@@ -17,7 +17,6 @@ pub struct ResourceFile {
 pub struct WrittenFile {
     /// Path below `/mnt/data`.
     pub path: String,
-    /// The stored file with its latest content.
     pub file_id: FileId,
 }
 
@@ -52,7 +51,6 @@ pub async fn resource_files(
     Ok(files)
 }
 
-/// The files that code has written on this thread.
 pub async fn written_files(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
