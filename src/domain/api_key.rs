@@ -8,21 +8,17 @@ use sha2::Sha256;
 use crate::domain::Timestamp;
 use crate::domain::ids::ApiKeyId;
 
-/// Prefix of generated keys.
 const PREFIX: &str = "sk-assistd-";
 
 /// A stored key, without the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub id: ApiKeyId,
-    /// Name of the project that it authenticates.
     pub project: String,
     pub name: String,
-    /// The first and last characters of the key, see [`hint`].
     pub hint: String,
     /// For a key from the settings: when it was first seen.
     pub created_at: Timestamp,
-    /// `None` while the key is accepted.
     pub revoked_at: Option<Timestamp>,
 }
 

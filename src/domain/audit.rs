@@ -7,14 +7,12 @@ use serde_json::Value;
 use crate::domain::Timestamp;
 use crate::domain::ids::AuditId;
 
-/// Who performed an administrative action.
+/// Who performed an administrative action: the operating system's user at the command line, a
+/// network address that called the admin API, or the server itself from its settings at startup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// The operating system's user at the command line.
     Cli(String),
-    /// A caller of the admin API, by network address.
     AdminApi(String),
-    /// The server itself, from its settings at startup.
     Settings,
 }
 
@@ -28,17 +26,14 @@ impl fmt::Display for Actor {
     }
 }
 
-/// One administrative action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
     pub id: AuditId,
-    /// When the action was committed.
     pub created_at: Timestamp,
     /// An [`Actor`] as text.
     pub actor: String,
     /// For example `project.created`.
     pub action: String,
-    /// Id of the object that was changed.
     pub object: String,
     /// Further facts about the action. Never holds a secret.
     pub details: Value,

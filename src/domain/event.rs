@@ -27,12 +27,10 @@ impl Seq {
         Self(attempt as i64 * Self::PER_ATTEMPT)
     }
 
-    /// The next sequence number.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The sequence number `count` events later.
     pub const fn plus(self, count: usize) -> Self {
         Self(self.0 + count as i64)
     }
@@ -42,13 +40,9 @@ impl Seq {
 /// because every reader has the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RunEvent {
-    /// The run was created with status `queued`.
     RunCreated(Box<RunState>),
-    /// The status of the run changed.
     RunChanged(Box<RunState>),
-    /// A step was created.
     StepCreated(Box<RunStep>),
-    /// A step is in progress.
     StepInProgress(Box<RunStep>),
     /// A tool call was created or got more content.
     StepDelta {
@@ -58,11 +52,8 @@ pub enum RunEvent {
     },
     /// A step reached a final status.
     StepEnded(Box<RunStep>),
-    /// A message was created.
     MessageCreated(Box<Message>),
-    /// A message is in progress.
     MessageInProgress(Box<Message>),
-    /// Content was appended to a message.
     MessageDelta {
         message: MessageId,
         index: usize,
@@ -70,11 +61,9 @@ pub enum RunEvent {
         first: bool,
         delta: ContentDelta,
     },
-    /// A message reached a final status.
     MessageEnded(Box<Message>),
 }
 
-/// A delta of a tool call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToolCallDelta {
     /// A function call was created.
@@ -84,9 +73,7 @@ pub enum ToolCallDelta {
     /// A file_search call was created.
     SearchBegan {
         id: String,
-        /// Name of the ranker.
         ranker: String,
-        /// Minimum score of a result, 0 to 1.
         score_threshold: f64,
     },
     /// A code_interpreter call was created.
@@ -99,19 +86,16 @@ pub enum ToolCallDelta {
     CodeImage { output: usize, file: FileId },
 }
 
-/// A delta of a message's content.
+/// Content to append to a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContentDelta {
-    /// Text to append.
     Text(String),
-    /// Annotated text to append.
     Annotated {
         /// Position among the annotations of the content part.
         index: usize,
         /// Also holds the text.
         annotation: Annotation,
     },
-    /// Refusal text to append.
     Refusal(String),
     Image(FileId),
 }

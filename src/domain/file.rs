@@ -10,7 +10,6 @@ use crate::domain::ids::{FileId, PartId, UploadId};
 pub struct File {
     pub id: FileId,
     pub created_at: Timestamp,
-    /// The file is deleted after this time; `None` means never.
     pub expires_at: Option<Timestamp>,
     /// As the client sent it, which may include directories.
     pub filename: String,
@@ -18,10 +17,8 @@ pub struct File {
     pub purpose: Purpose,
 }
 
-/// A file to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
-    /// As the client sent it, which may include directories.
     pub filename: String,
     pub purpose: Purpose,
     /// Lifetime in seconds; `None` means unlimited.
@@ -54,7 +51,6 @@ impl Purpose {
         ("evals", Self::Evals),
     ];
 
-    /// The name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Assistants => "assistants",
@@ -68,16 +64,13 @@ impl Purpose {
     }
 }
 
-/// An upload to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUpload {
     pub file: NewFile,
-    /// Declared total size in bytes.
     pub bytes: i64,
     pub mime_type: String,
 }
 
-/// A file that is uploaded in parts.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Upload {
     pub id: UploadId,
@@ -90,9 +83,7 @@ pub struct Upload {
     pub mime_type: String,
     pub purpose: Purpose,
     pub status: UploadStatus,
-    /// Lifetime of the resulting file in seconds; `None` means unlimited.
     pub file_expires_after: Option<i64>,
-    /// The resulting file; `None` until the upload is completed.
     pub file_id: Option<FileId>,
 }
 
@@ -100,7 +91,6 @@ impl Upload {
     /// Maximum size of an upload in bytes: the API's "8 GB".
     pub const MAX_BYTES: i64 = 8 << 30;
 
-    /// The file that completing the upload creates.
     pub fn new_file(&self) -> NewFile {
         NewFile {
             filename: self.filename.clone(),
@@ -116,14 +106,11 @@ impl Upload {
 pub enum UploadStatus {
     Pending,
     Completed,
-    /// Cancelled by the client.
     Cancelled,
-    /// Not completed in time.
     Expired,
 }
 
 impl UploadStatus {
-    /// The name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

@@ -40,12 +40,10 @@ pub fn alphanumeric22() -> String {
     sortable_base62()
 }
 
-/// 32 lower-case hexadecimal digits of a UUIDv7.
 pub fn hex32() -> String {
     Uuid::now_v7().simple().to_string()
 }
 
-/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an ID that begins with '{prefix}'")]
 pub struct WrongPrefix {
@@ -68,7 +66,6 @@ macro_rules! typed_id {
                 Self(format!(concat!($prefix, "{}"), $generate()).into())
             }
 
-            /// The id as clients see it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Replaces a character that cannot be stored.
 const REPLACEMENT: &str = "\u{fffd}";
 
 /// Parses JSON, reading such escapes as U+FFFD.
@@ -76,7 +75,6 @@ pub struct SurrogateDecoder {
 }
 
 impl SurrogateDecoder {
-    /// Decodes a single string.
     pub fn decode(marked: &str) -> String {
         let mut decoder = Self::default();
         let mut text = decoder.push(marked);

@@ -17,16 +17,13 @@ pub struct Message {
     pub ended_at: Option<Timestamp>,
     pub role: Role,
     pub content: Vec<Content>,
-    /// Files for tools.
     pub attachments: Vec<Attachment>,
-    /// `None` if a client wrote the message.
+    /// `assistant` and `run` are `None` if a client wrote the message.
     pub assistant: Option<AssistantId>,
-    /// `None` if a client wrote the message.
     pub run: Option<RunId>,
     pub metadata: Metadata,
 }
 
-/// A message to create.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewMessage {
     pub role: Role,
@@ -41,7 +38,6 @@ pub struct NewMessage {
 pub enum MessageStatus {
     InProgress,
     Completed,
-    /// Cut off; `incomplete_reason` says why.
     Incomplete,
 }
 
@@ -49,12 +45,9 @@ pub enum MessageStatus {
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum IncompleteReason {
-    /// The upstream's content filter cut the message off.
     ContentFilter,
-    /// The budget of tokens is used up.
     MaxTokens,
     RunCancelled,
-    /// The run expired.
     RunExpired,
     RunFailed,
 }
@@ -63,7 +56,6 @@ pub enum IncompleteReason {
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Role {
-    /// The end user, or the application on their behalf.
     User,
     /// The model, or an application that supplies its answer.
     Assistant,
@@ -75,20 +67,17 @@ pub enum Content {
     Text {
         /// The text, including the markers of its annotations.
         value: String,
-        /// In the order of the text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         annotations: Vec<Annotation>,
     },
     /// Text with which the model declined to answer.
     Refusal { refusal: String },
-    /// An image in a stored file.
     ImageFile {
         file: FileId,
         /// `None` in messages of runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<ImageDetail>,
     },
-    /// An image at a URL.
     ImageUrl {
         /// `http(s)` or `data:` URL.
         url: String,
@@ -97,7 +86,6 @@ pub enum Content {
 }
 
 impl Content {
-    /// Text without annotations.
     pub fn text(value: impl Into<String>) -> Self {
         Self::Text {
             value: value.into(),
@@ -118,11 +106,9 @@ impl Content {
 /// A reference from a range of the text to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotation {
-    /// The text in this range.
     pub text: String,
-    /// Start of the range in Unicode code points.
+    /// The range in Unicode code points; its end is exclusive.
     pub start: usize,
-    /// End of the range in Unicode code points, exclusive.
     pub end: usize,
     pub target: AnnotationTarget,
 }

@@ -1,11 +1,10 @@
-//! Projects (tenants) and their limits.
+//! Projects (tenants), to one of which every stored object belongs, and their limits.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
 use crate::domain::ids::ProjectId;
 
-/// A project (tenant). Every stored object belongs to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
     pub id: ProjectId,
@@ -21,7 +20,6 @@ pub struct ProjectLimits {
     /// Runs that are queued or in progress at a time. Those that wait for tool outputs do not
     /// count.
     pub max_concurrent_runs: Option<i32>,
-    /// Requests of any kind per minute.
     pub requests_per_minute: Option<i32>,
     /// Prompt and completion tokens per minute. Once they are used up, no run starts.
     pub tokens_per_minute: Option<i64>,
@@ -45,7 +43,6 @@ pub struct LimitChanges {
 }
 
 impl LimitChanges {
-    /// Applies the changes to `limits`.
     pub fn onto(self, limits: ProjectLimits) -> ProjectLimits {
         ProjectLimits {
             max_concurrent_runs: self

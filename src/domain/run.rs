@@ -26,28 +26,20 @@ pub struct Run {
 /// Settings of a run: those of its assistant, overridden by the request that created it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunConfig {
-    /// Model name as the client gave it.
     pub model: String,
     /// The system prompt with the additional instructions appended.
     pub instructions: String,
     pub tools: Vec<Tool>,
-    /// 0 to 2.
     pub temperature: Option<f64>,
-    /// 0 to 1.
     pub top_p: Option<f64>,
-    /// Passed to the upstream unchanged.
     pub reasoning_effort: Option<String>,
-    /// `"auto"` or an object with a `type`, unchanged.
     pub response_format: Value,
     /// A forced choice applies to the first turn only.
     pub tool_choice: ToolChoice,
-    /// Whether one turn may call several tools.
     pub parallel_tool_calls: bool,
-    /// Budget of prompt tokens over all turns.
+    /// Each token budget is for all turns together.
     pub max_prompt_tokens: Option<u32>,
-    /// Budget of completion tokens over all turns.
     pub max_completion_tokens: Option<u32>,
-    /// How much of the thread goes into the prompt.
     pub truncation: Truncation,
 }
 
@@ -57,7 +49,6 @@ pub struct RunConfig {
 pub enum Truncation {
     /// As much as fits the model and the token budget; the oldest messages are dropped first.
     Auto,
-    /// At most this many of the newest messages.
     LastMessages(u32),
 }
 
@@ -67,26 +58,23 @@ pub struct RunState {
     pub status: RunStatus,
     /// When a worker last claimed the run.
     pub started_at: Option<Timestamp>,
-    /// The run expires at this time if it is not terminal.
     pub expires_at: Timestamp,
-    /// When it reached a terminal status.
     pub ended_at: Option<Timestamp>,
     pub outcome: RunOutcome,
 }
 
-/// What accompanies certain statuses; empty in all others.
+/// What accompanies certain statuses, and is empty in all others.
+///
+/// These are the calls in `requires_action`, the error in `failed`, the reason in `incomplete`, and
+/// in every terminal status the usage of all steps together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunOutcome {
-    /// In `requires_action`: the calls whose outputs are awaited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required_calls: Vec<ToolCall>,
-    /// In `failed`: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<RunError>,
-    /// In `incomplete`: which limit was hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete_reason: Option<RunIncompleteReason>,
-    /// In terminal statuses: the sum over all steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
@@ -95,21 +83,15 @@ pub struct RunOutcome {
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum RunStatus {
-    /// Waits for a worker.
     Queued,
-    /// A worker executes it.
     InProgress,
-    /// Waits for the client's tool outputs.
     RequiresAction,
-    /// Cancellation was requested.
     Cancelling,
     Cancelled,
-    /// `last_error` says why.
     Failed,
     Completed,
     /// Stopped by a token limit or the content filter; `incomplete_reason` says which.
     Incomplete,
-    /// Not terminal before `expires_at`.
     Expired,
 }
 
@@ -150,7 +132,6 @@ impl RunStatus {
         }
     }
 
-    /// Whether the status is final.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Queued | Self::InProgress | Self::RequiresAction | Self::Cancelling => false,
@@ -179,16 +160,13 @@ impl RunStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunIncompleteReason {
-    /// The budget of prompt tokens is used up.
     MaxPromptTokens,
-    /// The budget of completion tokens is used up.
     MaxCompletionTokens,
     /// The upstream's content filter cut the answer off. The API shows no reason for the run then,
     /// since older clients know no such one; the message's own details have it.
     ContentFilter,
 }
 
-/// Why a run failed, as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunError {
     pub code: RunErrorCode,
@@ -202,21 +180,18 @@ pub struct RunError {
 pub enum RunErrorCode {
     /// This server or the upstream failed.
     ServerError,
-    /// The upstream limits the rate of requests.
     RateLimitExceeded,
-    /// The upstream rejected the prompt.
     InvalidPrompt,
 }
 
-/// Numbers of tokens.
+/// Numbers of tokens. `prompt` includes those that the upstream had `cached`, and `completion`
+/// those for `reasoning`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt: u32,
     pub completion: u32,
-    /// Prompt tokens that the upstream had cached, included in `prompt`.
     #[serde(default)]
     pub cached: u32,
-    /// Reasoning tokens, included in `completion`.
     #[serde(default)]
     pub reasoning: u32,
 }

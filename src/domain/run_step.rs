@@ -7,7 +7,6 @@ use crate::domain::ids::{AssistantId, MessageId, RunId, StepId, ThreadId};
 use crate::domain::run::{RunError, Usage};
 use crate::domain::tool::ToolCall;
 
-/// One step of a run: it wrote a message or called tools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunStep {
     pub id: StepId,
@@ -20,7 +19,6 @@ pub struct RunStep {
     pub expires_at: Timestamp,
     /// `None` while in progress.
     pub ended_at: Option<Timestamp>,
-    /// Set if the step failed.
     pub last_error: Option<RunError>,
     pub details: StepDetails,
     /// Tokens of the turn that created the step; `None` until the upstream has reported them.
@@ -28,7 +26,6 @@ pub struct RunStep {
 }
 
 impl RunStep {
-    /// Its tool calls; none for a step that writes a message.
     pub fn calls(&self) -> &[ToolCall] {
         match &self.details {
             StepDetails::ToolCalls { calls } => calls,

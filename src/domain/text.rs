@@ -1,6 +1,5 @@
 //! Text from models, code, documents and tool outputs.
 
-/// Replaces a character that cannot be stored.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
 /// Replaces every U+0000 by U+FFFD. PostgreSQL stores U+0000 neither in `text` nor in `jsonb`, so

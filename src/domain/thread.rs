@@ -12,6 +12,5 @@ pub struct Thread {
     pub id: ThreadId,
     pub created_at: Timestamp,
     pub metadata: Metadata,
-    /// Files and vector stores that its runs may use.
     pub tool_resources: ToolResources,
 }

@@ -5,13 +5,11 @@ use serde_json::{Map, Value};
 
 use crate::domain::ids::FileId;
 
-/// A tool offered to the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Tool {
     /// Runs Python in a sandbox.
     CodeInterpreter,
-    /// Searches vector stores.
     FileSearch {
         /// The client's settings under `file_search`, with defaults filled in.
         file_search: Map<String, Value>,
@@ -20,30 +18,23 @@ pub enum Tool {
     Function { function: Function },
 }
 
-/// The declaration of a function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
     /// `[A-Za-z0-9_-]`, 1 to 64 characters.
     pub name: String,
-    /// Tells the model when and how to call the function.
     pub description: Option<String>,
     /// JSON Schema of the arguments.
     pub parameters: Value,
-    /// Whether the arguments must match the schema exactly.
     pub strict: bool,
 }
 
-/// Which tools the model may or must call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToolChoice {
     None,
-    /// The model decides.
     Auto,
-    /// At least one tool.
     Required,
     CodeInterpreter,
     FileSearch,
-    /// The function with this name.
     Function(String),
 }
 
@@ -59,15 +50,12 @@ pub struct ToolCall {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCallBody {
-    /// A function of the client.
     Function(FunctionCall),
-    /// Python code in the sandbox.
     CodeInterpreter(CodeCall),
     FileSearch(SearchCall),
 }
 
 impl ToolCall {
-    /// Whether the call has its output.
     pub fn is_answered(&self) -> bool {
         match &self.body {
             ToolCallBody::Function(call) => call.output.is_some(),
@@ -84,7 +72,6 @@ impl ToolCall {
         }
     }
 
-    /// Files of the images among the outputs.
     pub fn images(&self) -> impl Iterator<Item = &FileId> {
         let outputs = match &self.body {
             ToolCallBody::Function(_) | ToolCallBody::FileSearch(_) => None,
@@ -100,21 +87,17 @@ impl ToolCall {
     }
 }
 
-/// A call of a client's function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionCall {
     pub name: String,
     /// The model's text, which is not always valid JSON.
     pub arguments: String,
-    /// `None` until the client has submitted it.
     pub output: Option<String>,
 }
 
-/// A call of code_interpreter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeCall {
     pub input: String,
-    /// `None` until the code was executed.
     pub outputs: Option<Vec<CodeOutput>>,
     /// Additional sentences for the model, which clients do not see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -124,22 +107,18 @@ pub struct CodeCall {
     pub restarted: bool,
 }
 
-/// One output of code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodeOutput {
     /// Standard output, results and tracebacks.
     Logs(String),
-    /// An image, stored as a file.
     Image(FileId),
 }
 
-/// A call of file_search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchCall {
     /// The queries as JSON text, as the model wrote it.
     pub arguments: String,
-    /// Name of the ranker.
     pub ranker: String,
     /// Minimum score of a result, 0 to 1.
     pub score_threshold: f64,
@@ -150,18 +129,15 @@ pub struct SearchCall {
     pub results: Option<Vec<SearchResult>>,
 }
 
-/// A chunk that a search returned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchResult {
     pub file: FileId,
     pub file_name: String,
     /// 0 to 1.
     pub score: f64,
-    /// The file's attributes in its vector store.
     pub attributes: Map<String, Value>,
-    /// The page on which the chunk begins.
+    /// The chunk begins on this page, under this heading.
     pub page: Option<i32>,
-    /// The heading under which the chunk begins.
     pub heading: Option<String>,
     pub content: String,
 }

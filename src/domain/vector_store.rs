@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{BatchId, FileId, VectorStoreId};
 use crate::domain::{Metadata, Timestamp};
 
-/// Maximum number of files in one vector store.
 pub const MAX_FILES: usize = 10_000;
 
-/// A stored vector store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorStore {
     pub id: VectorStoreId,
@@ -20,7 +18,6 @@ pub struct VectorStore {
     pub metadata: Metadata,
     /// Expires after this many days without use by a run or a search; `None` means never.
     pub expires_after_days: Option<i32>,
-    /// When it expires if it is not used until then.
     pub expires_at: Option<Timestamp>,
     /// Whether it has expired: it can no longer be searched or added to.
     pub is_expired: bool,
@@ -31,7 +28,6 @@ pub struct VectorStore {
     pub file_counts: FileCounts,
 }
 
-/// What a search needs to know about a vector store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchableStore {
     pub id: VectorStoreId,
@@ -73,9 +69,7 @@ impl VectorStore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VectorStoreStatus {
-    /// Not used for longer than `expires_after_days`.
     Expired,
-    /// At least one file is not indexed yet.
     InProgress,
     /// Every file is indexed, failed or cancelled.
     Completed,
@@ -101,13 +95,11 @@ impl FileCounts {
     }
 }
 
-/// A vector store to create.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewVectorStore {
     pub name: Option<String>,
     pub description: Option<String>,
     pub metadata: Metadata,
-    /// `None` means never.
     pub expires_after_days: Option<i32>,
     /// Its first files, without duplicates.
     pub files: Vec<NewStoreFile>,
@@ -121,17 +113,15 @@ pub struct VectorStoreChanges {
     pub metadata: Option<Metadata>,
 }
 
-/// A file to add to a vector store.
+/// A file to add to a vector store. A file that is in the store already keeps its attributes or its
+/// chunking if the new ones are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewStoreFile {
     pub file: FileId,
-    /// `None` means no attributes; a file that is in the store already keeps those it has.
     pub attributes: Option<Attributes>,
-    /// `None` means the default; a file that is in the store already keeps its chunking.
     pub chunking: Option<Chunking>,
 }
 
-/// A file in a vector store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorStoreFile {
     pub file: FileId,
@@ -139,7 +129,6 @@ pub struct VectorStoreFile {
     pub created_at: Timestamp,
     pub status: FileStatus,
     pub last_error: Option<IndexError>,
-    /// Size of the indexed content in bytes.
     pub usage_bytes: i64,
     pub chunking: Chunking,
     pub attributes: Attributes,
@@ -153,15 +142,12 @@ pub enum FileStatus {
     Completed,
     /// Cancelled with its batch.
     Cancelled,
-    /// `last_error` says why.
     Failed,
 }
 
-/// Why a file could not be indexed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexError {
     pub code: IndexErrorCode,
-    /// A sentence that tells the user what to do.
     pub message: String,
 }
 
@@ -184,7 +170,6 @@ impl IndexError {
 pub enum IndexErrorCode {
     /// This server or an upstream failed.
     ServerError,
-    /// The file type is not supported.
     UnsupportedFile,
     /// The file is damaged, encrypted, too large or without text.
     InvalidFile,
@@ -200,7 +185,6 @@ pub struct Chunking {
 }
 
 impl Chunking {
-    /// The chunking strategy `auto`.
     pub const AUTO: Self = Self {
         max_tokens: 800,
         overlap_tokens: 400,
@@ -220,7 +204,6 @@ pub enum AttributeValue {
     Text(String),
 }
 
-/// Files that were added to a vector store together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     pub id: BatchId,
@@ -249,29 +232,26 @@ impl Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// At least one file is in progress.
     InProgress,
     /// No file is in progress; some may have failed.
     Completed,
-    /// Cancelled while files were in progress.
     Cancelled,
     Failed,
 }
 
-/// A condition on the attributes of a file. A comparison with an attribute that the file does not
-/// have, or that has another type, is false; its negations (`Ne`, and `nin`) are true.
+/// A condition on the attributes of a file.
+///
+/// A comparison with an attribute that the file does not have, or that has another type, is false;
+/// its negations (`Ne`, and `nin`) are true. Without conditions, `And` is true and `Or` is false.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// All conditions hold; true if there are none.
     And(Vec<Filter>),
-    /// Any condition holds; false if there are none.
     Or(Vec<Filter>),
     Compare {
         key: String,
         operator: Comparison,
         value: AttributeValue,
     },
-    /// Whether the attribute is among values.
     Member {
         key: String,
         /// Texts and numbers only.

@@ -15,7 +15,6 @@ use crate::domain::vector_store::{Batch, VectorStoreFile};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub id: EndpointId,
-    /// Name of the project.
     pub project: String,
     pub created_at: Timestamp,
     pub url: String,
@@ -23,7 +22,6 @@ pub struct Endpoint {
     pub events: Option<Vec<String>>,
     /// Time of the first failure since the last success; `None` if the last attempt succeeded.
     pub failing_since: Option<Timestamp>,
-    /// When and why it was disabled.
     pub disabled: Option<(Timestamp, String)>,
 }
 
@@ -32,7 +30,6 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventType(&'static str);
 
-/// The text is not an [`EventType`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there are no events of type {0:?}")]
 pub struct UnknownEventType(String);
@@ -71,16 +68,13 @@ impl FromStr for EventType {
     }
 }
 
-/// The object of an event, as it was when the event occurred.
+/// The object of an event, as it was when the event occurred: a run that is terminal or waits for
+/// tool outputs, a file or batch that is no longer in progress, or the endpoint of a test.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
-    /// A run that is terminal or waits for tool outputs.
     Run(Box<Run>),
-    /// A file of a vector store that is no longer in progress.
     File(Box<VectorStoreFile>),
-    /// A batch of which no file is in progress.
     Batch(Batch),
-    /// A test of this endpoint.
     Test(EndpointId),
 }
 
@@ -102,7 +96,6 @@ impl SigningSecret {
         Ok(Self(secret))
     }
 
-    /// Reads a stored secret.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
