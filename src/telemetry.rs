@@ -157,9 +157,7 @@ pub const METRICS: &[Metric] = &[
 pub struct Options {
     /// Filter directives for logs and traces, such as `info,assistd::engine=debug`.
     pub filter: String,
-    /// Whether log lines are JSON objects; else they are text.
     pub json: bool,
-    /// Base URL of the OTLP/HTTP endpoint that traces are exported to.
     pub otlp_endpoint: Option<Url>,
 }
 

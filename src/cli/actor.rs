@@ -3,7 +3,6 @@ use nix::unistd::User;
 
 use crate::domain::audit::Actor;
 
-/// The user that runs this command, for the audit log.
 pub(super) fn actor() -> Actor {
     let user = Uid::current();
     let name = User::from_uid(user).ok().flatten().map(|user| user.name);

@@ -23,13 +23,10 @@ pub(super) const OLDEST_VERSION: i32 = 160_000;
 /// the contents of a file.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "5min";
 
-/// Connections of a command other than `serve`.
 const COMMAND_CONNECTIONS: u32 = 2;
 
-/// A connected database, with its embedded server if this process runs it.
 pub(super) struct Database {
     pub(super) pool: Pool,
-    /// Its location, for messages.
     pub(super) location: String,
     embedded: Option<Embedded>,
 }
@@ -137,12 +134,10 @@ impl Database {
         Ok(())
     }
 
-    /// The embedded server, if this process runs it.
     pub(super) fn embedded_server(&self) -> Option<&Embedded> {
         self.embedded.as_ref()
     }
 
-    /// Closes the connections and stops the embedded server.
     pub(super) async fn close(self) {
         // Bounded: stopping the server closes connections that are still in use.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await;

@@ -18,7 +18,6 @@ pub(super) const LOW: u64 = 2 << 30;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Free space in steps whose changes are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Sufficient,
@@ -46,7 +45,6 @@ pub(super) fn free(folder: &Path) -> io::Result<Option<u64>> {
     Ok((disk.blocks() > 0).then_some(free))
 }
 
-/// The folders that a server with these settings writes to.
 pub(super) fn folders(config: &Config) -> Vec<PathBuf> {
     let is_in_use = config.database.database_url.is_none() || config.files.blobs.is_none();
     let data_dir = is_in_use.then(|| config.files.data_dir.clone());

@@ -23,12 +23,10 @@ use crate::store::Pool;
 /// The oldest supported pgvector: the first with `halfvec`.
 const OLDEST_PGVECTOR: (u32, u32) = (0, 7);
 
-/// Result of a check.
+/// `Warn` if something optional is missing, `Fail` if the server cannot work.
 enum Finding {
     Ok(String),
-    /// Something optional is missing.
     Warn(String),
-    /// The server cannot work.
     Fail(String),
 }
 
@@ -230,7 +228,6 @@ async fn upstreams(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Asks the sandbox workers for their state, or runs the check of the embedded worker.
 async fn sandbox(config: &Config) -> Vec<Finding> {
     match &config.sandbox.sandbox {
         config::SandboxWorkers::Off => vec![Finding::Ok(

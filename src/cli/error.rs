@@ -11,7 +11,6 @@ use crate::transfer::TransferError;
 use crate::webhooks::UrlError;
 use embedded_postgres::PostgresError;
 
-/// Why a command failed. The text is shown to the user.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
     #[error(transparent)]

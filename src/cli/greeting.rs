@@ -59,7 +59,6 @@ Ctrl-C stops it."#,
     )
 }
 
-/// How vector stores are searched.
 fn describe_search(config: &Config) -> String {
     let local = || {
         format!(
@@ -79,7 +78,6 @@ fn describe_search(config: &Config) -> String {
     }
 }
 
-/// Where the code of code_interpreter runs.
 fn describe_sandbox(config: &Config) -> String {
     match &config.sandbox.sandbox {
         SandboxWorkers::Off => "off".to_owned(),
@@ -91,7 +89,6 @@ fn describe_sandbox(config: &Config) -> String {
     }
 }
 
-/// Which model answers.
 pub(super) fn describe_models(config: &Config) -> Result<String, CliError> {
     let routes = server::upstreams(&config.models)?.describe();
     Ok(if config.models.upstreams.is_empty() {

@@ -41,7 +41,6 @@ pub(super) async fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// The address at which this machine reaches a server that listens on `listen`.
 fn local_address(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),

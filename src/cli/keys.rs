@@ -72,7 +72,6 @@ async fn revoke(pool: &Pool, id: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Creates the keys of `ASSISTD_API_KEYS` that do not exist yet.
 pub(super) async fn create_from_settings(pool: &Pool, keys: &[SeedKey]) -> Result<(), CliError> {
     for SeedKey { project, key } in keys {
         let project_id = store::projects::ensure(pool, &Actor::Settings, project).await?;

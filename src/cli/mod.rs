@@ -27,7 +27,6 @@ use crate::config::Command;
 use crate::config::LogFormat;
 use crate::telemetry;
 
-/// Runs the command. Errors are printed to standard error.
 pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(code) => code,

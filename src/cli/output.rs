@@ -7,17 +7,14 @@ use std::io::Write as _;
 
 use crate::domain::Timestamp;
 
-/// Prints a line of the command's result.
 pub(super) fn print(line: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints a line for the user that is not part of the result.
 pub(super) fn note(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints a heading and rows in aligned columns.
 pub(super) fn print_table<const N: usize>(
     heading: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -33,7 +30,6 @@ pub(super) fn print_table<const N: usize>(
     }
 }
 
-/// A time to the minute, for tables.
 pub(super) fn to_minute(time: Timestamp) -> String {
     time.format("%Y-%m-%d %H:%M").to_string()
 }

@@ -9,7 +9,6 @@ use super::database::embedded_options;
 use super::error::CliError;
 use crate::config::Config;
 
-/// Runs a PostgreSQL client program whose default connection is the embedded database, and returns its exit code.
 pub(super) async fn run(config: &Config, command: &[OsString]) -> Result<ExitCode, CliError> {
     if config.database.database_url.is_some() {
         return Err(CliError::NotEmbedded);

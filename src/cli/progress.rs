@@ -31,7 +31,6 @@ impl Bar {
         self.0.set_position(done);
     }
 
-    /// Removes the bar from the terminal.
     pub(super) fn finish(self) {
         self.0.finish_and_clear();
     }

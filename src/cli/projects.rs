@@ -20,7 +20,6 @@ use crate::store;
 use crate::store::Pool;
 use crate::store::projects::SaveProjectError;
 
-/// Projects read per query.
 const PAGE: i64 = 1000;
 
 pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<ExitCode, CliError> {
@@ -42,7 +41,6 @@ pub(super) async fn run(config: &Config, command: ProjectsCommand) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds a project by id or name.
 pub(super) async fn find(pool: &Pool, id_or_name: &str) -> Result<Project, CliError> {
     store::projects::find_by_id_or_name(pool, id_or_name)
         .await?
@@ -117,7 +115,6 @@ async fn update(
     Ok(())
 }
 
-/// Sets the retention of threads if it is given, and shows it.
 async fn retention(
     pool: &Pool,
     name: &str,

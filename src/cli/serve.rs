@@ -109,7 +109,6 @@ async fn upkeep_metrics() {
     }
 }
 
-/// The signals that stop a server.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

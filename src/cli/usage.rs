@@ -16,7 +16,6 @@ use crate::domain::usage::UsageQuery;
 use crate::store;
 use crate::store::Pool;
 
-/// Days of the report by default.
 const DEFAULT_DAYS: u64 = 30;
 
 pub(super) async fn run(config: &Config, args: UsageArgs) -> Result<ExitCode, CliError> {

@@ -164,7 +164,6 @@ async fn test(pool: &Pool, id: &str) -> Result<(), CliError> {
     }
 }
 
-/// Waits for the result of the test event, at most until the timeout of its state.
 async fn wait_for_result(pool: &Pool, event: &EventId) -> Result<TestState, CliError> {
     let started = Instant::now();
     loop {

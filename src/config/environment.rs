@@ -5,8 +5,8 @@ use super::setting::Setting;
 use super::setting::SettingError;
 use super::setting::check;
 
-/// The value of `NAME`, or the contents of the file that `NAME_FILE` names. An empty value counts as
-/// not set: compose files and CI systems pass variables without a value like that.
+/// An empty value counts as not set: compose files and CI systems pass variables without a value
+/// like that.
 pub(super) fn value(
     name: &str,
     variable: &impl Fn(&str) -> Option<String>,
@@ -73,7 +73,6 @@ pub(super) fn sandbox_variables(declared: &clap::Command) -> Vec<(String, String
         .collect()
 }
 
-/// The variable that names the file with the value of `name`.
 pub(super) fn file_of(name: &str) -> String {
     format!("{name}_FILE")
 }

@@ -14,14 +14,12 @@ use super::setting::check;
 use super::values;
 use super::values::Secret;
 
-/// The contents of a configuration file.
 pub(super) struct File {
     pub(super) settings: Vec<Setting>,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) routes: Vec<Route>,
 }
 
-/// An `[[upstream]]` table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UpstreamTable {
@@ -30,15 +28,12 @@ struct UpstreamTable {
     kind: UpstreamKind,
     base_url: String,
     api_key: Option<String>,
-    /// Name of an environment variable with the key.
     api_key_env: Option<String>,
     api_version: Option<String>,
     #[serde(default)]
     unsupported: Vec<String>,
 }
 
-/// Reads and checks the file at `path`. `command` declares the settings, `variable` looks up
-/// environment variables.
 pub(super) fn read(
     path: &Path,
     command: &clap::Command,
@@ -80,7 +75,6 @@ pub(super) fn read(
     })
 }
 
-/// Removes and parses the `[[name]]` tables.
 fn take_tables<T: serde::de::DeserializeOwned>(
     table: &mut toml::Table,
     name: &str,

@@ -43,7 +43,7 @@ pub struct FileSettings {
 }
 
 impl FileSettings {
-    /// Location of blob storage: a folder or an `s3://` URL; by default a folder in the data folder.
+    /// A folder or an `s3://` URL; by default a folder in the data folder.
     pub fn blob_location(&self) -> String {
         match &self.blobs {
             Some(location) => location.clone(),

@@ -161,10 +161,9 @@ pub struct HttpSettings {
     pub shutdown_grace: Duration,
 }
 
-/// An API key that is created at the start, with its project.
+/// An API key that is created at the start, with its project if that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeedKey {
-    /// Name; the project is created if it does not exist.
     pub project: String,
     pub key: Secret,
 }

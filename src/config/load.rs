@@ -13,8 +13,6 @@ use super::setting::Setting;
 use super::setting::SettingError;
 
 impl Cli {
-    /// Reads the command line, the environment and the configuration file.
-    ///
     /// Ends the process with the help text if that is asked for, and with an error message if a
     /// setting is invalid.
     pub fn load() -> Self {
@@ -24,7 +22,6 @@ impl Cli {
         cli
     }
 
-    /// [`load`](Self::load) with these arguments, and with `variable` as the environment.
     pub(super) fn try_load(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
         variable: impl Fn(&str) -> Option<String>,

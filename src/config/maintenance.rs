@@ -35,7 +35,6 @@ pub struct MaintenanceSettings {
 pub struct Days(u16);
 
 impl Days {
-    /// `None` means no expiry.
     pub fn days(self) -> Option<i32> {
         (self.0 > 0).then_some(self.0.into())
     }

@@ -12,9 +12,8 @@ use super::values;
 use super::values::Bytes;
 use super::values::Secret;
 
-/// Name of the upstream of `OPENAI_BASE_URL` in routes.
+/// Names in routes: of the upstream of `OPENAI_BASE_URL`, and of the built-in scripted model.
 pub const DEFAULT_UPSTREAM: &str = "default";
-/// Name of the built-in scripted model in routes.
 pub const SCRIPTED_UPSTREAM: &str = "scripted";
 
 /// The base URL of the hosted API, which the official SDKs use when they have a key alone.
@@ -106,7 +105,6 @@ pub struct ModelSettings {
 /// A Chat Completions server: an `[[upstream]]` table, or the default upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// Its name in routes.
     pub name: String,
     pub kind: UpstreamKind,
     /// URL that `/chat/completions` is appended to; for Azure, that of the resource.
@@ -118,7 +116,6 @@ pub struct Upstream {
     pub unsupported: Vec<String>,
 }
 
-/// Dialect of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamKind {
@@ -145,8 +142,6 @@ pub struct Route {
 }
 
 impl ModelSettings {
-    /// Adds the upstream of `OPENAI_BASE_URL` as the first one, and the route of
-    /// `ASSISTD_DEFAULT_MODEL` as the last one.
     pub(super) fn add_defaults(&mut self) {
         let base_url = self.openai_base_url.clone().or_else(|| {
             let openai = || Url::parse(OPENAI).expect("the constant is a URL");

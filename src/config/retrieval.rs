@@ -32,14 +32,12 @@ pub struct RetrievalSettings {
     pub rerank_model: Option<String>,
 }
 
-/// Which model computes embeddings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmbeddingModel {
     /// None: search is lexical only.
     Off,
     /// The local model that `make setup` installs; none if it is absent.
     Installed,
-    /// A local model in this folder.
     Folder(PathBuf),
     /// A model of an upstream, routed by its name like chat models.
     Upstream(String),

@@ -39,12 +39,9 @@ pub struct SandboxSettings {
     pub sandbox_environment: Vec<(String, String)>,
 }
 
-/// Which workers run code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxWorkers {
-    /// None: code_interpreter is off.
     Off,
-    /// One that the server starts and stops.
     Embedded,
     /// Workers at these addresses, each `unix:/PATH` or `tcp:HOST:PORT`.
     Remote(Vec<String>),

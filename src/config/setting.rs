@@ -19,7 +19,6 @@ pub enum SettingError {
     Unknown(String),
     #[error("`{0}` must be a string, a number, true or false, or a list of these")]
     WrongKind(String),
-    /// A setting has an invalid value.
     #[error("`{setting}`: {reason}")]
     Invalid {
         /// Name of the environment variable, or the key in the file.

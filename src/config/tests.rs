@@ -361,7 +361,6 @@ fn every_configuration_that_the_documents_show_can_be_used() {
     }
 }
 
-/// Loads the settings with these environment variables.
 fn load_with(variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, String> {
     let arguments = [&["assistd"], flags].concat();
     let variable = |name: &str| {

@@ -67,7 +67,6 @@ impl FromStr for Bytes {
     }
 }
 
-/// Parses a duration in the notation of humantime.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "expected a duration, such as 500ms, 30s, 10m, 24h or 7d".to_owned())
@@ -82,7 +81,6 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Makes a parser of whole numbers not below `least`.
 pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clone {
     move |text| {
         let number = text.parse().ok().filter(|number| *number >= least);
@@ -90,7 +88,6 @@ pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> + Clo
     }
 }
 
-/// Parses a display name: 1 to 200 characters on one line.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
         return Err("a name has 1 to 200 characters, all on one line".to_owned());
