@@ -42,8 +42,8 @@ test-sdk: setup ## Run the SDK suites, or those in SUITE, such as SUITE=wire
 demo: setup ## Show what the server does, with the official SDK; OPENAI_BASE_URL names another server
 	@scripts/demo
 
-bench: setup ## Measure the server
-	@bench/run
+bench: setup ## Measure the server; ARGS=--quick measures less, in six minutes
+	@bench/run $(ARGS)
 
 soak: setup ## Prove under ten minutes of load that nothing acknowledged is lost
 	@bench/soak

@@ -79,6 +79,10 @@ pub(crate) struct Streamed {
     pub(crate) first_seen: u64,
     /// How many messages the upstream was given.
     pub(crate) messages: u64,
+    /// When the upstream sent the last token.
+    pub(crate) last_sent: u64,
+    /// When the stream's last event was seen here.
+    pub(crate) end_seen: u64,
     /// Milliseconds from the upstream to here, for each token but the first.
     pub(crate) token_delays: Vec<f64>,
 }
@@ -88,6 +92,11 @@ impl Streamed {
     pub(crate) fn added_to_first(&self) -> f64 {
         clock::ms_between(self.posted, self.first_seen)
             - clock::ms_between(self.arrived, self.first_sent)
+    }
+
+    /// Milliseconds from the upstream's last token to the end of the stream.
+    pub(crate) fn end_delay(&self) -> f64 {
+        clock::ms_between(self.last_sent, self.end_seen)
     }
 
     /// Milliseconds from the request to the moment the upstream was called.
@@ -264,6 +273,8 @@ impl StreamReader {
                 first_sent: 0,
                 first_seen: 0,
                 messages: 0,
+                last_sent: 0,
+                end_seen: 0,
                 token_delays: Vec::new(),
             },
         }
@@ -284,7 +295,10 @@ impl StreamReader {
             if let Some(name) = line.strip_prefix(b"event: ") {
                 *in_delta = name == b"thread.message.delta";
                 *completed |= name == b"thread.run.completed";
-                *done |= name == b"done";
+                if name == b"done" {
+                    *done = true;
+                    streamed.end_seen = now;
+                }
             } else if *in_delta {
                 stamp::scan(line, |stamp| {
                     tokens += 1;
@@ -296,10 +310,12 @@ impl StreamReader {
                         } => {
                             streamed.arrived = arrived;
                             streamed.first_sent = sent;
+                            streamed.last_sent = sent;
                             streamed.first_seen = now;
                             streamed.messages = messages;
                         }
                         Stamp::Next { sent } => {
+                            streamed.last_sent = sent;
                             streamed.token_delays.push(clock::ms_between(sent, now));
                         }
                     }

@@ -4,6 +4,8 @@ use crate::process;
 use nix::unistd::Pid;
 use sqlx::AssertSqlSafe;
 use sqlx::PgPool;
+use sqlx::Postgres;
+use sqlx::Row;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
 use std::path::Path;
@@ -49,12 +51,14 @@ impl Database {
         let options = options.application_name("assistd-bench");
         let pool = PgPoolOptions::new().max_connections(1);
         let pool = pool.connect_with(options).await?;
-        let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
-            .fetch_one(&pool)
-            .await?;
+        let mut database = Self {
+            pool,
+            postmaster: None,
+        };
+        let backend: i32 = database.scalar("select pg_backend_pid()").await?;
         // On another machine's database, no local postgres has this process id.
-        let postmaster = process::parent_of(Pid::from_raw(backend), "postgres");
-        Ok(Self { pool, postmaster })
+        database.postmaster = process::parent_of(Pid::from_raw(backend), "postgres");
+        Ok(database)
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -67,8 +71,8 @@ impl Database {
     }
 
     pub(crate) async fn counters(&self) -> Result<Counters, sqlx::Error> {
-        let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
-            .fetch_one(&self.pool)
+        let version: i32 = self
+            .scalar("select current_setting('server_version_num')::int")
             .await?;
         // PostgreSQL 18 counts syncs of the log in `pg_stat_io`.
         let synced = if version >= 180_000 {
@@ -89,51 +93,105 @@ impl Database {
         })
     }
 
-    async fn scalar(&self, sql: &'static str) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await
+    /// Statements are sent unprepared, so that a connection pooler in between does not matter.
+    async fn scalar<T>(&self, sql: &'static str) -> Result<T, sqlx::Error>
+    where
+        T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+    {
+        sqlx::raw_sql(sql).fetch_one(&self.pool).await?.try_get(0)
     }
 
-    /// Copies a thread and its messages `times` times under new ids, by SQL.
-    pub(crate) async fn multiply_thread(&self, id: &str, times: i32) -> Result<(), sqlx::Error> {
-        for (table, key, fresh) in [
-            ("threads", "id", [("id", COPIED_THREAD)].as_slice()),
+    /// Copies a thread and its messages `copies` times under new ids, and its runs with their steps
+    /// `runs` times. The copies are a day older.
+    pub(crate) async fn copy_thread(
+        &self,
+        id: &str,
+        copies: u32,
+        runs: u32,
+    ) -> Result<(), sqlx::Error> {
+        // Without foreign keys this is twice as fast. Needs a privileged role.
+        let _ = self.execute("set session_replication_role = replica").await;
+        for (table, key, prefixes, count) in [
+            ("threads", "id", &[("id", "thread")][..], copies),
             (
                 "messages",
                 "thread_id",
-                [("thread_id", COPIED_THREAD), ("id", COPIED_MESSAGE)].as_slice(),
+                &[("id", "msg"), THREAD, RUN],
+                copies,
+            ),
+            ("runs", "thread_id", &[("id", "run"), THREAD], runs),
+            (
+                "run_steps",
+                "thread_id",
+                &[("id", "step"), THREAD, RUN],
+                runs,
             ),
         ] {
-            let columns: Vec<String> = sqlx::query_scalar(
-                "select column_name::text from information_schema.columns
-                 where table_schema = current_schema() and table_name = $1
-                   and is_identity = 'NO' and is_generated = 'NEVER'
-                 order by ordinal_position",
-            )
-            .bind(table)
+            let columns = self.columns(table).await?;
+            let names: Vec<&str> = columns.iter().map(|(name, _)| &**name).collect();
+            let values: Vec<String> = columns
+                .iter()
+                .map(|(name, is_time)| copied(name, *is_time, prefixes))
+                .collect();
+            let (names, values) = (names.join(", "), values.join(", "));
+            // A single statement would hold all rows' index changes in one transaction.
+            for first in (1..=count).step_by(SLICE as usize) {
+                let last = count.min(first + SLICE - 1);
+                self.execute(&format!(
+                    "insert into {table} ({names}) select {values}
+                     from {table} original cross join generate_series({first}, {last}) copy
+                     where original.{key} = '{id}'"
+                ))
+                .await?;
+            }
+        }
+        let _ = self.execute("reset session_replication_role").await;
+        self.execute("vacuum (analyze) threads, messages, runs, run_steps")
+            .await?;
+        // So that none happens during a measurement. Needs a privileged role.
+        let _ = self.execute("checkpoint").await;
+        Ok(())
+    }
+
+    /// The columns of a table that can be written, and whether they are times.
+    async fn columns(&self, table: &str) -> Result<Vec<(String, bool)>, sqlx::Error> {
+        let sql = format!(
+            "select column_name::text, data_type = 'timestamp with time zone'
+             from information_schema.columns
+             where table_schema = current_schema() and table_name = '{table}'
+               and is_identity = 'NO' and is_generated = 'NEVER'
+             order by ordinal_position"
+        );
+        // The statement has only a constant inserted.
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql))
             .fetch_all(&self.pool)
             .await?;
-            let values = columns.iter().map(|column| {
-                let made = fresh.iter().find(|(name, _)| name == column);
-                made.map_or(format!("original.{column}"), |(_, sql)| (*sql).to_owned())
-            });
-            // The statement has only catalogue names and constants.
-            let sql = format!(
-                "insert into {table} ({}) select {}
-                 from {table} original cross join generate_series(1, $2) copy
-                 where original.{key} = $1",
-                columns.join(", "),
-                values.collect::<Vec<_>>().join(", "),
-            );
-            sqlx::query(AssertSqlSafe(sql))
-                .bind(id)
-                .bind(times)
-                .execute(&self.pool)
-                .await?;
-        }
-        sqlx::query("analyze").execute(&self.pool).await?;
-        Ok(())
+        let columns = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        columns.collect()
+    }
+
+    /// Executes a statement of constants, catalogue names and ids.
+    async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        statement.execute(&self.pool).await.map(|_| ())
     }
 }
 
-const COPIED_THREAD: &str = "'thread_' || lpad(copy::text, 24, 'copy')";
-const COPIED_MESSAGE: &str = "'msg_' || left(md5(original.id || '/' || copy), 24)";
+const THREAD: (&str, &str) = ("thread_id", "thread");
+const RUN: (&str, &str) = ("run_id", "run");
+
+/// Copies per statement.
+const SLICE: u32 = 10_000;
+
+/// The value of a column in a copied row: a new id for those in `prefixes`, a time one day earlier.
+fn copied(column: &str, is_time: bool, prefixes: &[(&str, &str)]) -> String {
+    match prefixes.iter().find(|(name, _)| *name == column) {
+        Some((_, prefix)) => {
+            format!("'{prefix}_' || left(md5(original.{column} || '/' || copy), 24)")
+        }
+        None if is_time => format!("original.{column} - interval '1 day'"),
+        None => format!("original.{column}"),
+    }
+}

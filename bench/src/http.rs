@@ -12,6 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +44,24 @@ pub(crate) enum CallError {
 /// The content type of most bodies.
 const JSON: &str = "application/json";
 
-/// A pool of connections to one address on this machine. Cheap to clone.
+/// A pool of connections to servers on this machine. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
-    address: SocketAddr,
+    /// Requests go to each in turn.
+    addresses: Arc<[SocketAddr]>,
+    requests: Arc<AtomicUsize>,
     authorization: HeaderValue,
 }
 
 impl Http {
     /// Creates a client with a bearer token. Connects on first use.
     pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
+        Self::balanced(vec![address], key)
+    }
+
+    /// A client that sends requests to each of these servers in turn.
+    pub(crate) fn balanced(addresses: Vec<SocketAddr>, key: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
@@ -62,7 +71,8 @@ impl Http {
             .expect("keys of the benchmark are plain ASCII");
         Self {
             client,
-            address,
+            addresses: addresses.into(),
+            requests: Arc::default(),
             authorization,
         }
     }
@@ -108,9 +118,11 @@ impl Http {
         kind: &str,
         body: Bytes,
     ) -> Result<Incoming, CallError> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let address = self.addresses[number % self.addresses.len()];
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", self.address))
+            .uri(format!("http://{address}{path}"))
             .header(AUTHORIZATION, &self.authorization)
             .header("openai-beta", "assistants=v2")
             .header(CONTENT_TYPE, kind)

@@ -6,15 +6,20 @@
 mod api;
 mod benchmark;
 mod clock;
+mod compare;
 mod database;
+mod growth;
+mod history;
 mod http;
 mod lines;
 mod load;
+mod markdown;
 mod meter;
 mod null;
 mod process;
 mod report;
 mod retrieval;
+mod run;
 mod sandbox;
 mod stamp;
 mod steps;
@@ -22,23 +27,18 @@ mod subject;
 mod targets;
 mod upstream;
 
+use crate::compare::Compare;
+use crate::history::HistoryError;
 use crate::http::CallError;
 use crate::http::Http;
-use crate::retrieval::Assets;
-use crate::sandbox::Programs;
-use crate::steps::Plan;
-use crate::subject::Kind;
+use crate::run::Run;
 use axum::Router;
 use axum::serve::ListenerExt;
 use clap::Parser;
-use nix::sys::resource::Resource;
-use nix::sys::resource::getrlimit;
-use nix::sys::resource::setrlimit;
+use embedded_postgres::PostgresError;
 use sandbox_protocol::FrameError;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 
@@ -51,6 +51,10 @@ pub(crate) enum BenchError {
     System(#[from] nix::Error),
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error(transparent)]
     Call(#[from] CallError),
     /// A server did not start.
@@ -82,7 +86,9 @@ pub(crate) enum BenchError {
 #[derive(Parser)]
 enum Command {
     /// Measure, and print figures with their targets.
-    Run(Run),
+    Run(Box<Run>),
+    /// Show what has changed between two kept sittings.
+    Compare(Compare),
     /// Serve the null server.
     Null {
         #[arg(long)]
@@ -98,52 +104,6 @@ enum Command {
     },
 }
 
-#[derive(Parser)]
-struct Run {
-    /// Measure less: five minutes instead of an hour and a half.
-    #[arg(long)]
-    quick: bool,
-    /// Run only steps whose name starts with this, after a warm-up; write no results.
-    #[arg(long, value_name = "PREFIX")]
-    only: Option<String>,
-    /// Measure a second null server instead of assistd, to see the variance of the method.
-    #[arg(long)]
-    null: bool,
-    /// The server to measure [default: assistd beside this program]
-    #[arg(long, value_name = "PATH")]
-    assistd: Option<PathBuf>,
-    /// The sandbox worker to measure [default: assistd-sandbox beside the server]
-    #[arg(long, value_name = "PATH")]
-    sandbox: Option<PathBuf>,
-    /// A Python with Jupyter, to compare with the sandbox worker
-    #[arg(long, value_name = "PATH", default_value = "bench/.venv/bin/python3")]
-    jupyter: PathBuf,
-    /// A folder with the Cranfield collection, to measure search quality
-    #[arg(long, value_name = "DIR", env = "BENCH_CRANFIELD")]
-    cranfield: Option<PathBuf>,
-    /// A folder with the local embedding model
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = ".venv/models/all-minilm-l6-v2"
-    )]
-    embedding_model: PathBuf,
-    /// A scratch database for assistd [default: its embedded one]
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
-    /// An environment variable for assistd, as NAME=VALUE
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
-    /// Folder for the results
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Command::parse() {
@@ -151,8 +111,9 @@ async fn main() -> ExitCode {
             serve(listen, null::router(Http::new(upstream, "null"))).await
         }
         Command::Upstream { listen } => serve(listen, upstream::router()).await,
+        Command::Compare(options) => compare::run(&options),
         Command::Run(options) => tokio::select! {
-            done = run(options) => done,
+            done = run::run(&options) => done,
             _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
         },
     };
@@ -172,60 +133,4 @@ async fn serve(listen: SocketAddr, router: Router) -> Result<ExitCode, BenchErro
     });
     axum::serve(listener, router).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn run(options: Run) -> Result<ExitCode, BenchError> {
-    // A thousand streams need three thousand descriptors; children inherit the limit.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let plan = if options.quick {
-        Plan::quick()
-    } else {
-        Plan::full()
-    };
-    let binary = match options.assistd {
-        Some(binary) => binary,
-        None => std::env::current_exe()?.with_file_name("assistd"),
-    };
-    let worker = options
-        .sandbox
-        .unwrap_or_else(|| binary.with_file_name("assistd-sandbox"));
-    let programs = (!options.null && worker.exists()).then(|| Programs {
-        worker,
-        jupyter: Some(options.jupyter).filter(|python| python.exists()),
-    });
-    let tested = if options.null {
-        Kind::Null
-    } else {
-        Kind::Assistd {
-            binary,
-            database_url: options.database_url,
-            settings: options.settings,
-        }
-    };
-    let assets = Assets {
-        cranfield: options.cranfield,
-        model: options.embedding_model,
-    };
-    let only = options.only.as_deref();
-    let report = benchmark::measure(tested, programs.as_ref(), &assets, &plan, only).await?;
-    let title = if options.quick {
-        "Benchmark, quick"
-    } else {
-        "Benchmark"
-    };
-    let table = report.markdown(title);
-    println!("\n{table}");
-    if options.only.is_none() && !options.null {
-        fs::create_dir_all(&options.results)?;
-        let name = if options.quick { "quick" } else { "latest" };
-        fs::write(options.results.join(format!("{name}.md")), table)?;
-        let json = format!("{:#}\n", report.json());
-        fs::write(options.results.join(format!("{name}.json")), json)?;
-    }
-    Ok(if report.has_failures() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
 }

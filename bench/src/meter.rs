@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The CPU time of an interval.
 pub(crate) struct Cost {
-    /// CPU time of the server process.
+    /// CPU time of the server process, or of all replicas.
     pub(crate) server: Duration,
     /// CPU time of the database's processes, if they are local.
     pub(crate) database: Option<Duration>,
@@ -31,7 +31,7 @@ fn read(subject: &Subject, upstream: &Upstream) -> Result<Reading, BenchError> {
     let postmaster = subject.database.as_ref().and_then(|db| db.postmaster());
     Ok(Reading {
         at: Instant::now(),
-        server: process::cpu(subject.pid()),
+        server: subject.cpu(),
         database: postmaster.map(process::cpu_with_children),
         harness: process::cpu(Pid::this()) + process::cpu(upstream.pid()),
         machine: process::cpu_of_machine()?,

@@ -1,7 +1,10 @@
 //! Figures with their targets, as Markdown tables and as JSON.
 
 use crate::BenchError;
+use crate::history::Rounds;
+use crate::history::Sitting;
 use crate::load::median;
+use crate::markdown;
 use crate::steps::Figures;
 use crate::targets::Figure;
 use crate::targets::TABLES;
@@ -16,13 +19,19 @@ use std::fmt::Write;
 pub(crate) struct Report {
     tested: &'static str,
     started: String,
+    /// What differs from an ordinary benchmark, such as the number of replicas.
+    conditions: Vec<String>,
     values: HashMap<String, Values>,
     failures: Vec<String>,
 }
 
+/// The values of a figure, one for each round.
 #[derive(Default)]
 struct Values {
     tested: Vec<f64>,
+    /// Of the server that the tested one is compared with.
+    base: Vec<f64>,
+    /// Of the null server or Jupyter.
     other: Vec<f64>,
     other_processes: f64,
 }
@@ -32,10 +41,11 @@ const QUIET: f64 = 0.5;
 
 impl Report {
     /// An empty report on the server named `tested`.
-    pub(crate) fn new(tested: &'static str) -> Self {
+    pub(crate) fn new(tested: &'static str, conditions: Vec<String>) -> Self {
         Self {
             tested,
             started: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
+            conditions,
             values: HashMap::new(),
             failures: Vec::new(),
         }
@@ -43,6 +53,11 @@ impl Report {
 
     pub(crate) fn add_tested(&mut self, step: impl Display, figures: Result<Figures, BenchError>) {
         self.add(step, self.tested, figures, |values| &mut values.tested);
+    }
+
+    /// Adds the figures of the server that the tested one is compared with.
+    pub(crate) fn add_base(&mut self, step: impl Display, figures: Result<Figures, BenchError>) {
+        self.add(step, "base", figures, |values| &mut values.base);
     }
 
     /// Adds the figures of the compared program `name`.
@@ -85,17 +100,56 @@ impl Report {
 
     fn rows(&self, table: &Table) -> impl Iterator<Item = Row<'_>> {
         let figures = table.figures.iter();
-        figures.filter_map(|figure| Some(Row::new(figure, self.values.get(figure.name)?)))
+        figures.filter_map(|figure| {
+            let values = self.values.get(figure.name)?;
+            Some(Row::new(figure, values, self.other(figure)))
+        })
+    }
+
+    /// The rounds of the compared program's figure.
+    fn other(&self, figure: &Figure) -> &[f64] {
+        let values = self.values.get(figure.counterpart);
+        values.map_or(&[], |values| &values.other)
+    }
+
+    /// The tested server's figures, as they are kept.
+    pub(crate) fn sitting(&self, plan: &str, commit: &str) -> Sitting {
+        self.sitting_of(plan, commit, |values| &values.tested)
+    }
+
+    /// The figures of the server that the tested one was compared with.
+    pub(crate) fn base_sitting(&self, plan: &str) -> Sitting {
+        self.sitting_of(plan, "base", |values| &values.base)
+    }
+
+    fn sitting_of(&self, plan: &str, commit: &str, side: impl Fn(&Values) -> &Vec<f64>) -> Sitting {
+        let shown = TABLES.iter().flat_map(|table| table.figures);
+        let figures = shown.filter_map(|figure| {
+            let tested = side(self.values.get(figure.name)?).clone();
+            let other = self.other(figure).to_vec();
+            (!tested.is_empty()).then(|| (figure.name.to_owned(), Rounds { tested, other }))
+        });
+        Sitting {
+            plan: plan.to_owned(),
+            commit: commit.to_owned(),
+            date: self.started.clone(),
+            machine: machine(),
+            figures: figures.collect(),
+        }
     }
 
     /// The tables as aligned Markdown.
     pub(crate) fn markdown(&self, title: &str) -> String {
-        let mut out = format!("# {title}\n\n{} · {}\n", self.started, machine());
+        let mut out = format!("# {title}\n\n{} · {}", self.started, machine());
+        for condition in &self.conditions {
+            // Writing to a String cannot fail.
+            let _ = write!(out, " · {condition}");
+        }
+        out.push('\n');
         for table in &TABLES {
             self.write_table(table, &mut out);
         }
         for failure in &self.failures {
-            // Writing to a String cannot fail.
             let _ = writeln!(out, "\nFAILED: {failure}");
         }
         out
@@ -110,39 +164,19 @@ impl Report {
         let head = ["figure", self.tested, other, "ratio", "target", ""];
         let mut lines = vec![head.map(str::to_owned)];
         lines.extend(rows);
-        let mut widths = [0; 6];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
         // A table without a comparison has neither its column nor a ratio.
-        let is_shown = |column: &usize| table.other.is_some() || !matches!(column, 2..=3);
-        let columns: Vec<usize> = (0..widths.len()).filter(is_shown).collect();
+        let is_shown = |column: usize| table.other.is_some() || !matches!(column, 2..=3);
+        let lines: Vec<Vec<String>> = lines
+            .into_iter()
+            .map(|line| {
+                let cells = line.into_iter().enumerate();
+                let shown = cells.filter(|(column, _)| is_shown(*column));
+                shown.map(|(_, cell)| cell).collect()
+            })
+            .collect();
+        let numbers = 1..=(if table.other.is_some() { 3 } else { 1 });
         out.push('\n');
-        for (n, line) in lines.iter().enumerate() {
-            out.push('|');
-            for &column in &columns {
-                let cell = &line[column];
-                let pad = " ".repeat(widths[column] - cell.chars().count());
-                match column {
-                    1..=3 => out.push_str(&format!(" {pad}{cell} |")),
-                    _ => out.push_str(&format!(" {cell}{pad} |")),
-                }
-            }
-            out.push('\n');
-            if n == 0 {
-                out.push('|');
-                for &column in &columns {
-                    let width = widths[column];
-                    match column {
-                        1..=3 => out.push_str(&format!("{}:|", "-".repeat(width + 1))),
-                        _ => out.push_str(&format!("{}|", "-".repeat(width + 2))),
-                    }
-                }
-                out.push('\n');
-            }
-        }
+        out.push_str(&markdown::table(&lines, &numbers));
     }
 
     /// All figures of every round.
@@ -160,7 +194,7 @@ impl Report {
                     "strangers_cores": row.values.other_processes,
                 });
                 if let Some(other) = other {
-                    figure[other] = json!(row.values.other);
+                    figure[other] = json!(self.other(row.figure));
                 }
                 figure
             })
@@ -168,6 +202,7 @@ impl Report {
         json!({
             "started": self.started,
             "machine": machine(),
+            "conditions": self.conditions,
             "tested": self.tested,
             "failures": self.failures,
             "figures": figures,
@@ -185,17 +220,19 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(figure: &'static Figure, values: &'a Values) -> Self {
+    fn new(figure: &'static Figure, values: &'a Values, other: &[f64]) -> Self {
         let middle = |rounds: &[f64]| (!rounds.is_empty()).then(|| median(rounds));
-        let (tested, other) = (middle(&values.tested), middle(&values.other));
+        let (tested, other) = (middle(&values.tested), middle(other));
         let shown = tested.map(|value| figure.rounded(value));
+        let ratio = tested
+            .zip(other)
+            .map(|(value, null)| Ratio(value / null).rounded());
         let verdict = match figure.target {
             Target::AtMost(limit) => shown.map(|value| value <= limit),
             Target::AtLeast(limit) => shown.map(|value| value >= limit),
-            Target::AtMostTimesNull(times) => {
-                tested.zip(other).map(|(value, null)| value <= times * null)
-            }
-            Target::None => None,
+            Target::AtMostTimesNull(limit, _) => ratio.map(|ratio| ratio <= limit),
+            Target::AtLeastTimesNull(limit, _) => ratio.map(|ratio| ratio >= limit),
+            Target::Low | Target::High => None,
         };
         Self {
             figure,
@@ -211,8 +248,9 @@ impl<'a> Row<'a> {
         match self.figure.target {
             Target::AtMost(limit) => format!("≤ {limit}"),
             Target::AtLeast(limit) => format!("≥ {limit}"),
-            Target::AtMostTimesNull(times) => format!("≤ {times}× null"),
-            Target::None => String::new(),
+            Target::AtMostTimesNull(times, absolute) => format!("≤ {times}× null (≤ {absolute})"),
+            Target::AtLeastTimesNull(times, absolute) => format!("≥ {times}× null (≥ {absolute})"),
+            Target::Low | Target::High => String::new(),
         }
     }
 
@@ -230,19 +268,30 @@ impl<'a> Row<'a> {
             self.figure.label.to_owned(),
             number(self.tested),
             number(self.other),
-            ratio.map_or(String::new(), shown_ratio),
+            ratio.map_or(String::new(), |ratio| Ratio(ratio).to_string()),
             self.target(),
             format!("{verdict}{noise}"),
         ]
     }
 }
 
-/// A ratio with two decimals, or more for small ones.
-fn shown_ratio(ratio: f64) -> String {
-    if ratio < 0.095 {
-        format!("{ratio:.4}")
-    } else {
-        format!("{ratio:.2}")
+/// A ratio, shown with two decimals, or four if it is small.
+pub(crate) struct Ratio(pub(crate) f64);
+
+impl Ratio {
+    fn decimals(&self) -> usize {
+        if self.0 < 0.095 { 4 } else { 2 }
+    }
+
+    fn rounded(&self) -> f64 {
+        let scale = if self.decimals() == 4 { 1e4 } else { 1e2 };
+        (self.0 * scale).round() / scale
+    }
+}
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.*}", self.decimals(), self.0)
     }
 }
 
@@ -264,4 +313,61 @@ fn machine() -> String {
         kib / 1024.0 / 1024.0,
         kernel.trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(values: &[(&str, f64)]) -> Result<Figures, BenchError> {
+        let mut figures = Figures::default();
+        values
+            .iter()
+            .for_each(|(name, value)| figures.put(*name, *value));
+        Ok(figures)
+    }
+
+    fn line<'a>(table: &'a str, label: &str) -> &'a str {
+        table
+            .lines()
+            .find(|line| line.contains(label))
+            .expect(label)
+    }
+
+    #[test]
+    fn a_figure_that_the_null_server_has_is_judged_by_their_ratio() {
+        let mut report = Report::new("assistd", Vec::new());
+        // A machine ten times slower than the absolute bounds are for.
+        report.add_tested("flow.16", figures(&[("flow.16.rate", 40.0)]));
+        report.add_other("null", "flow.16", figures(&[("flow.16.rate", 180.0)]));
+        report.add_tested("run", figures(&[("run.p50", 4.0)]));
+        report.add_other("null", "run", figures(&[("run.p50", 2.0)]));
+        let table = report.markdown("Benchmark");
+        let flow = line(&table, "whole flow, 16");
+        assert!(
+            flow.contains("≥ 0.22× null (≥ 400)") && flow.contains("ok"),
+            "{flow}"
+        );
+        let run = line(&table, "run alone: ms p50");
+        assert!(run.contains("MISS"), "{run}");
+    }
+
+    #[test]
+    fn the_databases_cpu_is_compared_with_the_null_servers() {
+        let mut report = Report::new("assistd", Vec::new());
+        let flow = [("flow.16.server-cpu", 0.9), ("flow.16.database-cpu", 1.2)];
+        report.add_tested("flow.16", figures(&flow));
+        report.add_other("null", "flow.16", figures(&[("flow.16.server-cpu", 0.3)]));
+        let table = report.markdown("Benchmark");
+        let database = line(&table, "database CPU");
+        assert!(
+            database.contains("4.00") && database.contains("ok"),
+            "{database}"
+        );
+        let kept = report.sitting("quick", "0123abc");
+        let rounds = kept
+            .rounds("flow.16.database-cpu")
+            .expect("it was measured");
+        assert_eq!((&*rounds.tested, &*rounds.other), (&[1.2][..], &[0.3][..]));
+    }
 }

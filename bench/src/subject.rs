@@ -6,9 +6,11 @@ use crate::database::Database;
 use crate::http::Http;
 use crate::process;
 use crate::process::ChildProcess;
+use embedded_postgres::Embedded;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use sqlx::ConnectOptions;
 use std::fs;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -36,6 +38,8 @@ pub(crate) enum Kind {
         binary: PathBuf,
         /// The database to use; without it assistd runs its own.
         database_url: Option<String>,
+        /// The number of processes on that database.
+        replicas: usize,
         /// Further settings, as environment variables.
         settings: Vec<(String, String)>,
     },
@@ -53,6 +57,18 @@ impl Kind {
         kind
     }
 
+    /// Whether a server brings its own database.
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self, Self::Assistd { database_url, .. } if database_url.is_none())
+    }
+
+    pub(crate) fn replicas(&self) -> usize {
+        match self {
+            Self::Null => 1,
+            Self::Assistd { replicas, .. } => *replicas,
+        }
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -67,10 +83,14 @@ pub(crate) struct Subject {
     pub(crate) api: Api,
     /// The database, unless it is a null server.
     pub(crate) database: Option<Database>,
-    kind: Kind,
+    pub(crate) kind: Kind,
     listen: SocketAddr,
     upstream: SocketAddr,
+    /// From the start of the process to its first response.
+    pub(crate) first_answer: Duration,
     server: ChildProcess,
+    /// Further processes on the same database.
+    replicas: Vec<ChildProcess>,
     // Dropped after the server, which writes to it until it exits.
     folder: TempDir,
 }
@@ -82,6 +102,7 @@ impl Subject {
         // An unprivileged database server must be able to enter the folder.
         make_accessible(folder.path())?;
         let listen = free_address()?;
+        let start = Instant::now();
         let server = ChildProcess::start(&mut command(&kind, listen, upstream, folder.path())?)?;
         let mut subject = Self {
             name: kind.name(),
@@ -92,16 +113,43 @@ impl Subject {
             kind,
             listen,
             upstream,
+            first_answer: Duration::ZERO,
             server,
+            replicas: Vec::new(),
             folder,
         };
         subject.answer().await?;
+        subject.first_answer = start.elapsed();
+        subject.start_replicas().await?;
         subject.connect_database().await?;
         Ok(subject)
     }
 
+    /// Starts the other replicas, between which requests are then divided.
+    async fn start_replicas(&mut self) -> Result<(), BenchError> {
+        let mut addresses = vec![self.listen];
+        for number in 1..self.kind.replicas() {
+            let listen = free_address()?;
+            let folder = self.folder.path().join(format!("replica-{number}"));
+            fs::create_dir(&folder)?;
+            let mut command = command(&self.kind, listen, self.upstream, &folder)?;
+            self.replicas.push(ChildProcess::start(&mut command)?);
+            self.api.http = Http::new(listen, KEY);
+            self.answer().await?;
+            addresses.push(listen);
+        }
+        self.api.http = Http::balanced(addresses, KEY);
+        Ok(())
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         self.server.pid()
+    }
+
+    /// CPU time of the server, without its children.
+    pub(crate) fn cpu(&self) -> Duration {
+        let processes = [&self.server].into_iter().chain(&self.replicas);
+        processes.map(|process| process::cpu(process.pid())).sum()
     }
 
     /// Kills the server; its embedded database may keep running.
@@ -188,6 +236,41 @@ impl Drop for Subject {
     }
 }
 
+/// A PostgreSQL server for several replicas, with the settings of assistd's own.
+pub(crate) struct SharedDatabase {
+    server: Embedded,
+    _folder: TempDir,
+}
+
+impl SharedDatabase {
+    /// Connections of a replica, with some reserve.
+    const CONNECTIONS: u32 = 30;
+
+    pub(crate) async fn start(replicas: usize) -> Result<Self, BenchError> {
+        let folder = TempDir::with_prefix("assistd-bench-")?;
+        make_accessible(folder.path())?;
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        let options = embedded_postgres::Options {
+            data_dir: folder.path().join("data"),
+            bin_dir: None,
+            user: "nobody".to_owned(),
+            connections: replicas.saturating_mul(Self::CONNECTIONS),
+        };
+        Ok(Self {
+            server: Embedded::start(&options).await?,
+            _folder: folder,
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.connect_options().to_url_lossy().to_string()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
 /// Where assistd keeps its own database cluster.
 fn cluster(folder: &Path) -> PathBuf {
     folder.join("data/postgres")
@@ -245,6 +328,7 @@ fn command(
             binary,
             database_url,
             settings,
+            ..
         } => {
             let mut command = Command::new(binary);
             command

@@ -1,4 +1,4 @@
-//! Runs during a stopped database and after a killed server.
+//! Starts of the server, and runs during a stopped database and after a killed server.
 
 use super::StepContext;
 use super::runs::create_threads_with_question;
@@ -6,6 +6,7 @@ use crate::BenchError;
 use crate::api::Status;
 use crate::api::Tool;
 use crate::process::Paused;
+use crate::subject::Subject;
 use crate::upstream::Pace;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -56,6 +57,16 @@ impl StepContext<'_> {
             ended.expect("streams do not panic")?;
         }
         self.put("pause.tokens", 100.0 * came as f64 / due);
+        Ok(())
+    }
+
+    /// Starts a server on a new data folder, stops it, and starts it again on the same folder.
+    pub(super) async fn start(&mut self) -> Result<(), BenchError> {
+        let mut new = Subject::start(self.subject.kind.clone(), self.upstream.address).await?;
+        self.put("start.new", new.first_answer.as_secs_f64() * 1e3);
+        new.stop()?;
+        let first_answer = new.restart().await?;
+        self.put("start.existing", first_answer.as_secs_f64() * 1e3);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod runs;
 mod streams;
 
 use crate::BenchError;
+use crate::growth::Growth;
 use crate::load::Bound;
 use crate::meter::Cost;
 use crate::meter::Meter;
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) stretch: Duration,
     /// Repetitions of short steps; the median counts.
     pub(crate) rounds: usize,
+    /// Repetitions of long steps.
+    pub(crate) long_rounds: usize,
     /// Individually timed operations.
     pub(crate) singles: usize,
     /// Streams of a single caller.
@@ -30,7 +33,7 @@ pub(crate) struct Plan {
     /// Waves of concurrent streams.
     pub(crate) waves: usize,
     /// Messages added for the step with a full table.
-    pub(crate) table_messages: i32,
+    pub(crate) table_messages: u32,
     /// Tokens of each of the thousand streams.
     pub(crate) thousand_tokens: u64,
     /// Cells that are the first of their session.
@@ -39,14 +42,17 @@ pub(crate) struct Plan {
     pub(crate) kernels: usize,
     /// Include the slow steps: lagging counters, crash, fifty kernels, and large vector stores.
     pub(crate) thorough: bool,
+    /// Rows to fill the tables with beforehand.
+    pub(crate) growth: Option<Growth>,
 }
 
 impl Plan {
-    /// Takes less than three minutes, and two for vector stores.
+    /// Takes four minutes, and two for vector stores.
     pub(crate) fn quick() -> Self {
         Self {
-            stretch: Duration::from_millis(1_500),
-            rounds: 1,
+            stretch: Duration::from_millis(700),
+            rounds: 3,
+            long_rounds: 1,
             singles: 100,
             lone_streams: 2,
             waves: 1,
@@ -55,6 +61,7 @@ impl Plan {
             cells: 40,
             kernels: 3,
             thorough: false,
+            growth: None,
         }
     }
 
@@ -63,6 +70,7 @@ impl Plan {
         Self {
             stretch: Duration::from_secs(3),
             rounds: 3,
+            long_rounds: 1,
             singles: 300,
             lone_streams: 8,
             waves: 2,
@@ -71,6 +79,7 @@ impl Plan {
             cells: 240,
             kernels: 24,
             thorough: true,
+            growth: None,
         }
     }
 
@@ -94,7 +103,9 @@ pub(crate) enum Step {
     Streams(usize),
     LongThread,
     ThousandStreams,
+    StreamMemory,
     PausedDatabase,
+    Start,
     FullTable,
     Restart,
     Crash,
@@ -102,7 +113,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// All steps in execution order.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::WarmUp,
         Self::CreateThread(1),
         Self::CreateThread(16),
@@ -123,7 +134,9 @@ impl Step {
         Self::Streams(256),
         Self::LongThread,
         Self::ThousandStreams,
+        Self::StreamMemory,
         Self::PausedDatabase,
+        Self::Start,
         Self::FullTable,
         Self::Restart,
         Self::Crash,
@@ -138,13 +151,14 @@ impl Step {
             | Self::RunAlone
             | Self::Flow(_)
             | Self::ToolLoop(_)
-            | Self::Streams(2..) => plan.rounds,
+            | Self::Streams(2..)
+            | Self::LongThread
+            | Self::Start => plan.rounds,
+            Self::ThousandStreams | Self::StreamMemory => plan.long_rounds,
             Self::WarmUp
             | Self::Commits
             | Self::CodeRun
             | Self::Streams(_)
-            | Self::LongThread
-            | Self::ThousandStreams
             | Self::PausedDatabase
             | Self::FullTable
             | Self::Restart
@@ -158,6 +172,7 @@ impl Step {
             Self::Commits
             | Self::CodeRun
             | Self::PausedDatabase
+            | Self::Start
             | Self::FullTable
             | Self::Restart
             | Self::Crash => true,
@@ -170,7 +185,8 @@ impl Step {
             | Self::ToolLoop(_)
             | Self::Streams(_)
             | Self::LongThread
-            | Self::ThousandStreams => false,
+            | Self::ThousandStreams
+            | Self::StreamMemory => false,
         }
     }
 
@@ -201,7 +217,9 @@ impl Step {
             Self::LongThread => context.long_thread().await?,
             Self::Streams(streams) => context.streams(streams).await?,
             Self::ThousandStreams => context.thousand_streams().await?,
+            Self::StreamMemory => context.stream_memory().await?,
             Self::PausedDatabase => context.paused_database().await?,
+            Self::Start => context.start().await?,
             Self::Restart => context.restart().await?,
             Self::Crash => context.crash().await?,
         }
@@ -224,7 +242,9 @@ impl fmt::Display for Step {
             Self::Streams(streams) => write!(f, "streams.{streams}"),
             Self::LongThread => write!(f, "long-thread"),
             Self::ThousandStreams => write!(f, "thousand"),
+            Self::StreamMemory => write!(f, "stream-memory"),
             Self::PausedDatabase => write!(f, "pause"),
+            Self::Start => write!(f, "start"),
             Self::FullTable => write!(f, "full-table"),
             Self::Restart => write!(f, "restart"),
             Self::Crash => write!(f, "crash"),

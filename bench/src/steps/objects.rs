@@ -49,7 +49,7 @@ impl StepContext<'_> {
         let copies = self.plan.table_messages / 100;
         let database = self.subject.database.as_ref();
         let database = database.ok_or(BenchError::NoDatabase)?;
-        database.multiply_thread(&thread, copies).await?;
+        database.copy_thread(&thread, copies, 0).await?;
         let full = self.list("list-full", 1).await?;
         self.put("list-full.growth", full / before);
         Ok(())

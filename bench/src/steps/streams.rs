@@ -1,5 +1,6 @@
 //! Streamed runs, with a model of realistic speed.
 
+use super::Figures;
 use super::StepContext;
 use super::runs::create_threads_with_question;
 use crate::BenchError;
@@ -11,6 +12,7 @@ use crate::load::median;
 use crate::load::percentile;
 use crate::load::repeat;
 use crate::process;
+use crate::subject::Subject;
 use crate::upstream::Pace;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -24,6 +26,8 @@ const ORDINARY: Pace = Pace {
     gap_ms: 20,
     tokens: 100,
 };
+
+const INSTANT: Pace = Pace::instant(20);
 
 /// Time limit of a stream.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,11 +61,7 @@ impl StepContext<'_> {
 
     /// A thousand concurrent streams.
     pub(super) async fn thousand_streams(&mut self) -> Result<(), BenchError> {
-        let pace = Pace {
-            first_ms: 200,
-            gap_ms: 100,
-            tokens: self.plan.thousand_tokens,
-        };
+        let pace = self.slow_pace();
         process::reset_peak(self.subject.pid())?;
         let (outcomes, _) = self.stream_all(1_000, 1_000, pace).await?;
         let good: Vec<Streamed> = outcomes.into_iter().flatten().collect();
@@ -69,10 +69,48 @@ impl StepContext<'_> {
         self.put("thousand.good", good.len() as f64);
         self.put("thousand.first.p50", median(&first));
         self.put("thousand.first.p99", percentile(&first, 0.99));
+        let end: Vec<f64> = good.iter().map(Streamed::end_delay).collect();
+        self.put("thousand.end.p50", median(&end));
+        self.put("thousand.end.p99", percentile(&end, 0.99));
         if let Some((_, peak)) = process::memory_mib(self.subject.pid()) {
             self.put("thousand.memory-peak", peak);
         }
         Ok(())
+    }
+
+    /// The memory of a new server before and during a thousand streams.
+    pub(super) async fn stream_memory(&mut self) -> Result<(), BenchError> {
+        const STREAMS: usize = 1_000;
+        let mut new = Subject::start(self.subject.kind.clone(), self.upstream.address).await?;
+        let mut context = StepContext {
+            plan: self.plan,
+            upstream: self.upstream,
+            subject: &mut new,
+            figures: Figures::default(),
+        };
+        // What a server allocates once is not the streams'.
+        context.stream_all(16, 16, INSTANT).await?;
+        let memory = |context: &StepContext<'_>| process::memory_mib(context.subject.pid());
+        let (before, _) = memory(&context).ok_or(BenchError::Nothing)?;
+        process::reset_peak(context.subject.pid())?;
+        let pace = context.slow_pace();
+        let (outcomes, _) = context.stream_all(STREAMS, STREAMS, pace).await?;
+        let (_, peak) = memory(&context).ok_or(BenchError::Nothing)?;
+        outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.put("stream-memory.before", before);
+        self.put("stream-memory.peak", peak);
+        let each = (peak - before) * 1024.0 / STREAMS as f64;
+        self.put("stream-memory.each", each);
+        Ok(())
+    }
+
+    /// Ten tokens per second, so that all streams are open at once.
+    fn slow_pace(&self) -> Pace {
+        Pace {
+            first_ms: 200,
+            gap_ms: 100,
+            tokens: self.plan.thousand_tokens,
+        }
     }
 
     /// Opens `total` streams, `concurrent` at a time; the outcome of each, and the server's CPU time.
