@@ -27,10 +27,13 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 
 
-FROM python AS model
+FROM python AS downloads
 WORKDIR /downloads
+COPY scripts/fetch_package scripts/pdfium scripts/pdfium.txt scripts/
+# The scripts succeed without a download; an image must have it.
+RUN scripts/pdfium \
+ && test -e .venv/pdfium/libpdfium.so
 COPY scripts/embedding_model scripts/embedding_model.txt scripts/
-# The script succeeds without the model; an image must have it.
 RUN scripts/embedding_model \
  && test -e .venv/models/all-minilm-l6-v2/model.safetensors
 
@@ -45,8 +48,8 @@ RUN python3 -m venv /opt/venv \
 
 
 FROM debian:bookworm-slim AS assistd
-COPY --from=model /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=model /downloads/.venv/models /opt/assistd/.venv/models
+COPY --from=downloads /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=downloads /downloads/.venv /opt/assistd/.venv
 COPY --from=build /out/assistd /opt/assistd/assistd
 # A new volume mounted at this folder inherits its owner.
 RUN ln -s /opt/assistd/assistd /usr/local/bin/assistd \

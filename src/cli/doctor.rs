@@ -78,6 +78,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, CliError> {
     for finding in sandbox(config).await {
         report(finding);
     }
+    report(pdf(config).await);
     report(embeddings(config).await);
     Ok(ExitCode::from(u8::from(failed)))
 }
@@ -137,6 +138,25 @@ async fn pgvector_version(pool: &Pool) -> Finding {
                 .to_owned(),
         ),
         Err(error) => Finding::Fail(format!("pgvector: {error}")),
+    }
+}
+
+/// Extracts the text of a small PDF.
+async fn pdf(config: &Config) -> Finding {
+    let reader = match server::document_reader(&config.retrieval) {
+        Ok(reader) => reader,
+        Err(error) => return Finding::Fail(format!("PDF: {error}")),
+    };
+    let Some(library) = &reader.pdfium else {
+        return Finding::Warn(
+            "PDF: PDFium is not installed, so PDF files are refused; run `make setup`, or name its \
+             library in ASSISTD_PDFIUM"
+                .to_owned(),
+        );
+    };
+    match reader.check_pdf().await {
+        Ok(()) => Finding::Ok(format!("PDF: PDFium, {}", library.display())),
+        Err(error) => Finding::Fail(format!("PDF: {error}")),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct RetrievalSettings {
         default_value = "installed"
     )]
     pub embedding_model: EmbeddingModel,
-    /// PDFium library, readable by all users, for parsing PDF files; absent: the built-in parser
+    /// PDFium library for parsing PDF files; absent: the one that `make setup` installs
     #[arg(
         long,
         env = "ASSISTD_PDFIUM",

@@ -4,13 +4,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use documents::child::Reader;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::EXTRACT;
 use super::error::ServeError;
 use super::resources;
+use super::resources::document_reader;
 use super::sandbox::Sandbox;
 use crate::config::{Config, DEFAULT_PROJECT, HttpSettings};
 use crate::domain::ids;
@@ -144,16 +143,19 @@ fn indexer(
         None => embedded_postgres::memory().map(|bytes| bytes / 4),
         Some(_) => None,
     };
+    let reader = document_reader(&config.retrieval)?;
+    if reader.pdfium.is_none() {
+        tracing::warn!(
+            "PDFium is not installed, so PDF files are refused; `make setup` installs it, or name \
+             its library in ASSISTD_PDFIUM"
+        );
+    }
     Ok(IndexerDeps {
         pool: pool.clone(),
         blobs: blobs.clone(),
         embeddings,
         language: LANGUAGE,
-        reader: Reader {
-            program: std::env::current_exe()?,
-            arguments: vec![EXTRACT.to_owned()],
-            pdfium: config.retrieval.pdfium.clone(),
-        },
+        reader,
         owner: ids::hex32(),
         lease: config.runs.lease,
         processors: Arc::new(Semaphore::new(

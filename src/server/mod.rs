@@ -23,7 +23,9 @@ use deps::Deps;
 use http::HttpServer;
 
 pub use error::ServeError;
-pub use resources::{blobs, certificate, check_open_files, embeddings, installed_model, upstreams};
+pub use resources::{
+    blobs, certificate, check_open_files, document_reader, embeddings, installed_model, upstreams,
+};
 pub use sandbox::{Sandbox, sandbox_program};
 
 /// Internal subcommand: extracts a document from standard input in a confined process.

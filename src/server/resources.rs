@@ -1,9 +1,12 @@
 //! Turns sections of the settings into what they stand for: blob storage, models, a certificate.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use documents::child::Reader;
 use embedder::Embedder;
 
+use super::EXTRACT;
 use super::error::ServeError;
 use crate::config::{
     Bytes, EmbeddingModel, FileSettings, HttpSettings, ModelSettings, RetrievalSettings, Secret,
@@ -109,6 +112,23 @@ pub fn installed_model() -> Option<PathBuf> {
     let model = Path::new("models").join(embedder::MODEL);
     let mut folders = installed::environments().into_iter();
     folders.find_map(|environment| Some(environment.join(&model)).filter(|it| it.is_dir()))
+}
+
+/// What extracts the text of files: this program, in a process of its own.
+///
+/// # Errors
+/// If the path of this program or of the working folder cannot be determined.
+pub fn document_reader(settings: &RetrievalSettings) -> io::Result<Reader> {
+    let pdfium = match &settings.pdfium {
+        // The process has another working folder.
+        Some(library) => Some(std::path::absolute(library)?),
+        None => installed::pdfium(),
+    };
+    Ok(Reader {
+        program: std::env::current_exe()?,
+        arguments: vec![EXTRACT.to_owned()],
+        pdfium,
+    })
 }
 
 /// Reads the certificate, if the settings name one.

@@ -16,6 +16,11 @@ pub enum ExtractError {
         /// The detected file type, with an article.
         found: String,
     },
+    /// A PDF, and PDFium is not installed.
+    #[error(
+        "The file type is not supported: the server has no PDF parser. Its operator can install it with `make setup`, or name a PDFium library in ASSISTD_PDFIUM; then add the file again."
+    )]
+    NoPdfParser,
     #[error(
         "The file could not be parsed because it is encrypted. Remove its password and upload it again."
     )]
@@ -72,7 +77,7 @@ impl ErrorCode {
 impl ExtractError {
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Unsupported { .. } => ErrorCode::UnsupportedFile,
+            Self::Unsupported { .. } | Self::NoPdfParser => ErrorCode::UnsupportedFile,
             Self::Empty
             | Self::Encrypted
             | Self::Damaged { .. }

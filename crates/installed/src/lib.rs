@@ -1,5 +1,8 @@
-//! Finds what `make setup` has installed: PostgreSQL, Python with its packages, the embedding model.
+//! Finds what `make setup` has installed: PostgreSQL, PDFium, Python with its packages, the embedding
+//! model.
 
+use std::env::consts::DLL_PREFIX;
+use std::env::consts::DLL_SUFFIX;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,6 +14,15 @@ pub fn environments() -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();
     let working_dir = std::env::current_dir().ok();
     candidates(program.as_deref(), working_dir.as_deref())
+}
+
+/// The PDFium library, if it is installed.
+pub fn pdfium() -> Option<PathBuf> {
+    let library = format!("pdfium/{DLL_PREFIX}pdfium{DLL_SUFFIX}");
+    environments()
+        .into_iter()
+        .map(|environment| environment.join(&library))
+        .find(|path| path.is_file())
 }
 
 fn candidates(program: Option<&Path>, working_dir: Option<&Path>) -> Vec<PathBuf> {

@@ -50,6 +50,7 @@ impl Default for Limits {
 struct ReadRequest {
     name: String,
     limits: Limits,
+    /// The PDFium library; PDF files are refused without one.
     pdfium: Option<PathBuf>,
 }
 

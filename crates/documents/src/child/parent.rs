@@ -28,12 +28,24 @@ use super::ReadRequest;
 
 const MAX_STDERR_BYTES: u64 = 4096;
 
+/// A PDF with one word. Readers do without a table of its objects.
+const SAMPLE_PDF: &[u8] = b"%PDF-1.4
+1 0 obj <</Type/Catalog/Pages 2 0 R>> endobj
+2 0 obj <</Type/Pages/Kids[3 0 R]/Count 1>> endobj
+3 0 obj <</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R
+/Resources<</Font<</F <</Type/Font/Subtype/Type1/BaseFont/Helvetica>> >> >> >> endobj
+4 0 obj <</Length 28>> stream
+BT /F 9 Tf 9 9 Td (Hi) Tj ET
+endstream endobj
+trailer <</Root 1 0 R>>
+%%EOF";
+
 #[derive(Debug, Clone)]
 pub struct Reader {
     /// Must call [`serve`](super::serve) at the start of `main`.
     pub program: PathBuf,
     pub arguments: Vec<String>,
-    /// A world-readable PDFium library to parse PDF files with; `None` selects the built-in parser.
+    /// The PDFium library; PDF files are refused without one.
     pub pdfium: Option<PathBuf>,
 }
 
@@ -57,6 +69,16 @@ impl Reader {
             pdfium: self.pdfium.clone(),
         };
         run(self, &request, file).await
+    }
+
+    /// Reads a small PDF, to check that PDFium works.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn check_pdf(&self) -> Result<(), ExtractError> {
+        let limits = Limits::default();
+        self.read("sample.pdf", SAMPLE_PDF, &limits).await?;
+        Ok(())
     }
 }
 

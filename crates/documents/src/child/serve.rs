@@ -12,8 +12,11 @@ use std::io::stdout;
 use std::process::ExitCode;
 use std::thread;
 
+use pdfium::Pdfium;
+
 use crate::ExtractError;
 use crate::extract::extract;
+use crate::extract::load_pdfium;
 
 use super::OutputLine;
 use super::ReadRequest;
@@ -42,16 +45,22 @@ pub fn serve() -> ExitCode {
 fn process_request() -> Result<(), ExtractError> {
     let mut input = BufReader::new(stdin());
     let request = read_request(&mut input)?;
+    // Before the process drops its privileges: the library may be in a folder of this user only.
+    let pdfium = load_pdfium(request.pdfium.as_deref());
     confine(&request.limits).map_err(|error| internal("could not limit the process", &error))?;
     thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || write_sections(&request, input))
+        .spawn(move || write_sections(&request, pdfium, input))
         .map_err(|error| internal("could not start a thread", &error))?
         .join()
         .unwrap_or(Err(ExtractError::Crashed))
 }
 
-fn write_sections(request: &ReadRequest, file: impl Read) -> Result<(), ExtractError> {
+fn write_sections(
+    request: &ReadRequest,
+    pdfium: Result<Pdfium, ExtractError>,
+    file: impl Read,
+) -> Result<(), ExtractError> {
     let mut bytes = Vec::new();
     let read = file
         .take(request.limits.file_bytes.saturating_add(1))
@@ -65,7 +74,6 @@ fn write_sections(request: &ReadRequest, file: impl Read) -> Result<(), ExtractE
     }
     let max_text_bytes = usize::try_from(request.limits.text_bytes).unwrap_or(usize::MAX);
     let mut out = BufWriter::new(stdout().lock());
-    let pdfium = request.pdfium.as_deref();
     extract(
         &request.name,
         bytes,

@@ -10,10 +10,9 @@ mod markdown;
 mod office;
 mod output;
 mod pdf;
-mod pdfium;
 mod text;
 
-use std::path::Path;
+use pdfium::Pdfium;
 
 use crate::ErrorCode;
 use crate::ExtractError;
@@ -21,6 +20,8 @@ use crate::Section;
 
 use format::Format;
 use output::Output;
+
+pub use pdf::load_pdfium;
 
 pub const HEAD_BYTES: u64 = text::SAMPLE_BYTES as u64;
 
@@ -36,7 +37,7 @@ pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
 /// Passes every section of the file to `write`, in order.
 ///
 /// The content determines the file type, and the name only where the content is ambiguous. `pdfium`
-/// is a library that replaces the built-in PDF parser. Text and headings are limited to
+/// parses PDF files, or is the reason why they cannot be parsed. Text and headings are limited to
 /// `max_text_bytes`, plus a constant for every section.
 ///
 /// # Errors
@@ -45,16 +46,13 @@ pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
 pub fn extract(
     name: &str,
     bytes: Vec<u8>,
-    pdfium: Option<&Path>,
+    pdfium: Result<Pdfium, ExtractError>,
     max_text_bytes: usize,
     write: &mut dyn FnMut(Section) -> Result<(), ExtractError>,
 ) -> Result<(), ExtractError> {
     let mut output = Output::new(max_text_bytes, write);
     match format::detect(name, &bytes)? {
-        Format::Pdf => match pdfium {
-            Some(library) => pdfium::extract(library, bytes, &mut output),
-            None => pdf::extract(bytes, &mut output),
-        },
+        Format::Pdf => pdf::extract(&pdfium?, &bytes, &mut output),
         Format::Office(kind) => office::extract(kind, bytes, &mut output),
         Format::Html => html::extract(&bytes, &mut output),
         Format::Markdown => markdown::extract(&text::decode(&bytes)?, &mut output),

@@ -1,10 +1,12 @@
-//! PDF with the built-in parser.
+//! PDF, by PDFium.
 
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::path::Path;
 
-use pdf_oxide::PdfDocument;
-use pdf_oxide::error::Error;
+use pdfium::Character;
+use pdfium::Document;
+use pdfium::OpenError;
+use pdfium::PageText;
+use pdfium::Pdfium;
 
 use crate::ExtractError;
 
@@ -14,33 +16,52 @@ use super::output::Output;
 /// billion pages.
 const MAX_UNREADABLE_PAGES: usize = 100;
 
+/// Loads PDFium.
+///
+/// # Errors
+/// The error of every PDF file, if there is no library or it cannot be loaded.
+pub fn load_pdfium(library: Option<&Path>) -> Result<Pdfium, ExtractError> {
+    let library = library.ok_or(ExtractError::NoPdfParser)?;
+    Pdfium::load(library).map_err(|error| {
+        ExtractError::Internal(format!(
+            "cannot load PDFium from {}: {error}",
+            library.display()
+        ))
+    })
+}
+
 /// Writes a section for every page. Unreadable pages are left out, unless all are.
-pub(super) fn extract(bytes: Vec<u8>, output: &mut Output<'_>) -> Result<(), ExtractError> {
-    let document = PdfDocument::from_bytes(bytes).map_err(parse_error)?;
-    // The parser opens files that need a password, with empty pages. Files with an empty password,
-    // such as those that only forbid printing, are decrypted automatically.
-    if document.is_encrypted() && !document.is_authenticated() {
-        return Err(ExtractError::Encrypted);
-    }
-    let count = document.page_count().map_err(parse_error)?;
-    let mut unreadable = 0;
-    let mut consecutive = 0;
-    for index in 0..count {
-        // If the parser panics, only that page is lost.
-        match catch_unwind(AssertUnwindSafe(|| document.extract_text(index))) {
-            Ok(Ok(text)) => {
-                consecutive = 0;
-                output.push(u32::try_from(index + 1).ok(), &[], &text)?;
-            }
-            Ok(Err(Error::EncryptedPdf)) => return Err(ExtractError::Encrypted),
-            Ok(Err(_)) | Err(_) => {
-                unreadable += 1;
-                consecutive += 1;
-                if consecutive >= MAX_UNREADABLE_PAGES {
-                    break;
-                }
-            }
+pub(super) fn extract(
+    pdfium: &Pdfium,
+    bytes: &[u8],
+    output: &mut Output<'_>,
+) -> Result<(), ExtractError> {
+    match pdfium.open(bytes) {
+        Ok(document) => write_pages(&document, output),
+        Err(OpenError::Encrypted) => Err(ExtractError::Encrypted),
+        Err(OpenError::Damaged) => {
+            let repaired = with_trailer(bytes).ok_or_else(damaged)?;
+            let document = pdfium.open(&repaired).map_err(|_| damaged())?;
+            write_pages(&document, output)
         }
+    }
+}
+
+fn write_pages(document: &Document<'_>, output: &mut Output<'_>) -> Result<(), ExtractError> {
+    let mut consecutive = 0;
+    let mut unreadable = 0;
+    for index in 0..document.page_count() {
+        let page = document.page(index);
+        let Some(text) = page.as_ref().and_then(|page| page.text()) else {
+            unreadable += 1;
+            consecutive += 1;
+            if consecutive >= MAX_UNREADABLE_PAGES {
+                break;
+            }
+            continue;
+        };
+        consecutive = 0;
+        output.push(Some(index + 1), &[], &collect(&text))?;
     }
     if output.is_empty() && unreadable > 0 {
         return Err(damaged());
@@ -48,11 +69,59 @@ pub(super) fn extract(bytes: Vec<u8>, output: &mut Output<'_>) -> Result<(), Ext
     Ok(())
 }
 
-fn parse_error(error: Error) -> ExtractError {
-    match error {
-        Error::EncryptedPdf => ExtractError::Encrypted,
-        _ => damaged(),
+/// The characters of a page as a string. Words that a line end divides are joined.
+fn collect(text: &PageText<'_>) -> String {
+    let mut out = String::new();
+    let mut after_hyphen = false;
+    for character in text.characters() {
+        let character = match character {
+            Character::Known(character) => character,
+            Character::Unknown => char::REPLACEMENT_CHARACTER,
+            Character::Hyphen => {
+                after_hyphen = true;
+                continue;
+            }
+        };
+        if after_hyphen && !character.is_lowercase() {
+            out.push('-');
+        }
+        after_hyphen = false;
+        out.push(character);
     }
+    out
+}
+
+/// The file with an end that refers to its catalog. PDFium finds the objects of a file without its
+/// table of objects, but not the one to begin with: that is named at the end of the file, which a
+/// truncated file has lost. `None` if there is no catalog outside of compressed objects.
+fn with_trailer(bytes: &[u8]) -> Option<Vec<u8>> {
+    let catalog = find_last(bytes, b"/Catalog")?;
+    let keyword = find_last(&bytes[..catalog], b" obj")?;
+    // "12 0 obj": the object's number and generation.
+    let (before, generation) = trailing_number(&bytes[..keyword])?;
+    let (_, number) = trailing_number(before.strip_suffix(b" ")?)?;
+    let end = format!(
+        "\nendstream\nendobj\ntrailer\n<</Root {number} {generation} R>>\nstartxref\n0\n%%EOF"
+    );
+    Some([bytes, end.as_bytes()].concat())
+}
+
+fn find_last(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes
+        .windows(pattern.len())
+        .rposition(|window| window == pattern)
+}
+
+/// Splits a number off the end.
+fn trailing_number(bytes: &[u8]) -> Option<(&[u8], u32)> {
+    let digits = bytes
+        .iter()
+        .rev()
+        .take_while(|b| b.is_ascii_digit())
+        .count();
+    let (before, number) = bytes.split_at(bytes.len() - digits);
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some((before, number))
 }
 
 fn damaged() -> ExtractError {

@@ -1,34 +1,13 @@
 //! Extraction of each format.
 
-use documents::ErrorCode;
-use documents::ExtractError;
-use documents::child::Limits;
-
 use crate::extract;
 use crate::fixture;
-use crate::generated;
 use crate::headings;
 use crate::pages;
-use crate::reader;
 use crate::sections;
 use crate::texts;
 
 const GUESTS: &str = "Für Gäste: Größe, Länge und Übernachtung außen zählen. Später mehr.";
-
-#[tokio::test]
-async fn a_pdf_gives_its_pages() {
-    for name in ["report.pdf", "restricted.pdf"] {
-        let report = sections(name).await;
-        assert_eq!(pages(&report), [Some(1), Some(2), Some(3)], "{name}");
-        let texts = texts(&report);
-        assert!(
-            texts[0].contains("The harbour handled 4711 containers."),
-            "{name}: {texts:?}"
-        );
-        assert!(texts[1].contains("Forty-two people worked at the quay."));
-        assert!(texts[2].contains("A second basin opens in 2031."));
-    }
-}
 
 #[tokio::test]
 async fn a_word_document_is_cut_at_its_headings() {
@@ -167,44 +146,4 @@ async fn content_counts_more_than_the_name() {
     assert_eq!(old, Ok(sections("berths.xls").await));
     let page = extract("report.pdf", &fixture("page.html")).await;
     assert_eq!(page, Ok(sections("page.html").await));
-}
-
-#[tokio::test]
-async fn a_pdfium_that_is_not_there_is_the_servers_fault() {
-    let mut reader = reader();
-    reader.pdfium = Some("/nowhere/libpdfium.so".into());
-    let pdf = generated::pdf_of(2);
-    let read = reader.read("a.pdf", &pdf[..], &Limits::default()).await;
-    assert_eq!(
-        read.expect_err("the library does not exist").code(),
-        ErrorCode::ServerError
-    );
-    let text = reader
-        .read("a.txt", &b"words"[..], &Limits::default())
-        .await;
-    assert_eq!(
-        texts(&text.expect("the library is only used for PDF files")),
-        ["words"]
-    );
-}
-
-/// Runs only if `TEST_PDFIUM` names a library; set-up installs none.
-#[tokio::test]
-async fn pdfium_reads_pages_and_leaves_what_it_refuses_to_the_other_parser() {
-    let Some(library) = std::env::var_os("TEST_PDFIUM") else {
-        return;
-    };
-    let mut reader = reader();
-    reader.pdfium = Some(library.into());
-    let read = async |name| {
-        let file = fixture(name);
-        reader.read(name, &file[..], &Limits::default()).await
-    };
-    let report = read("report.pdf").await.expect("PDFium can read it");
-    assert_eq!(pages(&report), [Some(1), Some(2), Some(3)]);
-    assert!(texts(&report)[0].contains("The harbour handled 4711 containers."));
-    let repaired = read("truncated.pdf").await.expect("it can be repaired");
-    assert!(!repaired.is_empty());
-    assert_eq!(read("encrypted.pdf").await, Err(ExtractError::Encrypted));
-    assert_eq!(read("scanned.pdf").await, Err(ExtractError::NoText));
 }

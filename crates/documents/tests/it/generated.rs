@@ -26,9 +26,33 @@ pub(crate) fn pdf_of(pages: usize) -> Vec<u8> {
             content.len()
         ));
     }
+    pdf(&objects)
+}
+
+/// A PDF of one page with this media box and content stream. `entries` are those of the stream's
+/// dictionary, and `others` are objects from number 6.
+pub(crate) fn pdf_page(media_box: &str, entries: &str, content: &str, others: &[&str]) -> Vec<u8> {
+    let mut objects = vec![
+        "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
+        "<</Type/Pages/Count 1/Kids[3 0 R]>>".to_owned(),
+        format!(
+            "<</Type/Page/Parent 2 0 R/MediaBox[{media_box}]/Resources<</Font<</F 5 0 R>>>>/Contents 4 0 R>>"
+        ),
+        format!(
+            "<<{entries}/Length {}>>stream\n{content}\nendstream",
+            content.len()
+        ),
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>".to_owned(),
+    ];
+    objects.extend(others.iter().map(ToString::to_string));
+    pdf(&objects)
+}
+
+/// A PDF of these objects, the first of which is the catalog.
+fn pdf(objects: &[String]) -> Vec<u8> {
     let mut file = b"%PDF-1.4\n".to_vec();
     let mut table = String::new();
-    for (number, object) in (1..).zip(&objects) {
+    for (number, object) in (1..).zip(objects) {
         table += &format!("{:010} 00000 n \n", file.len());
         file.extend(format!("{number} 0 obj\n{object}\nendobj\n").into_bytes());
     }

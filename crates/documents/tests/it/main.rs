@@ -3,6 +3,7 @@
 mod formats;
 mod generated;
 mod hostile;
+mod pdf;
 mod process;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ fn reader_of(program: &str, arguments: &[&str]) -> Reader {
     Reader {
         program: program.into(),
         arguments: arguments.iter().map(ToString::to_string).collect(),
-        pdfium: None,
+        pdfium: Some(installed::pdfium().expect("`make setup` installs PDFium")),
     }
 }
 
