@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
-/// Time limit of a step on one server.
+/// Time limit of a step on one server, besides the duration of its load.
 const STEP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The servers of a benchmark, besides the null server.
@@ -111,6 +111,11 @@ async fn measure_servers(
         }
         eprintln!("{step}: {:.1} s", start.elapsed().as_secs_f64());
     }
+    if plan.shows_tables
+        && let Some(database) = &tested.database
+    {
+        report.add_tables(database.tables().await?);
+    }
     Ok(())
 }
 
@@ -132,7 +137,7 @@ async fn run_step(
     subject: &mut Subject,
 ) -> Result<Figures, BenchError> {
     let running = step.run(plan, upstream, subject);
-    timeout(STEP_TIMEOUT, running)
+    timeout(STEP_TIMEOUT + plan.stretch, running)
         .await
         .unwrap_or(Err(BenchError::Unexpected("the step did not end in time")))
 }

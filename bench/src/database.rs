@@ -8,6 +8,7 @@ use sqlx::Postgres;
 use sqlx::Row;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::PgRow;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -146,11 +147,30 @@ impl Database {
             }
         }
         let _ = self.execute("reset session_replication_role").await;
+        // Else this session's counts of new rows would be added to those that vacuum finds.
+        self.execute("select pg_stat_force_next_flush()").await?;
         self.execute("vacuum (analyze) threads, messages, runs, run_steps")
             .await?;
         // So that none happens during a measurement. Needs a privileged role.
         let _ = self.execute("checkpoint").await;
         Ok(())
+    }
+
+    /// The tables above one MiB, the largest first: name, MiB with indexes, MiB of indexes, live rows,
+    /// dead rows, and how often autovacuum has run.
+    pub(crate) async fn tables(&self) -> Result<Vec<Vec<String>>, sqlx::Error> {
+        let rows = sqlx::raw_sql(
+            "select relname::text,
+                    (pg_total_relation_size(relid) / 1048576)::text,
+                    (pg_indexes_size(relid) / 1048576)::text,
+                    n_live_tup::text, n_dead_tup::text, autovacuum_count::text
+             from pg_stat_user_tables
+             where pg_total_relation_size(relid) > 1048576
+             order by pg_total_relation_size(relid) desc",
+        );
+        let rows = rows.fetch_all(&self.pool).await?;
+        let cells = |row: &PgRow| (0..row.len()).map(|n| row.try_get(n)).collect();
+        rows.iter().map(cells).collect()
     }
 
     /// The columns of a table that can be written, and whether they are times.

@@ -22,6 +22,8 @@ pub(crate) struct Report {
     /// What differs from an ordinary benchmark, such as the number of replicas.
     conditions: Vec<String>,
     values: HashMap<String, Values>,
+    /// The database's tables after the last step.
+    tables: Vec<Vec<String>>,
     failures: Vec<String>,
 }
 
@@ -47,12 +49,18 @@ impl Report {
             started: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
             conditions,
             values: HashMap::new(),
+            tables: Vec::new(),
             failures: Vec::new(),
         }
     }
 
     pub(crate) fn add_tested(&mut self, step: impl Display, figures: Result<Figures, BenchError>) {
         self.add(step, self.tested, figures, |values| &mut values.tested);
+    }
+
+    /// Adds the database's tables, as [`crate::database::Database::tables`] gives them.
+    pub(crate) fn add_tables(&mut self, tables: Vec<Vec<String>>) {
+        self.tables = tables;
     }
 
     /// Adds the figures of the server that the tested one is compared with.
@@ -148,6 +156,19 @@ impl Report {
         out.push('\n');
         for table in &TABLES {
             self.write_table(table, &mut out);
+        }
+        if !self.tables.is_empty() {
+            let head = [
+                "table",
+                "MiB",
+                "of it indexes",
+                "rows",
+                "dead",
+                "autovacuums",
+            ];
+            let mut lines = vec![head.map(str::to_owned).to_vec()];
+            lines.extend(self.tables.iter().cloned());
+            let _ = write!(out, "\n{}", markdown::table(&lines, &(1..=5)));
         }
         for failure in &self.failures {
             let _ = writeln!(out, "\nFAILED: {failure}");

@@ -22,6 +22,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The kept figures, in the folder for the results.
 pub(crate) const HISTORY: &str = "history.txt";
@@ -46,6 +47,12 @@ pub(crate) struct Run {
     /// Repetitions of each step [default: 3, and 1 of the longest steps]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     rounds: Option<usize>,
+    /// Seconds that each rate is measured for; keep no results
+    #[arg(long, value_name = "SECONDS")]
+    stretch: Option<u64>,
+    /// Write every round's figures to this file, as JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
     /// Fill the tables beforehand with this many messages, threads and day-old runs, such as 10M or
     /// 10M,1M,100k; keep no results
     #[arg(long, value_name = "MESSAGES[,THREADS[,RUNS]]")]
@@ -104,7 +111,11 @@ impl Run {
             plan.rounds = rounds;
             plan.long_rounds = rounds;
         }
+        if let Some(seconds) = self.stretch {
+            plan.stretch = Duration::from_secs(seconds);
+        }
         plan.growth = self.grow;
+        plan.shows_tables = self.grow.is_some() || self.stretch.is_some();
         plan
     }
 
@@ -168,8 +179,9 @@ impl Run {
 
     /// Whether the results are those of a whole benchmark.
     fn is_whole(&self) -> bool {
-        let is_usual = !self.null && self.grow.is_none() && self.replicas == 1;
-        is_usual && self.only.is_none() && self.against.is_none()
+        let is_usual = !self.null && self.replicas == 1;
+        let has_usual_amounts = self.grow.is_none() && self.stretch.is_none();
+        is_usual && has_usual_amounts && self.only.is_none() && self.against.is_none()
     }
 
     /// Shows the change since the last kept sitting, or between the two servers.
@@ -240,6 +252,9 @@ pub(crate) async fn run(options: &Run) -> Result<ExitCode, BenchError> {
     };
     let table = report.markdown(title);
     println!("\n{table}");
+    if let Some(path) = &options.json {
+        fs::write(path, format!("{:#}\n", report.json()))?;
+    }
     options.compare(&report)?;
     if options.is_whole() {
         options.keep(&report, &table)?;

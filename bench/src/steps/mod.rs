@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) thorough: bool,
     /// Rows to fill the tables with beforehand.
     pub(crate) growth: Option<Growth>,
+    /// Show the sizes of the tables after the last step.
+    pub(crate) shows_tables: bool,
 }
 
 impl Plan {
@@ -62,6 +64,7 @@ impl Plan {
             kernels: 3,
             thorough: false,
             growth: None,
+            shows_tables: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl Plan {
             kernels: 24,
             thorough: true,
             growth: None,
+            shows_tables: false,
         }
     }
 
