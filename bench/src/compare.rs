@@ -52,13 +52,16 @@ const STANDARD_ERRORS: f64 = 4.0;
 /// The least noise of any figure.
 const LEAST_NOISE: f64 = 0.03;
 
-/// The noise of figures that are measured once a sitting.
-const NOISE_OF_SINGLE: f64 = 0.25;
+/// The noise of times and rates that are measured once a sitting.
+const NOISE_OF_SINGLE_TIME: f64 = 0.25;
+
+/// The noise of memory that is measured once a sitting.
+const NOISE_OF_SINGLE_MEMORY: f64 = 0.1;
 
 /// How two sittings were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// At different times: what the null server or Jupyter has too is compared by ratio.
+    /// At different times: what the null server or Jupyter has too is compared by ratio, except memory.
     Apart,
     /// In the same rounds: compared round by round.
     ByTurns,
@@ -71,10 +74,10 @@ struct Change {
 }
 
 impl Change {
-    fn between(before: &Rounds, after: &Rounds, taken: Taken) -> Self {
+    fn between(figure: &Figure, before: &Rounds, after: &Rounds, taken: Taken) -> Self {
         let has_other = !before.other.is_empty() && !after.other.is_empty();
         let values = |rounds: &Rounds| match taken {
-            Taken::Apart if has_other => ratios(rounds),
+            Taken::Apart if has_other && figure.varies_with_speed() => ratios(rounds),
             _ => rounds.tested.clone(),
         };
         let (before, after) = (values(before), values(after));
@@ -88,12 +91,11 @@ impl Change {
                 .zip(standard_error(&after))
                 .map(|(a, b)| a.hypot(b)),
         };
-        Self::new(change, error)
-    }
-
-    /// Without a standard error the figure was measured only once.
-    fn new(change: f64, standard_error: Option<f64>) -> Self {
-        let noise = standard_error.map_or(NOISE_OF_SINGLE, |error| STANDARD_ERRORS * error);
+        let noise = match error {
+            Some(error) => STANDARD_ERRORS * error,
+            None if figure.varies_with_speed() => NOISE_OF_SINGLE_TIME,
+            None => NOISE_OF_SINGLE_MEMORY,
+        };
         Self {
             change,
             noise: noise.max(LEAST_NOISE),
@@ -147,7 +149,7 @@ pub(crate) fn markdown(before: &Sitting, after: &Sitting, taken: Taken) -> Strin
         let Some((from, to)) = before.rounds(figure.name).zip(after.rounds(figure.name)) else {
             continue;
         };
-        let change = Change::between(from, to, taken);
+        let change = Change::between(figure, from, to, taken);
         let verdict = change.verdict(figure);
         verdicts.push(verdict);
         lines.push(cells(figure, from, to, &change, verdict));
@@ -233,28 +235,31 @@ mod tests {
             ("flow.16.rate", &[600.0, 606.0, 594.0], &[]),
             ("flow.64.rate", &[500.0, 400.0, 600.0], &[]),
             ("run.p50", &[4.0, 4.04, 3.96], &[]),
-            ("memory.warm", &[33.0], &[]),
+            ("memory.warm", &[33.0], &[9.0]),
+            ("restart.first-answer", &[200.0], &[]),
             ("crash.doubled", &[0.0], &[]),
         ]);
         let after = sitting(&[
             ("flow.16.rate", &[500.0, 505.0, 495.0], &[]),
             ("flow.64.rate", &[450.0, 350.0, 550.0], &[]),
             ("run.p50", &[3.0, 3.03, 2.97], &[]),
-            ("memory.warm", &[38.0], &[]),
+            ("memory.warm", &[34.0], &[12.0]),
+            ("restart.first-answer", &[160.0], &[]),
             ("crash.doubled", &[0.0], &[]),
         ]);
         let table = markdown(&before, &after, Taken::Apart);
-        let verdicts = [
+        let labels = [
             "flow, 16",
             "flow, 64",
             "run alone",
             "warm server",
+            "full table",
             "doubled",
         ];
-        let verdicts = verdicts.map(|label| verdict(&table, label));
-        assert_eq!(verdicts, ["WORSE", "", "better", "", ""], "{table}");
+        let verdicts = labels.map(|label| verdict(&table, label));
+        assert_eq!(verdicts, ["WORSE", "", "better", "", "", ""], "{table}");
         assert!(
-            table.contains("5 figures: 1 better, 1 worse, 3 within noise."),
+            table.contains("6 figures: 1 better, 1 worse, 4 within noise."),
             "{table}"
         );
     }

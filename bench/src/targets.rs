@@ -49,6 +49,11 @@ impl Figure {
         }
     }
 
+    /// Whether the machine's speed affects it, as it affects all but memory.
+    pub(crate) fn varies_with_speed(&self) -> bool {
+        !self.name.contains("memory")
+    }
+
     /// A value as the table shows it.
     pub(crate) fn shown(&self, value: f64) -> String {
         format!("{value:.*}", usize::from(self.digits))
