@@ -35,6 +35,7 @@ pub(super) fn text(
         r#"assistd {version} serves the OpenAI Assistants API
 
   Base URL  {base_url}
+  Console   {console}
   API keys  {keys}
   Data      {database}
   Files     {blobs}
@@ -53,6 +54,10 @@ Try it, after `pip install openai`:
 
 Ctrl-C stops it."#,
         version = env!("CARGO_PKG_VERSION"),
+        console = match config.http.console {
+            true => format!("{scheme}://{host}/console"),
+            false => "switched off".to_owned(),
+        },
         blobs = config.files.blob_location(),
         code = describe_sandbox(config),
         search = describe_search(config),

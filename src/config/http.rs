@@ -49,6 +49,17 @@ pub struct HttpSettings {
         value_parser = admin_key
     )]
     pub admin_key: Option<Secret>,
+    /// Serve the console, a web page for browsers, under /console
+    #[arg(
+        long,
+        env = "ASSISTD_CONSOLE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub console: bool,
     /// Refuse Assistants requests without the header `OpenAI-Beta: assistants=v2`
     #[arg(
         long,

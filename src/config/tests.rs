@@ -490,6 +490,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "0s",
         "a duration longer than zero, such as 30s",
     ),
+    ("console", "maybe", "true or false"),
     ("cors_origins", "app.example", "scheme://host[:port]"),
     ("database_connections", "1", "a whole number from 2 to"),
     ("event_retention", "a day", "a duration, such as"),

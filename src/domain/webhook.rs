@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::Timestamp;
-use crate::domain::ids::EndpointId;
+use crate::domain::ids::{EndpointId, EventId};
 use crate::domain::run::Run;
 use crate::domain::vector_store::{Batch, VectorStoreFile};
 
@@ -23,6 +23,24 @@ pub struct Endpoint {
     /// Time of the first failure since the last success; `None` if the last attempt succeeded.
     pub failing_since: Option<Timestamp>,
     pub disabled: Option<(Timestamp, String)>,
+}
+
+/// A delivery of an event to an endpoint, as operators see it.
+#[derive(Debug, Clone)]
+pub struct DeliveryRecord {
+    /// Increases with each delivery.
+    pub number: i64,
+    pub event: EventId,
+    /// The event's type.
+    pub kind: String,
+    /// The id of the object that the event is about.
+    pub subject: String,
+    pub created_at: Timestamp,
+    pub attempts: i32,
+    /// When it is attempted next; `None` if it was delivered or abandoned.
+    pub due_at: Option<Timestamp>,
+    pub delivered_at: Option<Timestamp>,
+    pub last_error: Option<String>,
 }
 
 /// A type of event to which endpoints can subscribe: the name of a stream event, or the type and

@@ -19,8 +19,9 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::http::handlers::{
-    admin, assistants, files, landing, messages, models, operations, passthrough, run_steps, runs,
-    threads, uploads, vector_store_batches, vector_store_files, vector_store_search, vector_stores,
+    admin, assistants, console, files, landing, messages, models, objects, operations, passthrough,
+    run_overview, run_steps, runs, threads, uploads, vector_store_batches, vector_store_files,
+    vector_store_search, vector_stores,
 };
 use crate::http::request::{cors, middleware};
 use crate::http::state::ApiState;
@@ -52,7 +53,12 @@ pub fn router(state: ApiState) -> Router {
         true => Router::new().nest("/admin", with_timeout(admin::routes())),
         false => Router::new(),
     };
+    let console = match state.limits.has_console {
+        true => console::routes(),
+        false => Router::new(),
+    };
     let router = admin
+        .merge(console)
         .nest("/v1", api())
         .nest("/openai/v1", api())
         .nest("/openai", azure)
@@ -97,6 +103,10 @@ fn routes() -> Router<ApiState> {
                 .delete(messages::delete),
         )
         .route("/threads/runs", post(runs::create_with_thread))
+        .route("/runs", get(run_overview::list))
+        .route("/runs/counts", get(run_overview::count))
+        .route("/runs/{run_id}/execution", get(run_overview::execution))
+        .route("/objects/{object_id}", get(objects::retrieve))
         .route(
             "/threads/{thread_id}/runs",
             get(runs::list).post(runs::create),

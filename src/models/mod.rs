@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod error_object;
 mod event_stream;
+mod failures;
 mod http;
 mod measure;
 mod options;
@@ -28,6 +29,7 @@ mod upstreams;
 
 pub use endpoint::StoredResponseCall;
 pub use error::{FailureCode, SetupError, UpstreamError};
+pub use failures::LastFailure;
 pub use options::{Options, UpstreamKind, UpstreamOptions};
 pub use passthrough::Passthrough;
 pub use request::ChatRequest;

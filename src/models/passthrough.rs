@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::endpoint::Endpoint;
 use super::error::UpstreamError;
-use super::measure;
 use super::request::set_model;
 use super::response::UpstreamResponse;
 use super::upstreams::Upstreams;
@@ -93,7 +92,7 @@ impl Upstreams {
             set_model(&mut body, &route.model);
             let started = Instant::now();
             let outcome = self.send(&route.upstream, endpoint, &body).await;
-            measure::record_call(&route.upstream, started, outcome.as_ref().err());
+            self.record_call(&route.upstream, started, outcome.as_ref().err());
             let mut response = outcome?;
             if is_error(response.status) {
                 let error = response.into_error(&route.upstream).await;

@@ -8,7 +8,6 @@ use std::time::Instant;
 use super::endpoint::StoredResponseCall;
 use super::error::UpstreamError;
 use super::error_object::ErrorObject;
-use super::measure;
 use super::passthrough::{Passthrough, is_about_key};
 use super::upstreams::Upstreams;
 
@@ -34,7 +33,7 @@ impl Upstreams {
         for server in servers {
             let started = Instant::now();
             let outcome = server.stored_response(call, id, query).await;
-            measure::record_call(server.name(), started, outcome.as_ref().err());
+            self.record_call(server.name(), started, outcome.as_ref().err());
             match outcome {
                 Ok(response) if is_about_key(response.status) => {
                     let error = ErrorObject::default();

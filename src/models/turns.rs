@@ -70,16 +70,17 @@ impl Upstreams {
     ) -> Result<TurnStream, UpstreamError> {
         let started = Instant::now();
         let outcome = self.first_event(route, body, names).await;
-        measure::record_call(&route.upstream, started, outcome.as_ref().err());
+        self.record_call(&route.upstream, started, outcome.as_ref().err());
         let (first, rest) = outcome?;
         let Route {
             upstream, model, ..
         } = route.clone();
         let events = stream::iter([Ok(first)]).chain(rest);
+        let upstreams = self.clone();
         let events = events.inspect(move |event| match event {
             Ok(TurnEvent::Usage(usage)) => measure::record_tokens(&model, usage),
             Ok(_) => {}
-            Err(error) => measure::record_interruption(&upstream, error),
+            Err(error) => upstreams.record_interruption(&upstream, error),
         });
         Ok(events.boxed())
     }

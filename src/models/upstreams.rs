@@ -1,6 +1,7 @@
 //! The upstreams: model servers and the scripted model.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -9,7 +10,9 @@ use super::default_model::DefaultModel;
 use super::endpoint::Endpoint;
 use super::error::{SetupError, UpstreamError};
 use super::event_stream::Limits;
+use super::failures::{Failures, LastFailure};
 use super::http::HttpUpstream;
+use super::measure;
 use super::options::Options;
 use super::response::UpstreamResponse;
 use super::routes::{Model, Route, Routes};
@@ -35,6 +38,7 @@ struct Inner {
     routes: Routes,
     default_model: DefaultModel,
     catalog: Catalog,
+    failures: Failures,
     limits: Limits,
     max_retries: u32,
 }
@@ -92,6 +96,7 @@ impl Upstreams {
                 routes,
                 default_model: DefaultModel::new(default_model),
                 catalog: Catalog::default(),
+                failures: Failures::default(),
                 limits: Limits {
                     line: max_line_bytes,
                     answer: max_answer_bytes,
@@ -153,6 +158,19 @@ impl Upstreams {
         }
     }
 
+    /// The name and address of every upstream.
+    pub fn addresses(&self) -> Vec<(String, String)> {
+        let servers = self.inner.servers.iter();
+        let servers = servers.map(|server| (server.name().to_owned(), server.address()));
+        let scripted = (scripted::UPSTREAM.to_owned(), "built in".to_owned());
+        servers.chain([scripted]).collect()
+    }
+
+    /// The last failed call of an upstream since the start of the process.
+    pub fn last_failure(&self, upstream: &str) -> Option<LastFailure> {
+        self.inner.failures.last(upstream)
+    }
+
     pub async fn probe(&self) -> Vec<ProbeResult> {
         let probes = self.inner.servers.iter().map(async |server| ProbeResult {
             upstream: server.name().to_owned(),
@@ -202,6 +220,26 @@ impl Upstreams {
     fn server(&self, upstream: &str) -> Option<&HttpUpstream> {
         let mut servers = self.inner.servers.iter();
         servers.find(|server| server.name() == upstream)
+    }
+
+    /// Records a call when its response has started, or has failed to.
+    pub(super) fn record_call(
+        &self,
+        upstream: &str,
+        started: Instant,
+        error: Option<&UpstreamError>,
+    ) {
+        measure::record_call(upstream, started, error);
+        if let Some(error) = error {
+            let error = self.redacted(upstream, error.clone());
+            self.inner.failures.record(upstream, &error);
+        }
+    }
+
+    /// Records that a response broke off.
+    pub(super) fn record_interruption(&self, upstream: &str, error: &UpstreamError) {
+        measure::record_interruption(upstream, error);
+        self.inner.failures.record(upstream, error);
     }
 
     pub(super) fn redacted(&self, upstream: &str, error: UpstreamError) -> UpstreamError {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -191,10 +191,12 @@ fn api(http: &HttpSettings, service: Service, feed: Feed, upstreams: Upstreams) 
             request_timeout: http.request_timeout,
             poll_after: Duration::from_millis(http.poll_after_ms.into()),
             has_tls: http.tls_cert.is_some(),
+            has_console: http.console,
             require_beta_header: http.require_beta_header,
         }),
         handlers: TaskTracker::new(),
         metrics: Arc::new(move || prometheus.render()),
+        started: Instant::now(),
     }
 }
 

@@ -10,14 +10,18 @@ mod assistants;
 mod attachments;
 mod error;
 mod files;
+mod health;
 mod messages;
+mod objects;
 mod rate_limits;
 mod references;
+mod run_overview;
 mod runs;
 mod threads;
 mod uploads;
 mod vector_store_files;
 mod vector_stores;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +31,8 @@ use tokio::sync::Notify;
 pub use api_keys::{AdminKey, Authenticated};
 pub use error::{RunRefusal, ServiceError};
 pub use files::StoredContents;
+pub use health::Health;
+pub use objects::AnyObject;
 pub use rate_limits::{Budget, Budgets};
 pub use runs::StartedRun;
 

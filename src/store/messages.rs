@@ -154,6 +154,21 @@ pub async fn find(
     Ok(message)
 }
 
+/// The thread of a message of which only the id is known.
+pub async fn thread_of(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &MessageId,
+) -> Result<Option<ThreadId>, StoreError> {
+    let thread =
+        sqlx::query_scalar("select thread_id from messages where project_id = $1 and id = $2")
+            .bind(project)
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(thread)
+}
+
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,

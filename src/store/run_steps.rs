@@ -95,6 +95,21 @@ pub async fn find(
     Ok(step)
 }
 
+/// The thread and the run of a step of which only the id is known.
+pub async fn parents_of(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &StepId,
+) -> Result<Option<(ThreadId, RunId)>, StoreError> {
+    let parents =
+        sqlx::query_as("select thread_id, run_id from run_steps where project_id = $1 and id = $2")
+            .bind(project)
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(parents)
+}
+
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,

@@ -177,6 +177,20 @@ pub async fn find(
     Ok(run)
 }
 
+/// The thread of a run of which only the id is known.
+pub async fn thread_of(
+    db: impl PgExecutor<'_>,
+    project: &ProjectId,
+    id: &RunId,
+) -> Result<Option<ThreadId>, StoreError> {
+    let thread = sqlx::query_scalar("select thread_id from runs where project_id = $1 and id = $2")
+        .bind(project)
+        .bind(id)
+        .fetch_optional(db)
+        .await?;
+    Ok(thread)
+}
+
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,

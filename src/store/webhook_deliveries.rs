@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::json;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgExecutor, Row};
 
+use crate::domain::audit::Actor;
 use crate::domain::ids::{
     AssistantId, BatchId, EndpointId, EventId, FileId, ProjectId, RunId, ThreadId, VectorStoreId,
 };
+use crate::domain::page::Page;
 use crate::domain::run::{Run, RunConfig, RunState};
 use crate::domain::vector_store::{
     Attributes, Batch, Chunking, FileCounts, FileStatus, IndexError, VectorStoreFile,
 };
-use crate::domain::webhook::{EventType, Subject};
+use crate::domain::webhook::{DeliveryRecord, EventType, Subject};
 use crate::domain::{Metadata, Timestamp};
-use crate::store::StoreError;
-use crate::store::webhook_endpoints::Target;
+use crate::store::webhook_endpoints::{self, Target};
+use crate::store::{Pool, StoreError};
 
 /// A claimed delivery: an event on its way to one endpoint.
 #[derive(Debug, Clone)]
@@ -229,6 +232,68 @@ pub async fn claim(
     .fetch_all(db)
     .await?;
     Ok(deliveries)
+}
+
+impl FromRow<'_, PgRow> for DeliveryRecord {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            number: row.try_get("seq")?,
+            event: row.try_get("event_id")?,
+            kind: row.try_get("type")?,
+            subject: row.try_get("subject")?,
+            created_at: row.try_get("created_at")?,
+            attempts: row.try_get("attempt")?,
+            due_at: row.try_get("due_at")?,
+            delivered_at: row.try_get("delivered_at")?,
+            last_error: row.try_get("last_error")?,
+        })
+    }
+}
+
+/// The stored deliveries to an endpoint, newest first, after the one with this number.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    endpoint: &EndpointId,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Page<DeliveryRecord>, StoreError> {
+    let mut data: Vec<DeliveryRecord> = sqlx::query_as(
+        "select d.seq, d.event_id, v.type, d.subject, v.created_at, d.attempt, d.due_at,
+                d.delivered_at, d.last_error
+         from webhook_deliveries as d join webhook_events as v on v.id = d.event_id
+         where d.endpoint_id = $1 and d.seq < coalesce($2, 9223372036854775807)
+         order by d.seq desc limit $3 + 1",
+    )
+    .bind(endpoint)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let has_more = data.len() > limit;
+    data.truncate(limit);
+    Ok(Page { data, has_more })
+}
+
+/// Makes a delivery due that no worker holds, also one that was delivered or abandoned. Returns
+/// whether there is such a delivery.
+pub async fn redeliver(
+    pool: &Pool,
+    actor: &Actor,
+    endpoint: &EndpointId,
+    number: i64,
+) -> Result<bool, StoreError> {
+    // All attempts so far count as recorded failures, since their results are known.
+    let redelivered = sqlx::query(
+        "update webhook_deliveries
+         set due_at = now(), delivered_at = null, failures = attempt
+         where seq = $1 and endpoint_id = $2 and lease_owner is null",
+    )
+    .bind(number)
+    .bind(endpoint);
+    let details = json!({"delivery": number});
+    let action = "webhook.redelivered";
+    webhook_endpoints::change(pool, actor, action, endpoint, &details, redelivered).await
 }
 
 pub async fn record_success(

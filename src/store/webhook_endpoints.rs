@@ -80,7 +80,7 @@ pub async fn insert(
 }
 
 /// Executes a change of one endpoint and adds it to the audit log, in one transaction.
-async fn change(
+pub(super) async fn change(
     pool: &Pool,
     actor: &Actor,
     action: &'static str,

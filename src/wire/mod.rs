@@ -11,6 +11,7 @@ pub mod audit_log;
 mod error;
 pub mod event;
 pub mod file;
+pub mod health;
 pub mod json;
 pub mod message;
 pub mod model;
@@ -18,6 +19,7 @@ pub mod object;
 pub mod project;
 pub mod refusal;
 pub mod run;
+pub mod run_overview;
 pub mod run_request;
 pub mod run_step;
 pub mod thread;
@@ -30,6 +32,7 @@ pub mod vector_store;
 pub mod vector_store_batch;
 pub mod vector_store_file;
 pub mod vector_store_search;
+pub mod webhook;
 
 pub use error::ParseError;
 

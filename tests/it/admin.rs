@@ -10,6 +10,7 @@ use crate::cluster::{Db, cluster};
 use crate::eventually;
 use crate::process::{assistd, output, text};
 use crate::server::Server;
+use crate::webhook_receiver::{ALLOW_PRIVATE_ADDRESSES, WebhookReceiver};
 
 const ADMIN_KEY: &str = "sk-admin-0123456789";
 
@@ -64,6 +65,11 @@ async fn the_admin_api_opens_to_its_key_alone_and_this_to_nothing_else() {
         ),
         (Method::GET, "//admin/usage".to_owned()),
         (Method::GET, "//admin/audit_log".to_owned()),
+        (Method::GET, "//admin/webhooks".to_owned()),
+        (Method::POST, "//admin/webhooks/we_1/enable".to_owned()),
+        (Method::GET, "//admin/webhooks/we_1/deliveries".to_owned()),
+        (Method::POST, "//admin/webhooks/we_1/redeliver/1".to_owned()),
+        (Method::GET, "//admin/health".to_owned()),
     ] {
         for member in &member {
             let refused = send(member, method.clone(), &path, Some(&json!({"name": "x"}))).await;
@@ -428,4 +434,92 @@ async fn an_admin_key_may_lie_in_a_file_and_must_be_long() {
         let printed = text(&refused);
         assert!(printed.contains("at least 16 visible"), "{printed}");
     }
+}
+
+#[tokio::test]
+async fn a_webhook_is_seen_and_delivered_again() {
+    let db = Db::new().await;
+    let settings = [("ASSISTD_ADMIN_KEY", ADMIN_KEY), ALLOW_PRIVATE_ADDRESSES];
+    let server = Server::start(&db, &settings).await;
+    let admin = server.client_with_key(ADMIN_KEY);
+    let receiver = WebhookReceiver::start().await;
+    let project = assistd::store::projects::find_or_create(&db.pool, "default").await;
+    let project = project.expect("the database answers");
+    let (endpoint, _) = receiver.subscribe(&db.pool, &project, &[]).await;
+    let client = server.client();
+    let assistant = client.create_assistant("hello").await;
+    let thread = client.create_thread("Hi").await;
+    let run = client.create_run(&thread, &assistant).await;
+    let told = receiver.accept("thread.run.completed").await;
+    assert_eq!(told["data"]["id"], run.as_str());
+
+    let endpoints = admin.get("//admin/webhooks").await;
+    let shown = &endpoints["data"][0];
+    assert_eq!(shown["id"], endpoint.as_str());
+    assert_eq!(shown["status"], "active", "{shown}");
+    assert_eq!(shown["project_name"], "default");
+    assert!(!endpoints.to_string().contains("whsec_"), "{endpoints}");
+    let path = format!("//admin/webhooks/{endpoint}");
+    let delivered = eventually("the recorded delivery", || async {
+        let list = admin.get(&format!("{path}/deliveries")).await;
+        let first = list["data"][0].clone();
+        (first["status"] == "delivered").then_some(first)
+    })
+    .await;
+    assert_eq!(delivered["event_id"], told["id"]);
+    assert_eq!(delivered["subject"], run.as_str());
+    assert_eq!(delivered["attempts"], 1);
+
+    let again = format!("{path}/redeliver/{}", id(&delivered));
+    admin.post(&again, json!({})).await;
+    assert_eq!(receiver.accept("thread.run.completed").await, told);
+    let entries = admin.get("//admin/audit_log").await;
+    let entry = &entries["data"][0];
+    assert_eq!(entry["action"], "webhook.redelivered", "{entry}");
+    assert_eq!(entry["target"], endpoint.as_str());
+
+    for unknown in [
+        format!("{path}/redeliver/999"),
+        format!("{path}/redeliver/x"),
+        "//admin/webhooks/we_none/enable".to_owned(),
+    ] {
+        let reply = send(&admin, Method::POST, &unknown, Some(&json!({}))).await;
+        assert_eq!(reply.status, 404, "{unknown}: {reply:?}");
+    }
+    let after = format!("{path}/deliveries?after={}", id(&delivered));
+    assert_eq!(admin.get(&after).await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn the_health_of_a_server_names_its_queues_and_the_last_failure_of_an_upstream() {
+    let db = Db::new().await;
+    let (server, admin) = start(&db).await;
+    let client = server.client();
+    let function = json!({"type": "function", "function": {"name": "get_weather"}});
+    let weather = json!({"model": "scripted/weather", "tools": [function]});
+    let weather = client.create_assistant_with(weather).await;
+    let thread = client.create_thread("Hi").await;
+    let run = client.create_run(&thread, &weather).await;
+    client
+        .wait_for_status(&thread, &run, &["requires_action"])
+        .await;
+    let health = admin.get("//admin/health").await;
+    assert_eq!(health["runs"]["requires_action"], 1, "{health}");
+    assert_eq!(health["runs"]["queued"], 0, "{health}");
+    assert!(health["database"]["latency_ms"].is_number(), "{health}");
+    let scripted = &health["upstreams"][0];
+    assert_eq!(scripted["name"], "scripted", "{health}");
+    assert_eq!(scripted["is_reachable"], Value::Null);
+    assert_eq!(scripted["last_failure"], Value::Null);
+
+    let unknown = client.create_assistant("unknown").await;
+    let thread = client.create_thread("Hi").await;
+    let run = client.create_run(&thread, &unknown).await;
+    client.wait_for_status(&thread, &run, &["failed"]).await;
+    let health = admin.get("//admin/health?probe=true").await;
+    let scripted = &health["upstreams"][0];
+    assert_eq!(scripted["is_reachable"], true, "{health}");
+    assert!(scripted["last_failure"]["message"].is_string(), "{health}");
+    let refused = send(&admin, Method::GET, "//admin/health?probe=yes", None).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
 }

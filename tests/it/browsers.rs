@@ -210,9 +210,9 @@ async fn with_keys_json_is_taken_under_any_media_type() {
 }
 
 #[tokio::test]
-async fn a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
+async fn without_a_console_a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
     let db = Db::new().await;
-    let server = Server::start(&db, &[]).await;
+    let server = Server::start(&db, &[("ASSISTD_CONSOLE", "false")]).await;
     let client = server.client();
     let get = |path: &str| client.request(Method::GET, path);
     let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
@@ -242,6 +242,7 @@ async fn a_browser_at_the_root_gets_a_page_and_a_program_the_404_of_any_path() {
         ("//", "*/*"),
         ("//", "application/json"),
         ("//nothing", browser),
+        ("//console", browser),
     ] {
         let read = send_request(get(path).header("accept", accept)).await;
         let read = read.expect("the server answers");

@@ -179,6 +179,10 @@ fn body(method: &str, path: &str, own: &ObjectIds, foreign: &ObjectIds) -> Optio
 
 /// The path with every combination of own and foreign ids that has a foreign one.
 fn foreign_paths(path: &str, own: &ObjectIds, foreign: &ObjectIds) -> Vec<String> {
+    if path.contains("{object_id}") {
+        let paths = foreign.values().map(|id| path.replace("{object_id}", id));
+        return paths.collect();
+    }
     let mut paths = vec![(path.to_owned(), false)];
     for (name, theirs) in foreign {
         let parameter = format!("{{{name}}}");
@@ -364,6 +368,7 @@ async fn requests_cannot_name_what_belongs_to_another_project() {
     let cursors = [
         ("/assistants", "assistant_id"),
         ("/threads", "thread_id"),
+        ("/runs", "run_id"),
         ("/files", "file_id"),
         (&*messages, "message_id"),
         (&*runs, "run_id"),

@@ -67,6 +67,7 @@ async fn every_migration_applies_to_a_database_that_earlier_ones_have_filled() {
     for list in [
         "/assistants".to_owned(),
         "/threads".to_owned(),
+        "/runs".to_owned(),
         "/files".to_owned(),
         "/vector_stores".to_owned(),
         "/vector_stores/vs_sample/files".to_owned(),

@@ -1,14 +1,15 @@
-//! The page for browsers at `/`. Other clients get the 404 of a path without a route.
+//! Leads browsers at `/` to the console, or shows a page if there is none. Other clients get the 404 of
+//! a path without a route.
 
 use std::sync::LazyLock;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
-use crate::http::handlers::operations;
+use crate::http::handlers::{console, operations};
 use crate::http::state::ApiState;
 
 const PAGE: &str = include_str!("landing.html");
@@ -24,6 +25,10 @@ pub async fn page_or_not_found(
         return operations::route_not_found(method, uri)
             .await
             .into_response();
+    }
+    if state.limits.has_console {
+        let vary = [(header::VARY, HeaderValue::from_static("accept"))];
+        return (vary, Redirect::to(console::PATH)).into_response();
     }
     let page = PAGE
         .replace("{{style}}", STYLE)

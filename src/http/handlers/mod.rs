@@ -8,12 +8,15 @@
 
 pub mod admin;
 pub mod assistants;
+pub mod console;
 pub mod files;
 pub mod landing;
 pub mod messages;
 pub mod models;
+pub mod objects;
 pub mod operations;
 pub mod passthrough;
+pub mod run_overview;
 pub mod run_steps;
 pub mod runs;
 pub mod threads;

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::domain::Metadata;
 use crate::domain::ids::{
-    ApiKeyId, AssistantId, BatchId, FileId, MessageId, ProjectId, RunId, StepId, ThreadId,
-    UploadId, VectorStoreId, WrongPrefix,
+    ApiKeyId, AssistantId, BatchId, EndpointId, FileId, MessageId, ProjectId, RunId, StepId,
+    ThreadId, UploadId, VectorStoreId, WrongPrefix,
 };
 use crate::domain::page::{Order, PageRequest};
 use crate::http::request::body_timeout::{DRAIN_TIMEOUT, is_timeout};
@@ -57,6 +57,7 @@ path_ids!(
     BatchId => "batch_id",
     ProjectId => "project_id",
     ApiKeyId => "key_id",
+    EndpointId => "endpoint_id",
 );
 
 /// The ids in the path, whose prefixes are checked.

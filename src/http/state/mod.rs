@@ -4,7 +4,7 @@ mod body_memory;
 mod cors_origins;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
 use tokio_util::task::TaskTracker;
@@ -27,6 +27,8 @@ pub struct ApiState {
     /// The running handlers, including those whose client has disconnected.
     pub handlers: TaskTracker,
     pub metrics: MetricsText,
+    /// When the server started.
+    pub started: Instant,
 }
 
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -40,6 +42,8 @@ pub struct Limits {
     /// The polling interval that responses suggest to clients.
     pub poll_after: Duration,
     pub has_tls: bool,
+    /// Whether the console is served.
+    pub has_console: bool,
     /// Whether `OpenAI-Beta: assistants=v2` is required, as the hosted service did.
     pub require_beta_header: bool,
 }

@@ -65,6 +65,11 @@ pub struct Retrieval {
 }
 
 impl Retrieval {
+    /// The model that computes embeddings of new files.
+    pub fn embedding_model(&self) -> Option<&str> {
+        self.embeddings.default_model()
+    }
+
     /// `language` is the text search configuration of PostgreSQL that chunks were indexed with.
     pub fn new(
         pool: Pool,

@@ -1,0 +1,1 @@
+-- Migration 9 adds an index only.
