@@ -34,7 +34,12 @@ SERVER = os.environ.get("ASSISTD_BIN") or built_server()
 START_SECONDS = 60
 STOP_SECONDS = 30
 # Webhook receivers listen on the loopback address. The origin is that of the page in browser/.
-USUAL = {"ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true", "ASSISTD_CORS_ORIGINS": "http://app.example"}
+ADMIN_KEY = "sk-test-admin-of-the-suites"
+USUAL = {
+    "ASSISTD_WEBHOOK_ALLOW_PRIVATE": "true",
+    "ASSISTD_CORS_ORIGINS": "http://app.example",
+    "ASSISTD_ADMIN_KEY": ADMIN_KEY,
+}
 # The second server also requires the beta header, and runs no code.
 SHORT_LIVED = {"ASSISTD_RUN_EXPIRY": "4s", "ASSISTD_REQUIRE_BETA_HEADER": "true", "ASSISTD_SANDBOX": "off"}
 
@@ -77,6 +82,9 @@ def all_suites():
         suites.append(Suite(f"openai-node-{version}", "node", command, {"SDK_PACKAGE": str(package)}))
     command = ["node", "--test", "--test-reporter=tap", "browser.test.mjs"]
     suites.append(Suite("browser", "browser", command, {"SDK_PACKAGE": str(CACHE / "browser")}))
+    files = sorted(path.name for path in (HERE / "console").glob("*.test.mjs"))
+    command = ["node", "--test", "--test-reporter=tap", "--test-concurrency=1", *files]
+    suites.append(Suite("console", "console", command, {"SDK_PACKAGE": str(CACHE / "console")}))
     return suites
 
 
@@ -169,6 +177,7 @@ def run_suite(suite, work, data, server_url, proxy_url, arguments):
         "SDK_BASE_URL": f"{proxy_url}/v1",
         "SDK_SHORT_LIVED_URL": f"{proxy_url}/short-lived/v1",
         "SDK_API_KEY": suite.key,
+        "SDK_ADMIN_KEY": ADMIN_KEY,
         # For `assistd` commands beside the server.
         "SDK_SERVER": SERVER,
         "SDK_DATA_DIR": str(data / "usual"),

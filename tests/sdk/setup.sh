@@ -18,9 +18,9 @@ for list in requirements/*.txt; do
   stamp "$list" > "$folder/.stamp"
 done
 
-for package in node/packages/* browser; do
+for package in node/packages/* browser console; do
   case $package in
-    browser) folder=.cache/browser ;;
+    browser | console) folder=.cache/$package ;;
     *) folder=".cache/node-$(basename "$package")" ;;
   esac
   done_for "$folder" "$package"/*.json && continue
@@ -33,7 +33,7 @@ for package in node/packages/* browser; do
   stamp "$package"/*.json > "$folder/.stamp"
 done
 
-# Without a browser, the suite in browser/ fails with a message.
+# Without a browser, the suites in browser/ and console/ fail with a message.
 if [ -z "${CHROMIUM:-}" ] && [ ! -x /usr/bin/chromium ] && [ ! -x /usr/bin/chromium-browser ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
     echo "installing chromium"

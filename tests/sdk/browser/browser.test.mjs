@@ -108,6 +108,7 @@ async function startKeyless() {
       ASSISTD_DATA_DIR: path.join(folder, 'data'),
       ASSISTD_SANDBOX: 'off',
       ASSISTD_EMBEDDING_MODEL: 'off',
+      ASSISTD_CONSOLE: 'false',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
