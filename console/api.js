@@ -36,11 +36,14 @@ export const keys = {
     if (value === null) sessionStorage.removeItem(name);
     else sessionStorage.setItem(name, value);
     cache.clear();
+    known.clear();
   },
 };
 
 /** @type {Map<string, Promise<any>>} */
 const cache = new Map();
+/** @type {Map<string, any>} */
+const known = new Map();
 
 /** @type {(() => void) | undefined} */
 let onUnauthorized;
@@ -148,14 +151,21 @@ export function cached(path, query) {
   if (!promise) {
     promise = get(path, query);
     cache.set(name, promise);
-    promise.catch(() => cache.delete(name));
+    promise.then((object) => cache.get(name) === promise && known.set(name, object), () => cache.delete(name));
   }
   return promise;
 }
 
+/** @param {string} path @returns {any} what {@link cached} has already received */
+export const peek = (path) => known.get(path);
+
 /** @param {string} prefix forgets the objects whose path begins with it */
 export function forget(prefix) {
-  for (const name of cache.keys()) if (name.startsWith(prefix)) cache.delete(name);
+  for (const name of cache.keys()) {
+    if (!name.startsWith(prefix)) continue;
+    cache.delete(name);
+    known.delete(name);
+  }
 }
 
 /**

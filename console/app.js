@@ -1,6 +1,6 @@
 // The frame around the pages: navigation, the key of this tab, and the way to any id.
 
-import { ApiError, get, whenUnauthorized } from './api.js';
+import { ApiError, whenUnauthorized } from './api.js';
 import { html, render, useEffect, useState } from './html.js';
 import { BASE, start, useLocation } from './router.js';
 import { ErrorNote, Loading } from './parts/basic.js';
@@ -41,31 +41,23 @@ const OPEN = /^\/(admin|health)/;
 
 function App() {
   const { path } = useLocation();
-  const [access, setAccess] = useState(/** @type {'checking' | 'granted' | 'locked'} */ ('checking'));
-  const [problem, setProblem] = useState(/** @type {any} */ (null));
-  const check = async () => {
-    setProblem(null);
-    try {
-      await get('/v1/assistants', { limit: 1 });
-      setAccess('granted');
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 401) return setAccess('locked');
-      setProblem(error);
-    }
+  const [isLocked, setLocked] = useState(false);
+  // Pages load again with another key.
+  const [round, setRound] = useState(0);
+  const unlock = () => {
+    setLocked(false);
+    setRound((before) => before + 1);
   };
-  useEffect(() => {
-    whenUnauthorized(() => setAccess('locked'));
-    check();
-  }, []);
-  const needsKey = access === 'locked' && !OPEN.test(path);
+  useEffect(() => whenUnauthorized(() => setLocked(true)), []);
+  const isOpen = !isLocked || OPEN.test(path);
   return html`
     <a class="skip" href="#main">Skip to the content</a>
     <header class="top">
       <a class="brand" href=${`${BASE}/runs`}><img src="/console/icon.svg" alt="" width="24" height="24" />assistd</a>
-      ${access === 'granted' && html`<${GoTo} />`}
+      ${!isLocked && html`<${GoTo} />`}
       <span class="spacer"></span>
       <${ThemeButton} />
-      <${KeyMenu} onChange=${check} />
+      <${KeyMenu} onChange=${unlock} />
     </header>
     <nav class="side" aria-label="Sections">
       ${SECTIONS.map(([name, to]) => {
@@ -74,10 +66,7 @@ function App() {
       })}
     </nav>
     <main id="main" tabindex="-1">
-      ${problem && html`<${ErrorNote} error=${problem} onRetry=${check} />`}
-      ${needsKey && html`<${KeyForm} onDone=${check} />`}
-      ${!needsKey && access === 'checking' && !problem && !OPEN.test(path) && html`<${Loading} />`}
-      ${(access === 'granted' || (OPEN.test(path) && access !== 'checking')) && html`<${Page} key=${path} path=${path} />`}
+      ${isOpen ? html`<${Page} key=${`${path.replace(/^(\/admin).*/, '$1')} ${round}`} path=${path} />` : html`<${KeyForm} onDone=${unlock} />`}
     </main>`;
 }
 

@@ -187,10 +187,3 @@ export function useSettled(value, delay = 300) {
   }, [value, delay]);
   return settled;
 }
-
-/** The time, updated now and then for relative times. */
-export function useNow(every = 5000) {
-  const [now, setNow] = useState(Date.now);
-  useInterval(() => setNow(Date.now()), every);
-  return now;
-}

@@ -1,6 +1,6 @@
 // Names of what runs refer to by ids.
 
-import { cached } from './api.js';
+import { cached, peek } from './api.js';
 import { html, useEffect, useState } from './html.js';
 import { shortId } from './format.js';
 import { BASE } from './router.js';
@@ -11,9 +11,9 @@ import { BASE } from './router.js';
  * @returns {any} the object, once it is loaded; null if there is none
  */
 function useObject(id, path) {
-  const [object, setObject] = useState(/** @type {any} */ (undefined));
+  const [object, setObject] = useState(() => (id ? peek(path) : undefined));
   useEffect(() => {
-    if (!id) return undefined;
+    if (!id || (object && object.id === id)) return undefined;
     let isCurrent = true;
     cached(path).then(
       (found) => isCurrent && setObject(found),

@@ -2,7 +2,7 @@
 
 import { classes, html, useEffect, useRef, useState } from '../html.js';
 import { duration, exactTime, relativeTime, shortId, statusName } from '../format.js';
-import { useNow } from '../data.js';
+import { useNow } from '../clock.js';
 
 /** @typedef {import('../html.js').Children} Children */
 
@@ -59,7 +59,8 @@ export function Id({ id, isLong = false }) {
 
 /** @param {{at: number | null | undefined}} props in seconds */
 export function Time({ at }) {
-  const now = useNow();
+  const age = Date.now() / 1000 - (at ?? 0);
+  const now = useNow(age < 60 ? 5000 : age < 3600 ? 30_000 : 300_000);
   if (at === null || at === undefined) return '—';
   const exact = exactTime(at);
   return html`<time datetime=${new Date(at * 1000).toISOString()} title=${exact} tabindex="-1">${relativeTime(at, now)}</time>`;

@@ -2,7 +2,7 @@
 
 import { duration, plural, statusName } from '../format.js';
 import { html } from '../html.js';
-import { useNow } from '../data.js';
+import { useNow } from '../clock.js';
 
 const FAILURES = /** @type {Record<string, string>} */ ({
   server_error: 'The model server or this server failed.',
