@@ -221,8 +221,21 @@ impl<'a> From<&'a [NewChunk]> for ChunkColumns<'a> {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct CopySource {
+    seq: i64,
+    last_error: Option<Json<IndexError>>,
+    new_model: Option<String>,
+    dimensions: Option<i32>,
+}
+
+pub struct CopiedChunks {
+    /// Why a part of the file's text is missing in them.
+    pub incomplete: Option<IndexError>,
+}
+
 /// Copies the chunks of a file of the project with the same contents, chunking and embedding model.
-/// Returns whether there is such a file.
+/// `None` if there is no such file.
 ///
 /// Chunks that earlier attempts have stored are replaced. A store without an embedding model gets
 /// `model`.
@@ -231,11 +244,12 @@ pub async fn copy_chunks(
     job: &IndexJob,
     sha256: &[u8],
     model: Option<&str>,
-) -> Result<bool, StoreError> {
+) -> Result<Option<CopiedChunks>, StoreError> {
     // A file may be older than its store's model, and then it has no embeddings.
-    let source: Option<(i64, Option<String>, Option<i32>)> = sqlx::query_as(
-        "select f.seq,
-                case when ours.embedding_model is null then theirs.embedding_model end,
+    let source: Option<CopySource> = sqlx::query_as(
+        "select f.seq, f.last_error,
+                case when ours.embedding_model is null then theirs.embedding_model end
+                    as new_model,
                 theirs.dimensions
          from vector_store_files as f
          join vector_stores as theirs on theirs.id = f.vector_store_id
@@ -258,15 +272,15 @@ pub async fn copy_chunks(
     .bind(model)
     .fetch_optional(pool)
     .await?;
-    let Some((source, new_model, dimensions)) = source else {
-        return Ok(false);
+    let Some(source) = source else {
+        return Ok(None);
     };
     let mut tx = pool.begin().await?;
     // The store is locked before the file, in the same order as by a deletion.
-    if let (Some(model), Some(dimensions)) = (new_model, dimensions) {
+    if let (Some(model), Some(dimensions)) = (source.new_model, source.dimensions) {
         let fixed = fix_model(&mut *tx, &job.vector_store_id, &model, dimensions).await?;
         if fixed != Some((model, dimensions)) {
-            return Ok(false);
+            return Ok(None);
         }
     }
     lock_job(&mut tx, job).await?;
@@ -274,11 +288,11 @@ pub async fn copy_chunks(
         "select seq from vector_store_files
          where seq = $1 and status = 'completed' for key share skip locked",
     )
-    .bind(source)
+    .bind(source.seq)
     .fetch_optional(&mut *tx)
     .await?;
     if locked_source.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
     for statement in [
         "delete from chunk_embeddings where store_file = $1",
@@ -303,21 +317,25 @@ pub async fn copy_chunks(
     )
     .bind(&job.vector_store_id)
     .bind(job.seq)
-    .bind(source)
+    .bind(source.seq)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(true)
+    Ok(Some(CopiedChunks {
+        incomplete: source.last_error.map(|Json(error)| error),
+    }))
 }
 
+/// Records that the file is indexed; `incomplete` says why a part of its text is missing.
 pub async fn complete(
     db: impl PgExecutor<'_>,
     job: &IndexJob,
     sha256: &[u8],
+    incomplete: Option<&IndexError>,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "update vector_store_files as f
-         set status = 'completed', due_at = null, lease_owner = null, sha256 = $3,
+         set status = 'completed', due_at = null, lease_owner = null, sha256 = $3, last_error = $4,
              chunks = stored.chunks, tokens = stored.tokens, usage_bytes = stored.bytes
          from (select count(*) as chunks, coalesce(sum(tokens), 0) as tokens,
                       coalesce(sum(octet_length(content) - overlap_bytes), 0) as bytes
@@ -327,6 +345,7 @@ pub async fn complete(
     .bind(job.seq)
     .bind(job.attempt)
     .bind(sha256)
+    .bind(incomplete.map(Json))
     .execute(db)
     .await?;
     Ok(())

@@ -109,6 +109,30 @@ async fn files_of_every_kind_become_text() {
 }
 
 #[tokio::test]
+async fn a_file_whose_text_is_mostly_lost_says_so_in_every_store() {
+    let fixture = RetrievalFixture::start().await;
+    let file = id(&fixture
+        .client
+        .upload("mixed.pdf", document!("mixed.pdf"))
+        .await);
+    // The second store gets copies of the chunks.
+    for _ in 0..2 {
+        let store = fixture.create_store(std::slice::from_ref(&file)).await;
+        let object = fixture.store_file(&store, &file).await;
+        assert_eq!(object["status"], "completed");
+        assert_eq!(object["last_error"]["code"], "invalid_file");
+        let message = object["last_error"]["message"].as_str();
+        let expected = "Of 3 pages, these were left out: 2 without text";
+        assert!(
+            message.is_some_and(|text| text.contains(expected)),
+            "{object}"
+        );
+        let text = fixture.parsed_text(&store, &file).await;
+        assert_eq!(text, "The appendix follows as a scan.");
+    }
+}
+
+#[tokio::test]
 async fn chunks_are_as_large_as_the_strategy_says() {
     let fixture = RetrievalFixture::start().await;
     let text = numbered_sentences("knots", 200);

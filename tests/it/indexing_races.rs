@@ -258,7 +258,7 @@ async fn whoever_lost_a_file_writes_nothing_to_it() {
     assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
     let error = IndexError::without_contents();
     let written = async {
-        jobs::complete(&db.pool, &lost, &[0; 32]).await?;
+        jobs::complete(&db.pool, &lost, &[0; 32], None).await?;
         jobs::fail(&db.pool, &lost, &error).await?;
         jobs::release(&db.pool, &lost).await?;
         jobs::retry_after(&db.pool, &lost, Duration::ZERO).await
@@ -274,7 +274,7 @@ async fn whoever_lost_a_file_writes_nothing_to_it() {
     assert_eq!(row().await, in_hand);
     let stored = jobs::add_chunks(&db.pool, &held, "english", &chunks).await;
     stored.expect("the lease is held");
-    let done = jobs::complete(&db.pool, &held, &[0; 32]).await;
+    let done = jobs::complete(&db.pool, &held, &[0; 32], None).await;
     done.expect("the database answers");
     assert_eq!(row().await.0, "completed");
 }

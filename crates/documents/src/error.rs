@@ -31,6 +31,11 @@ pub enum ExtractError {
         "No text was found in the file. If its pages are pictures (scans), recognise their text (OCR) and upload it again."
     )]
     NoText,
+    /// The glyphs of the file's fonts cannot be mapped to characters.
+    #[error(
+        "The text of the file cannot be read: its fonts do not identify their characters. Recognise its text (OCR) and upload it again."
+    )]
+    Unidentified,
     /// The file has more bytes than [`child::Limits`](crate::child::Limits) allow.
     #[error("The file could not be parsed because it is too large.")]
     TooLarge,
@@ -82,6 +87,7 @@ impl ExtractError {
             | Self::Encrypted
             | Self::Damaged { .. }
             | Self::NoText
+            | Self::Unidentified
             | Self::TooLarge
             | Self::TooMuchText
             | Self::TookTooLong

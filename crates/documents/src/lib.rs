@@ -14,12 +14,22 @@ pub mod child;
 pub mod chunk;
 mod error;
 pub mod extract;
+mod loss;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 pub use error::ErrorCode;
 pub use error::ExtractError;
+pub use loss::Loss;
+
+/// The text of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extraction {
+    pub sections: Vec<Section>,
+    /// The pages that are missing, if they are many.
+    pub loss: Option<Loss>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {

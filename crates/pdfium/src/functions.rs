@@ -51,6 +51,12 @@ functions! {
     FPDF_LoadPage(Handle, c_int) -> Handle;
     FPDF_ClosePage(Handle);
     FPDFPage_CountObjects(Handle) -> c_int;
+    FPDFPage_GetAnnotCount(Handle) -> c_int;
+    FPDFPage_GetAnnot(Handle, c_int) -> Handle;
+    FPDFPage_CloseAnnot(Handle);
+    FPDFAnnot_GetSubtype(Handle) -> c_int;
+    FPDFAnnot_GetValueType(Handle, *const c_char) -> c_int;
+    FPDFAnnot_GetStringValue(Handle, *const c_char, *mut u16, c_ulong) -> c_ulong;
     FPDFText_LoadPage(Handle) -> Handle;
     FPDFText_ClosePage(Handle);
     FPDFText_CountChars(Handle) -> c_int;

@@ -12,6 +12,7 @@
 mod functions;
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::ffi::c_int;
 use std::ffi::c_ulong;
 use std::ffi::c_void;
@@ -162,6 +163,35 @@ impl Page<'_> {
         (!handle.is_null()).then(|| PageText { page: self, handle })
     }
 
+    /// The texts that stand on the page without being part of its content: those that were filled
+    /// into a form, and comments that are shown as text.
+    pub fn notes(&self) -> Vec<String> {
+        // SAFETY: the handle is valid.
+        let count = unsafe { (self.functions().FPDFPage_GetAnnotCount)(self.handle) };
+        (0..count).filter_map(|index| self.note(index)).collect()
+    }
+
+    fn note(&self, index: c_int) -> Option<String> {
+        const FREE_TEXT: c_int = 3;
+        const WIDGET: c_int = 20;
+        let functions = self.functions();
+        // SAFETY: the handle is valid; an index out of range returns a null pointer.
+        let annotation = unsafe { (functions.FPDFPage_GetAnnot)(self.handle, index) };
+        if annotation.is_null() {
+            return None;
+        }
+        // SAFETY: the annotation is valid until it is closed, below.
+        let key = match unsafe { (functions.FPDFAnnot_GetSubtype)(annotation) } {
+            FREE_TEXT => Some(c"Contents"),
+            WIDGET => Some(c"V"),
+            _ => None,
+        };
+        let text = key.and_then(|key| string_value(functions, annotation, key));
+        // SAFETY: nothing refers to the annotation any more.
+        unsafe { (functions.FPDFPage_CloseAnnot)(annotation) };
+        text.filter(|text| !text.trim().is_empty())
+    }
+
     fn functions(&self) -> &Functions {
         &self.document.pdfium.functions
     }
@@ -172,6 +202,29 @@ impl Drop for Page<'_> {
         // SAFETY: texts borrow this value, so none is left.
         unsafe { (self.functions().FPDF_ClosePage)(self.handle) };
     }
+}
+
+/// The string of this key of an annotation; `None` if it is of another type, such as the state of
+/// a checkbox.
+fn string_value(functions: &Functions, annotation: Handle, key: &CStr) -> Option<String> {
+    const STRING: c_int = 3;
+    let (key, get) = (key.as_ptr(), functions.FPDFAnnot_GetStringValue);
+    // SAFETY: the annotation is valid, and nothing is written through a null pointer.
+    let (kind, bytes) = unsafe {
+        (
+            (functions.FPDFAnnot_GetValueType)(annotation, key),
+            get(annotation, key, ptr::null_mut(), 0),
+        )
+    };
+    if kind != STRING {
+        return None;
+    }
+    let mut units = vec![0_u16; usize::try_from(bytes).ok()?.div_ceil(2)];
+    // SAFETY: the buffer has that many bytes.
+    unsafe { get(annotation, key, units.as_mut_ptr(), bytes) };
+    // A zero ends the string.
+    let length = units.iter().position(|&unit| unit == 0)?;
+    Some(String::from_utf16_lossy(&units[..length]))
 }
 
 /// The text of a page.

@@ -6,9 +6,9 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::Section;
 use documents::child::{Limits, Reader};
 use documents::chunk::{Chunk, Strategy, TokenizedText};
+use documents::{Extraction, Section};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
 
 use crate::domain::text::without_nul;
-use crate::domain::vector_store::IndexErrorCode;
+use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::files::blobs::{BlobError, Blobs};
 use crate::retrieval::embeddings::Embeddings;
 use crate::retrieval::indexing::failure::IndexFailure;
@@ -38,18 +38,33 @@ pub(super) struct Pipeline {
     pub(super) processors: Arc<Semaphore>,
 }
 
+pub(super) struct Indexed {
+    pub(super) sha256: Vec<u8>,
+    /// Why a part of the file's text is missing in its chunks.
+    pub(super) incomplete: Option<IndexError>,
+}
+
 impl Pipeline {
-    /// Stores the chunks of a file that are not stored yet. Returns the SHA-256 of its contents.
-    pub(super) async fn index(&self, job: &IndexJob) -> Result<Vec<u8>, IndexFailure> {
+    /// Stores the chunks of a file that are not stored yet.
+    pub(super) async fn index(&self, job: &IndexJob) -> Result<Indexed, IndexFailure> {
         let sha256 = self.hash(job).await?;
         let default_model = self.embeddings.default_model();
-        if jobs::copy_chunks(&self.pool, job, &sha256, default_model).await? {
-            return Ok(sha256);
+        if let Some(copied) = jobs::copy_chunks(&self.pool, job, &sha256, default_model).await? {
+            return Ok(Indexed {
+                sha256,
+                incomplete: copied.incomplete,
+            });
         }
-        let sections = self.extract(job).await?;
-        let chunks = cut(job, sections).await?;
+        let extraction = self.extract(job).await?;
+        let chunks = cut(job, extraction.sections).await?;
         self.store_missing(job, &chunks).await?;
-        Ok(sha256)
+        Ok(Indexed {
+            sha256,
+            incomplete: extraction.loss.map(|loss| IndexError {
+                code: IndexErrorCode::InvalidFile,
+                message: loss.to_string(),
+            }),
+        })
     }
 
     async fn hash(&self, job: &IndexJob) -> Result<Vec<u8>, IndexFailure> {
@@ -61,23 +76,23 @@ impl Pipeline {
         Ok(hasher.finalize().to_vec())
     }
 
-    async fn extract(&self, job: &IndexJob) -> Result<Vec<Section>, IndexFailure> {
+    async fn extract(&self, job: &IndexJob) -> Result<Extraction, IndexFailure> {
         let contents = self.open(job).await?.map_err(io::Error::other);
         let contents = StreamReader::new(contents);
         let permit = self.acquire_processor().await?;
         let limits = Limits::default();
         let extracted = self.reader.read(&job.filename, contents, &limits).await;
         drop(permit);
-        let mut sections = extracted?;
+        let mut extraction = extracted?;
         // A malicious document may control the process that reads it, so what that process
         // sends is not trusted to be free of U+0000.
-        for section in &mut sections {
+        for section in &mut extraction.sections {
             section.text = without_nul(mem::take(&mut section.text));
             for heading in &mut section.headings {
                 *heading = without_nul(mem::take(heading));
             }
         }
-        Ok(sections)
+        Ok(extraction)
     }
 
     async fn open(

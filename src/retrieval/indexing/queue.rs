@@ -10,7 +10,7 @@ use tracing::Span;
 use crate::domain::vector_store::{IndexError, IndexErrorCode};
 use crate::jobs::{Backoff, LeasedQueue};
 use crate::retrieval::indexing::failure::{IndexFailure, NOT_STORED};
-use crate::retrieval::indexing::pipeline::Pipeline;
+use crate::retrieval::indexing::pipeline::{Indexed, Pipeline};
 use crate::store::vector_store_jobs::{self as jobs, IndexJob};
 use crate::store::{Pool, StoreError};
 
@@ -41,7 +41,7 @@ pub(super) struct IndexQueue {
 
 pub(super) struct Attempt {
     begin: Instant,
-    result: Result<Vec<u8>, IndexFailure>,
+    result: Result<Indexed, IndexFailure>,
 }
 
 impl LeasedQueue for IndexQueue {
@@ -92,7 +92,10 @@ impl LeasedQueue for IndexQueue {
     async fn record(&self, job: &IndexJob, attempt: Attempt) {
         let (pool, file) = (self.pool(), &job.file_id);
         let (outcome, recorded) = match attempt.result {
-            Ok(sha256) => ("completed", jobs::complete(pool, job, &sha256).await),
+            Ok(Indexed { sha256, incomplete }) => {
+                let recorded = jobs::complete(pool, job, &sha256, incomplete.as_ref()).await;
+                ("completed", recorded)
+            }
             Err(IndexFailure::LeaseLost) => ("lost", Ok(())),
             Err(IndexFailure::Permanent(error)) => {
                 tracing::info!("file {file} cannot be indexed: {}", error.message);

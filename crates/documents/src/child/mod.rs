@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::ExtractError;
+use crate::Loss;
 use crate::Section;
 
 pub use parent::Reader;
@@ -58,6 +59,6 @@ struct ReadRequest {
 #[serde(rename_all = "snake_case")]
 enum OutputLine {
     Section(Section),
-    Done,
+    Done { loss: Option<Loss> },
     Failed(ExtractError),
 }

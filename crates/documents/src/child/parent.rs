@@ -19,7 +19,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::ExtractError;
-use crate::Section;
+use crate::Extraction;
 
 use super::Limits;
 use super::MIB;
@@ -50,7 +50,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts the program, sends it the file and returns the sections.
+    /// Starts the program, sends it the file and returns its text.
     ///
     /// The child has an empty environment, and is killed when this future is dropped.
     ///
@@ -62,7 +62,7 @@ impl Reader {
         name: &str,
         file: impl AsyncRead + Unpin,
         limits: &Limits,
-    ) -> Result<Vec<Section>, ExtractError> {
+    ) -> Result<Extraction, ExtractError> {
         let request = ReadRequest {
             name: name.to_owned(),
             limits: limits.clone(),
@@ -86,7 +86,7 @@ async fn run(
     reader: &Reader,
     request: &ReadRequest,
     file: impl AsyncRead + Unpin,
-) -> Result<Vec<Section>, ExtractError> {
+) -> Result<Extraction, ExtractError> {
     let limits = &request.limits;
     let mut child = Command::new(&reader.program)
         .args(&reader.arguments)
@@ -151,7 +151,7 @@ async fn send_file(
 }
 
 enum Output {
-    Complete(Result<Vec<Section>, ExtractError>),
+    Complete(Result<Extraction, ExtractError>),
     /// It ended early, or a line is invalid.
     Incomplete,
 }
@@ -171,7 +171,9 @@ async fn receive_sections(stdout: ChildStdout, text_bytes: u64) -> Result<Output
             .map_err(|error| internal("could not be read from", &error))?;
         match serde_json::from_slice(&line) {
             Ok(OutputLine::Section(section)) => sections.push(section),
-            Ok(OutputLine::Done) => return Ok(Output::Complete(Ok(sections))),
+            Ok(OutputLine::Done { loss }) => {
+                return Ok(Output::Complete(Ok(Extraction { sections, loss })));
+            }
             Ok(OutputLine::Failed(error)) => return Ok(Output::Complete(Err(error))),
             Err(_) => return Ok(Output::Incomplete),
         }

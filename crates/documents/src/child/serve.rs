@@ -15,6 +15,7 @@ use std::thread;
 use pdfium::Pdfium;
 
 use crate::ExtractError;
+use crate::Loss;
 use crate::extract::extract;
 use crate::extract::load_pdfium;
 
@@ -32,7 +33,7 @@ pub fn serve() -> ExitCode {
     // A panic is reported as an output line. Its message could quote the document.
     std::panic::set_hook(Box::new(|_| {}));
     let result = match process_request() {
-        Ok(()) => OutputLine::Done,
+        Ok(loss) => OutputLine::Done { loss },
         Err(error) => OutputLine::Failed(error),
     };
     // Writing fails only if the parent is gone.
@@ -42,7 +43,7 @@ pub fn serve() -> ExitCode {
     }
 }
 
-fn process_request() -> Result<(), ExtractError> {
+fn process_request() -> Result<Option<Loss>, ExtractError> {
     let mut input = BufReader::new(stdin());
     let request = read_request(&mut input)?;
     // Before the process drops its privileges: the library may be in a folder of this user only.
@@ -60,7 +61,7 @@ fn write_sections(
     request: &ReadRequest,
     pdfium: Result<Pdfium, ExtractError>,
     file: impl Read,
-) -> Result<(), ExtractError> {
+) -> Result<Option<Loss>, ExtractError> {
     let mut bytes = Vec::new();
     let read = file
         .take(request.limits.file_bytes.saturating_add(1))
@@ -74,7 +75,7 @@ fn write_sections(
     }
     let max_text_bytes = usize::try_from(request.limits.text_bytes).unwrap_or(usize::MAX);
     let mut out = BufWriter::new(stdout().lock());
-    extract(
+    let loss = extract(
         &request.name,
         bytes,
         pdfium,
@@ -83,7 +84,8 @@ fn write_sections(
             write_line(&mut out, &OutputLine::Section(section)).map_err(|error| write_error(&error))
         },
     )?;
-    out.flush().map_err(|error| write_error(&error))
+    out.flush().map_err(|error| write_error(&error))?;
+    Ok(loss)
 }
 
 fn read_request(input: &mut BufReader<Stdin>) -> Result<ReadRequest, ExtractError> {

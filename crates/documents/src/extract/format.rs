@@ -14,6 +14,10 @@ use super::text;
 pub(super) enum Format {
     Pdf,
     Office(DocumentFormat),
+    OpenDocument,
+    Epub,
+    Rtf,
+    Email,
     Html,
     Markdown,
     /// Code, CSV, JSON, TeX and any other text.
@@ -50,6 +54,15 @@ const UNSUPPORTED: &[(&[u8], &str)] = &[
     (b"PAR1", "a Parquet table"),
 ];
 
+/// Names and contents at the beginning of archives that are documents.
+const OFFICE_PARTS: &[&[u8]] = &[
+    b"word/",
+    b"xl/",
+    b"ppt/",
+    b"application/epub+zip",
+    b"application/vnd.oasis.opendocument.",
+];
+
 /// Signatures of the containers of Office files: ZIP archives for the current formats, compound
 /// files for the older ones.
 const ZIP: &[u8] = b"PK\x03\x04";
@@ -74,7 +87,7 @@ pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
         return detect_in_compound_file(bytes, &extension);
     }
     if bytes.starts_with(b"{\\rtf") {
-        return Err(unsupported("a rich text (RTF) document"));
+        return Ok(Format::Rtf);
     }
     if !text::looks_like_text(bytes) {
         let known = UNSUPPORTED
@@ -89,6 +102,7 @@ pub(super) fn detect(name: &str, bytes: &[u8]) -> Result<Format, ExtractError> {
     Ok(match extension.as_str() {
         "html" | "htm" | "xhtml" => Format::Html,
         "md" | "markdown" => Format::Markdown,
+        "eml" => Format::Email,
         // For example an error page of a web site that was saved as the document.
         _ if (extension.is_empty() || expected_type(&extension).is_some())
             && starts_as_html(head) =>
@@ -112,6 +126,9 @@ fn expected_type(extension: &str) -> Option<&'static str> {
         "doc" | "docx" | "docm" | "dotx" => "a Word document",
         "xls" | "xlsx" | "xlsm" | "xltx" => "an Excel workbook",
         "ppt" | "pptx" | "pptm" | "ppsx" => "a PowerPoint presentation",
+        "odt" | "ods" | "odp" | "ott" | "ots" | "otp" => "an OpenDocument file",
+        "epub" => "an EPUB book",
+        "rtf" => "an RTF document",
         _ => return None,
     })
 }
@@ -123,7 +140,7 @@ pub(super) fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
         return detect(name, head).map(drop);
     }
     let contains = |folder: &&[u8]| head.windows(folder.len()).any(|bytes| bytes == *folder);
-    let is_office = [b"word/".as_slice(), b"xl/", b"ppt/"].iter().any(contains);
+    let is_office = OFFICE_PARTS.iter().any(contains);
     if is_office || expected_type(&extension(name)).is_some() {
         Ok(())
     } else {
@@ -148,9 +165,9 @@ fn detect_in_zip(bytes: &[u8], extension: &str) -> Result<Format, ExtractError> 
     } else if contains("ppt/") {
         Ok(Format::Office(DocumentFormat::Pptx))
     } else if contains("META-INF/container.xml") {
-        Err(unsupported("an EPUB book"))
+        Ok(Format::Epub)
     } else if contains("META-INF/manifest.xml") && contains("content.xml") {
-        Err(unsupported("an OpenDocument file"))
+        Ok(Format::OpenDocument)
     } else {
         Err(unsupported("a zip archive"))
     }

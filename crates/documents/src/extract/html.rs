@@ -7,6 +7,7 @@ use htmd::options::Options;
 
 use crate::ExtractError;
 
+use super::data_url;
 use super::markdown;
 use super::output::Output;
 use super::text;
@@ -32,7 +33,7 @@ pub(super) fn extract(bytes: &[u8], output: &mut Output<'_>) -> Result<(), Extra
         .skip_tags(HIDDEN_TAGS.to_vec())
         .scripting_enabled(false)
         .build()
-        .convert(&html)
+        .convert(&data_url::without_contents(&html))
         .map_err(|_| ExtractError::Damaged {
             expected: "an HTML page".to_owned(),
         })?;

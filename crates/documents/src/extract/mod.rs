@@ -3,19 +3,27 @@
 //! Runs the parsers in the calling process. For untrusted files use
 //! [`child::Reader`](crate::child::Reader).
 
+mod archive;
+mod data_url;
+mod email;
+mod epub;
 mod format;
 mod headings;
 mod html;
 mod markdown;
 mod office;
+mod opendocument;
 mod output;
 mod pdf;
+mod rtf;
+mod table;
 mod text;
 
 use pdfium::Pdfium;
 
 use crate::ErrorCode;
 use crate::ExtractError;
+use crate::Loss;
 use crate::Section;
 
 use format::Format;
@@ -34,7 +42,8 @@ pub fn check_head(name: &str, head: &[u8]) -> Result<(), ExtractError> {
     }
 }
 
-/// Passes every section of the file to `write`, in order.
+/// Passes every section of the file to `write`, in order. Returns how much text is lost, if that is
+/// considerable.
 ///
 /// The content determines the file type, and the name only where the content is ambiguous. `pdfium`
 /// parses PDF files, or is the reason why they cannot be parsed. Text and headings are limited to
@@ -49,17 +58,30 @@ pub fn extract(
     pdfium: Result<Pdfium, ExtractError>,
     max_text_bytes: usize,
     write: &mut dyn FnMut(Section) -> Result<(), ExtractError>,
-) -> Result<(), ExtractError> {
+) -> Result<Option<Loss>, ExtractError> {
     let mut output = Output::new(max_text_bytes, write);
     match format::detect(name, &bytes)? {
-        Format::Pdf => pdf::extract(&pdfium?, &bytes, &mut output),
+        Format::Pdf => return pdf::extract(&pdfium?, &bytes, &mut output),
+        Format::Epub => epub::extract(bytes, &mut output),
+        Format::OpenDocument => opendocument::extract(bytes, &mut output),
+        Format::Email => email::extract(&bytes, &mut output),
+        Format::Rtf => rtf::extract(&bytes, &mut output),
         Format::Office(kind) => office::extract(kind, bytes, &mut output),
-        Format::Html => html::extract(&bytes, &mut output),
-        Format::Markdown => markdown::extract(&text::decode(&bytes)?, &mut output),
+        Format::Html => {
+            html::extract(&bytes, &mut output)?;
+            return match output.is_empty() {
+                true => Err(ExtractError::Empty),
+                false => Ok(None),
+            };
+        }
+        Format::Markdown => {
+            let text = data_url::without_contents(&text::decode(&bytes)?);
+            markdown::extract(&text, &mut output)
+        }
         Format::Text => output.push(None, &[], &text::decode(&bytes)?),
     }?;
     if output.is_empty() {
         return Err(ExtractError::NoText);
     }
-    Ok(())
+    Ok(None)
 }

@@ -1,7 +1,10 @@
 //! Extraction of each format.
 
+use documents::ExtractError;
+
 use crate::extract;
 use crate::fixture;
+use crate::generated;
 use crate::headings;
 use crate::pages;
 use crate::sections;
@@ -61,6 +64,210 @@ async fn a_workbook_gives_its_sheets_as_tables() {
             "| Season | Price |\n| --- | --- |\n| summer | 31 |\n| winter | 9 |"
         );
     }
+}
+
+#[tokio::test]
+async fn times_durations_and_padded_numbers_are_read_as_they_are_shown() {
+    let rota = sections("rota.xlsx").await;
+    assert_eq!(headings(&rota), [["Rota"]]);
+    assert_eq!(
+        texts(&rota),
+        [
+            "| begins | 14:30 |\n| --- | --- |\n| worked | 26:05 |\n| day | 2031-03-09 |\n\
+          | postcode | 01067 |\n| fee | 1,250.50 |\n| | | far away |\n\nB2: with breaks"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_margins_of_even_pages_are_read_too() {
+    let whole = texts(&sections("margins.docx").await).join("\n");
+    for part in ["Body.", "Odd header", "Even header", "Even footer"] {
+        assert!(whole.contains(part), "{part:?} is not in {whole:?}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_inside_of_pages_are_no_text() {
+    let picture = "QUJD".repeat(60_000);
+    for (name, text) in [
+        (
+            "a.html",
+            format!("<p>Before <img alt=Chart src='data:image/png;base64,{picture}'></p><p>After"),
+        ),
+        (
+            "a.md",
+            format!("Before ![Chart](data:image/png;base64,{picture})\n\nAfter"),
+        ),
+    ] {
+        let read = extract(name, text.as_bytes())
+            .await
+            .expect("the file has text");
+        let text = texts(&read)[0];
+        assert!(text.len() < 100, "{name}: {} bytes", text.len());
+        for word in ["Before", "Chart", "After"] {
+            assert!(text.contains(word), "{name}: {text}");
+        }
+    }
+}
+
+/// An OpenDocument file with this body.
+fn opendocument(body: &str) -> Vec<u8> {
+    generated::zip_of(&[
+        ("META-INF/manifest.xml", "<manifest:manifest/>"),
+        (
+            "content.xml",
+            &format!(
+                "<office:document-content><office:body>{body}</office:body></office:document-content>"
+            ),
+        ),
+    ])
+}
+
+#[tokio::test]
+async fn an_opendocument_text_is_cut_at_its_headings() {
+    let file = opendocument(
+        r#"<office:text><text:tracked-changes><text:p>Deleted.</text:p></text:tracked-changes>
+           <text:p>Read this<text:s text:c="2"/>first &amp; last.</text:p>
+           <text:h text:outline-level="1">Mooring</text:h>
+           <text:list><text:list-item><text:p>bow line</text:p>
+             <text:list><text:list-item><text:p>spring</text:p></text:list-item></text:list>
+           </text:list-item></text:list>
+           <text:h text:outline-level="2">Fees</text:h>
+           <table:table table:name="Table1">
+             <table:table-row><table:table-cell><text:p>Length</text:p></table:table-cell>
+               <table:table-cell><text:p>Fee</text:p></table:table-cell></table:table-row>
+             <table:table-row><table:table-cell><text:p>under 12 m</text:p></table:table-cell>
+               <table:table-cell><text:p>18.50</text:p></table:table-cell></table:table-row>
+           </table:table></office:text>"#,
+    );
+    let read = extract("a.odt", &file).await.expect("the file has text");
+    assert_eq!(
+        headings(&read),
+        [vec![], vec!["Mooring"], vec!["Mooring", "Fees"]]
+    );
+    assert_eq!(
+        texts(&read),
+        [
+            "Read this  first & last.",
+            "# Mooring\n\n- bow line\n  - spring",
+            "## Fees\n\n| Length | Fee |\n| --- | --- |\n| under 12 m | 18.50 |",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn opendocument_sheets_and_slides_are_read() {
+    let sheet = opendocument(
+        r#"<office:spreadsheet><table:table table:name="Berths">
+           <table:table-row><table:table-cell><text:p>A1</text:p></table:table-cell>
+             <table:table-cell table:number-columns-repeated="700"/>
+             <table:table-cell table:number-columns-repeated="2"><text:p>14:30</text:p></table:table-cell>
+           </table:table-row>
+           <table:table-row table:number-rows-repeated="1000000">
+             <table:table-cell table:number-columns-repeated="1024"/></table:table-row>
+           </table:table><table:table table:name="Prices"><table:table-row>
+             <table:table-cell><text:p>31</text:p></table:table-cell></table:table-row>
+           </table:table></office:spreadsheet>"#,
+    );
+    let read = extract("a.ods", &sheet).await.expect("the file has text");
+    assert_eq!(headings(&read), [["Berths"], ["Prices"]]);
+    assert_eq!(
+        texts(&read),
+        [
+            "| A1 | 14:30 | 14:30 |\n| --- | --- | --- |",
+            "| 31 |\n| --- |"
+        ]
+    );
+    let slides = opendocument(
+        "<office:presentation><draw:page><draw:frame><draw:text-box><text:p>Welcome</text:p>\
+         </draw:text-box></draw:frame><presentation:notes><draw:frame><draw:text-box>\
+         <text:p>Greet the mayor</text:p></draw:text-box></draw:frame></presentation:notes></draw:page>\
+         <draw:page><draw:frame><draw:text-box><text:p>Traffic</text:p></draw:text-box></draw:frame>\
+         </draw:page></office:presentation>",
+    );
+    let read = extract("a.odp", &slides).await.expect("the file has text");
+    assert_eq!(pages(&read), [Some(1), Some(2)]);
+    assert_eq!(
+        texts(&read),
+        ["Welcome\n\nNotes:\n\nGreet the mayor", "Traffic"]
+    );
+}
+
+/// A book of two chapters, which its package lists in the other order.
+fn book(encryption: &str) -> Vec<u8> {
+    generated::zip_of(&[
+        ("mimetype", "application/epub+zip"),
+        ("META-INF/encryption.xml", encryption),
+        (
+            "META-INF/container.xml",
+            r#"<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>"#,
+        ),
+        (
+            "OEBPS/book.opf",
+            r#"<package><manifest><item id="b" href="text/b.xhtml"/>
+               <item id="a" href="text/a%20first.xhtml"/><item id="n" href="nav.xhtml"/></manifest>
+               <spine><itemref idref="a"/><itemref idref="b"/></spine></package>"#,
+        ),
+        (
+            "OEBPS/nav.xhtml",
+            "<html><body><p>Contents</p></body></html>",
+        ),
+        (
+            "OEBPS/text/a first.xhtml",
+            "<html><body><h1>Tides</h1><p>High water.</p></body></html>",
+        ),
+        (
+            "OEBPS/text/b.xhtml",
+            "<html><body><h1>Winds</h1><p>Fair wind.</p></body></html>",
+        ),
+    ])
+}
+
+#[tokio::test]
+async fn a_book_gives_its_chapters_in_reading_order() {
+    let fonts = r#"<EncryptionMethod Algorithm="http://www.idpf.org/2008/embedding"/>"#;
+    let read = extract("a.epub", &book(fonts))
+        .await
+        .expect("the file has text");
+    assert_eq!(headings(&read), [["Tides"], ["Winds"]]);
+    assert_eq!(
+        texts(&read),
+        ["# Tides\n\nHigh water.", "# Winds\n\nFair wind."]
+    );
+    let chapters = r#"<EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes256-cbc"/>"#;
+    let locked = extract("a.epub", &book(chapters)).await;
+    assert_eq!(locked, Err(ExtractError::Encrypted));
+}
+
+#[tokio::test]
+async fn a_message_gives_its_headers_its_text_and_the_names_of_its_attachments() {
+    let message = "From: =?utf-8?q?J=C3=BCrgen?= <j@harbour.example>\r\nTo: Ada <ada@harbour.example>\r\n\
+        Date: Fri, 09 Mar 2031 12:00:00 +0000\r\nSubject: Mooring\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\
+        Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+        Gr=FC=DFe vom Kai.\r\n--x\r\nContent-Type: application/pdf; name=plan.pdf\r\n\
+        Content-Disposition: attachment; filename=plan.pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+        JVBERi0xLjQ=\r\n--x--\r\n";
+    let read = extract("a.eml", message.as_bytes())
+        .await
+        .expect("the file has text");
+    assert_eq!(headings(&read), [["Mooring"]]);
+    assert_eq!(
+        texts(&read),
+        [
+            "From: Jürgen <j@harbour.example>\nTo: Ada <ada@harbour.example>\n\
+          Date: 2031-03-09T12:00:00Z\nSubject: Mooring\n\nGrüße vom Kai.\n\n\
+          Attachment: plan.pdf"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn rich_text_is_read() {
+    let file = br"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0 Gr\'fc\'dfe\par Zweite Zeile}";
+    let read = extract("a.rtf", file).await.expect("the file has text");
+    assert_eq!(texts(&read), ["Grüße\nZweite Zeile"]);
 }
 
 #[tokio::test]

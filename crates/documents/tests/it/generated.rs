@@ -49,7 +49,7 @@ pub(crate) fn pdf_page(media_box: &str, entries: &str, content: &str, others: &[
 }
 
 /// A PDF of these objects, the first of which is the catalog.
-fn pdf(objects: &[String]) -> Vec<u8> {
+pub(crate) fn pdf(objects: &[String]) -> Vec<u8> {
     let mut file = b"%PDF-1.4\n".to_vec();
     let mut table = String::new();
     for (number, object) in (1..).zip(objects) {
@@ -62,6 +62,21 @@ fn pdf(objects: &[String]) -> Vec<u8> {
     );
     file.extend(end.into_bytes());
     file
+}
+
+/// A zip archive of these files, each with its name and content.
+pub(crate) fn zip_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        archive
+            .start_file(*name, SimpleFileOptions::default())
+            .and_then(|()| Ok(archive.write_all(content.as_bytes())?))
+            .expect("writing to memory cannot fail");
+    }
+    archive
+        .finish()
+        .expect("writing to memory cannot fail")
+        .into_inner()
 }
 
 pub(crate) fn docx_of(part: &str, times: usize) -> Vec<u8> {

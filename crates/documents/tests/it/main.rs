@@ -9,6 +9,7 @@ mod process;
 use std::path::PathBuf;
 
 use documents::ExtractError;
+use documents::Extraction;
 use documents::Section;
 use documents::child::Limits;
 use documents::child::Reader;
@@ -33,6 +34,10 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 async fn extract(name: &str, bytes: &[u8]) -> Result<Vec<Section>, ExtractError> {
+    read(name, bytes).await.map(|read| read.sections)
+}
+
+async fn read(name: &str, bytes: &[u8]) -> Result<Extraction, ExtractError> {
     reader().read(name, bytes, &Limits::default()).await
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use documents::ErrorCode;
 use documents::ExtractError;
-use documents::Section;
+use documents::Extraction;
 use documents::child::Limits;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -19,7 +19,7 @@ use crate::reader;
 use crate::reader_of;
 use crate::texts;
 
-async fn script(script: &str, limits: &Limits) -> Result<Vec<Section>, ExtractError> {
+async fn script(script: &str, limits: &Limits) -> Result<Extraction, ExtractError> {
     let file = "words".repeat(100_000);
     reader_of("/bin/sh", &["-c", script])
         .read("a.txt", file.as_bytes(), limits)
@@ -101,7 +101,10 @@ async fn the_child_is_confined_before_it_sees_the_file() {
         drop(input);
     };
     let (extracted, ()) = tokio::join!(extraction, watch);
-    assert_eq!(texts(&extracted.expect("the file has text")), ["Only now."]);
+    assert_eq!(
+        texts(&extracted.expect("the file has text").sections),
+        ["Only now."]
+    );
 }
 
 #[tokio::test]

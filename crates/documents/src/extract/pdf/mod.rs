@@ -1,20 +1,24 @@
 //! PDF, by PDFium.
 
+mod line;
+
 use std::path::Path;
 
 use pdfium::Character;
 use pdfium::Document;
 use pdfium::OpenError;
+use pdfium::Page;
 use pdfium::PageText;
 use pdfium::Pdfium;
 
 use crate::ExtractError;
+use crate::Loss;
 
 use super::output::Output;
 
 /// Extraction stops after this many consecutive unreadable pages: a damaged file may claim a
 /// billion pages.
-const MAX_UNREADABLE_PAGES: usize = 100;
+const MAX_UNREADABLE_PAGES: u32 = 100;
 
 /// Loads PDFium.
 ///
@@ -30,30 +34,53 @@ pub fn load_pdfium(library: Option<&Path>) -> Result<Pdfium, ExtractError> {
     })
 }
 
-/// Writes a section for every page. Unreadable pages are left out, unless all are.
+/// Writes a section for every page with text. Returns what is lost, if that is considerable.
 pub(super) fn extract(
     pdfium: &Pdfium,
     bytes: &[u8],
     output: &mut Output<'_>,
-) -> Result<(), ExtractError> {
+) -> Result<Option<Loss>, ExtractError> {
     match pdfium.open(bytes) {
-        Ok(document) => write_pages(&document, output),
+        Ok(document) => {
+            let loss = write_pages(&document, output)?;
+            match output.is_empty() {
+                true => Err(reason(loss)),
+                false => Ok(Some(loss).filter(Loss::is_considerable)),
+            }
+        }
         Err(OpenError::Encrypted) => Err(ExtractError::Encrypted),
         Err(OpenError::Damaged) => {
             let repaired = with_trailer(bytes).ok_or_else(damaged)?;
             let document = pdfium.open(&repaired).map_err(|_| damaged())?;
-            write_pages(&document, output)
+            let loss = write_pages(&document, output)?;
+            match output.is_empty() {
+                true => Err(damaged()),
+                false => Ok(Some(loss).filter(Loss::is_considerable)),
+            }
         }
     }
 }
 
-fn write_pages(document: &Document<'_>, output: &mut Output<'_>) -> Result<(), ExtractError> {
+/// Why a file has no text.
+fn reason(loss: Loss) -> ExtractError {
+    if loss.pages == 0 {
+        ExtractError::Empty
+    } else if loss.unidentified > 0 {
+        ExtractError::Unidentified
+    } else if loss.damaged > loss.pictures {
+        damaged()
+    } else {
+        ExtractError::NoText
+    }
+}
+
+fn write_pages(document: &Document<'_>, output: &mut Output<'_>) -> Result<Loss, ExtractError> {
+    let mut loss = Loss::default();
     let mut consecutive = 0;
-    let mut unreadable = 0;
     for index in 0..document.page_count() {
-        let page = document.page(index);
-        let Some(text) = page.as_ref().and_then(|page| page.text()) else {
-            unreadable += 1;
+        let Some(page) = document.page(index) else {
+            loss.pages += 1;
+            loss.damaged += 1;
             consecutive += 1;
             if consecutive >= MAX_UNREADABLE_PAGES {
                 break;
@@ -61,22 +88,59 @@ fn write_pages(document: &Document<'_>, output: &mut Output<'_>) -> Result<(), E
             continue;
         };
         consecutive = 0;
-        output.push(Some(index + 1), &[], &collect(&text))?;
+        match read(&page) {
+            PageContent::Text(text) => output.push(Some(index + 1), &[], &text)?,
+            PageContent::Blank => continue,
+            PageContent::Picture => loss.pictures += 1,
+            PageContent::Unidentified => loss.unidentified += 1,
+        }
+        loss.pages += 1;
     }
-    if output.is_empty() && unreadable > 0 {
-        return Err(damaged());
-    }
-    Ok(())
+    Ok(loss)
 }
 
-/// The characters of a page as a string. Words that a line end divides are joined.
-fn collect(text: &PageText<'_>) -> String {
+/// What a page shows.
+enum PageContent {
+    Blank,
+    Text(String),
+    /// Something, but no text.
+    Picture,
+    /// Mostly glyphs for which the fonts name no characters.
+    Unidentified,
+}
+
+fn read(page: &Page<'_>) -> PageContent {
+    let (mut text, unknown) = page.text().map(|text| collect(&text)).unwrap_or_default();
+    let visible = text.chars().filter(|c| !c.is_whitespace()).count();
+    if unknown > 0 && unknown * 2 >= visible {
+        return PageContent::Unidentified;
+    }
+    for note in page.notes() {
+        text.push('\n');
+        text.push_str(&note);
+    }
+    if !text.trim().is_empty() {
+        PageContent::Text(text)
+    } else if page.is_blank() {
+        PageContent::Blank
+    } else {
+        PageContent::Picture
+    }
+}
+
+/// The characters of a page as a string, and the number of those that are unknown. Words that a
+/// line end divides are joined.
+fn collect(text: &PageText<'_>) -> (String, usize) {
     let mut out = String::new();
+    let mut unknown = 0;
     let mut after_hyphen = false;
     for character in text.characters() {
         let character = match character {
             Character::Known(character) => character,
-            Character::Unknown => char::REPLACEMENT_CHARACTER,
+            Character::Unknown => {
+                unknown += 1;
+                char::REPLACEMENT_CHARACTER
+            }
             Character::Hyphen => {
                 after_hyphen = true;
                 continue;
@@ -88,7 +152,11 @@ fn collect(text: &PageText<'_>) -> String {
         after_hyphen = false;
         out.push(character);
     }
-    out
+    let lines: Vec<String> = line::compose_accents(&out)
+        .lines()
+        .map(line::order_phrases)
+        .collect();
+    (lines.join("\n"), unknown)
 }
 
 /// The file with an end that refers to its catalog. PDFium finds the objects of a file without its

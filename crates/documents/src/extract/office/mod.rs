@@ -1,5 +1,7 @@
 //! Word, Excel and PowerPoint, in their current and older formats.
 
+mod workbook;
+
 use std::collections::HashSet;
 use std::io::Cursor;
 
@@ -32,10 +34,7 @@ pub(super) fn extract(
     let document = Document::from_reader(Cursor::new(bytes), kind)
         .map_err(|error| parse_error(kind, error))?;
     if let Some(workbook) = document.as_xlsx() {
-        // One sheet at a time limits the memory for large workbooks.
-        return workbook
-            .sheets_ir()
-            .try_for_each(|sheet| write_sheet(&sheet.section, output));
+        return workbook::extract(workbook, output);
     }
     let sections = document.to_ir().sections;
     // The parser detects the format from the container; it may differ from `kind`.
@@ -60,8 +59,10 @@ fn write_prose(sections: &[ir::Section], output: &mut Output<'_>) -> Result<(), 
         let margins = [
             &section.first_page_header,
             &section.header,
+            &section.even_page_header,
             &section.first_page_footer,
             &section.footer,
+            &section.even_page_footer,
         ];
         for margin in margins.into_iter().flatten() {
             let margin = render_all(&margin.content);
