@@ -18,6 +18,7 @@ pub(super) enum Format {
     Epub,
     Rtf,
     Email,
+    OutlookMessage,
     Html,
     Markdown,
     /// Code, CSV, JSON, TeX and any other text.
@@ -129,6 +130,7 @@ fn expected_type(extension: &str) -> Option<&'static str> {
         "odt" | "ods" | "odp" | "ott" | "ots" | "otp" => "an OpenDocument file",
         "epub" => "an EPUB book",
         "rtf" => "an RTF document",
+        "msg" => "an Outlook message",
         _ => return None,
     })
 }
@@ -187,10 +189,10 @@ fn detect_in_compound_file(bytes: &[u8], extension: &str) -> Result<Format, Extr
         Ok(Format::Office(DocumentFormat::Xls))
     } else if file.has_root_entry("PowerPoint Document") {
         Ok(Format::Office(DocumentFormat::Ppt))
+    } else if file.has_root_entry("__properties_version1.0") {
+        Ok(Format::OutlookMessage)
     } else {
-        Err(unsupported(
-            "an Outlook message, an installer or another compound file",
-        ))
+        Err(unsupported("an installer or another compound file"))
     }
 }
 

@@ -13,6 +13,7 @@ mod html;
 mod markdown;
 mod office;
 mod opendocument;
+mod outlook;
 mod output;
 mod pdf;
 mod rtf;
@@ -65,6 +66,7 @@ pub fn extract(
         Format::Epub => epub::extract(bytes, &mut output),
         Format::OpenDocument => opendocument::extract(bytes, &mut output),
         Format::Email => email::extract(&bytes, &mut output),
+        Format::OutlookMessage => outlook::extract(&bytes, &mut output),
         Format::Rtf => rtf::extract(&bytes, &mut output),
         Format::Office(kind) => office::extract(kind, bytes, &mut output),
         Format::Html => {

@@ -264,6 +264,31 @@ async fn a_message_gives_its_headers_its_text_and_the_names_of_its_attachments()
 }
 
 #[tokio::test]
+async fn an_outlook_message_is_read_like_any_other() {
+    let utf16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let (subject, name) = (utf16("Mooring"), utf16("plan.pdf"));
+    let message = |body: (&str, &[u8])| {
+        generated::compound_file_of(&[
+            ("__properties_version1.0", b""),
+            ("__substg1.0_0037001F", &subject),
+            ("__substg1.0_0C1A001E", b"J\xfcrgen vom Kai"),
+            ("__attach_version1.0_#00000000/__substg1.0_3707001F", &name),
+            body,
+        ])
+    };
+    let headers = "From: Jürgen vom Kai\nSubject: Mooring\nAttachment: plan.pdf";
+    let body = utf16("Grüße.");
+    let plain = extract("a.msg", &message(("__substg1.0_1000001F", &body))).await;
+    let plain = plain.expect("the file has text");
+    assert_eq!(headings(&plain), [["Mooring"]]);
+    assert_eq!(texts(&plain), [format!("{headers}\n\nGrüße.")]);
+    let html = message(("__substg1.0_10130102", b"<p>High <b>water</b>.</p>"));
+    let html = extract("a.msg", &html).await.expect("the file has text");
+    assert_eq!(texts(&html), [headers, "High **water**."]);
+}
+
+#[tokio::test]
 async fn rich_text_is_read() {
     let file = br"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0 Gr\'fc\'dfe\par Zweite Zeile}";
     let read = extract("a.rtf", file).await.expect("the file has text");

@@ -64,6 +64,21 @@ pub(crate) fn pdf(objects: &[String]) -> Vec<u8> {
     file
 }
 
+/// A compound file of these streams, each with its path and content.
+pub(crate) fn compound_file_of(streams: &[(&str, &[u8])]) -> Vec<u8> {
+    let write = || -> std::io::Result<Vec<u8>> {
+        let mut file = cfb::CompoundFile::create(Cursor::new(Vec::new()))?;
+        for (path, content) in streams {
+            if let Some((folder, _)) = path.rsplit_once('/') {
+                file.create_storage_all(folder)?;
+            }
+            file.create_stream(path)?.write_all(content)?;
+        }
+        Ok(file.into_inner().into_inner())
+    };
+    write().expect("writing to memory cannot fail")
+}
+
 /// A zip archive of these files, each with its name and content.
 pub(crate) fn zip_of(files: &[(&str, &str)]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
