@@ -14,3 +14,14 @@ pub struct Thread {
     pub metadata: Metadata,
     pub tool_resources: ToolResources,
 }
+
+/// Which threads a list contains: those that meet all conditions.
+#[derive(Debug, Clone, Default)]
+pub struct ThreadFilter {
+    /// Pairs that the metadata contains.
+    pub metadata: Metadata,
+    /// Created at this time or later.
+    pub created_after: Option<Timestamp>,
+    /// Created before this time.
+    pub created_before: Option<Timestamp>,
+}

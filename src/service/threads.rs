@@ -5,7 +5,7 @@ use crate::domain::Metadata;
 use crate::domain::assistant::{FileSearchResources, ToolResources};
 use crate::domain::ids::ThreadId;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::thread::Thread;
+use crate::domain::thread::{Thread, ThreadFilter};
 use crate::domain::vector_store::NewVectorStore;
 use crate::events::notifications::Notification;
 use crate::service::attachments::Attachments;
@@ -86,10 +86,10 @@ impl ProjectService {
 
     pub async fn list_threads(
         &self,
-        metadata: &Metadata,
+        filter: &ThreadFilter,
         request: &PageRequest,
     ) -> Result<Page<Thread>, ServiceError> {
-        Ok(store::threads::list(self.pool(), self.id(), metadata, request).await?)
+        Ok(store::threads::list(self.pool(), self.id(), filter, request).await?)
     }
 
     pub async fn thread(&self, id: &ThreadId) -> Result<Thread, ServiceError> {

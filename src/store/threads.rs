@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 use crate::domain::assistant::ToolResources;
 use crate::domain::ids::{FileId, ProjectId, ThreadId, VectorStoreId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::thread::Thread;
+use crate::domain::thread::{Thread, ThreadFilter};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
@@ -83,11 +83,10 @@ pub async fn exists(
     Ok(found)
 }
 
-/// A page of the project's threads whose metadata contains these pairs.
 pub async fn list(
     pool: &Pool,
     project: &ProjectId,
-    metadata: &Metadata,
+    filter: &ThreadFilter,
     request: &PageRequest,
 ) -> Result<Page<Thread>, ListError> {
     let mut query = QueryBuilder::new(concat!(
@@ -96,10 +95,16 @@ pub async fn list(
         " from threads where project_id = "
     ));
     query.push_bind(project);
-    if !metadata.is_empty() {
+    if let Some(after) = filter.created_after {
+        query.push(" and created_at >= ").push_bind(after);
+    }
+    if let Some(before) = filter.created_before {
+        query.push(" and created_at < ").push_bind(before);
+    }
+    if !filter.metadata.is_empty() {
         query
             .push(" and metadata <> '{}' and metadata @> ")
-            .push_bind(Json(metadata));
+            .push_bind(Json(&filter.metadata));
     }
     page::fetch(pool, query, "threads", project, request).await
 }

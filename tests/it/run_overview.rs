@@ -304,3 +304,28 @@ async fn an_object_of_any_kind_is_found_by_its_id_alone() {
     }
     drop(scene.server);
 }
+
+#[tokio::test]
+async fn threads_are_listed_by_time_and_metadata() {
+    let db = Db::new().await;
+    let server = Server::start(&db, &[]).await;
+    let client = server.client();
+    let body = |user: &str| json!({"metadata": {"user": user}});
+    let thread = client.post("/threads", body("ada")).await;
+    client.post("/threads", body("bob")).await;
+    let created = thread["created_at"].as_i64().expect("a time is a number");
+    for (query, expected) in [
+        (format!("created_after={created}"), 2),
+        (format!("created_after={created}&metadata[user]=ada"), 1),
+        (format!("created_after={}", created + 60), 0),
+        (format!("created_before={}", created + 60), 2),
+        (format!("created_before={created}"), 0),
+    ] {
+        let list = client.get(&format!("/threads?{query}")).await;
+        let found = list["data"].as_array().map(Vec::len);
+        assert_eq!(found, Some(expected), "{query}: {list}");
+    }
+    let sent = client.send(Method::GET, "/threads?created_after=x", None);
+    let reply = sent.await.expect("the server answers");
+    assert_eq!(reply.body["error"]["param"], "created_after", "{reply:?}");
+}

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::Timestamp;
 use crate::domain::ids::RunId;
 use crate::domain::run::RunStatus;
 use crate::domain::run_overview::RunFilter;
@@ -45,8 +44,8 @@ fn parse_filter(query: &Query) -> Result<RunFilter, ApiError> {
         statuses: statuses.collect::<Result<_, _>>()?,
         assistant: query.id("assistant_id")?,
         model: query.get("model").map(str::to_owned),
-        created_after: parse_time(query, "created_after")?,
-        created_before: parse_time(query, "created_before")?,
+        created_after: query.time("created_after")?,
+        created_before: query.time("created_before")?,
         metadata: query.metadata(),
     })
 }
@@ -56,23 +55,4 @@ fn parse_status(name: &str) -> Result<RunStatus, ApiError> {
     known
         .find(|status| status.as_str() == name)
         .ok_or_else(|| invalid_value("status", name, &RunStatus::ALL.map(RunStatus::as_str)).into())
-}
-
-/// Parses a time in seconds since 1970, as objects show it.
-fn parse_time(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
-    let Some(text) = query.get(name) else {
-        return Ok(None);
-    };
-    let time = text.parse().ok();
-    let time = time.and_then(|seconds| Timestamp::from_timestamp(seconds, 0));
-    // PostgreSQL's range is smaller than that of the type.
-    let is_known = |time: &Timestamp| (0..=253_402_300_799).contains(&time.timestamp());
-    match time.filter(is_known) {
-        Some(time) => Ok(Some(time)),
-        None => Err(ApiError::invalid(format!(
-            "Invalid '{name}': expected a Unix time in seconds."
-        ))
-        .param(name)
-        .code("invalid_value")),
-    }
 }

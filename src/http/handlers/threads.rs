@@ -4,6 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::ids::ThreadId;
+use crate::domain::thread::ThreadFilter;
 use crate::http::request::auth::Caller;
 use crate::http::request::extract::{Body, InPath, Query};
 use crate::http::response::error::ApiError;
@@ -18,9 +19,12 @@ pub async fn create(Caller(project): Caller, Body(body): Body) -> Result<Respons
 
 /// `GET /threads`, an extension; `metadata[key]=value` selects threads with this pair
 pub async fn list(Caller(project): Caller, query: Query) -> Result<Response, ApiError> {
-    let page = project
-        .list_threads(&query.metadata(), &query.page()?)
-        .await?;
+    let filter = ThreadFilter {
+        metadata: query.metadata(),
+        created_after: query.time("created_after")?,
+        created_before: query.time("created_before")?,
+    };
+    let page = project.list_threads(&filter, &query.page()?).await?;
     let list = List::of(&page, |item| item.id.to_string(), ThreadObject::from);
     Ok(Json(list).into_response())
 }

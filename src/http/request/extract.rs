@@ -10,12 +10,12 @@ use bytes::BytesMut;
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
-use crate::domain::Metadata;
 use crate::domain::ids::{
     ApiKeyId, AssistantId, BatchId, EndpointId, FileId, MessageId, ProjectId, RunId, StepId,
     ThreadId, UploadId, VectorStoreId, WrongPrefix,
 };
 use crate::domain::page::{Order, PageRequest};
+use crate::domain::{Metadata, Timestamp};
 use crate::http::request::body_timeout::{DRAIN_TIMEOUT, is_timeout};
 use crate::http::request::keyless::{self, Keyless};
 use crate::http::response::error::ApiError;
@@ -30,6 +30,9 @@ const UNDECLARED_BYTES: usize = 64 << 10;
 
 /// Values of a body that no memory is reserved for: an ordinary request has fewer.
 const MAX_UNCOUNTED_VALUES: usize = 1_000;
+
+/// The end of the year 9999, in seconds since 1970.
+const MAX_TIME: i64 = 253_402_300_799;
 
 const DEFAULT_PAGE: i64 = 20;
 const MAX_PAGE: i64 = 100;
@@ -153,6 +156,25 @@ impl Query {
         text.parse()
             .map(Some)
             .map_err(|error| wrong_id(name, text, &error).into())
+    }
+
+    /// A time in seconds since 1970, as objects show it.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let time = text.parse().ok();
+        let time = time.and_then(|seconds| Timestamp::from_timestamp(seconds, 0));
+        // PostgreSQL's range is smaller than that of the type.
+        let is_known = |time: &Timestamp| (0..=MAX_TIME).contains(&time.timestamp());
+        match time.filter(is_known) {
+            Some(time) => Ok(Some(time)),
+            None => Err(ApiError::invalid(format!(
+                "Invalid '{name}': expected a Unix time in seconds."
+            ))
+            .param(name)
+            .code("invalid_value")),
+        }
     }
 
     /// The values of a list, which clients write as `name`, `name[]` or `name[0]`.

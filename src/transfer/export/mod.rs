@@ -19,7 +19,7 @@ use crate::domain::message::Message;
 use crate::domain::page::{Order, Page, PageRequest};
 use crate::domain::run::Run;
 use crate::domain::run_step::RunStep;
-use crate::domain::thread::Thread;
+use crate::domain::thread::{Thread, ThreadFilter};
 use crate::domain::vector_store::VectorStore;
 use crate::files::blobs::{BlobError, Blobs};
 use crate::store;
@@ -288,7 +288,7 @@ impl Exporter<'_> {
     }
 
     async fn threads(&mut self, sink: &mut Sink) -> Result<(), TransferError> {
-        let everything = Default::default();
+        let everything = ThreadFilter::default();
         let mut pages = Pages::default();
         while let Some(request) = pages.next() {
             let page = store::threads::list(self.pool, self.project, &everything, &request).await?;

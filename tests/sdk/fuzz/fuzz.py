@@ -56,6 +56,7 @@ def existing_objects():
         "thread_id": thread,
         "message_id": step["step_details"]["message_creation"]["message_id"],
         "run_id": run,
+        "object_id": run,
         "step_id": step["id"],
         "upload_id": upload["id"],
         "file_id": file,
