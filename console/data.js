@@ -93,13 +93,18 @@ export function usePages(path, query, { every, limit = 50 } = {}) {
   const [state, setState] = useState(empty);
   const controller = useRef(/** @type {AbortController | null} */ (null));
   const isBusy = useRef(false);
+  const turns = useRef({ asked: 0, shown: 0 });
 
   const refresh = useCallback(async () => {
     if (isBusy.current) return;
     const own = controller.current;
+    const turn = (turns.current.asked += 1);
     try {
       const page = await get(path, { ...query, limit }, own?.signal);
-      if (!own?.signal.aborted) setState((before) => merge(before, page));
+      // An answer that a later one has overtaken is out of date.
+      if (own?.signal.aborted || turn < turns.current.shown) return;
+      turns.current.shown = turn;
+      setState((before) => merge(before, page));
     } catch (error) {
       if (!own?.signal.aborted) setState((before) => ({ ...before, error }));
     }

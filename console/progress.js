@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { listAll } from './data.js';
 import { useCallback, useEffect, useRef, useState } from './html.js';
-import { follow, wait } from './stream.js';
+import { follow, patiently, wait } from './stream.js';
 
 const WITH_CONTENT = { 'include[]': 'step_details.tool_calls[*].file_search.results[*].content' };
 const ACTIVE = new Set(['queued', 'in_progress', 'cancelling']);
@@ -156,23 +156,25 @@ export function useProgress(started, onEnd) {
     if (!started) return undefined;
     const controller = new AbortController();
     const { signal } = controller;
+    const read = () => patiently(() => get(`/v1/objects/${started.id}`, {}, signal), signal);
+    const loadAll = (/** @type {any} */ run) => patiently(() => load(run, signal), signal);
     const watch = async () => {
-      let run = round === 0 ? started : await get(`/v1/objects/${started.id}`, {}, signal);
+      let run = round === 0 ? started : await read();
       while (!signal.aborted) {
         if (isActive(run.status)) {
           setProgress((before) => (before && before.run.id === run.id ? { ...before, run } : { run, steps: [], messages: {} }));
           const onEvents = (/** @type {any[]} */ events) => setProgress((before) => before && events.reduce(apply, before));
           await follow(run.thread_id, run.id, onEvents, signal, { onState: setConnected });
-          run = await get(`/v1/objects/${run.id}`, {}, signal);
+          run = await read();
           if (isActive(run.status)) continue;
-          setProgress(await load(run, signal));
+          setProgress(await loadAll(run));
           ended.current?.();
-        } else setProgress(await load(run, signal));
+        } else setProgress(await loadAll(run));
         if (run.status !== 'requires_action') return;
         // Outputs may come from elsewhere.
         do {
           await wait(2000, signal);
-          if (!document.hidden) run = await get(`/v1/objects/${run.id}`, {}, signal);
+          if (!document.hidden) run = await read();
         } while (!signal.aborted && run.status === 'requires_action');
       }
     };

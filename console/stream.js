@@ -119,6 +119,25 @@ function whenVisible(signal) {
 }
 
 /**
+ * Repeats an action until it succeeds, as long as only the server or the way to it is the reason.
+ * @template T
+ * @param {() => Promise<T>} action
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
+export async function patiently(action, signal) {
+  for (let delay = 500; ; delay = Math.min(delay * 2, 10_000)) {
+    try {
+      return await action();
+    } catch (error) {
+      const isTransient = error instanceof ApiError && (error.status === 0 || error.status >= 500 || error.status === 429);
+      if (signal.aborted || !isTransient) throw error;
+      await wait(delay, signal);
+    }
+  }
+}
+
+/**
  * @param {number} delay
  * @param {AbortSignal} signal
  */

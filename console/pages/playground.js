@@ -45,7 +45,7 @@ export default function Playground() {
     navigate(`/assistants/${saved.id}`);
   };
   const { name: _n, description: _d, tool_resources: _r, metadata: _m, ...shown } = toBody(draft);
-  const snippetBody = assistant ? { assistant_id: assistant.id, ...(isChanged ? shown : {}) } : { assistant_id: 'asst_…', ...shown };
+  const snippetBody = assistant ? { assistant_id: assistant.id, ...(isChanged ? unusual(shown) : {}) } : { assistant_id: 'asst_…', ...unusual(shown) };
   if (!assistants) return html`<${PageHead} title="Playground" name="Playground" /><${Loading} />`;
   return html`
     <${PageHead} title="Playground" name="Playground">
@@ -76,6 +76,12 @@ export default function Playground() {
       <${Snippets} snippets=${conversationSnippets(snippetBody, lastQuestion(messages.data))} />
     <//>`}
   `;
+}
+
+/** @param {Record<string, any>} body without the settings that have their defaults */
+function unusual(body) {
+  const defaults = /** @type {Record<string, any>} */ ({ instructions: '', temperature: 1, top_p: 1, response_format: 'auto', tools: [] });
+  return Object.fromEntries(Object.entries(body).filter(([name, value]) => JSON.stringify(defaults[name]) !== JSON.stringify(value)));
 }
 
 /** @param {any[] | undefined} messages */

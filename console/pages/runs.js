@@ -121,12 +121,6 @@ function StatusFilter({ counts, selected }) {
 function Filters({ place }) {
   const assistants = useLoad(() => cached('/v1/assistants', { limit: 100 }), []);
   const models = useLoad(() => cached('/v1/models'), []);
-  const period = place.get('period') ?? (place.get('from') || place.get('to') ? 'range' : '');
-  const [isRange, setRange] = useState(period === 'range');
-  const choosePeriod = (/** @type {string} */ value) => {
-    setRange(value === 'range');
-    setQuery({ period: value === 'range' ? null : value, from: null, to: null });
-  };
   const known = assistants.data?.data ?? [];
   const chosen = place.get('assistant') ?? '';
   return html`<div class="filters" role="group" aria-label="More filters">
@@ -139,6 +133,21 @@ function Filters({ place }) {
     </label>
     <label>Model <${SettledInput} name="model" place=${place} placeholder="Any" list="model-names" /></label>
     <datalist id="model-names">${models.data?.data.map((/** @type {any} */ model) => html`<option key=${model.id} value=${model.id} />`)}</datalist>
+    <${PeriodFields} place=${place} />
+    <label>Metadata <${SettledInput} name="metadata" place=${place} placeholder="key=value, …" /></label>
+    ${location.search && html`<button type="button" class="link" onClick=${() => setQuery(NOTHING)}>Clear</button>`}
+  </div>`;
+}
+
+/** @param {{place: URLSearchParams}} props the time of creation */
+export function PeriodFields({ place }) {
+  const period = place.get('period') ?? (place.get('from') || place.get('to') ? 'range' : '');
+  const [isRange, setRange] = useState(period === 'range');
+  const choosePeriod = (/** @type {string} */ value) => {
+    setRange(value === 'range');
+    setQuery({ period: value === 'range' ? null : value, from: null, to: null });
+  };
+  return html`
     <label>Created
       <select value=${isRange ? 'range' : period} onChange=${(/** @type {any} */ event) => choosePeriod(event.target.value)}>
         <option value="">At any time</option>
@@ -149,9 +158,7 @@ function Filters({ place }) {
     ${isRange && html`
       <label>From <input type="datetime-local" value=${place.get('from') ?? ''} onChange=${(/** @type {any} */ event) => setQuery({ from: event.target.value })} /></label>
       <label>To <input type="datetime-local" value=${place.get('to') ?? ''} onChange=${(/** @type {any} */ event) => setQuery({ to: event.target.value })} /></label>`}
-    <label>Metadata <${SettledInput} name="metadata" place=${place} placeholder="key=value, …" /></label>
-    ${location.search && html`<button type="button" class="link" onClick=${() => setQuery(NOTHING)}>Clear</button>`}
-  </div>`;
+  `;
 }
 
 const NOTHING = { status: null, assistant: null, model: null, period: null, from: null, to: null, metadata: null };

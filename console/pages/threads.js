@@ -8,19 +8,20 @@ import { createSnippets } from '../snippets.js';
 import { ActionButton, Empty, Metadata, PageHead, Time } from '../parts/basic.js';
 import { Snippets } from '../parts/code.js';
 import { PagedTable } from '../parts/lists.js';
-import { SettledInput, toFilter } from './runs.js';
+import { PeriodFields, SettledInput, toFilter } from './runs.js';
 
 export default function Threads() {
   const { query: place } = useLocation();
-  const { assistant_id: _, model: __, created_after: ___, created_before: ____, ...metadata } = toFilter(place);
+  const { assistant_id: _, model: __, ...filter } = toFilter(place);
   const order = place.get('order') === 'asc' ? 'asc' : null;
-  const pages = usePages('/v1/threads', { ...metadata, order }, { every: 5000 });
-  const isFiltered = Object.keys(metadata).length > 0;
+  const pages = usePages('/v1/threads', { ...filter, order }, { every: 5000 });
+  const isFiltered = Object.keys(filter).length > 0;
   const create = async () => navigate(`/threads/${(await post('/v1/threads')).id}`);
   return html`
     <${PageHead} title="Threads" name="Threads"><${ActionButton} action=${create}>New thread<//><//>
     <div class="filters" role="group" aria-label="Filters">
       <label>Metadata <${SettledInput} name="metadata" place=${place} placeholder="key=value, …" /></label>
+      <${PeriodFields} place=${place} />
       <label>Order
         <select value=${order ?? 'desc'} onChange=${(/** @type {any} */ event) => setQuery({ order: event.target.value === 'asc' ? 'asc' : null })}>
           <option value="desc">Newest first</option><option value="asc">Oldest first</option>
@@ -47,7 +48,7 @@ const COLUMNS = [
 
 /** @param {{isFiltered: boolean}} props */
 function NoThreads({ isFiltered }) {
-  if (isFiltered) return html`<${Empty} title="No thread matches"><p>No thread has this metadata.</p><//>`;
+  if (isFiltered) return html`<${Empty} title="No thread matches"><p>No thread meets all conditions.</p><//>`;
   const body = { messages: [{ role: 'user', content: 'Hello!' }], metadata: { user: 'ada' } };
   return html`<${Empty} title="No threads yet">
     <p>A thread is a conversation. Applications make one for each, and mark it by metadata to find it again:</p>

@@ -1,6 +1,7 @@
 // Writes to a thread, runs an assistant on it, and shows what it does as it happens.
 
 import { get, post } from '../api.js';
+import { plural } from '../format.js';
 import { html, useRef, useState } from '../html.js';
 import { listAll, useLoad } from '../data.js';
 import { isActive, useProgress } from '../progress.js';
@@ -89,7 +90,8 @@ export function Chat(props) {
       <${ErrorNote} error=${failure} onRetry=${restart} />
       <${Why} run=${current} execution=${null} />
       ${current.status === 'requires_action' && html`<${OutputsForm} key=${current.required_action?.submit_tool_outputs.tool_calls[0]?.id} run=${current} onDone=${restart} />`}
-      ${progress && (isRunning || progress.steps.some((step) => step.type === 'tool_calls')) && html`<${Timeline} progress=${progress} execution=${null} marked=${null} />`}
+      ${progress && isRunning && html`<${Timeline} progress=${progress} execution=${null} marked=${null} />`}
+      ${progress && !isRunning && html`<${Work} progress=${progress} />`}
     </div>`}
     <form class="card composer" onSubmit=${submit}>
       <textarea ref=${field} rows="3" dir="auto" placeholder="Write a message… (Ctrl+Enter sends it and runs the assistant)" aria-label="Message" value=${text}
@@ -101,6 +103,17 @@ export function Chat(props) {
         <button class="primary" disabled=${isDisabled}>${text.trim() ? 'Send and run' : 'Run'}</button></div>
     </form>
   </section>`;
+}
+
+/** @param {{progress: import('../progress.js').Progress}} props the tool calls of a run whose messages are above it */
+function Work({ progress }) {
+  const { run } = progress;
+  const steps = progress.steps.filter((step) => step.type === 'tool_calls');
+  const execution = useLoad((signal) => get(`/v1/runs/${run.id}/execution`, {}, signal), [run.id]);
+  if (!steps.length) return null;
+  return html`<details><summary>${plural(steps.length, 'step')} with tool calls</summary>
+    <${Timeline} progress=${{ ...progress, steps }} execution=${execution.data} marked=${null} />
+  </details>`;
 }
 
 /**

@@ -37,7 +37,7 @@ function toLines(/** @type {string} */ text) {
  */
 export function LongText({ text, label }) {
   const lines = useMemo(() => toLines(text), [text]);
-  if (lines.length <= 40 && text.length < 8000) return html`<${Code} text=${text} label=${label} />`;
+  if (lines.length <= 400 && text.length < 50_000) return html`<${Code} text=${text} label=${label} />`;
   return html`<${Lines} lines=${lines} text=${text} label=${label} />`;
 }
 

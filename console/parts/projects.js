@@ -101,6 +101,7 @@ function Keys({ project, onClose }) {
     ${made && html`<div class="note warn"><p>This is the key. It is shown only now:</p><p class="row"><code>${made.value}</code><${CopyButton} text=${made.value} label="Copy the key" class="small" /></p></div>`}
     <${ErrorNote} error=${list.error} />
     ${list.isLoading && html`<${Loading} />`}
+    ${list.data?.data.length === 0 && html`<p class="faint">No keys yet.</p>`}
     <ul class="plain-list">${list.data?.data.map((/** @type {any} */ one) => html`<li class="row" key=${one.id}>
       <span dir="auto"><b>${one.name}</b></span><code>${one.redacted_value}</code><span class="faint">created <${Time} at=${one.created_at} /></span><span class="spacer"></span>
       ${one.revoked_at ? html`<span class="faint">revoked <${Time} at=${one.revoked_at} /></span>` : html`<${ActionButton} class="small danger" action=${() => revoke(one)} confirm=${`Applications with the key ${one.name} are refused within five seconds.`}>Revoke<//>`}

@@ -71,6 +71,7 @@ pageTest(pages, 'the playground runs a draft, shows its tool calls, and gives th
   await page.getByLabel('Message', { exact: true }).fill('Draw something');
   await page.getByRole('button', { name: 'Send and run' }).click();
   await page.getByText('Here is the chart.').first().waitFor();
+  await page.getByText('1 step with tool calls').click();
   await page.getByText('plt.plot([1, 3, 2])').first().waitFor();
   assert.match(page.url(), /thread=thread_/);
   await page.getByRole('button', { name: 'Get the code' }).click();

@@ -148,3 +148,22 @@ pageTest(pages, 'any id leads to its page', { expected: [/404/] }, async ({ page
   await page.keyboard.press('Enter');
   await page.getByText("No run found with id 'run_none'").waitFor();
 });
+
+pageTest(pages, 'a hidden tab asks the server for nothing, and catches up when it is shown', {}, async ({ page, open }) => {
+  await page.clock.install();
+  await open('/runs');
+  await rowOf(page, scene.done.id).waitFor();
+  const show = (isHidden) =>
+    page.evaluate((isHidden) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => isHidden });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, isHidden);
+  await show(true);
+  let requests = 0;
+  page.on('request', () => (requests += 1));
+  const run = await client.run(scene.echo, 'While nobody looks');
+  await page.clock.runFor(60_000);
+  assert.equal(requests, 0);
+  await show(false);
+  await rowOf(page, run.id).waitFor();
+});
