@@ -52,10 +52,11 @@ export function useInterval(action, every) {
  * @template T
  * @param {(signal: AbortSignal) => Promise<T>} load
  * @param {any[]} dependencies
- * @param {{every?: number | null | ((data: T | undefined) => number | null)}} [options]
+ * @param {{every?: number | null | ((data: T | undefined) => number | null), keep?: boolean}} [options] `keep` shows
+ *   the previous data until the new data is there
  * @returns {Loaded<T>}
  */
-export function useLoad(load, dependencies, { every } = {}) {
+export function useLoad(load, dependencies, { every, keep = false } = {}) {
   const [state, setState] = useState(/** @type {{data?: T, error?: any}} */ ({}));
   const controller = useRef(/** @type {AbortController | null} */ (null));
   const reload = useCallback(async () => {
@@ -70,7 +71,7 @@ export function useLoad(load, dependencies, { every } = {}) {
     }
   }, dependencies);
   useEffect(() => {
-    setState({});
+    if (!keep) setState({});
     reload();
     return () => controller.current?.abort();
   }, [reload]);

@@ -142,7 +142,7 @@ async function load(run, signal) {
 /**
  * Follows a run while it is active.
  * @param {any} started the run; nothing happens without one
- * @param {() => void} [onEnd] called when a run that was followed has stopped
+ * @param {() => void | Promise<void>} [onEnd] called when a run that was followed has stopped, before its end is shown
  */
 export function useProgress(started, onEnd) {
   const [progress, setProgress] = useState(/** @type {Progress | undefined} */ (undefined));
@@ -156,22 +156,28 @@ export function useProgress(started, onEnd) {
     if (!started) return undefined;
     const controller = new AbortController();
     const { signal } = controller;
+    setError(undefined);
     const read = () => patiently(() => get(`/v1/objects/${started.id}`, {}, signal), signal);
     const loadAll = (/** @type {any} */ run) => patiently(() => load(run, signal), signal);
     const watch = async () => {
       let run = round === 0 ? started : await read();
+      // Whoever opens a run that has stopped already knows its messages.
+      let hasChanged = round > 0;
       while (!signal.aborted) {
         if (isActive(run.status)) {
           setProgress((before) => (before && before.run.id === run.id ? { ...before, run } : { run, steps: [], messages: {} }));
           const onEvents = (/** @type {any[]} */ events) => setProgress((before) => before && events.reduce(apply, before));
           await follow(run.thread_id, run.id, onEvents, signal, { onState: setConnected });
+          hasChanged = true;
           run = await read();
           if (isActive(run.status)) continue;
-          setProgress(await loadAll(run));
-          ended.current?.();
-        } else setProgress(await loadAll(run));
+        }
+        const whole = await loadAll(run);
+        if (hasChanged) await ended.current?.();
+        setProgress(whole);
         if (run.status !== 'requires_action') return;
         // Outputs may come from elsewhere.
+        hasChanged = true;
         do {
           await wait(2000, signal);
           if (!document.hidden) run = await read();

@@ -23,7 +23,7 @@ export default function RunPage({ id }) {
   const run = progress?.run ?? started.data;
   const count = progress?.steps.length ?? 0;
   const every = run && !isOver(run.status) ? 2000 : null;
-  const execution = useLoad((signal) => get(`/v1/runs/${id}/execution`, {}, signal), [id, run?.status, count], { every });
+  const execution = useLoad((signal) => get(`/v1/runs/${id}/execution`, {}, signal), [id, run?.status, count], { every, keep: true });
   const marked = query.get('step');
   useEffect(() => {
     if (marked && count) document.getElementById(marked)?.scrollIntoView({ block: 'center' });

@@ -182,7 +182,7 @@ function NoRuns({ isFiltered }) {
   if (isFiltered) return html`<${Empty} title="No run matches"><p>No run of this project meets all conditions.</p><//>`;
   const snippets = conversationSnippets({ assistant_id: 'asst_…' }, 'Hello!');
   return html`<${Empty} title="No runs yet">
-    <p>Runs appear here as soon as an application makes them. To make the first one, <a href=${`${BASE}/assistants`}>create an assistant</a>
+    <p>Runs appear here as soon as an application makes them. To make the first one, <a href=${`${BASE}/assistants`}>create an assistant</a>${' '}
       and talk to it in the <a href=${`${BASE}/playground`}>playground</a>, or point an application at this server:</p>
     <${Snippets} snippets=${snippets} />
   <//>`;

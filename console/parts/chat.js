@@ -27,7 +27,7 @@ export function useAssistants() {
  * @property {string | null} thread
  * @property {() => any} body of the run; nothing if none can be made. May be a promise.
  * @property {(thread: string) => void} [onThread] called with the thread that was made for the first message
- * @property {() => void} onStored called when messages were stored
+ * @property {() => void | Promise<void>} onStored called when messages were stored
  * @property {any} [controls] beside the buttons
  */
 

@@ -7,7 +7,8 @@ import { LongText, Picture } from './code.js';
 import { Chunk, Message } from './message.js';
 
 /**
- * @param {{progress: import('../progress.js').Progress, execution: any, marked: string | null}} props
+ * @param {{progress: import('../progress.js').Progress, execution: any, marked: string | null}} props without `execution`
+ *   (null) times have whole seconds; while it is being loaded (undefined) there are none
  */
 export function Timeline({ progress, execution, marked }) {
   const { run, steps, messages } = progress;
@@ -18,7 +19,7 @@ export function Timeline({ progress, execution, marked }) {
     ${span.wait > 0 && html`<li class="wait"><span>Waited for a worker</span><${Bar} span=${span} from=${span.start} to=${span.start + span.wait} kind="wait" /></li>`}
     ${steps.map(
       (step, at) => html`<${Step} key=${step.id} step=${step} number=${at + 1} times=${execution?.steps.find((/** @type {any} */ one) => one.id === step.id)}
-        span=${span} messages=${messages} chunks=${chunks} isMarked=${step.id === marked} isLive=${run.status === 'in_progress'} />`,
+        hasTimes=${execution !== undefined} span=${span} messages=${messages} chunks=${chunks} isMarked=${step.id === marked} isLive=${run.status === 'in_progress'} />`,
     )}
   </ol>`;
 }
@@ -63,7 +64,7 @@ function title(step) {
 const kindOf = (step) => (step.type === 'message_creation' ? 'message' : (step.step_details.tool_calls?.[0]?.type ?? 'function'));
 
 /** @param {any} props */
-function Step({ step, number: position, times, span, messages, chunks, isMarked, isLive }) {
+function Step({ step, number: position, times, hasTimes, span, messages, chunks, isMarked, isLive }) {
   const from = times?.created_at_ms ?? step.created_at * 1000;
   const stopped = step.completed_at ?? step.failed_at ?? step.cancelled_at ?? step.expired_at;
   const to = times?.ended_at_ms ?? (stopped ? stopped * 1000 : Math.max(from, span.end));
@@ -75,7 +76,7 @@ function Step({ step, number: position, times, span, messages, chunks, isMarked,
         <span class="step-number">${position}</span><span class="step-title" dir="auto">${title(step)}</span>
       </button>
       ${step.status !== 'completed' && html`<${Status} status=${step.status} />`}
-      <${Bar} span=${span} from=${from} to=${Math.max(from, to)} kind=${kindOf(step)} />
+      ${hasTimes && html`<${Bar} span=${span} from=${from} to=${Math.max(from, to)} kind=${kindOf(step)} />`}
     </div>
     ${isOpen && html`<div class="step-body">
       ${step.last_error && html`<${ErrorNote} error=${step.last_error} />`}

@@ -33,7 +33,7 @@ pageTest(pages, 'a thread shows its conversation, and continues it', {}, async (
   await page.getByLabel('Message', { exact: true }).fill('And *again*');
   await page.getByRole('button', { name: 'Send and run' }).click();
   await page.getByText('You said: And').waitFor();
-  assert.equal(await page.locator('.message.assistant').count(), 2);
+  await page.locator('.messages > .message.assistant').nth(1).waitFor();
   await page.getByRole('tab', { name: 'Runs' }).click();
   await rowOf(page, scene.done.id).waitFor();
 });
@@ -86,8 +86,14 @@ pageTest(pages, 'the playground stops for tool outputs and goes on', {}, async (
   await page.getByLabel('Message', { exact: true }).fill('weather in Rome');
   await page.keyboard.press('Control+Enter');
   await page.getByLabel('Output of get_weather').fill('sunny');
+  // The run is over before the page asks for it again.
+  const thread = new URL(page.url()).searchParams.get('thread');
+  await page.route('**/v1/objects/run_*', async (route) => {
+    await client.until(`/v1/threads/${thread}/runs`, ({ data }) => data[0].status === 'completed');
+    await route.continue();
+  });
   await page.getByRole('button', { name: 'Submit the output' }).click();
-  await page.getByText('The weather: sunny.').first().waitFor();
+  await page.locator('.messages').getByText('The weather: sunny.').waitFor();
 });
 
 pageTest(pages, 'an assistant is created with checked functions, changed, duplicated and deleted', {}, async ({ page, open }) => {
