@@ -1,0 +1,1 @@
+-- Migration 10 removes a foreign key only.
