@@ -21,10 +21,5 @@ fn main() -> ExitCode {
     {
         return documents::child::serve();
     }
-    run()
-}
-
-#[tokio::main]
-async fn run() -> ExitCode {
-    assistd::cli::run(Cli::load()).await
+    assistd::cli::run(Cli::load())
 }

@@ -27,6 +27,9 @@ use crate::config::Command;
 use crate::config::LogFormat;
 use crate::telemetry;
 
+/// Runs a command to its end. The runtime is here, and not in the program, since whatever calls a
+/// future is compiled together with all of it.
+#[tokio::main]
 pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {
         Ok(code) => code,
