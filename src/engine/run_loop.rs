@@ -305,6 +305,7 @@ impl RunLoop {
 
     async fn release(&self, reason: &StopReason) {
         let session = &self.session;
+        session.publisher.drop_copy();
         let (shared, lease) = (&session.shared, &session.lease);
         let unlogged = || session.publisher.unlogged();
         match reason {

@@ -106,6 +106,10 @@ impl Session {
         changes: &Changes<'_>,
         statement: Statement,
     ) -> Result<(), StopReason> {
+        if changes.state.is_some() {
+            self.publisher.drop_copy();
+        }
+        let _committing = self.publisher.committing();
         let shared = self.shared.clone();
         let (pool, claimant) = (&shared.deps.pool, &shared.claimant);
         let mut failures = 0;

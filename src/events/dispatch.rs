@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -81,6 +82,7 @@ pub struct Slot {
     permit: OwnedSemaphorePermit,
     dispatch: PendingDispatch,
     dispatcher: Dispatcher,
+    reserved_at: Instant,
 }
 
 /// Creates the handlers' side and the engine's side. The process executes at most `slots` runs at a
@@ -123,7 +125,12 @@ impl Dispatcher {
             permit,
             dispatch: self.pending.begin(run)?,
             dispatcher: self.clone(),
+            reserved_at: Instant::now(),
         })
+    }
+
+    pub fn claimant(&self) -> &Claimant {
+        &self.claimant
     }
 
     pub fn notify_due(&self) {
@@ -134,7 +141,11 @@ impl Dispatcher {
 impl Slot {
     /// The claimant under whose lease the run must be stored.
     pub fn claimant(&self) -> &Claimant {
-        &self.dispatcher.claimant
+        self.dispatcher.claimant()
+    }
+
+    pub fn reserved_at(&self) -> Instant {
+        self.reserved_at
     }
 
     /// Hands the run to the engine. If the engine stopped meanwhile, another worker claims the run

@@ -8,16 +8,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::domain::event::{RunEvent, Seq};
-use crate::domain::ids::RunId;
-use crate::domain::run::RunStatus;
+use crate::domain::ids::{ProjectId, RunId, ThreadId};
+use crate::domain::run::{Run, RunStatus};
 use crate::events::notifications::{Notification, Notifier};
+use crate::events::run_copy::{Changes, RunCopy};
 use crate::store::Pool;
 use crate::store::lease::Lease;
 use crate::store::run_events::Segment;
@@ -47,6 +49,7 @@ struct Inner {
     pool: Pool,
     channels: RwLock<HashMap<RunId, Arc<Channel>>>,
     readers: Mutex<HashMap<RunId, Arc<Notify>>>,
+    changes: Changes,
     notifier: Notifier,
 }
 
@@ -60,6 +63,8 @@ struct Channel {
     length: watch::Sender<(usize, bool)>,
     /// How many of the events are known to be in the log.
     logged: Mutex<usize>,
+    is_committing: AtomicBool,
+    copy: Mutex<Option<RunCopy>>,
 }
 
 /// Writes to the live feed of one attempt. Dropping it closes the feed.
@@ -75,6 +80,7 @@ impl Feed {
             pool,
             channels: RwLock::default(),
             readers: Mutex::default(),
+            changes: Changes::default(),
             notifier,
         };
         Self {
@@ -89,6 +95,8 @@ impl Feed {
             events: RwLock::default(),
             length: watch::Sender::new((0, true)),
             logged: Mutex::default(),
+            is_committing: AtomicBool::new(false),
+            copy: Mutex::default(),
         });
         self.inner
             .channels
@@ -99,6 +107,20 @@ impl Feed {
             channel,
             inner: self.inner.clone(),
         }
+    }
+
+    /// The run, if this process executes it and has a valid copy of it.
+    pub fn copy_of(&self, project: &ProjectId, thread: &ThreadId, run: &RunId) -> Option<Run> {
+        let channel = self.inner.channels.read().get(run).cloned()?;
+        let copy = channel.copy.lock();
+        let run = self.inner.changes.valid(copy.as_ref()?)?;
+        (run.project == *project && run.thread == *thread).then_some(run)
+    }
+
+    /// Drops the copies of the thread's runs. To be called before and after this process cancels a
+    /// run of the thread or deletes the thread.
+    pub fn drop_copies(&self, thread: &ThreadId) {
+        self.inner.changes.note(thread);
     }
 
     pub fn wake(&self, run: &RunId) {
@@ -113,6 +135,7 @@ impl Feed {
         let channels: Vec<Arc<Channel>> = self.inner.channels.read().values().cloned().collect();
         channels
             .into_iter()
+            .filter(|channel| !channel.is_committing.load(Ordering::Relaxed))
             .filter_map(Unlogged::of_channel)
             .collect()
     }
@@ -221,6 +244,23 @@ impl Drop for ReaderRegistration {
 }
 
 impl Publisher {
+    /// Lets polls be answered with this run, which was claimed after this time.
+    pub fn keep_copy(&self, run: Run, claimed_after: Instant) {
+        *self.channel.copy.lock() = Some(RunCopy::new(run, claimed_after));
+    }
+
+    /// Until the guard is dropped, [`Feed::unlogged`] leaves out the events of this run: their commit
+    /// writes them, and two statements that write them at the same time wait for each other, and so
+    /// do the other runs of the same statements.
+    pub fn committing(&self) -> Committing {
+        self.channel.is_committing.store(true, Ordering::Relaxed);
+        Committing(self.channel.clone())
+    }
+
+    pub fn drop_copy(&self) {
+        *self.channel.copy.lock() = None;
+    }
+
     pub fn publish(&self, events: impl IntoIterator<Item = RunEvent>) {
         let count = {
             let mut list = self.channel.events.write();
@@ -258,6 +298,17 @@ impl Publisher {
 
     pub fn unlogged(&self) -> Option<Unlogged> {
         Unlogged::of_channel(self.channel.clone())
+    }
+}
+
+/// Marks a run whose worker is committing.
+#[must_use]
+#[derive(Debug)]
+pub struct Committing(Arc<Channel>);
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.is_committing.store(false, Ordering::Relaxed);
     }
 }
 

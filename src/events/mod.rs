@@ -4,3 +4,4 @@
 pub mod dispatch;
 pub mod feed;
 pub mod notifications;
+pub mod run_copy;

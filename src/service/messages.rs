@@ -6,6 +6,7 @@ use crate::service::attachments::{Attachments, files_for};
 use crate::service::threads::MAX_TRIES_WHEN_BUSY;
 use crate::service::{ProjectService, RunRefusal, ServiceError};
 use crate::store;
+use crate::store::messages::NewMessageRow;
 
 impl ProjectService {
     /// Appends a message to a thread without an active run, and adds its attachments to the thread's
@@ -22,6 +23,7 @@ impl ProjectService {
             }
             if let Some(run) = store::runs::active_on(self.pool(), self.id(), thread).await? {
                 let thread = thread.clone();
+                let run = run.id;
                 return Err(RunRefusal::ThreadLocked { thread, run }.into());
             }
             self.check_thread(thread).await?;
@@ -36,11 +38,16 @@ impl ProjectService {
         new: &NewMessage,
     ) -> Result<Option<Message>, ServiceError> {
         let attachments = Attachments::of(std::slice::from_ref(new));
+        let row = NewMessageRow {
+            project: self.id().clone(),
+            thread: thread.clone(),
+            message: new.clone(),
+        };
         if attachments.is_empty() {
-            return Ok(store::messages::insert(self.pool(), self.id(), thread, new).await?);
+            return Ok(store::messages::insert(self.pool(), row).await?);
         }
         let mut transaction = self.pool().begin().await?;
-        let message = store::messages::insert(&mut *transaction, self.id(), thread, new).await?;
+        let message = store::messages::insert_in_transaction(&mut transaction, row).await?;
         if message.is_some() {
             self.add_attachments(&mut transaction, thread, &attachments)
                 .await?;

@@ -15,13 +15,14 @@ use crate::domain::thread::Thread;
 use crate::domain::tool::Tool;
 use crate::events::dispatch::Slot;
 use crate::events::notifications::Notification;
+use crate::events::run_copy;
 use crate::service::attachments::Attachments;
 use crate::service::threads::{MAX_TRIES_WHEN_BUSY, needs_indexing};
 use crate::service::{ProjectService, RunRefusal, ServiceError};
 use crate::store;
-use crate::store::lease::{Claimant, Lease};
+use crate::store::lease::Lease;
 use crate::store::run_queue::{Claimed, Origin};
-use crate::store::runs::{CreateRunError, NewRun, SubmitError};
+use crate::store::runs::{Holder, NewRun, SubmitError};
 use crate::wire::run_request::CreateRun;
 use crate::wire::thread::NewThread;
 
@@ -47,9 +48,8 @@ impl ProjectService {
             .await?;
         let config = self.run_config(request).await?;
         self.admit_tokens().await?;
-        let new = self.new_run(thread, request, config);
-        let slot = self.shared.deps.dispatcher.reserve(&new.id);
-        let (run, lease) = self.insert_when_idle(&new, request, slot.as_ref()).await?;
+        let (new, slot) = self.new_run(thread, request, config);
+        let (run, lease) = self.insert_when_idle(&new, request).await?;
         self.start(slot, &run, lease, Origin::Created);
         Ok(StartedRun {
             run: queued(run),
@@ -69,12 +69,9 @@ impl ProjectService {
         let needs_indexing = needs_indexing(&thread);
         let mut transaction = self.pool().begin().await?;
         let thread = self.insert_thread(&mut transaction, thread).await?;
-        let new = self.new_run(&thread.id, request, config);
-        let slot = self.shared.deps.dispatcher.reserve(&new.id);
-        let claimant = slot.as_ref().map(Slot::claimant);
-        let (run, lease) = self
-            .insert_run_within_limit(&mut transaction, &new, claimant)
-            .await?;
+        let (new, slot) = self.new_run(&thread.id, request, config);
+        let max = self.limits().max_concurrent_runs;
+        let (run, lease) = store::runs::insert_in_transaction(&mut transaction, &new, max).await?;
         transaction.commit().await?;
         if needs_indexing {
             self.notify_indexing();
@@ -98,40 +95,46 @@ impl ProjectService {
         Ok(config)
     }
 
-    fn new_run<'a>(
+    fn new_run(
         &self,
-        thread: &'a ThreadId,
-        request: &'a CreateRun,
+        thread: &ThreadId,
+        request: &CreateRun,
         config: RunConfig,
-    ) -> NewRun<'a> {
-        NewRun {
-            id: RunId::generate(),
-            thread,
-            assistant: &request.assistant,
+    ) -> (NewRun, Option<Slot>) {
+        let id = RunId::generate();
+        let slot = self.shared.deps.dispatcher.reserve(&id);
+        let new = NewRun {
+            id,
+            project: self.id().clone(),
+            thread: thread.clone(),
+            assistant: request.assistant.clone(),
             needs_message: config.instructions.is_empty(),
             config: config.into(),
-            metadata: &request.metadata,
+            metadata: request.metadata.clone(),
             expires_after: self.settings().run_expiry,
-        }
+            claimant: slot.as_ref().map(|slot| slot.claimant().clone()),
+        };
+        (new, slot)
     }
 
     /// Stores a run; retries if the run that made the thread busy has ended in the meantime.
     async fn insert_when_idle(
         &self,
-        new: &NewRun<'_>,
+        new: &NewRun,
         request: &CreateRun,
-        slot: Option<&Slot>,
     ) -> Result<StoredRun, ServiceError> {
         for _ in 0..MAX_TRIES_WHEN_BUSY {
-            match self.insert_run(new, request, slot).await {
+            match self.insert_run(new, request).await {
                 Err(error @ ServiceError::Run(RunRefusal::NothingToRun)) => {
-                    self.check_thread(new.thread).await?;
+                    self.check_thread(&new.thread).await?;
                     return Err(error);
                 }
                 Err(ServiceError::Run(RunRefusal::ThreadContended)) => {
-                    let active = store::runs::active_on(self.pool(), self.id(), new.thread).await?;
+                    let active =
+                        store::runs::active_on(self.pool(), self.id(), &new.thread).await?;
                     if let Some(run) = active {
                         let thread = new.thread.clone();
+                        let run = run.id;
                         return Err(RunRefusal::ThreadHasActiveRun { thread, run }.into());
                     }
                 }
@@ -143,30 +146,27 @@ impl ProjectService {
 
     async fn insert_run(
         &self,
-        new: &NewRun<'_>,
+        new: &NewRun,
         request: &CreateRun,
-        slot: Option<&Slot>,
     ) -> Result<StoredRun, ServiceError> {
-        let claimant = slot.map(Slot::claimant);
         let messages = &request.additional_messages;
-        if messages.is_empty() && self.limits().max_concurrent_runs.is_none() {
-            return Ok(store::runs::insert(self.pool(), self.id(), new, claimant).await?);
+        let max = self.limits().max_concurrent_runs;
+        if messages.is_empty() && max.is_none() {
+            return Ok(store::runs::insert(self.pool(), new).await?);
         }
         let mut transaction = self.pool().begin().await?;
         let connection: &mut PgConnection = &mut transaction;
         if !messages.is_empty()
-            && !store::threads::exists(&mut *connection, self.id(), new.thread).await?
+            && !store::threads::exists(&mut *connection, self.id(), &new.thread).await?
         {
             return Err(RunRefusal::NothingToRun.into());
         }
         // Inserted before the run, so that they are older than the messages that it writes.
-        store::messages::insert_all(&mut *connection, self.id(), new.thread, messages).await?;
+        store::messages::insert_all(&mut *connection, self.id(), &new.thread, messages).await?;
         let attachments = Attachments::of(messages);
-        self.add_attachments(&mut *connection, new.thread, &attachments)
+        self.add_attachments(&mut *connection, &new.thread, &attachments)
             .await?;
-        let stored = self
-            .insert_run_within_limit(&mut *connection, new, claimant)
-            .await?;
+        let stored = store::runs::insert_in_transaction(&mut *connection, new, max).await?;
         transaction.commit().await?;
         if attachments.need_indexing() {
             self.notify_indexing();
@@ -174,25 +174,12 @@ impl ProjectService {
         Ok(stored)
     }
 
-    async fn insert_run_within_limit(
-        &self,
-        connection: &mut PgConnection,
-        new: &NewRun<'_>,
-        claimant: Option<&Claimant>,
-    ) -> Result<StoredRun, CreateRunError> {
-        match self.limits().max_concurrent_runs {
-            None => store::runs::insert(connection, self.id(), new, claimant).await,
-            Some(max) => {
-                store::runs::insert_within(connection, self.id(), new, claimant, max).await
-            }
-        }
-    }
-
     fn start(&self, slot: Option<Slot>, run: &Run, lease: Option<Lease>, origin: Origin) {
         let deps = &self.shared.deps;
         match (slot, lease) {
             (Some(slot), Some(lease)) => {
                 let publisher = deps.feed.open(&lease);
+                publisher.keep_copy(run.clone(), slot.reserved_at());
                 let claimed = Claimed {
                     lease,
                     run: run.clone(),
@@ -220,6 +207,9 @@ impl ProjectService {
     }
 
     pub async fn run(&self, thread: &ThreadId, id: &RunId) -> Result<Run, ServiceError> {
+        if let Some(run) = self.shared.deps.feed.copy_of(self.id(), thread, id) {
+            return Ok(run);
+        }
         if let Some(run) = store::runs::find(self.pool(), self.id(), thread, id).await? {
             return Ok(run);
         }
@@ -244,12 +234,16 @@ impl ProjectService {
 
     /// Signals the run's worker to cancel it. A run without a worker becomes due, and the worker that
     /// claims it cancels it.
+    /// Signals the run's worker to cancel it. A run without a worker becomes due, and the worker that
+    /// claims it cancels it.
     pub async fn cancel_run(&self, thread: &ThreadId, id: &RunId) -> Result<Run, ServiceError> {
+        let deps = &self.shared.deps;
+        deps.feed.drop_copies(thread);
         match store::runs::cancel(self.pool(), self.id(), thread, id).await? {
-            Some(run) => {
-                let deps = &self.shared.deps;
+            Some((run, holder)) => {
                 deps.dispatcher.notify_due();
                 deps.notifier.notify(Notification::Cancel(id.clone()));
+                self.outlive_copies(holder).await;
                 Ok(run)
             }
             None => {
@@ -259,6 +253,15 @@ impl ProjectService {
         }
     }
 
+    /// Waits until the process that executes a run, if it is another one, has no valid copy of it.
+    pub(super) async fn outlive_copies(&self, holder: Option<Holder>) {
+        let own = &self.shared.deps.dispatcher.claimant().owner;
+        let Some(holder) = holder.filter(|holder| holder.owner != *own) else {
+            return;
+        };
+        tokio::time::sleep(run_copy::MAX_AGE.saturating_sub(holder.held_for)).await;
+    }
+
     pub async fn submit_tool_outputs(
         &self,
         thread: &ThreadId,
@@ -266,19 +269,16 @@ impl ProjectService {
         outputs: &[(String, String)],
     ) -> Result<StartedRun, ServiceError> {
         let slot = self.shared.deps.dispatcher.reserve(id);
-        let mut transaction = self.pool().begin().await?;
         let claimant = slot.as_ref().map(Slot::claimant);
-        let connection: &mut PgConnection = &mut transaction;
-        let submitted =
-            store::runs::submit(connection, self.id(), thread, id, outputs, claimant).await;
-        let submitted = match submitted {
-            Ok(submitted) => submitted,
-            Err(error) => {
-                drop(transaction);
-                return Err(self.submit_error(thread, id, outputs, error).await);
+        let submit = || store::runs::submit(self.pool(), self.id(), thread, id, outputs, claimant);
+        let submitted = loop {
+            match submit().await {
+                Ok(Some(submitted)) => break submitted,
+                // The run has changed, so the next try finds another status.
+                Ok(None) => {}
+                Err(error) => return Err(self.submit_error(thread, id, outputs, error).await),
             }
         };
-        transaction.commit().await?;
         let origin = Origin::Submitted {
             started_at: submitted.started_at,
         };

@@ -11,6 +11,7 @@ use crate::events::notifications::Notification;
 use crate::service::attachments::Attachments;
 use crate::service::{ProjectService, ServiceError};
 use crate::store;
+use crate::store::threads::NewThreadRow;
 use crate::wire::thread::NewThread;
 use crate::wire::tool_resources::NewToolResources;
 
@@ -25,8 +26,8 @@ impl ProjectService {
         self.check_new_thread(&new).await?;
         if new.messages.is_empty() && new.tool_resources.vector_store.is_none() {
             // A single statement needs no transaction.
-            let (metadata, resources) = (&new.metadata, &new.tool_resources.named);
-            return Ok(store::threads::insert(self.pool(), self.id(), metadata, resources).await?);
+            let row = self.thread_row(new.metadata, new.tool_resources.named);
+            return Ok(store::threads::insert(self.pool(), row).await?);
         }
         let needs_indexing = needs_indexing(&new);
         let mut transaction = self.pool().begin().await?;
@@ -76,12 +77,20 @@ impl ProjectService {
         let attachments = Attachments::of(&messages);
         self.add_attachments_to_resources(&mut *connection, attachments, &mut resources)
             .await?;
-        let thread =
-            store::threads::insert(&mut *connection, self.id(), &metadata, &resources).await?;
+        let row = self.thread_row(metadata, resources);
+        let thread = store::threads::insert_in_transaction(&mut *connection, row).await?;
         if !messages.is_empty() {
             store::messages::insert_all(connection, self.id(), &thread.id, &messages).await?;
         }
         Ok(thread)
+    }
+
+    fn thread_row(&self, metadata: Metadata, tool_resources: ToolResources) -> NewThreadRow {
+        NewThreadRow {
+            project: self.id().clone(),
+            metadata,
+            tool_resources,
+        }
     }
 
     pub async fn list_threads(
@@ -121,13 +130,16 @@ impl ProjectService {
     /// Deletes a thread with its messages and runs. The worker of an active run stops, and the streams
     /// of its events end.
     pub async fn delete_thread(&self, id: &ThreadId) -> Result<(), ServiceError> {
+        let deps = &self.shared.deps;
         let active = store::runs::active_on(self.pool(), self.id(), id).await?;
+        deps.feed.drop_copies(id);
         if !store::threads::delete(self.pool(), self.id(), id).await? {
             return Err(ServiceError::not_found("thread", id));
         }
+        deps.feed.drop_copies(id);
         if let Some(run) = active {
-            let notifier = &self.shared.deps.notifier;
-            notifier.notify(Notification::Cancel(run));
+            deps.notifier.notify(Notification::Cancel(run.id));
+            self.outlive_copies(run.holder).await;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::domain::ids::{AssistantId, ProjectId};
 use crate::domain::page::{Page, PageRequest};
 use crate::store::ListError;
 use crate::store::Pool;
+use crate::store::batch::{Batch, by_place};
 use crate::store::{JsonText, StoreError, json, page};
 
 macro_rules! columns {
@@ -54,22 +55,41 @@ pub async fn insert(
     Ok(assistant)
 }
 
+struct Find {
+    project: ProjectId,
+    id: AssistantId,
+}
+
+impl Batch for Find {
+    type Output = Option<Assistant>;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<Self::Output>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "select ",
+            columns!(),
+            ", n from unnest((select $1::text[]), $2::text[]) with ordinality as asked (project, id, n)
+             join assistants using (id) where project_id = project"
+        ))
+        .bind(
+            items
+                .iter()
+                .map(|it| it.project.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(items.iter().map(|it| it.id.as_str()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await?;
+        by_place(items.len(), &rows)
+    }
+}
+
 pub async fn find(
-    db: impl PgExecutor<'_>,
+    pool: &Pool,
     project: &ProjectId,
     id: &AssistantId,
 ) -> Result<Option<Assistant>, StoreError> {
-    let assistant = sqlx::query_as(concat!(
-        "select ",
-        columns!(),
-        " from assistants
-         where project_id = $1 and id = $2"
-    ))
-    .bind(project)
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
-    Ok(assistant)
+    let (project, id) = (project.clone(), id.clone());
+    pool.batched(Find { project, id }).await
 }
 
 pub async fn list(

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::ids::{AssistantId, MessageId, ProjectId, RunId, ThreadId};
 use crate::domain::message::{
@@ -13,6 +13,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
+use crate::store::batch::{Batch, found_in_order};
 use crate::store::{StoreError, json, page};
 
 macro_rules! columns {
@@ -77,35 +78,75 @@ impl<'a> From<&'a Message> for MessageRow<'a> {
     }
 }
 
-/// Appends a message. `None` if the thread does not exist or has an active run; `runs::active_on`
-/// finds the latter.
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    project: &ProjectId,
-    thread: &ThreadId,
-    message: &NewMessage,
+/// A message to append to a thread.
+#[derive(Debug)]
+pub struct NewMessageRow {
+    pub project: ProjectId,
+    pub thread: ThreadId,
+    pub message: NewMessage,
+}
+
+impl Batch for NewMessageRow {
+    type Output = Option<Message>;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<Self::Output>, StoreError> {
+        insert_rows(pool, items).await
+    }
+}
+
+/// Appends a message, in one statement with those of other callers. `None` if the thread does not
+/// exist or has an active run; `runs::active_on` finds the latter.
+pub async fn insert(pool: &Pool, message: NewMessageRow) -> Result<Option<Message>, StoreError> {
+    pool.batched(message).await
+}
+
+/// Appends a message as [`insert`] does.
+pub async fn insert_in_transaction(
+    connection: &mut PgConnection,
+    message: NewMessageRow,
 ) -> Result<Option<Message>, StoreError> {
-    let message = sqlx::query_as(concat!(
+    let inserted = insert_rows(connection, &[message]).await?;
+    Ok(inserted.into_iter().flatten().next())
+}
+
+async fn insert_rows(
+    db: impl PgExecutor<'_>,
+    rows: &[NewMessageRow],
+) -> Result<Vec<Option<Message>>, StoreError> {
+    let ids: Vec<MessageId> = rows.iter().map(|_| MessageId::generate()).collect();
+    let text = |column: fn(&NewMessageRow) -> &str| rows.iter().map(column).collect::<Vec<_>>();
+    let messages = || rows.iter().map(|row| &row.message);
+    let inserted = sqlx::query_as(concat!(
         "insert into messages (id, project_id, thread_id, status, ended_at, role, content,
                                attachments, metadata)
-         select $3, t.project_id, t.id, 'completed', now(), $4, $5, $6, $7
-         from (select project_id, id from threads
-               where project_id = $1 and id = $2 for key share) as t
+         select new.id, t.project_id, t.id, 'completed', now(), role, content, attachments, metadata
+         from unnest((select $1::text[]), $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::jsonb[],
+                     $7::jsonb[]) with ordinality
+             as new (id, project_id, thread_id, role, content, attachments, metadata, n),
+         lateral (select project_id, id from threads
+                  where project_id = new.project_id and id = new.thread_id for key share) as t
          where not exists (select from runs where thread_id = t.id and
              status in ('queued', 'in_progress', 'requires_action', 'cancelling'))
+         order by n
          returning ",
         columns!()
     ))
-    .bind(project)
-    .bind(thread)
-    .bind(MessageId::generate())
-    .bind(role(message.role))
-    .bind(Json(&message.content))
-    .bind(Json(&message.attachments))
-    .bind(Json(&message.metadata))
-    .fetch_optional(db)
+    .bind(ids.iter().map(MessageId::as_str).collect::<Vec<_>>())
+    .bind(text(|row| row.project.as_str()))
+    .bind(text(|row| row.thread.as_str()))
+    .bind(text(|row| role(row.message.role)))
+    .bind(messages().map(|it| Json(&it.content)).collect::<Vec<_>>())
+    .bind(
+        messages()
+            .map(|it| Json(&it.attachments))
+            .collect::<Vec<_>>(),
+    )
+    .bind(messages().map(|it| Json(&it.metadata)).collect::<Vec<_>>())
+    .fetch_all(db)
     .await?;
-    Ok(message)
+    Ok(found_in_order(&ids, inserted, |message: &Message| {
+        &message.id
+    }))
 }
 
 /// Appends messages in this order. The thread must be the project's and have no active run.

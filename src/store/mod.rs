@@ -12,6 +12,7 @@ pub mod api_keys;
 pub mod assistants;
 mod attribute_filter;
 pub mod audit_log;
+mod batch;
 pub mod chunks;
 pub mod files;
 pub mod health;
@@ -64,7 +65,7 @@ pub enum StoreError {
     #[error("refused by constraint {0}")]
     Constraint(String),
     /// Another worker has claimed the job, or the job was deleted or cancelled.
-    #[error("the lease on the run is lost")]
+    #[error("the lease is lost")]
     LeaseLost,
     #[error("unreadable row: {0}")]
     BadRow(#[from] serde_json::Error),
@@ -98,6 +99,24 @@ impl StoreError {
     /// A statement has returned no row although it must return one.
     fn missing_row() -> Self {
         Self::Database(sqlx::Error::RowNotFound)
+    }
+
+    /// Whether the database executed the statement and refused it, so that nothing was written.
+    fn is_reported_by_database(&self) -> bool {
+        match self {
+            Self::Constraint(_) | Self::DiskFull(_) => true,
+            Self::Database(error) => error.as_database_error().is_some(),
+            Self::LeaseLost | Self::BadRow(_) => false,
+        }
+    }
+
+    /// The same error for another caller of the same statement.
+    fn same(&self) -> Self {
+        let text = self.to_string();
+        Self::Database(match self.is_transient() {
+            true => sqlx::Error::Io(std::io::Error::other(text)),
+            false => sqlx::Error::Decode(text.into()),
+        })
     }
 
     /// Whether the same call may succeed later. `false` means that the database refuses it each

@@ -27,6 +27,8 @@ use sqlx::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::store::batch::Queues;
+
 /// Timeout for obtaining a session, and for opening a new one.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,7 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 pub struct Pool {
     sessions: managed::Pool<Sessions>,
     rollbacks: TaskTracker,
+    queues: Arc<Queues>,
 }
 
 impl fmt::Debug for Pool {
@@ -75,6 +78,7 @@ impl Pool {
         Self {
             sessions,
             rollbacks: TaskTracker::new(),
+            queues: Arc::default(),
         }
     }
 
@@ -115,8 +119,14 @@ impl Pool {
         })
     }
 
-    /// Closes idle sessions, opens no more, and waits for pending rollbacks.
+    pub(super) fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Waits for combined statements, closes idle sessions, opens no more, and waits for pending
+    /// rollbacks.
     pub async fn close(&self) {
+        self.queues.close().await;
         self.sessions.close();
         self.rollbacks.close();
         self.rollbacks.wait().await;

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, Row};
@@ -15,9 +16,10 @@ use sqlx::{FromRow, PgExecutor, Row};
 use crate::domain::Timestamp;
 use crate::domain::ids::RunId;
 use crate::domain::message::Message;
-use crate::domain::run::{Run, RunState, RunStatus};
+use crate::domain::run::{Run, RunOutcome, RunState, RunStatus};
 use crate::domain::run_step::RunStep;
 use crate::domain::usage::UsageEntry;
+use crate::store::batch::Batch;
 use crate::store::lease::{Claimant, Lease};
 use crate::store::messages::MessageRow;
 use crate::store::run_events::Segment;
@@ -128,7 +130,6 @@ fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
 /// What a worker commits: everything or, if the lease is lost, nothing.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
-    /// New steps, and new versions of steps written before.
     pub steps: Vec<&'a RunStep>,
     pub messages: Vec<&'a Message>,
     /// The new state of the run. Without one, the worker keeps its lease.
@@ -138,38 +139,122 @@ pub struct Changes<'a> {
     pub used: Option<UsageEntry>,
 }
 
+/// The changes of one worker as the statement takes them.
+struct Commit {
+    lease: Lease,
+    lease_duration: Duration,
+    status: Option<RunStatus>,
+    outcome: Option<RunOutcome>,
+    ended_at: Option<Timestamp>,
+    steps: Vec<Box<RawValue>>,
+    messages: Vec<Box<RawValue>>,
+    events: Option<Segment>,
+    used: Option<UsageEntry>,
+}
+
+impl Commit {
+    fn new(
+        claimant: &Claimant,
+        lease: &Lease,
+        changes: &Changes<'_>,
+    ) -> Result<Self, serde_json::Error> {
+        let steps = changes
+            .steps
+            .iter()
+            .map(|step| to_raw_value(&StepRow::from(*step)));
+        let messages = changes
+            .messages
+            .iter()
+            .map(|message| to_raw_value(&MessageRow::from(*message)));
+        Ok(Self {
+            lease: lease.clone(),
+            lease_duration: claimant.lease,
+            status: changes.state.map(|state| state.status),
+            outcome: changes.state.map(|state| state.outcome.clone()),
+            ended_at: changes.state.and_then(|state| state.ended_at),
+            steps: steps.collect::<Result<_, _>>()?,
+            messages: messages.collect::<Result<_, _>>()?,
+            events: changes.events.clone(),
+            used: changes.used.clone(),
+        })
+    }
+
+    /// The statuses in which the run may be, for SQL.
+    fn allowed_statuses(&self) -> String {
+        let from = match self.status {
+            Some(status) => status.allowed_from(),
+            None => &[RunStatus::InProgress, RunStatus::Cancelling],
+        };
+        status_names(from).join(",")
+    }
+}
+
+impl Batch for Commit {
+    /// Whether the lease was valid.
+    type Output = bool;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<bool>, StoreError> {
+        commit_all(pool, items).await
+    }
+}
+
+/// Commits what a worker did, in one statement with the commits of other workers.
 pub async fn commit(
-    db: impl PgExecutor<'_>,
+    pool: &Pool,
     claimant: &Claimant,
     lease: &Lease,
     changes: &Changes<'_>,
 ) -> Result<(), StoreError> {
-    let from = match changes.state {
-        Some(state) => state.status.allowed_from(),
-        None => &[RunStatus::InProgress, RunStatus::Cancelling],
-    };
-    let steps: Vec<StepRow<'_>> = changes.steps.iter().copied().map(StepRow::from).collect();
-    let messages = changes.messages.iter().copied().map(MessageRow::from);
-    let messages: Vec<MessageRow<'_>> = messages.collect();
-    let held = sqlx::query(concat!(
+    let commit = Commit::new(claimant, lease, changes)?;
+    match pool.batched(commit).await? {
+        true => Ok(()),
+        false => Err(StoreError::LeaseLost),
+    }
+}
+
+/// The rows of one table, each with the number of its commit, counted from 1.
+fn numbered<'a, T: 'a>(
+    commits: &'a [Commit],
+    rows: impl Fn(&'a Commit) -> &'a [T],
+) -> (Vec<i64>, Vec<&'a T>) {
+    let of_commit = |(n, commit): (i64, &'a Commit)| rows(commit).iter().map(move |row| (n, row));
+    (1..).zip(commits).flat_map(of_commit).unzip()
+}
+
+async fn commit_all(db: impl PgExecutor<'_>, commits: &[Commit]) -> Result<Vec<bool>, StoreError> {
+    let each = || commits.iter();
+    let (of_steps, steps) = numbered(commits, |commit| &commit.steps);
+    let (of_messages, messages) = numbered(commits, |commit| &commit.messages);
+    let (of_events, events) = numbered(commits, |commit| commit.events.as_slice());
+    let (of_used, used) = numbered(commits, |commit| commit.used.as_slice());
+    let held: Vec<i64> = sqlx::query_scalar(concat!(
         "with held as (
              update runs set
-                 status = coalesce($4, status),
-                 outcome = coalesce($5, outcome),
-                 ended_at = $6,
-                 lease_owner = case when $4 is null then lease_owner end,
-                 due_at = case when $6 is not null then null
-                               when $4 is null then now() + $3
+                 status = coalesce(change.status, runs.status),
+                 outcome = coalesce(change.outcome, runs.outcome),
+                 ended_at = change.ended_at,
+                 lease_owner = case when change.status is null then lease_owner end,
+                 due_at = case when change.ended_at is not null then null
+                               when change.status is null then now() + change.lease
                                else expires_at end
-             where id = $1 and attempt = $2 and status = any($7)
-             returning id, project_id, thread_id, assistant_id
+             from (
+                 select * from unnest((select $1::text[]), $2::int[], $3::interval[], $4::text[],
+                                      $5::jsonb[], $6::timestamptz[], $7::text[]) with ordinality
+                     as change (run_id, attempt, lease, status, outcome, ended_at, from_statuses, n)
+                 -- One order in all statements that write several runs, against deadlocks.
+                 order by run_id
+             ) as change
+             where runs.id = change.run_id and runs.attempt = change.attempt
+                 and runs.status = any (string_to_array(change.from_statuses, ','))
+             returning change.n, runs.id, project_id, thread_id, assistant_id
          ), steps as (
              insert into run_steps (id, project_id, run_id, thread_id, assistant_id, created_at,
                                     status, expires_at, ended_at, last_error, details, usage)
              select step.id, held.project_id, held.id, held.thread_id, held.assistant_id,
                     step.created_at, step.status, step.expires_at, step.ended_at,
                     step.last_error, step.details, step.usage
-             from held, jsonb_populate_recordset(null::run_steps, $8) as step
+             from unnest((select $8::bigint[]), $9::jsonb[]) as written (n, row) join held using (n),
+             jsonb_populate_record(null::run_steps, row) as step
              on conflict (id) do update set status = excluded.status,
                  ended_at = excluded.ended_at, last_error = excluded.last_error,
                  details = excluded.details, usage = excluded.usage
@@ -180,10 +265,14 @@ pub async fn commit(
              select message.id, held.project_id, held.thread_id, message.created_at,
                     message.status, message.incomplete_reason, message.ended_at, 'assistant',
                     message.content, message.attachments, held.assistant_id, held.id
-             from held, jsonb_populate_recordset(null::messages, $9) as message
+             from unnest((select $10::bigint[]), $11::jsonb[]) as written (n, row) join held using (n),
+             jsonb_populate_record(null::messages, row) as message
          ), events as (
              insert into run_events (run_id, first_seq, last_seq, events)
-             select held.id, $10, $11, $12 from held where $12::text is not null
+             select held.id, first_seq, last_seq, events
+             from unnest((select $12::bigint[]), $13::bigint[], $14::bigint[], $15::text[])
+                 as segment (n, first_seq, last_seq, events)
+             join held using (n)
              on conflict (run_id, first_seq) do update
                  set last_seq = excluded.last_seq, events = excluded.events
          ), used as (
@@ -193,27 +282,70 @@ pub async fn commit(
              select held.project_id, at, used.id, model, ",
         amount_columns!(),
         "
-             from held, jsonb_populate_recordset(null::usage_entries, $13) as used
+             from unnest((select $16::bigint[]), $17::jsonb[]) as written (n, row) join held using (n),
+             jsonb_populate_record(null::usage_entries, row) as used
              on conflict (project_id, at, id) do nothing
          )
-         select from held"
+         select n from held"
     ))
-    .bind(&lease.run)
-    .bind(lease.attempt)
-    .bind(claimant.lease)
-    .bind(changes.state.map(|state| state.status.as_str()))
-    .bind(changes.state.map(|state| Json(&state.outcome)))
-    .bind(changes.state.and_then(|state| state.ended_at))
-    .bind(status_names(from))
-    .bind(Json(&steps))
-    .bind(Json(&messages))
-    .bind(changes.events.as_ref().map(|events| events.first))
-    .bind(changes.events.as_ref().map(|events| events.last))
-    .bind(changes.events.as_ref().map(|events| events.json.as_str()))
-    .bind(Json(changes.used.as_slice()))
-    .fetch_optional(db)
+    .bind(
+        each()
+            .map(|commit| commit.lease.run.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        each()
+            .map(|commit| commit.lease.attempt)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        each()
+            .map(|commit| commit.lease_duration)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        each()
+            .map(|commit| commit.status.map(RunStatus::as_str))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        each()
+            .map(|commit| commit.outcome.as_ref().map(Json))
+            .collect::<Vec<_>>(),
+    )
+    .bind(each().map(|commit| commit.ended_at).collect::<Vec<_>>())
+    .bind(each().map(Commit::allowed_statuses).collect::<Vec<_>>())
+    .bind(of_steps)
+    .bind(steps.iter().map(|row| Json(&***row)).collect::<Vec<_>>())
+    .bind(of_messages)
+    .bind(messages.iter().map(|row| Json(&***row)).collect::<Vec<_>>())
+    .bind(of_events)
+    .bind(
+        events
+            .iter()
+            .map(|segment| segment.first)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        events
+            .iter()
+            .map(|segment| segment.last)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        events
+            .iter()
+            .map(|segment| segment.json.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(of_used)
+    .bind(used.into_iter().map(Json).collect::<Vec<_>>())
+    .fetch_all(db)
     .await?;
-    held.map(drop).ok_or(StoreError::LeaseLost)
+    Ok((1_i64..)
+        .zip(commits)
+        .map(|(n, _)| held.contains(&n))
+        .collect())
 }
 
 /// Ends a run together with its steps in progress: everything or, if the lease is lost, nothing.
@@ -224,8 +356,11 @@ pub async fn abort(
     lease: &Lease,
     changes: &Changes<'_>,
 ) -> Result<(), StoreError> {
+    let commit = Commit::new(claimant, lease, changes)?;
     let mut tx = pool.begin().await?;
-    commit(&mut *tx, claimant, lease, changes).await?;
+    if !commit_all(&mut *tx, &[commit]).await?.contains(&true) {
+        return Err(StoreError::LeaseLost);
+    }
     if let Some(state) = changes.state {
         run_steps::end_open(&mut *tx, lease.run(), state).await?;
     }
@@ -256,7 +391,8 @@ pub async fn renew(
     let attempts: Vec<i32> = leases.iter().map(|lease| lease.attempt).collect();
     let held = sqlx::query_scalar(
         "update runs set due_at = now() + $3
-         from unnest($1::text[], $2::int[]) as lease (run_id, attempt)
+         from (select * from unnest($1::text[], $2::int[]) as lease (run_id, attempt)
+               order by run_id) as lease
          where runs.id = lease.run_id and runs.attempt = lease.attempt and runs.ended_at is null
              and lease_owner is not null
          returning runs.id",

@@ -188,34 +188,6 @@ pub async fn has_run_code(
     Ok(has)
 }
 
-pub(super) async fn find_open(db: impl PgExecutor<'_>, run: &RunId) -> Result<RunStep, StoreError> {
-    let step = sqlx::query_as(concat!(
-        "select ",
-        columns!(),
-        " from run_steps where run_id = $1 and status = 'in_progress'"
-    ))
-    .bind(run)
-    .fetch_one(db)
-    .await?;
-    Ok(step)
-}
-
-pub(super) async fn complete(
-    db: impl PgExecutor<'_>,
-    id: &StepId,
-    details: &StepDetails,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "update run_steps set details = $2, status = 'completed', ended_at = clock_timestamp()
-         where id = $1",
-    )
-    .bind(id)
-    .bind(Json(details))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// Ends the steps that are in progress when their run ends in this state.
 pub async fn end_open(
     db: impl PgExecutor<'_>,

@@ -12,16 +12,17 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, QueryBuilder, Row};
 
 use crate::domain::event::Seq;
-use crate::domain::ids::{AssistantId, ProjectId, RunId, ThreadId};
+use crate::domain::ids::{AssistantId, ProjectId, RunId, StepId, ThreadId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::run::{Run, RunConfig, RunState, RunStatus};
+use crate::domain::run::{Run, RunConfig, RunOutcome, RunState, RunStatus};
 use crate::domain::run_step::StepDetails;
 use crate::domain::tool::{ToolCall, ToolCallBody};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
+use crate::store::batch::{Batch, by_place, found_in_order};
 use crate::store::lease::{Claimant, Lease};
-use crate::store::{JsonText, StoreError, is_refused_by, json, page, projects, run_steps};
+use crate::store::{JsonText, StoreError, json, page, projects};
 
 macro_rules! run_columns {
     () => {
@@ -53,16 +54,20 @@ impl FromRow<'_, PgRow> for Run {
 }
 
 #[derive(Debug, Clone)]
-pub struct NewRun<'a> {
+pub struct NewRun {
     /// Chosen by the caller, so that the run's feed can be opened before the run is stored.
     pub id: RunId,
-    pub thread: &'a ThreadId,
-    pub assistant: &'a AssistantId,
+    pub project: ProjectId,
+    pub thread: ThreadId,
+    pub assistant: AssistantId,
     pub config: Arc<RunConfig>,
-    pub metadata: &'a Metadata,
+    pub metadata: Metadata,
     pub expires_after: Duration,
     /// Whether the thread must have a message, because there are no instructions.
     pub needs_message: bool,
+    /// Whose lease the run is stored under, which saves the commit of a separate claim. Without one
+    /// the run is queued.
+    pub claimant: Option<Claimant>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,70 +80,122 @@ pub enum CreateRunError {
     #[error("the project may have {0} runs at a time")]
     TooManyRuns(i32),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
 }
 
 impl From<sqlx::Error> for CreateRunError {
     fn from(error: sqlx::Error) -> Self {
-        if is_refused_by(&error, "runs_one_active_per_thread") {
-            return Self::ThreadBusy;
-        }
-        Self::Store(error.into())
+        StoreError::from(error).into()
     }
 }
 
-/// Stores a new run, queued, or leased to the claimant, which saves the commit of a separate claim.
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    project: &ProjectId,
-    new: &NewRun<'_>,
-    claimant: Option<&Claimant>,
-) -> Result<(Run, Option<Lease>), CreateRunError> {
-    let run: Option<Run> = sqlx::query_as(concat!(
-        "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
-                           status, started_at, due_at, attempt, lease_owner)
-         select $1, project_id, id, $4, $5, $6, now() + $7,
-                case when $8::text is null then 'queued' else 'in_progress' end,
-                case when $8 is not null then now() end,
-                case when $8 is null then now() else now() + $9 end,
-                case when $8 is null then 0 else 1 end, $8
-         from threads where project_id = $2 and id = $3
-             and (not $10 or exists (select from messages where thread_id = threads.id))
-         returning ",
-        run_columns!()
-    ))
-    .bind(&new.id)
-    .bind(project)
-    .bind(new.thread)
-    .bind(new.assistant)
-    .bind(JsonText(&*new.config))
-    .bind(Json(new.metadata))
-    .bind(new.expires_after)
-    .bind(claimant.map(|claimant| &claimant.owner))
-    .bind(claimant.map(|claimant| claimant.lease))
-    .bind(new.needs_message)
-    .fetch_optional(db)
-    .await?;
+impl From<StoreError> for CreateRunError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Constraint(name) if name == "runs_one_active_per_thread" => {
+                Self::ThreadBusy
+            }
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl Batch for NewRun {
+    /// `None` if there is nothing to run on.
+    type Output = Option<Run>;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<Self::Output>, StoreError> {
+        insert_all(pool, items).await
+    }
+}
+
+/// Stores a new run, in one statement with those of other callers.
+pub async fn insert(pool: &Pool, new: &NewRun) -> Result<(Run, Option<Lease>), CreateRunError> {
+    with_lease(pool.batched(new.clone()).await?, new)
+}
+
+fn with_lease(run: Option<Run>, new: &NewRun) -> Result<(Run, Option<Lease>), CreateRunError> {
     let run = run.ok_or(CreateRunError::NothingToRun)?;
-    let lease = claimant.map(|_| Lease {
+    let lease = new.claimant.as_ref().map(|_| Lease {
         run: run.id.clone(),
         attempt: 1,
     });
     Ok((run, lease))
 }
 
-/// Stores a new run as [`insert`] does, unless `max` runs of the project are queued or in progress.
+async fn insert_all(
+    db: impl PgExecutor<'_>,
+    new: &[NewRun],
+) -> Result<Vec<Option<Run>>, StoreError> {
+    let ids: Vec<RunId> = new.iter().map(|new| new.id.clone()).collect();
+    let text = |column: fn(&NewRun) -> &str| -> Vec<&str> { new.iter().map(column).collect() };
+    let configs = new.iter().map(|new| serde_json::to_string(&*new.config));
+    let configs: Vec<String> = configs.collect::<Result<_, _>>()?;
+    let claimants = || new.iter().map(|new| new.claimant.as_ref());
+    let owners: Vec<Option<&str>> = claimants().map(|it| it.map(|it| &*it.owner)).collect();
+    let leases: Vec<Option<Duration>> = claimants().map(|it| it.map(|it| it.lease)).collect();
+    let runs = sqlx::query_as(concat!(
+        "insert into runs (id, project_id, thread_id, assistant_id, config, metadata, expires_at,
+                           status, started_at, due_at, attempt, lease_owner)
+         select new.id, threads.project_id, threads.id, new.assistant_id, new.config::json,
+                new.metadata, now() + expires_after,
+                case when owner is null then 'queued' else 'in_progress' end,
+                case when owner is not null then now() end,
+                case when owner is null then now() else now() + lease end,
+                case when owner is null then 0 else 1 end, owner
+         from unnest((select $1::text[]), $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[],
+                     $7::interval[], $8::bool[], $9::text[], $10::interval[])
+             as new (id, project_id, thread_id, assistant_id, config, metadata, expires_after,
+                     needs_message, owner, lease)
+         join threads on threads.project_id = new.project_id and threads.id = new.thread_id
+         where not needs_message or exists (select from messages where thread_id = threads.id)
+         -- One order in all statements, since two of them may wait for each other's threads.
+         order by threads.id
+         returning ",
+        run_columns!()
+    ))
+    .bind(ids.iter().map(RunId::as_str).collect::<Vec<_>>())
+    .bind(text(|new| new.project.as_str()))
+    .bind(text(|new| new.thread.as_str()))
+    .bind(text(|new| new.assistant.as_str()))
+    .bind(configs)
+    .bind(
+        new.iter()
+            .map(|new| Json(&new.metadata))
+            .collect::<Vec<_>>(),
+    )
+    .bind(new.iter().map(|new| new.expires_after).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.needs_message).collect::<Vec<_>>())
+    .bind(owners)
+    .bind(leases)
+    .fetch_all(db)
+    .await?;
+    Ok(found_in_order(&ids, runs, |run: &Run| &run.id))
+}
+
+/// Stores a new run, unless `max` runs of the project are queued or in progress.
 ///
 /// The bound is exact: an advisory lock, held until the transaction ends, admits the runs of a
 /// project one after the other.
-pub async fn insert_within(
-    conn: &mut PgConnection,
-    project: &ProjectId,
-    new: &NewRun<'_>,
-    claimant: Option<&Claimant>,
-    max: i32,
+pub async fn insert_in_transaction(
+    connection: &mut PgConnection,
+    new: &NewRun,
+    max: Option<i32>,
 ) -> Result<(Run, Option<Lease>), CreateRunError> {
-    projects::lock_run_creation(&mut *conn, project).await?;
+    if let Some(max) = max {
+        admit_within(connection, new, max).await?;
+    }
+    let runs = insert_all(&mut *connection, std::slice::from_ref(new)).await?;
+    with_lease(runs.into_iter().flatten().next(), new)
+}
+
+async fn admit_within(
+    connection: &mut PgConnection,
+    new: &NewRun,
+    max: i32,
+) -> Result<(), CreateRunError> {
+    let project = &new.project;
+    projects::lock_run_creation(&mut *connection, project).await?;
     // A separate statement sees what others have committed while this one waited for the lock.
     let active: i64 = sqlx::query_scalar(
         "select count(*) from (
@@ -148,33 +205,69 @@ pub async fn insert_within(
     )
     .bind(project)
     .bind(max)
-    .fetch_one(&mut *conn)
+    .fetch_one(&mut *connection)
     .await?;
-    // If the thread is busy, the insertion fails with that error, which takes precedence.
-    if active >= i64::from(max) && active_on(&mut *conn, project, new.thread).await?.is_none() {
+    // If the thread is busy, the insertion is refused for that reason, which takes precedence.
+    let is_full = active >= i64::from(max);
+    if is_full
+        && active_on(&mut *connection, project, &new.thread)
+            .await?
+            .is_none()
+    {
         return Err(CreateRunError::TooManyRuns(max));
     }
-    insert(conn, project, new, claimant).await
+    Ok(())
+}
+
+struct Find {
+    project: ProjectId,
+    thread: ThreadId,
+    id: RunId,
+}
+
+impl Batch for Find {
+    type Output = Option<Run>;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<Self::Output>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "select ",
+            run_columns!(),
+            ", n from unnest((select $1::text[]), $2::text[], $3::text[]) with ordinality
+                 as asked (project, thread, id, n)
+             join runs using (id) where project_id = project and thread_id = thread"
+        ))
+        .bind(
+            items
+                .iter()
+                .map(|it| it.project.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            items
+                .iter()
+                .map(|it| it.thread.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(items.iter().map(|it| it.id.as_str()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await?;
+        by_place(items.len(), &rows)
+    }
 }
 
 pub async fn find(
-    db: impl PgExecutor<'_>,
+    pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     id: &RunId,
 ) -> Result<Option<Run>, StoreError> {
-    let run = sqlx::query_as(concat!(
-        "select ",
-        run_columns!(),
-        "
-         from runs where project_id = $1 and thread_id = $2 and id = $3"
-    ))
-    .bind(project)
-    .bind(thread)
-    .bind(id)
-    .fetch_optional(db)
-    .await?;
-    Ok(run)
+    let (project, thread, id) = (project.clone(), thread.clone(), id.clone());
+    pool.batched(Find {
+        project,
+        thread,
+        id,
+    })
+    .await
 }
 
 /// The thread of a run of which only the id is known.
@@ -210,20 +303,59 @@ pub async fn list(
     page::fetch(pool, query, "runs", project, request).await
 }
 
+/// The process that executes a run.
+#[derive(Debug)]
+pub struct Holder {
+    /// As in [`Claimant::owner`].
+    pub owner: String,
+    /// Time since the run was claimed.
+    pub held_for: Duration,
+}
+
+macro_rules! holder_columns {
+    () => {
+        "lease_owner, extract(epoch from clock_timestamp() - started_at)::float8 as held_for"
+    };
+}
+
+fn holder(row: &PgRow) -> Result<Option<Holder>, sqlx::Error> {
+    let owner: Option<String> = row.try_get("lease_owner")?;
+    let seconds: Option<f64> = row.try_get("held_for")?;
+    Ok(owner.map(|owner| Holder {
+        owner,
+        held_for: Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default(),
+    }))
+}
+
+#[derive(Debug)]
+pub struct ActiveRun {
+    pub id: RunId,
+    pub holder: Option<Holder>,
+}
+
+/// The active run of the thread.
 pub async fn active_on(
     db: impl PgExecutor<'_>,
     project: &ProjectId,
     thread: &ThreadId,
-) -> Result<Option<RunId>, StoreError> {
-    let run = sqlx::query_scalar(
-        "select id from runs where project_id = $1 and thread_id = $2 and
-             status in ('queued', 'in_progress', 'requires_action', 'cancelling')",
-    )
+) -> Result<Option<ActiveRun>, StoreError> {
+    let row = sqlx::query(concat!(
+        "select id, ",
+        holder_columns!(),
+        " from runs where project_id = $1 and thread_id = $2 and
+             status in ('queued', 'in_progress', 'requires_action', 'cancelling')"
+    ))
     .bind(project)
     .bind(thread)
     .fetch_optional(db)
     .await?;
-    Ok(run)
+    let active = |row: PgRow| -> Result<_, sqlx::Error> {
+        Ok(ActiveRun {
+            id: row.try_get("id")?,
+            holder: holder(&row)?,
+        })
+    };
+    Ok(row.map(active).transpose()?)
 }
 
 /// Replaces the metadata, if given. `None` if the run does not exist or is in progress.
@@ -256,13 +388,15 @@ pub async fn cancel(
     project: &ProjectId,
     thread: &ThreadId,
     id: &RunId,
-) -> Result<Option<Run>, StoreError> {
-    let run = sqlx::query_as(concat!(
+) -> Result<Option<(Run, Option<Holder>)>, StoreError> {
+    let row = sqlx::query(concat!(
         "update runs set status = 'cancelling', outcome = '{}',
              due_at = case when lease_owner is null then now() else due_at end
          where project_id = $1 and thread_id = $2 and id = $3 and status = any($4)
          returning ",
-        run_columns!()
+        run_columns!(),
+        ", ",
+        holder_columns!()
     ))
     .bind(project)
     .bind(thread)
@@ -270,7 +404,9 @@ pub async fn cancel(
     .bind(status_names(RunStatus::Cancelling.allowed_from()))
     .fetch_optional(db)
     .await?;
-    Ok(run)
+    let cancelled =
+        |row: PgRow| -> Result<_, sqlx::Error> { Ok((Run::from_row(&row)?, holder(&row)?)) };
+    Ok(row.map(cancelled).transpose()?)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -303,24 +439,83 @@ pub struct Submitted {
     pub started_at: Option<Timestamp>,
 }
 
+/// A run that waits for tool outputs.
+struct Waiting {
+    attempt: i32,
+    started_at: Option<Timestamp>,
+    step: StepId,
+    details: StepDetails,
+}
+
 /// Stores the outputs of all required calls, completes their step, and queues the run again or
-/// leases it to the claimant. Must be called in a transaction.
+/// leases it to the claimant.
+///
+/// `None` if the run has changed at the same time, so that it must be tried again.
 pub async fn submit(
-    connection: &mut PgConnection,
+    pool: &Pool,
     project: &ProjectId,
     thread: &ThreadId,
     id: &RunId,
     outputs: &[(String, String)],
     claimant: Option<&Claimant>,
-) -> Result<Submitted, SubmitError> {
+) -> Result<Option<Submitted>, SubmitError> {
+    let waiting = find_waiting(pool, project, thread, id, outputs).await?;
+    let details = with_outputs(waiting.details, outputs);
+    let run: Option<Run> = sqlx::query_as(concat!(
+        "with submitted as (
+             update runs set outcome = '{}', lease_owner = $3,
+                 status = case when $3 is null then 'queued' else 'in_progress' end,
+                 started_at = case when $3 is null then started_at else now() end,
+                 due_at = case when $3 is null then now() else now() + $4 end,
+                 attempt = case when $3 is null then attempt else attempt + 1 end
+             where id = $1 and attempt = $2 and status = 'requires_action' and expires_at > now()
+             returning ",
+        run_columns!(),
+        "), step as (
+             update run_steps set details = $6, status = 'completed', ended_at = clock_timestamp()
+             where id = $5 and exists (select from submitted)
+         )
+         select * from submitted"
+    ))
+    .bind(id)
+    .bind(waiting.attempt)
+    .bind(claimant.map(|claimant| &claimant.owner))
+    .bind(claimant.map(|claimant| claimant.lease))
+    .bind(&waiting.step)
+    .bind(Json(&details))
+    .fetch_optional(pool)
+    .await?;
+    let attempt = waiting.attempt + 1;
+    Ok(run.map(|run| Submitted {
+        run,
+        lease: claimant.map(|_| Lease {
+            run: id.clone(),
+            attempt,
+        }),
+        after: Seq::before_attempt(attempt),
+        started_at: waiting.started_at,
+    }))
+}
+
+/// Finds a run that waits for exactly these outputs.
+async fn find_waiting(
+    pool: &Pool,
+    project: &ProjectId,
+    thread: &ThreadId,
+    id: &RunId,
+    outputs: &[(String, String)],
+) -> Result<Waiting, SubmitError> {
     let row = sqlx::query(
-        "select status, expires_at <= now() as expired, outcome, attempt, started_at
-         from runs where project_id = $1 and thread_id = $2 and id = $3 for update",
+        "select runs.status, runs.expires_at <= now() as expired, outcome, attempt, started_at,
+                step.id as step, details
+         from runs left join run_steps as step
+             on step.run_id = runs.id and step.status = 'in_progress'
+         where runs.project_id = $1 and runs.thread_id = $2 and runs.id = $3",
     )
     .bind(project)
     .bind(thread)
     .bind(id)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(pool)
     .await?
     .ok_or(SubmitError::NotFound)?;
     let status: RunStatus = row.try_get("status")?;
@@ -330,12 +525,9 @@ pub async fn submit(
     if row.try_get("expired")? {
         return Err(SubmitError::WrongStatus(RunStatus::Expired));
     }
-    let outcome: crate::domain::run::RunOutcome = json(&row, "outcome")?;
-    let expected: Vec<String> = outcome
-        .required_calls
-        .into_iter()
-        .map(|call| call.id)
-        .collect();
+    let outcome: RunOutcome = json(&row, "outcome")?;
+    let calls = outcome.required_calls.into_iter();
+    let expected: Vec<String> = calls.map(|call| call.id).collect();
     let is_complete = expected.len() == outputs.len()
         && expected
             .iter()
@@ -343,37 +535,11 @@ pub async fn submit(
     if !is_complete {
         return Err(SubmitError::WrongCalls { expected });
     }
-
-    let step = run_steps::find_open(&mut *connection, id).await?;
-    let details = with_outputs(step.details, outputs);
-    run_steps::complete(&mut *connection, &step.id, &details).await?;
-
-    let attempt: i32 = row.try_get("attempt")?;
-    let run: Run = sqlx::query_as(concat!(
-        "update runs set outcome = '{}', lease_owner = $2,
-             status = case when $2 is null then 'queued' else 'in_progress' end,
-             started_at = case when $2 is null then started_at else now() end,
-             due_at = case when $2 is null then now() else now() + $3 end,
-             attempt = case when $2 is null then attempt else attempt + 1 end
-         where id = $1
-         returning ",
-        run_columns!()
-    ))
-    .bind(id)
-    .bind(claimant.map(|claimant| &claimant.owner))
-    .bind(claimant.map(|claimant| claimant.lease))
-    .fetch_one(&mut *connection)
-    .await?;
-    let lease = claimant.map(|_| Lease {
-        run: id.clone(),
-        attempt: attempt + 1,
-    });
-    let started_at = row.try_get("started_at")?;
-    Ok(Submitted {
-        run,
-        lease,
-        after: Seq::before_attempt(attempt + 1),
-        started_at,
+    Ok(Waiting {
+        attempt: row.try_get("attempt")?,
+        started_at: row.try_get("started_at")?,
+        step: row.try_get("step")?,
+        details: json(&row, "details")?,
     })
 }
 

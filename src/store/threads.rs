@@ -12,6 +12,7 @@ use crate::domain::thread::{Thread, ThreadFilter};
 use crate::domain::{Metadata, Timestamp};
 use crate::store::ListError;
 use crate::store::Pool;
+use crate::store::batch::{Batch, in_order};
 use crate::store::{StoreError, json, page};
 
 macro_rules! columns {
@@ -31,24 +32,65 @@ impl FromRow<'_, PgRow> for Thread {
     }
 }
 
-pub async fn insert(
-    db: impl PgExecutor<'_>,
-    project: &ProjectId,
-    metadata: &Metadata,
-    tool_resources: &ToolResources,
+/// A thread to insert.
+#[derive(Debug)]
+pub struct NewThreadRow {
+    pub project: ProjectId,
+    pub metadata: Metadata,
+    pub tool_resources: ToolResources,
+}
+
+impl Batch for NewThreadRow {
+    type Output = Thread;
+
+    async fn execute(pool: &Pool, items: &[Self]) -> Result<Vec<Thread>, StoreError> {
+        insert_all(pool, items).await
+    }
+}
+
+/// Inserts a thread, in one statement with those of other callers.
+pub async fn insert(pool: &Pool, thread: NewThreadRow) -> Result<Thread, StoreError> {
+    pool.batched(thread).await
+}
+
+pub async fn insert_in_transaction(
+    connection: &mut PgConnection,
+    thread: NewThreadRow,
 ) -> Result<Thread, StoreError> {
-    let thread = sqlx::query_as(concat!(
-        "insert into threads (id, project_id, metadata, tool_resources) values ($1, $2, $3, $4)
+    let inserted = insert_all(connection, &[thread]).await?;
+    inserted
+        .into_iter()
+        .next()
+        .ok_or_else(StoreError::missing_row)
+}
+
+async fn insert_all(
+    db: impl PgExecutor<'_>,
+    threads: &[NewThreadRow],
+) -> Result<Vec<Thread>, StoreError> {
+    let ids: Vec<ThreadId> = threads.iter().map(|_| ThreadId::generate()).collect();
+    let projects: Vec<&str> = threads.iter().map(|new| new.project.as_str()).collect();
+    let metadata: Vec<_> = threads.iter().map(|new| Json(&new.metadata)).collect();
+    let resources: Vec<_> = threads
+        .iter()
+        .map(|new| Json(&new.tool_resources))
+        .collect();
+    let inserted = sqlx::query_as(concat!(
+        "insert into threads (id, project_id, metadata, tool_resources)
+         select id, project_id, metadata, tool_resources
+         from unnest((select $1::text[]), $2::text[], $3::jsonb[], $4::jsonb[]) with ordinality
+             as new (id, project_id, metadata, tool_resources, n)
+         order by n
          returning ",
         columns!()
     ))
-    .bind(ThreadId::generate())
-    .bind(project)
-    .bind(Json(metadata))
-    .bind(Json(tool_resources))
-    .fetch_one(db)
+    .bind(ids.iter().map(ThreadId::as_str).collect::<Vec<_>>())
+    .bind(projects)
+    .bind(metadata)
+    .bind(resources)
+    .fetch_all(db)
     .await?;
-    Ok(thread)
+    in_order(&ids, inserted, |thread: &Thread| &thread.id)
 }
 
 pub async fn find(

@@ -233,7 +233,7 @@ fn two_files_write_runs_and_the_queue_changes_a_status_only_when_it_claims_or_co
     assert!(
         writes
             .iter()
-            .any(|commit| commit.contains("status = any($7)"))
+            .any(|commit| commit.contains("status = any (string_to_array(change.from_statuses"))
     );
     assert!(others.len() >= 6, "{others:#?}");
     for statement in others {

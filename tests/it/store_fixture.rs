@@ -12,6 +12,7 @@ use assistd::store::lease::{Claimant, Lease};
 use assistd::store::run_events::Segment;
 use assistd::store::run_queue::Claimed;
 use assistd::store::runs::NewRun;
+use assistd::store::threads::NewThreadRow;
 use assistd::store::{self, Pool};
 
 use crate::cluster::Db;
@@ -54,10 +55,20 @@ impl StoreFixture {
 
     /// Creates a run on a new thread, at once leased to the claimant if there is one.
     pub async fn create_run(&self, claimant: Option<&Claimant>) -> (Run, Option<Lease>) {
+        let new = self.new_run(claimant).await;
+        let stored = store::runs::insert(self.pool(), &new).await;
+        stored.expect("the thread exists and is idle")
+    }
+
+    /// A run to create on a new thread.
+    pub async fn new_run(&self, claimant: Option<&Claimant>) -> NewRun {
         let pool = self.pool();
-        let resources = Default::default();
-        let thread =
-            store::threads::insert(pool, &self.project, &Default::default(), &resources).await;
+        let row = NewThreadRow {
+            project: self.project.clone(),
+            metadata: Default::default(),
+            tool_resources: Default::default(),
+        };
+        let thread = store::threads::insert(pool, row).await;
         let thread = thread.expect("the project exists");
         let config = RunConfig {
             model: "scripted/hello".into(),
@@ -73,17 +84,17 @@ impl StoreFixture {
             max_completion_tokens: None,
             truncation: Truncation::Auto,
         };
-        let new = NewRun {
+        NewRun {
             needs_message: false,
             id: RunId::generate(),
-            thread: &thread.id,
-            assistant: &self.assistant,
+            project: self.project.clone(),
+            thread: thread.id,
+            assistant: self.assistant.clone(),
             config: config.into(),
-            metadata: &Default::default(),
+            metadata: Default::default(),
             expires_after: Duration::from_secs(600),
-        };
-        let stored = store::runs::insert(pool, &self.project, &new, claimant).await;
-        stored.expect("the thread exists and is idle")
+            claimant: claimant.cloned(),
+        }
     }
 
     pub async fn create_leased_run(&self, claimant: &Claimant) -> (Run, Lease) {

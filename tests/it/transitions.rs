@@ -68,21 +68,10 @@ impl StoreFixture {
         let pool = self.pool();
         match to {
             RunStatus::Queued => {
-                let mut transaction = pool.begin().await.expect("the database answers");
                 let outputs = [(CALL.to_owned(), "sunny".to_owned())];
-                let submitted = store::runs::submit(
-                    &mut transaction,
-                    &self.project,
-                    &run.thread,
-                    &run.id,
-                    &outputs,
-                    None,
-                );
-                match submitted.await {
-                    Ok(_) => {
-                        transaction.commit().await.expect("the database answers");
-                        true
-                    }
+                let (project, thread) = (&self.project, &run.thread);
+                match store::runs::submit(pool, project, thread, &run.id, &outputs, None).await {
+                    Ok(submitted) => submitted.is_some(),
                     Err(SubmitError::WrongStatus(_)) => false,
                     Err(error) => panic!("{error}"),
                 }
