@@ -6,6 +6,7 @@
 mod admin;
 mod architecture;
 mod backup;
+mod batches;
 mod browsers;
 mod chat_requests;
 mod client;
@@ -15,6 +16,7 @@ mod connections;
 mod console;
 mod crash;
 mod default_model;
+mod documentation;
 mod embedded_postgres;
 mod embedding_faults;
 mod endings;
