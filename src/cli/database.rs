@@ -90,7 +90,16 @@ impl Database {
         };
         let database = options.get_database().unwrap_or(options.get_username());
         let address = format!("{}:{}/{database}", options.get_host(), options.get_port());
-        let pool = connect(options, connections, &address).await?;
+        let pool = match connect(options, connections, &address).await {
+            Err(CliError::Connect { source, .. }) if is_refused_by_pooler(&source) => {
+                return Err(CliError::Pooler(address));
+            }
+            pool => pool?,
+        };
+        let shares_sessions = Pool::shares_sessions(pool.options()).await;
+        if shares_sessions.map_err(store::StoreError::from)? {
+            return Err(CliError::Pooler(address));
+        }
         Ok(Self {
             pool,
             location: format!("PostgreSQL at {address}"),
@@ -181,6 +190,12 @@ async fn connect(
             address: address.to_owned(),
             source,
         })
+}
+
+/// PgBouncer knows no settings at the start of a connection, unless it is told to ignore them.
+fn is_refused_by_pooler(error: &sqlx::Error) -> bool {
+    let message = error.as_database_error().map(|error| error.message());
+    message.is_some_and(|message| message.contains("unsupported startup parameter"))
 }
 
 /// Connects to an embedded server of another process, which may still be starting; gives up after

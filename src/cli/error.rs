@@ -27,6 +27,12 @@ pub(super) enum CliError {
         address: String,
         source: sqlx::Error,
     },
+    #[error(
+        "{0} is a connection pooler in transaction mode, such as PgBouncer, which assistd cannot use: \
+         it needs sessions of its own for prepared statements, LISTEN and advisory locks. Name the \
+         database itself in DATABASE_URL, or a pooler in session mode; assistd pools its connections"
+    )]
+    Pooler(String),
     #[error("the database is PostgreSQL {0}; assistd needs 16 or later")]
     OldDatabase(String),
     #[error("could not migrate the database: {0}")]

@@ -23,7 +23,8 @@ use sqlx::postgres::{
     PgConnectOptions, PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo,
 };
 use sqlx::{
-    Connection as _, Describe, Either, Error, Execute, Executor, PgConnection, Postgres, SqlStr,
+    Connection as _, Describe, Either, Error, Execute, Executor, PgConnection, Postgres, Row as _,
+    SqlStr,
 };
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,7 @@ impl Pool {
         let sessions = Sessions {
             options: Arc::new(options),
             closed_at: Mutex::default(),
+            discarded_at: Mutex::default(),
         };
         let sessions = managed::Pool::builder(sessions)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
@@ -132,6 +134,30 @@ impl Pool {
         self.rollbacks.wait().await;
     }
 
+    /// Whether connections with these options share sessions, as through a pooler in transaction
+    /// mode. Prepared statements, `LISTEN` and advisory locks need sessions of their own.
+    ///
+    /// # Errors
+    /// If the server is unreachable.
+    pub async fn shares_sessions(options: &PgConnectOptions) -> Result<bool, Error> {
+        const SESSION: &str = "select pg_backend_pid()::text";
+        let mut first = PgConnection::connect_with(options).await?;
+        let mut second = PgConnection::connect_with(options).await?;
+        // Without parameters, so that no statement is prepared.
+        for _ in 0..3 {
+            let (one, other) = (
+                first.fetch_one(SESSION).await?,
+                second.fetch_one(SESSION).await?,
+            );
+            if one.try_get::<String, _>(0)? == other.try_get::<String, _>(0)? {
+                return Ok(true);
+            }
+        }
+        // An error would tell nothing about what was asked.
+        let _ = tokio::join!(first.close(), second.close());
+        Ok(false)
+    }
+
     async fn session(&self) -> Result<Session, Error> {
         match self.sessions.get().await {
             Ok(session) => Ok(Session(Some(session))),
@@ -146,6 +172,11 @@ impl Pool {
     /// Whether the error means that the session is closed. Then all idle sessions are pinged before
     /// their next use, since a restart of the server, for example, closes all of them.
     fn note_closed(&self, error: &Error) -> bool {
+        if is_read_only(error) {
+            // The server has become a standby: its address leads to the new primary now, or will.
+            *self.sessions.manager().discarded_at.lock() = Some(Instant::now());
+            return true;
+        }
         let is_closed = match error {
             Error::Database(error) => {
                 error
@@ -176,10 +207,19 @@ impl Pool {
     }
 }
 
+fn is_read_only(error: &Error) -> bool {
+    /// SQLSTATE read_only_sql_transaction.
+    const READ_ONLY: &str = "25006";
+    let reported = error.as_database_error().and_then(|error| error.code());
+    reported.as_deref() == Some(READ_ONLY)
+}
+
 struct Sessions {
     options: Arc<PgConnectOptions>,
     /// When a session was last found closed.
     closed_at: Mutex<Option<Instant>>,
+    /// Sessions that were opened before are not used again.
+    discarded_at: Mutex<Option<Instant>>,
 }
 
 impl managed::Manager for Sessions {
@@ -193,6 +233,12 @@ impl managed::Manager for Sessions {
     async fn recycle(&self, session: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
         if metrics.age() > MAX_AGE {
             return Err(RecycleError::message("maximum age reached"));
+        }
+        let discarded_at = *self.discarded_at.lock();
+        if discarded_at.is_some_and(|at| metrics.created <= at) {
+            return Err(RecycleError::message(
+                "opened to a server that is a standby now",
+            ));
         }
         let last_used = metrics.recycled.unwrap_or(metrics.created);
         let may_be_closed = self.closed_at.lock().is_some_and(|at| at >= last_used);

@@ -39,6 +39,7 @@ mod limits;
 mod migrations;
 mod model;
 mod pool;
+mod pooler;
 mod process;
 mod program;
 mod proxy;

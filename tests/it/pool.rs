@@ -138,3 +138,19 @@ async fn an_error_of_a_statement_costs_no_session() {
         .expect("the server answers");
     assert_eq!(before, after);
 }
+
+#[tokio::test]
+async fn sessions_to_a_server_that_became_a_standby_are_not_used_again() {
+    let db = Db::new().await;
+    let pool = pool_of_one(&db).await;
+    let insert =
+        || sqlx::query("insert into projects (id, name) values ('proj_a', 'a')").execute(&pool);
+    sqlx::query("set default_transaction_read_only = on")
+        .execute(&pool)
+        .await
+        .expect("the database answers");
+    let refused = insert().await.expect_err("the session is read only");
+    let code = refused.as_database_error().and_then(|error| error.code());
+    assert_eq!(code.as_deref(), Some("25006"));
+    insert().await.expect("a new session is writable");
+}
