@@ -77,29 +77,35 @@ pub async fn send(pool: Pool, mut outbox: Outbox, stop: CancellationToken) {
 /// Passes notifications of all processes to `receive` until `stop`. After every connect `receive`
 /// gets [`Notification::Due`], since notifications sent before are lost.
 pub async fn listen(pool: Pool, receive: impl Fn(Notification), stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let failure = tokio::select! {
-            () = stop.cancelled() => return,
-            failure = receive_until_failure(&pool, &receive) => failure,
-        };
-        if let Err(error) = failure {
-            tracing::warn!(
+    loop {
+        match receive_until_stop(&pool, &receive, &stop).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(
                 error.cause = %error,
                 "LISTEN connection failed; reconnecting in {} s: {error}",
                 RECONNECT_AFTER.as_secs()
-            );
+            ),
         }
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
 
-async fn receive_until_failure(
+async fn receive_until_stop(
     pool: &Pool,
     receive: &impl Fn(Notification),
+    stop: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let mut listener = Listener::connect(pool).await?;
+    let mut listener = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        listener = Listener::connect(pool) => listener?,
+    };
     receive(Notification::Due);
     loop {
-        receive(listener.next().await?);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            notification = listener.next() => receive(notification?),
+        }
     }
+    listener.close().await;
+    Ok(())
 }
