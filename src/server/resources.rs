@@ -74,6 +74,15 @@ pub fn upstreams(settings: &ModelSettings) -> Result<Upstreams, SetupError> {
     })
 }
 
+/// A path to the program of this process that stays valid when its file is replaced, as by an
+/// upgrade while the server runs.
+fn this_program() -> io::Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok(PathBuf::from("/proc/self/exe")),
+        false => std::env::current_exe(),
+    }
+}
+
 /// Finds the embedding models: the default one, and the local one.
 ///
 /// # Errors
@@ -125,7 +134,7 @@ pub fn document_reader(settings: &RetrievalSettings) -> io::Result<Reader> {
         None => installed::pdfium(),
     };
     Ok(Reader {
-        program: std::env::current_exe()?,
+        program: this_program()?,
         arguments: vec![EXTRACT.to_owned()],
         pdfium,
     })

@@ -14,10 +14,17 @@ use nix::sys::signal::kill;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_assistd");
+
 /// A command for the program that inherits no setting from this process's environment, except
 /// where PostgreSQL is installed.
 pub(crate) fn assistd(data_dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_assistd"));
+    assistd_at(Path::new(PROGRAM), data_dir)
+}
+
+/// As [`assistd`], for a copy of the program.
+pub(crate) fn assistd_at(program: &Path, data_dir: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let prefixes = ["ASSISTD_", "OPENAI_", "OTEL_", "AWS_", "PG", "DATABASE_URL"];

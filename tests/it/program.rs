@@ -7,9 +7,14 @@ use std::path::Path;
 use embedded_postgres::Embedded;
 use embedded_postgres::Options;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
+use crate::client::{Client, id};
+use crate::eventually;
+use crate::process::PROGRAM;
 use crate::process::ServerProcess;
 use crate::process::assistd;
+use crate::process::assistd_at;
 use crate::process::output;
 use crate::process::text;
 
@@ -364,4 +369,26 @@ fn what_set_up_has_installed_is_found_from_the_working_folder() {
         printed.contains("warn  embeddings: there is no model"),
         "{printed}"
     );
+}
+
+#[tokio::test]
+async fn files_are_indexed_after_the_program_was_replaced() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let program = folder.path().join("assistd");
+    std::fs::copy(PROGRAM, &program).expect("the temporary folder has space");
+    let data = folder.path().join("data");
+    let mut command = assistd_at(&program, &data);
+    let server = ServerProcess::start(command.env("ASSISTD_EMBEDDING_MODEL", "off"));
+    std::fs::remove_file(&program).expect("the file is ours");
+    let client = Client::new(server.origin(), "any");
+    let file = id(&client.upload("notes.txt", "Kelp floats.").await);
+    let store = client
+        .post("/vector_stores", json!({"file_ids": [file]}))
+        .await;
+    let path = format!("/vector_stores/{}", id(&store));
+    eventually("an indexed file", async || {
+        let counts = client.get(&path).await["file_counts"].clone();
+        (counts["completed"] == 1).then_some(())
+    })
+    .await;
 }
