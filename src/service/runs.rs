@@ -179,7 +179,10 @@ impl ProjectService {
         match (slot, lease) {
             (Some(slot), Some(lease)) => {
                 let publisher = deps.feed.open(&lease);
-                publisher.keep_copy(run.clone(), slot.reserved_at());
+                // Nobody else can claim the run while the copy is valid.
+                if slot.claimant().lease > run_copy::MAX_AGE {
+                    publisher.keep_copy(run.clone(), slot.reserved_at());
+                }
                 let claimed = Claimed {
                     lease,
                     run: run.clone(),

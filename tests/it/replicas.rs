@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand::Rng as _;
+use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -239,4 +240,28 @@ async fn a_replica_that_stops_keeps_the_streams_of_others_runs() {
     let last = &rest[rest.len() - 2];
     assert_eq!(last.name, "thread.run.completed");
     assert_eq!(second.wait().await.code(), Some(0));
+}
+
+/// The process that executes a run polls from memory; the change arrives through the other one.
+#[tokio::test]
+async fn a_poll_never_shows_less_than_another_replica_has_acknowledged() {
+    let replicas = TwoReplicas::start(&[]).await;
+    let (first, second) = (replicas.first.client(), replicas.second.client());
+
+    let (thread, run) = replicas.create_run().await;
+    let path = format!("/threads/{thread}/runs/{run}");
+    assert_eq!(first.get(&path).await["status"], "in_progress");
+    second.post(&format!("{path}/cancel"), json!({})).await;
+    let status = first.get(&path).await["status"].clone();
+    assert!(status == "cancelling" || status == "cancelled", "{status}");
+
+    let (thread, run) = replicas.create_run().await;
+    let path = format!("/threads/{thread}/runs/{run}");
+    assert_eq!(first.get(&path).await["status"], "in_progress");
+    let deleted = second
+        .send(Method::DELETE, &format!("/threads/{thread}"), None)
+        .await;
+    assert_eq!(deleted.expect("the server answers").status, 200);
+    let polled = first.send(Method::GET, &path, None).await;
+    assert_eq!(polled.expect("the server answers").status, 404);
 }
