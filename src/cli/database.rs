@@ -192,7 +192,7 @@ async fn connect(
         })
 }
 
-/// PgBouncer knows no settings at the start of a connection, unless it is told to ignore them.
+/// PgBouncer refuses startup parameters unless it is configured to ignore them.
 fn is_refused_by_pooler(error: &sqlx::Error) -> bool {
     let message = error.as_database_error().map(|error| error.message());
     message.is_some_and(|message| message.contains("unsupported startup parameter"))

@@ -27,8 +27,9 @@ use crate::config::Command;
 use crate::config::LogFormat;
 use crate::telemetry;
 
-/// Runs a command to its end. The runtime is here, and not in the program, since whatever calls a
-/// future is compiled together with all of it.
+/// Runs a command to its end.
+///
+/// The runtime is in the library, since the crate that starts it compiles all of its futures.
 #[tokio::main]
 pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli).await {

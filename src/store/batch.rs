@@ -5,8 +5,8 @@
 //! that is alone does not wait. A statement starts after all of its callers have asked for it, so a
 //! read that is combined sees everything that was committed before it was asked for.
 //!
-//! Statements take arrays, the first of each `unnest` as `(select $1)`: if the planner saw how short
-//! the arrays are, it would plan each execution anew, which takes longer than the execution.
+//! Statements take arrays, the first of each `unnest` as `(select $1)`. This hides the length of the
+//! array from the planner, which could otherwise prefer to plan each execution anew.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -202,7 +202,7 @@ impl<T: Batch> Queue<T> {
     }
 }
 
-/// Rows of a statement in the order of their ids, whatever the order in which they were returned.
+/// Sorts returned rows into the order of these ids.
 pub(super) fn in_order<T, Id: PartialEq>(
     ids: &[Id],
     rows: Vec<T>,

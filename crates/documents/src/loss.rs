@@ -23,7 +23,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Whether so many pages are lost that the user must know.
+    /// Whether so many pages were lost that `last_error` reports it.
     pub fn is_considerable(&self) -> bool {
         let lost = u64::from(self.pictures + self.unidentified + self.damaged);
         lost * u64::from(TOLERATED_PAGES) > u64::from(self.pages)
